@@ -1,0 +1,67 @@
+"""What reading an artifact, without running it, says about it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Format(StrEnum):
+    """How the artifact is stored; decides which adapter of the runtime loads it."""
+
+    PICKLE = "pickle"
+    JOBLIB = "joblib"
+    ONNX = "onnx"
+
+
+class Pin(Struct, frozen=True):
+    """One distribution the model needs, and why PRISM believes so.
+
+    specifier: PEP 440, for example "==1.5.2"; empty where the artifact says nothing about the version.
+    evidence: one sentence a person can check, for example
+        "`_sklearn_version` in the pickle is 1.5.2".
+    """
+
+    distribution: str
+    specifier: str
+    evidence: str
+
+    @property
+    def requirement(self) -> str:
+        return self.distribution + self.specifier
+
+
+class PythonNeed(Struct, frozen=True):
+    """Which Python the artifact asks for: a PEP 440 specifier such as ">=3.11" and its evidence."""
+
+    specifier: str
+    evidence: str
+
+
+class Danger(Struct, frozen=True):
+    """A global that would run code of the uploader's choice when the file is loaded."""
+
+    name: str
+    reason: str
+
+
+class Inspection(Struct, frozen=True):
+    """The whole reading of one artifact.
+
+    compression: "zlib", "gzip", "bz2", "lzma", "xz", "lz4" or "" for none.
+    globals: every `module.name` that the pickle imports, sorted.
+    missing_code: names it imports from `__main__`, e.g. "__main__.Scaler".
+    second_opinion: what picklescan said, one line each; shown, never the judge.
+    facts: further things worth showing, e.g. {"pickle_protocol": "5", "opset": "17"}.
+    """
+
+    format: Format
+    compression: str = ""
+    globals: tuple[str, ...] = ()
+    pins: tuple[Pin, ...] = ()
+    python: PythonNeed | None = None
+    dangers: tuple[Danger, ...] = ()
+    missing_code: tuple[str, ...] = ()
+    second_opinion: tuple[str, ...] = ()
+    facts: dict[str, str] = {}

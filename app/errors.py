@@ -1,0 +1,198 @@
+"""Every error PRISM reports, as one tree.
+
+    PrismError
+    ├── BadInput                 400  the request itself is wrong
+    │   ├── UnsupportedFormat    415  not a model file PRISM serves
+    │   ├── UnreadableArtifact   422  damaged, truncated, or not what its name says
+    │   ├── MissingCode          422  the pickle needs classes that only its author has
+    │   ├── UnsafeArtifact       422  dangerous globals, and no consent
+    │   ├── TooLarge             413  a body or an upload over its limit
+    │   └── InvalidSetting       400  a setting with a bad value; stops the start
+    ├── Unauthorized             401
+    ├── Forbidden                403
+    ├── NotFound                 404
+    ├── Conflict                 409
+    ├── RateLimited              429  carries retry_after_seconds
+    ├── DeployFailed             422  a step of artifact → service did not succeed
+    │   ├── EnvironmentFailed         no set of packages satisfies the model
+    │   ├── BuildFailed
+    │   ├── StartFailed
+    │   └── ProbeFailed
+    └── Unavailable              503  carries retry_after_seconds
+        ├── TargetUnavailable         no Docker engine where one was asked for
+        ├── Overloaded                a bounded queue is full
+        ├── ReplicaUnavailable        no live replica right now
+        └── ReplicaTimeout       504
+
+One handler renders them as RFC 9457 problem documents; the command line and the pages show the same text.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class PrismError(Exception):
+    """An error with a stable code, an HTTP status, the values involved and the next step.
+
+    detail: what happened, naming the values. hint: what the reader can do next.
+    values: extra members of the problem document (JSON-able).
+    """
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "PRISM could not answer"
+
+    def __init__(self, detail: str, *, hint: str = "", **values: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.hint = hint
+        self.values = values
+
+    def problem(self) -> dict[str, Any]:
+        """The RFC 9457 document, without the members that only the request knows."""
+        document: dict[str, Any] = {
+            "type": f"/docs/errors#{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+        }
+        if self.hint:
+            document["hint"] = self.hint
+        return {**self.values, **document}
+
+    def __str__(self) -> str:
+        return f"{self.detail} {self.hint}".strip()
+
+
+class BadInput(PrismError):
+    code = "bad_input"
+    status = 400
+    title = "The request is not valid"
+
+
+class UnsupportedFormat(BadInput):
+    code = "unsupported_format"
+    status = 415
+    title = "This is not a model file that PRISM serves"
+
+
+class UnreadableArtifact(BadInput):
+    code = "unreadable_artifact"
+    status = 422
+    title = "The model file cannot be read to its end"
+
+
+class MissingCode(BadInput):
+    code = "missing_code"
+    status = 422
+    title = "The model needs code that is not in the file"
+
+
+class UnsafeArtifact(BadInput):
+    code = "unsafe_artifact"
+    status = 422
+    title = "The model file would run dangerous code when loaded"
+
+
+class TooLarge(BadInput):
+    code = "too_large"
+    status = 413
+    title = "The body is larger than the limit"
+
+
+class InvalidSetting(BadInput):
+    code = "invalid_setting"
+    title = "A setting has a bad value"
+
+
+class Unauthorized(PrismError):
+    code = "unauthorized"
+    status = 401
+    title = "A valid API key is needed"
+
+
+class Forbidden(PrismError):
+    code = "forbidden"
+    status = 403
+    title = "This is not allowed from here"
+
+
+class NotFound(PrismError):
+    code = "not_found"
+    status = 404
+    title = "There is no such thing here"
+
+
+class Conflict(PrismError):
+    code = "conflict"
+    status = 409
+    title = "That cannot be done in the present state"
+
+
+class RateLimited(PrismError):
+    code = "rate_limited"
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, detail: str, *, retry_after_seconds: int, **values: Any) -> None:
+        super().__init__(detail, hint=f"Try again in {retry_after_seconds} s.", **values)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DeployFailed(PrismError):
+    code = "deploy_failed"
+    status = 422
+    title = "The model could not be brought to life"
+
+
+class EnvironmentFailed(DeployFailed):
+    code = "environment_failed"
+    title = "No set of packages satisfies the model"
+
+
+class BuildFailed(DeployFailed):
+    code = "build_failed"
+    title = "The environment could not be built"
+
+
+class StartFailed(DeployFailed):
+    code = "start_failed"
+    title = "The model did not load"
+
+
+class ProbeFailed(DeployFailed):
+    code = "probe_failed"
+    title = "The model loaded but did not answer its sample"
+
+
+class Unavailable(PrismError):
+    code = "unavailable"
+    status = 503
+    title = "Not available right now"
+
+    def __init__(self, detail: str, *, retry_after_seconds: int = 1, hint: str = "", **values: Any) -> None:
+        super().__init__(detail, hint=hint or f"Try again in {retry_after_seconds} s.", **values)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TargetUnavailable(Unavailable):
+    code = "target_unavailable"
+    title = "The place where models run is not available"
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+    title = "The queue is full"
+
+
+class ReplicaUnavailable(Unavailable):
+    code = "replica_unavailable"
+    title = "The model has no live replica right now"
+
+
+class ReplicaTimeout(Unavailable):
+    code = "replica_timeout"
+    status = 504
+    title = "The model did not answer in time"

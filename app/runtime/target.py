@@ -1,0 +1,84 @@
+"""The contract of a place where replicas run, kept by `process.py`, `docker.py` and the tests' fake."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from app.core.environment import Lock
+from app.core.model import Limits, Model, Replica, TargetName
+
+Log = Callable[[str], None]
+"""Takes one line of a build log, without its line end; called from the event loop's thread only."""
+
+
+class Availability(Struct, frozen=True):
+    """Whether replicas can be started here. detail: what was found. mend: what to do if not."""
+
+    ok: bool
+    detail: str
+    mend: str = ""
+
+
+class ReplicaState(Struct, frozen=True):
+    """What the operating system or the engine says of a replica, without asking the model.
+
+    running: it exists and has not exited. frozen: it exists but is stopped or paused (SIGSTOP, docker pause).
+    detail: for a person, e.g. "killed by the out-of-memory killer (limit 2048 MiB)", "exited with code 3".
+    """
+
+    running: bool
+    frozen: bool = False
+    detail: str = ""
+    rss_bytes: int = 0
+
+
+class Target(Protocol):
+    """Where replicas run. All paths are absolute. Methods raise errors of `app.errors` and nothing else."""
+
+    name: TargetName
+
+    async def availability(self) -> Availability: ...
+
+    async def pythons(self) -> tuple[str, ...]:
+        """Python minors for which an environment can be built here, best first, e.g. ("3.11", "3.12")."""
+        ...
+
+    async def build_environment(self, lock: Lock, log: Log) -> None:
+        """Make the environment of `lock` exist. Idempotent; concurrent calls for one lock build it once.
+
+        Raises BuildFailed with the installer's telling lines.
+        """
+        ...
+
+    async def build_model(self, model: Model, folder: Path, log: Log) -> str:
+        """Make the version startable and return its image name ("" where there are no images)."""
+        ...
+
+    async def start(self, model: Model, folder: Path, limits: Limits) -> Replica:
+        """Start one replica; returns as soon as it exists, before the model is loaded. Raises StartFailed."""
+        ...
+
+    async def state(self, replica: Replica) -> ReplicaState: ...
+
+    async def stop(self, replica: Replica, grace_seconds: float) -> None:
+        """Ask it to end, then make it; afterwards nothing of it is left running. Fine if already gone."""
+        ...
+
+    def logs(self, replica: Replica, folder: Path, tail: int, follow: bool) -> AsyncIterator[str]:
+        """Lines of its output, the last `tail` first, then live ones if `follow`, until it ends."""
+        ...
+
+    async def remove(self, model: Model, environment_in_use: bool) -> None:
+        """Remove what `build_model` made, and the environment unless another model uses it. Fine if gone."""
+        ...
+
+    async def replicas(self) -> tuple[Replica, ...]:
+        """Every replica of this PRISM (same home) that runs here, known to the registry or not.
+
+        Recognised by our own label only; a replica whose label cannot be read is not ours.
+        """
+        ...

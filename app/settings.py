@@ -1,0 +1,144 @@
+"""Every setting of PRISM, once: typed, with its unit in its name, read from the environment, checked at start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.core.model import Limits
+from app.errors import InvalidSetting
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def default_home() -> Path:
+    """The checkout PRISM runs from; for an installed package, the user's data folder."""
+    if (CHECKOUT / "pyproject.toml").is_file():
+        return CHECKOUT
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "prism"
+
+
+class Settings(BaseSettings):
+    """Relative paths count from `home`. Every field is an environment variable: its alias, or PRISM_ + its name."""
+
+    model_config = SettingsConfigDict(env_prefix="PRISM_", populate_by_name=True, extra="ignore", frozen=True)
+
+    home: Path = Field(default_factory=default_home, description="Folder from which relative paths count.")
+    model_upload_root: Path = Field(
+        Path("model_store/uploads"),
+        alias="MODEL_UPLOAD_ROOT",
+        description="Where artifacts and their records are stored, a folder for each model_id.",
+    )
+    model_container_registry_path: Path = Field(
+        Path("app/registry/containers.json"),
+        alias="MODEL_CONTAINER_REGISTRY_PATH",
+        description="The JSON file that records what runs on this host.",
+    )
+    environment_root: Path = Field(
+        Path("model_store/environments"),
+        description="Where the process target keeps one virtual environment for each lock hash.",
+    )
+    run_root: Path = Field(
+        Path("model_store/run"), description="Working folders of replicas, the server's record and its log."
+    )
+    host: str = Field("127.0.0.1", description="Address the server listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the server listens on; 0 takes any free one.")
+    target: Literal["auto", "docker", "process"] = Field(
+        "auto", description="Where models run; auto takes docker when an engine answers, else process."
+    )
+    base_image: str = Field(
+        "python:{version}-slim", description="Base image of environments; {version} is the Python minor."
+    )
+    single_active_model: bool = Field(
+        True, description="A new deployment replaces the old ones; false keeps many models side by side."
+    )
+    enable_health_monitor: bool = Field(True, description="Watch replicas and bring them back.")
+    health_monitor_interval_seconds: float = Field(10, gt=0, description="Time between two monitor cycles.")
+    api_keys: str = Field("", description="Comma-separated API keys; unset leaves the API open.")
+    allowed_hosts: str = Field(
+        "", description="Comma-separated host names, besides loopback, by which browsers may reach the server."
+    )
+    rate_limit_requests: int = Field(120, ge=0, description="Requests a caller may make in a window; 0 for no limit.")
+    rate_limit_window_seconds: float = Field(60, gt=0, description="Length of the sliding window.")
+    batch_window_ms: float = Field(
+        50, ge=0, description="Upper bound on waiting for a fuller batch; an idle replica is never kept waiting."
+    )
+    max_batch_size: int = Field(64, ge=1, le=65535, description="Most requests that go to a replica in one batch.")
+    queue_length: int = Field(1024, ge=1, description="Most requests that wait for one model; more get 503.")
+    predict_timeout_seconds: float = Field(30, gt=0, description="Longest a prediction may take, waiting included.")
+    heartbeat_timeout_seconds: float = Field(
+        3, gt=0, description="A replica silent for longer is taken as hung: its requests fail and it is replaced."
+    )
+    max_upload_mb: int = Field(4096, ge=1, description="Largest model file, in MiB.")
+    max_body_mb: int = Field(16, ge=1, description="Largest prediction request, in MiB.")
+    build_timeout_seconds: float = Field(1800, gt=0, description="Longest an environment may take to build.")
+    start_timeout_seconds: float = Field(120, gt=0, description="Longest a replica may take to load its model.")
+    drain_timeout_seconds: float = Field(30, ge=0, description="Longest a replaced replica may finish its requests.")
+    model_memory_mb: int = Field(2048, ge=64, description="Memory limit of a replica, in MiB.")
+    model_cpus: float = Field(1.0, gt=0, description="Processor limit of a replica, in cores.")
+    model_pids: int = Field(256, ge=8, description="Most processes and threads of a replica.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")
+
+    @field_validator("base_image")
+    @classmethod
+    def _base_image_has_no_unknown_field(cls, value: str) -> str:
+        try:
+            value.format(version="3.11")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError("may contain {version} and no other field") from error
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_are_usable(cls, value: str) -> str:
+        if value and not all(key.strip() for key in value.split(",")):
+            raise ValueError("has an empty key between its commas")
+        return value
+
+    @property
+    def upload_root(self) -> Path:
+        return self.home / self.model_upload_root
+
+    @property
+    def registry_path(self) -> Path:
+        return self.home / self.model_container_registry_path
+
+    @property
+    def environments(self) -> Path:
+        return self.home / self.environment_root
+
+    @property
+    def run_folder(self) -> Path:
+        return self.home / self.run_root
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(key.strip() for key in self.api_keys.split(",") if key.strip())
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(memory_mb=self.model_memory_mb, cpus=self.model_cpus, pids=self.model_pids)
+
+
+def variable(field: str) -> str:
+    """The environment variable that sets `field`."""
+    return Settings.model_fields[field].alias or f"PRISM_{field.upper()}"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read and check the environment. Raises InvalidSetting, one line that names variable, value and reason."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "?"
+        name = variable(name) if name in Settings.model_fields else name
+        raise InvalidSetting(
+            f"{name}={first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}.",
+            hint=f"Correct {name}, or unset it for the default.",
+            setting=name,
+        ) from error

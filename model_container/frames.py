@@ -1,0 +1,144 @@
+"""The wire between gateway and runtime: length-prefixed frames over one persistent connection.
+
+    header    <I I B B H>   payload length, frame id, kind, reserved, count      12 bytes
+    payload   as the kind says
+
+A batch is a PREDICT frame of `count` opaque request bodies, answered by one ANSWERS frame with the same
+id and one status + body per request, in the order of the requests. Everything is little-endian.
+
+    kind     from      payload
+    HELLO    gateway   JSON {"protocol": 1, "token": "…"}; first frame of every connection
+    WELCOME  runtime   JSON, see runtime.py; sent once the model is loaded. A wrong token closes the connection
+    PREDICT  gateway   count × <I B B H> (body length, dialect, options, 0), then the bodies
+    ANSWERS  runtime   <I I> (µs decoding and encoding, µs inside the model),
+                       count × <I H H> (body length, HTTP status, form), then the bodies
+    PING     gateway   empty
+    PONG     runtime   JSON {"busy_ms": 0, "served": 12, "rss_bytes": …}; answered even while the model computes
+
+Imports only the standard library: the gateway and every model's environment share this file.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple, Sequence
+
+PROTOCOL = 1
+
+HELLO, WELCOME, PREDICT, ANSWERS, PING, PONG = 1, 2, 3, 4, 5, 6
+
+DIALECT_JSON = 0
+
+OPTION_PROBABILITIES = 1
+
+FORM_NATIVE = 0  # {"predictions": …}: the gateway puts model, version and model_id in front
+FORM_V2 = 1  # {"outputs": …}: the gateway puts model_name and model_version in front
+FORM_PROBLEM = 2  # {"code", "detail", "hint"?, …}: the gateway completes the problem document
+
+HEADER = struct.Struct("<IIBBH")
+_REQUEST = struct.Struct("<IBBH")
+_ANSWER = struct.Struct("<IHH")
+_TIMES = struct.Struct("<II")
+
+MAX_PAYLOAD_BYTES = 1 << 30
+
+
+class FrameError(ValueError):
+    """The peer sent what is not a frame; the connection cannot be used any more."""
+
+
+class Frame(NamedTuple):
+    id: int
+    kind: int
+    count: int
+    payload: bytes
+
+
+class Request(NamedTuple):
+    body: bytes
+    dialect: int = DIALECT_JSON
+    options: int = 0
+
+
+class Answer(NamedTuple):
+    body: bytes
+    status: int = 200
+    form: int = FORM_NATIVE
+
+
+def encode(frame_id: int, kind: int, payload: bytes = b"", count: int = 0) -> bytes:
+    return HEADER.pack(len(payload), frame_id, kind, 0, count) + payload
+
+
+def encode_requests(frame_id: int, requests: Sequence[Request]) -> bytes:
+    heads = b"".join([_REQUEST.pack(len(one.body), one.dialect, one.options, 0) for one in requests])
+    payload = heads + b"".join([one.body for one in requests])
+    return encode(frame_id, PREDICT, payload, len(requests))
+
+
+def decode_requests(frame: Frame) -> list[Request]:
+    """Raises FrameError if the bodies do not fill the payload exactly."""
+    payload, count = frame.payload, frame.count
+    position = count * _REQUEST.size
+    requests = []
+    try:
+        for index in range(count):
+            length, dialect, options, _ = _REQUEST.unpack_from(payload, index * _REQUEST.size)
+            requests.append(Request(payload[position : position + length], dialect, options))
+            position += length
+    except struct.error as error:
+        raise FrameError("a PREDICT frame is shorter than its count says") from error
+    if position != len(payload):
+        raise FrameError("a PREDICT frame's bodies do not fill its payload")
+    return requests
+
+
+def encode_answers(frame_id: int, answers: Sequence[Answer], codec_us: int, model_us: int) -> bytes:
+    heads = b"".join([_ANSWER.pack(len(one.body), one.status, one.form) for one in answers])
+    times = _TIMES.pack(min(codec_us, 0xFFFFFFFF), min(model_us, 0xFFFFFFFF))
+    payload = times + heads + b"".join([one.body for one in answers])
+    return encode(frame_id, ANSWERS, payload, len(answers))
+
+
+def decode_answers(frame: Frame) -> tuple[list[Answer], int, int]:
+    """Answers in request order, µs of coding, µs in the model. Raises FrameError on a torn payload."""
+    payload, count = frame.payload, frame.count
+    try:
+        codec_us, model_us = _TIMES.unpack_from(payload)
+        position = _TIMES.size + count * _ANSWER.size
+        answers = []
+        for index in range(count):
+            length, status, form = _ANSWER.unpack_from(payload, _TIMES.size + index * _ANSWER.size)
+            answers.append(Answer(payload[position : position + length], status, form))
+            position += length
+    except struct.error as error:
+        raise FrameError("an ANSWERS frame is shorter than its count says") from error
+    if position != len(payload):
+        raise FrameError("an ANSWERS frame's bodies do not fill its payload")
+    return answers, codec_us, model_us
+
+
+class FrameReader:
+    """Cuts a byte stream into frames; keeps what is incomplete until the rest arrives."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Frames completed by `data`. Raises FrameError on an impossible length."""
+        buffer = self._buffer
+        buffer += data
+        frames = []
+        start = 0
+        while len(buffer) - start >= HEADER.size:
+            length, frame_id, kind, _, count = HEADER.unpack_from(buffer, start)
+            if length > MAX_PAYLOAD_BYTES:
+                raise FrameError(f"a frame of {length} bytes is over the limit of {MAX_PAYLOAD_BYTES}")
+            end = start + HEADER.size + length
+            if len(buffer) < end:
+                break
+            frames.append(Frame(frame_id, kind, count, bytes(buffer[start + HEADER.size : end])))
+            start = end
+        if start:
+            del buffer[:start]
+        return frames
