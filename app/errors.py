@@ -12,13 +12,13 @@
     ├── Forbidden                403
     ├── NotFound                 404
     ├── Conflict                 409
-    ├── RateLimited              429  carries retry_after_seconds
+    ├── RateLimited              429  carries Retry-After
     ├── DeployFailed             422  a step of artifact → service did not succeed
     │   ├── EnvironmentFailed         no set of packages satisfies the model
     │   ├── BuildFailed
     │   ├── StartFailed
     │   └── ProbeFailed
-    └── Unavailable              503  carries retry_after_seconds
+    └── Unavailable              503  carries Retry-After
         ├── TargetUnavailable         no Docker engine where one was asked for
         ├── Overloaded                a bounded queue is full
         ├── ReplicaUnavailable        no live replica right now
@@ -36,7 +36,7 @@ class PrismError(Exception):
     """An error with a stable code, an HTTP status, the values involved and the next step.
 
     detail: what happened, naming the values. hint: what the reader can do next.
-    values: extra members of the problem document (JSON-able).
+    values: extra members of the problem document (JSON-able). headers: response headers that belong to it.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -48,6 +48,7 @@ class PrismError(Exception):
         self.detail = detail
         self.hint = hint
         self.values = values
+        self.headers: dict[str, str] = {}
 
     def problem(self) -> dict[str, Any]:
         """The RFC 9457 document, without the members that only the request knows."""
@@ -112,6 +113,10 @@ class Unauthorized(PrismError):
     status = 401
     title = "A valid API key is needed"
 
+    def __init__(self, detail: str, *, hint: str = "", **values: Any) -> None:
+        super().__init__(detail, hint=hint, **values)
+        self.headers["WWW-Authenticate"] = "Bearer"
+
 
 class Forbidden(PrismError):
     code = "forbidden"
@@ -138,7 +143,7 @@ class RateLimited(PrismError):
 
     def __init__(self, detail: str, *, retry_after_seconds: int, **values: Any) -> None:
         super().__init__(detail, hint=f"Try again in {retry_after_seconds} s.", **values)
-        self.retry_after_seconds = retry_after_seconds
+        self.headers["Retry-After"] = str(retry_after_seconds)
 
 
 class DeployFailed(PrismError):
@@ -174,7 +179,7 @@ class Unavailable(PrismError):
 
     def __init__(self, detail: str, *, retry_after_seconds: int = 1, hint: str = "", **values: Any) -> None:
         super().__init__(detail, hint=hint or f"Try again in {retry_after_seconds} s.", **values)
-        self.retry_after_seconds = retry_after_seconds
+        self.headers["Retry-After"] = str(retry_after_seconds)
 
 
 class TargetUnavailable(Unavailable):

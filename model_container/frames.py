@@ -50,7 +50,7 @@ class FrameError(ValueError):
 class Frame(NamedTuple):
     id: int
     kind: int
-    count: int
+    items: int
     payload: bytes
 
 
@@ -78,7 +78,7 @@ def encode_requests(frame_id: int, requests: Sequence[Request]) -> bytes:
 
 def decode_requests(frame: Frame) -> list[Request]:
     """Raises FrameError if the bodies do not fill the payload exactly."""
-    payload, count = frame.payload, frame.count
+    payload, count = frame.payload, frame.items
     position = count * _REQUEST.size
     requests = []
     try:
@@ -102,7 +102,7 @@ def encode_answers(frame_id: int, answers: Sequence[Answer], codec_us: int, mode
 
 def decode_answers(frame: Frame) -> tuple[list[Answer], int, int]:
     """Answers in request order, µs of coding, µs in the model. Raises FrameError on a torn payload."""
-    payload, count = frame.payload, frame.count
+    payload, count = frame.payload, frame.items
     try:
         codec_us, model_us = _TIMES.unpack_from(payload)
         position = _TIMES.size + count * _ANSWER.size

@@ -1,0 +1,68 @@
+"""The JSON documents by which the API speaks of models."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from app.core.model import Deployment, Model, Replica
+
+
+def model_document(model: Model, deployment: Deployment, base_url: str) -> dict[str, Any]:
+    """Everything known of one version. base_url: as the caller reaches this server, without a slash at its end."""
+    document: dict[str, Any] = {
+        "model_id": model.model_id,
+        "name": model.name,
+        "version": model.version,
+        "ref": model.ref,
+        "status": deployment.status,
+        "description": model.description,
+        "target": deployment.target or model.target,
+        "endpoint": f"{base_url}/models/{quote(model.name)}/predict",
+        "created_at": model.created_at,
+        "live_at": deployment.live_at or None,
+        "artifact": model.artifact,
+        "signature": model.signature,
+        "sample": model.sample,
+        "environment": environment_document(model),
+        "inspection": model.inspection,
+        "code_files": model.code_files,
+        "unsafe_consent": model.unsafe_consent or None,
+        "runtime": model.runtime,
+        "replica": replica_document(deployment.replica),
+        "restarts": deployment.restarts,
+        "error": deployment.error,
+        "timings_ms": deployment.metadata.get("timings_ms", {}),
+    }
+    return dict(msgspec.to_builtins(document))
+
+
+def environment_document(model: Model) -> dict[str, Any] | None:
+    if model.lock is None:
+        return None
+    lock = model.lock
+    return {
+        "hash": lock.hash,
+        "python": lock.python,
+        "python_evidence": lock.python_evidence,
+        "pins": lock.pins,
+        "packages": lock.packages,
+    }
+
+
+def replica_document(replica: Replica | None) -> dict[str, Any] | None:
+    """Without its token."""
+    if replica is None:
+        return None
+    shown: dict[str, Any] = msgspec.to_builtins(replica)
+    del shown["token"]
+    return shown
+
+
+def deployment_document(deployment: Deployment) -> dict[str, Any]:
+    """The registry's entry, as GET /registry shows it."""
+    document: dict[str, Any] = msgspec.to_builtins(deployment)
+    document["replica"] = replica_document(deployment.replica)
+    return document

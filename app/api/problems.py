@@ -1,0 +1,75 @@
+"""Every error leaves as an RFC 9457 problem document, whoever raised it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from app.errors import BadInput, NotFound, PrismError
+
+log = structlog.get_logger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class MethodNotAllowed(PrismError):
+    code = "method_not_allowed"
+    status = 405
+    title = "This path does not take that method"
+
+
+def problem_response(document: dict[str, Any], request_id: str, headers: dict[str, str] | None = None) -> Response:
+    body = msgspec.json.encode({**document, "request_id": request_id})
+    return Response(body, document["status"], headers, media_type=PROBLEM_JSON)
+
+
+def complete_problem(body: bytes, status: int, request_id: str) -> bytes:
+    """The problem that a runtime wrote (`code`, `detail`, …), made whole."""
+    said = msgspec.json.decode(body)
+    code = said.get("code", "prediction_failed")
+    document = {"type": f"/docs/errors#{code}", "title": code.replace("_", " ").capitalize(), "status": status, **said}
+    return msgspec.json.encode({**document, "request_id": request_id})
+
+
+def request_id_of(request: Request) -> str:
+    return str(request.scope.get("request_id", ""))
+
+
+def install(app: FastAPI) -> None:
+    """Route each kind of exception that can reach FastAPI to its problem document."""
+
+    @app.exception_handler(PrismError)
+    async def of_ours(request: Request, error: PrismError) -> Response:
+        return problem_response(error.problem(), request_id_of(request), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def of_validation(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        problem = BadInput(f"{where}: {first['msg']} (got {str(first.get('input'))[:100]!r}).", hint="See /docs.")
+        return problem_response(problem.problem(), request_id_of(request))
+
+    @app.exception_handler(HTTPException)
+    async def of_starlette(request: Request, error: HTTPException) -> Response:
+        problem: PrismError
+        if error.status_code == 404:
+            problem = NotFound(f"There is nothing at {request.url.path[:200]}.", hint="/docs lists every route.")
+        elif error.status_code == 405:
+            problem = MethodNotAllowed(
+                f"{request.url.path[:200]} does not take {request.method}.", hint="/docs lists every route."
+            )
+        else:
+            problem = BadInput(str(error.detail))
+        document = {**problem.problem(), "status": error.status_code}
+        return problem_response(document, request_id_of(request), dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def of_anything_else(request: Request, error: Exception) -> Response:
+        log.exception("a request failed unexpectedly", path=request.url.path, request_id=request_id_of(request))
+        problem = PrismError("PRISM met an error of its own.", hint="The server's log has the details.")
+        return problem_response(problem.problem(), request_id_of(request))

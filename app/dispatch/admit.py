@@ -1,0 +1,139 @@
+"""Who is let in: API keys and rate limits. Bounded queues, the third gate, are in batch.py."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from app.errors import RateLimited, Unauthorized
+
+KEY_HINT = "Send a valid key as `X-API-Key: …` or `Authorization: Bearer …`."
+
+
+class Keys:
+    """The API keys; open to all when there are none.
+
+    Only keyed digests are kept and looked up, so the time of a look-up says nothing about a key and does not
+    grow with their number.
+    """
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._secret = secrets.token_bytes(32)
+        self._digests = {self._digest(key) for key in keys}
+
+    def _digest(self, key: str) -> bytes:
+        return hashlib.blake2b(key.encode(), key=self._secret, digest_size=16).digest()
+
+    @property
+    def required(self) -> bool:
+        return bool(self._digests)
+
+    def caller(self, key: str, address: str) -> str:
+        """The name under which this caller is counted: its key's digest, else its address.
+
+        Raises Unauthorized where keys are required and this is none of them.
+        """
+        if not self._digests:
+            return address
+        if not key:
+            raise Unauthorized("No API key was sent.", hint=KEY_HINT)
+        digest = self._digest(key)
+        if digest not in self._digests:
+            raise Unauthorized("The API key is not known here.", hint=KEY_HINT)
+        return digest.hex()
+
+
+class Allowance(Struct, frozen=True):
+    """What is left to a caller: requests in this window, and seconds until the window has wholly moved on."""
+
+    limit: int
+    remaining: int
+    reset_seconds: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers, its widely read three-field form)."""
+        return {
+            "RateLimit-Limit": str(self.limit),
+            "RateLimit-Remaining": str(self.remaining),
+            "RateLimit-Reset": str(self.reset_seconds),
+        }
+
+
+class _Count:
+    __slots__ = ("current", "previous", "window")
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.current = 0
+        self.previous = 0
+
+
+class RateLimiter:
+    """A sliding window for each caller, in constant time and memory.
+
+    The window slides by weighing the previous fixed window with the part of it still in view, which never lets
+    more than the limit through in a fixed window and is off by a few percent at most in between. A log of times
+    would be exact and cost memory in proportion to the limit. Times are monotonic seconds from the caller.
+    """
+
+    def __init__(self, limit: int, window_seconds: float) -> None:
+        self._limit = limit
+        self._window_seconds = window_seconds
+        self._counts: dict[str, _Count] = {}
+        self._sweep_at = 0.0
+
+    @property
+    def callers(self) -> int:
+        """How many callers are remembered."""
+        return len(self._counts)
+
+    def take(self, caller: str, now: float) -> Allowance | None:
+        """Count one request. None where there is no limit. Raises RateLimited past it."""
+        if not self._limit:
+            return None
+        window, elapsed = divmod(now, self._window_seconds)
+        count = self._count(caller, int(window))
+        seen = count.previous * (1 - elapsed / self._window_seconds) + count.current
+        reset = max(1, math.ceil(self._window_seconds - elapsed))
+        if seen + 1 > self._limit:
+            refusal = RateLimited(
+                f"More than {self._limit} requests in {self._window_seconds:g} s.",
+                retry_after_seconds=self._wait(count, elapsed),
+            )
+            refusal.headers.update(Allowance(self._limit, 0, reset).headers)
+            raise refusal
+        count.current += 1
+        self._forget_idle(int(window), now)
+        return Allowance(self._limit, int(self._limit - seen - 1), reset)
+
+    def _count(self, caller: str, window: int) -> _Count:
+        count = self._counts.get(caller)
+        if count is None:
+            count = self._counts[caller] = _Count(window)
+        elif count.window != window:
+            count.previous = count.current if count.window == window - 1 else 0
+            count.current = 0
+            count.window = window
+        return count
+
+    def _wait(self, count: _Count, elapsed: float) -> int:
+        """Whole seconds until one more request fits."""
+        room = self._limit - 1 - count.current
+        if room >= 0 and count.previous:  # the previous window must fade until it leaves room for one
+            fits_at = self._window_seconds * (1 - room / count.previous)
+        else:  # this window must end, then fade as the previous one
+            fade = 1 - (self._limit - 1) / count.current
+            fits_at = self._window_seconds * (1 + max(0.0, fade))
+        return max(1, math.ceil(fits_at - elapsed))
+
+    def _forget_idle(self, window: int, now: float) -> None:
+        """Once in a window, drop the callers not seen in the last two, so that addresses do not pile up."""
+        if now < self._sweep_at:
+            return
+        self._sweep_at = now + self._window_seconds
+        self._counts = {caller: count for caller, count in self._counts.items() if count.window >= window - 1}

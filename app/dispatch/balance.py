@@ -1,0 +1,152 @@
+"""One replica as the balancer sees it: whether it is idle, may be tried, gives a sign of life."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from app.core.model import Replica
+from app.dispatch.breaker import Breaker
+from app.dispatch.link import Batch, Link, connect
+from app.errors import PrismError
+from model_container.frames import Request
+
+BATCHES_AWAY_MAX = 2
+"""One that the model works on, and one behind it whose decoding need not wait for the first one's way back."""
+
+SILENCE_BEFORE_PING_SECONDS = 0.5
+CONNECT_TIMEOUT_SECONDS = 2.0
+
+
+class ReplicaLine:
+    """Two connections to a replica: one for batches, one that is asked for a sign of life while a batch is away.
+
+    free: called when a batch came back or the connection is there again. lost: called with a reason when the
+    replica went silent or its connection ended.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        heartbeat_timeout_seconds: float,
+        free: Callable[[], None],
+        lost: Callable[[str], None],
+    ) -> None:
+        self.replica = replica
+        self.breaker = Breaker()
+        self.batches_away = 0
+        self.served = 0
+        self._heartbeat_timeout_seconds = heartbeat_timeout_seconds
+        self._free = free
+        self._lost = lost
+        self._link: Link | None = None
+        self._signs: Link | None = None
+        self._oldest_sent: float | None = None
+        self._last_sign = monotonic()
+        self._asking: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def open(self) -> None:
+        """Connect; a replica that cannot be reached now is reported lost and tried again until closed."""
+        try:
+            await self._connect()
+        except PrismError as error:
+            self._lost(error.detail)
+            self._opening = asyncio.create_task(self._reopen())
+
+    async def _connect(self) -> None:
+        self._link = await connect(self.replica, CONNECT_TIMEOUT_SECONDS, self._link_lost)
+        self._signs = await connect(self.replica, CONNECT_TIMEOUT_SECONDS)
+        self.breaker.succeed()
+        self._free()
+
+    def usable(self, now: float) -> bool:
+        """Whether a request may wait for this replica: connected, and not left alone by its breaker."""
+        return self._link is not None and self._link.open and self.breaker.allows(now)
+
+    def has_room(self, now: float) -> bool:
+        return self.batches_away < BATCHES_AWAY_MAX and self.usable(now)
+
+    def idle(self, now: float) -> bool:
+        return self.batches_away == 0 and self.has_room(now)
+
+    def send(self, requests: Sequence[Request], reply: Callable[[Batch | None], None]) -> None:
+        assert self._link is not None
+        if not self.batches_away:
+            self._oldest_sent = self._last_sign = monotonic()
+        self.batches_away += 1
+        self.served += len(requests)
+        self.breaker.begin()
+
+        def back(batch: Batch | None) -> None:
+            now = monotonic()
+            self.batches_away -= 1
+            self._oldest_sent = now if self.batches_away else None
+            self._last_sign = now
+            if batch is not None:
+                self.breaker.succeed()
+            reply(batch)
+
+        self._link.send(requests, back)
+
+    def watch(self, now: float) -> None:
+        """While a batch is away for long: ask for a sign of life, and end the wait if none comes."""
+        if self._oldest_sent is None or self._closed:
+            return
+        if now - self._last_sign >= self._heartbeat_timeout_seconds:
+            self._give_up(f"silent for {self._heartbeat_timeout_seconds:g} s with requests in hand")
+        elif now - self._oldest_sent >= SILENCE_BEFORE_PING_SECONDS and (
+            self._asking is None or self._asking.done()
+        ):
+            self._asking = asyncio.create_task(self._ask())
+
+    async def _ask(self) -> None:
+        try:
+            if self._signs is None or not self._signs.open:
+                self._signs = await connect(self.replica, self._heartbeat_timeout_seconds)
+            await self._signs.ping()
+            self._last_sign = monotonic()
+        except PrismError:
+            return  # no sign: watch() counts the silence
+        await asyncio.sleep(SILENCE_BEFORE_PING_SECONDS)
+
+    def _give_up(self, reason: str) -> None:
+        self.breaker.trip(monotonic())
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()  # its waiting replies get None from connection_lost
+        self._lost(reason)
+
+    def _link_lost(self) -> None:
+        if self._closed:
+            return
+        gave_up = self._link is None
+        self._link = None
+        self.breaker.trip(monotonic())
+        if not gave_up:
+            self._lost("its connection ended")
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._reopen())
+
+    async def _reopen(self) -> None:
+        """Until the replica answers again or is taken out of the route table."""
+        wait = 0.05
+        while not self._closed:
+            try:
+                await self._connect()
+                return
+            except PrismError:
+                await asyncio.sleep(wait)
+                wait = min(1.0, wait * 2)
+
+    async def close(self) -> None:
+        self._closed = True
+        tasks = [task for task in (self._asking, self._opening) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for link in (self._link, self._signs):
+            if link is not None:
+                await link.wait_closed()

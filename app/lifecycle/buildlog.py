@@ -1,0 +1,33 @@
+"""The log of a model's way to life: kept beside the artifact, readable while it grows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+LINES_IN_ERROR = 8
+
+
+class BuildLog:
+    """Appends lines to `build.log`; each begins with the time of day in UTC."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "build.log"
+
+    def write(self, line: str) -> None:
+        with self.path.open("a", encoding="utf-8", errors="replace") as file:
+            for each in line.splitlines() or [""]:
+                file.write(f"{datetime.now(UTC):%H:%M:%S.%f}"[:-3] + f" {each}\n")
+
+
+def telling_lines(lines: list[str]) -> tuple[str, ...]:
+    """What a person needs of a replica's last output: the runtime's own verdict, else the end of its traceback.
+
+    The runtime begins its own lines with `prism:`; of a traceback the last line names the error.
+    """
+    text = [line.rstrip() for line in lines if line.strip()]
+    verdict = [line for line in text if line.startswith("prism: ") and ("did not" in line or "rror" in line)]
+    if verdict:
+        return tuple(verdict[-2:])
+    errors = [line for line in text if not line.startswith((" ", "\t")) and ("Error" in line or "Exception" in line)]
+    return tuple(errors[-2:] or text[-LINES_IN_ERROR:])

@@ -1,0 +1,243 @@
+"""What people and the monitor ask for: deploy, start, stop, restart, delete; and what a gateway's own start and end mean.
+
+One job at a time works on a model; asking for something else ends the job that is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import shutil
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from app.core.model import Deployment, Model, Replica, Restart, Status
+from app.core.route_table import serves
+from app.errors import Conflict, PrismError
+from app.lifecycle.buildlog import BuildLog
+from app.lifecycle.intake import take_in
+from app.lifecycle.ledger import Ledger, utc_now
+from app.lifecycle.pipeline import Road
+from app.lifecycle.probe import Connect
+from app.lifecycle.receive import Upload
+
+log = structlog.get_logger(__name__)
+
+RESTARTS_KEPT = 20
+ADOPT_TIMEOUT_SECONDS = 1.5
+IN_PROGRESS = (
+    Status.RECEIVED,
+    Status.INSPECTING,
+    Status.RESOLVING,
+    Status.BUILDING,
+    Status.STARTING,
+    Status.PROBING,
+)
+
+
+class Deployments:
+    """The verbs on deployments. `road` knows the steps, `ledger` what is recorded."""
+
+    def __init__(self, ledger: Ledger, road: Road, connect: Connect) -> None:
+        self.ledger = ledger
+        self.road = road
+        self._connect = connect
+        self._jobs: dict[str, asyncio.Task[None]] = {}
+
+    async def accept(self, upload: Upload, *, run: bool, received_ms: float) -> Model:
+        """Record the upload and set it on its way; see `settled` for the end of it."""
+        model = await take_in(upload, self.ledger, self.road.requirements, wanted=run, received_ms=received_ms)
+        if model.unsafe_consent and model.inspection is not None:
+            names = ", ".join(danger.name for danger in model.inspection.dangers)
+            BuildLog(self.ledger.folder(model.model_id)).write(f"dangerous globals accepted by the owner: {names}")
+            log.warning("dangerous globals accepted", model=model.ref, model_id=model.model_id, dangers=names)
+        self._begin(model, self.road.bring_up(model, run=run))
+        return model
+
+    def _begin(self, model: Model, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        job = asyncio.create_task(self._finish(model, work), name=f"deploy {model.ref}")
+        self._jobs[model.model_id] = job
+        job.add_done_callback(lambda done: self._jobs.pop(model.model_id, None) if self._jobs.get(model.model_id) is done else None)
+        return job
+
+    async def _finish(self, model: Model, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except PrismError as error:
+            await self._fail(model, error)
+        except Exception as error:
+            log.exception("a deployment failed unexpectedly", model=model.ref)
+            await self._fail(model, PrismError(f"{type(error).__name__}: {error}"))
+
+    async def _fail(self, model: Model, error: PrismError) -> None:
+        """Record why. A model whose earlier replica still serves stays live."""
+        BuildLog(self.ledger.folder(model.model_id)).write(f"failed: {error}")
+        serving = serves(self.ledger.deployment(model.model_id))
+        log.warning("a deployment failed", model=model.ref, model_id=model.model_id, code=error.code, error=str(error))
+        await self.ledger.update(
+            model.model_id, status=Status.LIVE if serving else Status.FAILED, error=error.problem()
+        )
+
+    async def settled(self, model_id: str) -> Deployment:
+        """Wait until no job works on the model. The job goes on if the waiter is cancelled."""
+        job = self._jobs.get(model_id)
+        if job is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(job)
+        return self.ledger.deployment(model_id)
+
+    def busy(self, model_id: str) -> bool:
+        return model_id in self._jobs
+
+    async def _end_job(self, model_id: str) -> None:
+        job = self._jobs.pop(model_id, None)
+        if job is not None:
+            job.cancel()
+            await asyncio.wait([job])
+
+    async def start(self, model: Model) -> None:
+        """Bring a model to life that is built, stopped or failed; one that lives is left alone."""
+        deployment = self.ledger.deployment(model.model_id)
+        if serves(deployment) or self.busy(model.model_id):
+            return
+        await self.ledger.update(model.model_id, wanted=True, error=None)
+        self._begin(model, self.road.bring_up(model, run=True))
+
+    async def stop(self, model: Model) -> None:
+        """Out of the traffic first, then drained, then stopped."""
+        await self._end_job(model.model_id)
+        deployment = self.ledger.deployment(model.model_id)
+        stopped = Status.FAILED if deployment.status is Status.FAILED else Status.STOPPED
+        await self.ledger.update(model.model_id, status=stopped, wanted=False)
+        await self.road.publish_now()
+        if deployment.replica is not None:
+            await self.road.stop_replica(model, deployment.replica)
+        await self.ledger.update(model.model_id, replica=None)
+
+    async def restart(self, model: Model) -> None:
+        """A new replica takes over from the present one, which serves until then."""
+        deployment = self.ledger.deployment(model.model_id)
+        if model.lock is None:
+            raise Conflict(
+                f"`{model.name}` was never built, so it cannot be restarted.",
+                hint=f"Start it with POST /models/{model.model_id}/start.",
+            )
+        await self._end_job(model.model_id)
+        if not serves(deployment):
+            await self.ledger.update(model.model_id, wanted=True, error=None)
+            self._begin(model, self.road.bring_up(model, run=True))
+        else:
+            self._begin(model, self.road.replace_replica(model))
+
+    async def replace_lost(self, model: Model, restart: Restart) -> None:
+        """Bring a new replica in place of one that is gone or answers no more."""
+        await self._end_job(model.model_id)
+        before = self.ledger.deployment(model.model_id)
+        restarts = (*before.restarts, restart)[-RESTARTS_KEPT:]
+        await self.ledger.update(
+            model.model_id, status=Status.UNHEALTHY, restarts=restarts, replica=None, error={"detail": restart.reason}
+        )
+        await self.road.publish_now()
+        if before.replica is not None:
+            await self.road.kill_replica(model, before.replica)
+        self._begin(model, self.road.replace_replica(model))
+
+    async def delete(self, model: Model) -> list[str]:
+        """Remove every trace; returns what was removed, for a person."""
+        await self.stop(model)
+        removed = [f"model {model.ref} ({model.model_id})", str(self.ledger.folder(model.model_id))]
+        others = [other for other in self.ledger.models() if other.model_id != model.model_id]
+        in_use = model.lock is None or any(o.lock is not None and o.lock.hash == model.lock.hash for o in others)
+        if model.target is not None:
+            await self.road.target(model).remove(model, in_use)
+            if not in_use and model.lock is not None:
+                removed.append(f"environment {model.lock.hash}")
+        await self.ledger.remove(model.model_id)
+        return removed
+
+    async def prune_stale(self) -> list[str]:
+        """Drop registry entries whose model is gone, and stop replicas of ours that no entry knows."""
+        stale = [one.model_id for one in self.ledger.deployments() if self.ledger.model(one.model_id) is None]
+        for model_id in stale:
+            await self.ledger.forget(model_id)
+        known = {one.replica.id for one in self.ledger.deployments() if one.replica is not None}
+        pruned = [f"entry {model_id}" for model_id in stale]
+        for target in self.road.targets:
+            for replica in await target.replicas():
+                if replica.id not in known and not self.busy(replica.model_id):
+                    await target.stop(replica, 0)
+                    pruned.append(f"replica {replica.id} of {replica.model_id}")
+        return pruned
+
+    async def resume(self, *, registry_lost: bool) -> None:
+        """After a gateway's start: adopt what runs, bring back what should, remove what nobody knows."""
+        await asyncio.to_thread(remove_torn_uploads, self.ledger)
+        running = [replica for target in self.road.targets for replica in await target.replicas()]
+        await asyncio.gather(*(self._resume_one(model, running, registry_lost) for model in self.ledger.models()))
+        await self.road.publish_now()
+        await self.prune_stale()
+
+    async def _resume_one(self, model: Model, running: list[Replica], registry_lost: bool) -> None:
+        known = {one.model_id: one for one in self.ledger.deployments()}
+        found = [replica for replica in running if replica.model_id == model.model_id]
+        deployment = known.get(model.model_id)
+        if deployment is None:
+            await self.ledger.add(model, wanted=bool(found), status=Status.STOPPED)
+            deployment = self.ledger.deployment(model.model_id)
+        if not deployment.wanted:
+            if deployment.status in IN_PROGRESS:  # stored and being built when the gateway ended
+                self._begin(model, self.road.bring_up(model, run=False))
+            return
+        recorded = deployment.replica.id if deployment.replica is not None else ""
+        for replica in found:
+            if (replica.id == recorded or registry_lost) and await self._adopts(replica):
+                log.info("adopted a running replica", model=model.ref, replica=replica.id)
+                live_at = deployment.live_at or utc_now()
+                await self.ledger.update(
+                    model.model_id, status=Status.LIVE, replica=replica, target=replica.target, live_at=live_at
+                )
+                return
+        await self.ledger.update(model.model_id, replica=None)
+        if deployment.status is not Status.FAILED:
+            self._begin(model, self.road.bring_up(model, run=True))
+
+    async def _adopts(self, replica: Replica) -> bool:
+        try:
+            link, _ = await self._connect(replica, ADOPT_TIMEOUT_SECONDS)
+        except PrismError:
+            return False
+        link.close()
+        return True
+
+    async def shut_down(self, *, keep_models: bool) -> None:
+        """The gateway ends. Replicas end too, yet stay wanted, so that the next start brings them back."""
+        for model_id in list(self._jobs):
+            await self._end_job(model_id)
+        if keep_models:
+            return
+        await asyncio.gather(*(self._put_down(one) for one in self.ledger.deployments()))
+
+    async def _put_down(self, deployment: Deployment) -> None:
+        model = self.ledger.model(deployment.model_id)
+        if model is None or deployment.replica is None:
+            return
+        await self.road.stop_replica(model, deployment.replica)
+        status = Status.STOPPED if deployment.status is Status.LIVE else deployment.status
+        await self.ledger.update(model.model_id, status=status, replica=None)
+
+
+def remove_torn_uploads(ledger: Ledger) -> None:
+    """Folders of uploads that were cut off before they became models."""
+    root = ledger.folder("")
+    known = {model.model_id for model in ledger.models()}
+    for folder in root.iterdir():
+        if re.fullmatch(r"[0-9a-f]{12}", folder.name) and folder.name not in known and torn(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def torn(folder: Path) -> bool:
+    return folder.is_dir() and not (folder / "model.json").exists()

@@ -1,0 +1,115 @@
+"""Makes a model of an upload: checks what the form says, reads the artifact, gives it a name and a version."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import unicodedata
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from app.core.model import Model, Status, TargetName
+from app.errors import BadInput
+from app.lifecycle.inspection import inspect, refuse_unusable
+from app.lifecycle.ledger import Ledger, utc_now
+from app.lifecycle.receive import Upload
+
+NAME_LIMIT = 100
+TRUE, FALSE = ("true", "1", "yes", "on"), ("", "false", "0", "no", "off")
+
+
+async def take_in(
+    upload: Upload, ledger: Ledger, check: Callable[[Model], Awaitable[object]], *, wanted: bool, received_ms: float
+) -> Model:
+    """The model of this upload, recorded. On any error its folder is removed.
+
+    check: raises if no environment could ever be made of what the artifact and its owner ask for.
+    Raises BadInput for a field, UnsupportedFormat, UnreadableArtifact, MissingCode or UnsafeArtifact for the file.
+    """
+    began = monotonic()
+    try:
+        model = await _model(upload, ledger)
+        await check(model)
+    except BaseException:
+        await asyncio.to_thread(shutil.rmtree, upload.folder, ignore_errors=True)
+        raise
+    await ledger.add(model, wanted=wanted, status=Status.INSPECTING)
+    await ledger.note_time(model.model_id, "receive", received_ms)
+    await ledger.note_time(model.model_id, "inspect", (monotonic() - began) * 1000)
+    return model
+
+
+async def _model(upload: Upload, ledger: Ledger) -> Model:
+    texts = upload.texts
+    name = model_name(texts.get("model_name", ""), upload.artifact.filename)
+    allow_unsafe = boolean("allow_unsafe", texts.get("allow_unsafe", ""))
+    expected_input = json_value("expected_input_json", texts.get("expected_input_json", ""))
+    target = target_name(texts.get("target", ""))
+    inspection = await asyncio.to_thread(inspect, upload.artifact_path, upload.artifact.filename)
+    refuse_unusable(inspection, has_code=bool(upload.code_files), allow_unsafe=allow_unsafe)
+    now = utc_now()
+    return Model(
+        model_id=upload.model_id,
+        name=name,
+        version=ledger.next_version(name),
+        artifact=upload.artifact,
+        created_at=now,
+        description=texts.get("model_description", ""),
+        target=target,
+        requirements=texts.get("requirements", ""),
+        python_version=texts.get("python_version", ""),
+        expected_input=expected_input,
+        code_files=upload.code_files,
+        allow_unsafe=allow_unsafe,
+        unsafe_consent=now if allow_unsafe and inspection.dangers else "",
+        inspection=inspection,
+    )
+
+
+def model_name(given: str, filename: str) -> str:
+    """The given name, else the file's without its endings. Raises BadInput for one that no reference can hold."""
+    name = unicodedata.normalize("NFC", given.strip()) or Path(filename).name.split(".")[0] or "model"
+    bad = sorted({char for char in name if char in "/@?#%\\" or not char.isprintable()})
+    if bad or len(name) > NAME_LIMIT or name in (".", ".."):
+        reason = f"contains {' '.join(map(repr, bad))}" if bad else f"is over {NAME_LIMIT} characters long or no name"
+        raise BadInput(
+            f"The model name `{name[:NAME_LIMIT]}` {reason}.",
+            hint="Choose a name without / @ ? # % and \\, such as `fraud-detector`.",
+            field="model_name",
+        )
+    return name
+
+
+def boolean(field: str, text: str) -> bool:
+    if text.lower() in TRUE:
+        return True
+    if text.lower() in FALSE:
+        return False
+    raise BadInput(f"`{field}` is `{text[:50]}`, not true or false.", field=field)
+
+
+def json_value(field: str, text: str) -> Any:
+    if not text:
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadInput(
+            f"`{field}` is not JSON: {error}.",
+            hint='Give one request the model can answer, for example {"age": 41, "city": "Oslo"}.',
+            field=field,
+        ) from error
+
+
+def target_name(text: str) -> TargetName | None:
+    if text in ("", "auto"):
+        return None
+    try:
+        return TargetName(text)
+    except ValueError:
+        names = ", ".join(TargetName)
+        raise BadInput(f"There is no target `{text[:50]}`.", hint=f"Targets: auto, {names}.", field="target") from None

@@ -1,0 +1,137 @@
+"""What is known of every model here, in one place: the stored record, and the wanted and real state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from msgspec import structs
+
+from app.core.model import Deployment, Model, Replica, Status
+from app.core.route_table import RouteTable, route_table
+from app.errors import NotFound
+from app.lifecycle.buildlog import BuildLog
+from app.registry.containers import ContainerRegistry
+from app.registry.models import ModelStore
+
+
+def utc_now() -> str:
+    """Now as RFC 3339 with microseconds, so that records sort by it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class Ledger:
+    """The store of models and the registry of deployments, kept in step."""
+
+    def __init__(self, store: ModelStore, registry: ContainerRegistry) -> None:
+        self._store = store
+        self._registry = registry
+
+    def folder(self, model_id: str) -> Path:
+        return self._store.folder(model_id)
+
+    def model(self, model_id: str) -> Model | None:
+        return self._store.get(model_id)
+
+    def models(self) -> tuple[Model, ...]:
+        return self._store.all()
+
+    def deployments(self) -> tuple[Deployment, ...]:
+        return self._registry.all()
+
+    def deployment(self, model_id: str) -> Deployment:
+        """Raises NotFound for a model_id that the registry does not know."""
+        deployment = self._registry.get(model_id)
+        if deployment is None:
+            raise NotFound(f"The registry has no entry for `{model_id}`.", hint="GET /registry lists them.")
+        return deployment
+
+    def find(self, ref: str) -> Model:
+        """By model_id, `name@version`, or name: then the version that serves, else the newest. Raises NotFound."""
+        exact = self._store.get(ref)
+        if exact is not None:
+            return exact
+        matches = [model for model in self._store.all() if ref in (model.name, model.ref)]
+        if not matches:
+            raise NotFound(f"There is no model `{ref[:200]}`.", hint="GET /models lists what there is.", ref=ref[:200])
+        live = route_table(self._registry.all()).live.get(ref)
+        serving = self._store.get(live.model_id) if live is not None else None
+        return serving or matches[-1]
+
+    def route_table(self) -> RouteTable:
+        return route_table(self._registry.all())
+
+    def next_version(self, name: str) -> str:
+        """1.0.0, then 1.1.0, …: an upload under a name that exists is its next minor version."""
+        minors = [int(model.version.split(".")[1]) for model in self._store.all() if model.name == name]
+        return f"1.{max(minors) + 1}.0" if minors else "1.0.0"
+
+    async def add(self, model: Model, *, wanted: bool, status: Status) -> None:
+        self._store.save(model)
+        now = utc_now()
+        await self._registry.save(
+            Deployment(
+                model_id=model.model_id,
+                name=model.name,
+                version=model.version,
+                status=status,
+                wanted=wanted,
+                target=model.target,
+                created_at=model.created_at,
+                updated_at=now,
+            )
+        )
+
+    async def amend(self, model_id: str, **changes: Any) -> Model:
+        """Complete the model's record with what a step found out."""
+        model = self._store.get(model_id)
+        if model is None:
+            raise NotFound(f"The model `{model_id}` was deleted meanwhile.")
+        model = structs.replace(model, **changes)
+        self._store.save(model)
+        return model
+
+    async def update(self, model_id: str, **changes: Any) -> Deployment:
+        deployment = structs.replace(self.deployment(model_id), updated_at=utc_now(), **changes)
+        await self._registry.save(deployment)
+        return deployment
+
+    async def go_live(self, model_id: str, replica: Replica, metadata: dict[str, Any]) -> None:
+        before = self.deployment(model_id)
+        await self.update(
+            model_id,
+            status=Status.LIVE,
+            wanted=True,
+            target=replica.target,
+            replica=replica,
+            live_at=utc_now(),
+            error=None,
+            metadata={**before.metadata, **metadata},
+        )
+
+    @asynccontextmanager
+    async def step(self, model_id: str, status: Status) -> AsyncIterator[None]:
+        """Record that a step is being taken, and when it ended well how many ms it took."""
+        await self.update(model_id, status=status)
+        BuildLog(self.folder(model_id)).write(f"— {status.value}")
+        began = monotonic()
+        yield
+        await self.note_time(model_id, status.value, (monotonic() - began) * 1000)
+
+    async def note_time(self, model_id: str, step: str, elapsed_ms: float) -> None:
+        metadata = self.deployment(model_id).metadata
+        timings = {**metadata.get("timings_ms", {}), step: round(elapsed_ms, 1)}
+        await self.update(model_id, metadata={**metadata, "timings_ms": timings})
+
+    async def remove(self, model_id: str) -> None:
+        await self._registry.remove(model_id)
+        self._store.delete(model_id)
+
+    async def forget(self, model_id: str) -> None:
+        """Drop the registry's entry of a model whose record is gone."""
+        await self._registry.remove(model_id)
+

@@ -1,0 +1,236 @@
+"""ARTIFACT → SERVICE, in the order in which it happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from app.core.environment import Lock, Requirements
+from app.core.model import Deployment, Model, Replica, Status, TargetName
+from app.core.route_table import RouteTable, serves
+from app.core.signature import Signature
+from app.errors import PrismError, StartFailed, TargetUnavailable, Unavailable
+from app.lifecycle.buildlog import BuildLog, telling_lines
+from app.lifecycle.environment import requirements_for
+from app.lifecycle.ledger import Ledger
+from app.lifecycle.probe import Connect, probe
+from app.runtime.target import Log, Target
+from app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+START_POLL_SECONDS = 0.02
+RUNTIME_REQUIREMENTS = Path(__file__).resolve().parent.parent.parent / "model_container" / "requirements.txt"
+
+
+class Traffic(Protocol):
+    """Who sends requests to replicas: takes the current route table, says when a replica has nothing left to do."""
+
+    async def publish(self, table: RouteTable) -> None: ...
+
+    async def drained(self, replica: Replica, timeout_seconds: float) -> bool: ...
+
+
+class Resolve(Protocol):
+    async def __call__(
+        self, requirements: Requirements, *, log: Log, timeout_seconds: float, platform: str | None = None
+    ) -> Lock: ...
+
+
+class Road:
+    """The steps from a stored artifact to a replica that takes traffic; `bring_up` is the whole of it."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        ledger: Ledger,
+        targets: Mapping[TargetName, Target],
+        resolve: Resolve,
+        connect: Connect,
+        traffic: Traffic,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._targets = targets
+        self._resolve_lock = resolve
+        self._connect = connect
+        self._traffic = traffic
+        self._publishing = asyncio.Lock()
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        return tuple(self._targets.values())
+
+    def target(self, model: Model) -> Target:
+        """Where this model runs. Raises TargetUnavailable if its target is not there on this machine."""
+        name = model.target or next(iter(self._targets), None)
+        if name is None or name not in self._targets:
+            raise TargetUnavailable(
+                f"The target `{name}` of `{model.name}` is not available on this machine.",
+                hint="`prism doctor` says what is missing; or upload with another target.",
+            )
+        return self._targets[name]
+
+    async def bring_up(self, model: Model, *, run: bool) -> None:
+        """resolve → build → start → probe → publish, each step recorded. Raises what the failing step raised."""
+        build_log = BuildLog(self._ledger.folder(model.model_id))
+        target = self.target(model)
+        if model.lock is None:
+            async with self._ledger.step(model.model_id, Status.RESOLVING):
+                model = await self._resolve(model, target, build_log)
+        async with self._ledger.step(model.model_id, Status.BUILDING):
+            image = await self._build(model, target, build_log)
+        if not run:
+            await self._ledger.update(model.model_id, status=Status.BUILT, error=None)
+            return
+        await self.replace_replica(model, metadata={"image": image} if image else {})
+
+    async def replace_replica(self, model: Model, metadata: dict[str, Any] | None = None) -> None:
+        """start → probe → publish → drain and stop what was there before. The old one serves until the new one can."""
+        before = self._ledger.deployment(model.model_id).replica
+        async with self._ledger.step(model.model_id, Status.STARTING):
+            replica = await self.target(model).start(model, self._ledger.folder(model.model_id), self._settings.limits)
+        try:
+            await self._accept(model, replica)
+            await self._publish(model, replica, metadata or {})
+        except BaseException:
+            await self.stop_replica(model, replica)
+            raise
+        if before is not None:
+            await self.stop_replica(model, before)
+
+    async def requirements(self, model: Model) -> Requirements:
+        """What its environment must have. Raises BadInput or EnvironmentFailed if that can never be."""
+        assert model.inspection is not None
+        return requirements_for(
+            model.inspection,
+            user_requirements=model.requirements,
+            python_version=model.python_version,
+            available_pythons=await self.target(model).pythons(),
+            extra_packages=runtime_requirements(),
+        )
+
+    async def _resolve(self, model: Model, target: Target, build_log: BuildLog) -> Model:
+        requirements = await self.requirements(model)
+        for pin in requirements.pins:
+            build_log.write(f"needs {pin.requirement}: {pin.evidence}")
+        build_log.write(f"Python {', '.join(requirements.pythons)}: {requirements.python_evidence}")
+        lock = await self._resolve_lock(
+            requirements,
+            log=build_log.write,
+            timeout_seconds=self._settings.build_timeout_seconds,
+            platform="linux" if target.name is TargetName.DOCKER else None,
+        )
+        return await self._ledger.amend(model.model_id, lock=lock, target=target.name)
+
+    async def _build(self, model: Model, target: Target, build_log: BuildLog) -> str:
+        assert model.lock is not None
+        build_log.write(f"environment {model.lock.hash}: Python {model.lock.python}, {len(model.lock.packages)} packages")
+        await target.build_environment(model.lock, build_log.write)
+        return await target.build_model(model, self._ledger.folder(model.model_id), build_log.write)
+
+    async def _accept(self, model: Model, replica: Replica) -> None:
+        """Wait for the replica's welcome, then have it answer a sample; what it says of itself is kept."""
+        build_log = BuildLog(self._ledger.folder(model.model_id))
+        build_log.write(f"started {replica.target.value} replica {replica.id}")
+        link, welcome = await self._welcome(model, replica)
+        try:
+            async with self._ledger.step(model.model_id, Status.PROBING):
+                async with asyncio.timeout(self._settings.predict_timeout_seconds):
+                    sample = await probe(model, link, welcome.get("samples", []))
+        except TimeoutError as error:
+            raise StartFailed(
+                f"`{model.name}` did not answer its sample within {self._settings.predict_timeout_seconds:g} s.",
+                hint="Give a smaller `expected_input_json`, or raise PRISM_PREDICT_TIMEOUT_SECONDS.",
+            ) from error
+        finally:
+            link.close()
+        build_log.write("answered its sample")
+        signature = msgspec.convert(welcome.get("signature"), Signature)
+        facts = {key: welcome[key] for key in ("python", "adapter", "libraries", "confinement") if key in welcome}
+        await self._ledger.amend(model.model_id, signature=signature, sample=sample, runtime=facts)
+
+    async def _welcome(self, model: Model, replica: Replica) -> tuple[Any, dict[str, Any]]:
+        target = self.target(model)
+        timeout = self._settings.start_timeout_seconds
+        deadline = monotonic() + timeout
+        while True:
+            try:
+                return await self._connect(replica, max(0.1, min(1.0, deadline - monotonic())))
+            except Unavailable:
+                state = await target.state(replica)
+            if not state.running:
+                raise StartFailed(
+                    f"`{model.name}` stopped while loading: {await self._last_words(model, replica, state.detail)}",
+                    hint=f"See the whole log with GET /models/{model.model_id}/logs.",
+                )
+            if monotonic() > deadline:
+                raise StartFailed(
+                    f"`{model.name}` did not load within {timeout:g} s.",
+                    hint="Raise PRISM_START_TIMEOUT_SECONDS, or see GET /models/{model.model_id}/logs.",
+                )
+            await asyncio.sleep(START_POLL_SECONDS)
+
+    async def last_lines(self, model: Model, replica: Replica, count: int = 50) -> list[str]:
+        folder = self._ledger.folder(model.model_id)
+        return [line async for line in self.target(model).logs(replica, folder, count, False)]
+
+    async def _last_words(self, model: Model, replica: Replica, detail: str) -> str:
+        lines = telling_lines(await self.last_lines(model, replica))
+        return " | ".join((detail, *lines)) if detail else " | ".join(lines) or "it said nothing"
+
+    async def _publish(self, model: Model, replica: Replica, metadata: dict[str, Any]) -> None:
+        """Traffic moves in one step: the new replica in, and out what it replaces."""
+        async with self._publishing:
+            rivals = [one for one in self._ledger.deployments() if self._replaces(model, one)]
+            for rival in rivals:
+                await self._ledger.update(rival.model_id, status=Status.STOPPED, wanted=False)
+            await self._ledger.go_live(model.model_id, replica, metadata)
+            await self._traffic.publish(self._ledger.route_table())
+        for rival in rivals:
+            await self._retire(rival)
+
+    def _replaces(self, model: Model, other: Deployment) -> bool:
+        rival = self._settings.single_active_model or other.name == model.name
+        return rival and other.model_id != model.model_id and (serves(other) or other.status is Status.UNHEALTHY)
+
+    async def _retire(self, rival: Deployment) -> None:
+        model = self._ledger.model(rival.model_id)
+        if rival.replica is not None and model is not None:
+            await self.stop_replica(model, rival.replica)
+        await self._ledger.update(rival.model_id, replica=None)
+
+    async def publish_now(self) -> None:
+        """Make the traffic follow the ledger."""
+        async with self._publishing:
+            await self._traffic.publish(self._ledger.route_table())
+
+    async def stop_replica(self, model: Model, replica: Replica) -> None:
+        """Drain, then stop: every request it took is answered first, as far as the drain timeout allows."""
+        await self._end_replica(model, replica, self._settings.drain_timeout_seconds)
+
+    async def kill_replica(self, model: Model, replica: Replica) -> None:
+        """Stop one that answers no more, without waiting for it."""
+        await self._end_replica(model, replica, 0)
+
+    async def _end_replica(self, model: Model, replica: Replica, patience_seconds: float) -> None:
+        await self._traffic.drained(replica, patience_seconds)
+        try:
+            await self.target(model).stop(replica, patience_seconds)
+        except PrismError as error:
+            log.error("a replica could not be stopped", model=model.ref, replica=replica.id, error=str(error))
+
+
+def runtime_requirements() -> tuple[str, ...]:
+    """What the runtime itself needs in every environment."""
+    lines = (line.split("#")[0].strip() for line in RUNTIME_REQUIREMENTS.read_text().splitlines())
+    return tuple(line for line in lines if line)
+
+

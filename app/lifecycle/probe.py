@@ -1,0 +1,67 @@
+"""Before traffic, and at every check after: does the model answer a real sample?"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from app.core.model import Model, Replica
+from app.errors import ProbeFailed
+from model_container.frames import Answer, Request
+
+
+class ReplicaLink(Protocol):
+    """The part of a connection to a replica that probing needs; dispatch/link.py has it."""
+
+    async def predict(self, request: Request) -> Answer: ...
+
+    async def ping(self) -> dict[str, Any]: ...
+
+    def close(self) -> None: ...
+
+
+Connect = Callable[[Replica, float], Awaitable[tuple[ReplicaLink, dict[str, Any]]]]
+"""(replica, timeout in seconds) → an open link and the replica's welcome. Raises Unavailable errors."""
+
+
+async def probe(model: Model, link: ReplicaLink, samples: list[Any]) -> Any:
+    """The sample that the model answers: its owner's if given, else the first of the runtime's that works.
+
+    samples: request bodies made from the signature. Raises ProbeFailed with the model's own words.
+    """
+    candidates = [model.expected_input] if model.expected_input is not None else samples
+    problem: dict[str, Any] = {"detail": "The runtime could make no sample from the model's signature."}
+    for index, sample in enumerate(candidates):
+        answer = await link.predict(Request(msgspec.json.encode(sample)))
+        if answer.status == 200:
+            return sample
+        if index == 0:
+            problem = msgspec.json.decode(answer.body)
+    raise _failure(model, candidates, problem)
+
+
+def _failure(model: Model, candidates: list[Any], problem: dict[str, Any]) -> ProbeFailed:
+    if model.expected_input is not None:
+        return ProbeFailed(
+            f"The model did not answer its `expected_input_json`: {problem['detail']}",
+            hint="Give a sample that the model was trained to take, and upload again.",
+            sample=model.expected_input,
+        )
+    return ProbeFailed(
+        f"The model answered none of {len(candidates)} samples made from its signature: {problem['detail']}",
+        hint="Upload again with `expected_input_json`, one sample that the model can answer.",
+        samples=candidates,
+    )
+
+
+async def answers_sample(model: Model, link: ReplicaLink) -> str:
+    """"" if the model answers its sample, else what is wrong. A replica at work on requests counts as answering."""
+    pong = await link.ping()
+    if pong.get("busy_ms"):
+        return ""
+    answer = await link.predict(Request(msgspec.json.encode(model.sample)))
+    if answer.status == 200:
+        return ""
+    return f"its sample is no longer answered: {answer.body[:300].decode(errors='replace')}"

@@ -1,0 +1,97 @@
+"""The registry of what runs on this host: a JSON file that survives the gateway, its crashes and the machine's."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from app.core.model import Deployment
+from app.errors import Conflict
+from app.registry.atomic import write_atomic
+
+log = structlog.get_logger(__name__)
+
+
+class _File(Struct):
+    """What the file holds. format: raised when an older PRISM could not read it."""
+
+    deployments: dict[str, Deployment]
+    format: int = 1
+
+
+class ContainerRegistry:
+    """Deployments by model_id. One server at a time holds the file, by a lock beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._deployments: dict[str, Deployment] = {}
+        self._writing = asyncio.Lock()
+        self._lock_file: int | None = None
+
+    def acquire(self) -> None:
+        """Raises Conflict if another server holds this registry."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(lock, 32).decode(errors="replace").strip()
+            os.close(lock)
+            raise Conflict(
+                f"Another PRISM server (process {holder or 'unknown'}) uses the registry {self._path}.",
+                hint="Stop it with `prism stop`, or give this one its own MODEL_CONTAINER_REGISTRY_PATH.",
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+        self._lock_file = lock
+
+    def release(self) -> None:
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    def load(self) -> bool:
+        """Read the file; False if it was corrupt, and then it is set aside and the registry starts empty."""
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return True
+        try:
+            self._deployments = msgspec.json.decode(content, type=_File).deployments
+        except msgspec.MsgspecError as error:
+            aside = self._path.with_name(f"{self._path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+            self._path.rename(aside)
+            log.error("the registry cannot be read; it was set aside", path=str(aside), error=str(error))
+            return False
+        return True
+
+    def get(self, model_id: str) -> Deployment | None:
+        return self._deployments.get(model_id)
+
+    def all(self) -> tuple[Deployment, ...]:
+        return tuple(self._deployments.values())
+
+    async def save(self, deployment: Deployment) -> None:
+        """Seen by readers at once; on disk when this returns."""
+        self._deployments[deployment.model_id] = deployment
+        await self._write()
+
+    async def remove(self, model_id: str) -> None:
+        if self._deployments.pop(model_id, None) is not None:
+            await self._write()
+
+    async def _write(self) -> None:
+        # In a task of its own: a cancelled caller must not let a later write overtake this one.
+        await asyncio.shield(asyncio.create_task(self._write_in_turn()))
+
+    async def _write_in_turn(self) -> None:
+        async with self._writing:
+            content = msgspec.json.format(msgspec.json.encode(_File(self._deployments)))
+            await asyncio.to_thread(write_atomic, self._path, content)

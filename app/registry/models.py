@@ -1,0 +1,57 @@
+"""The models stored on this host: one folder each, with the artifact and a record of what is known about it.
+
+    <root>/<model_id>/model.json        the record (app.core.model.Model)
+                      artifact/<file>   as uploaded
+                      code/<file>.py    the owner's code files, if any
+                      build.log  logs/  what the build and the replicas said
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from app.core.model import Model
+from app.registry.atomic import write_atomic
+
+log = structlog.get_logger(__name__)
+
+
+class ModelStore:
+    """Records are few and small, so all of them are kept in memory and written through."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._models: dict[str, Model] = {}
+
+    def load(self) -> None:
+        """Read every record. One that cannot be read is left where it is and reported; the others are served."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        for record in self.root.glob("*/model.json"):
+            try:
+                model = msgspec.json.decode(record.read_bytes(), type=Model)
+            except (OSError, msgspec.MsgspecError) as error:
+                log.error("a model's record cannot be read; it is left out", path=str(record), error=str(error))
+                continue
+            self._models[model.model_id] = model
+
+    def folder(self, model_id: str) -> Path:
+        return self.root / model_id
+
+    def get(self, model_id: str) -> Model | None:
+        return self._models.get(model_id)
+
+    def all(self) -> tuple[Model, ...]:
+        return tuple(sorted(self._models.values(), key=lambda model: model.created_at))
+
+    def save(self, model: Model) -> None:
+        write_atomic(self.folder(model.model_id) / "model.json", msgspec.json.format(msgspec.json.encode(model)))
+        self._models[model.model_id] = model
+
+    def delete(self, model_id: str) -> None:
+        """Forget the model and remove its folder with all that is in it."""
+        self._models.pop(model_id, None)
+        shutil.rmtree(self.folder(model_id), ignore_errors=True)

@@ -1,0 +1,55 @@
+"""Which targets this machine offers, the preferred one first."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.core.model import TargetName
+from app.errors import InvalidSetting
+from app.runtime.docker import DockerTarget, engine_answers
+from app.runtime.process import ProcessTarget
+from app.runtime.target import Target
+from app.settings import Settings
+
+
+def home_label(settings: Settings) -> str:
+    """Names this PRISM among others on the same machine or engine: replicas carry it, and only those are ours."""
+    return hashlib.sha256(str(settings.registry_path).encode()).hexdigest()[:12]
+
+
+def socket_folder(settings: Settings) -> Path:
+    """A short private folder: the path of a Unix socket may have 107 bytes."""
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    return Path(base) / f"prism-{os.getuid()}-{home_label(settings)}"
+
+
+def available_targets(settings: Settings) -> Mapping[TargetName, Target]:
+    """By name; the first is where a model runs that asks for none. Raises InvalidSetting for docker without engine."""
+    process = ProcessTarget(
+        environments=settings.environments,
+        run_folder=settings.run_folder,
+        sockets=socket_folder(settings),
+        build_timeout_seconds=settings.build_timeout_seconds,
+        home=home_label(settings),
+    )
+    if settings.target == "process":
+        return {TargetName.PROCESS: process}
+    if not engine_answers():
+        if settings.target == "docker":
+            raise InvalidSetting(
+                "PRISM_TARGET=docker, but no Docker engine answers.",
+                hint="Start Docker, or set PRISM_TARGET=process, which needs nothing.",
+            )
+        return {TargetName.PROCESS: process}
+    docker = DockerTarget(
+        home=home_label(settings),
+        run_folder=settings.run_folder,
+        sockets=socket_folder(settings),
+        base_image=settings.base_image,
+        build_timeout_seconds=settings.build_timeout_seconds,
+    )
+    return {TargetName.DOCKER: docker, TargetName.PROCESS: process}

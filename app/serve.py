@@ -1,0 +1,128 @@
+"""`python -m app.serve`: the server process. It says where it listens in `server.json`, for `prism stop` and `status`.
+
+SIGTERM and SIGINT stop the models and the server; SIGUSR2 stops the server and leaves the models running, for the
+next one to adopt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from ipaddress import ip_address
+
+import psutil
+import uvicorn
+import uvloop
+
+from app.api.health import VERSION
+from app.errors import Forbidden, InvalidSetting, PrismError
+from app.main import create_app
+from app.observe.log import configure_logging
+from app.registry.atomic import write_atomic
+from app.settings import Settings, load_settings
+
+
+def main() -> None:
+    try:
+        settings = load_settings()
+        refuse_open_door(settings)
+        configure_logging(settings.log_level)
+        listener = listen(settings)
+    except PrismError as error:
+        sys.exit(f"prism: {error}")
+    with contextlib.suppress(KeyboardInterrupt), listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, listener))
+
+
+def refuse_open_door(settings: Settings) -> None:
+    """Uploading a model is running code, so nobody but this machine may do it without a key."""
+    if settings.keys or is_loopback(settings.host):
+        return
+    raise Forbidden(
+        f"PRISM_HOST={settings.host} lets other machines upload and run models, and no API key is set.",
+        hint="Set PRISM_API_KEYS, or listen on 127.0.0.1.",
+    )
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Bound here and not by uvicorn, so that a taken port is one clear line before anything else begins."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise InvalidSetting(
+            f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}.",
+            hint="Choose another port: `prism run 8001`, or PRISM_PORT=8001.",
+        ) from error
+    return listener
+
+
+async def serve(settings: Settings, listener: socket.socket) -> None:
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # a forwarded address could be made up to escape the rate limit
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.drain_timeout_seconds),
+    )
+    server = AnnouncedServer(config, settings, app.state.closing)
+
+    def stop_keeping_models() -> None:
+        app.state.keep_models = True
+        server.should_exit = True
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, stop_keeping_models)
+    await server.serve(sockets=[listener])
+
+
+class AnnouncedServer(uvicorn.Server):
+    """A server that records where it is, from when it accepts requests until it ends."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings, closing: asyncio.Event) -> None:
+        super().__init__(config)
+        self._record = settings.run_folder / "server.json"
+        self._host = settings.host
+        self._closing = closing
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.started or not sockets:
+            return
+        port = sockets[0].getsockname()[1]
+        host = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        started = psutil.Process().create_time()
+        record = {"pid": os.getpid(), "started": started, "host": host, "port": port, "url": url, "version": VERSION}
+        write_atomic(self._record, json.dumps(record).encode())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._closing.set()  # live logs end now; what else is under way is waited for
+        try:
+            await super().shutdown(sockets)
+        finally:
+            self._record.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Stand-ins with real behaviour, for tests of what is around them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from app.core.model import Replica, TargetName
+from model_container import frames
+from model_container.frames import Answer, Request
+
+Handler = Callable[[list[Request]], Awaitable[list[Answer]]]
+
+
+async def echo(requests: list[Request]) -> list[Answer]:
+    """Answers each request with itself as the only prediction."""
+    return [Answer(b'{"predictions":[%b]}' % request.body) for request in requests]
+
+
+class FakeReplica:
+    """Speaks the frames of a real runtime on a Unix socket; what it answers is the test's to say.
+
+    batches: the sizes of the batches it got. silent: answers nothing, not even pings, as a stopped process would.
+    """
+
+    def __init__(self, path: Path, handler: Handler = echo, welcome: dict[str, Any] | None = None) -> None:
+        self.replica = Replica("m1", TargetName.PROCESS, str(path), "token", "", socket=str(path))
+        self.batches: list[int] = []
+        self.silent = False
+        self._handler = handler
+        self._welcome = welcome or {"protocol": frames.PROTOCOL}
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._serve, self.replica.socket)
+
+    async def die(self) -> None:
+        """Every connection ends, and no new one is accepted."""
+        assert self._server is not None
+        self._server.close()
+        for writer in list(self._connections):
+            writer.transport.abort()
+        Path(self.replica.socket).unlink(missing_ok=True)
+        await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+        cutter = frames.FrameReader()
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                for frame in cutter.feed(data):
+                    if not self.silent:
+                        await self._answer(frame, writer)
+        self._connections.discard(writer)
+        writer.close()
+
+    async def _answer(self, frame: frames.Frame, writer: asyncio.StreamWriter) -> None:
+        if frame.kind == frames.HELLO:
+            if json.loads(frame.payload)["token"] != self.replica.token:
+                writer.close()
+                return
+            writer.write(frames.encode(0, frames.WELCOME, json.dumps(self._welcome).encode()))
+        elif frame.kind == frames.PING:
+            writer.write(frames.encode(0, frames.PONG, b'{"busy_ms": 0}'))
+        elif frame.kind == frames.PREDICT:
+            requests = frames.decode_requests(frame)
+            self.batches.append(len(requests))
+            writer.write(frames.encode_answers(frame.id, await self._handler(requests), 1, 1000))
+
+
+@asynccontextmanager
+async def fake_replica(path: Path, handler: Handler = echo) -> AsyncIterator[FakeReplica]:
+    fake = FakeReplica(path, handler)
+    await fake.start()
+    try:
+        yield fake
+    finally:
+        await fake.die()
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait until it holds. Raises AssertionError if it does not within `seconds`."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "it did not become true in time"
+        await asyncio.sleep(0.005)

@@ -1,0 +1,245 @@
+"""Joining, splitting, retrying and refusing, against a replica that speaks the real frames."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from app.core.model import Deployment, Status, TargetName
+from app.core.route_table import route_table
+from app.dispatch.admit import Keys, RateLimiter
+from app.dispatch.batch import Flow
+from app.dispatch.pipeline import Call, Dispatcher, Prediction
+from app.errors import Conflict, NotFound, Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
+from model_container.frames import Answer, Request
+from tests.fakes import FakeReplica, echo, eventually, fake_replica
+
+FLOW = Flow(
+    max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seconds=5.0, heartbeat_timeout_seconds=0.6
+)
+
+
+def live(fake: FakeReplica, name: str = "iris", model_id: str = "m1") -> Deployment:
+    return Deployment(
+        model_id, name, "1.0.0", Status.LIVE, True, TargetName.PROCESS, fake.replica, live_at="2026", created_at="1"
+    )
+
+
+@asynccontextmanager
+async def dispatching(
+    *deployments: Deployment, flow: Flow = FLOW, suspects: list[str] | None = None
+) -> AsyncIterator[Dispatcher]:
+    dispatcher = Dispatcher(
+        Keys([]), RateLimiter(0, 60), flow, lambda model_id, reason: (suspects or []).append(reason)
+    )
+    if suspects is not None:
+        dispatcher = Dispatcher(Keys([]), RateLimiter(0, 60), flow, lambda _, reason: suspects.append(reason))
+    await dispatcher.publish(route_table(deployments))
+    try:
+        yield dispatcher
+    finally:
+        await dispatcher.close()
+
+
+def call(body: object, ref: str = "iris") -> Call:
+    return Call(ref, json.dumps(body).encode(), "", "127.0.0.1")
+
+
+async def outcomes(dispatcher: Dispatcher, count: int) -> list[Prediction | BaseException]:
+    return await asyncio.gather(*(dispatcher.predict(call(n)) for n in range(count)), return_exceptions=True)
+
+
+async def test_an_answer_carries_the_names_of_its_version_and_what_it_took(tmp_path: Path) -> None:
+    async with fake_replica(tmp_path / "s") as fake, dispatching(live(fake)) as dispatcher:
+        prediction = await dispatcher.predict(call([1, 2]))
+    assert json.loads(prediction.body) == {
+        "model": "iris",
+        "version": "1.0.0",
+        "model_id": "m1",
+        "predictions": [[1, 2]],
+    }
+    assert prediction.headers["X-Model-Version"] == "1.0.0"
+    assert 'batch;desc="1"' in prediction.headers["Server-Timing"]
+    assert "inference;dur=1.00" in prediction.headers["Server-Timing"]
+
+
+async def test_what_arrives_while_a_batch_is_away_forms_the_next_one_and_each_gets_its_own(tmp_path: Path) -> None:
+    async with fake_replica(tmp_path / "s") as fake, dispatching(live(fake)) as dispatcher:
+        results = await outcomes(dispatcher, 30)
+    assert [json.loads(one.body)["predictions"] for one in results if isinstance(one, Prediction)] == [
+        [n] for n in range(30)
+    ]
+    assert sum(fake.batches) == 30
+    assert fake.batches[0] == 1, "an idle replica is not kept waiting"
+    assert max(fake.batches) == FLOW.max_batch_size
+
+
+async def test_a_second_batch_follows_after_the_window_while_the_first_is_still_away(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def held(requests: list[Request]) -> list[Answer]:
+        await release.wait()
+        return await echo(requests)
+
+    async with fake_replica(tmp_path / "s", held) as fake, dispatching(live(fake)) as dispatcher:
+        first = asyncio.create_task(dispatcher.predict(call(1)))
+        await eventually(lambda: fake.batches == [1])
+        second = asyncio.create_task(dispatcher.predict(call(2)))
+        await asyncio.sleep(0.2)
+        release.set()
+        await asyncio.gather(first, second)
+    assert fake.batches == [1, 1]
+
+
+async def test_a_full_queue_refuses_at_once(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def held(requests: list[Request]) -> list[Answer]:
+        await release.wait()
+        return await echo(requests)
+
+    narrow = Flow(1, 4, 10.0, 5.0, 5.0)
+    async with fake_replica(tmp_path / "s", held) as fake, dispatching(live(fake), flow=narrow) as dispatcher:
+        waiting = asyncio.create_task(outcomes(dispatcher, 10))
+        await eventually(lambda: fake.batches == [1])
+        release.set()
+        results = await waiting
+    refused = [one for one in results if isinstance(one, Overloaded)]
+    assert len(refused) == 5, "one is away, four wait, five are refused"
+    assert all(one.headers["Retry-After"] for one in refused)
+
+
+async def test_a_request_past_its_time_gets_504(tmp_path: Path) -> None:
+    async def never(requests: list[Request]) -> list[Answer]:
+        await asyncio.sleep(60)
+        return []
+
+    hasty = Flow(8, 32, 0.05, 0.3, 60.0)
+    async with fake_replica(tmp_path / "s", never) as fake, dispatching(live(fake), flow=hasty) as dispatcher:
+        with pytest.raises(ReplicaTimeout):
+            await dispatcher.predict(call(1))
+
+
+async def test_a_silent_replica_fails_its_requests_fast_and_is_suspected(tmp_path: Path) -> None:
+    suspects: list[str] = []
+    async with fake_replica(tmp_path / "s") as fake, dispatching(live(fake), suspects=suspects) as dispatcher:
+        await dispatcher.predict(call(1))
+        fake.silent = True
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(ReplicaUnavailable):
+            await dispatcher.predict(call(2))
+        assert asyncio.get_running_loop().time() - began < FLOW.timeout_seconds / 2
+        with pytest.raises(ReplicaUnavailable):
+            await dispatcher.predict(call(3))
+    assert "silent" in suspects[0]
+
+
+async def test_a_busy_replica_that_gives_signs_of_life_is_waited_for(tmp_path: Path) -> None:
+    async def slow(requests: list[Request]) -> list[Answer]:
+        await asyncio.sleep(1.5)  # the work itself: longer than the heartbeat timeout
+        return await echo(requests)
+
+    async with fake_replica(tmp_path / "s", slow) as fake, dispatching(live(fake)) as dispatcher:
+        assert (await dispatcher.predict(call(1))).status == 200
+
+
+async def test_a_request_lost_with_its_replica_is_tried_once_more_alone(tmp_path: Path) -> None:
+    dead: list[FakeReplica] = []
+
+    async def dies(requests: list[Request]) -> list[Answer]:
+        await dead[0].die()
+        return []
+
+    async with fake_replica(tmp_path / "a", dies) as first, fake_replica(tmp_path / "b") as second:
+        dead.append(first)
+        both = live(first)
+        table = route_table([both])
+        endpoint = table.live["iris"]
+        from msgspec import structs
+
+        pair = structs.replace(endpoint, replicas=(first.replica, second.replica))
+        dispatcher = Dispatcher(Keys([]), RateLimiter(0, 60), FLOW, lambda *_: None)
+        await dispatcher.publish(structs.replace(table, live={"iris": pair}))
+        try:
+            results = await outcomes(dispatcher, 6)
+        finally:
+            await dispatcher.close()
+    assert [one.status for one in results if isinstance(one, Prediction)] == [200] * 6
+
+
+async def test_the_only_replica_dying_gives_503_and_never_a_hang(tmp_path: Path) -> None:
+    suspects: list[str] = []
+    fakes: list[FakeReplica] = []
+
+    async def dies(requests: list[Request]) -> list[Answer]:
+        await fakes[0].die()
+        return []
+
+    async with fake_replica(tmp_path / "a", dies) as fake:
+        fakes.append(fake)
+        async with dispatching(live(fake), suspects=suspects) as dispatcher:
+            results = await asyncio.wait_for(outcomes(dispatcher, 5), 2)
+            assert all(isinstance(one, ReplicaUnavailable) for one in results)
+            await asyncio.sleep(1.2)  # past the time that an open breaker stays open
+            with pytest.raises(ReplicaUnavailable):
+                await asyncio.wait_for(dispatcher.predict(call(1)), 1)
+    assert suspects
+
+
+async def test_a_replica_that_comes_back_is_used_again(tmp_path: Path) -> None:
+    async with fake_replica(tmp_path / "s") as fake, dispatching(live(fake)) as dispatcher:
+        await dispatcher.predict(call(1))
+        await fake.die()
+        with pytest.raises(ReplicaUnavailable):
+            await dispatcher.predict(call(2))
+        await fake.start()
+        deadline = asyncio.get_running_loop().time() + 3
+        while True:
+            try:
+                assert (await dispatcher.predict(call(3))).status == 200
+                break
+            except PrismError:
+                assert asyncio.get_running_loop().time() < deadline
+                await asyncio.sleep(0.02)
+
+
+async def test_a_replaced_replica_answers_what_it_took_before_it_counts_as_drained(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def held(requests: list[Request]) -> list[Answer]:
+        await release.wait()
+        return await echo(requests)
+
+    async with fake_replica(tmp_path / "a", held) as old, fake_replica(tmp_path / "b") as new:
+        async with dispatching(live(old)) as dispatcher:
+            taken = asyncio.create_task(dispatcher.predict(call(1)))
+            await eventually(lambda: old.batches == [1])
+            await dispatcher.publish(route_table([live(new)]))
+            assert (await dispatcher.predict(call(2))).status == 200
+            draining = asyncio.create_task(dispatcher.drained(old.replica, 5))
+            await asyncio.sleep(0.05)
+            assert not draining.done()
+            release.set()
+            assert await draining is True
+            assert (await taken).status == 200
+    assert old.batches == [1]
+    assert new.batches == [1]
+
+
+async def test_unknown_stopped_and_returning_models_are_told_apart(tmp_path: Path) -> None:
+    stopped = Deployment("m2", "old", "1.0.0", Status.STOPPED, False, created_at="1")
+    coming = Deployment("m3", "new", "1.0.0", Status.STARTING, True, created_at="1")
+    async with fake_replica(tmp_path / "s") as fake, dispatching(live(fake), stopped, coming) as dispatcher:
+        with pytest.raises(NotFound, match=r"Did you mean `iris`\?"):
+            await dispatcher.predict(call(1, "irsi"))
+        with pytest.raises(Conflict, match="stopped"):
+            await dispatcher.predict(call(1, "old"))
+        with pytest.raises(ReplicaUnavailable):
+            await dispatcher.predict(call(1, "new"))
+        for ref in ("iris", "iris@1.0.0", "m1"):
+            assert (await dispatcher.predict(call(1, ref))).status == 200
