@@ -19,9 +19,7 @@ from app.errors import Conflict, NotFound, Overloaded, PrismError, ReplicaTimeou
 from model_container.frames import Answer, Request
 from tests.fakes import FakeReplica, echo, eventually, fake_replica
 
-FLOW = Flow(
-    max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seconds=5.0, heartbeat_timeout_seconds=0.6
-)
+FLOW = Flow(max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seconds=5.0, heartbeat_timeout_seconds=0.6)
 
 
 def live(fake: FakeReplica, name: str = "iris", model_id: str = "m1") -> Deployment:

@@ -15,7 +15,14 @@ REPLICA = Replica("m1", TargetName.PROCESS, "1:1", "token", "now", socket="/s", 
 
 def deployment(model_id: str) -> Deployment:
     return Deployment(
-        model_id, "iris", "1.0.0", Status.LIVE, True, TargetName.PROCESS, REPLICA, restarts=(Restart("t", "why", ("l",)),)
+        model_id,
+        "iris",
+        "1.0.0",
+        Status.LIVE,
+        True,
+        TargetName.PROCESS,
+        REPLICA,
+        restarts=(Restart("t", "why", ("l",)),),
     )
 
 
