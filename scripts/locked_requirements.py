@@ -1,36 +1,61 @@
 """Print poetry.lock as a requirements file with hashes, using only the standard library.
 
-A fresh machine has Python and a package index but no Poetry; this lets `uv pip`
-install exactly what the lock says. Usage:
+A fresh machine has Python and a package index but no Poetry; this lets `uv pip` (or pip) install exactly what the
+lock says. Usage:
 
     python scripts/locked_requirements.py [GROUP ...]     (default: main)
 """
 
+from __future__ import annotations
+
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 LOCK = Path(__file__).resolve().parent.parent / "poetry.lock"
 
 
-def requirement(package: dict, groups: list[str]) -> str:
+class UnknownGroup(ValueError):
+    """The lock has no package in this group: most likely a misspelt name."""
+
+
+def requirements(lock: dict[str, Any], groups: list[str]) -> Iterator[str]:
+    """A line for each locked package of `groups`; its marker says on which machines it is installed."""
+    known = {group for package in lock["package"] for group in package["groups"]}
+    if unknown := sorted(set(groups) - known):
+        raise UnknownGroup(f"poetry.lock has no group {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
+    for package in lock["package"]:
+        if not set(groups).isdisjoint(package["groups"]):
+            yield requirement(package, groups)
+
+
+def requirement(package: dict[str, Any], groups: list[str]) -> str:
     """One line of a requirements file: name, exact version, marker, and every hash of the lock."""
-    marker = package.get("markers", "")
-    if isinstance(marker, dict):  # one marker for each group, where they differ
-        wanted = [marker[group] for group in groups if group in marker]
-        unconditional = len(wanted) < len([group for group in groups if group in package["groups"]])
-        marker = "" if unconditional else " or ".join(f"({one})" for one in wanted)
-    line = f"{package['name']}=={package['version']}"
-    if marker:
-        line += f" ; {marker}"
+    condition = marker(package, groups)
+    line = f"{package['name']}=={package['version']}" + (f" ; {condition}" if condition else "")
     return line + "".join(f" --hash={file['hash']}" for file in package["files"])
 
 
+def marker(package: dict[str, Any], groups: list[str]) -> str:
+    """When `package` is wanted by any of `groups`; "" for always. Poetry writes a table where the groups differ."""
+    markers = package.get("markers", "")
+    if isinstance(markers, str):
+        return markers
+    wanted = [group for group in groups if group in package["groups"]]
+    if any(group not in markers for group in wanted):  # one of them wants it everywhere
+        return ""
+    return " or ".join(f"({markers[group]})" for group in wanted)
+
+
 def main() -> None:
-    groups = sys.argv[1:] or ["main"]
-    for package in tomllib.loads(LOCK.read_text())["package"]:
-        if not set(groups).isdisjoint(package["groups"]):
-            print(requirement(package, groups))
+    try:
+        sys.stdout.writelines(
+            line + "\n" for line in requirements(tomllib.loads(LOCK.read_text()), sys.argv[1:] or ["main"])
+        )
+    except UnknownGroup as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

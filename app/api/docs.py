@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
+from fastapi.templating import Jinja2Templates
+
+from app.errors import PrismError
 
 ASSETS = "/static/vendor/swagger-ui"
 
 
-def router() -> APIRouter:
+def router(templates: Jinja2Templates) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/docs")
@@ -22,4 +27,16 @@ def router() -> APIRouter:
             swagger_favicon_url=f"{ASSETS}/favicon-32x32.png",
         )
 
+    @routes.get("/docs/errors")
+    async def errors(request: Request) -> HTMLResponse:
+        """Where the `type` of every problem document leads."""
+        return templates.TemplateResponse(request, "errors.html", {"errors": list(family(PrismError))})
+
     return routes
+
+
+def family(error: type[PrismError]) -> Iterator[type[PrismError]]:
+    """An error and all below it, in the order of the tree."""
+    yield error
+    for child in error.__subclasses__():
+        yield from family(child)

@@ -28,8 +28,15 @@ UPLOAD_FORM: dict[str, Any] = {
                     "type": "object",
                     "required": ["file"],
                     "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "The model: pickle, joblib or ONNX."},
-                        "model_name": {"type": "string", "description": "What people call it; default: the file's name."},
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "The model: pickle, joblib or ONNX.",
+                        },
+                        "model_name": {
+                            "type": "string",
+                            "description": "What people call it; default: the file's name.",
+                        },
                         "model_description": {"type": "string"},
                         "expected_input_json": {
                             "type": "string",
@@ -97,7 +104,9 @@ def router(deployments: Deployments, max_upload_bytes: int, closing: asyncio.Eve
             return JSONResponse(problem, deployment.error["status"], headers, media_type="application/problem+json")
         return JSONResponse(document(model.model_id, request), status, headers)
 
-    @routes.post("/models/upload-and-run", status_code=201, summary="Upload a model and serve it", openapi_extra=UPLOAD_FORM)
+    @routes.post(
+        "/models/upload-and-run", status_code=201, summary="Upload a model and serve it", openapi_extra=UPLOAD_FORM
+    )
     async def upload_and_run(request: Request, wait: Wait = True) -> Response:
         """Stores the file, reads what it needs, builds its environment, starts it and probes it with a sample."""
         return await upload(request, wait, run=True)
@@ -106,7 +115,9 @@ def router(deployments: Deployments, max_upload_bytes: int, closing: asyncio.Eve
     async def create(request: Request, wait: Wait = True) -> Response:
         return await upload(request, wait, run=True)
 
-    @routes.post("/models/upload", status_code=201, summary="Upload and build, without starting", openapi_extra=UPLOAD_FORM)
+    @routes.post(
+        "/models/upload", status_code=201, summary="Upload and build, without starting", openapi_extra=UPLOAD_FORM
+    )
     async def upload_only(request: Request, wait: Wait = True) -> Response:
         return await upload(request, wait, run=False)
 

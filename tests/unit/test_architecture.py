@@ -1,0 +1,212 @@
+"""The rules of the house, read from the source: who may import whom, and who may read the environment."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from app.settings import Settings
+from scripts import settings_page
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("app", "prism", "model_container")
+
+FORBIDDEN = [
+    # importer, what it must not import, but for
+    ("app.core", ("app", "model_container", "prism"), ("app.core", "app.errors")),
+    ("app.errors", ("app", "model_container", "prism"), ()),
+    ("app.settings", ("app", "model_container", "prism"), ("app.core", "app.errors")),
+    ("app.dispatch", ("app.lifecycle", "app.runtime", "app.registry", "app.api", "app.ui", "app.main"), ()),
+    ("app.lifecycle", ("app.dispatch", "app.api", "app.ui", "app.main"), ()),
+    ("app.runtime", ("app.api", "app.ui", "app.lifecycle", "app.dispatch", "app.registry", "app.main"), ()),
+    ("app.registry", ("app.api", "app.ui", "app.lifecycle", "app.dispatch", "app.runtime", "app.main"), ()),
+    ("app.observe", ("app.api", "app.ui", "app.lifecycle", "app.dispatch", "app.main"), ()),
+    ("app.api", ("app.main", "app.ui"), ()),
+    ("app.ui", ("app.main",), ()),
+    ("app", ("model_container",), ("model_container.frames", "model_container.config", "model_container.confine")),
+    ("app", ("prism",), ()),
+    ("model_container", ("app", "prism"), ()),
+]
+ACT_ON_THIS_MACHINE = ("prism.cli.doctor", "prism.cli.local_server")  # the rest of the CLI speaks through the API
+COMMANDS_MAY_IMPORT = ("app.errors", "app.settings")
+MODEL_LIBRARIES = {"numpy", "sklearn", "joblib", "onnxruntime", "onnx", "pandas", "scipy", "pickle", "cloudpickle"}
+CORE_LIBRARIES = {"msgspec"}
+SLOW_LIBRARIES = {"docker", "sqlalchemy", "sqlite3"}
+READS_ENVIRONMENT = {
+    "app.settings",
+    "app.runtime.package_index",  # of pip and uv, not of PRISM
+    "app.runtime.uv",
+    "app.runtime.targets",  # XDG_RUNTIME_DIR, the system's place for sockets
+    "model_container.config",
+    "prism.connection",  # where the server is, for a client that may be on another machine
+}
+
+
+class Import(NamedTuple):
+    importer: str
+    imported: str
+    line: int
+    only_for_types: bool
+
+    def __str__(self) -> str:
+        return f"{self.importer} imports {self.imported} (line {self.line})"
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Every module of the project by its dotted name, parsed."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            found[name] = ast.parse(path.read_text(), str(path))
+    return found
+
+
+@cache
+def imports() -> tuple[Import, ...]:
+    """Every import at any level, also within functions."""
+    return tuple(one for name, tree in modules().items() for one in imports_of(name, tree))
+
+
+def imports_of(importer: str, tree: ast.Module) -> Iterator[Import]:
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = origin(importer, node)
+            names = [f"{base}.{alias.name}" for alias in node.names]
+            names = [name if name in modules() else base for name in names]
+        else:
+            continue
+        for name in names:
+            yield Import(importer, name, node.lineno, id(node) in for_types)
+
+
+def origin(importer: str, node: ast.ImportFrom) -> str:
+    """The whole name of the module after `from`, which may be relative."""
+    if not node.level:
+        return str(node.module)
+    package = (
+        importer if (ROOT.joinpath(*importer.split(".")) / "__init__.py").is_file() else importer.rpartition(".")[0]
+    )
+    parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+    return ".".join([*parents, node.module] if node.module else parents)
+
+
+def within(module: str, packages: tuple[str, ...] | set[str]) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in packages)
+
+
+def told(found: list[Import]) -> str:
+    return "\n".join(str(one) for one in found)
+
+
+def test_there_are_no_import_cycles() -> None:
+    graph: dict[str, set[str]] = {name: set() for name in modules()}
+    for one in imports():
+        if one.imported in graph and one.imported != one.importer and not one.only_for_types:
+            graph[one.importer].add(one.imported)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(reversed(error.args[1])))
+
+
+@pytest.mark.parametrize(("package", "forbidden", "allowed"), FORBIDDEN, ids=[f"{r[0]}-{r[1][0]}" for r in FORBIDDEN])
+def test_dependencies_point_one_way(package: str, forbidden: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+    found = [
+        one
+        for one in imports()
+        if within(one.importer, (package,)) and within(one.imported, forbidden) and not within(one.imported, allowed)
+    ]
+
+    assert not found, told(found)
+
+
+def test_the_sdk_reaches_prism_through_the_api_alone() -> None:
+    """Only commands may know the app's errors and settings, and only those that act on this machine the rest."""
+    found = [
+        one
+        for one in imports()
+        if within(one.importer, ("prism",)) and within(one.imported, ("app", "model_container"))
+        if not within(one.importer, ACT_ON_THIS_MACHINE)
+        if not (within(one.importer, ("prism.cli",)) and within(one.imported, COMMANDS_MAY_IMPORT))
+    ]
+
+    assert not found, told(found)
+
+
+def test_the_core_needs_nothing_but_the_standard_library_and_msgspec() -> None:
+    allowed = sys.stdlib_module_names | CORE_LIBRARIES | {"app", "__future__"}
+    found = [
+        one for one in imports() if within(one.importer, ("app.core",)) and one.imported.split(".")[0] not in allowed
+    ]
+
+    assert not found, told(found)
+
+
+def test_the_gateway_and_the_sdk_never_import_a_model_library_or_an_unpickler() -> None:
+    found = [
+        one for one in imports() if within(one.importer, ("app", "prism")) and within(one.imported, MODEL_LIBRARIES)
+    ]
+
+    assert not found, told(found)
+
+
+def test_the_request_road_touches_neither_docker_nor_sql() -> None:
+    found = [
+        one for one in imports() if within(one.importer, ("app.dispatch",)) and within(one.imported, SLOW_LIBRARIES)
+    ]
+
+    assert not found, told(found)
+
+
+def test_nothing_but_the_settings_reads_the_environment() -> None:
+    readers = {
+        f"{name} (line {line})"
+        for name, tree in modules().items()
+        if name not in READS_ENVIRONMENT and not within(name, ("prism.cli",))
+        for line in environment_uses(tree)
+    }
+
+    assert not readers
+
+
+def environment_uses(tree: ast.Module) -> Iterator[int]:
+    """Lines that read it; to set a variable for a library (`os.environ[name] = …`) is not to read one."""
+    written = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+    }
+    for node in ast.walk(tree):
+        if id(node) in written:
+            continue
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv", "os.environb"):
+            yield node.lineno
+        if isinstance(node, ast.ImportFrom) and node.module == "os":
+            yield from (node.lineno for alias in node.names if alias.name in ("environ", "getenv", "environb"))
+
+
+def test_every_setting_has_a_sentence_and_the_page_of_settings_is_current() -> None:
+    assert all((field.description or "").endswith(".") for field in Settings.model_fields.values())
+    assert settings_page.PAGE.read_text() == settings_page.page(), "run: .venv/bin/python scripts/settings_page.py"
+
+
+def test_no_module_is_a_drawer_for_anything() -> None:
+    drawers = {name for name in modules() if name.split(".")[-1] in ("utils", "helpers", "common", "misc")}
+
+    assert not drawers
