@@ -92,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(models.router(deployments, settings.max_upload_mb * MIB, app.state.closing), dependencies=keyed)
     app.include_router(registry.router(deployments), dependencies=keyed)
     app.include_router(predict.router(dispatcher, settings.max_body_mb * MIB))
-    app.include_router(docs.router())
+    app.include_router(docs.router(templates))
     app.mount("/static", StaticFiles(directory=UI / "static"))
     app.add_middleware(Guard, hosts=settings.allowed_hosts.split(","))
     return app

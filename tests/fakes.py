@@ -10,7 +10,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from app.core.model import Replica, TargetName
+from msgspec import structs
+
+from app.core.environment import Lock
+from app.core.model import Limits, Model, Replica, TargetName
+from app.runtime.target import Availability, Log, ReplicaState
 from model_container import frames
 from model_container.frames import Answer, Request
 
@@ -32,7 +36,7 @@ class FakeReplica:
         self.replica = Replica("m1", TargetName.PROCESS, str(path), "token", "", socket=str(path))
         self.batches: list[int] = []
         self.silent = False
-        self._handler = handler
+        self.handler = handler
         self._welcome = welcome or {"protocol": frames.PROTOCOL}
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
@@ -71,7 +75,7 @@ class FakeReplica:
         elif frame.kind == frames.PREDICT:
             requests = frames.decode_requests(frame)
             self.batches.append(len(requests))
-            writer.write(frames.encode_answers(frame.id, await self._handler(requests), 1, 1000))
+            writer.write(frames.encode_answers(frame.id, await self.handler(requests), 1, 1000))
 
 
 @asynccontextmanager
@@ -90,3 +94,64 @@ async def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> Non
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, "it did not become true in time"
         await asyncio.sleep(0.005)
+
+
+class FakeTarget:
+    """A target whose replicas are FakeReplicas. `states` says what the operating system would say of each."""
+
+    name = TargetName.PROCESS
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.fakes: dict[str, FakeReplica] = {}
+        self.states: dict[str, ReplicaState] = {}
+        self.handler: Handler = echo
+        self.events: list[str] = []
+
+    @property
+    def newest(self) -> FakeReplica | None:
+        """The one started last, if any runs."""
+        return list(self.fakes.values())[-1] if self.fakes else None
+
+    async def availability(self) -> Availability:
+        return Availability(True, "fake")
+
+    async def pythons(self) -> tuple[str, ...]:
+        return ("3.11",)
+
+    async def build_environment(self, lock: Lock, log: Log) -> None:
+        self.events.append("environment")
+
+    async def build_model(self, model: Model, folder: Path, log: Log) -> str:
+        self.events.append("model")
+        return ""
+
+    async def start(self, model: Model, folder: Path, limits: Limits) -> Replica:
+        number = len(self.events)
+        welcome = {"samples": [[1]], "signature": {"kind": "table", "inputs": []}}
+        fake = FakeReplica(self._folder / f"{number}.sock", self.handler, welcome)
+        fake.replica = structs.replace(fake.replica, model_id=model.model_id)
+        await fake.start()
+        self.fakes[fake.replica.id] = fake
+        self.states[fake.replica.id] = ReplicaState(running=True)
+        self.events.append("start")
+        return fake.replica
+
+    async def state(self, replica: Replica) -> ReplicaState:
+        return self.states.get(replica.id, ReplicaState(running=False, detail="gone"))
+
+    async def stop(self, replica: Replica, grace_seconds: float) -> None:
+        self.events.append("stop")
+        self.states.pop(replica.id, None)
+        fake = self.fakes.pop(replica.id, None)
+        if fake is not None:
+            await fake.die()
+
+    async def logs(self, replica: Replica, folder: Path, tail: int, follow: bool) -> AsyncIterator[str]:
+        yield "ValueError: the last thing it said"
+
+    async def remove(self, model: Model, environment_in_use: bool) -> None:
+        self.events.append(f"remove, environment {'kept' if environment_in_use else 'too'}")
+
+    async def replicas(self) -> tuple[Replica, ...]:
+        return tuple(fake.replica for fake in self.fakes.values())

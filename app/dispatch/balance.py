@@ -97,9 +97,7 @@ class ReplicaLine:
             return
         if now - self._last_sign >= self._heartbeat_timeout_seconds:
             self._give_up(f"silent for {self._heartbeat_timeout_seconds:g} s with requests in hand")
-        elif now - self._oldest_sent >= SILENCE_BEFORE_PING_SECONDS and (
-            self._asking is None or self._asking.done()
-        ):
+        elif now - self._oldest_sent >= SILENCE_BEFORE_PING_SECONDS and (self._asking is None or self._asking.done()):
             self._asking = asyncio.create_task(self._ask())
 
     async def _ask(self) -> None:

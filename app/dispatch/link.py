@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -46,10 +46,9 @@ class Link(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         hello = msgspec.json.encode({"protocol": frames.PROTOCOL, "token": self._token})
-        transport.write(frames.encode(0, frames.HELLO, hello))
+        self._transport.write(frames.encode(0, frames.HELLO, hello))
 
     def data_received(self, data: bytes) -> None:
         try:

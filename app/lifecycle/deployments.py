@@ -9,10 +9,8 @@ import asyncio
 import contextlib
 import re
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
-
 import structlog
 
 from app.core.model import Deployment, Model, Replica, Restart, Status
@@ -26,6 +24,8 @@ from app.lifecycle.probe import Connect
 from app.lifecycle.receive import Upload
 
 log = structlog.get_logger(__name__)
+
+Work = Callable[[], Awaitable[None]]
 
 RESTARTS_KEPT = 20
 ADOPT_TIMEOUT_SECONDS = 1.5
@@ -55,18 +55,23 @@ class Deployments:
             names = ", ".join(danger.name for danger in model.inspection.dangers)
             BuildLog(self.ledger.folder(model.model_id)).write(f"dangerous globals accepted by the owner: {names}")
             log.warning("dangerous globals accepted", model=model.ref, model_id=model.model_id, dangers=names)
-        self._begin(model, self.road.bring_up(model, run=run))
+        await self.road.publish_now()
+        self._begin(model, lambda: self.road.bring_up(model, run=run))
         return model
 
-    def _begin(self, model: Model, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _begin(self, model: Model, work: Work) -> None:
         job = asyncio.create_task(self._finish(model, work), name=f"deploy {model.ref}")
         self._jobs[model.model_id] = job
-        job.add_done_callback(lambda done: self._jobs.pop(model.model_id, None) if self._jobs.get(model.model_id) is done else None)
-        return job
 
-    async def _finish(self, model: Model, work: Coroutine[Any, Any, None]) -> None:
+        def ended(done: asyncio.Task[None]) -> None:
+            if self._jobs.get(model.model_id) is done:
+                del self._jobs[model.model_id]
+
+        job.add_done_callback(ended)
+
+    async def _finish(self, model: Model, work: Work) -> None:
         try:
-            await work
+            await work()
         except PrismError as error:
             await self._fail(model, error)
         except Exception as error:
@@ -81,6 +86,7 @@ class Deployments:
         await self.ledger.update(
             model.model_id, status=Status.LIVE if serving else Status.FAILED, error=error.problem()
         )
+        await self.road.publish_now()
 
     async def settled(self, model_id: str) -> Deployment:
         """Wait until no job works on the model. The job goes on if the waiter is cancelled."""
@@ -105,7 +111,7 @@ class Deployments:
         if serves(deployment) or self.busy(model.model_id):
             return
         await self.ledger.update(model.model_id, wanted=True, error=None)
-        self._begin(model, self.road.bring_up(model, run=True))
+        self._begin(model, lambda: self.road.bring_up(model, run=True))
 
     async def stop(self, model: Model) -> None:
         """Out of the traffic first, then drained, then stopped."""
@@ -129,9 +135,9 @@ class Deployments:
         await self._end_job(model.model_id)
         if not serves(deployment):
             await self.ledger.update(model.model_id, wanted=True, error=None)
-            self._begin(model, self.road.bring_up(model, run=True))
+            self._begin(model, lambda: self.road.bring_up(model, run=True))
         else:
-            self._begin(model, self.road.replace_replica(model))
+            self._begin(model, lambda: self.road.replace_replica(model))
 
     async def replace_lost(self, model: Model, restart: Restart) -> None:
         """Bring a new replica in place of one that is gone or answers no more."""
@@ -139,12 +145,13 @@ class Deployments:
         before = self.ledger.deployment(model.model_id)
         restarts = (*before.restarts, restart)[-RESTARTS_KEPT:]
         await self.ledger.update(
-            model.model_id, status=Status.UNHEALTHY, restarts=restarts, replica=None, error={"detail": restart.reason}
+            model.model_id, status=Status.UNHEALTHY, restarts=restarts, error={"detail": restart.reason}
         )
         await self.road.publish_now()
         if before.replica is not None:
             await self.road.kill_replica(model, before.replica)
-        self._begin(model, self.road.replace_replica(model))
+            await self.ledger.update(model.model_id, replica=None)
+        self._begin(model, lambda: self.road.replace_replica(model))
 
     async def delete(self, model: Model) -> list[str]:
         """Remove every trace; returns what was removed, for a person."""
@@ -157,6 +164,7 @@ class Deployments:
             if not in_use and model.lock is not None:
                 removed.append(f"environment {model.lock.hash}")
         await self.ledger.remove(model.model_id)
+        await self.road.publish_now()
         return removed
 
     async def prune_stale(self) -> list[str]:
@@ -190,7 +198,7 @@ class Deployments:
             deployment = self.ledger.deployment(model.model_id)
         if not deployment.wanted:
             if deployment.status in IN_PROGRESS:  # stored and being built when the gateway ended
-                self._begin(model, self.road.bring_up(model, run=False))
+                self._begin(model, lambda: self.road.bring_up(model, run=False))
             return
         recorded = deployment.replica.id if deployment.replica is not None else ""
         for replica in found:
@@ -203,7 +211,7 @@ class Deployments:
                 return
         await self.ledger.update(model.model_id, replica=None)
         if deployment.status is not Status.FAILED:
-            self._begin(model, self.road.bring_up(model, run=True))
+            self._begin(model, lambda: self.road.bring_up(model, run=True))
 
     async def _adopts(self, replica: Replica) -> bool:
         try:

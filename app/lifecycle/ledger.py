@@ -134,4 +134,3 @@ class Ledger:
     async def forget(self, model_id: str) -> None:
         """Drop the registry's entry of a model whose record is gone."""
         await self._registry.remove(model_id)
-

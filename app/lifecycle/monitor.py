@@ -90,6 +90,11 @@ class Monitor:
     def running(self) -> bool:
         return self._loop is not None and not self._loop.done()
 
+    @property
+    def restarting(self) -> tuple[str, ...]:
+        """Models that are being brought back now, or wait for their backoff."""
+        return tuple(sorted(self._restarts))
+
     def begin(self) -> None:
         self._loop = asyncio.create_task(self._run())
 
@@ -122,7 +127,7 @@ class Monitor:
             "checked": len(live),
             "healthy": sum(not verdict.trouble for verdict in verdicts),
             "troubled": [one.model_id for one, verdict in zip(live, verdicts, strict=True) if verdict.trouble],
-            "restarting": sorted(self._restarts),
+            "restarting": self.restarting,
             "pruned": pruned,
         }
 

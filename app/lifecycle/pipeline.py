@@ -15,11 +15,11 @@ from app.core.environment import Lock, Requirements
 from app.core.model import Deployment, Model, Replica, Status, TargetName
 from app.core.route_table import RouteTable, serves
 from app.core.signature import Signature
-from app.errors import PrismError, StartFailed, TargetUnavailable, Unavailable
+from app.errors import PrismError, ProbeFailed, StartFailed, TargetUnavailable, Unavailable
 from app.lifecycle.buildlog import BuildLog, telling_lines
 from app.lifecycle.environment import requirements_for
 from app.lifecycle.ledger import Ledger
-from app.lifecycle.probe import Connect, probe
+from app.lifecycle.probe import Connect, ReplicaLink, probe
 from app.runtime.target import Log, Target
 from app.settings import Settings
 
@@ -95,13 +95,19 @@ class Road:
     async def replace_replica(self, model: Model, metadata: dict[str, Any] | None = None) -> None:
         """start → probe → publish → drain and stop what was there before. The old one serves until the new one can."""
         before = self._ledger.deployment(model.model_id).replica
-        async with self._ledger.step(model.model_id, Status.STARTING):
-            replica = await self.target(model).start(model, self._ledger.folder(model.model_id), self._settings.limits)
+        replica: Replica | None = None
         try:
-            await self._accept(model, replica)
+            async with self._ledger.step(model.model_id, Status.STARTING):
+                replica = await self.target(model).start(
+                    model, self._ledger.folder(model.model_id), self._settings.limits
+                )
+                link, welcome = await self._welcome(model, replica)
+            async with self._ledger.step(model.model_id, Status.PROBING):
+                await self._probe(model, link, welcome)
             await self._publish(model, replica, metadata or {})
         except BaseException:
-            await self.stop_replica(model, replica)
+            if replica is not None:
+                await self.stop_replica(model, replica)
             raise
         if before is not None:
             await self.stop_replica(model, before)
@@ -132,32 +138,29 @@ class Road:
 
     async def _build(self, model: Model, target: Target, build_log: BuildLog) -> str:
         assert model.lock is not None
-        build_log.write(f"environment {model.lock.hash}: Python {model.lock.python}, {len(model.lock.packages)} packages")
+        build_log.write(
+            f"environment {model.lock.hash}: Python {model.lock.python}, {len(model.lock.packages)} packages"
+        )
         await target.build_environment(model.lock, build_log.write)
         return await target.build_model(model, self._ledger.folder(model.model_id), build_log.write)
 
-    async def _accept(self, model: Model, replica: Replica) -> None:
-        """Wait for the replica's welcome, then have it answer a sample; what it says of itself is kept."""
-        build_log = BuildLog(self._ledger.folder(model.model_id))
-        build_log.write(f"started {replica.target.value} replica {replica.id}")
-        link, welcome = await self._welcome(model, replica)
+    async def _probe(self, model: Model, link: ReplicaLink, welcome: dict[str, Any]) -> None:
+        """Have it answer a sample; that sample, and what the runtime says of itself and its model, are kept."""
         try:
-            async with self._ledger.step(model.model_id, Status.PROBING):
-                async with asyncio.timeout(self._settings.predict_timeout_seconds):
-                    sample = await probe(model, link, welcome.get("samples", []))
+            async with asyncio.timeout(self._settings.predict_timeout_seconds):
+                sample = await probe(model, link, welcome.get("samples", []))
         except TimeoutError as error:
-            raise StartFailed(
+            raise ProbeFailed(
                 f"`{model.name}` did not answer its sample within {self._settings.predict_timeout_seconds:g} s.",
                 hint="Give a smaller `expected_input_json`, or raise PRISM_PREDICT_TIMEOUT_SECONDS.",
             ) from error
         finally:
             link.close()
-        build_log.write("answered its sample")
         signature = msgspec.convert(welcome.get("signature"), Signature)
         facts = {key: welcome[key] for key in ("python", "adapter", "libraries", "confinement") if key in welcome}
         await self._ledger.amend(model.model_id, signature=signature, sample=sample, runtime=facts)
 
-    async def _welcome(self, model: Model, replica: Replica) -> tuple[Any, dict[str, Any]]:
+    async def _welcome(self, model: Model, replica: Replica) -> tuple[ReplicaLink, dict[str, Any]]:
         target = self.target(model)
         timeout = self._settings.start_timeout_seconds
         deadline = monotonic() + timeout
@@ -174,7 +177,7 @@ class Road:
             if monotonic() > deadline:
                 raise StartFailed(
                     f"`{model.name}` did not load within {timeout:g} s.",
-                    hint="Raise PRISM_START_TIMEOUT_SECONDS, or see GET /models/{model.model_id}/logs.",
+                    hint=f"Raise PRISM_START_TIMEOUT_SECONDS, or see GET /models/{model.model_id}/logs.",
                 )
             await asyncio.sleep(START_POLL_SECONDS)
 
@@ -232,5 +235,3 @@ def runtime_requirements() -> tuple[str, ...]:
     """What the runtime itself needs in every environment."""
     lines = (line.split("#")[0].strip() for line in RUNTIME_REQUIREMENTS.read_text().splitlines())
     return tuple(line for line in lines if line)
-
-

@@ -57,7 +57,7 @@ def _failure(model: Model, candidates: list[Any], problem: dict[str, Any]) -> Pr
 
 
 async def answers_sample(model: Model, link: ReplicaLink) -> str:
-    """"" if the model answers its sample, else what is wrong. A replica at work on requests counts as answering."""
+    """ "" if the model answers its sample, else what is wrong. A replica at work on requests counts as answering."""
     pong = await link.ping()
     if pong.get("busy_ms"):
         return ""

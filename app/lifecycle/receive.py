@@ -97,7 +97,9 @@ class FormReceiver:
         try:
             self._parser.write(data)
         except FormParserError as error:
-            raise BadInput(f"The form cannot be read: {error}.", hint="Send multipart/form-data, as `curl -F` does.") from error
+            raise BadInput(
+                f"The form cannot be read: {error}.", hint="Send multipart/form-data, as `curl -F` does."
+            ) from error
 
     def finish(self) -> Artifact:
         if not self._complete:
@@ -248,4 +250,6 @@ async def receive(
 
 
 def _disk_error(error: OSError) -> PrismError:
-    return PrismError(f"The upload could not be stored: {error.strerror}.", hint="Make room, or move MODEL_UPLOAD_ROOT.")
+    return PrismError(
+        f"The upload could not be stored: {error.strerror}.", hint="Make room, or move MODEL_UPLOAD_ROOT."
+    )

@@ -1,9 +1,9 @@
 """The models stored on this host: one folder each, with the artifact and a record of what is known about it.
 
-    <root>/<model_id>/model.json        the record (app.core.model.Model)
-                      artifact/<file>   as uploaded
-                      code/<file>.py    the owner's code files, if any
-                      build.log  logs/  what the build and the replicas said
+<root>/<model_id>/model.json        the record (app.core.model.Model)
+                  artifact/<file>   as uploaded
+                  code/<file>.py    the owner's code files, if any
+                  build.log  logs/  what the build and the replicas said
 """
 
 from __future__ import annotations

@@ -1,0 +1,24 @@
+"""One small class a format; the table says which."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from model_container.adapters.base import Adapter
+from model_container.config import RuntimeConfig
+
+# Imported only when needed: an ONNX runtime loads no scikit-learn, a pickle's runtime no onnxruntime.
+_LOADERS = {
+    "pickle": ("model_container.adapters.pickle", "load_pickle"),
+    "joblib": ("model_container.adapters.pickle", "load_joblib"),
+    "onnx": ("model_container.adapters.onnx", "load_onnx"),
+}
+
+
+def load(config: RuntimeConfig) -> Adapter:
+    """Load the artifact; whatever its own code raises passes through. Raises ValueError on an unknown format."""
+    if config.format not in _LOADERS:
+        raise ValueError(f"unknown format {config.format!r}; known are {', '.join(_LOADERS)}")
+    module, function = _LOADERS[config.format]
+    return cast(Adapter, getattr(import_module(module), function)(config))

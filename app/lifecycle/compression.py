@@ -1,0 +1,192 @@
+"""One way to read an artifact's bytes, compressed or not, forwards only and in bounded memory.
+
+A compressed file is decompressed as it is read and never stored. It must decode to its very end, checksum
+included: what cannot be decoded has not been read, and what has not been read cannot be judged.
+"""
+
+from __future__ import annotations
+
+import bz2
+import io
+import lzma
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Protocol, Self
+
+import lz4.frame  # type: ignore[import-untyped]
+
+from app.errors import UnreadableArtifact
+
+BUFFER_BYTES: Final = 1 << 20
+MAX_EXPANDED_BYTES: Final = 64 << 30
+"""What a file may expand to. Models larger than that do not fit the machines this runs on; at some 500 MB/s
+the worst bomb is given up within minutes, and it never occupies more than two buffers of memory."""
+
+
+class Decompressor(Protocol):
+    """What `zlib`, `bz2`, `lzma` and `lz4` have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes | None: ...
+
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class Codec(NamedTuple):
+    name: str
+    magic: bytes
+    new: Callable[[], Decompressor]
+
+
+class _Zlib:
+    """`zlib` hands back what it did not consume; the other three keep it. This one keeps it too."""
+
+    def __init__(self, wbits: int) -> None:
+        self._inner = zlib.decompressobj(wbits)
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+
+
+CODECS: Final = (
+    Codec("gzip", b"\x1f\x8b", lambda: _Zlib(wbits=31)),
+    Codec("bz2", b"BZh", bz2.BZ2Decompressor),
+    Codec("xz", b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=1 << 28)),
+    Codec("lzma", b"\x5d\x00\x00", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=1 << 28)),
+    Codec("lz4", b"\x04\x22\x4d\x18", lambda: lz4.frame.LZ4FrameDecompressor()),
+    *(Codec("zlib", bytes((0x78, flags)), lambda: _Zlib(wbits=15)) for flags in (0x01, 0x5E, 0x9C, 0xDA)),
+)
+_DAMAGE: Final = (zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError)
+
+
+def codec_of(head: bytes) -> Codec | None:
+    """The compression that a file beginning with `head` uses, by its magic number."""
+    return next((codec for codec in CODECS if head.startswith(codec.magic)), None)
+
+
+class _Expanded(io.RawIOBase):
+    """The decompressed content of `file`, as a raw stream for io.BufferedReader."""
+
+    def __init__(self, file: io.BufferedReader, codec: Codec) -> None:
+        self._file = file
+        self._codec = codec
+        self._decompressor = codec.new()
+        self._produced = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        chunk = self._next(len(view))
+        view[: len(chunk)] = chunk
+        self._produced += len(chunk)
+        if self._produced > MAX_EXPANDED_BYTES:
+            raise UnreadableArtifact(
+                f"The {self._codec.name} file expands to more than {MAX_EXPANDED_BYTES >> 30} GiB.",
+                hint="Save the model without compression.",
+            )
+        return len(chunk)
+
+    def _next(self, most: int) -> bytes:
+        """Up to `most` further bytes; b"" only where the compressed content has properly ended."""
+        pending = b""
+        while True:
+            if self._decompressor.eof and not self._starts_another_member():
+                return b""
+            try:
+                chunk = self._decompressor.decompress(pending, most)
+                if chunk or self._decompressor.eof:
+                    return chunk or self._next(most)
+                pending = self._file.read(BUFFER_BYTES)
+            except _DAMAGE as error:
+                raise self._damaged(str(error)) from error
+            if not pending:
+                raise self._damaged("it ends in the middle")
+
+    def _starts_another_member(self) -> bool:
+        """gzip, bz2, xz and lz4 files may be several put together; anything else behind the end is refused."""
+        rest = bytes(self._decompressor.unused_data or b"") or self._file.read(BUFFER_BYTES)
+        if not rest:
+            return False
+        self._decompressor = self._codec.new()
+        if self._codec.name == "zlib" or not rest.startswith(self._codec.magic):
+            raise self._damaged("other bytes follow its end")
+        self._file = io.BufferedReader(_Joined(rest, self._file), BUFFER_BYTES)
+        return True
+
+    def _damaged(self, reason: str) -> UnreadableArtifact:
+        return UnreadableArtifact(
+            f"The {self._codec.name} compression cannot be decoded after {self._produced} decompressed bytes: {reason}.",
+            hint="The file is damaged or was not transferred completely; save it or upload it again.",
+            offset=self._produced,
+        )
+
+
+class _Joined(io.RawIOBase):
+    """`first`, then the rest of `file`."""
+
+    def __init__(self, first: bytes, file: io.BufferedReader) -> None:
+        self._first = io.BytesIO(first)
+        self._then = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._first.readinto(buffer) or self._then.readinto(buffer)
+
+
+class Stream:
+    """The (decompressed) bytes of an artifact. `read` may be taken as a bound method: it is the hot path."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=BUFFER_BYTES)
+        self._size = os.fstat(self._file.fileno()).st_size
+        self.codec = codec_of(self._file.peek(16)[:16])
+        self._content: io.BufferedReader = self._file
+        if self.codec:
+            self._content = io.BufferedReader(_Expanded(self._file, self.codec), BUFFER_BYTES)
+        self.read: Callable[[int], bytes] = self._content.read
+        """Exactly as many bytes as asked for, fewer only at the end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @property
+    def compression(self) -> str:
+        return self.codec.name if self.codec else ""
+
+    def peek(self, count: int) -> bytes:
+        """Up to `count` (at most 64 KiB) bytes that come next, without taking them."""
+        return self._content.peek(count)[:count]
+
+    def skip(self, count: int) -> bool:
+        """Pass over `count` bytes; False if there are fewer. A plain file seeks, whatever the count."""
+        if not self.codec:
+            return self._file.seek(count, os.SEEK_CUR) <= self._size
+        while count > 0:
+            passed = len(self.read(min(count, BUFFER_BYTES)))
+            if not passed:
+                return False
+            count -= passed
+        return True

@@ -1,0 +1,335 @@
+"""The process target: each replica is a child process behind the operating system's own walls; no engine needed.
+
+    <environments>/<lock hash>/                  virtual environment, shared by all models with that lock
+    <run_folder>/runtime-<content hash>/         private copy of model_container/
+    <run_folder>/<model_id>/<id>/replica.json    the record by which a later gateway finds the replica
+    <run_folder>/<model_id>/<id>/work/           the only folder a replica may write to
+    <sockets>/<hash>.sock                        its Unix socket
+
+What it does not do: bound the processor (only the number of threads its libraries start), and, on systems other
+than Linux, keep a model from the files and the network of its user. `prism doctor` tries and says how far it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import psutil
+from msgspec import Struct
+
+from app.core.environment import Lock
+from app.core.model import Limits, Model, Replica, TargetName
+from app.errors import BuildFailed, StartFailed
+from app.runtime import process_tree
+from app.runtime.replica_log import last_words, log_path, read_log, rotate
+from app.runtime.runtime_copy import compile_for, runtime_copy
+from app.runtime.target import Availability, Log, ReplicaState
+from app.runtime.uv import find_interpreters
+from app.runtime.virtual_environments import VirtualEnvironments
+from model_container.config import VARIABLE, Confinement, RuntimeConfig
+
+MAX_SOCKET_PATH_BYTES = 100  # 108 on Linux and 104 on macOS, with the final zero
+POLL_SECONDS = 0.02
+KILL_SECONDS = 5.0
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+)
+
+
+class Record(Struct, frozen=True):
+    """What `replica.json` holds. home: label of the PRISM it belongs to. folder: of its model."""
+
+    home: str
+    replica: Replica
+    folder: str
+
+
+class ProcessTarget:
+    """Replicas as child processes that outlive the gateway.
+
+    sockets: a short path, made with mode 0700. home: label that tells this PRISM's replicas from another's.
+    """
+
+    name = TargetName.PROCESS
+
+    def __init__(
+        self, environments: Path, run_folder: Path, sockets: Path, build_timeout_seconds: float, home: str
+    ) -> None:
+        self._environments = VirtualEnvironments(environments, build_timeout_seconds)
+        self._run_folder = run_folder
+        self._sockets = sockets
+        self._home = home
+        # Our own children: only their parent can collect them and learn their exit codes.
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    async def availability(self) -> Availability:
+        if sys.platform not in ("linux", "darwin"):
+            return Availability(False, f"Processes of {sys.platform} cannot be served from.", "Use Linux or macOS.")
+        pythons = await self.pythons()
+        if not pythons:
+            return Availability(False, "No Python was found to build environments with.", "Install Python 3.11.")
+        return Availability(True, f"Python {', '.join(pythons)}")
+
+    async def pythons(self) -> tuple[str, ...]:
+        return tuple(await find_interpreters())
+
+    async def build_environment(self, lock: Lock, log: Log) -> None:
+        await self._environments.build(lock, log)
+
+    async def build_model(self, model: Model, folder: Path, log: Log) -> str:
+        """There are no images; makes the private copy of the runtime."""
+        try:
+            copy = await asyncio.to_thread(self._runtime)
+            if model.lock:
+                python = self._environments.path(model.lock) / "bin" / "python"
+                await asyncio.to_thread(compile_for, python, copy)
+        except OSError as error:
+            raise BuildFailed(
+                f"The runtime could not be copied to {self._run_folder}: {error.strerror}.",
+                hint="Free some disk space, or let PRISM_RUN_ROOT name a folder that can be written to.",
+            ) from error
+        return ""
+
+    def _runtime(self) -> Path:
+        self._run_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return runtime_copy(self._run_folder)
+
+    async def start(self, model: Model, folder: Path, limits: Limits) -> Replica:
+        if model.lock is None or not self._environments.is_built(model.lock):
+            raise StartFailed(f"The environment of {model.ref} is not built.", hint=f"Deploy {model.name} again.")
+        if model.inspection is None:
+            raise StartFailed(f"The file of {model.ref} was never inspected.", hint=f"Deploy {model.name} again.")
+        try:
+            return await asyncio.to_thread(self._start, model, folder, limits)
+        except (OSError, psutil.Error) as error:
+            raise StartFailed(
+                f"The process of {model.ref} could not be started: {error}.",
+                hint="See `prism doctor` for disk space and process limits.",
+            ) from error
+
+    def _start(self, model: Model, folder: Path, limits: Limits) -> Replica:
+        assert model.lock  # both checked by start()
+        assert model.inspection
+        self._sweep(model.model_id)
+        place = self._run_folder / model.model_id / secrets.token_hex(4)
+        work = place / "work"
+        work.mkdir(parents=True, mode=0o700)
+        runtime, environment = self._runtime(), self._environments.path(model.lock)
+        address, port = self._address(place)
+        threads = max(1, round(limits.cpus))
+        code = folder / "code"
+        artifact = folder / "artifact" / model.artifact.filename
+        readable = [environment, runtime, artifact.parent, *([code] if code.is_dir() else [])]
+        config = RuntimeConfig(
+            artifact=str(artifact),
+            format=model.inspection.format.value,
+            code=str(code) if code.is_dir() else "",
+            socket=address,
+            port=port,
+            token=secrets.token_urlsafe(32),
+            threads=threads,
+            confinement=Confinement(
+                namespaces=True,
+                readable=[str(path) for path in readable],
+                writable=[str(work)],
+                memory_mb=limits.memory_mb,
+                pids=limits.pids,
+                file_mb=limits.memory_mb,
+            ),
+        )
+        python = environment / "bin" / "python"
+        command = [str(python), "-I", "-B", str(runtime / "model_container" / "__main__.py")]
+        child = _spawn(command, work, {**_environment(environment, work, threads), VARIABLE: config.to_json()}, folder)
+        replica = Replica(
+            model_id=model.model_id,
+            target=TargetName.PROCESS,
+            id=process_tree.identity(child.pid),
+            token=config.token,
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            socket=address,
+            port=port,
+            pid=child.pid,
+        )
+        self._children[replica.id] = child
+        _write_record(place / "replica.json", Record(self._home, replica, str(folder)))
+        return replica
+
+    def _sweep(self, model_id: str) -> None:
+        """What earlier replicas of the model left that died without a stop()."""
+        for _, record in self._records(model_id):
+            if not process_tree.find(record.replica.id):
+                self._clean_up(record.replica)
+
+    def _address(self, place: Path) -> tuple[str, int]:
+        """A Unix socket; where its path would be too long, a free TCP port."""
+        name = hashlib.sha256(str(place).encode()).hexdigest()[:16]
+        path = self._sockets / f"{name}.sock"
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                return "", int(free.getsockname()[1])
+        self._sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = self._sockets.lstat()
+        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise PermissionError(f"{self._sockets} is open to other users; remove it or make it yours with mode 0700")
+        return str(path), 0
+
+    async def state(self, replica: Replica) -> ReplicaState:
+        return await asyncio.to_thread(self._state, replica)
+
+    def _state(self, replica: Replica) -> ReplicaState:
+        code = self._reap(replica)
+        process = process_tree.find(replica.id)
+        if process is None:
+            return ReplicaState(running=False, detail=self._why_it_ended(replica, code))
+        return process_tree.observe(process)
+
+    def _reap(self, replica: Replica) -> int | None:
+        child = self._children.get(replica.id)
+        return child.poll() if child else None
+
+    def _why_it_ended(self, replica: Replica, code: int | None) -> str:
+        """The supervisor's last words; else the exit code, if it was our child."""
+        found = self._find_record(replica)
+        said = last_words(log_path(Path(found[1].folder)), replica.pid) if found else ""
+        if said or code is None:
+            return said or "gone; its exit code is not known"
+        if code < 0 or code > 128:
+            return f"killed by signal {-code if code < 0 else code - 128}"
+        return f"exited with code {code}"
+
+    async def stop(self, replica: Replica, grace_seconds: float) -> None:
+        process = await asyncio.to_thread(process_tree.find, replica.id)
+        if process:
+            await self._end(process, grace_seconds)
+        child = self._children.pop(replica.id, None)
+        if child:
+            await asyncio.to_thread(child.wait)
+        await asyncio.to_thread(self._clean_up, replica)
+
+    async def _end(self, process: psutil.Process, grace_seconds: float) -> None:
+        processes = await asyncio.to_thread(process_tree.tree, process)
+        process_tree.send(processes, signal.SIGCONT)  # a stopped process would not see the next one
+        process_tree.send(processes[:1], signal.SIGTERM)
+        if not await _ended(processes[:1], grace_seconds):
+            processes += (await asyncio.to_thread(process_tree.tree, process))[1:]
+        # Its parent last: it collects the others, and has then nothing left to do.
+        process_tree.send(processes[1:], signal.SIGKILL)
+        if not await _ended(processes, KILL_SECONDS / 5):
+            process_tree.send(processes, signal.SIGKILL)
+            await _ended(processes, KILL_SECONDS)
+
+    def _clean_up(self, replica: Replica) -> None:
+        if replica.socket:
+            Path(replica.socket).unlink(missing_ok=True)
+        found = self._find_record(replica)
+        if found:
+            _remove_folder(found[0].parent)
+
+    def logs(self, replica: Replica, folder: Path, tail: int, follow: bool) -> AsyncIterator[str]:
+        return read_log(log_path(folder), tail, lambda: follow and process_tree.find(replica.id) is not None)
+
+    async def remove(self, model: Model, environment_in_use: bool) -> None:
+        await asyncio.to_thread(_remove_folder, self._run_folder / model.model_id)
+        if model.lock and not environment_in_use:
+            await self._environments.remove(model.lock)
+
+    async def replicas(self) -> tuple[Replica, ...]:
+        return await asyncio.to_thread(self._living_replicas)
+
+    def _living_replicas(self) -> tuple[Replica, ...]:
+        ours = (record.replica for _, record in self._records("*"))
+        return tuple(replica for replica in ours if process_tree.find(replica.id))
+
+    def _find_record(self, replica: Replica) -> tuple[Path, Record] | None:
+        records = self._records(replica.model_id)
+        return next((found for found in records if found[1].replica.id == replica.id), None)
+
+    def _records(self, model_id: str) -> list[tuple[Path, Record]]:
+        """Of this home; what cannot be read is not ours."""
+        found = []
+        for path in self._run_folder.glob(f"{model_id}/*/replica.json"):
+            try:
+                record = msgspec.json.decode(path.read_bytes(), type=Record)
+            except (OSError, msgspec.MsgspecError):
+                continue
+            if record.home == self._home:
+                found.append((path, record))
+        return found
+
+
+def _environment(environment: Path, work: Path, threads: int) -> dict[str, str]:
+    """Nothing of the gateway's: no keys, no proxies, no search paths."""
+    return {
+        "PATH": f"{environment / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": str(work),
+        "TMPDIR": str(work),
+        **{name: str(threads) for name in THREAD_VARIABLES},
+    }
+
+
+def _spawn(command: list[str], work: Path, environment: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
+    """No pipe leads to the gateway, so its death changes nothing for the replica."""
+    path = log_path(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rotate(path)
+    # Also readable: the supervisor keeps the end of a log that grows too large.
+    with path.open("a+b") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=work,
+            env=environment,
+            start_new_session=True,
+            umask=0o077,
+        )
+
+
+def _write_record(path: Path, record: Record) -> None:
+    unfinished = path.with_suffix(".new")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(record))
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+async def _ended(processes: list[psutil.Process], seconds: float) -> bool:
+    """Whether none of them lives any more, waiting for at most that long."""
+    deadline = time.monotonic() + seconds
+    while process_tree.living(processes):
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+def _remove_folder(folder: Path) -> None:
+    """Also what a model made unreadable for itself; links are removed, not followed."""
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            if not path.is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)

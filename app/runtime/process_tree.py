@@ -1,0 +1,73 @@
+"""A replica's processes, as the operating system sees them. Everything here blocks for milliseconds."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+from app.runtime.target import ReplicaState
+
+
+def identity(pid: int) -> str:
+    """ "<pid>:<start time>", which no later process shares. Raises psutil.NoSuchProcess.
+
+    On Linux in ticks since the boot: unlike a time of day, it does not move when the clock is set.
+    """
+    if sys.platform != "linux":
+        return f"{pid}:{psutil.Process(pid).create_time():.2f}"
+    try:
+        after_the_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    except OSError as error:
+        raise psutil.NoSuchProcess(pid) from error
+    return f"{pid}:{after_the_name.split()[19]}"
+
+
+def find(identifier: str) -> psutil.Process | None:
+    """The living process of that identity; None if it is gone, or only waits to be reaped."""
+    pid = int(identifier.partition(":")[0])
+    try:
+        process = psutil.Process(pid)
+        if identity(pid) != identifier or process.status() == psutil.STATUS_ZOMBIE:
+            return None
+    except psutil.Error:
+        return None
+    return process
+
+
+def tree(process: psutil.Process) -> list[psutil.Process]:
+    """The process and all its descendants, itself first."""
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return [process]
+
+
+def observe(process: psutil.Process) -> ReplicaState:
+    frozen, rss_bytes = False, 0
+    for one in tree(process):
+        with contextlib.suppress(psutil.Error):
+            frozen = frozen or one.status() == psutil.STATUS_STOPPED
+            rss_bytes += one.memory_info().rss
+    detail = "stopped by a signal (SIGSTOP)" if frozen else "running"
+    return ReplicaState(running=True, frozen=frozen, detail=detail, rss_bytes=rss_bytes)
+
+
+def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    """To each that still lives; psutil makes sure that a reused pid is not hit."""
+    for one in processes:
+        with contextlib.suppress(psutil.Error):
+            one.send_signal(number)
+
+
+def living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    found = []
+    for one in processes:
+        with contextlib.suppress(psutil.Error):
+            if one.is_running() and one.status() != psutil.STATUS_ZOMBIE:
+                found.append(one)
+    return found

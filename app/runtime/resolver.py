@@ -1,0 +1,77 @@
+"""Turns what a model needs into a lock: every package at one exact version, for a Python that has wheels of all."""
+
+from __future__ import annotations
+
+import re
+
+from app.core.environment import Lock, Requirements
+from app.errors import EnvironmentFailed
+from app.runtime.target import Log
+from app.runtime.uv import run_uv
+
+_locks: dict[tuple[Requirements, str | None], Lock] = {}
+
+
+async def resolve(requirements: Requirements, *, log: Log, timeout_seconds: float, platform: str | None = None) -> Lock:
+    """The lock for the first acceptable Python for which every package has a wheel.
+
+    Wheels only: building a source distribution would run its author's code outside any wall. The same question is
+    answered from memory. Raises EnvironmentFailed with the reason for the Python that was preferred.
+
+    platform: what the environment is for, in uv's words ("linux"); None for this machine.
+    """
+    key = (requirements, platform)
+    if key in _locks:
+        log("resolved before, in this process")
+        return _locks[key]
+    passed_over: dict[str, EnvironmentFailed] = {}
+    for python in requirements.pythons:
+        try:
+            text = await _compile(requirements, python, log, timeout_seconds, platform)
+        except EnvironmentFailed as failure:
+            log(f"Python {python} is passed over")
+            passed_over[python] = failure
+            continue
+        evidence = "; ".join([requirements.python_evidence, *map(_why_not, passed_over.items())])
+        lock = Lock(python, text, requirements.pins, evidence)
+        _locks[key] = lock
+        return lock
+    raise _refusal(requirements, passed_over)
+
+
+async def _compile(
+    requirements: Requirements, python: str, log: Log, timeout_seconds: float, platform: str | None
+) -> str:
+    arguments = ["pip", "compile", "--python-version", python, "--no-header", "--no-annotate", "--quiet"]
+    arguments += ["--only-binary", ":all:"]
+    if platform is not None:
+        arguments += ["--python-platform", platform]
+    return await run_uv(
+        [*arguments, "-"],
+        log=log,
+        timeout_seconds=timeout_seconds,
+        error=EnvironmentFailed,
+        stdin="\n".join(requirements.packages),
+    )
+
+
+def _why_not(passed_over: tuple[str, EnvironmentFailed]) -> str:
+    python, failure = passed_over
+    return f"not {python}: {reason_of(failure)}"
+
+
+def reason_of(failure: EnvironmentFailed) -> str:
+    """uv's reason in one clause, without the words around it."""
+    reason = re.sub(r"^`uv [^`]*` failed: ", "", failure.detail)
+    reason = re.sub(r"^No solution found when resolving dependencies\W*(cause:)?\s*(Because )?", "", reason)
+    return re.split(r",? (?:we can conclude|and you require)\b", reason, maxsplit=1)[0].rstrip(".,; ")
+
+
+def _refusal(requirements: Requirements, passed_over: dict[str, EnvironmentFailed]) -> EnvironmentFailed:
+    """The preferred Python's reason counts: those that came after it were only a way out."""
+    preferred = next(iter(passed_over.values()))
+    return EnvironmentFailed(
+        f"No set of packages satisfies the model with Python {' or '.join(passed_over)}: {reason_of(preferred)}.",
+        hint=preferred.hint,
+        requirements=list(requirements.packages),
+    )

@@ -1,0 +1,46 @@
+"""A private copy of the runtime for replicas, so that the gateway's own packages are never in a model's reach."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent.parent / "model_container"
+
+
+def runtime_copy(run_folder: Path) -> Path:
+    """`<run_folder>/runtime-<content hash>`, the folder that holds `model_container/`; made if it is not there.
+
+    Complete or absent: it is filled under another name and renamed. Replicas of an older PRISM keep their own.
+    """
+    copy = run_folder / f"runtime-{_content_hash()}"
+    if copy.is_dir():
+        return copy
+    unfinished = run_folder / f"{copy.name}.{os.getpid()}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(PACKAGE, unfinished / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    try:
+        unfinished.rename(copy)
+    except OSError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if not copy.is_dir():  # not merely another gateway that was faster
+            raise
+    return copy
+
+
+def compile_for(python: Path, copy: Path) -> None:
+    """Bytecode for one Python; a replica may not write its own. A failure only makes starts slower."""
+    command = [str(python), "-I", "-m", "compileall", "-q", str(copy / PACKAGE.name)]
+    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+
+
+def _content_hash() -> str:
+    digest = hashlib.sha256()
+    for file in sorted(PACKAGE.rglob("*")):
+        if file.is_file() and "__pycache__" not in file.parts:
+            digest.update(f"{file.relative_to(PACKAGE)}\0{file.stat().st_size}\0".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,93 @@
+"""What every adapter offers: content to arrays, arrays to outputs, and what it knows of its model."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Protocol, Tuple
+
+from model_container.dialects import Content
+
+PROBABILITIES = "probabilities"
+"""Name of the output that a request for probabilities adds."""
+
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+_LIBRARIES = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "sklearn",
+    "joblib",
+    "xgboost",
+    "lightgbm",
+    "catboost",
+    "onnxruntime",
+    "torch",
+)
+
+
+class Inputs(NamedTuple):
+    """One request, or several joined: arrays whose first dimension is the rows. names: of free columns, if any."""
+
+    arrays: List[Any]
+    names: Tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return len(self.arrays[0])
+
+    @property
+    def structure(self) -> Tuple[Any, ...]:
+        """Only requests of equal structure are joined."""
+        return (self.names, *((array.dtype.str, array.shape[1:]) for array in self.arrays))
+
+
+class Outputs(NamedTuple):
+    """values: array or list by output name, one item a row. named: rows are shown as objects with these names.
+
+    probabilities: one (rows, classes) array for each predicted column, None unless asked for.
+    by_row: False where the values belong to the request as a whole; only a model that is not joinable may say so.
+    """
+
+    values: Dict[str, Any]
+    named: bool = False
+    probabilities: Optional[List[Any]] = None
+    by_row: bool = True
+
+
+class Adapter(Protocol):
+    """One loaded model.
+
+    joinable: whether rows of several requests may go through one call. names: of its inputs, for the dialects.
+    classes: labels of a classifier, a list for each predicted column if there are several.
+    """
+
+    joinable: bool
+    names: FrozenSet[str]
+    has_probabilities: bool
+    classes: List[Any]
+
+    def inputs(self, content: Content) -> Inputs:
+        """Raises Problem naming what does not fit the model."""
+        ...
+
+    def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
+        """Raises ValueError, TypeError, KeyError or IndexError for what the model refuses."""
+        ...
+
+    def signature(self) -> Dict[str, Any]:
+        """Plain JSON in the shape of app.core.signature.Signature."""
+        ...
+
+    def samples(self) -> List[Any]:
+        """Request bodies that the model may well answer, best first."""
+        ...
+
+
+def tensor(name: str, datatype: str, shape: List[int], choices: Optional[List[Any]] = None) -> Dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": shape, "choices": choices or []}
+
+
+def libraries() -> Dict[str, str]:
+    """Versions of what the model has imported, by distribution."""
+    versions = ((name, getattr(sys.modules.get(name), "__version__", None)) for name in _LIBRARIES)
+    return {_DISTRIBUTIONS.get(name, name): str(version) for name, version in versions if version}

@@ -1,0 +1,205 @@
+"""The columns an estimator was trained on, read from its fitted steps without running them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, List, Sequence, Tuple
+
+import numpy as np
+
+from model_container.table import Column
+from model_container.values import ANY
+
+# Libraries whose estimators see numbers only, unless an encoder before them says otherwise.
+_NUMERIC_LIBRARIES = ("sklearn", "lightgbm", "xgboost", "imblearn")
+_FREE_STEPS = ("FunctionTransformer",)  # their function may do anything with the columns
+_BY_NAME = ("ColumnTransformer", *_FREE_STEPS)
+_TYPICAL = ("mean_", "center_", "data_min_", "statistics_")
+
+
+@dataclass
+class ColumnFacts:
+    """datatype: "" until a step tells. choices: of an encoder. typical: a value that was seen at training.
+
+    is_category: the model wants the column as pandas' category dtype, and finds the codes itself.
+    """
+
+    name: str
+    datatype: str = ""
+    choices: List[Any] = field(default_factory=list)
+    typical: Any = None
+    missing: Any = math.nan
+    is_category: bool = False
+
+    def column(self) -> Column:
+        # Whole numbers are built as doubles, so that a null beside them changes no other request's dtype;
+        # true and false stay what they are only where they are sent.
+        built = {"INT64": "FP64", "BOOL": ANY}.get(self.datatype, self.datatype)
+        return Column(self.name, built, self.missing)
+
+
+def read_columns(model: Any, names: Sequence[str]) -> List[ColumnFacts]:
+    """names: of the columns, in training order."""
+    facts = [ColumnFacts(name) for name in names]
+    _read(model, facts)
+    for one in facts:
+        one.datatype = one.datatype or ANY
+    return facts
+
+
+def first_step(model: Any) -> Any:
+    """What sees the input first: of a pipeline its first step, of a search its best estimator."""
+    while True:
+        steps = getattr(model, "steps", None)
+        best = getattr(model, "best_estimator_", None)
+        if isinstance(steps, list) and steps:
+            rest = [step for _, step in steps if step not in (None, "passthrough")]
+            if not rest:
+                return model
+            model = rest[0]
+        elif best is not None:
+            model = best
+        else:
+            return model
+
+
+def reads_text(step: Any) -> bool:
+    """Whether it is a vectorizer: its input is one text a row, not columns."""
+    return callable(getattr(step, "build_analyzer", None))
+
+
+def is_numeric_only(model: Any) -> bool:
+    """Whether the model never asks for a column by name, so that a plain array serves it as well as a DataFrame."""
+    nested = model.get_params(deep=True).values() if hasattr(model, "get_params") else ()
+    parts = [model, *(part for part in nested if hasattr(part, "fit"))]
+    return all(_library(part) == "sklearn" and type(part).__name__ not in _BY_NAME for part in parts)
+
+
+def _library(step: Any) -> str:
+    return type(step).__module__.split(".")[0]
+
+
+def _read(step: Any, facts: List[ColumnFacts]) -> bool:
+    """True if what leaves the step are other columns than entered it, so that later steps tell nothing more."""
+    if step is None or isinstance(step, str):
+        if step == "drop":
+            _set(facts, ANY)
+        return step == "drop"
+    if isinstance(getattr(step, "steps", None), list):
+        return any(_read(inner, facts) for _, inner in step.steps)
+    if getattr(step, "best_estimator_", None) is not None:
+        return _read(step.best_estimator_, facts)
+    if isinstance(getattr(step, "transformers_", None), list):
+        for _, inner, chosen in step.transformers_:
+            if not _read(inner, _chosen(chosen, facts)):
+                _set_numeric(_chosen(chosen, facts))
+        return True
+    if isinstance(getattr(step, "transformer_list", None), list):
+        for _, inner in step.transformer_list:
+            _read(inner, facts)
+        return True
+    return _read_leaf(step, facts)
+
+
+def _read_leaf(step: Any, facts: List[ColumnFacts]) -> bool:
+    if reads_text(step):
+        _set(facts, "BYTES", None)
+        return True
+    categories = getattr(step, "categories_", None)
+    if isinstance(categories, list) and len(categories) == len(facts):
+        for one, values in zip(facts, categories):
+            _set_choices(one, values)
+        return True
+    if _library(step) not in _NUMERIC_LIBRARIES or type(step).__name__ in _FREE_STEPS:
+        _set(facts, ANY)
+        return True
+    preprocessor = getattr(step, "_preprocessor", None)  # HistGradientBoosting encodes its own categories
+    if isinstance(getattr(preprocessor, "transformers_", None), list):
+        return _read_own_encoder(preprocessor, facts)
+    if _library(step) == "lightgbm":
+        _read_lightgbm(step, facts)
+    for attribute in _TYPICAL:
+        values = getattr(step, attribute, None)
+        if isinstance(values, np.ndarray) and values.shape == (len(facts),):
+            for one, value in zip(facts, values.tolist()):
+                one.typical = value if one.typical is None else one.typical
+    if type(step).__name__.endswith(("Imputer", "MissingIndicator")):
+        for one in facts:
+            one.missing = None if getattr(step, "missing_values", math.nan) is None else one.missing
+        return False
+    _set(facts, "FP64")
+    return False
+
+
+def _read_own_encoder(preprocessor: Any, facts: List[ColumnFacts]) -> bool:
+    _read(preprocessor, facts)
+    for one in facts:
+        if one.datatype == ANY and not one.choices:
+            one.datatype = "FP64"
+    return True
+
+
+def _read_lightgbm(step: Any, facts: List[ColumnFacts]) -> None:
+    """LightGBM keeps the categories of the DataFrame it was trained on, in the order of the categorical columns."""
+    booster = getattr(step, "booster_", None)
+    categories = getattr(booster, "pandas_categorical", None)
+    if not categories or booster is None:
+        return
+    infos = booster.dump_model(num_iteration=1)["feature_infos"]
+    chosen = [one for one, name in zip(facts, booster.feature_name()) if infos.get(name, {}).get("values")]
+    if len(chosen) == len(categories):
+        for one, values in zip(chosen, categories):
+            _set_choices(one, values)
+            one.is_category = True
+
+
+def _set(facts: List[ColumnFacts], datatype: str, missing: Any = math.nan) -> None:
+    for one in facts:
+        if not one.datatype:
+            one.datatype, one.missing = datatype, missing
+
+
+def _set_numeric(facts: List[ColumnFacts]) -> None:
+    """Columns that only an imputer has seen: numbers, unless it fills in something else."""
+    _set([one for one in facts if not isinstance(one.typical, str)], "FP64")
+
+
+def _set_choices(one: ColumnFacts, values: Any) -> None:
+    """An encoder seen after scalers or imputers of the same columns still knows their values best."""
+    items = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    present = [item for item in items if item is not None and item == item]
+    if any(item is None for item in items):
+        one.missing = None
+    if one.datatype:
+        return
+    kinds = set(map(type, present))
+    if kinds == {str}:
+        one.datatype = "BYTES"
+    elif kinds == {bool}:
+        one.datatype = "BOOL"
+    elif kinds == {int}:
+        one.datatype = "INT64"
+    elif kinds and kinds <= {int, float}:
+        one.datatype = "FP64"
+    else:
+        one.datatype = ANY
+    one.choices = [item for item in present if type(item) in (str, bool, int, float)]
+
+
+def _chosen(columns: Any, facts: List[ColumnFacts]) -> List[ColumnFacts]:
+    """The columns a ColumnTransformer gives to one of its parts: names, positions, a slice or a mask."""
+    names = {one.name: index for index, one in enumerate(facts)}
+    if isinstance(columns, slice):
+        ends = (names[end] if isinstance(end, str) else end for end in (columns.start, columns.stop))
+        start, stop = ends
+        if isinstance(columns.stop, str) and stop is not None:
+            stop += 1  # a slice of names includes its end
+        return facts[slice(start, stop, columns.step)]
+    if isinstance(columns, (str, int, np.integer)):
+        columns = [columns]
+    items: Tuple[Any, ...] = tuple(columns.tolist() if hasattr(columns, "tolist") else columns)
+    if items and all(isinstance(item, bool) for item in items):
+        return [one for one, wanted in zip(facts, items) if wanted]
+    indices = (names.get(item, -1) if isinstance(item, str) else int(item) for item in items)
+    return [facts[index] for index in indices if -len(facts) <= index < len(facts)]

@@ -1,0 +1,275 @@
+"""A Python object that predicts: scikit-learn's conventions, and whatever keeps near enough to them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Dict, FrozenSet, List, Optional, Tuple, Union, cast
+
+import numpy as np
+
+from model_container.adapters.base import PROBABILITIES, Inputs, Outputs, tensor
+from model_container.adapters.columns import ColumnFacts, first_step, is_numeric_only, read_columns, reads_text
+from model_container.dialects import Content, Named
+from model_container.table import Column, Open, Table, Texts
+from model_container.values import ANY, datatype_of
+
+PREDICTIONS = "predictions"
+
+# In order of preference. The second says whether rows are answered each on its own: what fits on every call,
+# or is any function at all, may answer from the batch as a whole.
+_METHODS = (("predict", True), ("transform", True), ("fit_predict", False), ("fit_transform", False))
+
+
+class EstimatorAdapter:
+    """Serves one unpickled object. Raises TypeError at construction if it offers no way to predict."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.method, self.joinable = _method(model)
+        self._call = getattr(model, self.method) if self.method else model
+        self.has_probabilities = callable(_get(model, "predict_proba"))
+        self.classes = _classes(_get(model, "classes_"))
+        names = _names(model)
+        self._named = names is not None
+        self._facts = _facts(model, names)
+        self._categories = frozenset(one.name for one in self._facts if one.is_category)
+        self._input = self._make_input()
+        self.names: FrozenSet[str] = self._input.known_names
+        self._frames = self._named and not (self._is_uniform and is_numeric_only(model))
+        if self._frames:
+            self._frames = _has_pandas(required=not self._is_uniform)
+        elif self._named:
+            warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        run_on_one_thread(model)
+
+    @property
+    def _is_uniform(self) -> bool:
+        return isinstance(self._input, Table) and self._input.uniform
+
+    def _make_input(self) -> Union[Table, Texts, Open]:
+        if self._facts:
+            return Table([one.column() for one in self._facts], self._named)
+        if reads_text(first_step(self._model)):
+            return Texts()
+        return Open()
+
+    def inputs(self, content: Content) -> Inputs:
+        if isinstance(self._input, Open) and isinstance(content, Named):
+            table = Table([Column(name, ANY) for name in content.values], named=True)
+            return Inputs(table.arrays(content), table.names)
+        return Inputs(self._input.arrays(cast(Any, content)))
+
+    def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
+        data = self._data(inputs)
+        rows = inputs.rows
+        output = self._call(data)
+        if self.method == "transform" and rows == 1 and getattr(output, "shape", (1,)) != (1,) and output.ndim == 1:
+            output = output[np.newaxis]  # some transformers flatten a single row
+        values, named = _normalise(output, rows)
+        if not probabilities:
+            return Outputs(values, named)
+        shares = self._model.predict_proba(data)
+        return Outputs(values, named, list(map(_dense, shares)) if isinstance(shares, list) else [_dense(shares)])
+
+    def _data(self, inputs: Inputs) -> Any:
+        """A DataFrame where columns go by name, else one array."""
+        arrays = inputs.arrays
+        names = inputs.names or (self._input.names if self._frames and isinstance(self._input, Table) else ())
+        if names:
+            return _frame(names, arrays, self._categories)
+        if _takes_labels(self._model):
+            return arrays[0].ravel()
+        if not isinstance(self._input, Table) or arrays[0].ndim == 2:
+            return arrays[0]
+        if all(array.dtype.kind in "fiub" for array in arrays):
+            return np.column_stack(arrays)
+        return np.column_stack([array.astype(object) for array in arrays])
+
+    def signature(self) -> Dict[str, Any]:
+        return {
+            "kind": "table",
+            "inputs": self._signature_inputs(),
+            "outputs": self._signature_outputs(),
+            "named": self._named,
+            "methods": ["predict", "predict_proba"] if self.has_probabilities else ["predict"],
+            "classes": self.classes,
+        }
+
+    def _signature_inputs(self) -> List[Dict[str, Any]]:
+        if self._facts:
+            return [tensor(one.name, one.datatype, [-1], one.choices) for one in self._facts]
+        if isinstance(self._input, Texts):
+            return [tensor("text", "BYTES", [-1])]
+        return [tensor("input", ANY, [-1, -1])]
+
+    def _signature_outputs(self) -> List[Dict[str, Any]]:
+        several = bool(self.classes) and isinstance(self.classes[0], list)
+        if self.classes:
+            labels = np.asarray(self.classes[0] if several else self.classes)
+            width = [-1, len(self.classes)] if several else [-1]
+            outputs = [tensor(PREDICTIONS, datatype_of(labels.dtype), width)]
+            if self.has_probabilities and not several:
+                outputs.append(tensor(PROBABILITIES, "FP64", [-1, len(self.classes)]))
+            return outputs
+        kind = _get(self._model, "_estimator_type")
+        datatype = {"regressor": "FP64", "clusterer": "INT64", "outlier_detector": "INT64"}.get(str(kind), "FP64")
+        count = _get(self._model, "n_outputs_")
+        return [tensor(PREDICTIONS, datatype, [-1, count] if isinstance(count, int) and count > 1 else [-1])]
+
+    def samples(self) -> List[Any]:
+        if isinstance(self._input, Texts):
+            return [{"input": ["a short text"]}]
+        if not self._facts:
+            return [{"features": [[1.0] * width]} for width in (1, 2, 4)] + [{"input": ["a short text"]}]
+        rows = [[_sample(one, number) for one in self._facts] for number in (None, 1.0, 0.0, 0.5)]
+        if not self.joinable and not self._named:  # what learns from the request needs some rows to learn from
+            return [{"features": [[float(row + column) for column in range(len(rows[0]))] for row in range(10)]}]
+        if self._named:
+            return _unique([{one.name: value for one, value in zip(self._facts, row)} for row in rows])
+        return _unique([{"features": [row]} for row in rows])
+
+
+def run_on_one_thread(model: Any) -> None:
+    """Set every n_jobs in the model, fitted parts included, to 1: for a few rows a thread pool costs more than it
+    gives, and a batch already fills the processor that the replica has."""
+    seen = set()
+    pending = [model]
+    while pending:
+        part = pending.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, (list, tuple)):
+            pending.extend(item for item in part if isinstance(item, (list, tuple)) or hasattr(item, "get_params"))
+        elif isinstance(part, dict):
+            pending.extend(item for item in part.values() if hasattr(item, "get_params"))
+        elif hasattr(part, "get_params") and not isinstance(part, type):
+            members = getattr(part, "__dict__", {})
+            if members.get("n_jobs") not in (None, 1):
+                part.n_jobs = 1
+            pending.extend(
+                item
+                for item in members.values()
+                if isinstance(item, (list, tuple, dict)) or hasattr(item, "get_params")
+            )
+
+
+def _method(model: Any) -> Tuple[str, bool]:
+    for name, by_row in _METHODS:
+        if callable(_get(model, name)):
+            return name, by_row
+    if callable(model) and not isinstance(model, type):
+        return "", False
+    held = f" with the keys {', '.join(map(repr, list(model)[:5]))}" if isinstance(model, dict) else ""
+    raise TypeError(
+        f"the artifact holds a {type(model).__name__}{held}, which has no predict or transform and cannot be called; "
+        "save the estimator itself"
+    )
+
+
+def _get(model: Any, name: str) -> Any:
+    """An attribute, or None: properties of unfitted or foreign objects raise whatever they like."""
+    try:
+        return getattr(model, name, None)
+    except Exception:
+        return None
+
+
+def _names(model: Any) -> Optional[List[str]]:
+    """The columns' names at training, None if they had none. LightGBM then makes up Column_0, Column_1, …"""
+    names = _get(model, "feature_names_in_")
+    if names is None or not all(isinstance(name, str) for name in names):
+        return None
+    found = [str(name) for name in names]
+    return None if found == [f"Column_{index}" for index in range(len(found))] else found
+
+
+def _facts(model: Any, names: Optional[List[str]]) -> List[ColumnFacts]:
+    if _takes_labels(model):
+        facts = ColumnFacts("label", datatype_of(model.classes_.dtype), _classes(model.classes_))
+        return [facts]
+    count = len(names) if names is not None else _get(model, "n_features_in_")
+    if not isinstance(count, (int, np.integer)) or count < 1:
+        return []
+    return read_columns(model, names or [f"feature{index + 1}" for index in range(int(count))])
+
+
+def _takes_labels(model: Any) -> bool:
+    """Encoders of labels take one column as a flat array."""
+    return type(model).__name__ in ("LabelEncoder", "LabelBinarizer") and type(model).__module__.startswith("sklearn.")
+
+
+def _classes(classes: Any) -> List[Any]:
+    if classes is None:
+        return []
+    if isinstance(classes, (list, tuple)):
+        return [one.tolist() if isinstance(one, np.ndarray) else one for one in classes]
+    return list(classes.tolist()) if isinstance(classes, np.ndarray) else []
+
+
+def _has_pandas(required: bool) -> bool:
+    """Numbers in training order serve a model as well as a DataFrame does; mixed columns do not."""
+    try:
+        import pandas  # type: ignore[import-untyped]  # noqa: F401
+    except ImportError as error:
+        if required:
+            raise ModuleNotFoundError(
+                "No module named 'pandas'; the model was trained on a DataFrame: add pandas to its requirements"
+            ) from error
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        return False
+    return True
+
+
+def _frame(names: Tuple[str, ...], arrays: List[Any], categories: FrozenSet[str]) -> Any:
+    import pandas as pd
+
+    if len(arrays) == 1 and arrays[0].ndim == 2:
+        return pd.DataFrame(arrays[0], columns=list(names), copy=False)
+    # dtype=object: pandas would else infer one from all the values of a batch.
+    columns = {name: pd.Series(array, dtype=array.dtype, copy=False) for name, array in zip(names, arrays)}
+    for name in categories:
+        columns[name] = columns[name].astype("category")
+    return pd.DataFrame(columns, copy=False)
+
+
+def _normalise(output: Any, rows: int) -> Tuple[Dict[str, Any], bool]:
+    """Outputs by name with one item a row, and whether the names are the model's own."""
+    if hasattr(output, "columns") and hasattr(output, "to_numpy") and len(set(output.columns)) == len(output.columns):
+        return {str(name): _dense(output[name]) for name in output.columns}, True
+    if isinstance(output, dict) and output:
+        columns = {str(name): _dense(value) for name, value in output.items() if hasattr(value, "__len__")}
+        if len(columns) == len(output) and not any(isinstance(value, str) for value in output.values()):
+            return columns, True
+        return {PREDICTIONS: [output]}, False
+    value = _dense(output)
+    if isinstance(value, np.ndarray) and value.ndim == 0 and rows == 1:
+        value = value.reshape(1)
+    return {PREDICTIONS: value}, False
+
+
+def _dense(output: Any) -> Any:
+    """An array, or a list where the rows are not of one kind."""
+    if isinstance(output, np.ndarray):
+        return np.asarray(output)
+    if isinstance(output, (list, tuple)):
+        return list(output)
+    for method in ("toarray", "to_numpy"):  # sparse matrices; pandas and polars
+        if hasattr(output, method):
+            return np.asarray(getattr(output, method)())
+    return np.asarray(output)
+
+
+def _sample(one: ColumnFacts, number: Optional[float]) -> Any:
+    if one.choices:
+        return one.choices[0]
+    if one.datatype == "BYTES":
+        return one.typical if isinstance(one.typical, str) else "a"
+    if number is None:
+        value = one.typical
+        return value if isinstance(value, (int, float, str)) and value == value else 1.0
+    return number
+
+
+def _unique(samples: List[Any]) -> List[Any]:
+    return [sample for index, sample in enumerate(samples) if sample not in samples[:index]]

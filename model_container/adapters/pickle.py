@@ -1,0 +1,40 @@
+"""Pickle and joblib artifacts: the owner's code first, then the file."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from model_container.adapters.estimator import EstimatorAdapter
+from model_container.config import RuntimeConfig
+
+
+def load_pickle(config: RuntimeConfig) -> EstimatorAdapter:
+    load_code(config.code)
+    with open(config.artifact, "rb") as file:
+        return EstimatorAdapter(pickle.load(file))
+
+
+def load_joblib(config: RuntimeConfig) -> EstimatorAdapter:
+    load_code(config.code)
+    import joblib  # type: ignore[import-untyped]
+
+    return EstimatorAdapter(joblib.load(config.artifact))
+
+
+def load_code(folder: str) -> None:
+    """Import the owner's Python files, and show what they define under `__main__` too.
+
+    A class defined in a notebook or script is pickled as `__main__.Name`; there it is looked for again.
+    """
+    if not folder:
+        return
+    sys.path.insert(0, folder)
+    main = sys.modules["__main__"]
+    for path in sorted(Path(folder).glob("*.py")):
+        module = import_module(path.stem)
+        for name, value in vars(module).items():
+            if not name.startswith("_"):
+                setattr(main, name, value)

@@ -1,0 +1,90 @@
+"""Outputs of one request to its answer, in the dialect it was asked in. NaN and infinities are written null."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+import msgspec
+import numpy as np
+
+from model_container.adapters.base import PROBABILITIES, Outputs
+from model_container.dialects import Decoded
+from model_container.frames import FORM_NATIVE, FORM_V2, Answer
+from model_container.problems import Problem
+from model_container.values import datatype_of
+
+
+def encode(decoded: Decoded, outputs: Outputs, classes: List[Any]) -> Answer:
+    """Raises Problem if the request asks for an output that the model does not have."""
+    if decoded.form == FORM_V2:
+        return Answer(_to_json(_v2(decoded, outputs)), 200, FORM_V2)
+    document: Dict[str, Any] = {"predictions": _predictions(outputs)}
+    if outputs.probabilities is not None:
+        document[PROBABILITIES] = _probabilities(outputs.probabilities)
+        document["classes"] = classes
+    return Answer(_to_json(document), 200, FORM_NATIVE)
+
+
+def _predictions(outputs: Outputs) -> List[Any]:
+    columns = [_listed(value) for value in outputs.values.values()]
+    if not outputs.by_row:
+        return [dict(zip(outputs.values, columns))] if outputs.named else columns
+    if not outputs.named:
+        return columns[0]
+    return [dict(zip(outputs.values, row)) for row in zip(*columns)]
+
+
+def _probabilities(arrays: List[Any]) -> List[Any]:
+    columns = [_listed(array) for array in arrays]
+    return columns[0] if len(columns) == 1 else [list(row) for row in zip(*columns)]
+
+
+def _listed(value: Any) -> List[Any]:
+    return value.tolist() if isinstance(value, np.ndarray) else value  # type: ignore[no-any-return]
+
+
+def _v2(decoded: Decoded, outputs: Outputs) -> Dict[str, Any]:
+    tensors = {name: _tensor(name, value) for name, value in outputs.values.items()}
+    for index, array in enumerate(outputs.probabilities or []):
+        name = PROBABILITIES if len(outputs.probabilities or []) == 1 else f"{PROBABILITIES}_{index}"
+        tensors[name] = _tensor(name, array)
+    wanted = decoded.outputs or list(tensors)
+    unknown = [name for name in wanted if name not in tensors]
+    if unknown:
+        raise Problem(
+            422, "unknown_output", f"The model has no output {unknown[0]!r}.", f"It has {', '.join(tensors)}."
+        )
+    document: Dict[str, Any] = {"outputs": [tensors[name] for name in wanted]}
+    return document if decoded.id is None else {"id": decoded.id, **document}
+
+
+def _tensor(name: str, value: Any) -> Dict[str, Any]:
+    array = value if isinstance(value, np.ndarray) else _object_array(value)
+    datatype = datatype_of(array.dtype)
+    data = array.ravel().tolist()
+    if datatype == "BYTES":
+        data = [item if isinstance(item, str) else _to_json(item).decode() for item in data]
+    return {"name": name, "datatype": datatype, "shape": list(array.shape), "data": data}
+
+
+def _object_array(items: List[Any]) -> Any:
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array
+
+
+def _to_json(document: Any) -> bytes:
+    return msgspec.json.encode(document, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """What models return beside JSON's own types."""
+    if isinstance(value, np.generic):
+        return value.item() if type(value.item()) is not type(value) else str(value)
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    return str(value)

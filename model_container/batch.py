@@ -1,0 +1,200 @@
+"""A batch of opaque bodies to one answer each.
+
+    decode each → check against the signature → join what is alike → predict once → check the length → split → encode
+
+One bad request fails only itself. A failing joined call is halved until only the guilty requests fail; an output
+of the wrong length is asked for again, request by request, and from then on the model's requests are not joined.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from model_container.adapters.base import PROBABILITIES, Adapter, Inputs, Outputs
+from model_container.answers import encode
+from model_container.dialects import Decoded, decode
+from model_container.frames import OPTION_PROBABILITIES, Answer, Request
+from model_container.problems import Problem
+
+MAX_MESSAGE = 300
+_TRACEBACK_FRAMES = 8
+
+_REFUSALS = (ValueError, TypeError, KeyError, IndexError)
+# Model code may call sys.exit(); that must not take a connection's thread with it.
+_FAILURES = (Exception, SystemExit)
+
+
+class WrongLength(Exception):
+    """The model returned another number of rows than it was given."""
+
+    def __init__(self, name: str, expected: int, got: Optional[int]) -> None:
+        super().__init__(f"output {name!r} has {'no' if got is None else got} rows for {expected} rows of input")
+        self.expected = expected
+        self.got = got
+
+
+class _Job(NamedTuple):
+    position: int
+    decoded: Decoded
+    inputs: Inputs
+
+
+class Batcher:
+    """Not for several threads at once: the caller holds a lock."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+        self._joinable = adapter.joinable
+        self._answers: List[Optional[Answer]] = []
+        self._model_ns = 0
+
+    def run(self, requests: Sequence[Request]) -> Tuple[List[Answer], int, int]:
+        """Answers in request order, µs of coding, µs in the model. Never raises for what a request or model does."""
+        began = time.perf_counter_ns()
+        self._model_ns = 0
+        self._answers = [None] * len(requests)
+        for probabilities, jobs in self._groups(requests):
+            self._predict(jobs, probabilities)
+        answers = [answer or _failed(RuntimeError("the request was lost")) for answer in self._answers]
+        total_ns = time.perf_counter_ns() - began
+        return answers, (total_ns - self._model_ns) // 1000, self._model_ns // 1000
+
+    def _groups(self, requests: Sequence[Request]) -> List[Tuple[bool, List[_Job]]]:
+        groups: Dict[Any, Tuple[bool, List[_Job]]] = {}
+        join = self._joinable and len(requests) > 1
+        for index, request in enumerate(requests):
+            try:
+                job, probabilities = self._prepare(index, request)
+            except Problem as problem:
+                self._answers[index] = problem.answer()
+            except _FAILURES as error:
+                self._answers[index] = _failed(error)
+            else:
+                key = (probabilities, job.inputs.structure) if join else index
+                groups.setdefault(key, (probabilities, []))[1].append(job)
+        return list(groups.values())
+
+    def _prepare(self, index: int, request: Request) -> Tuple[_Job, bool]:
+        adapter = self._adapter
+        decoded = decode(request.body, adapter.names)
+        named = any(name.startswith(PROBABILITIES) for name in decoded.outputs or ())
+        probabilities = bool(request.options & OPTION_PROBABILITIES) or (named and adapter.has_probabilities)
+        if probabilities and not adapter.has_probabilities:
+            raise Problem(
+                422,
+                "no_probabilities",
+                "This model gives no probabilities.",
+                "Classifiers with predict_proba, and ONNX classifiers with a probability output, do.",
+            )
+        return _Job(index, decoded, adapter.inputs(decoded.content)), probabilities
+
+    def _predict(self, jobs: List[_Job], probabilities: bool) -> None:
+        try:
+            outputs = self._call(jobs, probabilities)
+        except _FAILURES as error:
+            failure = error
+        else:
+            self._answer(jobs, outputs)
+            return
+        if len(jobs) == 1:
+            self._answers[jobs[0].position] = _failed(failure)
+            return
+        if isinstance(failure, WrongLength):
+            print(f"prism: {failure}; requests to this model are not joined any more", file=sys.stderr, flush=True)
+            self._joinable = False
+            parts = [[job] for job in jobs]
+        else:
+            parts = [jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :]]
+        for part in parts:
+            self._predict(part, probabilities)
+
+    def _call(self, jobs: List[_Job], probabilities: bool) -> Outputs:
+        inputs = jobs[0].inputs if len(jobs) == 1 else _join([job.inputs for job in jobs])
+        began = time.perf_counter_ns()
+        try:
+            outputs = self._adapter.predict(inputs, probabilities)
+        finally:
+            self._model_ns += time.perf_counter_ns() - began
+        if outputs.by_row:
+            _check_length(outputs, inputs.rows)
+        return outputs
+
+    def _answer(self, jobs: List[_Job], outputs: Outputs) -> None:
+        start = 0
+        for job in jobs:
+            end = start + job.inputs.rows
+            own = outputs if len(jobs) == 1 else _rows(outputs, start, end)
+            start = end
+            try:
+                self._answers[job.position] = encode(job.decoded, own, self._adapter.classes)
+            except Problem as problem:
+                self._answers[job.position] = problem.answer()
+            except _FAILURES as error:
+                self._answers[job.position] = _failed(error, refusals=())
+
+
+def _join(requests: List[Inputs]) -> Inputs:
+    columns = zip(*(inputs.arrays for inputs in requests))
+    return Inputs([np.concatenate(column) for column in columns], requests[0].names)
+
+
+def _check_length(outputs: Outputs, rows: int) -> None:
+    named = [*outputs.values.items(), *((PROBABILITIES, array) for array in outputs.probabilities or [])]
+    for name, value in named:
+        got = len(value) if isinstance(value, list) or value.ndim else None
+        if got != rows:
+            raise WrongLength(name, rows, got)
+
+
+def _rows(outputs: Outputs, start: int, end: int) -> Outputs:
+    return Outputs(
+        {name: value[start:end] for name, value in outputs.values.items()},
+        outputs.named,
+        None if outputs.probabilities is None else [array[start:end] for array in outputs.probabilities],
+    )
+
+
+def _failed(error: BaseException, refusals: Tuple[Any, ...] = _REFUSALS) -> Answer:
+    """The model's own words where it refuses the input; its traceback goes to the log, never to a caller."""
+    if isinstance(error, WrongLength):
+        return _wrong_length(error)
+    message = " ".join(str(error).split())
+    message = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
+    name = type(error).__name__
+    if isinstance(error, refusals):
+        return Problem(
+            422, "prediction_failed", f"The model refused the input: {name}: {message}", _hint(message), exception=name
+        ).answer()
+    traceback.print_exception(type(error), error, error.__traceback__, limit=-_TRACEBACK_FRAMES, file=sys.stderr)
+    sys.stderr.flush()
+    return Problem(
+        500,
+        "model_error",
+        f"The model failed: {name}: {message}".rstrip(": "),
+        "The model's log has the details.",
+        exception=name,
+    ).answer()
+
+
+def _hint(message: str) -> str:
+    if "NaN" in message or "missing values" in message:
+        return "The model was trained without missing values; send a value instead of null."
+    if "unknown categories" in message:
+        return "Send one of the values the model was trained on; its signature lists them."
+    return ""
+
+
+def _wrong_length(error: WrongLength) -> Answer:
+    return Problem(
+        500,
+        "wrong_output_length",
+        f"The model's {error}, so its rows cannot be told apart.",
+        "The model must return one prediction for each row.",
+        expected=error.expected,
+        got=error.got,
+    ).answer()

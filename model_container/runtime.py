@@ -1,0 +1,168 @@
+"""The program inside every replica: loads one version of a model and answers predictions until SIGTERM.
+
+WELCOME, the first frame it sends to whoever says HELLO, tells what it has become:
+
+    {"protocol": 1, "pid": 42, "python": "3.11.7", "adapter": "joblib", "libraries": {"scikit-learn": "1.5.2", …},
+     "signature": {…}, "samples": [bodies in a native dialect, best first], "confinement": {…}, "load_ms": 812}
+
+Exit codes: 0 after SIGTERM, 2 for a configuration that cannot be used, 3 when the model does not load.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, Callable, Dict, List
+
+from model_container.config import VARIABLE, RuntimeConfig
+from model_container.frames import PROTOCOL
+
+if TYPE_CHECKING:
+    from model_container.adapters.base import Adapter
+
+EXIT_BAD_CONFIG = 2
+EXIT_NOT_LOADED = 3
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+)
+_BACKLOG = 128
+_TRACEBACK_FRAMES = 6
+
+
+def main() -> int:
+    """The whole life of a runtime, in order. Ends the process itself after SIGTERM."""
+    began = time.monotonic()
+    try:
+        config = _read_config()
+        set_threads(config.threads)
+        listeners = listen(config)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"prism: the runtime cannot start: {error}", file=sys.stderr, flush=True)
+        return EXIT_BAD_CONFIG
+
+    from model_container.confine import confine
+
+    # It may go on in a forked child, so no thread may have been started before it.
+    confinement = confine(config.confinement)
+    _on_stop(lambda: os._exit(0))
+    try:
+        from model_container.adapters import load
+
+        adapter = load(config)
+    except Exception as error:
+        report_load_failure(error)
+        return EXIT_NOT_LOADED
+
+    from model_container.serve import Server
+
+    welcome = describe(adapter, config.format, confinement, began)
+    server = Server(adapter, welcome, config.token)
+    # Libraries and model stay for good: collections that walk through them would stall predictions.
+    gc.collect()
+    gc.freeze()
+    stop = threading.Event()
+    _on_stop(stop.set)
+    server.start(listeners)
+    stop.wait()
+    server.stop()
+    _remove_socket(config.socket)
+    # Libraries that still hold threads may hang an ordinary exit; everything of ours is done.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _read_config() -> RuntimeConfig:
+    try:
+        return RuntimeConfig.from_environment()
+    except KeyError as error:
+        raise ValueError(f"{VARIABLE} is not set; it holds the runtime's configuration as JSON") from error
+
+
+def set_threads(count: int) -> None:
+    """Must run before numpy or any library with its own thread pool is imported: they read this once."""
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(count)
+
+
+def listen(config: RuntimeConfig) -> List[socket.socket]:
+    """Sockets that already accept: who connects while the model loads waits for its WELCOME."""
+    listeners = []
+    if config.socket:
+        listeners.append(_listen_unix(config.socket))
+    if config.port:
+        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        tcp = socket.socket(family, socket.SOCK_STREAM)
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tcp.bind((config.host, config.port))
+        tcp.listen(_BACKLOG)
+        listeners.append(tcp)
+    if not listeners:
+        raise ValueError("neither a socket nor a port to listen on is configured")
+    return listeners
+
+
+def _listen_unix(path: str) -> socket.socket:
+    _remove_socket(path)
+    unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        unix.bind(path)
+    finally:
+        os.umask(mask)
+    unix.listen(_BACKLOG)
+    return unix
+
+
+def _remove_socket(path: str) -> None:
+    """The socket of an earlier run; in a closed file system it may be out of reach, and then it stays."""
+    try:
+        if path:
+            os.unlink(path)
+    except OSError:
+        pass
+
+
+def _on_stop(react: Callable[[], Any]) -> None:
+    """Explicit also for process 1 of a namespace, where the kernel ignores signals without a handler."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: react())
+
+
+def report_load_failure(error: Exception) -> None:
+    """A short traceback for the log, then one line that says it all."""
+    lines = traceback.format_exception(type(error), error, error.__traceback__, limit=-_TRACEBACK_FRAMES, chain=False)
+    message = " ".join(str(error).split())
+    print("".join(lines).rstrip(), file=sys.stderr)
+    print(f"prism: the model did not load: {type(error).__name__}: {message}", file=sys.stderr, flush=True)
+
+
+def describe(adapter: Adapter, name: str, confinement: Dict[str, Any], began: float) -> Dict[str, Any]:
+    """The body of WELCOME. began: on the monotonic clock, when the process started its work."""
+    from model_container.adapters.base import libraries
+
+    return {
+        "protocol": PROTOCOL,
+        "pid": os.getpid(),
+        "python": platform.python_version(),
+        "adapter": name,
+        "libraries": libraries(),
+        "signature": adapter.signature(),
+        "samples": adapter.samples(),
+        "confinement": confinement,
+        "load_ms": round((time.monotonic() - began) * 1000),
+    }

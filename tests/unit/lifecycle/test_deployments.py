@@ -1,0 +1,305 @@
+"""The life of a deployment, and the monitor, against a target of our own with real frames and a clock of our own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from app.core.environment import Lock, Requirements
+from app.core.inspection import Format, Inspection
+from app.core.model import Artifact, Model, Restart, Status, TargetName
+from app.dispatch.admit import Keys, RateLimiter
+from app.dispatch.pipeline import Call, Dispatcher
+from app.errors import BuildFailed
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.ledger import Ledger, utc_now
+from app.lifecycle.monitor import Monitor, backoff_seconds
+from app.lifecycle.pipeline import Road
+from app.main import connect, flow
+from app.registry.containers import ContainerRegistry
+from app.registry.models import ModelStore
+from app.runtime.target import Log, ReplicaState
+from app.settings import Settings
+from model_container.frames import FORM_PROBLEM, Answer, Request
+from tests.fakes import FakeReplica, FakeTarget, eventually
+
+ARTIFACT = Artifact("m.pkl", "0" * 64, 1)
+
+
+async def resolve(
+    requirements: Requirements, *, log: Log, timeout_seconds: float, platform: str | None = None
+) -> Lock:
+    return Lock("3.11", "numpy==2.0.0")
+
+
+class House:
+    """Everything between the API and the target, as main wires it, on a fake target."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.settings = Settings(home=folder, heartbeat_timeout_seconds=0.5, drain_timeout_seconds=1, **settings)
+        self.folder = folder
+        self.target = FakeTarget(folder)
+        self.now = 0.0
+        self.open()
+
+    def open(self) -> None:
+        """A gateway's start, on what an earlier one left."""
+        store = ModelStore(self.settings.upload_root)
+        registry = ContainerRegistry(self.settings.registry_path)
+        store.load()
+        self.registry_was_whole = registry.load()
+        self.ledger = Ledger(store, registry)
+        self.dispatcher = Dispatcher(Keys([]), RateLimiter(0, 60), flow(self.settings), self.suspect)
+        targets: Mapping[TargetName, FakeTarget] = {TargetName.PROCESS: self.target}
+        road = Road(
+            settings=self.settings,
+            ledger=self.ledger,
+            targets=targets,
+            resolve=resolve,
+            connect=connect,
+            traffic=self.dispatcher,
+        )
+        self.deployments = Deployments(self.ledger, road, connect)
+        self.monitor = Monitor(self.deployments, connect, 10, clock=lambda: self.now)
+
+    def suspect(self, model_id: str, reason: str) -> None:
+        self.monitor.suspect(model_id, reason)
+
+    async def add(self, model_id: str, name: str = "iris") -> Model:
+        (self.ledger.folder(model_id)).mkdir(parents=True)
+        model = Model(
+            model_id=model_id,
+            name=name,
+            version=self.ledger.next_version(name),
+            artifact=ARTIFACT,
+            created_at=utc_now(),
+            target=TargetName.PROCESS,
+            inspection=Inspection(Format.PICKLE),
+        )
+        await self.ledger.add(model, wanted=False, status=Status.STOPPED)
+        return model
+
+    async def live(self, model_id: str, name: str = "iris") -> Model:
+        model = await self.add(model_id, name)
+        await self.deployments.start(model)
+        assert (await self.deployments.settled(model_id)).status is Status.LIVE
+        return model
+
+    async def predict(self, ref: str) -> int:
+        return (await self.dispatcher.predict(Call(ref, b"1", "", "here"))).status
+
+    def replica(self) -> FakeReplica:
+        """The one that runs."""
+        newest = self.target.newest
+        assert newest is not None
+        return newest
+
+    async def replaced(self, before: FakeReplica) -> None:
+        """Wait until another replica serves in its place."""
+        await eventually(
+            lambda: self.target.newest not in (None, before)
+            and self.status(before.replica.model_id) is Status.LIVE
+            and not self.monitor.restarting
+        )
+
+    def status(self, model_id: str) -> Status:
+        return self.ledger.deployment(model_id).status
+
+
+@asynccontextmanager
+async def house(folder: Path, **settings: Any) -> AsyncIterator[House]:
+    built = House(folder, **settings)
+    try:
+        yield built
+    finally:
+        await built.monitor.end()
+        await built.deployments.shut_down(keep_models=False)
+        await built.dispatcher.close()
+
+
+async def test_a_new_model_replaces_the_old_ones_only_once_it_lives(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await home.live("a" * 12)
+        await home.live("b" * 12, "other")
+        assert home.status("a" * 12) is Status.STOPPED
+        assert home.target.events.count("stop") == 1
+        assert await home.predict("other") == 200
+        assert home.ledger.deployment("a" * 12).replica is None
+
+
+async def test_side_by_side_only_the_same_name_is_replaced(tmp_path: Path) -> None:
+    async with house(tmp_path, single_active_model=False) as home:
+        await home.live("a" * 12, "one")
+        await home.live("b" * 12, "two")
+        await home.live("c" * 12, "one")
+        assert [home.status(each * 12) for each in "abc"] == [Status.STOPPED, Status.LIVE, Status.LIVE]
+
+
+async def test_a_failed_start_leaves_what_served_before_as_it_was(tmp_path: Path) -> None:
+    async def refuses(requests: list[Request]) -> list[Answer]:
+        return [Answer(b'{"detail":"no such column"}', 422, FORM_PROBLEM) for _ in requests]
+
+    async with house(tmp_path) as home:
+        await home.live("a" * 12)
+        home.target.handler = refuses
+        bad = await home.add("b" * 12)
+        await home.deployments.start(bad)
+        after = await home.deployments.settled("b" * 12)
+        assert after.status is Status.FAILED
+        assert after.error is not None
+        assert "no such column" in after.error["detail"]
+        assert home.status("a" * 12) is Status.LIVE
+        assert await home.predict("iris") == 200
+
+
+async def test_a_restart_that_fails_keeps_the_replica_that_serves(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        model = await home.live("a" * 12)
+
+        async def broken(*_: object) -> None:
+            raise BuildFailed("no room")
+
+        home.target.start = broken  # type: ignore[method-assign, assignment]
+        await home.deployments.restart(home.ledger.find("iris"))
+        after = await home.deployments.settled(model.model_id)
+        assert after.status is Status.LIVE
+        assert after.error is not None
+        assert await home.predict("iris") == 200
+
+
+async def test_three_failed_checks_make_unhealthy_and_the_restart_brings_it_back(tmp_path: Path) -> None:
+    async def refuses(requests: list[Request]) -> list[Answer]:
+        return [Answer(b'{"detail":"broken"}', 500, FORM_PROBLEM) for _ in requests]
+
+    async with house(tmp_path) as home:
+        await home.live("a" * 12)
+        first = home.replica()
+        first.handler = refuses
+        for _ in range(2):
+            await home.monitor.cycle()
+            assert home.status("a" * 12) is Status.LIVE
+        await home.monitor.cycle()
+        await home.replaced(first)
+        (restart,) = home.ledger.deployment("a" * 12).restarts
+        assert "no longer answered" in restart.reason
+        assert restart.lines == ("ValueError: the last thing it said",)
+        assert await home.predict("iris") == 200
+
+
+@pytest.mark.parametrize(
+    "state", [ReplicaState(False, detail="killed by signal 9"), ReplicaState(True, frozen=True, detail="stopped")]
+)
+async def test_one_look_is_enough_for_a_replica_that_is_gone_or_frozen(tmp_path: Path, state: ReplicaState) -> None:
+    async with house(tmp_path) as home:
+        await home.live("a" * 12)
+        first = home.replica()
+        home.target.states[first.replica.id] = state
+        await home.monitor.cycle()
+        await home.replaced(first)
+        assert state.detail in home.ledger.deployment("a" * 12).restarts[0].reason
+
+
+async def test_the_second_restart_waits_for_its_backoff(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await home.live("a" * 12)
+        for restarts in (1, 2):
+            gone = home.replica()
+            home.target.states[gone.replica.id] = ReplicaState(False, detail="gone")
+            await home.monitor.cycle()
+            if restarts == 1:
+                await home.replaced(gone)
+        assert home.status("a" * 12) is Status.UNHEALTHY
+        assert home.target.events.count("start") == 2
+        await home.deployments.stop(home.ledger.find("iris"))
+        assert home.status("a" * 12) is Status.STOPPED
+
+
+def test_backoff_doubles_from_ten_seconds_to_five_minutes() -> None:
+    assert [backoff_seconds(n) for n in range(8)] == [0, 10, 20, 40, 80, 160, 300, 300]
+
+
+async def test_the_next_gateway_adopts_what_runs_and_restarts_nothing(tmp_path: Path) -> None:
+    home = House(tmp_path)
+    await home.live("a" * 12)
+    await home.dispatcher.close()  # killed: nothing else is put in order
+    async with house_again(home):
+        await home.deployments.resume(registry_lost=False)
+        assert home.status("a" * 12) is Status.LIVE
+        assert home.target.events.count("start") == 1
+        assert await home.predict("iris") == 200
+
+
+async def test_a_lost_registry_is_rebuilt_from_what_runs(tmp_path: Path) -> None:
+    home = House(tmp_path)
+    await home.live("a" * 12)
+    await home.dispatcher.close()
+    home.settings.registry_path.write_text("{")
+    async with house_again(home):
+        assert not home.registry_was_whole
+        await home.deployments.resume(registry_lost=True)
+        assert home.target.events.count("start") == 1
+        assert await home.predict("iris") == 200
+
+
+async def test_a_replica_that_nobody_knows_is_stopped_and_a_torn_upload_removed(tmp_path: Path) -> None:
+    home = House(tmp_path)
+    model = await home.live("a" * 12)
+    await home.ledger.update(model.model_id, wanted=False, status=Status.STOPPED, replica=None)
+    await home.dispatcher.close()
+    torn = home.ledger.folder("f" * 12)
+    (torn / "artifact").mkdir(parents=True)
+    foreign = home.ledger.folder("not ours")
+    foreign.mkdir()
+    async with house_again(home):
+        await home.deployments.resume(registry_lost=False)
+        assert home.target.fakes == {}
+        assert not torn.exists()
+        assert foreign.exists()
+
+
+async def test_a_deployment_cut_off_by_a_kill_is_resumed(tmp_path: Path) -> None:
+    home = House(tmp_path)
+    model = await home.add("a" * 12)
+    await home.ledger.update(model.model_id, wanted=True, status=Status.BUILDING)
+    await home.dispatcher.close()
+    async with house_again(home):
+        await home.deployments.resume(registry_lost=False)
+        assert (await home.deployments.settled(model.model_id)).status is Status.LIVE
+
+
+async def test_delete_removes_the_environment_only_with_its_last_user(tmp_path: Path) -> None:
+    async with house(tmp_path, single_active_model=False) as home:
+        one, two = await home.live("a" * 12, "one"), await home.live("b" * 12, "two")
+        await home.deployments.delete(home.ledger.find(one.model_id))
+        await home.deployments.delete(home.ledger.find(two.model_id))
+        assert [event for event in home.target.events if event.startswith("remove")] == [
+            "remove, environment kept",
+            "remove, environment too",
+        ]
+        assert home.ledger.models() == ()
+        assert home.ledger.deployments() == ()
+
+
+async def test_stopping_in_the_middle_of_a_restart_ends_it(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        model = await home.live("a" * 12)
+        await home.deployments.replace_lost(structs.replace(model), Restart("now", "lost"))
+        await home.deployments.stop(home.ledger.find("iris"))
+        assert home.status("a" * 12) is Status.STOPPED
+        assert home.target.fakes == {}
+
+
+@asynccontextmanager
+async def house_again(home: House) -> AsyncIterator[None]:
+    home.open()
+    try:
+        yield
+    finally:
+        await home.monitor.end()
+        await home.deployments.shut_down(keep_models=False)
+        await home.dispatcher.close()

@@ -1,0 +1,42 @@
+"""Ask a batcher as the gateway does, and read its answers as a client does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from model_container.adapters.base import Adapter
+from model_container.adapters.estimator import EstimatorAdapter
+from model_container.batch import Batcher
+from model_container.frames import OPTION_PROBABILITIES, Request
+
+
+class Reply(NamedTuple):
+    status: int
+    form: int
+    json: Any
+
+
+def batcher(model: object) -> Batcher:
+    return Batcher(EstimatorAdapter(model))
+
+
+def ask_all(target: Batcher, bodies: list[Any], probabilities: bool = False) -> list[Reply]:
+    """One batch of all bodies; bytes go as they are, everything else as JSON."""
+    options = OPTION_PROBABILITIES if probabilities else 0
+    requests = [
+        Request(body if isinstance(body, bytes) else json.dumps(body).encode(), options=options) for body in bodies
+    ]
+    answers, _, _ = target.run(requests)
+    return [Reply(one.status, one.form, json.loads(one.body)) for one in answers]
+
+
+def ask(target: Batcher | Adapter, body: Any, probabilities: bool = False) -> Reply:
+    target = target if isinstance(target, Batcher) else Batcher(target)
+    return ask_all(target, [body], probabilities)[0]
+
+
+def predictions(target: Batcher | Adapter, body: Any) -> Any:
+    reply = ask(target, body)
+    assert reply.status == 200, reply
+    return reply.json["predictions"]
