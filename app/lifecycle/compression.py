@@ -163,6 +163,8 @@ class Stream:
             self._content = io.BufferedReader(_Expanded(self._file, self.codec), BUFFER_BYTES)
         self.read: Callable[[int], bytes] = self._content.read
         """Exactly as many bytes as asked for, fewer only at the end."""
+        self.readline: Callable[[int], bytes] = self._content.readline
+        """Up to and with the next line end, but no more bytes than asked for."""
 
     def __enter__(self) -> Self:
         return self
@@ -175,6 +177,11 @@ class Stream:
     @property
     def compression(self) -> str:
         return self.codec.name if self.codec else ""
+
+    @property
+    def position(self) -> int | None:
+        """Bytes read so far; None where it is not known, in compressed content."""
+        return None if self.codec else self._file.tell()
 
     def peek(self, count: int) -> bytes:
         """Up to `count` (at most 64 KiB) bytes that come next, without taking them."""
