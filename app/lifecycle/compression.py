@@ -155,7 +155,7 @@ class Stream:
     """The (decompressed) bytes of an artifact. `read` may be taken as a bound method: it is the hot path."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=BUFFER_BYTES)
+        self._file: io.BufferedReader = io.BufferedReader(path.open("rb", buffering=0), BUFFER_BYTES)
         self._size = os.fstat(self._file.fileno()).st_size
         self.codec = codec_of(self._file.peek(16)[:16])
         self._content: io.BufferedReader = self._file
@@ -190,7 +190,10 @@ class Stream:
     def skip(self, count: int) -> bool:
         """Pass over `count` bytes; False if there are fewer. A plain file seeks, whatever the count."""
         if not self.codec:
-            return self._file.seek(count, os.SEEK_CUR) <= self._size
+            if count > self._size - self._file.tell():
+                return False
+            self._file.seek(count, os.SEEK_CUR)
+            return True
         while count > 0:
             passed = len(self.read(min(count, BUFFER_BYTES)))
             if not passed:

@@ -310,9 +310,8 @@ class _Walker:
     def _item_bytes(self, dtype: Any) -> int | None:
         """Bytes of one item; None where items are objects, which follow as a pickle of their own."""
         if isinstance(dtype, _Made) and _is_global(dtype.callable, "numpy.dtype"):
-            size = item_bytes(dtype.args, dtype.state)
-            if size is not NotImplemented:
-                return size
+            with contextlib.suppress(UnknownDtypeError):
+                return item_bytes(dtype.args, dtype.state)
         raise self.unreadable(
             "an array's dtype is not understood", "Convert the array to a numeric dtype and save again."
         )
@@ -359,11 +358,11 @@ def item_bytes(args: Any, state: Any) -> int | None:
     See numpy's `arraydescr_setstate`: the state's item size counts for S, U and V, its flag 1 says objects.
     """
     code = args[0] if isinstance(args, tuple) and args else None
-    match = re.fullmatch(r"([?bifcmMSUVO])(\d*)", code) if type(code) is str else None
+    match = re.fullmatch(r"([biufcmMSUVO])(\d*)", code) if type(code) is str else None
     if match is None:
         raise UnknownDtypeError
     kind, digits = match[1], match[2]
-    size = 1 if kind == "?" else int(digits or 0) * (4 if kind == "U" else 1)
+    size = int(digits or 0) * (4 if kind == "U" else 1)
     flags = HAS_OBJECTS if kind == "O" else 0
     if state is not None:
         if not isinstance(state, tuple) or len(state) not in (8, 9) or type(state[7]) is not int:

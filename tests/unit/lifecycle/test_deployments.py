@@ -31,9 +31,7 @@ from tests.fakes import FakeReplica, FakeTarget, eventually
 ARTIFACT = Artifact("m.pkl", "0" * 64, 1)
 
 
-async def resolve(
-    requirements: Requirements, *, log: Log, timeout_seconds: float, platform: str | None = None
-) -> Lock:
+async def resolve(requirements: Requirements, *, log: Log, timeout_seconds: float, platform: str | None = None) -> Lock:
     return Lock("3.11", "numpy==2.0.0")
 
 
