@@ -227,15 +227,18 @@ class Deployments:
             await self._end_job(model_id)
         if keep_models:
             return
-        await asyncio.gather(*(self._put_down(one) for one in self.ledger.deployments()))
+        running = [one for one in self.ledger.deployments() if one.replica is not None]
+        for one in running:
+            status = Status.STOPPED if serves(one) else one.status
+            await self.ledger.update(one.model_id, status=status)
+        await self.road.publish_now()
+        await asyncio.gather(*(self._put_down(one) for one in running))
 
     async def _put_down(self, deployment: Deployment) -> None:
         model = self.ledger.model(deployment.model_id)
-        if model is None or deployment.replica is None:
-            return
-        await self.road.stop_replica(model, deployment.replica)
-        status = Status.STOPPED if deployment.status is Status.LIVE else deployment.status
-        await self.ledger.update(model.model_id, status=status, replica=None)
+        if model is not None and deployment.replica is not None:
+            await self.road.stop_replica(model, deployment.replica)
+            await self.ledger.update(model.model_id, replica=None)
 
 
 def remove_torn_uploads(ledger: Ledger) -> None:

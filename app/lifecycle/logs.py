@@ -17,18 +17,11 @@ async def model_log(
     """The last `tail` lines, then live ones if `follow`: a build's until no job works on the model any more."""
     folder = deployments.ledger.folder(model.model_id)
     replica = deployments.ledger.deployment(model.model_id).replica
-
-    async def settled() -> bool:
-        return not deployments.busy(model.model_id)
-
-    async def gone() -> bool:
-        return True
-
     if kind == "build":
-        lines = read_log(BuildLog(folder).path, tail, follow, settled)
+        lines = read_log(BuildLog(folder).path, tail, lambda: follow and deployments.busy(model.model_id))
     elif replica is not None:
         lines = deployments.road.target(model).logs(replica, folder, tail, follow)
     else:
-        lines = read_log(log_path(folder), tail, False, gone)
+        lines = read_log(log_path(folder), tail, lambda: False)
     async for line in lines:
         yield line

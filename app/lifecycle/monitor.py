@@ -133,6 +133,8 @@ class Monitor:
 
     def suspect(self, model_id: str, reason: str) -> None:
         """A request found the replica silent or gone: look at once. Must not block."""
+        if not self.running:
+            return
         log.warning("a replica is suspect", model_id=model_id, reason=reason)
         nudge = asyncio.create_task(self._look_at(model_id, reason))
         self._nudges.add(nudge)

@@ -1,0 +1,241 @@
+"""From what was read in an artifact to what its environment must have, with the evidence for each requirement.
+
+Exact where the artifact is exact, bounded where it gives a bound, open where it says nothing; the owner's word wins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from app.core.environment import Requirements
+from app.core.inspection import Inspection, Pin, PythonNeed
+from app.errors import BadInput, EnvironmentFailed
+from app.lifecycle.distributions import distribution_of
+from app.lifecycle.onnx_file import OnnxReading
+from app.lifecycle.pickles import PickleReading
+
+FIRST_SKLEARN_WITH_NUMPY_2: Final = Version("1.4.2")
+"""https://scikit-learn.org/stable/whats_new/v1.4.html#version-1-4-2; older wheels do not say so in their metadata."""
+
+CODE_ARGUMENTS: Final = {15: ">=3.0,<3.8", 16: ">=3.8,<3.11", 18: ">=3.11"}
+"""With how many arguments each Python makes a code object (`types.CodeType`)."""
+
+ONNX_RUNTIMES: Final = {
+    "ai.onnx": {12: "1.3", 13: "1.6", 14: "1.8", 15: "1.9", 16: "1.11", 17: "1.12", 18: "1.14", 19: "1.15"}
+    | {20: "1.17", 21: "1.18"},
+    "ai.onnx.ml": {3: "1.12", 4: "1.17"},
+}
+"""The first onnxruntime that implements an opset: https://onnxruntime.ai/docs/reference/compatibility.html"""
+
+
+def pins_of_pickle(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ...]:
+    """One pin for each distribution that the pickle's imports need. joblib_format: joblib has to load it."""
+    pins: dict[str, Pin] = {}
+    if sklearn := _sklearn_pin(reading):
+        pins["scikit-learn"] = sklearn
+    if numpy := _numpy_pin(reading, sklearn):
+        pins["numpy"] = numpy
+    for name in reading.globals:
+        if found := distribution_of(_module(name)):
+            distribution, certain = found
+            pins.setdefault(distribution, _import_pin(reading, name, distribution, certain))
+    if reading.feature_names:
+        evidence = "`feature_names_in_` shows that it was trained on named columns"
+        pins.setdefault("pandas", Pin("pandas", "", evidence))
+    if joblib_format:
+        pins.setdefault("joblib", Pin("joblib", "", "joblib reads this format"))
+    if sklearn and not numpy:
+        pins.pop("numpy", None)  # scikit-learn brings it, and knows better which
+    return tuple(pins.values())
+
+
+def python_need_of(reading: PickleReading) -> PythonNeed | None:
+    """Which Python the pickle's code objects were made for; None if it has none."""
+    known = [count for count in reading.code_arguments if count in CODE_ARGUMENTS]
+    if not known:
+        return None
+    specifier = ",".join(CODE_ARGUMENTS[count] for count in known)
+    counts = " and ".join(map(str, known))
+    return PythonNeed(specifier, f"it holds code objects of {counts} arguments, which only Python {specifier} makes")
+
+
+def pins_of_onnx(reading: OnnxReading) -> tuple[Pin, ...]:
+    """onnxruntime, at least the first that implements every standard opset the file uses, and numpy."""
+    bounds = [
+        (Version(table[version]), f"opset {version} of `{domain}` came with onnxruntime {table[version]}")
+        for domain, table in ONNX_RUNTIMES.items()
+        if (version := reading.opsets.get(domain, 0)) in table
+    ]
+    specifier, evidence = "", "it runs ONNX files"
+    if bounds:
+        bound, evidence = max(bounds)
+        specifier = f">={bound}"
+    return Pin("onnxruntime", specifier, evidence), Pin("numpy", "", "onnxruntime takes and gives numpy arrays")
+
+
+def requirements_for(
+    inspection: Inspection,
+    *,
+    user_requirements: str,
+    python_version: str,
+    available_pythons: tuple[str, ...],
+    extra_packages: tuple[str, ...] = (),
+    own_modules: Collection[str] = (),
+) -> Requirements:
+    """What is asked of the resolver.
+
+    user_requirements: the text of a requirements file; its entries win. extra_packages: wanted by the runtime, unless
+    something else speaks of the same distribution. own_modules: top-level modules that the owner supplies as code,
+    so that no distribution that happens to bear their name is installed.
+    Raises BadInput for a line or a `python_version` that cannot be read, EnvironmentFailed if no Python is left.
+    """
+    given = _given_pins(user_requirements)
+    own = {canonicalize_name(module) for module in own_modules}
+    inferred = [pin for pin in inspection.pins if canonicalize_name(pin.distribution) not in own]
+    extra = [_pin_of(Requirement(text), "needed by the PRISM runtime") for text in extra_packages]
+    pins = _first_wins(given, inferred, extra)
+    pythons, evidence = _pythons(inspection.python, _minor(python_version), available_pythons)
+    return Requirements(tuple(pin.requirement for pin in pins), pins, pythons, evidence)
+
+
+def _module(name: str) -> str:
+    """The module of a global as `read_pickle` names it: `module.name`, or `module:a.b`."""
+    return name.partition(":")[0] if ":" in name else name.rpartition(".")[0]
+
+
+def _sklearn_pin(reading: PickleReading) -> Pin | None:
+    versions = sorted(filter(None, map(_version, reading.sklearn_versions)), reverse=True)
+    if not versions:
+        return None
+    evidence = f"`_sklearn_version` in the pickle is {versions[0]}"
+    if len(versions) > 1:
+        evidence = f"`_sklearn_version` in the pickle is {' and '.join(map(str, versions))}; the newest is taken"
+    return Pin("scikit-learn", f"=={versions[0]}", evidence)
+
+
+def _version(text: str) -> Version | None:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
+
+
+def _numpy_pin(reading: PickleReading, sklearn: Pin | None) -> Pin | None:
+    for module, specifier, generation in (("numpy._core", ">=2", "2"), ("numpy.core", "<2", "1")):
+        if name := next((name for name in reading.globals if name.startswith(f"{module}.")), None):
+            return Pin("numpy", specifier, f"the pickle imports `{name}`, as numpy {generation} writes it")
+    if sklearn and Version(sklearn.specifier[2:]) < FIRST_SKLEARN_WITH_NUMPY_2:
+        version = sklearn.specifier[2:]
+        return Pin("numpy", "<2", f"scikit-learn {version} is older than {FIRST_SKLEARN_WITH_NUMPY_2}, "
+                   "the first that runs with numpy 2")  # fmt: skip
+    return None
+
+
+def _import_pin(reading: PickleReading, name: str, distribution: str, certain: bool) -> Pin:
+    module = _module(name).partition(".")[0]
+    version = _version(reading.library_versions.get(module, ""))
+    if version:
+        return Pin(distribution, f"=={version}", f"the pickle says that {module} {version} saved it")
+    evidence = f"the pickle imports `{name}` and does not say which version"
+    if not certain:
+        evidence += f"; a guess that the distribution is named `{distribution}` too"
+    return Pin(distribution, "", evidence)
+
+
+def _first_wins(*sources: Iterable[Pin]) -> tuple[Pin, ...]:
+    """All pins of a distribution from the first source that speaks of it."""
+    pins: list[Pin] = []
+    for source in sources:
+        spoken_of = {canonicalize_name(pin.distribution) for pin in pins}
+        pins += [pin for pin in source if canonicalize_name(pin.distribution) not in spoken_of]
+    return tuple(pins)
+
+
+def _given_pins(text: str) -> list[Pin]:
+    lines = text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines()
+    bare = (re.sub(r"(^|\s)#.*$", "", line).strip() for line in lines)
+    return [_pin_of(_requirement(line), "given by the owner") for line in bare if line]
+
+
+def _pin_of(requirement: Requirement, evidence: str) -> Pin:
+    """Extras and markers count as part of the specifier, so that `Pin.requirement` is the whole of it."""
+    return Pin(requirement.name, str(requirement).removeprefix(requirement.name), evidence)
+
+
+def _requirement(line: str) -> Requirement:
+    """Raises BadInput for a line that is no name with an optional version."""
+    if line.startswith("-"):
+        raise _bad_line(line, "is an option", "Give packages only; indexes are set for the whole server.")
+    if line.startswith((".", "/", "~")) or re.search(r"\.(whl|zip|tar\.gz)$", line.partition(" ")[0]):
+        raise _bad_line(line, "is a path", "Paths mean nothing on the server; upload own code as `code_files`.")
+    try:
+        requirement = Requirement(line)
+    except (InvalidRequirement, ValueError, RecursionError) as error:
+        raise _bad_line(line, *_mistake(line)) from error
+    if requirement.url:
+        raise _bad_line(line, "is a URL", "Name a package of the index, such as `scikit-learn==1.5.2`.")
+    return requirement
+
+
+def _mistake(line: str) -> tuple[str, str]:
+    if "://" in line:
+        return "is a URL", "Name a package of the index, such as `scikit-learn==1.5.2`."
+    single = re.fullmatch(r"([\w.\-\[\],]+)\s*=\s*([\w.*+!]+)", line)
+    if single:
+        return "has a single `=`", f"Did you mean `{single[1]}=={single[2]}`?"
+    versioned = re.fullmatch(r"([\w.\-]+)[\s@]+v?(\d[\w.]*)", line)
+    if versioned:
+        return "is not a requirement", f"Did you mean `{versioned[1]}=={versioned[2]}`?"
+    return "is not a requirement", "One package a line, such as `scikit-learn==1.5.2` or `pandas>=2,<3`."
+
+
+def _bad_line(line: str, what: str, hint: str) -> BadInput:
+    return BadInput(
+        f"The line `{line[:100]}` of `requirements` {what}.", hint=hint, field="requirements", line=line[:100]
+    )
+
+
+def _minor(python_version: str) -> str:
+    """ "3.11" of "3.11" and "3.11.7", "" of nothing."""
+    text = python_version.strip()
+    if not text:
+        return ""
+    match = re.fullmatch(r"(3\.[0-9]{1,3})(\.[0-9]{1,3})?", text)
+    if not match:
+        raise BadInput(
+            f"`python_version` is `{text[:50]}`, not a version of Python 3.",
+            hint="Give it as 3.11, or leave it out: PRISM then takes what the artifact says.",
+            field="python_version",
+        )
+    return match[1]
+
+
+def _pythons(need: PythonNeed | None, wanted: str, available: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The acceptable ones of those available, in their order, and why these."""
+    allowed = SpecifierSet(need.specifier if need else "")
+    left = tuple(python for python in available if python in allowed and wanted in ("", python))
+    if left and wanted:
+        return left, f"`python_version` asks for {wanted}"
+    if left:
+        return left, need.evidence if need else "this server's Python, as the artifact does not say"
+    needs = [f"`python_version` asks for {wanted}"] if wanted else []
+    needs += [f"the artifact needs {need.specifier} ({need.evidence})"] if need else []
+    raise EnvironmentFailed(
+        f"No Python fits: {' and '.join(needs) or 'any would do'}, and here are {', '.join(available) or 'none'}.",
+        hint=_python_hint(need, wanted, allowed),
+        available=list(available),
+    )
+
+
+def _python_hint(need: PythonNeed | None, wanted: str, allowed: SpecifierSet) -> str:
+    if need and wanted and wanted not in allowed:
+        return "Leave `python_version` out, or save the model with the Python that you want it served by."
+    lacking = wanted or (f"of {need.specifier}" if need else "3.11 or newer")
+    return f"Install a Python {lacking} on the server, or deploy to the target `docker`, which brings every version."

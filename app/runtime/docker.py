@@ -1,0 +1,329 @@
+"""The Docker target: each replica is a container that holds no rights, on an image built for its model.
+
+    prism_env_<lock hash>          image, shared by all models with that lock
+    prism_model_<model_id>         image, on the one above
+    prism_<model_id>_<random>      container, published on a port of 127.0.0.1
+    prism_<home>                   bridge network of this PRISM, whose containers cannot speak with each other
+    <sockets>/<random>/model.sock  its Unix socket, where the engine shares this machine
+
+What a later gateway must know of a container is in the container's labels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import math
+import os
+import secrets
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import psutil
+
+from app.core.environment import Lock
+from app.core.model import Limits, Model, Replica, TargetName
+from app.errors import Conflict, NotFound, PrismError, StartFailed
+from app.runtime import process_tree
+from app.runtime.docker_container import (
+    HOME_LABEL,
+    MODEL_LABEL,
+    SOCKET_NAME,
+    Plan,
+    published_port,
+    replica_of,
+    runtime_user,
+    state_of,
+)
+from app.runtime.docker_engine import Engine, engine_answers
+from app.runtime.docker_images import Images, model_image
+from app.runtime.replica_log import log_path, read_log, rotate
+from app.runtime.target import Availability, Log, ReplicaState
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+__all__ = ["DockerTarget", "engine_answers"]
+
+MAX_SOCKET_PATH_BYTES = 100  # 108 on Linux, with the final zero
+SAVED_LINES = 5000
+
+
+class DockerTarget:
+    """Replicas as containers that outlive the gateway.
+
+    home: label that tells this PRISM's containers from another's. run_folder: has room for build contexts.
+    sockets: a short path. base_image: of environments, with {version} for the Python minor.
+    """
+
+    name = TargetName.DOCKER
+
+    def __init__(
+        self, *, home: str, run_folder: Path, sockets: Path, base_image: str, build_timeout_seconds: float
+    ) -> None:
+        self._home = home
+        self._sockets = sockets
+        self._engine = Engine()
+        self._images = Images(self._engine, base_image, run_folder, build_timeout_seconds)
+        # The network comes with the first container and goes with the last; not between the two steps of a start.
+        self._networking = asyncio.Lock()
+
+    @property
+    def _network(self) -> str:
+        return f"prism_{self._home}"
+
+    async def availability(self) -> Availability:
+        try:
+            version = await self._engine.ask(lambda client: client.version())
+        except PrismError as error:
+            return Availability(False, error.detail, error.hint)
+        return Availability(True, f"Docker {version['Version']} ({version['Os']}/{version['Arch']})")
+
+    async def pythons(self) -> tuple[str, ...]:
+        return await self._images.pythons()
+
+    async def build_environment(self, lock: Lock, log: Log) -> None:
+        await self._images.build_environment(lock, log)
+
+    async def build_model(self, model: Model, folder: Path, log: Log) -> str:
+        return await self._images.build_model(model, folder, log)
+
+    async def start(self, model: Model, folder: Path, limits: Limits) -> Replica:
+        image = model_image(model.model_id)
+        if model.inspection is None or not await self._images.exists(image):
+            raise StartFailed(f"There is no image {image}.", hint=f"Deploy {model.name} again.")
+        await self._sweep(model.model_id)
+        token = secrets.token_hex(4)
+        plan = Plan(
+            name=f"prism_{model.model_id}_{token}",
+            home=self._home,
+            network=self._network,
+            image=image,
+            model=model,
+            folder=folder,
+            limits=limits,
+            sockets=await self._socket_folder(token),
+            token=secrets.token_urlsafe(32),
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+        def refused(words: str) -> PrismError:
+            return StartFailed(
+                f"The container of {model.ref} could not be started: {words}",
+                hint="See `prism doctor` for the engine, disk space and limits.",
+            )
+
+        try:
+            async with self._networking:
+                return await self._engine.ask(lambda client: _run(client, plan), refused)
+        except PrismError as error:
+            self._remove_socket(plan.socket)
+            raise refused(error.detail) if isinstance(error, NotFound) else error from error
+
+    async def _socket_folder(self, token: str) -> Path | None:
+        """For one replica: its user may write to it and, but for root, nobody else may look into it."""
+        folder = self._sockets / token
+        if len(os.fsencode(folder / SOCKET_NAME)) > MAX_SOCKET_PATH_BYTES:
+            return None
+        if not await self._engine.shares_this_machine():
+            return None
+        try:
+            self._sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
+            found = self._sockets.lstat()
+            if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+                raise PermissionError(errno.EPERM, "it is open to other users")
+            folder.mkdir(mode=0o700)
+            if os.getuid() == 0:
+                os.chown(folder, *runtime_user())
+        except OSError as error:
+            raise StartFailed(
+                f"The sockets of replicas cannot be kept in {self._sockets}: {error.strerror}.",
+                hint=f"Remove {self._sockets}, or make it yours with mode 0700.",
+            ) from error
+        return folder
+
+    def _remove_socket(self, socket: str) -> None:
+        """And the folder that was made for it."""
+        if socket and Path(socket).parent.parent == self._sockets:
+            shutil.rmtree(Path(socket).parent, ignore_errors=True)
+
+    async def state(self, replica: Replica) -> ReplicaState:
+        try:
+            inspection = await self._inspect(replica)
+        except NotFound:
+            return ReplicaState(running=False, detail="its container is gone")
+        state = state_of(inspection)
+        if not state.running or not await self._engine.shares_this_machine():
+            return state
+        seen = await asyncio.to_thread(_observe, inspection["State"]["Pid"])
+        if seen is None:
+            return state
+        return ReplicaState(
+            running=True,
+            frozen=state.frozen or seen.frozen,
+            detail=seen.detail if seen.frozen and not state.frozen else state.detail,
+            rss_bytes=seen.rss_bytes,
+        )
+
+    async def _inspect(self, replica: Replica) -> dict[str, Any]:
+        return await self._engine.ask(lambda client: cast(dict[str, Any], client.api.inspect_container(replica.id)))
+
+    async def stop(self, replica: Replica, grace_seconds: float) -> None:
+        with contextlib.suppress(NotFound):
+            inspection = await self._inspect(replica)
+            if inspection["Config"]["Labels"].get(HOME_LABEL) != self._home:
+                return  # an id that another container got is none of ours
+            if inspection["State"]["Running"]:
+                await self._end(inspection, grace_seconds)
+            await self._discard(replica.id)
+        await asyncio.to_thread(self._remove_socket, replica.socket)
+        await self._remove_empty_network()
+
+    async def _end(self, inspection: dict[str, Any], grace_seconds: float) -> None:
+        identifier, pid = inspection["Id"], inspection["State"]["Pid"]
+        if grace_seconds > 0 and await self._engine.shares_this_machine():
+            # A stopped process would not see the signal to end.
+            await asyncio.to_thread(_continue, pid)
+
+        def end(client: DockerClient) -> None:
+            if inspection["State"]["Paused"]:
+                client.api.unpause(identifier)
+            if grace_seconds > 0:
+                client.api.stop(identifier, timeout=math.ceil(grace_seconds))
+            else:
+                client.api.kill(identifier)
+
+        with contextlib.suppress(Conflict):  # it ended by itself meanwhile
+            await self._engine.ask(end, Conflict)
+
+    async def _discard(self, identifier: str) -> None:
+        """Keep what it said last, then remove it. Fine if somebody else removes it already."""
+
+        def discard(client: DockerClient) -> None:
+            container = client.api.inspect_container(identifier)
+            said = client.api.logs(identifier, tail=SAVED_LINES)
+            _save_log(Path(container["Config"]["Labels"].get("prism.folder", "")), said)
+            client.api.remove_container(identifier, v=True, force=True)
+
+        with contextlib.suppress(NotFound, Conflict):
+            await self._engine.ask(discard, Conflict)
+
+    async def _remove_empty_network(self) -> None:
+        """The engine itself refuses while a container is in it."""
+        with contextlib.suppress(NotFound, Conflict):
+            async with self._networking:
+                await self._engine.ask(lambda client: client.api.remove_network(self._network), Conflict)
+
+    async def logs(self, replica: Replica, folder: Path, tail: int, follow: bool) -> AsyncIterator[str]:
+        def begin(client: DockerClient) -> Any:
+            return client.api.logs(replica.id, stream=True, follow=follow, tail=tail)
+
+        try:
+            async with contextlib.aclosing(cast(Any, self._engine.stream(begin))) as pieces:
+                rest = b""
+                async for piece in pieces:
+                    *lines, rest = (rest + piece).split(b"\n")
+                    for line in lines:
+                        yield line.decode(errors="replace")
+                if rest:
+                    yield rest.decode(errors="replace")
+        except NotFound:
+            async with contextlib.aclosing(cast(Any, read_log(log_path(folder), tail, lambda: False))) as saved:
+                async for line in saved:
+                    yield line
+
+    async def remove(self, model: Model, environment_in_use: bool) -> None:
+        await self._sweep(model.model_id)
+        await self._images.remove(model, environment_in_use)
+
+    async def _sweep(self, model_id: str) -> None:
+        """Containers of the model that ended without a stop(), as when the gateway was killed."""
+        for inspection in await self._containers(model_id):
+            if not inspection["State"]["Running"] and inspection["State"]["Status"] != "created":
+                await self._discard(inspection["Id"])
+                self._remove_socket(inspection["Config"]["Labels"].get("prism.socket", ""))
+
+    async def replicas(self) -> tuple[Replica, ...]:
+        living = [one for one in await self._containers() if one["State"]["Running"]]
+        return tuple(replica for one in living if (replica := replica_of(one)))
+
+    async def _containers(self, model_id: str = "") -> list[dict[str, Any]]:
+        """Inspections of this PRISM's containers, also of those that have ended."""
+        labels = [f"{HOME_LABEL}={self._home}", *([f"{MODEL_LABEL}={model_id}"] if model_id else [])]
+
+        def look(client: DockerClient) -> list[dict[str, Any]]:
+            from docker.errors import NotFound as Absent
+
+            found = []
+            for one in client.api.containers(all=True, filters={"label": labels}):
+                with contextlib.suppress(Absent):  # removed since the list was made
+                    found.append(cast(dict[str, Any], client.api.inspect_container(one["Id"])))
+            return found
+
+        return await self._engine.ask(look)
+
+
+def _run(client: DockerClient, plan: Plan) -> Replica:
+    _ensure_network(client, plan)
+    container = client.containers.create(**plan.options())
+    try:
+        container.start()
+        inspection = cast(dict[str, Any], client.api.inspect_container(str(container.id)))
+    except BaseException:
+        container.remove(v=True, force=True)
+        raise
+    return Replica(
+        model_id=plan.model.model_id,
+        target=TargetName.DOCKER,
+        id=str(container.id),
+        token=plan.token,
+        started_at=plan.started_at,
+        socket=plan.socket,
+        port=published_port(inspection),
+        image=plan.image,
+        pid=inspection["State"]["Pid"],
+    )
+
+
+def _ensure_network(client: DockerClient, plan: Plan) -> None:
+    if client.networks.list(names=[f"^{plan.network}$"]):
+        return
+    client.networks.create(
+        plan.network,
+        driver="bridge",
+        labels={HOME_LABEL: plan.home},
+        options={
+            "com.docker.network.bridge.enable_icc": "false",
+            "com.docker.network.bridge.enable_ip_masquerade": "false",
+        },
+    )
+
+
+def _observe(pid: int) -> ReplicaState | None:
+    """None if it ended just now."""
+    try:
+        return process_tree.observe(psutil.Process(pid))
+    except psutil.Error:
+        return None
+
+
+def _continue(pid: int) -> None:
+    with contextlib.suppress(psutil.Error):
+        process_tree.send(process_tree.tree(psutil.Process(pid)), signal.SIGCONT)
+
+
+def _save_log(folder: Path, said: bytes) -> None:
+    """A log that cannot be kept, as when the model's folder is gone, does not keep the container."""
+    if not folder.is_absolute() or not folder.is_dir():
+        return
+    path = log_path(folder)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
+        rotate(path)
+        with path.open("ab") as file:
+            file.write(said)

@@ -1,0 +1,154 @@
+"""A replica's container as values: how it is to be created, and what an inspection of it says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from app.core.model import Limits, Model, Replica, TargetName
+from app.runtime.docker_context import NOBODY, PORT, RUNTIME_PLACE
+from app.runtime.target import ReplicaState
+from model_container.config import VARIABLE, Confinement, RuntimeConfig
+
+HOME_LABEL = "prism.home"
+MODEL_LABEL = "prism.model_id"
+SOCKET_PLACE = "/run/prism"
+SOCKET_NAME = "model.sock"
+MIB = 1 << 20
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+)
+
+
+class Plan(Struct, frozen=True):
+    """One container to be. sockets: the folder of its Unix socket on this machine, or None where it cannot have one."""
+
+    name: str
+    home: str
+    network: str
+    image: str
+    model: Model
+    folder: Path
+    limits: Limits
+    sockets: Path | None
+    token: str
+    started_at: str
+
+    @property
+    def socket(self) -> str:
+        return str(self.sockets / SOCKET_NAME) if self.sockets else ""
+
+    def labels(self) -> dict[str, str]:
+        """All that a later gateway needs to reach it and to end it."""
+        return {
+            HOME_LABEL: self.home,
+            MODEL_LABEL: self.model.model_id,
+            "prism.folder": str(self.folder),
+            "prism.socket": self.socket,
+            "prism.token": self.token,
+            "prism.started_at": self.started_at,
+        }
+
+    def runtime_config(self) -> RuntimeConfig:
+        assert self.model.inspection  # a model with an image has been inspected
+        return RuntimeConfig(
+            artifact=f"{RUNTIME_PLACE}/artifact/{self.model.artifact.filename}",
+            format=self.model.inspection.format.value,
+            code=f"{RUNTIME_PLACE}/code" if (self.folder / "code").is_dir() else "",
+            socket=f"{SOCKET_PLACE}/{SOCKET_NAME}" if self.sockets else "",
+            host="0.0.0.0",
+            port=PORT,
+            token=self.token,
+            threads=max(1, round(self.limits.cpus)),
+            # A container brings namespaces and a root of its own. seccomp refuses every connect(), so that
+            # nothing gets out even to this machine's own addresses, which no network setting of Docker shuts.
+            confinement=Confinement(namespaces=False, readable=None, seccomp=True),
+        )
+
+    def options(self) -> dict[str, Any]:
+        """In the words of docker-py's `containers.create`."""
+        config = self.runtime_config()
+        memory_bytes = self.limits.memory_mb * MIB
+        return {
+            "image": self.image,
+            "name": self.name,
+            "labels": self.labels(),
+            "environment": {
+                VARIABLE: config.to_json(),
+                "HOME": "/tmp",
+                **dict.fromkeys(THREAD_VARIABLES, str(config.threads)),
+            },
+            "user": ":".join(map(str, runtime_user())),
+            "read_only": True,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "pids_limit": self.limits.pids,
+            "mem_limit": memory_bytes,
+            "memswap_limit": memory_bytes,
+            "nano_cpus": round(self.limits.cpus * 1e9),
+            "tmpfs": {"/tmp": f"rw,noexec,nosuid,nodev,mode=1777,size={max(64, self.limits.memory_mb // 4)}m"},
+            # docker-init collects what a model's processes leave behind, and hands SIGTERM on.
+            "init": True,
+            "network": self.network,
+            "ports": {f"{PORT}/tcp": ("127.0.0.1", None)},
+            # Z: on SELinux machines a folder is closed to containers unless it is labelled for one.
+            "volumes": {str(self.sockets): {"bind": SOCKET_PLACE, "mode": "rw,Z"}} if self.sockets else {},
+            "restart_policy": {"Name": "no"},
+            "log_config": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
+        }
+
+
+def runtime_user() -> tuple[int, int]:
+    """The gateway's own user, so that both reach the socket; never root."""
+    return (os.getuid(), os.getgid()) if os.getuid() else (NOBODY, NOBODY)
+
+
+def replica_of(inspection: Mapping[str, Any]) -> Replica | None:
+    """None for a container whose labels are not a replica's."""
+    labels = inspection["Config"].get("Labels") or {}
+    try:
+        return Replica(
+            model_id=labels[MODEL_LABEL],
+            target=TargetName.DOCKER,
+            id=inspection["Id"],
+            token=labels["prism.token"],
+            started_at=labels["prism.started_at"],
+            socket=labels["prism.socket"],
+            port=published_port(inspection),
+            image=inspection["Config"]["Image"],
+            pid=inspection["State"]["Pid"],
+        )
+    except KeyError:
+        return None
+
+
+def published_port(inspection: Mapping[str, Any]) -> int:
+    """0 while it does not run."""
+    published = inspection["NetworkSettings"]["Ports"].get(f"{PORT}/tcp") or [{"HostPort": 0}]
+    return int(published[0]["HostPort"])
+
+
+def state_of(inspection: Mapping[str, Any]) -> ReplicaState:
+    """As far as the engine knows it: that a process of it was stopped by a signal, only the system sees."""
+    state = inspection["State"]
+    if state["Running"]:
+        paused = bool(state["Paused"])
+        return ReplicaState(running=True, frozen=paused, detail="paused (docker pause)" if paused else "running")
+    return ReplicaState(running=False, detail=_why_it_ended(state, inspection["HostConfig"]["Memory"] // MIB))
+
+
+def _why_it_ended(state: Mapping[str, Any], limit_mb: int) -> str:
+    code = state["ExitCode"]
+    if state["OOMKilled"]:
+        return f"killed by the out-of-memory killer (limit {limit_mb} MiB)"
+    if state.get("Error"):
+        return f"could not be started: {state['Error']}"
+    return f"killed by signal {code - 128}" if code > 128 else f"exited with code {code}"

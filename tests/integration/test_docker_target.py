@@ -1,0 +1,648 @@
+"""The Docker target with a real engine, real images, real containers and the real runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import http.server
+import io
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+import textwrap
+import threading
+import urllib.request
+import zipfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import docker
+import msgspec
+import psutil
+import pytest
+
+from app.core.environment import Lock
+from app.core.model import Limits, Model, Replica
+from app.dispatch.link import connect
+from app.errors import BuildFailed, StartFailed, TargetUnavailable
+from app.runtime.docker import DockerTarget, engine_answers
+from app.runtime.target import Target
+from model_container.frames import Request
+from tests.integration.process_lab import HARMLESS, connected, descendants, predict, small_lock, until, write_model
+
+pytestmark = pytest.mark.docker
+
+PYTHON = "{}.{}".format(*sys.version_info[:2])
+BASE_IMAGE = "python:{version}-slim"
+LOCK = small_lock(PYTHON)
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def engine() -> Iterator[docker.DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+def make_target(folder: Path, home: str, base_image: str = BASE_IMAGE, sockets: Path | None = None) -> DockerTarget:
+    return DockerTarget(
+        home=home,
+        run_folder=folder / "run",
+        sockets=sockets or folder / "s",
+        base_image=base_image,
+        build_timeout_seconds=300,
+    )
+
+
+@dataclass
+class Lab:
+    """Starts replicas of `target`; at the end nothing of them is left."""
+
+    target: DockerTarget
+    folder: Path
+    home: str
+    models: list[Model] = field(default_factory=list)
+    started: list[Replica] = field(default_factory=list)
+
+    async def build(self, code: str = HARMLESS, name: str = "intruder") -> Model:
+        model = write_model(self.folder / name, LOCK, textwrap.dedent(code), name)
+        model = msgspec.structs.replace(model, model_id=f"{self.home}-{name}")
+        self.models.append(model)
+        await self.target.build_model(model, self.folder / name, print)
+        return model
+
+    async def start(self, code: str = HARMLESS, name: str = "intruder", limits: Limits | None = None) -> Replica:
+        """Started, not yet loaded. Its folder is `self.folder / name`."""
+        model = await self.build(code, name)
+        return await self.start_again(model, limits)
+
+    async def start_again(self, model: Model, limits: Limits | None = None) -> Replica:
+        limits = limits or Limits(memory_mb=256, pids=64)
+        replica = await self.target.start(model, self.folder / model.name, limits)
+        self.started.append(replica)
+        return replica
+
+    async def gone(self, replica: Replica) -> str:
+        async def detail() -> str:
+            state = await self.target.state(replica)
+            return "" if state.running else state.detail
+
+        return str(await until(detail, f"{replica.id} has ended"))
+
+    async def clean_up(self) -> None:
+        for replica in self.started:
+            await self.target.stop(replica, 0)
+        for model in self.models:
+            await self.target.remove(model, environment_in_use=True)
+
+
+@pytest.fixture(scope="module")
+async def environment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[None]:
+    """One built environment image for all tests that only run replicas in it."""
+    folder = tmp_path_factory.mktemp("environment")
+    target = make_target(folder, "test-environment")
+    await target.build_environment(LOCK, print)
+    yield
+    await target.remove(write_model(folder / "m", LOCK), environment_in_use=False)
+
+
+@pytest.fixture
+async def lab(tmp_path: Path, environment: None) -> AsyncIterator[Lab]:
+    home = f"test{uuid4().hex[:8]}"
+    lab = Lab(make_target(tmp_path, home), tmp_path / "models", home)
+    yield lab
+    await lab.clean_up()
+
+
+def replace_lock(model: Model, lock: Lock) -> Model:
+    return msgspec.structs.replace(model, lock=lock)
+
+
+async def test_it_keeps_the_contract_of_a_target_and_offers_pythons_that_are_here_first(tmp_path: Path) -> None:
+    target: Target = make_target(tmp_path, "test")
+    assert engine_answers()
+    assert (await target.availability()).detail.startswith("Docker ")
+    pythons = await target.pythons()
+    assert pythons[0] == PYTHON
+    assert {"3.9", "3.12"} <= set(pythons)
+
+
+async def test_a_base_image_that_does_not_name_its_python_is_asked_for_it(tmp_path: Path) -> None:
+    target = make_target(tmp_path, "test", base_image=BASE_IMAGE.format(version=PYTHON))
+    assert await target.pythons() == (PYTHON,)
+
+
+async def test_without_an_engine_every_question_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, replica = write_model(tmp_path / "m", LOCK), Replica("m", "docker", "id", "t", "")  # type: ignore[arg-type]
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "dead.sock"))
+    listening.close()  # its file stays, and refuses
+    for url in (f"unix://{tmp_path}/none.sock", f"unix://{tmp_path}/dead.sock", "tcp://127.0.0.1:1", "ssh://me@host"):
+        monkeypatch.setenv("DOCKER_HOST", url)
+        target = make_target(tmp_path, "test")
+        assert not engine_answers()
+        assert not (await target.availability()).ok
+        for question in (
+            target.pythons(),
+            target.build_environment(LOCK, print),
+            target.build_model(model, tmp_path / "m", print),
+            target.start(model, tmp_path / "m", Limits()),
+            target.state(replica),
+            target.stop(replica, 0),
+            target.remove(model, False),
+            target.replicas(),
+            anext(target.logs(replica, tmp_path / "m", 1, True)),
+        ):
+            with pytest.raises(TargetUnavailable, match="No Docker engine answers"):
+                await question
+
+
+async def test_an_environment_wanted_by_many_at_once_is_built_once(tmp_path: Path, engine: docker.DockerClient) -> None:
+    lock = Lock(python=PYTHON, text=f"msgspec=={msgspec.__version__}\n")
+    target = make_target(tmp_path, "test")
+    model = replace_lock(write_model(tmp_path / "m", LOCK), lock)
+    lines: list[str] = []
+    try:
+        await asyncio.gather(*(target.build_environment(lock, lines.append) for _ in range(4)))
+        assert len([line for line in lines if line.startswith("Step 1/")]) == 1
+        assert any(f"msgspec=={msgspec.__version__}" in line for line in lines)
+        assert engine.images.list(all=True, filters={"label": f"prism.build={lock.hash}"}) == []
+        await target.remove(model, environment_in_use=True)
+        assert engine.images.list(f"prism_env_{lock.hash}")
+    finally:
+        await target.remove(model, environment_in_use=False)
+    assert not engine.images.list(f"prism_env_{lock.hash}")
+    await target.remove(model, environment_in_use=False)
+
+
+async def test_a_package_that_does_not_exist_fails_the_build_with_its_name(
+    tmp_path: Path, engine: docker.DockerClient
+) -> None:
+    lock = Lock(python=PYTHON, text="msgspec==0.0.0.1\n")
+    with pytest.raises(BuildFailed, match=r"msgspec==0\.0\.0\.1") as failure:
+        await make_target(tmp_path, "test").build_environment(lock, print)
+    assert failure.value.values["log_lines"]
+    assert engine.images.list(all=True, filters={"label": f"prism.build={lock.hash}"}) == []
+
+
+async def test_a_base_image_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+    target = make_target(tmp_path, "test", base_image="127.0.0.1:1/no-such-base:{version}")
+    with pytest.raises(BuildFailed, match=r"127\.0\.0\.1:1/no-such-base:3\.12.*PRISM_BASE_IMAGE"):
+        await target.build_environment(Lock(python="3.12", text="msgspec==1\n"), print)
+
+
+class PrivateIndex(http.server.BaseHTTPRequestHandler):
+    """A package index with one wheel, for who knows the password."""
+
+    wheel = "prism_secret_wheel-1.0-py3-none-any.whl"
+
+    def do_GET(self) -> None:
+        wanted = base64.b64encode(b"reader:open-sesame").decode()
+        if self.headers.get("Authorization") != f"Basic {wanted}":
+            self.answer(401, b"", "text/plain")
+        elif self.path.endswith(self.wheel):
+            self.answer(200, wheel(), "application/octet-stream")
+        elif self.path == "/simple/prism-secret-wheel/":
+            self.answer(200, f'<a href="/{self.wheel}">{self.wheel}</a>'.encode(), "text/html")
+        else:
+            self.answer(404, b"", "text/plain")
+
+    def answer(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        if status == 401:
+            self.send_header("WWW-Authenticate", 'Basic realm="wheels"')
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def wheel() -> bytes:
+    content = io.BytesIO()
+    info = "prism_secret_wheel-1.0.dist-info"
+    with zipfile.ZipFile(content, "w") as file:
+        file.writestr("prism_secret_wheel.py", "")
+        file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: prism-secret-wheel\nVersion: 1.0\n")
+        file.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        file.writestr(f"{info}/RECORD", "")
+    return content.getvalue()
+
+
+@pytest.fixture
+def private_index() -> Iterator[int]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), PrivateIndex) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+async def test_credentials_of_a_private_index_reach_the_build_and_nothing_that_stays(
+    tmp_path: Path, engine: docker.DockerClient, private_index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"http://reader:open-sesame@127.0.0.1:{private_index}/simple")
+    lock = Lock(python=PYTHON, text="prism-secret-wheel==1.0\n")
+    target = make_target(tmp_path, "test")
+    lines: list[str] = []
+    try:
+        await target.build_environment(lock, lines.append)
+        image = f"prism_env_{lock.hash}"
+        assert "open-sesame" not in json.dumps(engine.api.history(image)) + json.dumps(engine.api.inspect_image(image))
+        search = "grep -rl open-sesame / --exclude-dir=proc --exclude-dir=sys; ls -d /prism; true"
+        found = engine.containers.run(image, ["sh", "-c", search], remove=True, network_mode="none")
+        assert found == b""
+        assert engine.images.list(all=True, filters={"label": f"prism.build={lock.hash}"}) == []
+        assert "open-sesame" not in "\n".join(lines)
+        assert any("prism-secret-wheel==1.0" in line for line in lines)
+    finally:
+        await target.remove(replace_lock(write_model(tmp_path / "m", LOCK), lock), environment_in_use=False)
+
+
+async def test_a_replica_answers_over_socket_and_port_and_after_stop_nothing_of_it_is_left(
+    lab: Lab, tmp_path: Path, engine: docker.DockerClient
+) -> None:
+    replica = await lab.start()
+    assert b"predictions" in await connected(replica)
+    over_port = msgspec.structs.replace(replica, socket="")
+    for one in (replica, over_port):
+        link = await connect(one, 10)
+        assert link.welcomed.result()["adapter"] == "pickle"
+        assert (await link.predict(Request(b'{"features": [[1, 2]]}'))).status == 200
+        await link.wait_closed()
+    state = await lab.target.state(replica)
+    assert state.running
+    assert not state.frozen
+    assert state.rss_bytes > 5 << 20
+    assert await lab.target.replicas() == (replica,)
+    await lab.target.stop(replica, 10)
+    assert engine.containers.list(all=True, filters={"label": f"prism.home={lab.home}"}) == []
+    assert engine.networks.list(names=[f"prism_{lab.home}"]) == []
+    assert list((tmp_path / "s").iterdir()) == []
+    assert await lab.target.replicas() == ()
+    assert "gone" in (await lab.target.state(replica)).detail
+    await lab.target.stop(replica, 10)
+    await lab.clean_up()
+    assert engine.images.list(replica.image) == []
+
+
+async def test_only_who_has_the_token_and_only_from_this_machine_may_ask(
+    lab: Lab, tmp_path: Path, engine: docker.DockerClient
+) -> None:
+    replica = await lab.start()
+    await connected(replica)
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o700
+    assert stat.S_IMODE(Path(replica.socket).parent.stat().st_mode) == 0o700
+    published = engine.api.inspect_container(replica.id)["NetworkSettings"]["Ports"]["8080/tcp"]
+    assert published == [{"HostIp": "127.0.0.1", "HostPort": str(replica.port)}]
+    with pytest.raises(AssertionError, match="closed the connection"):
+        await predict(msgspec.structs.replace(replica, token="guess"))
+
+
+async def test_its_container_holds_no_rights(lab: Lab, engine: docker.DockerClient) -> None:
+    replica = await lab.start(limits=Limits(memory_mb=200, cpus=0.5, pids=50))
+    inspection = engine.api.inspect_container(replica.id)
+    host = inspection["HostConfig"]
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert not host["Privileged"]
+    assert (host["Memory"], host["MemorySwap"], host["NanoCpus"], host["PidsLimit"]) == (
+        200 << 20,
+        200 << 20,
+        5 * 10**8,
+        50,
+    )
+    assert host["RestartPolicy"]["Name"] == "no"
+    assert inspection["Config"]["User"] not in ("", "0", "0:0", "root")
+    assert [(mount["Destination"], mount["Type"]) for mount in inspection["Mounts"]] == [("/run/prism", "bind")]
+    (network,) = engine.networks.list(names=[f"prism_{lab.home}"])
+    assert network.attrs["Options"]["com.docker.network.bridge.enable_icc"] == "false"
+
+
+ESCAPES = """
+import json, os, socket, subprocess
+
+def tcp(host, port):
+    socket.create_connection((host, port), 2).close()
+
+def udp(host):
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"out", (host, 53))
+
+def write(path):
+    open(path, "w").close()
+
+def run_own_program():
+    with open("/tmp/program", "w") as file:
+        file.write("#!/bin/sh\\n")
+    os.chmod("/tmp/program", 0o755)
+    subprocess.run(["/tmp/program"], check=True)
+
+def through_socket(path):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.connect(path)
+
+def attempt(function, *arguments):
+    try:
+        function(*arguments)
+    except Exception as error:
+        return ""
+    return "succeeded"
+
+def everything(asked):
+    gateway, listener, neighbour = asked.split(" ")
+    tries = {
+        "tcp to the host": (tcp, gateway, int(listener)),
+        "tcp to another model": (tcp, neighbour, 8080),
+        "udp": (udp, gateway),
+        "dns": (socket.getaddrinfo, "example.com", 80),
+        "raw socket": (socket.socket, socket.AF_INET, socket.SOCK_RAW, 1),
+        "packet socket": (socket.socket, 17, socket.SOCK_RAW),
+        "a Unix socket": (through_socket, "/run/prism/model.sock"),
+        "write to /": (write, "/new"),
+        "write to /opt/prism": (write, "/opt/prism/model_container/runtime.py"),
+        "write to its artifact": (write, "/opt/prism/artifact/model.pkl"),
+        "write to the environment": (write, "/opt/venv/new"),
+        "run what it wrote": (run_own_program,),
+        "become root": (os.setuid, 0),
+        "chroot": (os.chroot, "/tmp"),
+        "mount": (lambda: subprocess.run(["mount", "-t", "tmpfs", "none", "/tmp"], check=True, capture_output=True),),
+        "new namespace": (lambda: subprocess.run(["unshare", "-U", "true"], check=True, capture_output=True),),
+        "kernel settings": (write, "/proc/sys/kernel/core_pattern"),
+        "the engine's socket": (through_socket, "/var/run/docker.sock"),
+    }
+    status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+    environs = ""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            environs += open(f"/proc/{pid}/environ").read()
+        except OSError:
+            pass
+    return {
+        "succeeded": [name for name, one in tries.items() if attempt(*one)],
+        "uid": os.getuid(),
+        "capabilities": [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
+        "no_new_privileges": int(status["NoNewPrivs"]),
+        "environs": environs,
+        "processes": len([pid for pid in os.listdir("/proc") if pid.isdigit()]),
+        "in /run/prism": os.listdir("/run/prism"),
+        "devices": [name for name in os.listdir("/dev") if name.startswith(("sd", "vd", "nvme", "mem", "kmsg"))],
+    }
+
+class Model:
+    def predict(self, rows):
+        return [json.dumps(everything(row)) for row in rows]
+"""
+
+
+def container_address(engine: docker.DockerClient, lab: Lab, replica: Replica) -> dict[str, Any]:
+    networks = engine.api.inspect_container(replica.id)["NetworkSettings"]["Networks"]
+    assert list(networks) == [f"prism_{lab.home}"]
+    address: dict[str, Any] = networks[f"prism_{lab.home}"]
+    return address
+
+
+async def test_every_escape_from_inside_a_model_fails(
+    lab: Lab, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRISM_API_KEYS", "the-gateways-key")
+    neighbour = await lab.start(name="neighbour")
+    replica = await lab.start(ESCAPES)
+    await connected(neighbour)
+    mine, other = (container_address(engine, lab, one) for one in (replica, neighbour))
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        asked = f"{mine['Gateway']} {listener.getsockname()[1]} {other['IPAddress']}"
+        link = await connect(replica, 30)
+        answer = await link.predict(Request(json.dumps({"input": [asked]}).encode()))
+        await link.wait_closed()
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    found = json.loads(json.loads(answer.body)["predictions"][0])
+    assert found["succeeded"] == []
+    assert found["uid"] != 0
+    assert found["capabilities"] == [0, 0, 0, 0, 0]
+    assert found["no_new_privileges"] == 1
+    assert "the-gateways-key" not in found["environs"]
+    assert neighbour.token not in found["environs"]
+    assert found["processes"] < 6
+    assert found["in /run/prism"] == ["model.sock"]
+    assert found["devices"] == []
+    assert b"predictions" in await predict(replica)
+
+
+async def test_the_network_itself_keeps_models_from_each_other(lab: Lab, engine: docker.DockerClient) -> None:
+    """A program that the engine starts in the container has no filter of ours."""
+    neighbour, replica = await lab.start(name="neighbour"), await lab.start()
+    await connected(neighbour)
+    connect_to = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2); print('through')"
+    inside = engine.containers.get(replica.id)
+    address = container_address(engine, lab, neighbour)["IPAddress"]
+    itself = await asyncio.to_thread(inside.exec_run, ["python", "-c", connect_to, "127.0.0.1", "8080"])
+    assert itself.output == b"through\n"
+    across = await asyncio.to_thread(inside.exec_run, ["python", "-c", connect_to, address, "8080"])
+    assert across.exit_code == 1
+    assert b"through" not in across.output
+
+
+async def test_one_that_takes_too_much_memory_ends_with_that_reason(lab: Lab) -> None:
+    greedy = """
+    class Model:
+        def predict(self, rows):
+            return [len(bytearray(b"x") * (400 << 20)) for _ in rows]
+    """
+    replica = await lab.start(greedy, limits=Limits(memory_mb=96))
+    with pytest.raises((AssertionError, ConnectionError)):
+        await connected(replica)
+    assert await lab.gone(replica) == "killed by the out-of-memory killer (limit 96 MiB)"
+
+
+async def test_one_that_ends_itself_leaves_its_exit_code_and_its_words(lab: Lab, engine: docker.DockerClient) -> None:
+    replica = await lab.start("import os\nprint('farewell', flush=True)\nos._exit(7)")
+    assert await lab.gone(replica) == "exited with code 7"
+    assert await lab.target.replicas() == ()
+    folder = lab.folder / "intruder"
+    assert [line async for line in lab.target.logs(replica, folder, 10, True)] == ["farewell"]
+    await lab.target.stop(replica, 5)
+    assert [line async for line in lab.target.logs(replica, folder, 10, True)] == ["farewell"]
+    assert engine.containers.list(all=True, filters={"label": f"prism.home={lab.home}"}) == []
+
+
+async def test_one_killed_from_outside_says_by_which_signal(lab: Lab) -> None:
+    replica = await lab.start()
+    await connected(replica)
+    descendants(replica.pid)[-1].kill()
+    assert await lab.gone(replica) == "killed by signal 9"
+
+
+@pytest.mark.parametrize("grace_seconds", [0, 10])
+async def test_a_frozen_replica_is_seen_as_frozen_and_can_be_stopped(lab: Lab, grace_seconds: float) -> None:
+    replica = await lab.start()
+    await connected(replica)
+    runtime = descendants(replica.pid)[-1]
+    os.kill(runtime.pid, signal.SIGSTOP)
+
+    async def frozen() -> bool:
+        return (await lab.target.state(replica)).frozen
+
+    await until(frozen, "it is reported as frozen")
+    await lab.target.stop(replica, grace_seconds)
+    assert not psutil.pid_exists(runtime.pid)
+
+
+async def test_a_paused_replica_is_seen_as_frozen_and_can_be_stopped(lab: Lab, engine: docker.DockerClient) -> None:
+    replica = await lab.start()
+    await connected(replica)
+    engine.api.pause(replica.id)
+    state = await lab.target.state(replica)
+    assert state.running
+    assert state.frozen
+    assert "paused" in state.detail
+    assert await lab.target.replicas() == (replica,)
+    await lab.target.stop(replica, 5)
+    assert not (await lab.target.state(replica)).running
+
+
+async def test_a_later_gateway_finds_it_and_another_prism_does_not(lab: Lab, tmp_path: Path) -> None:
+    replica = await lab.start()
+    another = make_target(tmp_path, "another-home")
+    assert await another.replicas() == ()
+    await another.stop(replica, 0)
+    later = make_target(tmp_path, lab.home)
+    assert await later.replicas() == (replica,)
+    assert b"predictions" in await connected(replica)
+    await later.stop(replica, 5)
+    assert await later.replicas() == ()
+
+
+async def test_what_is_not_labelled_ours_is_never_touched(lab: Lab, engine: docker.DockerClient) -> None:
+    model = await lab.build()
+    image = engine.images.get(f"prism_env_{LOCK.hash}")
+    foreign_name = f"prism_model_{lab.home}-foreign"
+    image.tag(foreign_name)
+    foreign = engine.containers.run(
+        image, ["sleep", "600"], name=f"prism_{model.model_id}_foreign", detach=True, network_mode="none"
+    )
+    try:
+        await lab.target.remove(msgspec.structs.replace(model, model_id=f"{lab.home}-foreign"), environment_in_use=True)
+        assert await lab.target.replicas() == ()
+        borrowed = Replica(model.model_id, lab.target.name, str(foreign.id), "", "")
+        await lab.target.stop(borrowed, 0)
+        await lab.target.remove(model, environment_in_use=False)
+        foreign.reload()
+        assert foreign.status == "running"
+        assert engine.images.list(foreign_name)
+    finally:
+        foreign.remove(force=True)
+        engine.images.remove(foreign_name)
+    await make_target(lab.folder, lab.home).build_environment(LOCK, print)
+
+
+async def test_its_log_can_be_followed_until_it_ends_and_left_at_any_time(lab: Lab) -> None:
+    replica = await lab.start("print('one\\ntwo', flush=True)\n" + HARMLESS)
+    await connected(replica)
+    folder = lab.folder / "intruder"
+    assert [line async for line in lab.target.logs(replica, folder, 1, False)] == ["two"]
+    left = lab.target.logs(replica, folder, 10, True)
+    assert [await anext(left), await anext(left)] == ["one", "two"]
+    await left.aclose()  # type: ignore[attr-defined]
+    waiting = asyncio.create_task(anext(lab.target.logs(replica, folder, 0, True)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    following = lab.target.logs(replica, folder, 10, True)
+    assert [await anext(following), await anext(following)] == ["one", "two"]
+    await lab.target.stop(replica, 5)
+    assert [line async for line in following] == []
+
+    async def no_reader() -> bool:
+        return not [one for one in threading.enumerate() if one.name == "docker-stream"]
+
+    await until(no_reader, "no thread still reads a log")
+
+
+async def test_where_a_socket_path_would_be_too_long_it_is_reached_by_its_port(
+    tmp_path: Path, environment: None
+) -> None:
+    home = f"test{uuid4().hex[:8]}"
+    lab = Lab(make_target(tmp_path, home, sockets=tmp_path / ("s" * 100)), tmp_path / "models", home)
+    try:
+        replica = await lab.start()
+        assert replica.socket == ""
+        assert b"predictions" in await connected(replica)
+    finally:
+        await lab.clean_up()
+
+
+async def test_a_socket_folder_open_to_others_is_refused(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir(mode=0o755)
+    with pytest.raises(StartFailed, match="open to other users"):
+        await lab.start()
+
+
+async def test_a_model_without_its_image_is_not_started(lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(StartFailed, match="no image"):
+        await lab.target.start(write_model(tmp_path / "m", LOCK), tmp_path / "m", Limits())
+
+
+async def test_two_replicas_of_one_model_live_side_by_side_and_the_dead_go_with_the_next_start(
+    lab: Lab, engine: docker.DockerClient
+) -> None:
+    model = await lab.build()
+    first, second = await lab.start_again(model), await lab.start_again(model)
+    await connected(first)
+    await connected(second)
+    engine.api.kill(first.id)
+    await lab.gone(first)
+    third = await lab.start_again(model)
+    assert {one.id for one in await lab.target.replicas()} == {second.id, third.id}
+    assert len(engine.containers.list(all=True, filters={"label": f"prism.home={lab.home}"})) == 2
+    assert b"predictions" in await connected(third)
+
+
+async def test_its_image_also_runs_by_itself_from_the_dockerfile_beside_the_artifact(
+    lab: Lab, engine: docker.DockerClient
+) -> None:
+    model = await lab.build()
+    dockerfile = (lab.folder / "intruder" / "Dockerfile").read_text()
+    assert f"FROM prism_env_{LOCK.hash}\n" in dockerfile
+    container = engine.containers.run(
+        f"prism_model_{model.model_id}", detach=True, ports={"8080/tcp": ("127.0.0.1", None)}
+    )
+    try:
+        port = engine.api.port(container.id, 8080)[0]["HostPort"]
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/predict", b'{"features": [[1, 2]]}')
+
+        async def answer() -> bytes:
+            return await asyncio.to_thread(ask, request)
+
+        assert b"predictions" in await until(answer, "the image answers by itself")
+    finally:
+        container.remove(force=True)
+
+
+def ask(request: urllib.request.Request) -> bytes:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=10) as response:
+            return bytes(response.read())
+    except OSError:
+        return b""

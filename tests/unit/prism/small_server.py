@@ -1,0 +1,134 @@
+"""A small real HTTP server that answers as PRISM does, for tests of the SDK and the command line."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+PIN = {"distribution": "scikit-learn", "specifier": "==1.5.2", "evidence": "`_sklearn_version` is 1.5.2"}
+NOT_FOUND = {"status": 404, "code": "not_found", "detail": "No model is called `nobody`.", "hint": "GET /models."}
+
+
+def document(status: str = "live", **fields: Any) -> dict[str, Any]:
+    return {
+        "model_id": "m1",
+        "name": "iris",
+        "version": "1.0.0",
+        "ref": "iris@1.0.0",
+        "status": status,
+        "target": "process",
+        "endpoint": "http://127.0.0.1:1/models/iris/predict",
+        "artifact": {"filename": "iris.joblib", "sha256": "0", "size_bytes": 1200},
+        "sample": {"input": [5.1, "it's"]},
+        "environment": {"python": "3.11", "python_evidence": "the default", "hash": "h", "packages": [], "pins": [PIN]},
+        "timings_ms": {"receive": 3.0, "inspect": 4.0},
+        "not_known_to_this_sdk": True,
+        **fields,
+    }
+
+
+@dataclass
+class SmallServer:
+    """states: what GET /models/m1 answers, one after another, the last for ever. received: the length of each
+    request's body. upload: the beginning of the last model uploaded."""
+
+    url: str = ""
+    states: list[dict[str, Any]] = field(default_factory=lambda: [document()])
+    down: list[str] = field(default_factory=list)
+    key: str = ""
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    received: list[int] = field(default_factory=list)
+    upload: bytes = b""
+
+    def next_state(self) -> dict[str, Any]:
+        return self.states.pop(0) if len(self.states) > 1 else self.states[0]
+
+
+@contextmanager
+def small_server() -> Iterator[SmallServer]:
+    state = SmallServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def answer(self, body: Any, status: int = 200, **headers: str) -> None:
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("X-Request-ID", "r1")
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def body(self) -> bytes:
+            """Read and counted in blocks; only the beginning is kept."""
+            left, kept = int(self.headers.get("Content-Length", 0)), b""
+            state.received.append(left)
+            while left:
+                block = self.rfile.read(min(left, 1 << 16))
+                left -= len(block)
+                kept = kept if len(kept) > 1 << 16 else kept + block
+            return kept
+
+        def route(self) -> None:
+            parts = urlsplit(self.path)
+            query = parse_qs(parts.query)
+            state.requests.append((self.command, self.path))
+            body = self.body()
+            if parts.path == "/health":
+                return self.answer({"status": "ok", "version": "0.1.0", "models": {"live": 1}, "down": state.down})
+            if state.key and self.headers.get("X-API-Key") != state.key:
+                return self.answer({"status": 401, "code": "unauthorized", "detail": "A key is needed."}, 401)
+            match self.command, parts.path.strip("/").split("/"):
+                case "GET", ["models"]:
+                    self.answer({"models": [state.states[-1]]})
+                case "POST", ["models", "upload" | "upload-and-run"]:
+                    state.upload = body
+                    self.answer(document("received"), 202, Location="/models/m1")
+                case "GET", ["models", "iris" | "m1"]:
+                    self.answer(state.next_state())
+                case "DELETE", ["models", "m1"]:
+                    self.answer({"removed": ["container prism_model_m1"]})
+                case "POST", ["models", "iris", "predict"]:
+                    said: dict[str, Any] = {
+                        "model": "iris",
+                        "version": "1.0.0",
+                        "model_id": "m1",
+                        "predictions": ["setosa"],
+                    }
+                    if "probabilities" in query:
+                        said |= {"probabilities": [[0.9, 0.1]], "classes": ["setosa", "other"]}
+                    self.answer(said, Server_Timing="queue;dur=0.1, inference;dur=2.5")
+                case "GET", ["models", "iris", "logs"] if "follow" in query:
+                    events = b"".join(f"id: {i}\ndata: line {i}\n\n".encode() for i in (1, 2, 3))
+                    self.answer(events, Content_Type="text/event-stream")
+                case "GET", ["models", "iris", "logs"]:
+                    self.answer(b"line 1\n\x1b[31mred\nlast\n", Content_Type="text/plain")
+                case "POST", ["models", "iris", "start" | "stop" | "restart" as action]:
+                    self.answer(document("stopped" if action == "stop" else "live"))
+                case _:
+                    self.answer(NOT_FOUND, 404)
+
+        do_GET = do_POST = do_DELETE = route
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
