@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+
 import structlog
 
 from app.core.model import Deployment, Model, Replica, Restart, Status

@@ -27,12 +27,18 @@ FIRST_SKLEARN_WITH_NUMPY_2: Final = Version("1.4.2")
 CODE_ARGUMENTS: Final = {15: ">=3.0,<3.8", 16: ">=3.8,<3.11", 18: ">=3.11"}
 """With how many arguments each Python makes a code object (`types.CodeType`)."""
 
-ONNX_RUNTIMES: Final = {
-    "ai.onnx": {12: "1.3", 13: "1.6", 14: "1.8", 15: "1.9", 16: "1.11", 17: "1.12", 18: "1.14", 19: "1.15"}
-    | {20: "1.17", 21: "1.18"},
-    "ai.onnx.ml": {3: "1.12", 4: "1.17"},
+OPSETS: Final = {12: "1.3", 13: "1.6", 14: "1.8", 15: "1.9", 16: "1.11", 17: "1.12", 18: "1.14", 19: "1.16"} | {
+    20: "1.17",
+    21: "1.18",
+    22: "1.21",
+    23: "1.23",
+    24: "1.24",
+    25: "1.24",
 }
-"""The first onnxruntime that implements an opset: https://onnxruntime.ai/docs/reference/compatibility.html"""
+ML_OPSETS: Final = {3: "1.12", 4: "1.17", 5: "1.18"}
+IR_VERSIONS: Final = {10: "1.18", 11: "1.23", 12: "1.24", 13: "1.24"}
+"""The first onnxruntime that takes a file of this version: https://onnxruntime.ai/docs/reference/compatibility.html,
+and from 1.15 on tried out, as releases refuse opsets that the page lists (1.15 does 19) and the page ends at 1.20."""
 
 
 def pins_of_pickle(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ...]:
@@ -67,17 +73,18 @@ def python_need_of(reading: PickleReading) -> PythonNeed | None:
 
 
 def pins_of_onnx(reading: OnnxReading) -> tuple[Pin, ...]:
-    """onnxruntime, at least the first that implements every standard opset the file uses, and numpy."""
-    bounds = [
-        (Version(table[version]), f"opset {version} of `{domain}` came with onnxruntime {table[version]}")
-        for domain, table in ONNX_RUNTIMES.items()
-        if (version := reading.opsets.get(domain, 0)) in table
-    ]
-    specifier, evidence = "", "it runs ONNX files"
+    """onnxruntime, at least the first that takes the file's versions, and numpy."""
+    versions = (
+        ("opset {} of `ai.onnx`", OPSETS, reading.opsets.get("ai.onnx", 0)),
+        ("opset {} of `ai.onnx.ml`", ML_OPSETS, reading.opsets.get("ai.onnx.ml", 0)),
+        ("IR version {}", IR_VERSIONS, reading.ir_version),
+    )
+    bounds = [(Version(table[found]), what.format(found)) for what, table, found in versions if found in table]
+    runtime = Pin("onnxruntime", "", "it runs ONNX files")
     if bounds:
-        bound, evidence = max(bounds)
-        specifier = f">={bound}"
-    return Pin("onnxruntime", specifier, evidence), Pin("numpy", "", "onnxruntime takes and gives numpy arrays")
+        first, what = max(bounds)
+        runtime = Pin("onnxruntime", f">={first}", f"{what} in the file is first taken by onnxruntime {first}")
+    return runtime, Pin("numpy", "", "onnxruntime takes and gives numpy arrays")
 
 
 def requirements_for(
@@ -132,9 +139,8 @@ def _numpy_pin(reading: PickleReading, sklearn: Pin | None) -> Pin | None:
         if name := next((name for name in reading.globals if name.startswith(f"{module}.")), None):
             return Pin("numpy", specifier, f"the pickle imports `{name}`, as numpy {generation} writes it")
     if sklearn and Version(sklearn.specifier[2:]) < FIRST_SKLEARN_WITH_NUMPY_2:
-        version = sklearn.specifier[2:]
-        return Pin("numpy", "<2", f"scikit-learn {version} is older than {FIRST_SKLEARN_WITH_NUMPY_2}, "
-                   "the first that runs with numpy 2")  # fmt: skip
+        evidence = f"scikit-learn before {FIRST_SKLEARN_WITH_NUMPY_2} does not run with numpy 2"
+        return Pin("numpy", "<2", evidence)
     return None
 
 
@@ -180,19 +186,18 @@ def _requirement(line: str) -> Requirement:
     except (InvalidRequirement, ValueError, RecursionError) as error:
         raise _bad_line(line, *_mistake(line)) from error
     if requirement.url:
-        raise _bad_line(line, "is a URL", "Name a package of the index, such as `scikit-learn==1.5.2`.")
+        raise _bad_line(line, *_mistake(line))
     return requirement
 
 
 def _mistake(line: str) -> tuple[str, str]:
-    if "://" in line:
-        return "is a URL", "Name a package of the index, such as `scikit-learn==1.5.2`."
-    single = re.fullmatch(r"([\w.\-\[\],]+)\s*=\s*([\w.*+!]+)", line)
-    if single:
+    """What is wrong with the line, and its mend."""
+    if single := re.fullmatch(r"([\w.\-\[\],]+)\s*=\s*([\w.*+!]+)", line):
         return "has a single `=`", f"Did you mean `{single[1]}=={single[2]}`?"
-    versioned = re.fullmatch(r"([\w.\-]+)[\s@]+v?(\d[\w.]*)", line)
-    if versioned:
+    if versioned := re.fullmatch(r"([\w.\-]+)[\s@]+v?(\d[\w.]*)", line):
         return "is not a requirement", f"Did you mean `{versioned[1]}=={versioned[2]}`?"
+    if "://" in line or "@" in line:
+        return "is a URL", "Name a package of the index, such as `scikit-learn==1.5.2`."
     return "is not a requirement", "One package a line, such as `scikit-learn==1.5.2` or `pandas>=2,<3`."
 
 

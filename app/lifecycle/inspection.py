@@ -110,7 +110,7 @@ def _text_pickle(stream: Stream, filename: str) -> PickleReading | None:
 
 def _pickle_inspection(path: Path, filename: str, compression: str, reading: PickleReading) -> Inspection:
     joblib_format = reading.joblib or bool(compression) or filename.lower().endswith(".joblib")
-    facts = {"pickle_protocol": str(reading.protocol)}
+    facts = {"pickle_protocol": str(reading.protocol) if reading.protocol > 1 else "0 or 1"}  # 0 and 1 do not say
     if reading.joblib:
         facts["joblib_arrays"] = str(reading.arrays)
     if reading.feature_names:

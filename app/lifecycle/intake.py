@@ -11,7 +11,9 @@ from time import monotonic
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
+from app.core.inspection import Inspection
 from app.core.model import Model, Status, TargetName
 from app.errors import BadInput
 from app.lifecycle.inspection import inspect, refuse_unusable
@@ -50,6 +52,7 @@ async def _model(upload: Upload, ledger: Ledger) -> Model:
     expected_input = json_value("expected_input_json", texts.get("expected_input_json", ""))
     target = target_name(texts.get("target", ""))
     inspection = await asyncio.to_thread(inspect, upload.artifact_path, upload.artifact.filename)
+    inspection = without_supplied(inspection, upload.code_files)
     refuse_unusable(inspection, has_code=bool(upload.code_files), allow_unsafe=allow_unsafe)
     now = utc_now()
     return Model(
@@ -68,6 +71,13 @@ async def _model(upload: Upload, ledger: Ledger) -> Model:
         unsafe_consent=now if allow_unsafe and inspection.dangers else "",
         inspection=inspection,
     )
+
+
+def without_supplied(inspection: Inspection, code_files: tuple[str, ...]) -> Inspection:
+    """A module that its owner supplies is not to be looked for in the package index."""
+    supplied = {Path(name).stem for name in code_files}
+    pins = tuple(pin for pin in inspection.pins if pin.distribution not in supplied)
+    return structs.replace(inspection, pins=pins)
 
 
 def model_name(given: str, filename: str) -> str:

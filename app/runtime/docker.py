@@ -176,7 +176,7 @@ class DockerTarget:
     async def stop(self, replica: Replica, grace_seconds: float) -> None:
         with contextlib.suppress(NotFound):
             inspection = await self._inspect(replica)
-            if inspection["Config"]["Labels"].get(HOME_LABEL) != self._home:
+            if (inspection["Config"]["Labels"] or {}).get(HOME_LABEL) != self._home:
                 return  # an id that another container got is none of ours
             if inspection["State"]["Running"]:
                 await self._end(inspection, grace_seconds)

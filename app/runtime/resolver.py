@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform as machine
 import re
 
 from app.core.environment import Lock, Requirements
@@ -18,7 +19,7 @@ async def resolve(requirements: Requirements, *, log: Log, timeout_seconds: floa
     Wheels only: building a source distribution would run its author's code outside any wall. The same question is
     answered from memory. Raises EnvironmentFailed with the reason for the Python that was preferred.
 
-    platform: what the environment is for, in uv's words ("linux"); None for this machine.
+    platform: "linux" for a container on this machine's engine; else in uv's words; None for this machine.
     """
     key = (requirements, platform)
     if key in _locks:
@@ -45,7 +46,7 @@ async def _compile(
     arguments = ["pip", "compile", "--python-version", python, "--no-header", "--no-annotate", "--quiet"]
     arguments += ["--only-binary", ":all:"]
     if platform is not None:
-        arguments += ["--python-platform", platform]
+        arguments += ["--python-platform", uv_platform(platform, machine.machine())]
     return await run_uv(
         [*arguments, "-"],
         log=log,
@@ -53,6 +54,14 @@ async def _compile(
         error=EnvironmentFailed,
         stdin="\n".join(requirements.packages),
     )
+
+
+def uv_platform(platform: str, architecture: str) -> str:
+    """uv takes "linux" for x86_64 everywhere; containers have the processor of their machine, macOS's included."""
+    if platform != "linux":
+        return platform
+    processor = {"arm64": "aarch64", "amd64": "x86_64"}.get(architecture.lower(), architecture.lower())
+    return f"{processor}-unknown-linux-gnu"
 
 
 def _why_not(passed_over: tuple[str, EnvironmentFailed]) -> str:

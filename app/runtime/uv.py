@@ -82,9 +82,9 @@ async def run_uv(
 
 
 def telling_lines(lines: Sequence[str]) -> list[str]:
-    """What uv says of a failure: its complaint and the causes, without its drawing characters and advice."""
+    """What uv says of a failure: its complaint and the causes, without its labels, drawing characters and advice."""
     complaints = (i for i, line in enumerate(lines) if re.match(r"\s*(error:|×|✗)", line))
-    bare = (re.sub(r"^[\s│├╰─▶×✗]+|^(error|\s*cause):\s*", "", line).strip() for line in lines[next(complaints, 0) :])
+    bare = (re.sub(r"^[\s│├╰─▶×✗]*(?:(?:error|cause):)?\s*", "", line).strip() for line in lines[next(complaints, 0) :])
     return [line for line in bare if line and not line.startswith("hint:")][:TELLING_LINES]
 
 
@@ -93,7 +93,7 @@ def hint_for(text: str) -> str:
     lowered = text.lower()
     if "certificate" in lowered or "unknownissuer" in lowered:
         return "The index's certificate is not trusted: set PIP_CERT (or SSL_CERT_FILE) to your company's CA bundle."
-    if re.search(r"\b40[137]\b|unauthorized|credentials", lowered):
+    if re.search(r"(?<![\d.])40[137]\b(?!\.)|unauthorized|credentials", lowered):
         return "The index or proxy wants credentials: put them into PIP_INDEX_URL, HTTPS_PROXY, pip.conf or ~/.netrc."
     network = ("error sending request", "failed to fetch", "dns error", "tunnel", "connection refused", "timed out")
     if any(word in lowered for word in network):

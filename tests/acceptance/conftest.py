@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,8 +32,10 @@ def target(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def start_server(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Iterator[StartServer]:
-    """Starts servers with the given settings; at the end they stop and remove what they made."""
+def start_server(
+    tmp_path_factory: pytest.TempPathFactory, environments: Path, engine_left_clean: None
+) -> Iterator[StartServer]:
+    """Starts servers with the given settings, and ends them. Environments stay, for the tests that follow."""
     servers: list[Server] = []
 
     def start(**settings: object) -> Server:
@@ -43,15 +47,26 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, environments: Path) -
     yield start
     for server in servers:
         if server.process is not None and server.process.poll() is not None:
-            server.start()  # it was stopped or killed: what it left is removed by one that finds it
-        for model in server.http.get("/models", headers=keys_of(server)).json()["models"]:
-            server.http.delete(f"/models/{model['model_id']}", headers=keys_of(server))
+            server.start()  # it was killed: its replicas are stopped by one that finds them
         server.stop()
 
 
-def keys_of(server: Server) -> dict[str, str]:
-    key = server.environ.get("PRISM_API_KEYS", "").split(",")[0]
-    return {"X-API-Key": key} if key else {}
+@pytest.fixture(scope="session")
+def engine_left_clean() -> Iterator[None]:
+    """What the tests of this session made in a Docker engine goes with it; nothing else there is touched."""
+    before = images_of_ours()
+    yield
+    for image in sorted(images_of_ours() - before, reverse=True):  # models before the environments below them
+        subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=False)
+
+
+def images_of_ours() -> set[str]:
+    if shutil.which("docker") is None:
+        return set()
+    listed = subprocess.run(
+        ["docker", "images", "--format", "{{.Repository}}"], capture_output=True, text=True, check=False
+    )
+    return {name for name in listed.stdout.split() if name.startswith(("prism_model_", "prism_env_"))}
 
 
 @pytest.fixture

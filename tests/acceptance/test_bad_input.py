@@ -29,7 +29,6 @@ def module_server(tmp_path_factory: pytest.TempPathFactory, environments: Path, 
     server.start()
     server.deploy(iris_file, model_name="iris")
     yield server  # type: ignore[misc]
-    server.http.delete("/models/iris")
     server.stop()
 
 
@@ -184,7 +183,7 @@ MISSPELT = {**SHORT, "petal widht (cm)": 0.2}
         ({"inputs": [{"name": "X", "shape": [2, 4], "datatype": "FP64", "data": [1, 2, 3]}]}, 422, ""),
         ({"features": [[1, 2, 3, 4]], "instances": [[1, 2, 3, 4]]}, 422, ""),
         ("just a string", 422, ""),
-        (None, 422, ""),
+        (b"null", 422, ""),
     ],
 )
 def test_a_prediction_that_does_not_fit_says_what_is_wrong(

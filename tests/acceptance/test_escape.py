@@ -39,7 +39,7 @@ class Spy:
             "dns": lambda: socket.getaddrinfo("example.com", 80),
             "a file of the host": lambda: open(told["secret"]).read(),
             "the registry": lambda: open(told["registry"]).read(),
-            "another model": lambda: os.listdir(told["uploads"]),
+            "another model": lambda: open(told["other"]).read(),
             "writing beside the artifact": lambda: open(told["folder"] + "/mark", "w"),
             "writing to the system": lambda: open("/etc/mark", "w"),
             "a key in the environment": self.key,
@@ -80,13 +80,16 @@ def test_nothing_gets_out_of_a_runtime(start_server: StartServer, target: str, t
     server = start_server(PRISM_TARGET=target, PRISM_API_KEYS="top-secret")
     secret = tmp_path / "secret"
     secret.write_text("of the host")
+    other = server.home / "model_store" / "uploads" / "0123456789ab" / "artifact" / "model.pkl"
+    other.parent.mkdir(parents=True)
+    other.write_text("of another model")
     (tmp_path / "spy.py").write_text(SPY)
     told = {
         "host": host_address(),
         "port": listener,
         "secret": str(secret),
         "registry": str(server.home / "app" / "registry" / "containers.json"),
-        "uploads": str(server.home / "model_store" / "uploads"),
+        "other": str(other),
         "folder": str(tmp_path),
         "gateway": server.process.pid if server.process else 0,
     }
@@ -110,7 +113,7 @@ def test_the_spy_finds_what_is_open(tmp_path: Path, listener: int) -> None:
         "port": listener,
         "secret": str(secret),
         "registry": str(secret),
-        "uploads": str(tmp_path),
+        "other": str(secret),
         "folder": str(tmp_path),
         "gateway": 1,
     }
