@@ -1,0 +1,173 @@
+"""The asynchronous client; what is sent and read is in `requests.py`. Made for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import time
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, TypeVar, Unpack
+
+import httpx2
+
+from prism import connection, requests
+from prism.errors import APIError, ConnectionFailed
+from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts
+from prism.responses import Health, Model, Prediction
+from prism.retries import Retries
+
+T = TypeVar("T")
+
+
+class AsyncPrism:
+    """A connection to one PRISM server; use it as a context manager, or `await close()` it.
+
+    base_url: else PRISM_URL, else http://127.0.0.1:8000. api_key: else PRISM_API_KEY, else none.
+    max_retries: further tries after a lost connection, 408, 429 or 5xx, waiting as Retry-After asks; an upload
+    that may have arrived is never sent again. transport: another way to carry requests, for tests.
+
+    Every method raises the errors of `prism.errors`.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeouts: Timeouts | None = None,
+        max_retries: int = 2,
+        backoff_seconds: float = 0.5,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.timeouts = timeouts or Timeouts()
+        settings = connection.client_settings(base_url, api_key, self.timeouts)
+        self.base_url: str = settings["base_url"]
+        self.models = AsyncModels(self)
+        self._retries = Retries(max_retries, backoff_seconds)
+        self._http = httpx2.AsyncClient(**settings, transport=transport)
+
+    async def deploy(self, file: File, *, on_status: OnStatus | None = None, **options: Unpack[DeployOptions]) -> Model:
+        """Upload a model file, wait until it is live, and return it.
+
+        on_status is called with each new state. The file streams from disk (each 64 KiB block is read on the event
+        loop: microseconds from a local disk).
+        Raises the problem's own error if PRISM refuses the file, DeployFailedError if a later step does not succeed.
+        """
+        return await self._settle(requests.deploy(file, **options), on_status)
+
+    async def upload(self, file: File, *, on_status: OnStatus | None = None, **options: Unpack[DeployOptions]) -> Model:
+        """As `deploy`, but the model is only stored and built; `models.start` brings it to life."""
+        return await self._settle(requests.upload(file, **options), on_status)
+
+    async def predict(self, ref: str, data: Any, *, probabilities: bool = False) -> Prediction:
+        """data: any body PRISM's dialects allow, a DataFrame or an array; bytes are sent as the JSON they are."""
+        return await self.send(requests.predict(ref, data, probabilities=probabilities))
+
+    async def health(self) -> Health:
+        return await self.send(requests.health())
+
+    async def monitor(self) -> dict[str, Any]:
+        """What the health monitor did in its last cycle."""
+        return await self.send(requests.monitor())
+
+    async def registry(self) -> list[dict[str, Any]]:
+        """What the server has recorded to run on its host."""
+        return await self.send(requests.registry())
+
+    async def prune_stale(self) -> list[str]:
+        """Remove records of what no longer runs; returns their model ids."""
+        return await self.send(requests.prune_stale())
+
+    async def send(self, call: Call[T]) -> T:
+        """Carry one call, trying again where that is safe."""
+        attempt = 0
+        while True:
+            try:
+                return await self._exchange(call)
+            except (APIError, ConnectionFailed) as failure:
+                delay = self._retries.delay_seconds(call, failure, attempt)
+                if delay is None:
+                    raise
+            await asyncio.sleep(delay)
+            attempt += 1
+
+    async def stream_lines(self, ref: str, kind: LogKind, tail: int) -> AsyncIterator[str]:
+        try:
+            async with self._http.stream(**connection.follow_settings(ref, kind, tail, self.timeouts)) as response:
+                if not response.is_success:
+                    await response.aread()
+                    connection.answer(response)
+                async for event in httpx2.EventSource(response):
+                    yield event.data
+        except httpx2.RequestError as error:
+            raise connection.failure(error, self.base_url) from error
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> AsyncPrism:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _exchange(self, call: Call[T]) -> T:
+        with call.content() as content:
+            try:
+                response = await self._http.request(**connection.call_settings(call, self.timeouts), **content)
+            except httpx2.RequestError as error:
+                raise connection.failure(error, self.base_url) from error
+        return call.parse(connection.answer(response))
+
+    async def _settle(self, call: Call[Model], on_status: OnStatus | None) -> Model:
+        deadline = time.monotonic() + self.timeouts.deploy_seconds
+        model, seen = await self.send(call), ""
+        while True:
+            if on_status and model.status != seen:
+                on_status(model)
+            if failed := model.failure():
+                raise failed
+            if model.is_settled:
+                return model
+            if time.monotonic() > deadline:
+                raise connection.still_deploying(model, self.timeouts)
+            seen = model.status
+            await asyncio.sleep(POLL_SECONDS)
+            model = await self.models.get(model.model_id)
+
+
+class AsyncModels:
+    """The models of a server. ref: a name, name@version or a model_id."""
+
+    def __init__(self, prism: AsyncPrism) -> None:
+        self._prism = prism
+
+    async def list(self) -> builtins.list[Model]:
+        return await self._prism.send(requests.list_models())
+
+    async def get(self, ref: str) -> Model:
+        return await self._prism.send(requests.get_model(ref))
+
+    async def delete(self, ref: str) -> builtins.list[str]:
+        """Stop the model and remove all that belongs to it; returns what was removed."""
+        return await self._prism.send(requests.delete_model(ref))
+
+    async def start(self, ref: str) -> Model:
+        return await self._prism.send(requests.act(ref, "start"))
+
+    async def stop(self, ref: str) -> Model:
+        return await self._prism.send(requests.act(ref, "stop"))
+
+    async def restart(self, ref: str) -> Model:
+        return await self._prism.send(requests.act(ref, "restart"))
+
+    async def logs(self, ref: str, *, tail: int = 200, kind: LogKind = "runtime") -> builtins.list[str]:
+        """The last lines the model printed, or those of its build."""
+        return await self._prism.send(requests.logs(ref, tail=tail, kind=kind))
+
+    def follow_logs(self, ref: str, *, tail: int = 200, kind: LogKind = "runtime") -> AsyncIterator[str]:
+        """The last lines, then new ones as they come, until the model ends. Raises ConnectionFailed if the server does."""
+        return self._prism.stream_lines(ref, kind, tail)

@@ -1,0 +1,5 @@
+"""`python -m prism.cli`, for a checkout that is not installed."""
+
+from prism.cli import main
+
+main()

@@ -1,0 +1,253 @@
+"""The server on this machine: its record, its process, how to start and stop it.
+
+`python -m app.serve` writes the record when it accepts requests and removes it at its end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from app.errors import Conflict, PrismError, StartFailed
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+LOG_LIMIT_BYTES = 10_000_000
+SAME_START_SECONDS = 1.0
+"""Two readings of one process's start time may differ by the clock's resolution; two processes differ by more."""
+
+
+class ServerRecord(msgspec.Struct, frozen=True):
+    """started: the process's creation time (Unix seconds), for its pid may be another's by now."""
+
+    pid: int
+    started: float
+    host: str
+    port: int
+    url: str
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    uptime_seconds: float
+    memory_bytes: int
+
+
+def settings(**overrides: object) -> Settings:
+    """The settings of this machine's server. Raises InvalidSetting."""
+    from app.settings import load_settings
+
+    return load_settings(**{name: value for name, value in overrides.items() if value is not None})
+
+
+def record_path(run_folder: Path) -> Path:
+    return run_folder / "server.json"
+
+
+def log_path(run_folder: Path) -> Path:
+    return run_folder / "server.log"
+
+
+def read_record(run_folder: Path) -> ServerRecord | None:
+    """The record, stale or not; None if there is none that can be read."""
+    try:
+        return msgspec.json.decode(record_path(run_folder).read_bytes(), type=ServerRecord)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def running(run_folder: Path) -> ServerRecord | None:
+    """The record of the server that runs here; a stale record is removed."""
+    record = read_record(run_folder)
+    if record is not None and process_of(record) is not None:
+        return record
+    # Looked at again: a server that starts at this moment may just have written its own.
+    if record is not None and record == read_record(run_folder):
+        record_path(run_folder).unlink(missing_ok=True)
+    return None
+
+
+def known_url() -> str:
+    """Where the server of this machine is, or would be."""
+    here = settings()
+    record = read_record(here.run_folder)
+    return record.url if record else f"http://127.0.0.1:{here.port or 8000}"
+
+
+def process_of(record: ServerRecord) -> ServerProcess | None:
+    """What the operating system says of the very process that wrote the record; None if it is gone."""
+    import psutil
+
+    try:
+        process = psutil.Process(record.pid)
+        if abs(process.create_time() - record.started) > SAME_START_SECONDS or _is_dead(process):
+            return None
+        return ServerProcess(time.time() - process.create_time(), process.memory_info().rss)
+    except psutil.Error:
+        return None
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises Conflict if something listens there already, naming it where the system tells."""
+    if port and not _can_bind(host, port):
+        free = next((other for other in range(port + 1, min(port + 100, 65536)) if _can_bind(host, other)), 0)
+        raise Conflict(
+            f"Port {port} on {host} is taken{_listener(port)}.",
+            hint=f"Stop that program, or take another port: `prism run {free}`.",
+        )
+
+
+def start(here: Settings, *, reload: bool, wait_seconds: float = 60) -> ServerRecord:
+    """Start the server in a session of its own and wait until it answers.
+
+    Raises StartFailed with the last lines of its log if it ends or stays silent.
+    """
+    here.run_folder.mkdir(parents=True, exist_ok=True)
+    log = log_path(here.run_folder)
+    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
+        begin = file.seek(0, os.SEEK_END)
+        process = subprocess.Popen(
+            command(),
+            cwd=code_folder(),
+            env=environment(here, reload=reload),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        return _wait_until_itanswers(here, process, begin, wait_seconds)
+    except KeyboardInterrupt:
+        process.terminate()
+        raise
+
+
+def command() -> list[str]:
+    return [sys.executable, "-m", "app.serve"]
+
+
+def code_folder() -> Path:
+    """The folder that holds the package `app`: run from there, no `app` of the user's own can stand in its way."""
+    import app
+
+    return Path(str(app.__file__)).resolve().parent.parent
+
+
+def environment(here: Settings, *, reload: bool) -> dict[str, str]:
+    """The environment of the server: ours, with the options of the command line in it."""
+    chosen = {
+        "PRISM_HOME": str(here.home.resolve()),
+        "PRISM_HOST": here.host,
+        "PRISM_PORT": str(here.port),
+        "PRISM_TARGET": here.target,
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**os.environ, **chosen, **({"PRISM_RELOAD": "1"} if reload else {})}
+
+
+def stop(record: ServerRecord, run_folder: Path, *, keep_models: bool, wait_seconds: float = 60) -> None:
+    """End the server, and its models with it unless they are kept. Raises Conflict if it does not end in time."""
+    import psutil
+
+    try:
+        process = psutil.Process(record.pid)
+        process.send_signal(signal.SIGUSR2 if keep_models else signal.SIGTERM)
+        process.wait(wait_seconds)
+    except psutil.NoSuchProcess:
+        pass
+    except psutil.TimeoutExpired as error:
+        raise Conflict(
+            f"The server (pid {record.pid}) has not ended after {wait_seconds:g} s.",
+            hint=f"See what it waits for in {log_path(run_folder)}; `kill -9 {record.pid}` ends it at once.",
+        ) from error
+    except psutil.AccessDenied as error:
+        raise Conflict(
+            f"The server (pid {record.pid}) belongs to another user.", hint="Run `prism stop` as that user."
+        ) from error
+    running(run_folder)
+
+
+def _wait_until_itanswers(
+    here: Settings, process: subprocess.Popen[bytes], begin: int, wait_seconds: float
+) -> ServerRecord:
+    deadline = time.monotonic() + wait_seconds
+    while time.monotonic() < deadline:
+        record = running(here.run_folder)
+        if record and answers(record.url):
+            return record
+        if process.poll() is not None:
+            raise _failed(f"The server ended with exit code {process.returncode} before it answered.", here, begin)
+        time.sleep(0.05)
+    raise _failed(f"The server (pid {process.pid}) does not answer after {wait_seconds:g} s.", here, begin)
+
+
+def _failed(detail: str, here: Settings, begin: int) -> PrismError:
+    log = log_path(here.run_folder)
+    with log.open("rb") as file:
+        file.seek(begin)
+        lines = file.read().decode(errors="replace").splitlines()
+    return StartFailed(detail, hint=f"The whole log: {log}. `prism doctor` checks this machine.", log_lines=lines[-20:])
+
+
+def answers(url: str) -> bool:
+    from prism.client import Prism
+    from prism.errors import APIError
+    from prism.errors import PrismError as NoAnswer
+    from prism.requests import Timeouts
+
+    with Prism(url, max_retries=0, timeouts=Timeouts(connect_seconds=2, request_seconds=5)) as client:
+        try:
+            client.health()
+        except APIError as error:
+            return error.status < 500
+        except NoAnswer:
+            return False
+    return True
+
+
+def _can_bind(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def _listener(port: int) -> str:
+    """Who listens there, as ` by pid 123 (nginx)`; "" where the system does not tell."""
+    import psutil
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if (
+                connection.status == psutil.CONN_LISTEN
+                and getattr(connection.laddr, "port", 0) == port
+                and connection.pid
+            ):
+                return f" by pid {connection.pid} ({psutil.Process(connection.pid).name()})"
+    except (psutil.Error, OSError):
+        pass
+    return ""
+
+
+def _is_dead(process: object) -> bool:
+    import psutil
+
+    return isinstance(process, psutil.Process) and process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)

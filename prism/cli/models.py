@@ -1,0 +1,166 @@
+"""The models of a server: `prism models ls`, `show`, `rm`, `logs`, `start`, `stop`, `restart`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from app.errors import BadInput
+from prism.cli.output import duration, printable, size, table
+from prism.cli.session import UNHEALTHY, Json, KeyFile, NoInput, Ref, Session, Url, Yes, session
+from prism.responses import Model
+
+app = typer.Typer(help="List, show, watch and remove models.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("ls")
+def list_models(as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """List the models."""
+    with session(as_json, url, key_file) as here:
+        models = here.client.models.list()
+        rows = [
+            (model.name, model.version, model.status, model.target or "-", _size(model), model.model_id)
+            for model in models
+        ]
+        listing = table(("NAME", "VERSION", "STATUS", "TARGET", "SIZE", "MODEL ID"), rows) if rows else "No models yet."
+        here.output.data({"models": [model.document for model in models]}, listing)
+        here.output.next_step(f"prism models show {models[0].name}" if models else "prism push model.joblib")
+
+
+@app.command()
+def show(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """Show one model: where it stands, its inputs, its environment and why."""
+    with session(as_json, url, key_file) as here:
+        model = here.client.models.get(ref)
+        here.output.data(model.document, describe(model))
+        if model.error:
+            here.output.error(model.error)
+            here.output.next_step(f"prism models logs {model.ref or model.model_id} --build")
+
+
+@app.command("rm")
+def remove(
+    ref: Ref,
+    yes: Yes = False,
+    no_input: NoInput = False,
+    as_json: Json = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Stop a model and remove its container, image, files and record."""
+    with session(as_json, url, key_file) as here:
+        model = here.client.models.get(ref)
+        if not yes and not _confirmed(here, model, no_input):
+            raise typer.Exit(1)
+        removed = here.client.models.delete(model.model_id)
+        listing = "\n".join(f"  {printable(item)}" for item in removed)
+        here.output.data({"removed": removed}, f"Removed {printable(model.ref or ref)}:\n{listing}".rstrip(":\n"))
+
+
+@app.command()
+def logs(
+    ref: Ref,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines as they come.")] = False,
+    tail: Annotated[int, typer.Option(min=0, help="Lines to begin with.")] = 200,
+    build: Annotated[bool, typer.Option("--build", help="The log of its build.")] = False,
+    as_json: Json = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Print what a model wrote; with --json, each line is a JSON string."""
+    with session(as_json, url, key_file) as here:
+        take = here.client.models.follow_logs if follow else here.client.models.logs
+        for line in take(ref, tail=tail, kind="build" if build else "runtime"):
+            here.output.line(line)
+
+
+@app.command()
+def start(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """Start a stopped or built model."""
+    with session(as_json, url, key_file) as here:
+        _say_outcome(here, here.client.models.start(ref), wanted="live")
+
+
+@app.command()
+def stop(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """Stop a model; it keeps its files and can be started again."""
+    with session(as_json, url, key_file) as here:
+        _say_outcome(here, here.client.models.stop(ref), wanted="stopped")
+
+
+@app.command()
+def restart(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """Replace a model's replica by a new one."""
+    with session(as_json, url, key_file) as here:
+        _say_outcome(here, here.client.models.restart(ref), wanted="live")
+
+
+def describe(model: Model) -> str:
+    """All that a person wants to know of a model, in a few lines and two tables."""
+    facts = [
+        ("status", model.status),
+        ("model id", model.model_id),
+        ("endpoint", model.endpoint),
+        ("target", model.target),
+        ("artifact", f"{model.artifact.filename}, {_size(model)}" if model.artifact else None),
+        ("created", model.created_at),
+        ("live since", model.live_at),
+        ("restarts", str(len(model.restarts)) if model.restarts else None),
+        ("last restart", f"{model.restarts[-1].at}: {model.restarts[-1].reason}" if model.restarts else None),
+        ("took", timings(model)),
+    ]
+    blocks = [f"{printable(model.name)} {printable(model.version)}", _facts(facts)]
+    if model.description:
+        blocks.insert(1, printable(model.description))
+    if model.signature and model.signature.inputs:
+        rows = [(tensor.name, tensor.datatype, _shape(tensor.shape)) for tensor in model.signature.inputs]
+        blocks.append(table(("INPUT", "TYPE", "SHAPE"), rows))
+    if evidence := pins(model):
+        blocks.append(evidence)
+    return "\n\n".join(blocks)
+
+
+def pins(model: Model) -> str:
+    """The environment, with the evidence for each package; "" while nothing is known of it."""
+    if model.environment is None:
+        return ""
+    found = [(pin.distribution + pin.specifier, pin.evidence) for pin in model.environment.pins]
+    python = (f"Python {model.environment.python}", model.environment.python_evidence)
+    return table(("ENVIRONMENT", "BECAUSE"), [python, *found])
+
+
+def timings(model: Model) -> str:
+    return ", ".join(f"{printable(step)} {duration(spent / 1000)}" for step, spent in model.timings_ms.items())
+
+
+def _facts(facts: list[tuple[str, str | None]]) -> str:
+    return "\n".join(f"  {name:<13} {printable(value)}" for name, value in facts if value)
+
+
+def _shape(shape: list[int]) -> str:
+    return " × ".join("any" if length < 0 else str(length) for length in shape)
+
+
+def _size(model: Model) -> str:
+    return size(model.artifact.size_bytes) if model.artifact else "-"
+
+
+def _confirmed(here: Session, model: Model, no_input: bool) -> bool:
+    if no_input or here.output.as_json or not sys.stdin.isatty():
+        raise BadInput(f"Removing {model.ref} cannot be undone.", hint="Add --yes to remove it without being asked.")
+    return typer.confirm(f"Remove {printable(model.ref)} and all its files?", err=True)
+
+
+def _say_outcome(here: Session, model: Model, wanted: str) -> None:
+    name = model.ref or model.model_id
+    here.output.data(model.document, f"{printable(name)} is {printable(model.status)}.")
+    if model.status == wanted == "live":
+        here.output.next_step(f"prism predict {model.name} '<JSON>'", f"prism models logs {model.name} --follow")
+    elif model.status == "stopped":
+        here.output.next_step(f"prism models start {name}")
+    if model.status != wanted:
+        if model.error:
+            here.output.error(model.error)
+        raise typer.Exit(UNHEALTHY)

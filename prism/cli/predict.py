@@ -1,0 +1,83 @@
+"""`prism predict`: one request to a model, from an argument, a file or standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.errors import BadInput
+from prism.cli.output import printable
+from prism.cli.session import USAGE, Json, KeyFile, Ref, Url, session
+from prism.responses import Prediction
+
+
+def predict(
+    ref: Ref,
+    data: Annotated[
+        str | None, typer.Argument(metavar="JSON", help="The request body; - reads standard input.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", exists=True, dir_okay=False, help="Read the body from a file.")
+    ] = None,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Ask for the classes' probabilities.")] = False,
+    as_json: Json = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Ask a model: prints one prediction a line, as JSON; with --json, the whole answer."""
+    with session(as_json, url, key_file) as here:
+        if (data is None) == (file is None):
+            here.output.error(BadInput("Give the input once: as JSON, with --file, or - for standard input.").problem())
+            raise typer.Exit(USAGE)
+        answer = here.client.predict(ref, _body(data, file), probabilities=probabilities)
+        here.output.data(answer.document, "\n".join(_lines(answer)))
+        spent = "".join(f", {name} {ms:g} ms" for name, ms in answer.timings_ms.items())
+        here.output.say(printable(f"{answer.model} {answer.version}{spent}, request {answer.request_id}"))
+
+
+def _body(data: str | None, file: Path | None) -> bytes:
+    """The body as written, once it is known to be JSON."""
+    if file is not None:
+        source, body = str(file), file.read_bytes()
+    elif data == "-":
+        source, body = "standard input", sys.stdin.buffer.read()
+    else:
+        source, body = "the argument", str(data).encode(errors="surrogateescape")
+    check_json(body, source)
+    return body
+
+
+def check_json(body: bytes, source: str) -> None:
+    """Raises BadInput that says where the JSON breaks."""
+    try:
+        json.loads(body)
+    except RecursionError as error:
+        raise BadInput(f"The JSON of {source} is nested too deeply.") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{source} is not UTF-8 text: {error.reason} at byte {error.start}.") from error
+    except json.JSONDecodeError as error:
+        raise BadInput(
+            f"{source} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
+            hint="Quote it for the shell: prism predict iris '{\"input\": [5.1, 3.5, 1.4, 0.2]}'.",
+        ) from error
+
+
+def _lines(answer: Prediction) -> list[str]:
+    """A prediction a line; with probabilities, an object of both."""
+    if answer.probabilities is None:
+        return [_json(prediction) for prediction in answer.predictions]
+    names = answer.classes
+    rows = []
+    for prediction, chances in zip(answer.predictions, answer.probabilities, strict=False):
+        named = names is not None and isinstance(chances, list) and len(chances) == len(names)
+        told = dict(zip(map(str, names or ()), chances, strict=True)) if named else chances
+        rows.append(_json({"prediction": prediction, "probabilities": told}))
+    return rows
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,118 @@
+"""`prism push`: from a model file to a live endpoint."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.errors import BadInput
+from prism.cli.models import pins
+from prism.cli.output import printable
+from prism.cli.predict import check_json
+from prism.cli.progress import Progress
+from prism.cli.session import Json, KeyFile, Session, Url, session
+
+if TYPE_CHECKING:
+    from prism.requests import DeployOptions
+    from prism.responses import Model
+
+LONGEST_SAMPLE = 4000
+"""Characters of a sample that still make a line a person would copy."""
+
+
+def push(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A .pkl, .pickle, .joblib or .onnx file.")],
+    name: Annotated[str | None, typer.Option(help="The model's name; else made from the file's.")] = None,
+    description: Annotated[str | None, typer.Option(help="What the model does.")] = None,
+    expected_input: Annotated[
+        str | None, typer.Option("--expected-input", metavar="JSON|@FILE", help="A request body known to be right.")
+    ] = None,
+    requirements: Annotated[
+        str | None, typer.Option(metavar="FILE|TEXT", help="Packages; they win over what PRISM infers.")
+    ] = None,
+    python: Annotated[str | None, typer.Option("--python", metavar="3.11", help="Python version of the model.")] = None,
+    target: Annotated[str | None, typer.Option(help="Where it runs: docker or process.")] = None,
+    code: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="Python file with classes of the pickle; may be repeated."),
+    ] = None,
+    allow_unsafe: Annotated[
+        bool, typer.Option("--allow-unsafe", help="Consent to load a file with dangerous globals.")
+    ] = False,
+    run: Annotated[bool, typer.Option("--run/--no-run", help="Bring it to life, or only store and build it.")] = True,
+    as_json: Json = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Serve a model file: upload, inspect, build, start, probe."""
+    with session(as_json, url, key_file) as here:
+        options: DeployOptions = {
+            "name": name,
+            "description": description,
+            "expected_input": _expected_input(expected_input),
+            "requirements": _requirements(requirements),
+            "python_version": python,
+            "target": target,
+            "code_files": code or [],
+            "allow_unsafe": allow_unsafe,
+        }
+        model = _send(here, file, run, options)
+        here.output.data(model.document, _summary(here, model))
+        if run:
+            here.output.next_step(f"prism models logs {model.name} --follow", "prism status")
+        else:
+            here.output.next_step(f"prism models start {model.ref or model.model_id}")
+
+
+def curl(model: Model, with_key: bool) -> str:
+    """A command line that asks the model, to be copied as it is; "" where no sample is known."""
+    if not model.endpoint or model.sample is None:
+        return ""
+    sample = json.dumps(model.sample, ensure_ascii=False)
+    if len(sample) > LONGEST_SAMPLE:
+        return ""
+    key = ' -H "X-API-Key: $PRISM_API_KEY"' if with_key else ""
+    return f"curl -s {shlex.quote(model.endpoint)} -H 'Content-Type: application/json'{key} -d {shlex.quote(sample)}"
+
+
+def _send(here: Session, file: Path, run: bool, options: DeployOptions) -> Model:
+    progress = Progress(here.output, run=run)
+    options["on_bytes"] = progress.on_bytes
+    send = here.client.deploy if run else here.client.upload
+    try:
+        with progress.shown():
+            return send(file, on_status=progress.on_status, **options)
+    except KeyboardInterrupt:
+        here.output.say("What has been uploaded goes on by itself; `prism models ls` shows it.")
+        raise
+
+
+def _summary(here: Session, model: Model) -> str:
+    state = f"{printable(model.ref or model.model_id)} is {printable(model.status)}"
+    if model.status == "live" and model.endpoint:
+        state += f" at {model.endpoint}"
+    return "\n\n".join(part for part in (pins(model), state, curl(model, here.uses_key)) if part)
+
+
+def _expected_input(given: str | None) -> bytes | None:
+    if given is None:
+        return None
+    source = given.removeprefix("@")
+    body = Path(source).read_bytes() if given.startswith("@") else given.encode()
+    check_json(body, source if given.startswith("@") else "--expected-input")
+    return body
+
+
+def _requirements(given: str | None) -> str | None:
+    """The text of the requirements: a file's, or the option's own."""
+    if given is None or not given.strip():
+        return None
+    if "\n" not in given and Path(given).is_file():
+        return Path(given).read_text()
+    if given.endswith((".txt", ".in")):
+        raise BadInput(f"There is no requirements file {given}.", hint="Give a file, or packages: 'numpy==2.1'.")
+    return given

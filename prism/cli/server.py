@@ -1,0 +1,148 @@
+"""The server on this machine: `prism run`, `stop`, `status` and `open`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.errors import NotFound
+from prism.cli import local_server
+from prism.cli.output import Output, duration, printable, size, table
+from prism.cli.session import NOT_FOUND, UNHEALTHY, Json, KeyFile, NoInput, Session, Url, session
+from prism.errors import APIError, ConnectionFailed
+from prism.responses import Health
+
+
+def run(
+    port: Annotated[int | None, typer.Argument(min=0, max=65535, help="Port; else PRISM_PORT, else 8000.")] = None,
+    reload: Annotated[bool, typer.Option("--reload", help="Start anew when the server's code changes.")] = False,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; else PRISM_HOST, else 127.0.0.1.")] = None,
+    foreground: Annotated[bool, typer.Option("--foreground", help="Stay in this terminal, log here.")] = False,
+    target: Annotated[str | None, typer.Option(help="Where models run: auto, docker or process.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Start the server, detached, and wait until it answers."""
+    with session(as_json) as here:
+        settings = local_server.settings(port=port, host=host, target=target)
+        if record := local_server.running(settings.run_folder):
+            _say_already_running(here.output, record, port)
+            return
+        local_server.check_port(settings.host, settings.port)
+        if foreground:
+            os.chdir(local_server.code_folder())
+            command = local_server.command()
+            os.execve(command[0], command, local_server.environment(settings, reload=reload))
+        here.output.say("Starting PRISM …")
+        record = local_server.start(settings, reload=reload)
+        here.output.data(_record_document(record, settings.run_folder), f"PRISM runs at {record.url}")
+        here.output.next_step(
+            "prism push model.joblib   serve a model file",
+            "prism status              see what runs",
+            "prism stop                stop the server and its models",
+        )
+
+
+def stop(
+    keep_models: Annotated[bool, typer.Option("--keep-models", help="Leave the models running.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Stop the server of this machine, and its models with it."""
+    with session(as_json) as here:
+        run_folder = local_server.settings().run_folder
+        record = local_server.running(run_folder)
+        if record is None:
+            here.output.data({"stopped": False}, "PRISM is not running.")
+            here.output.next_step("prism run")
+            return
+        here.output.say(f"Stopping PRISM (pid {record.pid}) …")
+        local_server.stop(record, run_folder, keep_models=keep_models)
+        kept = " Its models go on running; `prism run` takes them up again." if keep_models else ""
+        here.output.data({"stopped": True, "pid": record.pid, "models_kept": keep_models}, f"PRISM is stopped.{kept}")
+
+
+def status(as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """Show the server and its models. Exit code 3: no server; 4: a model that should be live is not."""
+    with session(as_json, url, key_file) as here:
+        record = None
+        if not (url or os.environ.get("PRISM_URL")):
+            record = local_server.running(local_server.settings().run_folder)
+        try:
+            health = here.client.health()
+        except ConnectionFailed as error:
+            _say_no_answer(here.output, record, error)
+            raise typer.Exit(UNHEALTHY if record else NOT_FOUND) from error
+        _say_status(here, record, health)
+
+
+def open_dashboard(as_json: Json = False, url: Url = None, key_file: KeyFile = None, no_input: NoInput = False) -> None:
+    """Open the dashboard in the browser, and print its address."""
+    with session(as_json, url, key_file) as here:
+        here.client.health()
+        address = here.client.base_url + "/"
+        here.output.data({"url": address}, address)
+        if not (as_json or no_input) and _has_browser():
+            import webbrowser
+
+            webbrowser.open(address)
+
+
+def _say_already_running(output: Output, record: local_server.ServerRecord, port: int | None) -> None:
+    run_folder = local_server.log_path(local_server.settings().run_folder).parent
+    output.data(
+        _record_document(record, run_folder, already_running=True),
+        f"PRISM already runs at {record.url} (pid {record.pid}).",
+    )
+    if port not in (None, 0, record.port):
+        output.next_step(f"prism stop && prism run {port}   move it to port {port}")
+    output.next_step("prism status")
+
+
+def _record_document(
+    record: local_server.ServerRecord, run_folder: Path, already_running: bool = False
+) -> dict[str, Any]:
+    log = str(local_server.log_path(run_folder))
+    return {"url": record.url, "pid": record.pid, "already_running": already_running, "log": log}
+
+
+def _say_no_answer(output: Output, record: local_server.ServerRecord | None, error: ConnectionFailed) -> None:
+    if record is None:
+        output.data({"server": None, "models": []}, "No PRISM server is running.")
+        output.error({**error.problem(), "hint": error.hint})
+        return
+    problem = NotFound(
+        f"The server runs (pid {record.pid}) but does not answer at {record.url}.",
+        hint=f"See {local_server.log_path(local_server.settings().run_folder)}, or `prism stop` and `prism run`.",
+    )
+    output.data({"server": {"url": record.url, "pid": record.pid, "status": "silent"}, "models": []}, problem.detail)
+    output.error(problem.problem())
+
+
+def _say_status(here: Session, record: local_server.ServerRecord | None, health: Health) -> None:
+    server: dict[str, Any] = {"url": here.client.base_url, "status": health.status, "version": health.version}
+    text = f"PRISM {printable(health.version)} at {here.client.base_url}: {printable(health.status)}"
+    process = local_server.process_of(record) if record else None
+    if record and process:
+        server |= {"pid": record.pid, "uptime_seconds": process.uptime_seconds, "memory_bytes": process.memory_bytes}
+        text += f", pid {record.pid}, up {duration(process.uptime_seconds)}, {size(process.memory_bytes)}"
+    try:
+        models = here.client.models.list()
+    except APIError:
+        here.output.data({"server": server, "models": None}, text)
+        raise
+    rows = [(model.name, model.version, model.status, model.target or "-", model.endpoint or "-") for model in models]
+    listing = "\n\n" + table(("MODEL", "VERSION", "STATUS", "TARGET", "ENDPOINT"), rows) if rows else "\nNo models yet."
+    here.output.data({"server": server, "models": [model.document for model in models]}, text + listing)
+    if health.down:
+        here.output.next_step(*(f"prism models show {model_id}" for model_id in health.down))
+        raise typer.Exit(UNHEALTHY)
+    if not models:
+        here.output.next_step("prism push model.joblib")
+
+
+def _has_browser() -> bool:
+    """Without a display, a text browser would take the terminal over."""
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

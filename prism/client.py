@@ -1,0 +1,171 @@
+"""The synchronous client. `async_client.py` is the same with `await`; what is sent and read is in `requests.py`."""
+
+from __future__ import annotations
+
+import builtins
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, TypeVar, Unpack
+
+import httpx2
+
+from prism import connection, requests
+from prism.errors import APIError, ConnectionFailed
+from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts
+from prism.responses import Health, Model, Prediction
+from prism.retries import Retries
+
+T = TypeVar("T")
+
+
+class Prism:
+    """A connection to one PRISM server; use it as a context manager, or `close()` it.
+
+    base_url: else PRISM_URL, else http://127.0.0.1:8000. api_key: else PRISM_API_KEY, else none.
+    max_retries: further tries after a lost connection, 408, 429 or 5xx, waiting as Retry-After asks; an upload
+    that may have arrived is never sent again. transport: another way to carry requests, for tests.
+
+    Every method raises the errors of `prism.errors`.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeouts: Timeouts | None = None,
+        max_retries: int = 2,
+        backoff_seconds: float = 0.5,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self.timeouts = timeouts or Timeouts()
+        settings = connection.client_settings(base_url, api_key, self.timeouts)
+        self.base_url: str = settings["base_url"]
+        self.models = Models(self)
+        self._retries = Retries(max_retries, backoff_seconds)
+        self._http = httpx2.Client(**settings, transport=transport)
+
+    def deploy(self, file: File, *, on_status: OnStatus | None = None, **options: Unpack[DeployOptions]) -> Model:
+        """Upload a model file, wait until it is live, and return it.
+
+        on_status is called with each new state. The file streams from disk.
+        Raises the problem's own error if PRISM refuses the file, DeployFailedError if a later step does not succeed.
+        """
+        return self._settle(requests.deploy(file, **options), on_status)
+
+    def upload(self, file: File, *, on_status: OnStatus | None = None, **options: Unpack[DeployOptions]) -> Model:
+        """As `deploy`, but the model is only stored and built; `models.start` brings it to life."""
+        return self._settle(requests.upload(file, **options), on_status)
+
+    def predict(self, ref: str, data: Any, *, probabilities: bool = False) -> Prediction:
+        """data: any body PRISM's dialects allow, a DataFrame or an array; bytes are sent as the JSON they are."""
+        return self.send(requests.predict(ref, data, probabilities=probabilities))
+
+    def health(self) -> Health:
+        return self.send(requests.health())
+
+    def monitor(self) -> dict[str, Any]:
+        """What the health monitor did in its last cycle."""
+        return self.send(requests.monitor())
+
+    def registry(self) -> list[dict[str, Any]]:
+        """What the server has recorded to run on its host."""
+        return self.send(requests.registry())
+
+    def prune_stale(self) -> list[str]:
+        """Remove records of what no longer runs; returns their model ids."""
+        return self.send(requests.prune_stale())
+
+    def send(self, call: Call[T]) -> T:
+        """Carry one call, trying again where that is safe."""
+        attempt = 0
+        while True:
+            try:
+                return self._exchange(call)
+            except (APIError, ConnectionFailed) as failure:
+                delay = self._retries.delay_seconds(call, failure, attempt)
+                if delay is None:
+                    raise
+            time.sleep(delay)
+            attempt += 1
+
+    def stream_lines(self, ref: str, kind: LogKind, tail: int) -> Iterator[str]:
+        try:
+            with self._http.stream(**connection.follow_settings(ref, kind, tail, self.timeouts)) as response:
+                if not response.is_success:
+                    response.read()
+                    connection.answer(response)
+                for event in httpx2.EventSource(response):
+                    yield event.data
+        except httpx2.RequestError as error:
+            raise connection.failure(error, self.base_url) from error
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Prism:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _exchange(self, call: Call[T]) -> T:
+        with call.content() as content:
+            try:
+                response = self._http.request(**connection.call_settings(call, self.timeouts), **content)
+            except httpx2.RequestError as error:
+                raise connection.failure(error, self.base_url) from error
+        return call.parse(connection.answer(response))
+
+    def _settle(self, call: Call[Model], on_status: OnStatus | None) -> Model:
+        deadline = time.monotonic() + self.timeouts.deploy_seconds
+        model, seen = self.send(call), ""
+        while True:
+            if on_status and model.status != seen:
+                on_status(model)
+            if failed := model.failure():
+                raise failed
+            if model.is_settled:
+                return model
+            if time.monotonic() > deadline:
+                raise connection.still_deploying(model, self.timeouts)
+            seen = model.status
+            time.sleep(POLL_SECONDS)
+            model = self.models.get(model.model_id)
+
+
+class Models:
+    """The models of a server. ref: a name, name@version or a model_id."""
+
+    def __init__(self, prism: Prism) -> None:
+        self._prism = prism
+
+    def list(self) -> builtins.list[Model]:
+        return self._prism.send(requests.list_models())
+
+    def get(self, ref: str) -> Model:
+        return self._prism.send(requests.get_model(ref))
+
+    def delete(self, ref: str) -> builtins.list[str]:
+        """Stop the model and remove all that belongs to it; returns what was removed."""
+        return self._prism.send(requests.delete_model(ref))
+
+    def start(self, ref: str) -> Model:
+        return self._prism.send(requests.act(ref, "start"))
+
+    def stop(self, ref: str) -> Model:
+        return self._prism.send(requests.act(ref, "stop"))
+
+    def restart(self, ref: str) -> Model:
+        return self._prism.send(requests.act(ref, "restart"))
+
+    def logs(self, ref: str, *, tail: int = 200, kind: LogKind = "runtime") -> builtins.list[str]:
+        """The last lines the model printed, or those of its build."""
+        return self._prism.send(requests.logs(ref, tail=tail, kind=kind))
+
+    def follow_logs(self, ref: str, *, tail: int = 200, kind: LogKind = "runtime") -> Iterator[str]:
+        """The last lines, then new ones as they come, until the model ends. Raises ConnectionFailed if the server does."""
+        return self._prism.stream_lines(ref, kind, tail)

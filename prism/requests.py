@@ -1,0 +1,250 @@
+"""Every request of the SDK as a value: what to send, how long to wait, whether to repeat it, how to read the answer.
+
+The two clients differ only in how they carry a `Call`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Generic, Literal, TypedDict, TypeVar, Unpack
+from urllib.parse import quote
+
+import msgspec
+
+from prism import responses
+from prism.errors import InvalidRequest
+from prism.responses import Answer, Health, Model, Prediction
+
+T = TypeVar("T")
+File = str | os.PathLike[str] | IO[bytes]
+LogKind = Literal["runtime", "build"]
+OnBytes = Callable[[int, int], None]
+"""Takes the bytes sent so far and the bytes in all."""
+OnStatus = Callable[[Model], None]
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long to wait for a connection, an ordinary answer, a prediction, and for a model to be live."""
+
+    connect_seconds: float = 5
+    request_seconds: float = 30
+    predict_seconds: float = 60
+    deploy_seconds: float = 2400
+
+
+@dataclass(frozen=True)
+class Form:
+    """A multipart body. Files given by path are opened when sent and read in blocks, never whole."""
+
+    fields: Mapping[str, str]
+    files: Sequence[tuple[str, File]]
+    on_bytes: OnBytes | None = None
+
+    @contextmanager
+    def opened(self) -> Iterator[dict[str, Any]]:
+        """The form as arguments of an HTTP client's `request`. Raises OSError for a file that cannot be read."""
+        with ExitStack() as stack:
+            parts = []
+            for name, file in self.files:
+                opened = stack.enter_context(open(file, "rb")) if isinstance(file, (str, os.PathLike)) else file
+                content = _Counted(opened, self.on_bytes) if name == "file" and self.on_bytes else opened
+                parts.append((name, (_filename(file), content, "application/octet-stream")))
+            yield {"data": dict(self.fields), "files": parts}
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """patience: which of the timeouts applies. repeatable: sending it twice does no more than sending it once."""
+
+    method: str
+    path: str
+    parse: Callable[[Answer], T]
+    params: Mapping[str, str] = field(default_factory=dict)
+    json: bytes | None = None
+    form: Form | None = None
+    patience: Literal["request", "predict", "deploy"] = "request"
+    repeatable: bool = True
+
+    @contextmanager
+    def content(self) -> Iterator[dict[str, Any]]:
+        """The body as arguments of an HTTP client's `request`."""
+        if self.form is not None:
+            with self.form.opened() as arguments:
+                yield arguments
+        elif self.json is not None:
+            yield {"content": self.json, "headers": {"Content-Type": "application/json"}}
+        else:
+            yield {}
+
+    def read_seconds(self, timeouts: Timeouts) -> float:
+        return float(getattr(timeouts, f"{self.patience}_seconds"))
+
+
+class DeployOptions(TypedDict, total=False):
+    """name: else made from the file's. code_files: Python files for classes that the pickle takes from `__main__`.
+    expected_input: a JSON-able request body known to be right, or JSON as bytes.
+    requirements: lines of a requirements file; they win over what PRISM infers. target: "auto", "docker" or "process".
+    allow_unsafe: consent to load a file with dangerous globals. on_bytes: told how much of the file is sent.
+    """
+
+    name: str | None
+    description: str | None
+    expected_input: Any
+    requirements: str | Sequence[str] | None
+    python_version: str | None
+    target: str | None
+    code_files: Sequence[File]
+    allow_unsafe: bool
+    on_bytes: OnBytes | None
+
+
+def deploy(file: File, **options: Unpack[DeployOptions]) -> Call[Model]:
+    """Upload a model file and bring it to life; the answer comes as soon as it is received.
+
+    Never repeated once it may have arrived.
+    """
+    return _send_file("/models/upload-and-run", file, options)
+
+
+def upload(file: File, **options: Unpack[DeployOptions]) -> Call[Model]:
+    """Upload a model file, store and build it; otherwise as `deploy`."""
+    return _send_file("/models/upload", file, options)
+
+
+def list_models() -> Call[list[Model]]:
+    return Call("GET", "/models", responses.models)
+
+
+def get_model(ref: str) -> Call[Model]:
+    return Call("GET", _path(ref), responses.model)
+
+
+def delete_model(ref: str) -> Call[list[str]]:
+    return Call("DELETE", _path(ref), responses.removed, patience="deploy", repeatable=False)
+
+
+def act(ref: str, action: Literal["start", "stop", "restart"]) -> Call[Model]:
+    """Not repeated on its own: a second restart would end the first one's replica."""
+    return Call("POST", _path(ref, action), responses.model, patience="deploy", repeatable=False)
+
+
+def predict(ref: str, data: Any, *, probabilities: bool = False) -> Call[Prediction]:
+    params = {"probabilities": "true"} if probabilities else {}
+    body = encode(data)
+    return Call("POST", _path(ref, "predict"), responses.prediction, params=params, json=body, patience="predict")
+
+
+def logs(ref: str, *, tail: int = 200, kind: LogKind = "runtime") -> Call[list[str]]:
+    return Call("GET", _path(ref, "logs"), responses.lines, params={"tail": str(tail), "kind": kind})
+
+
+def health() -> Call[Health]:
+    return Call("GET", "/health", responses.health)
+
+
+def monitor() -> Call[dict[str, Any]]:
+    return Call("GET", "/health/monitor", responses.decode)
+
+
+def registry() -> Call[list[dict[str, Any]]]:
+    return Call("GET", "/registry", responses.entries)
+
+
+def prune_stale() -> Call[list[str]]:
+    return Call("POST", "/registry/prune-stale", responses.pruned)
+
+
+def encode(data: Any) -> bytes:
+    """A request body: bytes are JSON already; a DataFrame becomes `dataframe_split`, an array a nested list.
+
+    NaN and infinities become null. Raises InvalidRequest for what has no JSON form.
+    """
+    if isinstance(data, bytes):
+        return data
+    if hasattr(data, "columns") and hasattr(data, "to_dict"):
+        data = {"dataframe_split": data.to_dict(orient="split")}
+    try:
+        return msgspec.json.encode(data, enc_hook=_plain)
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(
+            f"This input has no JSON form: {error}.", hint="Give numbers, text, lists, objects, arrays or a DataFrame."
+        ) from error
+
+
+def _send_file(path: str, file: File, options: DeployOptions) -> Call[Model]:
+    expected_input, requirements = options.get("expected_input"), options.get("requirements")
+    fields = {
+        "model_name": options.get("name"),
+        "model_description": options.get("description"),
+        "expected_input_json": None if expected_input is None else encode(expected_input).decode(),
+        "requirements": requirements if isinstance(requirements, str | None) else "\n".join(requirements),
+        "python_version": options.get("python_version"),
+        "target": options.get("target"),
+        "allow_unsafe": "true" if options.get("allow_unsafe") else None,
+    }
+    code_files = [("code_files", code) for code in options.get("code_files", ())]
+    return Call(
+        "POST",
+        path,
+        responses.model,
+        params={"wait": "false"},
+        form=Form(
+            fields={name: value for name, value in fields.items() if value is not None},
+            files=[("file", file), *code_files],
+            on_bytes=options.get("on_bytes"),
+        ),
+        patience="deploy",
+        repeatable=False,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and scalars of numpy and its kin, which is not imported here."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"a {type(value).__name__}")
+
+
+def _path(ref: str, action: str = "") -> str:
+    if not ref.strip("./ "):
+        raise InvalidRequest(
+            f"{ref!r} names no model.", hint="Give a name, name@version or a model_id; `prism models ls` shows them."
+        )
+    return f"/models/{quote(ref, safe='@')}" + (f"/{action}" if action else "")
+
+
+def _filename(file: File) -> str:
+    path = file if isinstance(file, (str, os.PathLike)) else getattr(file, "name", None)
+    return Path(path).name if isinstance(path, (str, os.PathLike)) else "model"
+
+
+class _Counted:
+    """A binary file that tells how far it has been read."""
+
+    def __init__(self, file: IO[bytes], on_bytes: OnBytes | None) -> None:
+        self._file = file
+        self._on_bytes = on_bytes or (lambda sent, total: None)
+        self._sent = 0
+        self._total = file.seek(0, os.SEEK_END)
+        file.seek(0)
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._file.read(size)
+        self._sent += len(block)
+        if block:
+            self._on_bytes(self._sent, self._total)
+        return block
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        position = self._file.seek(offset, whence)
+        self._sent = position if whence == os.SEEK_SET else self._sent
+        return position
+
+    def tell(self) -> int:
+        return self._file.tell()

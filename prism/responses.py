@@ -1,0 +1,264 @@
+"""What the API answers, as frozen records, and the parsers that make them.
+
+Unknown fields are ignored, missing ones take their default, so that an older SDK reads a newer server.
+`document` keeps the whole answer as it came.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct, field
+
+from prism.errors import APIError, InvalidResponse, from_problem
+
+SETTLED = frozenset({"built", "live", "unhealthy", "stopped", "failed"})
+"""Statuses in which a deployment waits for nothing more."""
+
+
+class Answer(Struct, frozen=True):
+    """One HTTP answer, whichever client received it. headers: names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def request_id(self) -> str:
+        return self.headers.get("x-request-id", "")
+
+
+class Artifact(Struct, frozen=True):
+    filename: str = ""
+    sha256: str = ""
+    size_bytes: int = 0
+
+
+class Tensor(Struct, frozen=True):
+    """One input or output. shape: −1 is a variable dimension. choices: values a categorical column was trained on."""
+
+    name: str = ""
+    datatype: str = ""
+    shape: list[int] = []
+    choices: list[Any] = []
+
+
+class Signature(Struct, frozen=True):
+    kind: str = ""
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
+    named: bool = False
+    methods: list[str] = []
+    classes: list[Any] = []
+
+
+class Pin(Struct, frozen=True):
+    """One package the model needs, and why PRISM believes so."""
+
+    distribution: str = ""
+    specifier: str = ""
+    evidence: str = ""
+
+
+class Environment(Struct, frozen=True):
+    """packages: `name==version` of all that is installed. pins: those the model itself asks for."""
+
+    python: str = ""
+    python_evidence: str = ""
+    hash: str = ""
+    packages: list[str] = []
+    pins: list[Pin] = []
+
+
+class Replica(Struct, frozen=True):
+    target: str = ""
+    id: str = ""
+    port: int | None = None
+    socket: str | None = None
+    image: str | None = None
+    started_at: str | None = None
+
+
+class Restart(Struct, frozen=True):
+    at: str = ""
+    reason: str = ""
+    lines: list[str] = []
+
+
+class Model(Struct, frozen=True):
+    """One version of a model and where it stands.
+
+    status: received, inspecting, resolving, building, built, starting, probing, live, unhealthy, stopped, failed.
+    endpoint: absolute URL that takes predictions. sample: a request body known to be answered.
+    error: the problem document of what failed. timings_ms: how long each step took.
+    """
+
+    model_id: str
+    name: str = ""
+    version: str = ""
+    ref: str = ""
+    status: str = ""
+    description: str | None = None
+    target: str | None = None
+    endpoint: str | None = None
+    created_at: str | None = None
+    live_at: str | None = None
+    artifact: Artifact | None = None
+    signature: Signature | None = None
+    sample: Any = None
+    environment: Environment | None = None
+    inspection: dict[str, Any] | None = None
+    replica: Replica | None = None
+    restarts: list[Restart] = []
+    error: dict[str, Any] | None = None
+    timings_ms: dict[str, float] = {}
+    document: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_settled(self) -> bool:
+        return self.status in SETTLED
+
+    def failure(self) -> APIError | None:
+        """The error of a model that failed, as the exception it stands for."""
+        if self.status != "failed":
+            return None
+        told = {"code": "deploy_failed", "detail": f"{self.ref or self.model_id} failed.", **(self.error or {})}
+        return from_problem({"model_id": self.model_id, **told}, status=422)
+
+
+class Prediction(Struct, frozen=True):
+    """One answer: a prediction for each row. timings_ms: what Server-Timing said, by name."""
+
+    model: str
+    version: str
+    model_id: str
+    predictions: list[Any]
+    probabilities: list[Any] | None = None
+    classes: list[Any] | None = None
+    request_id: str = ""
+    timings_ms: dict[str, float] = {}
+    document: dict[str, Any] = field(default_factory=dict)
+
+
+class Health(Struct, frozen=True):
+    """status: "ok", or "degraded" while a model of `down` should take traffic and does not.
+
+    models: how many stand in each status. down: model ids.
+    """
+
+    status: str
+    version: str = ""
+    models: dict[str, Any] = {}
+    down: list[str] = []
+    document: dict[str, Any] = field(default_factory=dict)
+
+
+T = TypeVar("T", bound=Struct)
+
+
+def decode(answer: Answer) -> dict[str, Any]:
+    """The JSON object in an answer. Raises InvalidResponse."""
+    try:
+        return msgspec.json.decode(answer.body, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        kind = answer.headers.get("content-type", "no content type")
+        raise InvalidResponse(
+            f"The answer (status {answer.status}, {kind}) is not a JSON object.",
+            hint="Check that the URL is that of a PRISM server.",
+        ) from error
+
+
+def record(kind: type[T], document: Mapping[str, Any], **more: Any) -> T:
+    """Raises InvalidResponse, naming the field that does not fit."""
+    try:
+        return msgspec.convert({**document, **more, "document": dict(document)}, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidResponse(
+            f"The answer is not a {kind.__name__.lower()} as this SDK knows it: {error}.",
+            hint="Check that the URL is that of a PRISM server, and that SDK and server are of one version.",
+        ) from error
+
+
+def model(answer: Answer) -> Model:
+    return record(Model, decode(answer))
+
+
+def models(answer: Answer) -> list[Model]:
+    return [record(Model, document) for document in _items(answer, "models")]
+
+
+def prediction(answer: Answer) -> Prediction:
+    timings = server_timing(answer.headers.get("server-timing", ""))
+    return record(Prediction, decode(answer), request_id=answer.request_id, timings_ms=timings)
+
+
+def health(answer: Answer) -> Health:
+    return record(Health, decode(answer))
+
+
+def removed(answer: Answer) -> list[str]:
+    return [str(item) for item in _items(answer, "removed")]
+
+
+def pruned(answer: Answer) -> list[str]:
+    return [str(item) for item in _items(answer, "pruned")]
+
+
+def entries(answer: Answer) -> list[dict[str, Any]]:
+    return [dict(entry) for entry in _items(answer, "entries")]
+
+
+def lines(answer: Answer) -> list[str]:
+    return answer.body.decode(errors="replace").splitlines()
+
+
+def failure(answer: Answer) -> APIError:
+    """The error of an answer whose status is not 2xx, whoever wrote it (a proxy between may answer HTML)."""
+    try:
+        document = decode(answer)
+    except InvalidResponse:
+        document = {"title": f"The server answered with status {answer.status}."}
+    if 300 <= answer.status < 400:
+        document = {"detail": f"The server sends elsewhere: {answer.headers.get('location', '?')}. Use that address."}
+    return from_problem(
+        document,
+        status=answer.status,
+        request_id=answer.request_id,
+        retry_after_seconds=retry_after_seconds(answer.headers.get("retry-after", "")),
+    )
+
+
+def retry_after_seconds(value: str, now: float | None = None) -> float | None:
+    """Retry-After as seconds from `now` (Unix time): RFC 9110 §10.2.3 allows a number or a date."""
+    if not value:
+        return None
+    with suppress(ValueError):
+        return max(0.0, float(value))
+    with suppress(ValueError):
+        return max(0.0, parsedate_to_datetime(value).timestamp() - (time.time() if now is None else now))
+    return None
+
+
+def server_timing(value: str) -> dict[str, float]:
+    """`queue;dur=0.2, inference;dur=3.1` → {"queue": 0.2, "inference": 3.1}; entries without a number are left out."""
+    timings: dict[str, float] = {}
+    for entry in value.split(","):
+        name, *parameters = (part.strip() for part in entry.split(";"))
+        for parameter in parameters:
+            key, _, number = parameter.partition("=")
+            if key.lower() == "dur":
+                with suppress(ValueError):
+                    timings[name] = float(number)
+    return timings
+
+
+def _items(answer: Answer, name: str) -> list[Any]:
+    items = decode(answer).get(name)
+    if not isinstance(items, list):
+        raise InvalidResponse(f"The answer has no list `{name}`.", hint="Check that the URL is that of a PRISM server.")
+    return items
