@@ -24,6 +24,7 @@ from app.errors import Forbidden, InvalidSetting, PrismError
 from app.main import create_app
 from app.observe.log import configure_logging
 from app.registry.atomic import write_atomic
+from app.reload import code_changed
 from app.settings import Settings, load_settings
 
 
@@ -36,7 +37,9 @@ def main() -> None:
     except PrismError as error:
         sys.exit(f"prism: {error}")
     with contextlib.suppress(KeyboardInterrupt), listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, listener))
+        again = runner.run(serve(settings, listener))
+        if again:
+            os.execv(sys.executable, [sys.executable, "-m", "app.serve"])
 
 
 def refuse_open_door(settings: Settings) -> None:
@@ -73,7 +76,8 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-async def serve(settings: Settings, listener: socket.socket) -> None:
+async def serve(settings: Settings, listener: socket.socket) -> bool:
+    """Until a signal, or changed code where that is watched; True if the server is to start anew."""
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -93,7 +97,14 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         server.should_exit = True
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, stop_keeping_models)
+    watching = asyncio.create_task(code_changed()) if settings.reload else None
+    if watching is not None:
+        watching.add_done_callback(lambda task: None if task.cancelled() else stop_keeping_models())
     await server.serve(sockets=[listener])
+    again = watching is not None and watching.done()
+    if watching is not None:
+        watching.cancel()
+    return again
 
 
 class AnnouncedServer(uvicorn.Server):

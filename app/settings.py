@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address the server listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the server listens on; 0 takes any free one.")
+    reload: bool = Field(False, description="For development: start anew, keeping the models, when the code changes.")
     target: Literal["auto", "docker", "process"] = Field(
         "auto", description="Where models run; auto takes docker when an engine answers, else process."
     )

@@ -6,7 +6,7 @@ Exact where the artifact is exact, bounded where it gives a bound, open where it
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -94,20 +94,16 @@ def requirements_for(
     python_version: str,
     available_pythons: tuple[str, ...],
     extra_packages: tuple[str, ...] = (),
-    own_modules: Collection[str] = (),
 ) -> Requirements:
     """What is asked of the resolver.
 
     user_requirements: the text of a requirements file; its entries win. extra_packages: wanted by the runtime, unless
-    something else speaks of the same distribution. own_modules: top-level modules that the owner supplies as code,
-    so that no distribution that happens to bear their name is installed.
+    something else speaks of the same distribution.
     Raises BadInput for a line or a `python_version` that cannot be read, EnvironmentFailed if no Python is left.
     """
     given = _given_pins(user_requirements)
-    own = {canonicalize_name(module) for module in own_modules}
-    inferred = [pin for pin in inspection.pins if canonicalize_name(pin.distribution) not in own]
     extra = [_pin_of(Requirement(text), "needed by the PRISM runtime") for text in extra_packages]
-    pins = _first_wins(given, inferred, extra)
+    pins = _first_wins(given, inspection.pins, extra)
     pythons, evidence = _pythons(inspection.python, _minor(python_version), available_pythons)
     return Requirements(tuple(pin.requirement for pin in pins), pins, pythons, evidence)
 

@@ -112,9 +112,19 @@ class DockerTarget:
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
+        launch = asyncio.ensure_future(self._launch(plan))
+        try:
+            return await asyncio.shield(launch)
+        except asyncio.CancelledError:
+            # The engine may be about to start it all the same, and nobody would know it.
+            with contextlib.suppress(PrismError):
+                await self.stop(await launch, 0)
+            raise
+
+    async def _launch(self, plan: Plan) -> Replica:
         def refused(words: str) -> PrismError:
             return StartFailed(
-                f"The container of {model.ref} could not be started: {words}",
+                f"The container of {plan.model.ref} could not be started: {words}",
                 hint="See `prism doctor` for the engine, disk space and limits.",
             )
 

@@ -43,6 +43,7 @@ READS_ENVIRONMENT = {
     "app.settings",
     "app.runtime.package_index",  # of pip and uv, not of PRISM
     "app.runtime.uv",
+    "app.runtime.docker_engine",  # DOCKER_HOST, as Docker's own clients read it
     "app.runtime.targets",  # XDG_RUNTIME_DIR, the system's place for sockets
     "model_container.config",
     "prism.connection",  # where the server is, for a client that may be on another machine
