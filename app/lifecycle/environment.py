@@ -51,7 +51,7 @@ def pins_of_pickle(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ..
     for name in reading.globals:
         if found := distribution_of(_module(name)):
             distribution, certain = found
-            pins.setdefault(distribution, _import_pin(reading, name, distribution, certain))
+            pins.setdefault(distribution, _import_pin(name, distribution, certain))
     if reading.feature_names:
         evidence = "`feature_names_in_` shows that it was trained on named columns"
         pins.setdefault("pandas", Pin("pandas", "", evidence))
@@ -140,11 +140,7 @@ def _numpy_pin(reading: PickleReading, sklearn: Pin | None) -> Pin | None:
     return None
 
 
-def _import_pin(reading: PickleReading, name: str, distribution: str, certain: bool) -> Pin:
-    module = _module(name).partition(".")[0]
-    version = _version(reading.library_versions.get(module, ""))
-    if version:
-        return Pin(distribution, f"=={version}", f"the pickle says that {module} {version} saved it")
+def _import_pin(name: str, distribution: str, certain: bool) -> Pin:
     evidence = f"the pickle imports `{name}` and does not say which version"
     if not certain:
         evidence += f"; a guess that the distribution is named `{distribution}` too"

@@ -16,6 +16,7 @@ from msgspec import structs
 from app.core.inspection import Inspection
 from app.core.model import Model, Status, TargetName
 from app.errors import BadInput
+from app.lifecycle.distributions import distribution_of
 from app.lifecycle.inspection import inspect, refuse_unusable
 from app.lifecycle.ledger import Ledger, utc_now
 from app.lifecycle.receive import Upload
@@ -75,7 +76,7 @@ async def _model(upload: Upload, ledger: Ledger) -> Model:
 
 def without_supplied(inspection: Inspection, code_files: tuple[str, ...]) -> Inspection:
     """A module that its owner supplies is not to be looked for in the package index."""
-    supplied = {Path(name).stem for name in code_files}
+    supplied = {guess[0] for name in code_files if (guess := distribution_of(Path(name).stem)) and not guess[1]}
     pins = tuple(pin for pin in inspection.pins if pin.distribution not in supplied)
     return structs.replace(inspection, pins=pins)
 

@@ -45,14 +45,13 @@ class PickleReading(Struct, frozen=True):
     """What the walk found.
 
     globals: sorted `module.name` of every import, `module:a.b` where the name is a path of attributes. sklearn_versions: values of `_sklearn_version`.
-    feature_names: of the first `feature_names_in_`. code_arguments: with how many arguments code objects are made,
+    feature_names: of the outermost `feature_names_in_`. code_arguments: with how many arguments code objects are made,
     which tells the Python that made them. arrays: how many joblib arrays were passed over.
     """
 
     protocol: int
     globals: tuple[str, ...]
     sklearn_versions: tuple[str, ...] = ()
-    library_versions: dict[str, str] = {}
     feature_names: tuple[str, ...] = ()
     code_arguments: tuple[int, ...] = ()
     arrays: int = 0
@@ -323,8 +322,8 @@ class _Walker:
             target.set(key, value)
         if key == "_sklearn_version" and type(value) is str:
             self._findings.sklearn_versions.add(value)
-        elif key == "feature_names_in_" and not self._findings.feature_names:
-            self._findings.feature_names = _strings_of_array(value)
+        elif key == "feature_names_in_":  # the last one is the outermost estimator's: states are set from inside out
+            self._findings.feature_names = _strings_of_array(value) or self._findings.feature_names
 
     def _frame(self) -> None:
         size = self._number(8)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # the builder paints standard error red, in the middle of lines
 QUIET = re.compile(r"^( ---> |Removing intermediate container|Step \d+/\d+ : LABEL )")
+FORGET_SECONDS = 20.0
+FORGET_POLL_SECONDS = 0.2
 ASK_MINOR = "import sys; print('%d.%d' % sys.version_info[:2])"
 
 
@@ -154,10 +156,22 @@ class Images:
             await self._engine.ask(remove, Conflict)
 
     async def _forget_build_stage(self, lock: Lock) -> None:
-        """It knows the index's credentials, so it must not stay on the engine's disk."""
-        filters = {"dangling": True, "label": f"prism.build={lock.hash}"}
-        with contextlib.suppress(Conflict):
-            await self._engine.ask(lambda client: client.images.prune(filters=filters), Conflict)
+        """It knows the index's credentials, so it must not stay on the engine's disk.
+
+        A build that was given up still holds it for a moment.
+        """
+        label = f"prism.build={lock.hash}"
+
+        def prune(client: DockerClient) -> bool:
+            client.images.prune(filters={"dangling": True, "label": label})
+            return not client.images.list(all=True, filters={"label": label})
+
+        deadline = time.monotonic() + FORGET_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(Conflict):
+                if await self._engine.ask(prune, Conflict):
+                    return
+            await asyncio.sleep(FORGET_POLL_SECONDS)
 
     async def _fetch(self, image: str, log: Log) -> None:
         if await self.exists(image):

@@ -102,11 +102,8 @@ def test_numpy_alone_is_needed_by_its_import() -> None:
     assert pins("numpy.ndarray")["numpy"].specifier == ""
 
 
-def test_other_libraries_are_exact_where_the_pickle_is() -> None:
-    found = pins(
-        "lightgbm.sklearn.LGBMClassifier", "xgboost.sklearn.XGBClassifier", library_versions={"lightgbm": "4.6.0"}
-    )
-    assert found["lightgbm"].requirement == "lightgbm==4.6.0"
+def test_other_libraries_are_needed_by_their_import() -> None:
+    found = pins("xgboost.sklearn.XGBClassifier")
     assert found["xgboost"].requirement == "xgboost"
     assert "xgboost.sklearn.XGBClassifier" in found["xgboost"].evidence
 
