@@ -30,8 +30,8 @@ import pytest
 
 from app.core.environment import Lock
 from app.core.model import Limits, Model, Replica
-from app.dispatch.link import connect
-from app.errors import BuildFailed, StartFailed, TargetUnavailable
+from app.dispatch.link import Link, connect
+from app.errors import BuildFailed, ReplicaUnavailable, StartFailed, TargetUnavailable
 from app.runtime.docker import DockerTarget, engine_answers
 from app.runtime.target import Target
 from model_container.frames import Request
@@ -124,6 +124,20 @@ async def lab(tmp_path: Path, environment: None) -> AsyncIterator[Lab]:
     lab = Lab(make_target(tmp_path, home), tmp_path / "models", home)
     yield lab
     await lab.clean_up()
+
+
+async def welcomed(replica: Replica) -> Link:
+    """As the gateway waits for a start; the engine's own proxy accepts, and hangs up, before the runtime listens."""
+
+    async def link() -> Link | None:
+        try:
+            return await connect(replica, 30)
+        except ReplicaUnavailable:
+            return None
+
+    found = await until(link, "the replica says welcome")
+    assert isinstance(found, Link)
+    return found
 
 
 def replace_lock(model: Model, lock: Lock) -> Model:
@@ -265,7 +279,9 @@ async def test_credentials_of_a_private_index_reach_the_build_and_nothing_that_s
     try:
         await target.build_environment(lock, lines.append)
         image = f"prism_env_{lock.hash}"
-        assert "open-sesame" not in json.dumps(engine.api.history(image)) + json.dumps(engine.api.inspect_image(image))
+        assert "open-sesame" not in json.dumps(engine.images.get(image).history()) + json.dumps(
+            engine.images.get(image).attrs
+        )
         search = "grep -rl open-sesame / --exclude-dir=proc --exclude-dir=sys; ls -d /prism; true"
         found = engine.containers.run(image, ["sh", "-c", search], remove=True, network_mode="none")
         assert found == b""
@@ -408,7 +424,7 @@ def everything(asked):
 
 class Model:
     def predict(self, rows):
-        return [json.dumps(everything(row)) for row in rows]
+        return [json.dumps(everything(row[0])) for row in rows]
 """
 
 
@@ -429,12 +445,13 @@ async def test_every_escape_from_inside_a_model_fails(
     mine, other = (container_address(engine, lab, one) for one in (replica, neighbour))
     with socket.create_server(("0.0.0.0", 0)) as listener:
         asked = f"{mine['Gateway']} {listener.getsockname()[1]} {other['IPAddress']}"
-        link = await connect(replica, 30)
+        link = await welcomed(replica)
         answer = await link.predict(Request(json.dumps({"input": [asked]}).encode()))
         await link.wait_closed()
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
             listener.accept()
+    assert answer.status == 200, answer.body
     found = json.loads(json.loads(answer.body)["predictions"][0])
     assert found["succeeded"] == []
     assert found["uid"] != 0
@@ -445,7 +462,7 @@ async def test_every_escape_from_inside_a_model_fails(
     assert found["processes"] < 6
     assert found["in /run/prism"] == ["model.sock"]
     assert found["devices"] == []
-    assert b"predictions" in await predict(replica)
+    assert (await lab.target.state(replica)).running
 
 
 async def test_the_network_itself_keeps_models_from_each_other(lab: Lab, engine: docker.DockerClient) -> None:
@@ -545,14 +562,13 @@ async def test_what_is_not_labelled_ours_is_never_touched(lab: Lab, engine: dock
         assert await lab.target.replicas() == ()
         borrowed = Replica(model.model_id, lab.target.name, str(foreign.id), "", "")
         await lab.target.stop(borrowed, 0)
-        await lab.target.remove(model, environment_in_use=False)
+        await lab.target.remove(model, environment_in_use=True)
         foreign.reload()
         assert foreign.status == "running"
         assert engine.images.list(foreign_name)
     finally:
         foreign.remove(force=True)
         engine.images.remove(foreign_name)
-    await make_target(lab.folder, lab.home).build_environment(LOCK, print)
 
 
 async def test_its_log_can_be_followed_until_it_ends_and_left_at_any_time(lab: Lab) -> None:
@@ -563,7 +579,7 @@ async def test_its_log_can_be_followed_until_it_ends_and_left_at_any_time(lab: L
     left = lab.target.logs(replica, folder, 10, True)
     assert [await anext(left), await anext(left)] == ["one", "two"]
     await left.aclose()  # type: ignore[attr-defined]
-    waiting = asyncio.create_task(anext(lab.target.logs(replica, folder, 0, True)))
+    waiting = asyncio.ensure_future(anext(lab.target.logs(replica, folder, 0, True)))
     await asyncio.sleep(0)
     waiting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -579,6 +595,47 @@ async def test_its_log_can_be_followed_until_it_ends_and_left_at_any_time(lab: L
     await until(no_reader, "no thread still reads a log")
 
 
+async def test_a_start_given_up_leaves_no_container(lab: Lab, tmp_path: Path, engine: docker.DockerClient) -> None:
+    model = await lab.build()
+    start = asyncio.create_task(lab.target.start(model, lab.folder / model.name, Limits(memory_mb=256)))
+
+    async def begun() -> bool:
+        return bool(engine.containers.list(all=True, filters={"label": f"prism.home={lab.home}"}))
+
+    await until(begun, "its container exists")
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert not await begun()
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+async def test_a_build_given_up_or_out_of_time_ends(tmp_path: Path, engine: docker.DockerClient) -> None:
+    lock = Lock(python=PYTHON, text="".join(f"{name}\n" for name in ("numpy==2.0.0", "msgspec==0.19.0")))
+    hasty = DockerTarget(
+        home="test", run_folder=tmp_path, sockets=tmp_path, base_image=BASE_IMAGE, build_timeout_seconds=1
+    )
+    with pytest.raises(BuildFailed, match="not built within 1 s"):
+        await hasty.build_environment(lock, print)
+    lines: list[str] = []
+    build = asyncio.create_task(make_target(tmp_path, "test").build_environment(lock, lines.append))
+
+    async def installing() -> bool:
+        return any("RUN" in line for line in lines)
+
+    await until(installing, "it runs the installer")
+    build.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await build
+
+    async def nothing_left() -> bool:
+        filters: dict[str, Any] = {"label": f"prism.build={lock.hash}"}
+        return not engine.images.list(all=True, filters=filters) and not engine.containers.list(filters=filters)
+
+    await until(nothing_left, "the build has ended")
+    assert not engine.images.list(f"prism_env_{lock.hash}")
+
+
 async def test_where_a_socket_path_would_be_too_long_it_is_reached_by_its_port(
     tmp_path: Path, environment: None
 ) -> None:
@@ -587,7 +644,9 @@ async def test_where_a_socket_path_would_be_too_long_it_is_reached_by_its_port(
     try:
         replica = await lab.start()
         assert replica.socket == ""
-        assert b"predictions" in await connected(replica)
+        link = await welcomed(replica)
+        assert (await link.predict(Request(b'{"features": [[1, 2]]}'))).status == 200
+        await link.wait_closed()
     finally:
         await lab.clean_up()
 
@@ -624,11 +683,10 @@ async def test_its_image_also_runs_by_itself_from_the_dockerfile_beside_the_arti
     model = await lab.build()
     dockerfile = (lab.folder / "intruder" / "Dockerfile").read_text()
     assert f"FROM prism_env_{LOCK.hash}\n" in dockerfile
-    container = engine.containers.run(
-        f"prism_model_{model.model_id}", detach=True, ports={"8080/tcp": ("127.0.0.1", None)}
-    )
+    container = engine.containers.create(f"prism_model_{model.model_id}", ports={"8080/tcp": ("127.0.0.1", None)})  # type: ignore[dict-item]
     try:
-        port = engine.api.port(container.id, 8080)[0]["HostPort"]
+        container.start()
+        port = engine.api.port(str(container.id), 8080)[0]["HostPort"]
         request = urllib.request.Request(f"http://127.0.0.1:{port}/predict", b'{"features": [[1, 2]]}')
 
         async def answer() -> bytes:
