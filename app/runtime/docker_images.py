@@ -139,6 +139,10 @@ class Images:
         await self._remove(model_image(model.model_id), "prism.model_id")
         if model.lock and not environment_in_use and not await self._is_built_upon(model.lock):
             await self._remove(environment_image(model.lock), "prism.environment")
+            # A second PRISM that built it at the same moment took the name over, and left the first without one.
+            nameless = {"dangling": True, "label": f"prism.environment={model.lock.hash}"}
+            with contextlib.suppress(Conflict):
+                await self._engine.ask(lambda client: client.images.prune(filters=nameless), Conflict)
 
     async def _is_built_upon(self, lock: Lock) -> bool:
         """Also by another PRISM that uses the same engine."""
