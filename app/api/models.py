@@ -13,7 +13,8 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.requests import ClientDisconnect
 
 from app.api.documents import model_document
-from app.core.model import Model, Status
+from app.api.problems import problem_response, request_id_of
+from app.core.model import Model
 from app.errors import BadInput
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.logs import model_log
@@ -99,9 +100,9 @@ def router(deployments: Deployments, max_upload_bytes: int, closing: asyncio.Eve
     async def settled(model: Model, request: Request, status: int, headers: dict[str, str] | None = None) -> Response:
         """The model's document once nothing works on it any more; its problem if it failed."""
         deployment = await deployments.settled(model.model_id)
-        if deployment.status is Status.FAILED and deployment.error is not None:
-            problem = {**deployment.error, "model_id": model.model_id, "request_id": request.scope["request_id"]}
-            return JSONResponse(problem, deployment.error["status"], headers, media_type="application/problem+json")
+        if deployment.error is not None and "status" in deployment.error:
+            problem = {**deployment.error, "model_id": model.model_id}
+            return problem_response(problem, request_id_of(request), headers)
         return JSONResponse(document(model.model_id, request), status, headers)
 
     @routes.post(

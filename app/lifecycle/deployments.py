@@ -16,7 +16,7 @@ import structlog
 
 from app.core.model import Deployment, Model, Replica, Restart, Status
 from app.core.route_table import serves
-from app.errors import Conflict, PrismError
+from app.errors import Conflict, PrismError, TargetUnavailable
 from app.lifecycle.buildlog import BuildLog
 from app.lifecycle.intake import take_in
 from app.lifecycle.ledger import Ledger, utc_now
@@ -80,13 +80,13 @@ class Deployments:
             await self._fail(model, PrismError(f"{type(error).__name__}: {error}"))
 
     async def _fail(self, model: Model, error: PrismError) -> None:
-        """Record why. A model whose earlier replica still serves stays live."""
+        """Record why. A model whose earlier replica still serves stays live; one whose target is away may come back."""
         BuildLog(self.ledger.folder(model.model_id)).write(f"failed: {error}")
-        serving = serves(self.ledger.deployment(model.model_id))
         log.warning("a deployment failed", model=model.ref, model_id=model.model_id, code=error.code, error=str(error))
-        await self.ledger.update(
-            model.model_id, status=Status.LIVE if serving else Status.FAILED, error=error.problem()
-        )
+        status = Status.STOPPED if isinstance(error, TargetUnavailable) else Status.FAILED
+        if serves(self.ledger.deployment(model.model_id)):
+            status = Status.LIVE
+        await self.ledger.update(model.model_id, status=status, error=error.problem())
         await self.road.publish_now()
 
     async def settled(self, model_id: str) -> Deployment:

@@ -200,7 +200,7 @@ class Monitor:
         task.add_done_callback(lambda _: self._restarts.pop(model.model_id, None))
 
     async def _restart(self, model: Model, restart: Restart, watch: Watch) -> None:
-        """Again and again, with growing pauses, until it lives, fails for good reason, or is not wanted any more."""
+        """Again and again, with growing pauses, until it lives or is not wanted any more."""
         while True:
             await asyncio.sleep(max(0.0, (watch.restart_due or 0.0) - self._clock()))
             if not self._still_down(model.model_id):
@@ -208,7 +208,7 @@ class Monitor:
             watch.restarted(self._clock())
             await self._deployments.replace_lost(model, restart)
             after = await self._deployments.settled(model.model_id)
-            if after.status is not Status.FAILED or not after.wanted:
+            if serves(after) or not after.wanted:
                 return
             watch.unhealthy(self._clock())
             await self._deployments.ledger.update(model.model_id, status=Status.UNHEALTHY)

@@ -15,7 +15,7 @@ from app.core.inspection import Format, Inspection
 from app.core.model import Artifact, Model, Restart, Status, TargetName
 from app.dispatch.admit import Keys, RateLimiter
 from app.dispatch.pipeline import Call, Dispatcher
-from app.errors import BuildFailed
+from app.errors import BuildFailed, TargetUnavailable
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.ledger import Ledger, utc_now
 from app.lifecycle.monitor import Monitor, backoff_seconds
@@ -266,6 +266,29 @@ async def test_a_deployment_cut_off_by_a_kill_is_resumed(tmp_path: Path) -> None
     await home.ledger.update(model.model_id, wanted=True, status=Status.BUILDING)
     await home.dispatcher.close()
     async with house_again(home):
+        await home.deployments.resume(registry_lost=False)
+        assert (await home.deployments.settled(model.model_id)).status is Status.LIVE
+
+
+async def test_a_model_whose_target_is_away_comes_back_with_it(tmp_path: Path) -> None:
+    home = House(tmp_path)
+    model = await home.live("a" * 12)
+    start = home.target.start
+
+    async def away(*_: object) -> None:
+        raise TargetUnavailable("No Docker engine answers.")
+
+    home.target.start = away  # type: ignore[method-assign, assignment]
+    home.target.states.clear()
+    await home.replica().die()
+    home.target.fakes.clear()
+    await home.dispatcher.close()
+    async with house_again(home):
+        await home.deployments.resume(registry_lost=False)
+        assert (await home.deployments.settled(model.model_id)).status is Status.STOPPED
+        await home.dispatcher.close()
+        home.target.start = start  # type: ignore[method-assign]
+        home.open()
         await home.deployments.resume(registry_lost=False)
         assert (await home.deployments.settled(model.model_id)).status is Status.LIVE
 
