@@ -70,6 +70,7 @@ CODECS: Final = (
     Codec("lz4", b"\x04\x22\x4d\x18", lambda: lz4.frame.LZ4FrameDecompressor()),
     *(Codec("zlib", bytes((0x78, flags)), lambda: _Zlib(wbits=15)) for flags in (0x01, 0x5E, 0x9C, 0xDA)),
 )
+SEVERAL_MEMBERS: Final = frozenset({"bz2", "xz", "lz4"})
 _DAMAGE: Final = (zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError)
 
 
@@ -85,6 +86,7 @@ class _Expanded(io.RawIOBase):
         self._file = file
         self._codec = codec
         self._decompressor = codec.new()
+        self._pending = b""
         self._produced = 0
 
     def readable(self) -> bool:
@@ -104,29 +106,32 @@ class _Expanded(io.RawIOBase):
 
     def _next(self, most: int) -> bytes:
         """Up to `most` further bytes; b"" only where the compressed content has properly ended."""
-        pending = b""
         while True:
             if self._decompressor.eof and not self._starts_another_member():
                 return b""
+            pending, self._pending = self._pending, b""
             try:
                 chunk = self._decompressor.decompress(pending, most)
-                if chunk or self._decompressor.eof:
-                    return chunk or self._next(most)
-                pending = self._file.read(BUFFER_BYTES)
+                if chunk:
+                    return chunk
+                if not self._decompressor.eof:
+                    self._pending = self._file.read(BUFFER_BYTES)
             except _DAMAGE as error:
                 raise self._damaged(str(error)) from error
-            if not pending:
+            if not self._decompressor.eof and not self._pending:
                 raise self._damaged("it ends in the middle")
 
     def _starts_another_member(self) -> bool:
-        """gzip, bz2, xz and lz4 files may be several put together; anything else behind the end is refused."""
-        rest = bytes(self._decompressor.unused_data or b"") or self._file.read(BUFFER_BYTES)
+        """bz2, xz and lz4 files may be several put together; joblib reads no more than one of the others."""
+        rest = bytes(self._decompressor.unused_data or b"")
+        if len(rest) < len(self._codec.magic):
+            rest += self._file.read(BUFFER_BYTES)
         if not rest:
             return False
-        self._decompressor = self._codec.new()
-        if self._codec.name == "zlib" or not rest.startswith(self._codec.magic):
+        if self._codec.name not in SEVERAL_MEMBERS or not rest.startswith(self._codec.magic):
             raise self._damaged("other bytes follow its end")
-        self._file = io.BufferedReader(_Joined(rest, self._file), BUFFER_BYTES)
+        self._decompressor = self._codec.new()
+        self._pending = rest
         return True
 
     def _damaged(self, reason: str) -> UnreadableArtifact:
@@ -135,20 +140,6 @@ class _Expanded(io.RawIOBase):
             hint="The file is damaged or was not transferred completely; save it or upload it again.",
             offset=self._produced,
         )
-
-
-class _Joined(io.RawIOBase):
-    """`first`, then the rest of `file`."""
-
-    def __init__(self, first: bytes, file: io.BufferedReader) -> None:
-        self._first = io.BytesIO(first)
-        self._then = file
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._first.readinto(buffer) or self._then.readinto(buffer)
 
 
 class Stream:

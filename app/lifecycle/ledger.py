@@ -100,8 +100,7 @@ class Ledger:
         await self._registry.save(deployment)
         return deployment
 
-    async def go_live(self, model_id: str, replica: Replica, metadata: dict[str, Any]) -> None:
-        before = self.deployment(model_id)
+    async def go_live(self, model_id: str, replica: Replica) -> None:
         await self.update(
             model_id,
             status=Status.LIVE,
@@ -110,7 +109,6 @@ class Ledger:
             replica=replica,
             live_at=utc_now(),
             error=None,
-            metadata={**before.metadata, **metadata},
         )
 
     @asynccontextmanager

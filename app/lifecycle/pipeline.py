@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
@@ -15,7 +16,7 @@ from app.core.environment import Lock, Requirements
 from app.core.model import Deployment, Model, Replica, Status, TargetName
 from app.core.route_table import RouteTable, serves
 from app.core.signature import Signature
-from app.errors import PrismError, ProbeFailed, StartFailed, TargetUnavailable, Unavailable
+from app.errors import NotFound, PrismError, ProbeFailed, StartFailed, TargetUnavailable, Unavailable
 from app.lifecycle.buildlog import BuildLog, telling_lines
 from app.lifecycle.environment import requirements_for
 from app.lifecycle.ledger import Ledger
@@ -86,13 +87,13 @@ class Road:
             async with self._ledger.step(model.model_id, Status.RESOLVING):
                 model = await self._resolve(model, target, build_log)
         async with self._ledger.step(model.model_id, Status.BUILDING):
-            image = await self._build(model, target, build_log)
+            await self._build(model, target, build_log)
         if not run:
             await self._ledger.update(model.model_id, status=Status.BUILT, error=None)
             return
-        await self.replace_replica(model, metadata={"image": image} if image else {})
+        await self.replace_replica(model)
 
-    async def replace_replica(self, model: Model, metadata: dict[str, Any] | None = None) -> None:
+    async def replace_replica(self, model: Model) -> None:
         """start → probe → publish → drain and stop what was there before. The old one serves until the new one can."""
         before = self._ledger.deployment(model.model_id).replica
         replica: Replica | None = None
@@ -104,13 +105,15 @@ class Road:
                 link, welcome = await self._welcome(model, replica)
             async with self._ledger.step(model.model_id, Status.PROBING):
                 await self._probe(model, link, welcome)
-            await self._publish(model, replica, metadata or {})
+            rivals = await self._publish(model, replica)
         except BaseException:
             if replica is not None:
                 await self.stop_replica(model, replica)
             raise
         if before is not None:
             await self.stop_replica(model, before)
+        for rival in rivals:
+            await self._retire(rival)
 
     async def requirements(self, model: Model) -> Requirements:
         """What its environment must have. Raises BadInput or EnvironmentFailed if that can never be."""
@@ -136,13 +139,13 @@ class Road:
         )
         return await self._ledger.amend(model.model_id, lock=lock, target=target.name)
 
-    async def _build(self, model: Model, target: Target, build_log: BuildLog) -> str:
+    async def _build(self, model: Model, target: Target, build_log: BuildLog) -> None:
         assert model.lock is not None
         build_log.write(
             f"environment {model.lock.hash}: Python {model.lock.python}, {len(model.lock.packages)} packages"
         )
         await target.build_environment(model.lock, build_log.write)
-        return await target.build_model(model, self._ledger.folder(model.model_id), build_log.write)
+        await target.build_model(model, self._ledger.folder(model.model_id), build_log.write)
 
     async def _probe(self, model: Model, link: ReplicaLink, welcome: dict[str, Any]) -> None:
         """Have it answer a sample; that sample, and what the runtime says of itself and its model, are kept."""
@@ -189,16 +192,15 @@ class Road:
         lines = telling_lines(await self.last_lines(model, replica))
         return " | ".join((detail, *lines)) if detail else " | ".join(lines) or "it said nothing"
 
-    async def _publish(self, model: Model, replica: Replica, metadata: dict[str, Any]) -> None:
-        """Traffic moves in one step: the new replica in, and out what it replaces."""
+    async def _publish(self, model: Model, replica: Replica) -> list[Deployment]:
+        """Traffic moves in one step: the new replica in, and out what it replaces, which is returned."""
         async with self._publishing:
             rivals = [one for one in self._ledger.deployments() if self._replaces(model, one)]
             for rival in rivals:
                 await self._ledger.update(rival.model_id, status=Status.STOPPED, wanted=False)
-            await self._ledger.go_live(model.model_id, replica, metadata)
+            await self._ledger.go_live(model.model_id, replica)
             await self._traffic.publish(self._ledger.route_table())
-        for rival in rivals:
-            await self._retire(rival)
+        return rivals
 
     def _replaces(self, model: Model, other: Deployment) -> bool:
         rival = self._settings.single_active_model or other.name == model.name
@@ -206,9 +208,12 @@ class Road:
 
     async def _retire(self, rival: Deployment) -> None:
         model = self._ledger.model(rival.model_id)
-        if rival.replica is not None and model is not None:
-            await self.stop_replica(model, rival.replica)
-        await self._ledger.update(rival.model_id, replica=None)
+        if model is None or rival.replica is None:  # deleted meanwhile, or it had no replica left
+            return
+        await self.stop_replica(model, rival.replica)
+        with contextlib.suppress(NotFound):
+            if self._ledger.deployment(rival.model_id).replica == rival.replica:  # not started again meanwhile
+                await self._ledger.update(rival.model_id, replica=None)
 
     async def publish_now(self) -> None:
         """Make the traffic follow the ledger."""
