@@ -62,11 +62,22 @@ def pins_of_pickle(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ..
     return tuple(pins.values())
 
 
+def pins_of_compression(compression: str) -> tuple[Pin, ...]:
+    """Of all the compressions that joblib reads, lz4 alone is not part of Python."""
+    return (
+        (Pin("lz4", "", "the file is compressed by lz4, which joblib reads with it"),) if compression == "lz4" else ()
+    )
+
+
 def python_need_of(reading: PickleReading) -> PythonNeed | None:
     """Which Python the pickle's code objects were made for; None if it has none."""
     known = [count for count in reading.code_arguments if count in CODE_ARGUMENTS]
     if not known:
         return None
+    exact = [specifier for specifier in reading.code_pythons if specifier.startswith("==")]
+    if told := exact or reading.code_pythons:
+        specifier = ",".join((*told, *(CODE_ARGUMENTS[count] for count in known if count != max(CODE_ARGUMENTS))))
+        return PythonNeed(specifier, f"it holds functions whose bytecode is that of Python {specifier}")
     specifier = ",".join(CODE_ARGUMENTS[count] for count in known)
     counts = " and ".join(map(str, known))
     return PythonNeed(specifier, f"it holds code objects of {counts} arguments, which only Python {specifier} makes")

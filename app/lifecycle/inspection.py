@@ -16,7 +16,7 @@ from app.core.inspection import Format, Inspection
 from app.errors import BadInput, MissingCode, UnreadableArtifact, UnsafeArtifact, UnsupportedFormat
 from app.lifecycle.compression import Stream
 from app.lifecycle.dangers import dangers_of, missing_code_of
-from app.lifecycle.environment import pins_of_onnx, pins_of_pickle, python_need_of
+from app.lifecycle.environment import pins_of_compression, pins_of_onnx, pins_of_pickle, python_need_of
 from app.lifecycle.onnx_file import OnnxReading, read_onnx
 from app.lifecycle.pickles import PickleReading, read_pickle
 
@@ -119,9 +119,9 @@ def _pickle_inspection(path: Path, filename: str, compression: str, reading: Pic
         format=Format.JOBLIB if joblib_format else Format.PICKLE,
         compression=compression,
         globals=reading.globals,
-        pins=pins_of_pickle(reading, joblib_format),
+        pins=(*pins_of_pickle(reading, joblib_format), *pins_of_compression(compression)),
         python=python_need_of(reading),
-        dangers=dangers_of(reading.globals),
+        dangers=dangers_of(reading),
         missing_code=missing_code_of(reading.globals),
         second_opinion=_second_opinion(path, reading.arrays),
         facts=facts,

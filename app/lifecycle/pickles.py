@@ -16,24 +16,37 @@ import codecs
 import contextlib
 import re
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 
 from app.errors import UnreadableArtifact
+from app.lifecycle.bytecode import python_of
 from app.lifecycle.compression import Stream
 
-MAX_OPCODES: Final = 500_000_000
-MAX_STACK: Final = 20_000_000
+MAX_OPCODES: Final = 100_000_000  # about a minute and a half
+MAX_OBJECTS: Final = 10_000_000  # on the stack, in the memo and made: about 1 GB of this process
+MAX_TEXTS_BYTES: Final = 256 << 20  # of all short texts together, each of which the memo may keep
 MAX_TEXT_BYTES: Final = 1024  # longer than any module, class or column name that matters
 MAX_LINE_BYTES: Final = 1 << 20
 MAX_KEPT: Final = 4096  # items of a list or tuple that are remembered
 
 NOTABLE_KEYS: Final = frozenset(
-    {"_sklearn_version", "feature_names_in_", "shape", "dtype", "numpy_array_alignment_bytes", "subclass"}
+    {"_sklearn_version", "feature_names_in_"}
+    | {"shape", "dtype", "numpy_array_alignment_bytes", "subclass", "order", "allow_mmap"}
 )
 ARRAY_WRAPPER: Final = "joblib.numpy_pickle.NumpyArrayWrapper"
+HOLDERS: Final = frozenset(
+    {"numpy.dtype", "functools.partial", "collections.defaultdict", "numpy.ma.core._mareconstruct"}
+)
+"""They keep the functions and classes that they are given, or only make instances with `__new__`."""
+RETURNERS: Final = frozenset({"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"})
+"""They may give back what they are given, which would then be changed under two names."""
+REBUILDERS: Final = re.compile(
+    r"numpy\.(core|_core)\.(multiarray\._reconstruct|numeric\._frombuffer)"
+    r"|pandas\.[\w.]*\._new_\w+|pandas\.[\w.]*Dtype|sklearn\.[\w.]+\.newObj|[\w.]+\.__pyx_unpickle_\w+|cloudpickle\.[\w.]+"
+)
 OLD_WRAPPERS: Final = frozenset(
     {"joblib.numpy_pickle_compat.NDArrayWrapper", "joblib.numpy_pickle_compat.ZNDArrayWrapper"}
     | {"joblib.numpy_pickle.NDArrayWrapper", "joblib.numpy_pickle.ZNDArrayWrapper"}
@@ -46,14 +59,19 @@ class PickleReading(Struct, frozen=True):
 
     globals: sorted `module.name` of every import, `module:a.b` where the name is a path of attributes. sklearn_versions: values of `_sklearn_version`.
     feature_names: of the outermost `feature_names_in_`. code_arguments: with how many arguments code objects are made,
-    which tells the Python that made them. arrays: how many joblib arrays were passed over.
+    which tells the Python that made them; code_pythons: specifiers, as their bytecode tells it. arrays: how many joblib arrays were passed over.
+    called: those of the globals that are called, or handed to something that is; `module.name()` where what a call
+    gave is called in turn. changed: those that are changed in place, as no pickle of a model does.
     """
 
     protocol: int
     globals: tuple[str, ...]
+    called: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
     sklearn_versions: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
     code_arguments: tuple[int, ...] = ()
+    code_pythons: tuple[str, ...] = ()
     arrays: int = 0
     joblib: bool = False
 
@@ -85,21 +103,26 @@ class _Made:
 
 
 class _Dict:
-    """Only the notable keys of a dict. clean: no key was anything but a plain string."""
+    """Only the notable keys of a dict. clean: it has no others."""
 
     __slots__ = ("clean", "items")
 
     def __init__(self) -> None:
-        self.items: dict[str, Any] = {}
+        self.items: dict[str, Any] | None = None
         self.clean = True
 
     def set(self, key: Any, value: Any) -> None:
-        if type(key) is not str:
-            self.clean = False
-        elif key in NOTABLE_KEYS:
+        if type(key) is str and key in NOTABLE_KEYS:
+            self.items = self.items or {}
             self.items[key] = value
+        else:
+            self.clean = False
 
 
+CODE_ARGUMENTS_SINCE_3_11: Final = 18
+CO_CODE: Final = 6  # its place among them
+TOO_LARGE: Final = "Export the model to ONNX, or dump it with joblib, which keeps arrays as plain bytes."
+CANNOT_BE_JUDGED: Final = "No library writes such a file, and it cannot be judged; save the model again."
 HAS_OBJECTS: Final = 1  # NPY_ITEM_REFCOUNT, a flag of numpy's dtypes
 OPAQUE: Final = _Opaque()
 MARK: Final = _Mark()
@@ -122,11 +145,14 @@ def read_pickle(stream: Stream) -> PickleReading:
     return PickleReading(
         protocol=walker.protocol,
         globals=tuple(sorted(findings.globals)),
+        called=tuple(sorted(findings.called)),
+        changed=tuple(sorted(findings.changed)),
         sklearn_versions=tuple(sorted(findings.sklearn_versions)),
         feature_names=findings.feature_names,
         code_arguments=tuple(sorted(findings.code_arguments)),
+        code_pythons=tuple(sorted(findings.code_pythons)),
         arrays=findings.arrays,
-        joblib=ARRAY_WRAPPER in findings.globals,
+        joblib=findings.joblib,
     )
 
 
@@ -135,10 +161,18 @@ class _Findings:
 
     def __init__(self) -> None:
         self.globals: set[str] = set()
+        self.called: set[str] = set()
+        self.changed: set[str] = set()
         self.sklearn_versions: set[str] = set()
         self.feature_names: tuple[str, ...] = ()
         self.code_arguments: set[int] = set()
+        self.code_pythons: set[str] = set()
         self.arrays = 0
+        self.joblib = False
+        self.code_expected = False
+        self.opcodes = 0
+        self.objects = 0
+        self.text_bytes = 0
 
 
 class _Walker:
@@ -151,28 +185,29 @@ class _Walker:
         self._inline_arrays = inline_arrays
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
-        self._opcodes = 0
         self._frame_end: int | None = None
         self._taken = 0
+        self._described: list[_Dict] | None = None
+        """Dictionaries made since a joblib array's wrapper was; None where no wrapper waits for its description."""
         self.protocol = 0
         self.result: Any = OPAQUE
 
     def walk(self) -> None:
-        handlers, stack = _HANDLERS, self._stack
+        handlers, stack, findings = _HANDLERS, self._stack, self._findings
         try:
             while True:
                 opcode = self._read(1)
                 handler = handlers.get(opcode)
                 if handler is None:
                     raise self.unreadable(f"{opcode!r} is no pickle opcode")
-                self._opcodes += 1
                 if handler is _stop:
                     break
                 handler(self)
                 if self._frame_end is not None and self._taken >= self._frame_end:
                     self._leave_frame()
-                if len(stack) > MAX_STACK or self._opcodes > MAX_OPCODES:
-                    raise self.unreadable("it is larger than any model PRISM serves")
+                findings.opcodes += 1
+                if findings.opcodes > MAX_OPCODES or findings.objects + len(stack) > MAX_OBJECTS:
+                    raise self.unreadable("it holds more objects than any model PRISM serves", TOO_LARGE)
         except (IndexError, KeyError, ValueError, OverflowError, RecursionError) as error:
             raise self.unreadable(f"an opcode does not fit ({type(error).__name__}: {error})") from error
         if self._in_frame():
@@ -218,6 +253,9 @@ class _Walker:
         if size > MAX_TEXT_BYTES:
             self._skip(size)
             return OPAQUE
+        self._findings.text_bytes += size
+        if self._findings.text_bytes > MAX_TEXTS_BYTES:
+            raise self.unreadable("it holds more text than any model PRISM serves", TOO_LARGE)
         return self._read(size).decode("utf-8", "surrogatepass")
 
     # --- the stack
@@ -246,11 +284,15 @@ class _Walker:
     def _import(self, module: Any, name: Any) -> None:
         """Raises UnreadableArtifact for a name that only running the pickle would tell."""
         if type(module) is not str or type(name) is not str:
-            raise self.unreadable("it computes the name of what it imports", "Such a file cannot be judged.")
+            raise self.unreadable("it computes the name of what it imports", CANNOT_BE_JUDGED)
         if self.protocol < 3:  # as pickle.load does with what Python 2 may have written
             module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         # A name with dots is a path of attributes; the colon keeps it apart from a module in a package.
         full = f"{module}:{name}" if "." in name else f"{module}.{name}"
+        if full == ARRAY_WRAPPER:
+            self._findings.joblib = True
+        elif full == "types.CodeType" or full.endswith("._builtin_type"):
+            self._findings.code_expected = True
         if full in OLD_WRAPPERS:
             raise self.unreadable(
                 "it was dumped by a joblib older than 0.10", "Load it there and dump it with a new one."
@@ -259,31 +301,72 @@ class _Walker:
         self._push(_Global(full))
 
     def _call(self, made_by: Any, args: Any) -> None:
-        if isinstance(args, tuple) and _is_code_type(made_by):
-            self._findings.code_arguments.add(len(args))
-        if _mentions_wrapper(made_by) or (isinstance(args, tuple) and any(map(_mentions_wrapper, args))):
-            raise self.unreadable("it makes a joblib array in an unusual way", "Such a file cannot be judged.")
+        """What REDUCE, OBJ and INST do."""
+        self._make(made_by, args)
+        if isinstance(made_by, _Global):
+            self._findings.called.add(made_by.name)
+            self._findings.called.update(_handed_over(made_by.name, args))
+            if made_by.name in RETURNERS and not all(map(_is_content, args[1:])):
+                raise self.unreadable("it makes a scalar of something else than bytes", CANNOT_BE_JUDGED)
+
+    def _make(self, made_by: Any, args: Any) -> None:
+        """What NEWOBJ does: an object of a class, whose `__init__` is not called."""
+        if type(args) is not tuple:
+            raise self.unreadable("it computes the arguments of a call", CANNOT_BE_JUDGED)
+        self._refuse_wrappers((made_by, *args))
+        if self._described is not None and not _is_global(made_by, "numpy.dtype"):
+            raise self.unreadable("it makes an object within the description of a joblib array", CANNOT_BE_JUDGED)
+        if _is_code_type(made_by):
+            self._code(args)
+        elif isinstance(made_by, _Made):
+            self._findings.called.add(f"{_origin(made_by)}()")
+        self._findings.objects += 1
         self._push(_Made(made_by, args))
+
+    def _code(self, args: tuple[Any, ...]) -> None:
+        self._findings.code_arguments.add(len(args))
+        if (
+            len(args) == CODE_ARGUMENTS_SINCE_3_11
+            and type(args[CO_CODE]) is bytes
+            and (python := python_of(args[CO_CODE]))
+        ):
+            self._findings.code_pythons.add(python)
+
+    def _refuse_wrappers(self, values: Sequence[Any]) -> None:
+        """A joblib array's wrapper is made by NEWOBJ and replaced by its array at BUILD, and is nowhere else.
+
+        Anywhere else, some harmless function could give it back, and the array would be read where none is seen.
+        """
+        if self._findings.joblib and any(map(_is_wrapper, values)):
+            raise self.unreadable("it makes a joblib array in an unusual way", CANNOT_BE_JUDGED)
+
+    def _change(self, target: Any) -> None:
+        """Note that `target` gets items or a state of the pickle's choice."""
+        if type(target) is _Global:
+            self._findings.changed.add(target.name)
 
     def _build(self) -> None:
         state, target = self._pop(), self._stack[-1]
+        self._refuse_wrappers((state,))
+        self._change(target)
         if not isinstance(target, _Made):
             return
-        if _is_global(target.callable, "numpy.dtype") and target.state is not None:
-            raise self.unreadable("it changes a dtype twice", "Such a file cannot be judged.")
+        if _is_global(target.callable, "numpy.dtype") and (target.state is not None or not _is_plain_dtype(target)):
+            raise self.unreadable("it changes a dtype that others may share", CANNOT_BE_JUDGED)
         if not _is_global(target.callable, ARRAY_WRAPPER):
             target.state = state
-        elif not isinstance(state, _Dict) or not state.clean:
-            raise self.unreadable("a joblib array has no plain description", "Such a file cannot be judged.")
+        elif type(state) is not _Dict or not state.clean or not any(state is fresh for fresh in self._described or ()):
+            raise self.unreadable("a joblib array has no plain description", CANNOT_BE_JUDGED)
         else:
-            target.state = {**(target.state or {}), **state.items}
+            self._described = None
+            target.state = dict(state.items or {})
             if self._inline_arrays:
                 self._stack[-1] = self._array(target.state)
 
     def _array(self, description: dict[str, Any]) -> Any:
         """Pass over the content of an array that joblib reads from the file at this point."""
         if self._in_frame():
-            raise self.unreadable("an array stands inside a frame", "Such a file cannot be judged.")
+            raise self.unreadable("an array stands inside a frame", CANNOT_BE_JUDGED)
         self._frame_end = None
         self._findings.arrays += 1
         shape = description.get("shape")
@@ -317,6 +400,13 @@ class _Walker:
 
     # --- what is worth remembering
 
+    def _new_dict(self) -> None:
+        made = _Dict()
+        self._findings.objects += 1
+        if self._described is not None:
+            self._described.append(made)
+        self._push(made)
+
     def _set(self, target: Any, key: Any, value: Any) -> None:
         if isinstance(target, _Dict):
             target.set(key, value)
@@ -341,13 +431,21 @@ class _Walker:
 
     def _memoize(self, index: int) -> None:
         self._memo[index] = self._stack[-1]
+        self._findings.objects += 1
+
+    def _recall(self, index: int) -> None:
+        value = self._memo[index]
+        if type(value) is _Made:
+            self._refuse_wrappers((value,))
+        self._push(value)
 
     def _new_object(self) -> None:
         args, made_by = self._pop(), self._pop()
         if _is_global(made_by, ARRAY_WRAPPER) and args == ():
+            self._described = []
             self._push(_Made(made_by, args))
         else:
-            self._call(made_by, args)
+            self._make(made_by, args)
 
 
 def item_bytes(args: Any, state: Any) -> int | None:
@@ -366,6 +464,8 @@ def item_bytes(args: Any, state: Any) -> int | None:
     if state is not None:
         if not isinstance(state, tuple) or len(state) not in (8, 9) or type(state[7]) is not int:
             raise UnknownDtypeError
+        if state[0] not in (3, 4):  # in older versions numpy computes the flags itself
+            raise UnknownDtypeError
         if kind in "SUV" and state[5] != size:
             raise UnknownDtypeError
         flags = state[7]
@@ -381,8 +481,46 @@ def _is_global(value: Any, name: str) -> bool:
     return isinstance(value, _Global) and value.name == name
 
 
-def _mentions_wrapper(value: Any) -> bool:
-    return _is_global(value, ARRAY_WRAPPER) or (isinstance(value, tuple) and any(map(_mentions_wrapper, value)))
+def _is_wrapper(value: Any) -> bool:
+    """Whether it is joblib's wrapper class or an instance of it."""
+    return _is_global(value, ARRAY_WRAPPER) or (type(value) is _Made and _is_global(value.callable, ARRAY_WRAPPER))
+
+
+def _is_content(value: Any) -> bool:
+    """Whether it is text or bytes, which pickles before protocol 3 write as `_codecs.encode(text, "latin1")`."""
+    if isinstance(value, _Made):
+        return _origin(value) in ("_codecs.encode", "builtins.bytes")
+    return value is OPAQUE or isinstance(value, (str, bytes))
+
+
+def _is_plain_dtype(dtype: _Made) -> bool:
+    """Whether it was made as numpy writes it, a copy of its own: `dtype(text or class, False, True)`."""
+    args = dtype.args
+    return len(args) == 3 and type(args[0]) in (str, _Global) and args[1] in (False, 0) and args[2] in (True, 1)
+
+
+def _origin(value: Any) -> str:
+    while isinstance(value, _Made):
+        value = value.callable
+    return value.name if isinstance(value, _Global) else "?"
+
+
+def _handed_over(function: str, args: tuple[Any, ...]) -> set[str]:
+    """Which of the globals among the arguments `function` may call in turn.
+
+    copyreg._reconstructor(cls, base, state) makes a `cls`, but calls `base.__init__`; numpy's rebuilders of random
+    generators call their second argument.
+    """
+    if function in HOLDERS or REBUILDERS.fullmatch(function):
+        return set()
+    called = {value.name for value in args if isinstance(value, _Global)}
+    if function == "copyreg._reconstructor":
+        called = {_origin(value) for value in args[1:2]} | {
+            f"{_origin(value)}()" for value in args[:1] if type(value) is _Made
+        }
+    elif function.startswith("numpy.random."):
+        called |= {f"{_origin(value)}()" for value in args[1:] if type(value) is _Made}
+    return called
 
 
 def _is_code_type(made_by: Any) -> bool:
@@ -439,8 +577,13 @@ def _content(size: int) -> Handler:
     """Bytes whose length comes first."""
 
     def handler(walker: _Walker) -> None:
-        walker._skip(walker._number(size))
-        walker._push(OPAQUE)
+        length = walker._number(size)
+        if length <= MAX_TEXT_BYTES and walker._findings.code_expected:
+            walker._findings.text_bytes += length
+            walker._push(walker._read(length))
+        else:
+            walker._skip(length)
+            walker._push(OPAQUE)
 
     return handler
 
@@ -514,54 +657,60 @@ def _duplicate(walker: _Walker) -> None:
 
 
 def _empty_list(walker: _Walker) -> None:
+    walker._findings.objects += 1
     walker._push([])
 
 
 def _append(walker: _Walker) -> None:
     item = walker._pop()
-    _extend(walker._stack[-1], [item])
+    _extend(walker, walker._stack[-1], [item])
 
 
 def _appends(walker: _Walker) -> None:
     items = walker._to_mark()
-    _extend(walker._stack[-1], items)
+    _extend(walker, walker._stack[-1], items)
 
 
-def _extend(target: Any, items: list[Any]) -> None:
+def _extend(walker: _Walker, target: Any, items: list[Any]) -> None:
+    walker._refuse_wrappers(items)
+    walker._change(target)
     if isinstance(target, list) and len(target) < MAX_KEPT:
         target.extend(items[: MAX_KEPT - len(target)])
 
 
 def _list(walker: _Walker) -> None:
-    walker._push(walker._to_mark()[:MAX_KEPT])
+    items = walker._to_mark()
+    walker._refuse_wrappers(items)
+    walker._findings.objects += 1
+    walker._push(items[:MAX_KEPT])
 
 
 def _tuple(walker: _Walker) -> None:
-    walker._push(tuple(walker._to_mark()))
+    _push_tuple(walker, tuple(walker._to_mark()))
+
+
+def _push_tuple(walker: _Walker, items: tuple[Any, ...]) -> None:
+    walker._refuse_wrappers(items)
+    walker._findings.objects += 1
+    walker._push(items)
 
 
 def _short_tuple(size: int) -> Handler:
     def handler(walker: _Walker) -> None:
-        items = tuple(walker._pop() for _ in range(size))[::-1]
-        walker._push(items)
+        _push_tuple(walker, tuple([walker._pop() for _ in range(size)])[::-1])
 
     return handler
 
 
-def _empty_dict(walker: _Walker) -> None:
-    walker._push(_Dict())
-
-
 def _dict(walker: _Walker) -> None:
     items = walker._to_mark()
-    target = _Dict()
-    walker._push(target)
-    _set_pairs(walker, target, items)
+    walker._new_dict()
+    _set_pairs(walker, walker._stack[-1], items)
 
 
 def _set_item(walker: _Walker) -> None:
     value, key = walker._pop(), walker._pop()
-    walker._set(walker._stack[-1], key, value)
+    _set_pairs(walker, walker._stack[-1], [key, value])
 
 
 def _set_items(walker: _Walker) -> None:
@@ -572,10 +721,14 @@ def _set_items(walker: _Walker) -> None:
 def _set_pairs(walker: _Walker, target: Any, items: list[Any]) -> None:
     if len(items) % 2:
         raise ValueError("a key without a value")
+    walker._refuse_wrappers(items)
+    walker._change(target)
     for index in range(0, len(items), 2):
         key = items[index]
-        if type(key) is not str or key in NOTABLE_KEYS:
+        if type(key) is str and key in NOTABLE_KEYS:
             walker._set(target, key, items[index + 1])
+        elif type(target) is _Dict:
+            target.clean = False
 
 
 def _empty_set(walker: _Walker) -> None:
@@ -583,22 +736,24 @@ def _empty_set(walker: _Walker) -> None:
 
 
 def _add_items(walker: _Walker) -> None:
-    walker._to_mark()
+    items = walker._to_mark()
     if not walker._stack:
         raise ValueError("no set to add to")
+    walker._refuse_wrappers(items)
+    walker._change(walker._stack[-1])
 
 
 def _frozen_set(walker: _Walker) -> None:
-    walker._to_mark()
+    walker._refuse_wrappers(walker._to_mark())
     walker._push(OPAQUE)
 
 
 def _get_line(walker: _Walker) -> None:
-    walker._push(walker._memo[int(walker._line())])
+    walker._recall(int(walker._line()))
 
 
 def _get(size: int) -> Handler:
-    return lambda walker: walker._push(walker._memo[walker._number(size)])
+    return lambda walker: walker._recall(walker._number(size))
 
 
 def _put_line(walker: _Walker) -> None:
@@ -640,8 +795,9 @@ def _reduce(walker: _Walker) -> None:
 
 
 def _new_object_with_keywords(walker: _Walker) -> None:
-    _, args, made_by = walker._pop(), walker._pop(), walker._pop()
-    walker._call(made_by, args)
+    keywords, args, made_by = walker._pop(), walker._pop(), walker._pop()
+    walker._refuse_wrappers((keywords,))
+    walker._make(made_by, args)
 
 
 def _protocol(walker: _Walker) -> None:
@@ -702,7 +858,7 @@ _HANDLERS: Final[dict[bytes, Handler]] = {
     b"\x85": _short_tuple(1),
     b"\x86": _short_tuple(2),
     b"\x87": _short_tuple(3),
-    b"}": _empty_dict,
+    b"}": _Walker._new_dict,
     b"d": _dict,
     b"s": _set_item,
     b"u": _set_items,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,7 +81,10 @@ def served_as_in_memory(server: Server, folder: Path, name: str, model: Any, how
     """ "" if so, else what went wrong."""
     x, _, _ = small_set()
     ref = f"{name}-{how}"
-    answer = server.upload(dumped(model, how, folder / ref), model_name=ref)
+    fields = {"model_name": ref}
+    if name.startswith("RadiusNeighbors"):  # answers only near its training data, where no made-up sample lies
+        fields["expected_input_json"] = json.dumps({"features": x[:1].tolist()})
+    answer = server.upload(dumped(model, how, folder / ref), **fields)
     if answer.status_code != 201:
         return f"{ref}: {answer.text}"
     answer = server.predict(ref, {"features": x[:20].tolist()})

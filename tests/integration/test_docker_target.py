@@ -309,7 +309,7 @@ async def test_a_replica_answers_over_socket_and_port_and_after_stop_nothing_of_
     assert state.rss_bytes > 5 << 20
     assert await lab.target.replicas() == (replica,)
     await lab.target.stop(replica, 10)
-    assert engine.containers.list(all=True, filters={"label": f"prism.home={lab.home}"}) == []
+    assert engine.containers.list(all=True, ignore_removed=True, filters={"label": f"prism.home={lab.home}"}) == []
     assert engine.networks.list(names=[f"prism_{lab.home}"]) == []
     assert list((tmp_path / "s").iterdir()) == []
     assert await lab.target.replicas() == ()
@@ -499,7 +499,7 @@ async def test_one_that_ends_itself_leaves_its_exit_code_and_its_words(lab: Lab,
     assert [line async for line in lab.target.logs(replica, folder, 10, True)] == ["farewell"]
     await lab.target.stop(replica, 5)
     assert [line async for line in lab.target.logs(replica, folder, 10, True)] == ["farewell"]
-    assert engine.containers.list(all=True, filters={"label": f"prism.home={lab.home}"}) == []
+    assert engine.containers.list(all=True, ignore_removed=True, filters={"label": f"prism.home={lab.home}"}) == []
 
 
 async def test_one_killed_from_outside_says_by_which_signal(lab: Lab) -> None:
@@ -600,7 +600,7 @@ async def test_a_start_given_up_leaves_no_container(lab: Lab, tmp_path: Path, en
     start = asyncio.create_task(lab.target.start(model, lab.folder / model.name, Limits(memory_mb=256)))
 
     async def begun() -> bool:
-        return bool(engine.containers.list(all=True, filters={"label": f"prism.home={lab.home}"}))
+        return bool(engine.containers.list(all=True, ignore_removed=True, filters={"label": f"prism.home={lab.home}"}))
 
     await until(begun, "its container exists")
     start.cancel()
@@ -630,7 +630,9 @@ async def test_a_build_given_up_or_out_of_time_ends(tmp_path: Path, engine: dock
 
     async def nothing_left() -> bool:
         filters: dict[str, Any] = {"label": f"prism.build={lock.hash}"}
-        return not engine.images.list(all=True, filters=filters) and not engine.containers.list(filters=filters)
+        return not engine.images.list(all=True, filters=filters) and not engine.containers.list(
+            filters=filters, ignore_removed=True
+        )
 
     await until(nothing_left, "the build has ended")
     assert not engine.images.list(f"prism_env_{lock.hash}")
@@ -673,7 +675,7 @@ async def test_two_replicas_of_one_model_live_side_by_side_and_the_dead_go_with_
     await lab.gone(first)
     third = await lab.start_again(model)
     assert {one.id for one in await lab.target.replicas()} == {second.id, third.id}
-    assert len(engine.containers.list(all=True, filters={"label": f"prism.home={lab.home}"})) == 2
+    assert len(engine.containers.list(all=True, ignore_removed=True, filters={"label": f"prism.home={lab.home}"})) == 2
     assert b"predictions" in await connected(third)
 
 

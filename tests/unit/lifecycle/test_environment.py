@@ -13,7 +13,13 @@ from app.core.environment import Requirements
 from app.core.inspection import Format, Inspection, Pin, PythonNeed
 from app.errors import BadInput, EnvironmentFailed
 from app.lifecycle.distributions import distribution_of
-from app.lifecycle.environment import pins_of_onnx, pins_of_pickle, python_need_of, requirements_for
+from app.lifecycle.environment import (
+    pins_of_compression,
+    pins_of_onnx,
+    pins_of_pickle,
+    python_need_of,
+    requirements_for,
+)
 from app.lifecycle.onnx_file import OnnxReading
 from app.lifecycle.pickles import PickleReading
 
@@ -256,3 +262,8 @@ def test_when_no_python_fits_the_needs_and_the_offer_are_named(
     assert caught.value.hint
     for text in told:
         assert text in str(caught.value)
+
+
+def test_only_lz4_needs_a_package_to_be_read() -> None:
+    assert [pin.distribution for pin in pins_of_compression("lz4")] == ["lz4"]
+    assert all(pins_of_compression(name) == () for name in ("", "zlib", "gzip", "bz2", "lzma", "xz"))

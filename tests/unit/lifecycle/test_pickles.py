@@ -83,7 +83,7 @@ def test_every_trainable_estimator_is_read_with_its_exact_version_and_no_danger(
         ):
             reading = read(content, tmp_path)
             assert reading.sklearn_versions == (sklearn.__version__,), name
-            assert dangers_of(reading.globals) == (), name
+            assert dangers_of(reading) == (), name
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -130,7 +130,7 @@ def test_cloudpickled_code_tells_its_python_and_needs_consent(tmp_path: Path) ->
 
     reading = read(cloudpickle.dumps(predict), tmp_path)
     assert reading.code_arguments == (18,)
-    assert any(each.name.startswith("cloudpickle") for each in dangers_of(reading.globals))
+    assert any(each.name.startswith("cloudpickle") for each in dangers_of(reading))
 
 
 def test_classes_of_the_script_that_made_it_are_missing_code(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def hostile(mark: Path) -> dict[str, bytes]:
 def test_hostile_files_are_caught_and_run_nothing(tmp_path: Path, way: str) -> None:
     mark = tmp_path / "mark"
     reading = read(hostile(mark)[way], tmp_path)
-    assert dangers_of(reading.globals), reading.globals
+    assert dangers_of(reading), reading.globals
     assert not mark.exists()
 
 
