@@ -145,8 +145,8 @@ def test_what_models_hold_needs_no_consent(tmp_path: Path, value: Any) -> None:
 def test_a_small_file_that_unfolds_to_a_huge_one_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opcodes: bytes
 ) -> None:
-    monkeypatch.setattr("app.lifecycle.pickles.MAX_OBJECTS", 1500)
-    monkeypatch.setattr("app.lifecycle.pickles.MAX_OPCODES", 15000)
-    monkeypatch.setattr("app.lifecycle.pickles.MAX_TEXTS_BYTES", 20000)
+    monkeypatch.setattr("app.lifecycle.pickles.walker.MAX_OBJECTS", 1500)
+    monkeypatch.setattr("app.lifecycle.pickles.walker.MAX_OPCODES", 15000)
+    monkeypatch.setattr("app.lifecycle.pickles.walker.MAX_TEXTS_BYTES", 20000)
     with pytest.raises(UnreadableArtifact, match="than any model"):
         read(zlib.compress(b"\x80\x04" + opcodes + b"N."), tmp_path)

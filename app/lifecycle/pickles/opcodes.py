@@ -1,0 +1,387 @@
+"""The opcodes: each takes its arguments from the stream and does to the stack what Python's unpickler does."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from app.lifecycle.pickles.symbols import MARK, MAX_TEXT_BYTES, NOTABLE_KEYS, OPAQUE, Dict
+
+if TYPE_CHECKING:
+    from app.lifecycle.pickles.walker import Walker
+
+MAX_KEPT: Final = 4096  # items of a list or tuple that are remembered
+
+Handler = Callable[["Walker"], None]
+
+
+def _constant(value: Any) -> Handler:
+    return lambda walker: walker.push(value)
+
+
+def _opaque(size: int) -> Handler:
+    def handler(walker: Walker) -> None:
+        walker.take(size)
+        walker.push(OPAQUE)
+
+    return handler
+
+
+def _integer(size: int) -> Handler:
+    def handler(walker: Walker) -> None:
+        walker.push(int.from_bytes(walker.take(size), "little", signed=size == 4))
+
+    return handler
+
+
+def _long(size: int) -> Handler:
+    def handler(walker: Walker) -> None:
+        length = walker.take_number(size)
+        if length > 8:
+            walker.skip(length)
+            walker.push(OPAQUE)
+        else:
+            walker.push(int.from_bytes(walker.take(length), "little", signed=True))
+
+    return handler
+
+
+def _content(size: int) -> Handler:
+    """Bytes whose length comes first."""
+
+    def handler(walker: Walker) -> None:
+        length = walker.take_number(size)
+        if length <= MAX_TEXT_BYTES and walker.findings.code_expected:
+            walker.findings.text_bytes += length
+            walker.push(walker.take(length))
+        else:
+            walker.skip(length)
+            walker.push(OPAQUE)
+
+    return handler
+
+
+def _unicode(size: int) -> Handler:
+    def handler(walker: Walker) -> None:
+        walker.push(walker.take_text(walker.take_number(size)))
+
+    return handler
+
+
+def _binary_string(size: int) -> Handler:
+    """A string of Python 2. Not ASCII means that it was bytes."""
+
+    def handler(walker: Walker) -> None:
+        length = walker.take_number(size)
+        if length > MAX_TEXT_BYTES:
+            walker.skip(length)
+            walker.push(OPAQUE)
+        else:
+            data = walker.take(length)
+            walker.push(data.decode("ascii") if data.isascii() else OPAQUE)
+
+    return handler
+
+
+def _quoted_string(walker: Walker) -> None:
+    line = walker.take_line().strip()
+    if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
+        raise ValueError("a string without quotes")
+    data = codecs.escape_decode(line[1:-1])[0]
+    walker.push(data.decode("ascii") if data.isascii() else OPAQUE)
+
+
+def _unicode_line(walker: Walker) -> None:
+    walker.push(walker.take_line().decode("raw-unicode-escape"))
+
+
+def _integer_line(walker: Walker) -> None:
+    line = walker.take_line()
+    walker.push(line == b"01" if line in (b"00", b"01") else _small(line))
+
+
+def _long_line(walker: Walker) -> None:
+    walker.push(_small(walker.take_line().removesuffix(b"L")))
+
+
+def _small(digits: bytes) -> Any:
+    return int(digits, 0) if len(digits) < 20 else OPAQUE
+
+
+def _float_line(walker: Walker) -> None:
+    float(walker.take_line())
+    walker.push(OPAQUE)
+
+
+def _mark(walker: Walker) -> None:
+    walker.push(MARK)
+
+
+def _pop(walker: Walker) -> None:
+    walker.stack.pop()
+
+
+def _pop_mark(walker: Walker) -> None:
+    walker.to_mark()
+
+
+def _duplicate(walker: Walker) -> None:
+    walker.push(walker.stack[-1])
+
+
+def _empty_list(walker: Walker) -> None:
+    walker.findings.objects += 1
+    walker.push([])
+
+
+def _append(walker: Walker) -> None:
+    item = walker.pop()
+    _extend(walker, walker.stack[-1], [item])
+
+
+def _appends(walker: Walker) -> None:
+    items = walker.to_mark()
+    _extend(walker, walker.stack[-1], items)
+
+
+def _extend(walker: Walker, target: Any, items: list[Any]) -> None:
+    walker.refuse_wrappers(items)
+    walker.change(target)
+    if isinstance(target, list) and len(target) < MAX_KEPT:
+        target.extend(items[: MAX_KEPT - len(target)])
+
+
+def _list(walker: Walker) -> None:
+    items = walker.to_mark()
+    walker.refuse_wrappers(items)
+    walker.findings.objects += 1
+    walker.push(items[:MAX_KEPT])
+
+
+def _tuple(walker: Walker) -> None:
+    _push_tuple(walker, tuple(walker.to_mark()))
+
+
+def _push_tuple(walker: Walker, items: tuple[Any, ...]) -> None:
+    walker.refuse_wrappers(items)
+    walker.findings.objects += 1
+    walker.push(items)
+
+
+def _short_tuple(size: int) -> Handler:
+    def handler(walker: Walker) -> None:
+        _push_tuple(walker, tuple([walker.pop() for _ in range(size)])[::-1])
+
+    return handler
+
+
+def _dict(walker: Walker) -> None:
+    items = walker.to_mark()
+    walker.new_dict()
+    _set_pairs(walker, walker.stack[-1], items)
+
+
+def _set_item(walker: Walker) -> None:
+    value, key = walker.pop(), walker.pop()
+    _set_pairs(walker, walker.stack[-1], [key, value])
+
+
+def _set_items(walker: Walker) -> None:
+    items = walker.to_mark()
+    _set_pairs(walker, walker.stack[-1], items)
+
+
+def _set_pairs(walker: Walker, target: Any, items: list[Any]) -> None:
+    if len(items) % 2:
+        raise ValueError("a key without a value")
+    walker.refuse_wrappers(items)
+    walker.change(target)
+    for index in range(0, len(items), 2):
+        key = items[index]
+        if type(key) is str and key in NOTABLE_KEYS:
+            walker.set_item(target, key, items[index + 1])
+        elif type(target) is Dict:
+            target.clean = False
+
+
+def _empty_set(walker: Walker) -> None:
+    walker.push(OPAQUE)
+
+
+def _add_items(walker: Walker) -> None:
+    items = walker.to_mark()
+    if not walker.stack:
+        raise ValueError("no set to add to")
+    walker.refuse_wrappers(items)
+    walker.change(walker.stack[-1])
+
+
+def _frozen_set(walker: Walker) -> None:
+    walker.refuse_wrappers(walker.to_mark())
+    walker.push(OPAQUE)
+
+
+def _get_line(walker: Walker) -> None:
+    walker.recall(int(walker.take_line()))
+
+
+def _get(size: int) -> Handler:
+    return lambda walker: walker.recall(walker.take_number(size))
+
+
+def _put_line(walker: Walker) -> None:
+    walker.memoize(int(walker.take_line()))
+
+
+def _put(size: int) -> Handler:
+    return lambda walker: walker.memoize(walker.take_number(size))
+
+
+def _memoize(walker: Walker) -> None:
+    walker.memoize(len(walker.memo))
+
+
+def _global(walker: Walker) -> None:
+    module = walker.take_line().decode("utf-8")
+    walker.import_global(module, walker.take_line().decode("utf-8"))
+
+
+def _stack_global(walker: Walker) -> None:
+    name, module = walker.pop(), walker.pop()
+    walker.import_global(module, name)
+
+
+def _instance(walker: Walker) -> None:
+    args = tuple(walker.to_mark())
+    _global(walker)
+    walker.call(walker.pop(), args)
+
+
+def _object(walker: Walker) -> None:
+    made_by, *args = walker.to_mark()
+    walker.call(made_by, tuple(args))
+
+
+def _reduce(walker: Walker) -> None:
+    args, made_by = walker.pop(), walker.pop()
+    walker.call(made_by, args)
+
+
+def _new_object_with_keywords(walker: Walker) -> None:
+    keywords, args, made_by = walker.pop(), walker.pop(), walker.pop()
+    walker.refuse_wrappers((keywords,))
+    walker.make(made_by, args)
+
+
+def _new_dict(walker: Walker) -> None:
+    walker.new_dict()
+
+
+def _build(walker: Walker) -> None:
+    walker.build()
+
+
+def _new_object(walker: Walker) -> None:
+    walker.new_object()
+
+
+def _frame(walker: Walker) -> None:
+    walker.begin_frame()
+
+
+def _protocol(walker: Walker) -> None:
+    version = walker.take_number(1)
+    if version > 5:
+        raise ValueError(f"pickle protocol {version} is not known")
+    walker.protocol = version
+
+
+def stop(walker: Walker) -> None:
+    """Ends the walk; see there."""
+
+
+def _refused(what: str, hint: str) -> Handler:
+    def handler(walker: Walker) -> None:
+        raise walker.unreadable(what, hint)
+
+    return handler
+
+
+_EXTENSION = _refused("it imports by a number of the extension registry", "Save the model with pickle or joblib anew.")
+_PERSISTENT = _refused(
+    "it refers to objects outside the file (persistent ids, as PyTorch files do)",
+    "Export a PyTorch model to ONNX; save anything else with pickle or joblib.",
+)
+_BUFFER = _refused("it refers to buffers outside the file", "Save it without a buffer_callback.")
+
+HANDLERS: Final[dict[bytes, Handler]] = {
+    b"N": _constant(None),
+    b"\x88": _constant(True),
+    b"\x89": _constant(False),
+    b"I": _integer_line,
+    b"J": _integer(4),
+    b"K": _integer(1),
+    b"M": _integer(2),
+    b"L": _long_line,
+    b"\x8a": _long(1),
+    b"\x8b": _long(4),
+    b"F": _float_line,
+    b"G": _opaque(8),
+    b"S": _quoted_string,
+    b"T": _binary_string(4),
+    b"U": _binary_string(1),
+    b"B": _content(4),
+    b"C": _content(1),
+    b"\x8e": _content(8),
+    b"\x96": _content(8),
+    b"V": _unicode_line,
+    b"\x8c": _unicode(1),
+    b"X": _unicode(4),
+    b"\x8d": _unicode(8),
+    b"]": _empty_list,
+    b"a": _append,
+    b"e": _appends,
+    b"l": _list,
+    b")": _constant(()),
+    b"t": _tuple,
+    b"\x85": _short_tuple(1),
+    b"\x86": _short_tuple(2),
+    b"\x87": _short_tuple(3),
+    b"}": _new_dict,
+    b"d": _dict,
+    b"s": _set_item,
+    b"u": _set_items,
+    b"\x8f": _empty_set,
+    b"\x90": _add_items,
+    b"\x91": _frozen_set,
+    b"0": _pop,
+    b"2": _duplicate,
+    b"(": _mark,
+    b"1": _pop_mark,
+    b"g": _get_line,
+    b"h": _get(1),
+    b"j": _get(4),
+    b"p": _put_line,
+    b"q": _put(1),
+    b"r": _put(4),
+    b"\x94": _memoize,
+    b"\x82": _EXTENSION,
+    b"\x83": _EXTENSION,
+    b"\x84": _EXTENSION,
+    b"c": _global,
+    b"\x93": _stack_global,
+    b"R": _reduce,
+    b"b": _build,
+    b"i": _instance,
+    b"o": _object,
+    b"\x81": _new_object,
+    b"\x92": _new_object_with_keywords,
+    b"\x80": _protocol,
+    b".": stop,
+    b"\x95": _frame,
+    b"P": _PERSISTENT,
+    b"Q": _PERSISTENT,
+    b"\x97": _BUFFER,
+    b"\x98": _BUFFER,
+}

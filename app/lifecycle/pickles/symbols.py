@@ -1,0 +1,170 @@
+"""What stands on the symbolic stack in place of objects, and what can be told of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+MAX_TEXT_BYTES: Final = 1024  # longer than any module, class or column name that matters
+
+NOTABLE_KEYS: Final = frozenset(
+    {"_sklearn_version", "feature_names_in_"}
+    | {"shape", "dtype", "numpy_array_alignment_bytes", "subclass", "order", "allow_mmap"}
+)
+ARRAY_WRAPPER: Final = "joblib.numpy_pickle.NumpyArrayWrapper"
+HOLDERS: Final = frozenset(
+    {"numpy.dtype", "functools.partial", "collections.defaultdict", "numpy.ma.core._mareconstruct"}
+)
+"""They keep the functions and classes that they are given, or only make instances with `__new__`."""
+RETURNERS: Final = frozenset({"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"})
+"""They may give back what they are given, which would then be changed under two names."""
+REBUILDERS: Final = re.compile(
+    r"numpy\.(core|_core)\.(multiarray\._reconstruct|numeric\._frombuffer)"
+    r"|pandas\.[\w.]*\._new_\w+|pandas\.[\w.]*Dtype|sklearn\.[\w.]+\.newObj|[\w.]+\.__pyx_unpickle_\w+|cloudpickle\.[\w.]+"
+)
+OLD_WRAPPERS: Final = frozenset(
+    {"joblib.numpy_pickle_compat.NDArrayWrapper", "joblib.numpy_pickle_compat.ZNDArrayWrapper"}
+    | {"joblib.numpy_pickle.NDArrayWrapper", "joblib.numpy_pickle.ZNDArrayWrapper"}
+    | {"sklearn.externals.joblib.numpy_pickle.NumpyArrayWrapper"}
+)
+HAS_OBJECTS: Final = 1  # NPY_ITEM_REFCOUNT, a flag of numpy's dtypes
+
+
+class Opaque:
+    """A value that does not matter."""
+
+
+class Mark:
+    """Where a variable number of arguments begins on the stack."""
+
+
+class Global:
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Made:
+    """What a call gives: `callable(*args)`, then `state` as BUILD sets it."""
+
+    __slots__ = ("args", "callable", "state")
+
+    def __init__(self, made_by: Any, args: Any) -> None:
+        self.callable = made_by
+        self.args = args
+        self.state: Any = None
+
+
+class Dict:
+    """Only the notable keys of a dict. clean: it has no others."""
+
+    __slots__ = ("clean", "items")
+
+    def __init__(self) -> None:
+        self.items: dict[str, Any] | None = None
+        self.clean = True
+
+    def set(self, key: Any, value: Any) -> None:
+        if type(key) is str and key in NOTABLE_KEYS:
+            self.items = self.items or {}
+            self.items[key] = value
+        else:
+            self.clean = False
+
+
+OPAQUE: Final = Opaque()
+MARK: Final = Mark()
+
+
+class UnknownDtypeError(Exception):
+    """The size of an array's items cannot be told for certain."""
+
+
+def item_bytes(args: Any, state: Any) -> int | None:
+    """Size of one item of `numpy.dtype(*args)` after `__setstate__(state)`; None for objects.
+
+    Raises UnknownDtypeError for what is not certain: the length of an array would be a guess.
+    See numpy's `arraydescr_setstate`: the state's item size counts for S, U and V, its flag 1 says objects.
+    """
+    code = args[0] if isinstance(args, tuple) and args else None
+    match = re.fullmatch(r"([biufcmMSUVO])(\d*)", code) if type(code) is str else None
+    if match is None:
+        raise UnknownDtypeError
+    kind, digits = match[1], match[2]
+    size = int(digits or 0) * (4 if kind == "U" else 1)
+    flags = HAS_OBJECTS if kind == "O" else 0
+    if state is not None:
+        if not isinstance(state, tuple) or len(state) not in (8, 9) or type(state[7]) is not int:
+            raise UnknownDtypeError
+        if state[0] not in (3, 4):  # in older versions numpy computes the flags itself
+            raise UnknownDtypeError
+        if kind in "SUV" and state[5] != size:
+            raise UnknownDtypeError
+        flags = state[7]
+    objects = bool(flags & HAS_OBJECTS)
+    if (kind == "O") is not objects and kind != "V":
+        raise UnknownDtypeError
+    if not objects and not size:
+        raise UnknownDtypeError
+    return None if objects else size
+
+
+def is_global(value: Any, name: str) -> bool:
+    return isinstance(value, Global) and value.name == name
+
+
+def is_wrapper(value: Any) -> bool:
+    """Whether it is joblib's wrapper class or an instance of it."""
+    return is_global(value, ARRAY_WRAPPER) or (type(value) is Made and is_global(value.callable, ARRAY_WRAPPER))
+
+
+def is_content(value: Any) -> bool:
+    """Whether it is text or bytes, which pickles before protocol 3 write as `_codecs.encode(text, "latin1")`."""
+    if isinstance(value, Made):
+        return origin(value) in ("_codecs.encode", "builtins.bytes")
+    return value is OPAQUE or isinstance(value, (str, bytes))
+
+
+def is_plain_dtype(dtype: Made) -> bool:
+    """Whether it was made as numpy writes it, a copy of its own: `dtype(text or class, False, True)`."""
+    args = dtype.args
+    return len(args) == 3 and type(args[0]) in (str, Global) and args[1] in (False, 0) and args[2] in (True, 1)
+
+
+def origin(value: Any) -> str:
+    while isinstance(value, Made):
+        value = value.callable
+    return value.name if isinstance(value, Global) else "?"
+
+
+def handed_over(function: str, args: tuple[Any, ...]) -> set[str]:
+    """Which of the globals among the arguments `function` may call in turn.
+
+    copyreg._reconstructor(cls, base, state) makes a `cls`, but calls `base.__init__`; numpy's rebuilders of random
+    generators call their second argument.
+    """
+    if function in HOLDERS or REBUILDERS.fullmatch(function):
+        return set()
+    called = {value.name for value in args if isinstance(value, Global)}
+    if function == "copyreg._reconstructor":
+        called = {origin(value) for value in args[1:2]} | {
+            f"{origin(value)}()" for value in args[:1] if type(value) is Made
+        }
+    elif function.startswith("numpy.random."):
+        called |= {f"{origin(value)}()" for value in args[1:] if type(value) is Made}
+    return called
+
+
+def is_code_type(made_by: Any) -> bool:
+    if isinstance(made_by, Made):  # cloudpickle names it so
+        asked = isinstance(made_by.callable, Global) and made_by.callable.name.endswith("._builtin_type")
+        return asked and made_by.args == ("CodeType",)
+    return isinstance(made_by, Global) and made_by.name in ("types.CodeType", "builtins.code")
+
+
+def strings_of_array(value: Any) -> tuple[str, ...]:
+    """The strings of a pickled object array: the list that its state ends with."""
+    if isinstance(value, Made) and isinstance(value.state, tuple) and isinstance(value.state[-1], list):
+        return tuple(item for item in value.state[-1] if type(item) is str)
+    return ()
