@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
         traffic=dispatcher,
     )
     deployments = Deployments(ledger, road, connect)
-    monitor = Monitor(deployments, connect, settings.health_monitor_interval_seconds)
+    monitor = Monitor(deployments, connect, settings.health_monitor_interval_seconds, settings.predict_timeout_seconds)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

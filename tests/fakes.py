@@ -29,13 +29,14 @@ async def echo(requests: list[Request]) -> list[Answer]:
 class FakeReplica:
     """Speaks the frames of a real runtime on a Unix socket; what it answers is the test's to say.
 
-    batches: the sizes of the batches it got. silent: answers nothing, not even pings, as a stopped process would.
+    batches: the sizes of the batches it got. busy_ms: what it says when pinged. silent: answers nothing, not even pings, as a stopped process would.
     """
 
     def __init__(self, path: Path, handler: Handler = echo, welcome: dict[str, Any] | None = None) -> None:
         self.replica = Replica("m1", TargetName.PROCESS, str(path), "token", "", socket=str(path))
         self.batches: list[int] = []
         self.silent = False
+        self.busy_ms = 0
         self.handler = handler
         self._welcome = welcome or {"protocol": frames.PROTOCOL}
         self._server: asyncio.Server | None = None
@@ -71,7 +72,7 @@ class FakeReplica:
                 return
             writer.write(frames.encode(0, frames.WELCOME, json.dumps(self._welcome).encode()))
         elif frame.kind == frames.PING:
-            writer.write(frames.encode(0, frames.PONG, b'{"busy_ms": 0}'))
+            writer.write(frames.encode(0, frames.PONG, b'{"busy_ms": %d}' % self.busy_ms))
         elif frame.kind == frames.PREDICT:
             requests = frames.decode_requests(frame)
             self.batches.append(len(requests))

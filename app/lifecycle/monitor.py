@@ -67,18 +67,23 @@ class Verdict(Struct, frozen=True):
 
 
 class Monitor:
-    """Checks each live model every interval, and at once when a request finds its replica silent."""
+    """Checks each live model every interval, and at once when a request finds its replica silent.
+
+    patience_seconds: how long a replica may work on one batch before that counts as a failed check.
+    """
 
     def __init__(
         self,
         deployments: Deployments,
         connect: Connect,
         interval_seconds: float,
+        patience_seconds: float,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._deployments = deployments
         self._connect = connect
         self._interval_seconds = interval_seconds
+        self._patience_seconds = patience_seconds
         self._clock = clock
         self._watches: dict[str, Watch] = {}
         self._restarts: dict[str, asyncio.Task[None]] = {}
@@ -174,7 +179,7 @@ class Monitor:
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                 link, _ = await self._connect(replica, CHECK_TIMEOUT_SECONDS)
                 try:
-                    return Verdict(await answers_sample(model, link))
+                    return Verdict(await answers_sample(model, link, self._patience_seconds))
                 finally:
                     link.close()
         except TimeoutError:

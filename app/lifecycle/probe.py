@@ -56,10 +56,17 @@ def _failure(model: Model, candidates: list[Any], problem: dict[str, Any]) -> Pr
     )
 
 
-async def answers_sample(model: Model, link: ReplicaLink) -> str:
-    """ "" if the model answers its sample, else what is wrong. A replica at work on requests counts as answering."""
+async def answers_sample(model: Model, link: ReplicaLink, patience_seconds: float) -> str:
+    """ "" if the model answers its sample, else what is wrong.
+
+    A replica at work on requests counts as answering, unless it has been at the same batch for longer than
+    `patience_seconds`: its callers have given up by then, and it may never end.
+    """
     pong = await link.ping()
-    if pong.get("busy_ms"):
+    busy_seconds = pong.get("busy_ms", 0) / 1000
+    if busy_seconds > patience_seconds:
+        return f"it has worked on one batch for {busy_seconds:.0f} s"
+    if busy_seconds:
         return ""
     answer = await link.predict(Request(msgspec.json.encode(model.sample)))
     if answer.status == 200:

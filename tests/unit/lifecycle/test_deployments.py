@@ -63,7 +63,7 @@ class House:
             traffic=self.dispatcher,
         )
         self.deployments = Deployments(self.ledger, road, connect)
-        self.monitor = Monitor(self.deployments, connect, 10, clock=lambda: self.now)
+        self.monitor = Monitor(self.deployments, connect, 10, 30, clock=lambda: self.now)
 
     def suspect(self, model_id: str, reason: str) -> None:
         self.monitor.suspect(model_id, reason)
@@ -187,6 +187,21 @@ async def test_three_failed_checks_make_unhealthy_and_the_restart_brings_it_back
         assert "no longer answered" in restart.reason
         assert restart.lines == ("ValueError: the last thing it said",)
         assert await home.predict("iris") == 200
+
+
+async def test_a_replica_at_work_is_well_until_its_callers_must_have_given_up(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await home.live("a" * 12)
+        first = home.replica()
+        first.busy_ms = 29_000
+        for _ in range(4):
+            await home.monitor.cycle()
+        assert home.replica() is first
+        first.busy_ms = 31_000
+        for _ in range(3):
+            await home.monitor.cycle()
+        await home.replaced(first)
+        assert "31 s" in home.ledger.deployment("a" * 12).restarts[0].reason
 
 
 @pytest.mark.parametrize(
