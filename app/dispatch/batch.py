@@ -12,12 +12,14 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
+import msgspec
 from msgspec import Struct
 
 from app.core.route_table import Endpoint
 from app.dispatch.balance import ReplicaLine
 from app.dispatch.link import Batch
 from app.errors import Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
+from model_container import frames
 from model_container.frames import Answer, Request
 
 
@@ -57,6 +59,17 @@ class Flow(Struct, frozen=True):
     heartbeat_timeout_seconds: float
 
 
+def answer_heads(endpoint: Endpoint) -> dict[int, bytes]:
+    """By the form of an answer, what stands before the runtime's own members; made once, not for each answer."""
+    name, version, model_id = (
+        msgspec.json.encode(each) for each in (endpoint.name, endpoint.version, endpoint.model_id)
+    )
+    return {
+        frames.FORM_NATIVE: b'{"model":%b,"version":%b,"model_id":%b,' % (name, version, model_id),
+        frames.FORM_V2: b'{"model_name":%b,"model_version":%b,' % (name, version),
+    }
+
+
 class Lane:
     """The bounded queue of one endpoint and its replicas.
 
@@ -65,6 +78,7 @@ class Lane:
 
     def __init__(self, endpoint: Endpoint, flow: Flow, suspect: Callable[[str, str], None]) -> None:
         self.endpoint = endpoint
+        self.heads = answer_heads(endpoint)
         self._flow = flow
         self._suspect = suspect
         self._queue: deque[Waiting] = deque()

@@ -7,11 +7,10 @@ import contextlib
 from collections.abc import Callable
 from time import monotonic
 
-import msgspec
 from msgspec import Struct
 
 from app.core.model import Replica
-from app.core.route_table import Endpoint, RouteTable
+from app.core.route_table import RouteTable
 from app.dispatch.admit import Allowance, Keys, RateLimiter
 from app.dispatch.batch import Flow, Lane, Reply
 from app.dispatch.route import pick
@@ -62,11 +61,9 @@ class Dispatcher:
         allowance = self._limits.take(self._keys.caller(call.key, call.address), monotonic())
         endpoint = pick(self._table, call.ref)
         options = frames.OPTION_PROBABILITIES if call.probabilities else 0
-        reply = await self._lane(endpoint).submit(Request(call.body, frames.DIALECT_JSON, options))
-        return answer(endpoint, reply, allowance)
-
-    def _lane(self, endpoint: Endpoint) -> Lane:
-        return self._lanes[endpoint.model_id]
+        lane = self._lanes[endpoint.model_id]
+        reply = await lane.submit(Request(call.body, frames.DIALECT_JSON, options))
+        return answer(lane, reply, allowance)
 
     async def publish(self, table: RouteTable) -> None:
         """Make `table` the current one, once its new replicas are connected; those it leaves out start to drain."""
@@ -116,16 +113,12 @@ class Dispatcher:
             await lane.close()
 
 
-def answer(endpoint: Endpoint, reply: Reply, allowance: Allowance | None) -> Prediction:
+def answer(lane: Lane, reply: Reply, allowance: Allowance | None) -> Prediction:
     """Put the endpoint's names in front of what the runtime wrote, without parsing it."""
-    name, version, model_id = (
-        msgspec.json.encode(each) for each in (endpoint.name, endpoint.version, endpoint.model_id)
-    )
-    body = reply.answer.body
-    if reply.answer.form == frames.FORM_NATIVE:
-        body = b'{"model":%b,"version":%b,"model_id":%b,%b' % (name, version, model_id, body[1:])
-    elif reply.answer.form == frames.FORM_V2:
-        body = b'{"model_name":%b,"model_version":%b,%b' % (name, version, body[1:])
+    endpoint, body = lane.endpoint, reply.answer.body
+    head = lane.heads.get(reply.answer.form)
+    if head is not None:
+        body = head + body[1:]
     elif not body.startswith(b"{"):
         raise ReplicaUnavailable(f"The replica of `{endpoint.name}` sent an answer that is no answer.")
     headers = {

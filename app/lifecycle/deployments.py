@@ -134,11 +134,10 @@ class Deployments:
                 hint=f"Start it with POST /models/{model.model_id}/start.",
             )
         await self._end_job(model.model_id)
-        if not serves(deployment):
-            await self.ledger.update(model.model_id, wanted=True, error=None)
-            self._begin(model, lambda: self.road.bring_up(model, run=True))
-        else:
+        if serves(deployment):
             self._begin(model, lambda: self.road.replace_replica(model))
+        else:
+            await self.start(model)
 
     async def replace_lost(self, model: Model, restart: Restart) -> None:
         """Bring a new replica in place of one that is gone or answers no more."""
