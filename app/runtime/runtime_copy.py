@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent.parent / "model_container"
@@ -14,19 +14,19 @@ PACKAGE = Path(__file__).resolve().parent.parent.parent / "model_container"
 def runtime_copy(run_folder: Path) -> Path:
     """`<run_folder>/runtime-<content hash>`, the folder that holds `model_container/`; made if it is not there.
 
-    Complete or absent: it is filled under another name and renamed. Replicas of an older PRISM keep their own.
+    Complete or absent: it is filled under a name of this call's own and renamed, so that neither another thread nor
+    another gateway can be filling the same one. Replicas of an older PRISM keep their own.
     """
     copy = run_folder / f"runtime-{_content_hash()}"
     if copy.is_dir():
         return copy
-    unfinished = run_folder / f"{copy.name}.{os.getpid()}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.copytree(PACKAGE, unfinished / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    unfinished = Path(tempfile.mkdtemp(prefix=f"{copy.name}.", dir=run_folder))
     try:
+        shutil.copytree(PACKAGE, unfinished / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
         unfinished.rename(copy)
     except OSError:
         shutil.rmtree(unfinished, ignore_errors=True)
-        if not copy.is_dir():  # not merely another gateway that was faster
+        if not copy.is_dir():  # not merely another thread or gateway that was faster
             raise
     return copy
 
