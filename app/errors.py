@@ -7,6 +7,8 @@
     │   ├── MissingCode          422  the pickle needs classes that only its author has
     │   ├── UnsafeArtifact       422  dangerous globals, and no consent
     │   ├── TooLarge             413  a body or an upload over its limit
+    │   ├── HeadTooLarge         431  request line and headers over their limit
+    │   ├── RequestTimeout       408  the request took too long to arrive
     │   └── InvalidSetting       400  a setting with a bad value; stops the start
     ├── Unauthorized             401
     ├── Forbidden                403
@@ -30,6 +32,8 @@ One handler renders them as RFC 9457 problem documents; the command line and the
 from __future__ import annotations
 
 from typing import Any, ClassVar
+
+PROBLEM_JSON = "application/problem+json"
 
 
 class PrismError(Exception):
@@ -101,6 +105,18 @@ class TooLarge(BadInput):
     code = "too_large"
     status = 413
     title = "The body is larger than the limit"
+
+
+class HeadTooLarge(BadInput):
+    code = "head_too_large"
+    status = 431
+    title = "The request's headers are larger than the limit"
+
+
+class RequestTimeout(BadInput):
+    code = "request_timeout"
+    status = 408
+    title = "The request took too long to arrive"
 
 
 class InvalidSetting(BadInput):

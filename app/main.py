@@ -10,15 +10,17 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
-from fastapi.templating import Jinja2Templates
 
-from app.api import docs, health, models, predict, problems, registry
+from app.api import docs, health, metrics, models, predict, problems, registry
 from app.api.guard import Guard, RequireKey
+from app.api.pages import Pages
+from app.core.hosts import Hosts
 from app.core.model import Replica
 from app.dispatch.admit import Keys, RateLimiter
 from app.dispatch.batch import Flow
 from app.dispatch.link import connect as connect_link
 from app.dispatch.pipeline import Dispatcher
+from app.dispatch.server import Door
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.ledger import Ledger
 from app.lifecycle.monitor import Monitor
@@ -48,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     dispatcher = Dispatcher(
         keys, RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds), flow(settings), suspect
     )
+    hosts = Hosts(settings.allowed_hosts.split(","))
     targets = available_targets(settings)
     road = Road(
         settings=settings,
@@ -85,16 +88,18 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.keep_models = False
     app.state.closing = asyncio.Event()
+    app.state.door = Door(dispatcher, hosts, settings.max_body_mb * MIB, settings.receive_timeout_seconds)
     problems.install(app)
-    templates = Jinja2Templates(UI / "templates")
+    pages = Pages(UI / "templates")
     keyed: list[Any] = [Depends(RequireKey(keys))]
-    app.include_router(health.router(deployments, monitor, templates, settings.enable_health_monitor))
+    app.include_router(health.router(deployments, monitor, pages, settings.enable_health_monitor))
     app.include_router(models.router(deployments, settings.max_upload_mb * MIB, app.state.closing), dependencies=keyed)
     app.include_router(registry.router(deployments), dependencies=keyed)
+    app.include_router(metrics.router(ledger, dispatcher), dependencies=keyed)
     app.include_router(predict.router(dispatcher, settings.max_body_mb * MIB))
-    app.include_router(docs.router(templates))
+    app.include_router(docs.router(pages))
     app.mount("/static", StaticFiles(directory=UI / "static"))
-    app.add_middleware(Guard, hosts=settings.allowed_hosts.split(","))
+    app.add_middleware(Guard, hosts=hosts)
     return app
 
 

@@ -76,6 +76,10 @@ class Settings(BaseSettings):
     )
     max_upload_mb: int = Field(4096, ge=1, description="Largest model file, in MiB.")
     max_body_mb: int = Field(16, ge=1, description="Largest prediction request, in MiB.")
+    receive_timeout_seconds: float = Field(
+        30, gt=0, description="Longest a request may take to arrive; a second more for each KiB it has sent."
+    )
+    keep_alive_seconds: int = Field(75, ge=1, description="Shortest time that an idle connection is kept open.")
     build_timeout_seconds: float = Field(1800, gt=0, description="Longest an environment may take to build.")
     start_timeout_seconds: float = Field(120, gt=0, description="Longest a replica may take to load its model.")
     drain_timeout_seconds: float = Field(30, ge=0, description="Longest a replaced replica may finish its requests.")

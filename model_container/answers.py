@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import msgspec
 import numpy as np
@@ -18,11 +18,31 @@ def encode(decoded: Decoded, outputs: Outputs, classes: List[Any]) -> Answer:
     """Raises Problem if the request asks for an output that the model does not have."""
     if decoded.form == FORM_V2:
         return Answer(_to_json(_v2(decoded, outputs)), 200, FORM_V2)
-    document: Dict[str, Any] = {"predictions": _predictions(outputs)}
-    if outputs.probabilities is not None:
-        document[PROBABILITIES] = _probabilities(outputs.probabilities)
-        document["classes"] = classes
-    return Answer(_to_json(document), 200, FORM_NATIVE)
+    if outputs.by_row:
+        rows = len(next(iter(outputs.values.values())))
+        return Answer(encode_native(outputs, [rows], classes)[0], 200, FORM_NATIVE)
+    return Answer(_to_json({"predictions": _predictions(outputs)}), 200, FORM_NATIVE)
+
+
+def encode_native(outputs: Outputs, lengths: Sequence[int], classes: List[Any]) -> List[bytes]:
+    """The native answers of requests that went through one call. lengths: rows of each, in order.
+
+    Raises ValueError for an output that belongs to the call as a whole.
+    """
+    if not outputs.by_row:
+        raise ValueError("the output cannot be told apart by rows")
+    predictions = _predictions(outputs)
+    shares = None if outputs.probabilities is None else _probabilities(outputs.probabilities)
+    bodies, start = [], 0
+    for length in lengths:
+        end = start + length
+        document: Dict[str, Any] = {"predictions": predictions[start:end]}
+        if shares is not None:
+            document[PROBABILITIES] = shares[start:end]
+            document["classes"] = classes
+        bodies.append(_to_json(document))
+        start = end
+    return bodies
 
 
 def _predictions(outputs: Outputs) -> List[Any]:

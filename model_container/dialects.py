@@ -24,7 +24,7 @@ from model_container.values import DTYPES
 MAX_DEPTH = 100
 
 _VALUE_KEYS = ("input", "inputs", "features", "instances")
-_KEYS = (*_VALUE_KEYS, "dataframe_split", "dataframe_records")
+KEYS = (*_VALUE_KEYS, "dataframe_split", "dataframe_records")
 _V2_KEYS = frozenset(("inputs", "id", "outputs", "parameters"))
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _HUGE_DIGITS = 400
@@ -73,7 +73,7 @@ def decode(body: bytes, names: FrozenSet[str] = frozenset()) -> Decoded:
         return _decode_v2(value)
     if value.keys() == names:
         return Decoded(Named(value))
-    present = [key for key in _KEYS if key in value]
+    present = [key for key in KEYS if key in value]
     if not present or not names.isdisjoint(present):
         return Decoded(Named(value))
     return Decoded(_decode_keyed(value, present))

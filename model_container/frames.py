@@ -14,6 +14,7 @@ id and one status + body per request, in the order of the requests. Everything i
                        count × <I H H> (body length, HTTP status, form), then the bodies
     PING     gateway   empty
     PONG     runtime   JSON {"busy_ms": 0, "served": 12, "rss_bytes": …}; answered even while the model computes
+    CONVERT  gateway   empty; answered by an ANSWERS frame of two bodies, a report as JSON and an ONNX file
 
 Imports only the standard library: the gateway and every model's environment share this file.
 """
@@ -21,11 +22,11 @@ Imports only the standard library: the gateway and every model's environment sha
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple, Sequence
+from typing import NamedTuple, Protocol, Sequence
 
 PROTOCOL = 1
 
-HELLO, WELCOME, PREDICT, ANSWERS, PING, PONG = 1, 2, 3, 4, 5, 6
+HELLO, WELCOME, PREDICT, ANSWERS, PING, PONG, CONVERT = 1, 2, 3, 4, 5, 6, 7
 
 DIALECT_JSON = 0
 
@@ -60,6 +61,19 @@ class Request(NamedTuple):
     options: int = 0
 
 
+class Asked(Protocol):
+    """What is sent of a request, whatever else its sender keeps beside it."""
+
+    @property
+    def body(self) -> bytes: ...
+
+    @property
+    def dialect(self) -> int: ...
+
+    @property
+    def options(self) -> int: ...
+
+
 class Answer(NamedTuple):
     body: bytes
     status: int = 200
@@ -70,7 +84,7 @@ def encode(frame_id: int, kind: int, payload: bytes = b"", count: int = 0) -> by
     return HEADER.pack(len(payload), frame_id, kind, 0, count) + payload
 
 
-def encode_requests(frame_id: int, requests: Sequence[Request]) -> bytes:
+def encode_requests(frame_id: int, requests: Sequence[Asked]) -> bytes:
     heads = b"".join([_REQUEST.pack(len(one.body), one.dialect, one.options, 0) for one in requests])
     payload = heads + b"".join([one.body for one in requests])
     return encode(frame_id, PREDICT, payload, len(requests))
@@ -78,42 +92,42 @@ def encode_requests(frame_id: int, requests: Sequence[Request]) -> bytes:
 
 def decode_requests(frame: Frame) -> list[Request]:
     """Raises FrameError if the bodies do not fill the payload exactly."""
-    payload, count = frame.payload, frame.items
-    position = count * _REQUEST.size
+    payload = frame.payload
+    position = frame.items * _REQUEST.size
     requests = []
     try:
-        for index in range(count):
-            length, dialect, options, _ = _REQUEST.unpack_from(payload, index * _REQUEST.size)
-            requests.append(Request(payload[position : position + length], dialect, options))
-            position += length
+        for length, dialect, options, _ in _REQUEST.iter_unpack(payload[:position]):
+            end = position + length
+            requests.append(Request(payload[position:end], dialect, options))
+            position = end
     except struct.error as error:
         raise FrameError("a PREDICT frame is shorter than its count says") from error
-    if position != len(payload):
+    if position != len(payload) or len(requests) != frame.items:
         raise FrameError("a PREDICT frame's bodies do not fill its payload")
     return requests
 
 
 def encode_answers(frame_id: int, answers: Sequence[Answer], codec_us: int, model_us: int) -> bytes:
-    heads = b"".join([_ANSWER.pack(len(one.body), one.status, one.form) for one in answers])
+    heads = b"".join([_ANSWER.pack(len(body), status, form) for body, status, form in answers])
     times = _TIMES.pack(min(codec_us, 0xFFFFFFFF), min(model_us, 0xFFFFFFFF))
-    payload = times + heads + b"".join([one.body for one in answers])
+    payload = b"".join((times, heads, *[one.body for one in answers]))
     return encode(frame_id, ANSWERS, payload, len(answers))
 
 
-def decode_answers(frame: Frame) -> tuple[list[Answer], int, int]:
-    """Answers in request order, µs of coding, µs in the model. Raises FrameError on a torn payload."""
-    payload, count = frame.payload, frame.items
+def decode_answers(frame: Frame) -> tuple[list[tuple[bytes, int, int]], int, int]:
+    """(body, status, form) in request order, µs of coding, µs in the model. Raises FrameError on a torn payload."""
+    payload = frame.payload
+    position = _TIMES.size + frame.items * _ANSWER.size
+    answers = []
     try:
         codec_us, model_us = _TIMES.unpack_from(payload)
-        position = _TIMES.size + count * _ANSWER.size
-        answers = []
-        for index in range(count):
-            length, status, form = _ANSWER.unpack_from(payload, _TIMES.size + index * _ANSWER.size)
-            answers.append(Answer(payload[position : position + length], status, form))
-            position += length
+        for length, status, form in _ANSWER.iter_unpack(payload[_TIMES.size : position]):
+            end = position + length
+            answers.append((payload[position:end], status, form))
+            position = end
     except struct.error as error:
         raise FrameError("an ANSWERS frame is shorter than its count says") from error
-    if position != len(payload):
+    if position != len(payload) or len(answers) != frame.items:
         raise FrameError("an ANSWERS frame's bodies do not fill its payload")
     return answers, codec_us, model_us
 

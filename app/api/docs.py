@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
-from fastapi.templating import Jinja2Templates
 
+from app.api.pages import Pages
 from app.errors import PrismError
 
 ASSETS = "/static/vendor/swagger-ui"
 
 
-def router(templates: Jinja2Templates) -> APIRouter:
+def router(pages: Pages) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/docs")
@@ -30,7 +30,7 @@ def router(templates: Jinja2Templates) -> APIRouter:
     @routes.get("/docs/errors")
     async def errors(request: Request) -> HTMLResponse:
         """Where the `type` of every problem document leads."""
-        return templates.TemplateResponse(request, "errors.html", {"errors": list(family(PrismError))})
+        return pages.render(request, "errors.html", {"errors": list(family(PrismError))})
 
     return routes
 

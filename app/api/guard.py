@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -18,6 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
+from app.core.hosts import Hosts
 from app.dispatch.admit import Keys
 from app.errors import Forbidden
 
@@ -25,11 +24,11 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class Guard:
-    """ASGI middleware. hosts: names, besides addresses and localhost, by which this server is known."""
+    """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
         self._app = app
-        self._hosts = {host.strip().lower() for host in hosts if host.strip()} | {"localhost"}
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,7 +50,7 @@ class Guard:
 
     def _refusal(self, headers: Headers) -> Forbidden | None:
         host = headers.get("host", "")
-        if not self._is_ours(host):
+        if not self._hosts.known(host):
             return Forbidden(
                 f"This server is not known as `{host[:100]}`.",
                 hint="Use its address or localhost, or add the name to PRISM_ALLOWED_HOSTS.",
@@ -63,20 +62,6 @@ class Guard:
                 hint="Open the dashboard of this server itself, or call the API from a program.",
             )
         return None
-
-    def _is_ours(self, host: str) -> bool:
-        """An address names this server whichever it is: only names can be rebound."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        if name in self._hosts:
-            return True
-        try:
-            ip_address(name)
-        except ValueError:
-            return False
-        return True
 
 
 def request_id_from(given: str) -> str:

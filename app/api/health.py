@@ -7,9 +7,9 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
-from fastapi.templating import Jinja2Templates
+from fastapi.responses import JSONResponse
 
+from app.api.pages import Pages
 from app.core.route_table import serves
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.monitor import Monitor
@@ -18,7 +18,7 @@ NAME = "PRISM"
 VERSION = version("prism-serve")
 
 
-def router(deployments: Deployments, monitor: Monitor, templates: Jinja2Templates, enabled: bool) -> APIRouter:
+def router(deployments: Deployments, monitor: Monitor, pages: Pages, enabled: bool) -> APIRouter:
     routes = APIRouter(tags=["server"])
     ledger = deployments.ledger
 
@@ -27,10 +27,7 @@ def router(deployments: Deployments, monitor: Monitor, templates: Jinja2Template
         """JSON for programs; a page with the models for browsers."""
         if "text/html" in request.headers.get("accept", ""):
             models = [(model, ledger.deployment(model.model_id)) for model in reversed(ledger.models())]
-            page: HTMLResponse = templates.TemplateResponse(
-                request, "index.html", {"models": models, "version": VERSION}, headers={"Vary": "Accept"}
-            )
-            return page
+            return pages.render(request, "index.html", {"models": models, "version": VERSION}, {"Vary": "Accept"})
         links = {"docs": "/docs", "openapi": "/openapi.json", "health": "/health", "models": "/models"}
         return JSONResponse({"name": NAME, "version": VERSION, **links}, headers={"Vary": "Accept"})
 

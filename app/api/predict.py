@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.guard import api_key, caller_address
-from app.api.problems import PROBLEM_JSON, complete_problem, request_id_of
+from app.api.problems import request_id_of
 from app.dispatch.pipeline import Call, Dispatcher
 from app.errors import TooLarge, UnsupportedFormat
 
@@ -42,12 +42,9 @@ def router(dispatcher: Dispatcher, max_body_bytes: int) -> APIRouter:
         """
         check_content_type(request.headers.get("content-type", ""))
         body = await limited_body(request, max_body_bytes)
-        call = Call(ref, body, api_key(request.headers), caller_address(request), probabilities)
+        call = Call(ref, body, api_key(request.headers), caller_address(request), probabilities, request_id_of(request))
         prediction = await dispatcher.predict(call)
-        if prediction.problem:
-            whole = complete_problem(prediction.body, prediction.status, request_id_of(request))
-            return Response(whole, prediction.status, prediction.headers, media_type=PROBLEM_JSON)
-        return Response(prediction.body, prediction.status, prediction.headers, media_type="application/json")
+        return Response(prediction.body, prediction.status, prediction.headers, media_type=prediction.content_type)
 
     return routes
 

@@ -10,11 +10,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from app.errors import BadInput, NotFound, PrismError
+from app.errors import PROBLEM_JSON, BadInput, NotFound, PrismError
 
 log = structlog.get_logger(__name__)
-
-PROBLEM_JSON = "application/problem+json"
 
 
 class MethodNotAllowed(PrismError):
@@ -26,14 +24,6 @@ class MethodNotAllowed(PrismError):
 def problem_response(document: dict[str, Any], request_id: str, headers: dict[str, str] | None = None) -> Response:
     body = msgspec.json.encode({**document, "request_id": request_id})
     return Response(body, document["status"], headers, media_type=PROBLEM_JSON)
-
-
-def complete_problem(body: bytes, status: int, request_id: str) -> bytes:
-    """The problem that a runtime wrote (`code`, `detail`, …), made whole."""
-    said = msgspec.json.decode(body)
-    code = said.get("code", "prediction_failed")
-    document = {"type": f"/docs/errors#{code}", "title": code.replace("_", " ").capitalize(), "status": status, **said}
-    return msgspec.json.encode({**document, "request_id": request_id})
 
 
 def request_id_of(request: Request) -> str:

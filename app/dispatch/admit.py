@@ -47,7 +47,7 @@ class Keys:
         return digest.hex()
 
 
-class Allowance(Struct, frozen=True):
+class Allowance(Struct, frozen=True, gc=False):
     """What is left to a caller: requests in this window, and seconds until the window has wholly moved on."""
 
     limit: int
@@ -58,17 +58,28 @@ class Allowance(Struct, frozen=True):
     def headers(self) -> dict[str, str]:
         """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers, its widely read three-field form)."""
         return {
-            "RateLimit-Limit": str(self.limit),
-            "RateLimit-Remaining": str(self.remaining),
-            "RateLimit-Reset": str(self.reset_seconds),
+            "ratelimit-limit": str(self.limit),
+            "ratelimit-remaining": str(self.remaining),
+            "ratelimit-reset": str(self.reset_seconds),
         }
+
+    @property
+    def header_lines(self) -> bytes:
+        """The same as they go over the wire, each with its line end."""
+        return b"ratelimit-limit: %d\r\nratelimit-remaining: %d\r\nratelimit-reset: %d\r\n" % (
+            self.limit,
+            self.remaining,
+            self.reset_seconds,
+        )
 
 
 class _Count:
-    __slots__ = ("current", "previous", "window")
+    """Of one caller. ends: when the present window does."""
 
-    def __init__(self, window: int) -> None:
-        self.window = window
+    __slots__ = ("current", "ends", "previous")
+
+    def __init__(self, ends: float) -> None:
+        self.ends = ends
         self.current = 0
         self.previous = 0
 
@@ -94,32 +105,40 @@ class RateLimiter:
 
     def take(self, caller: str, now: float) -> Allowance | None:
         """Count one request. None where there is no limit. Raises RateLimited past it."""
-        if not self._limit:
+        limit = self._limit
+        if not limit:
             return None
-        window, elapsed = divmod(now, self._window_seconds)
-        count = self._count(caller, int(window))
-        seen = count.previous * (1 - elapsed / self._window_seconds) + count.current
-        reset = max(1, math.ceil(self._window_seconds - elapsed))
-        if seen + 1 > self._limit:
-            refusal = RateLimited(
-                f"More than {self._limit} requests in {self._window_seconds:g} s.",
-                retry_after_seconds=self._wait(count, elapsed),
-            )
-            refusal.headers.update(Allowance(self._limit, 0, reset).headers)
-            raise refusal
+        count = self._counts.get(caller)
+        if count is None or now >= count.ends:
+            count = self._next_window(caller, now)
+        left = count.ends - now
+        seen = count.current + 1.0
+        if count.previous:
+            seen += count.previous * left / self._window_seconds
+        if seen > limit:
+            raise self._refusal(count, left)
         count.current += 1
-        self._forget_idle(int(window), now)
-        return Allowance(self._limit, int(self._limit - seen - 1), reset)
+        return Allowance(limit, int(limit - seen), int(left) + 1)
 
-    def _count(self, caller: str, window: int) -> _Count:
+    def _next_window(self, caller: str, now: float) -> _Count:
+        start = now - now % self._window_seconds
+        self._forget_idle(start, now)
         count = self._counts.get(caller)
         if count is None:
-            count = self._counts[caller] = _Count(window)
-        elif count.window != window:
-            count.previous = count.current if count.window == window - 1 else 0
+            count = self._counts[caller] = _Count(start + self._window_seconds)
+        else:
+            count.previous = count.current if count.ends >= start else 0
             count.current = 0
-            count.window = window
+            count.ends = start + self._window_seconds
         return count
+
+    def _refusal(self, count: _Count, left: float) -> RateLimited:
+        refusal = RateLimited(
+            f"More than {self._limit} requests in {self._window_seconds:g} s.",
+            retry_after_seconds=self._wait(count, self._window_seconds - left),
+        )
+        refusal.headers.update(Allowance(self._limit, 0, int(left) + 1).headers)
+        return refusal
 
     def _wait(self, count: _Count, elapsed: float) -> int:
         """Whole seconds until one more request fits."""
@@ -131,9 +150,9 @@ class RateLimiter:
             fits_at = self._window_seconds * (1 + max(0.0, fade))
         return max(1, math.ceil(fits_at - elapsed))
 
-    def _forget_idle(self, window: int, now: float) -> None:
+    def _forget_idle(self, start: float, now: float) -> None:
         """Once in a window, drop the callers not seen in the last two, so that addresses do not pile up."""
         if now < self._sweep_at:
             return
         self._sweep_at = now + self._window_seconds
-        self._counts = {caller: count for caller, count in self._counts.items() if count.window >= window - 1}
+        self._counts = {caller: count for caller, count in self._counts.items() if count.ends >= start}

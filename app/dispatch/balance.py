@@ -10,7 +10,7 @@ from app.core.model import Replica
 from app.dispatch.breaker import Breaker
 from app.dispatch.link import Batch, Link, connect
 from app.errors import PrismError
-from model_container.frames import Request
+from model_container.frames import Asked
 
 BATCHES_AWAY_MAX = 2
 """One that the model works on, and one behind it whose decoding need not wait for the first one's way back."""
@@ -64,7 +64,7 @@ class ReplicaLine:
 
     def usable(self, now: float) -> bool:
         """Whether a request may wait for this replica: connected, and not left alone by its breaker."""
-        return self._link is not None and self._link.open and self.breaker.allows(now)
+        return self._link is not None and self.breaker.allows(now)
 
     def has_room(self, now: float) -> bool:
         return self.batches_away < BATCHES_AWAY_MAX and self.usable(now)
@@ -72,7 +72,7 @@ class ReplicaLine:
     def idle(self, now: float) -> bool:
         return self.batches_away == 0 and self.has_room(now)
 
-    def send(self, requests: Sequence[Request], reply: Callable[[Batch | None], None]) -> None:
+    def send(self, requests: Sequence[Asked], reply: Callable[[Batch | None], None]) -> None:
         assert self._link is not None
         if not self.batches_away:
             self._oldest_sent = self._last_sign = monotonic()

@@ -1,8 +1,8 @@
 """Joins requests into batches and splits the answers: the queue of one endpoint, and the replicas it feeds.
 
-No timer makes a request wait for company: a batch leaves at once when a replica is idle, and what arrives while
-it is away forms the next one. The batch window only bounds that forming: when the oldest waiting request has
-waited so long, the next batch is sent behind the one that is still away.
+No timer makes a request wait for company: what one turn of the event loop has read leaves together at once when a
+replica is idle, and what arrives while it is away forms the next batch. The batch window only bounds that forming:
+when the oldest waiting request has waited so long, the next batch is sent behind the one that is still away.
 """
 
 from __future__ import annotations
@@ -16,37 +16,59 @@ import msgspec
 from msgspec import Struct
 
 from app.core.route_table import Endpoint
+from app.dispatch.admit import Allowance
 from app.dispatch.balance import ReplicaLine
 from app.dispatch.link import Batch
 from app.errors import Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
+from app.observe.tally import Tally
 from model_container import frames
-from model_container.frames import Answer, Request
 
 
-class Reply(Struct, frozen=True):
-    """One answer and what it took: ms waiting in the queue, requests in its batch, ms in the model."""
+class Reply(Struct, frozen=True, gc=False):
+    """One answer as the runtime wrote it, and what it took.
 
-    answer: Answer
-    queue_ms: float
-    batch_size: int
-    model_ms: float
+    names: what stands in front of the body's own members, b"" if nothing does. timing: Server-Timing's value.
+    """
+
+    status: int
+    form: int
+    names: bytes
+    body: bytes
+    timing: bytes
 
 
 class Waiting:
-    """One request on its way."""
+    """One request on its way. Exactly one of `answered` and `failed` is called, unless it is `settled` before.
 
-    __slots__ = ("arrived", "deadline", "future", "request", "tries")
+    lane, allowance: set once it is admitted. settled: True as soon as nobody waits for it any more.
+    """
 
-    def __init__(self, request: Request, now: float, timeout_seconds: float) -> None:
-        self.request = request
-        self.arrived = now
-        self.deadline = now + timeout_seconds
+    __slots__ = ("allowance", "arrived", "body", "deadline", "lane", "options", "settled", "tries")
+
+    dialect = frames.DIALECT_JSON
+    allowance: Allowance | None
+    lane: Lane
+
+    def __init__(self, body: bytes, options: int = 0) -> None:
+        self.body = body
+        self.options = options
+        self.settled = False
         self.tries = 0
-        self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.arrived = 0.0
+        self.deadline = 0.0
+
+    def answered(self, reply: Reply) -> None:
+        raise NotImplementedError
+
+    def failed(self, error: PrismError) -> None:
+        raise NotImplementedError
 
     def fail(self, error: PrismError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+        """End it with an error, unless it has ended."""
+        if not self.settled:
+            self.settled = True
+            self.lane.tally.count([error.status])
+            self.failed(error)
 
 
 class Flow(Struct, frozen=True):
@@ -59,31 +81,27 @@ class Flow(Struct, frozen=True):
     heartbeat_timeout_seconds: float
 
 
-def answer_heads(endpoint: Endpoint) -> dict[int, bytes]:
-    """By the form of an answer, what stands before the runtime's own members; made once, not for each answer."""
-    name, version, model_id = (
-        msgspec.json.encode(each) for each in (endpoint.name, endpoint.version, endpoint.model_id)
-    )
-    return {
-        frames.FORM_NATIVE: b'{"model":%b,"version":%b,"model_id":%b,' % (name, version, model_id),
-        frames.FORM_V2: b'{"model_name":%b,"model_version":%b,' % (name, version),
-    }
-
-
 class Lane:
     """The bounded queue of one endpoint and its replicas.
 
     suspect: called with (model_id, reason) when a replica is silent or gone, so that its keeper looks at it.
     """
 
-    def __init__(self, endpoint: Endpoint, flow: Flow, suspect: Callable[[str, str], None]) -> None:
+    def __init__(self, endpoint: Endpoint, flow: Flow, suspect: Callable[[str, str], None], tally: Tally) -> None:
         self.endpoint = endpoint
-        self.heads = answer_heads(endpoint)
+        self.tally = tally
+        self.version_headers = b"x-model-version: %b\r\nx-model-id: %b\r\n" % (
+            endpoint.version.encode(),
+            endpoint.model_id.encode(),
+        )
+        self._names = answer_names(endpoint)
         self._flow = flow
         self._suspect = suspect
         self._queue: deque[Waiting] = deque()
         self._away: set[Waiting] = set()
+        self._gathering = False
         self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
         self.replicas = [
             ReplicaLine(replica, flow.heartbeat_timeout_seconds, self._pump, self._replica_lost)
             for replica in endpoint.replicas
@@ -93,56 +111,74 @@ class Lane:
     def pending(self) -> int:
         return len(self._queue) + len(self._away)
 
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
     async def open(self) -> None:
         """Connect to every replica, so that the first request finds it warm."""
         await asyncio.gather(*(line.open() for line in self.replicas))
 
-    def submit(self, request: Request) -> asyncio.Future[Reply]:
-        """The future answer. Raises Overloaded if the queue is full, ReplicaUnavailable if nothing can answer."""
+    def submit(self, waiting: Waiting, now: float) -> None:
+        """Queue it. Raises Overloaded if the queue is full, ReplicaUnavailable if nothing can answer."""
         if len(self._queue) >= self._flow.queue_length:
-            raise Overloaded(
-                f"{len(self._queue)} requests already wait for `{self.endpoint.name}`.",
-                hint="Send less at a time, or raise PRISM_QUEUE_LENGTH.",
-            )
-        now = monotonic()
-        if not any(line.usable(now) for line in self.replicas):
+            self._pump()
+            if len(self._queue) >= self._flow.queue_length:
+                raise Overloaded(
+                    f"{len(self._queue)} requests already wait for `{self.endpoint.name}`.",
+                    hint="Send less at a time, or raise PRISM_QUEUE_LENGTH.",
+                )
+        if not self._usable(now):
             raise self._unavailable()
-        waiting = Waiting(request, now, self._flow.timeout_seconds)
+        waiting.arrived = now
+        waiting.deadline = now + self._flow.timeout_seconds
         self._queue.append(waiting)
-        self._pump()
-        return waiting.future
+        if not self._gathering:
+            self._gathering = True
+            self._loop.call_soon(self._gathered)
+
+    def _usable(self, now: float) -> bool:
+        """A loop, as this is asked for every request and a generator would take longer than the answer."""
+        for line in self.replicas:  # noqa: SIM110
+            if line.usable(now):
+                return True
+        return False
 
     def _unavailable(self) -> ReplicaUnavailable:
         return ReplicaUnavailable(f"No replica of `{self.endpoint.name}` answers right now; it is being replaced.")
 
+    def _gathered(self) -> None:
+        self._gathering = False
+        self._pump()
+
     def _pump(self) -> None:
         """Send what waits to whoever is idle; else make sure that the window ends the wait."""
         while self._queue:
-            line = min(
-                (line for line in self.replicas if line.idle(monotonic())), key=lambda each: each.served, default=None
-            )
+            now = monotonic()
+            line = min((line for line in self.replicas if line.idle(now)), key=lambda each: each.served, default=None)
             if line is None:
-                self._arm_window()
+                self._arm_window(now)
                 return
-            self._send(line)
+            self._send(line, now)
 
-    def _arm_window(self) -> None:
+    def _arm_window(self, now: float) -> None:
         if self._timer is None:
-            wait = self._queue[0].arrived + self._flow.window_seconds - monotonic()
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, wait), self._window_over)
+            wait = self._queue[0].arrived + self._flow.window_seconds - now
+            self._timer = self._loop.call_later(max(0.0, wait), self._window_over)
 
     def _window_over(self) -> None:
         self._timer = None
-        lines = [line for line in self.replicas if line.has_room(monotonic())]
+        now = monotonic()
+        lines = [line for line in self.replicas if line.has_room(now)]
         if self._queue and lines:
-            self._send(min(lines, key=lambda each: each.batches_away))
+            self._send(min(lines, key=lambda each: each.batches_away), now)
             self._pump()
 
-    def _send(self, line: ReplicaLine) -> None:
+    def _send(self, line: ReplicaLine, now: float) -> None:
         batch: list[Waiting] = []
         while self._queue and len(batch) < self._flow.max_batch_size:
             waiting = self._queue.popleft()
-            if waiting.future.done():  # its client has gone, or its time was over
+            if waiting.settled:  # its client has gone, or its time was over
                 continue
             if waiting.tries and batch:  # one that was lost with a replica goes alone, not to take others along
                 self._queue.appendleft(waiting)
@@ -150,27 +186,36 @@ class Lane:
             batch.append(waiting)
             if waiting.tries:
                 break
-        if not batch:
-            return
-        sent = monotonic()
-        self._away.update(batch)
-        line.send([one.request for one in batch], lambda result: self._settle(line, batch, sent, result))
+        if batch:
+            self._away.update(batch)
+            line.send(batch, lambda result: self._settle(batch, now, result))
 
-    def _settle(self, line: ReplicaLine, batch: list[Waiting], sent: float, result: Batch | None) -> None:
+    def _settle(self, batch: list[Waiting], sent: float, result: Batch | None) -> None:
         self._away.difference_update(batch)
         if result is None:
             for one in reversed(batch):
                 self._retry(one)
         else:
-            model_ms = result.model_us / 1000
-            for one, answer in zip(batch, result.answers, strict=True):
-                if not one.future.done():
-                    one.future.set_result(Reply(answer, (sent - one.arrived) * 1000, len(batch), model_ms))
+            self._answer(batch, sent, result)
         self._pump()
+
+    def _answer(self, batch: list[Waiting], sent: float, result: Batch) -> None:
+        tally, names = self.tally, self._names
+        now = monotonic()
+        tally.batch_size.observe([len(batch)])
+        tally.model_seconds += result.model_us / 1_000_000
+        tally.count([status for one, (_, status, _) in zip(batch, result.answers, strict=True) if not one.settled])
+        tally.latency.observe([now - one.arrived for one in batch if not one.settled])
+        shared = b'batch;desc="%d", inference;dur=%.2f' % (len(batch), result.model_us / 1000)
+        for one, (body, status, form) in zip(batch, result.answers, strict=True):
+            if not one.settled:
+                one.settled = True
+                timing = b"queue;dur=%.2f, %b" % ((sent - one.arrived) * 1000, shared)
+                one.answered(Reply(status, form, names.get(form, b""), body, timing))
 
     def _retry(self, waiting: Waiting) -> None:
         """A prediction has no side effect, so one whose replica was lost is tried once more elsewhere."""
-        if waiting.tries or not any(line.usable(monotonic()) for line in self.replicas):
+        if waiting.tries or not self._usable(monotonic()):
             waiting.fail(self._unavailable())
         else:
             waiting.tries += 1
@@ -178,15 +223,18 @@ class Lane:
 
     def _replica_lost(self, reason: str) -> None:
         self._suspect(self.endpoint.model_id, reason)
-        if not any(line.usable(monotonic()) for line in self.replicas):
+        if not self._usable(monotonic()):
             while self._queue:
                 self._queue.popleft().fail(self._unavailable())
 
     def sweep(self, now: float) -> None:
-        """Called every tenth of a second: ends what is past its deadline, and asks silent replicas for a sign."""
+        """Called every tenth of a second: ends what is past its deadline, drops what nobody waits for any more, and
+        asks silent replicas for a sign."""
         late = [one for one in (*self._away, *self._queue) if one.deadline <= now]
         for one in late:
             one.fail(ReplicaTimeout(f"`{self.endpoint.name}` did not answer within {self._flow.timeout_seconds:g} s."))
+        if any(one.settled for one in self._queue):
+            self._queue = deque(one for one in self._queue if not one.settled)
         for line in self.replicas:
             line.watch(now)
 
@@ -198,3 +246,14 @@ class Lane:
         self._queue.clear()
         for line in self.replicas:
             await line.close()
+
+
+def answer_names(endpoint: Endpoint) -> dict[int, bytes]:
+    """By the form of an answer, what stands before the runtime's own members; made once, not for each answer."""
+    name, version, model_id = (
+        msgspec.json.encode(each) for each in (endpoint.name, endpoint.version, endpoint.model_id)
+    )
+    return {
+        frames.FORM_NATIVE: b'{"model":%b,"version":%b,"model_id":%b,' % (name, version, model_id),
+        frames.FORM_V2: b'{"model_name":%b,"model_version":%b,' % (name, version),
+    }

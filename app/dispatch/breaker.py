@@ -34,8 +34,10 @@ class Breaker:
         return State.HALF_OPEN if now - self._opened_at >= OPEN_SECONDS else State.OPEN
 
     def allows(self, now: float) -> bool:
+        if self._opened_at is None:
+            return True
         state = self.state(now)
-        return state is State.CLOSED or (state is State.HALF_OPEN and not self._trial)
+        return state is State.HALF_OPEN and not self._trial
 
     def begin(self) -> None:
         """A batch goes out; in half-open it is the one trial."""

@@ -11,21 +11,21 @@ import msgspec
 from app.core.model import Replica
 from app.errors import ReplicaTimeout, ReplicaUnavailable
 from model_container import frames
-from model_container.frames import Answer, Frame, Request
+from model_container.frames import Answer, Asked, Frame, Request
 
 Reply = Callable[["Batch | None"], None]
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Answers in the order of the requests; times as the runtime measured them."""
+    """(body, status, form) in the order of the requests; times as the runtime measured them."""
 
-    answers: list[Answer]
+    answers: list[tuple[bytes, int, int]]
     codec_us: int
     model_us: int
 
 
 class Link(asyncio.Protocol):
-    """One connection. `lost` is called once when it ends, after every waiting reply got None.
+    """One connection. `lost` is called once when it ends; then every waiting reply gets None.
 
     welcome: what the runtime said of itself, see model_container/runtime.py.
     """
@@ -77,12 +77,12 @@ class Link(asyncio.Protocol):
         for pong in self._pongs:
             pong.cancel()
         self._ended.set()
+        self._lost()
         replies, self._replies = self._replies, {}
         for reply in replies.values():
             reply(None)
-        self._lost()
 
-    def send(self, requests: Sequence[Request], reply: Reply) -> None:
+    def send(self, requests: Sequence[Asked], reply: Reply) -> None:
         """`reply` gets the batch, or None if the connection ends first; never raises."""
         frame_id = self._next_id
         self._next_id = frame_id % 0xFFFFFFFF + 1
@@ -99,7 +99,23 @@ class Link(asyncio.Protocol):
         batch = await answered
         if batch is None:
             raise ReplicaUnavailable("The replica closed the connection before it answered.")
-        return batch.answers[0]
+        return Answer(*batch.answers[0])
+
+    async def convert(self) -> tuple[bytes, bytes]:
+        """Have the replica convert its model: the report as JSON, and the ONNX file, empty if there is none.
+
+        Takes as long as it takes; bound the wait yourself. Raises ReplicaUnavailable if the connection ends first.
+        """
+        if self._transport is None:
+            raise ReplicaUnavailable("The connection to the replica is closed.")
+        answered: asyncio.Future[Batch | None] = asyncio.get_running_loop().create_future()
+        self._replies[0] = lambda batch: None if answered.done() else answered.set_result(batch)
+        self._transport.write(frames.encode(0, frames.CONVERT))
+        batch = await answered
+        if batch is None or len(batch.answers) != 2:
+            raise ReplicaUnavailable("The replica closed the connection before it had converted its model.")
+        (report, *_), (file, *_) = batch.answers
+        return report, file
 
     async def ping(self) -> dict[str, Any]:
         """What PONG says. Raises ReplicaUnavailable if the connection ends first; bound the wait yourself."""

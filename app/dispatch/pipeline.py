@@ -4,39 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 
+import msgspec
 from msgspec import Struct
 
 from app.core.model import Replica
 from app.core.route_table import RouteTable
-from app.dispatch.admit import Allowance, Keys, RateLimiter
-from app.dispatch.batch import Flow, Lane, Reply
+from app.dispatch.admit import Keys, RateLimiter
+from app.dispatch.batch import Flow, Lane, Reply, Waiting
 from app.dispatch.route import pick
-from app.errors import ReplicaUnavailable
+from app.errors import PROBLEM_JSON, PrismError, ReplicaUnavailable
+from app.observe.tally import Tally
 from model_container import frames
-from model_container.frames import Request
 
 SWEEP_SECONDS = 0.1
 
 
 class Call(Struct, frozen=True):
-    """One predict request, as either door (server.py, api/predict.py) hands it in."""
+    """One predict request, as an ordinary route hands it in."""
 
     ref: str
     body: bytes
     key: str
     address: str
     probabilities: bool = False
+    request_id: str = ""
 
 
 class Prediction(Struct, frozen=True):
-    """What goes back: the body is whole but for a problem's request id. headers: for both doors alike."""
+    """What goes back, whole."""
 
     status: int
     body: bytes
-    problem: bool
+    content_type: str
     headers: dict[str, str]
 
 
@@ -44,26 +47,58 @@ class Dispatcher:
     """Holds the current route table and the lanes of its endpoints.
 
     suspect: called with (model_id, reason) when a replica gives no sign of life; must not block.
+    tallies: what happened to each registered model, by model_id. refusals: requests that reached no model, by code.
     """
 
     def __init__(self, keys: Keys, limits: RateLimiter, flow: Flow, suspect: Callable[[str, str], None]) -> None:
-        self._keys = keys
+        self.keys = keys
+        self.tallies: dict[str, Tally] = {}
+        self.refusals: Counter[str] = Counter()
         self._limits = limits
         self._flow = flow
         self._suspect = suspect
         self._table = RouteTable()
         self._lanes: dict[str, Lane] = {}
+        self._by_ref: dict[str, Lane] = {}
         self._draining: dict[str, Lane] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """Those that take traffic."""
+        return tuple(self._lanes.values())
+
+    def submit(self, ref: str, caller: str, waiting: Waiting) -> None:
+        """limit → route → queue, for a caller who is known. Raises errors of app.errors if it is not let in."""
+        now = monotonic()
+        try:
+            waiting.allowance = self._limits.take(caller, now)
+            lane = self._by_ref.get(ref)
+            if lane is None:
+                lane = self._lanes[pick(self._table, ref).model_id]
+            waiting.lane = lane
+            lane.submit(waiting, now)
+        except PrismError as error:
+            self.refusals[error.code] += 1
+            raise
+
     async def predict(self, call: Call) -> Prediction:
         """authenticate → limit → route → batch → answer. Raises errors of app.errors."""
-        allowance = self._limits.take(self._keys.caller(call.key, call.address), monotonic())
-        endpoint = pick(self._table, call.ref)
-        options = frames.OPTION_PROBABILITIES if call.probabilities else 0
-        lane = self._lanes[endpoint.model_id]
-        reply = await lane.submit(Request(call.body, frames.DIALECT_JSON, options))
-        return answer(lane, reply, allowance)
+        try:
+            caller = self.keys.caller(call.key, call.address)
+        except PrismError as error:
+            self.refusals[error.code] += 1
+            raise
+        waiting = Awaited(call.body, frames.OPTION_PROBABILITIES if call.probabilities else 0)
+        self.submit(call.ref, caller, waiting)
+        try:
+            reply = await waiting.reply
+        finally:
+            waiting.settled = True  # nobody waits for it any more, whatever ended the wait
+        headers = dict(line.split(": ", 1) for line in answer_headers(waiting, reply).decode("latin-1").splitlines())
+        return Prediction(
+            reply.status, answer_body(waiting, reply, call.request_id.encode()), content_type(reply), headers
+        )
 
     async def publish(self, table: RouteTable) -> None:
         """Make `table` the current one, once its new replicas are connected; those it leaves out start to drain."""
@@ -74,15 +109,24 @@ class Dispatcher:
             if current is not None and current.endpoint.replicas == endpoint.replicas:
                 kept[model_id] = current
             else:
-                new[model_id] = Lane(endpoint, self._flow, self._suspect)
+                new[model_id] = Lane(endpoint, self._flow, self._suspect, self._tally(model_id))
         await asyncio.gather(*(lane.open() for lane in new.values()))
         left = {lane for model_id, lane in self._lanes.items() if kept.get(model_id) is not lane}
         self._table, self._lanes = table, {**kept, **new}
+        self._by_ref = {ref: self._lanes[endpoint.model_id] for ref, endpoint in table.live.items()}
+        self._forget_gone(table)
         for lane in left:
             for replica in lane.endpoint.replicas:
                 self._draining[replica.id] = lane
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep())
+
+    def _tally(self, model_id: str) -> Tally:
+        return self.tallies.setdefault(model_id, Tally())
+
+    def _forget_gone(self, table: RouteTable) -> None:
+        for model_id in self.tallies.keys() - table.endpoints.keys() - table.absent.keys():
+            del self.tallies[model_id]
 
     async def drained(self, replica: Replica, timeout_seconds: float) -> bool:
         """Wait until a replica that left the table has answered all it took; False if time ran out first."""
@@ -113,20 +157,44 @@ class Dispatcher:
             await lane.close()
 
 
-def answer(lane: Lane, reply: Reply, allowance: Allowance | None) -> Prediction:
-    """Put the endpoint's names in front of what the runtime wrote, without parsing it."""
-    endpoint, body = lane.endpoint, reply.answer.body
-    head = lane.heads.get(reply.answer.form)
-    if head is not None:
-        body = head + body[1:]
-    elif not body.startswith(b"{"):
-        raise ReplicaUnavailable(f"The replica of `{endpoint.name}` sent an answer that is no answer.")
-    headers = {
-        "X-Model-Version": endpoint.version,
-        "X-Model-ID": endpoint.model_id,
-        "Server-Timing": f'queue;dur={reply.queue_ms:.2f}, batch;desc="{reply.batch_size}", '
-        f"inference;dur={reply.model_ms:.2f}",
-    }
-    if allowance is not None:
-        headers.update(allowance.headers)
-    return Prediction(reply.answer.status, body, reply.answer.form == frames.FORM_PROBLEM, headers)
+class Awaited(Waiting):
+    """A request whose sender awaits `reply`."""
+
+    __slots__ = ("reply",)
+
+    def __init__(self, body: bytes, options: int) -> None:
+        super().__init__(body, options)
+        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    def answered(self, reply: Reply) -> None:
+        self.reply.set_result(reply)
+
+    def failed(self, error: PrismError) -> None:
+        self.reply.set_exception(error)
+
+
+def answer_headers(waiting: Waiting, reply: Reply) -> bytes:
+    """Header lines for either door, each with its line end."""
+    lines = b"%bserver-timing: %b\r\n" % (waiting.lane.version_headers, reply.timing)
+    return lines if waiting.allowance is None else lines + waiting.allowance.header_lines
+
+
+def answer_body(waiting: Waiting, reply: Reply, request_id: bytes) -> bytes:
+    """What the runtime wrote, made whole without parsing it: the version's names in front, or the problem's frame."""
+    if reply.form == frames.FORM_PROBLEM:
+        return complete_problem(reply.body, reply.status, request_id.decode())
+    if not reply.body.startswith(b"{"):
+        raise ReplicaUnavailable(f"The replica of `{waiting.lane.endpoint.name}` sent an answer that is no answer.")
+    return reply.names + reply.body[1:] if reply.names else reply.body
+
+
+def content_type(reply: Reply) -> str:
+    return PROBLEM_JSON if reply.form == frames.FORM_PROBLEM else "application/json"
+
+
+def complete_problem(body: bytes, status: int, request_id: str) -> bytes:
+    """The problem that a runtime wrote (`code`, `detail`, …) as an RFC 9457 document."""
+    said = msgspec.json.decode(body)
+    code = said.get("code", "prediction_failed")
+    document = {"type": f"/docs/errors#{code}", "title": code.replace("_", " ").capitalize(), "status": status, **said}
+    return msgspec.json.encode({**document, "request_id": request_id})

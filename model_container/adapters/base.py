@@ -6,6 +6,7 @@ import sys
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Protocol, Tuple
 
 from model_container.dialects import Content
+from model_container.plain import PlainRows
 
 PROBABILITIES = "probabilities"
 """Name of the output that a request for probabilities adds."""
@@ -59,12 +60,18 @@ class Adapter(Protocol):
 
     joinable: whether rows of several requests may go through one call. names: of its inputs, for the dialects.
     classes: labels of a classifier, a list for each predicted column if there are several.
+    plain: reads bodies that are only rows of numbers, None if the model takes anything else.
     """
 
     joinable: bool
     names: FrozenSet[str]
     has_probabilities: bool
     classes: List[Any]
+    plain: Optional[PlainRows]
+
+    def plain_inputs(self, matrix: Any) -> Inputs:
+        """matrix: as `plain` made it."""
+        ...
 
     def inputs(self, content: Content) -> Inputs:
         """Raises Problem naming what does not fit the model."""

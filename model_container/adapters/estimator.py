@@ -10,6 +10,7 @@ import numpy as np
 from model_container.adapters.base import PROBABILITIES, Inputs, Outputs, tensor
 from model_container.adapters.columns import ColumnFacts, first_step, is_numeric_only, read_columns, reads_text
 from model_container.dialects import Content, Named
+from model_container.plain import plain_rows
 from model_container.table import Column, Open, Table, Texts
 from model_container.values import ANY, datatype_of
 
@@ -35,12 +36,23 @@ class EstimatorAdapter:
         self._categories = frozenset(one.name for one in self._facts if one.is_category)
         self._input = self._make_input()
         self.names: FrozenSet[str] = self._input.known_names
+        self.plain = plain_rows(self._input)
         self._frames = self._named and not (self._is_uniform and is_numeric_only(model))
         if self._frames:
             self._frames = _has_pandas(required=not self._is_uniform)
         elif self._named:
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
         run_on_one_thread(model)
+
+    @property
+    def model(self) -> Any:
+        """The object that predicts."""
+        return self._model
+
+    @property
+    def table(self) -> Optional[Table]:
+        """The columns that it takes; None if they are not known, or it takes texts."""
+        return self._input if isinstance(self._input, Table) else None
 
     @property
     def _is_uniform(self) -> bool:
@@ -58,6 +70,9 @@ class EstimatorAdapter:
             table = Table([Column(name, ANY) for name in content.values], named=True)
             return Inputs(table.arrays(content), table.names)
         return Inputs(self._input.arrays(cast(Any, content)))
+
+    def plain_inputs(self, matrix: Any) -> Inputs:
+        return Inputs([matrix])
 
     def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
         data = self._data(inputs)

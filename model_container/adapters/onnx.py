@@ -19,6 +19,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument  # type:
 from model_container.adapters.base import PROBABILITIES, Inputs, Outputs, tensor
 from model_container.config import RuntimeConfig
 from model_container.dialects import Content, Named, Rows, no_rows
+from model_container.plain import plain_rows
 from model_container.problems import Problem
 from model_container.table import Column, Table, wrong_columns
 from model_container.values import ANY, Place, array_of
@@ -55,13 +56,18 @@ class Port(NamedTuple):
 
 def load_onnx(config: RuntimeConfig) -> OnnxAdapter:
     """Raises onnxruntime's own errors for a file that is no model, TypeError for inputs that JSON cannot fill."""
+    return OnnxAdapter(open_session(config.artifact, config.threads))
+
+
+def open_session(model: Union[str, bytes], threads: int) -> Any:
+    """model: path of a file, or its content."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = config.threads
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # Idle pool threads would spin through the processor share that decoding needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return OnnxAdapter(onnxruntime.InferenceSession(config.artifact, options, providers=["CPUExecutionProvider"]))
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class OnnxAdapter:
@@ -78,6 +84,7 @@ class OnnxAdapter:
         tensors = [*self._inputs, *(one for one in self._outputs if one.datatype)]
         self.joinable = all(one.shape and one.shape[0] is None for one in tensors)
         self._table = _table(self._inputs)
+        self.plain = plain_rows(self._table)
         self._needs_values = any(one.datatype == "BF16" for one in tensors)
         if self._needs_values and not hasattr(onnxruntime.OrtValue, "ortvalue_from_numpy_with_onnx_type"):
             raise TypeError(f"bfloat16 needs a newer onnxruntime than {onnxruntime.__version__}; 1.20 has it")
@@ -122,7 +129,13 @@ class OnnxAdapter:
         if isinstance(content, Named) and not table.named and content.values.keys() == self.names:
             (value,) = content.values.values()
             content = Rows(value if isinstance(value, list) else [value])
-        arrays = table.arrays(content)
+        return self._fitted(table.arrays(content))
+
+    def plain_inputs(self, matrix: Any) -> Inputs:
+        return Inputs(self._fitted([matrix]))
+
+    def _fitted(self, arrays: List[Any]) -> List[Any]:
+        """Columns of a table in the shapes of the graph's inputs."""
         if len(self._inputs) > 1 and len(arrays) == 1:
             arrays = list(arrays[0].T)
         rows = len(arrays[0])

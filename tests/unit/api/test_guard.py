@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 
 from app.api import problems
 from app.api.guard import Guard, api_key
+from app.core.hosts import Hosts
 
 
 def client(hosts: list[str] | None = None) -> httpx2.AsyncClient:
@@ -16,7 +17,7 @@ def client(hosts: list[str] | None = None) -> httpx2.AsyncClient:
     async def root(request: Request) -> str:
         return api_key(request.headers)
 
-    app.add_middleware(Guard, hosts=hosts or [])
+    app.add_middleware(Guard, hosts=Hosts(hosts or []))
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1:8000")
 
 

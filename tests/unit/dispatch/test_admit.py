@@ -33,8 +33,8 @@ def test_the_request_past_the_limit_is_refused_and_says_when_to_come_back() -> N
     assert [one.remaining for one in allowances if one] == [2, 1, 0]
     with pytest.raises(RateLimited) as refused:
         limiter.take("a", 601.0)
-    assert refused.value.headers["RateLimit-Limit"] == "3"
-    assert refused.value.headers["RateLimit-Remaining"] == "0"
+    assert refused.value.headers["ratelimit-limit"] == "3"
+    assert refused.value.headers["ratelimit-remaining"] == "0"
     wait = int(refused.value.headers["Retry-After"])
     with pytest.raises(RateLimited):
         limiter.take("a", 600.0 + wait / 2)

@@ -1,0 +1,36 @@
+"""GET /metrics for Prometheus."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from app.dispatch.pipeline import Dispatcher
+from app.lifecycle.ledger import Ledger
+from app.observe.tally import Tally
+
+
+def router(ledger: Ledger, dispatcher: Dispatcher) -> APIRouter:
+    routes = APIRouter(tags=["server"])
+
+    @routes.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        """In Prometheus' text format; docs/metrics.md explains each."""
+        from app.observe.metrics import CONTENT_TYPE_LATEST, ModelFigures, Road, exposition  # 2 MB, for who asks
+
+        lanes = {lane.endpoint.model_id: lane for lane in dispatcher.lanes}
+        models = []
+        for one in ledger.deployments():
+            lane = lanes.get(one.model_id)
+            models.append(
+                ModelFigures(
+                    name=one.name,
+                    version=one.version,
+                    model_id=one.model_id,
+                    tally=dispatcher.tallies.get(one.model_id) or Tally(),
+                    queued=lane.queued if lane is not None else 0,
+                    live=lane is not None,
+                )
+            )
+        return Response(exposition(Road(models, dispatcher.refusals)), media_type=CONTENT_TYPE_LATEST)
+
+    return routes

@@ -1,0 +1,81 @@
+"""What happened on the request road, in Prometheus' text format; docs/metrics.md explains each metric.
+
+The road counts in plain numbers (tally.py). They become metrics only here, when somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from app.observe.tally import Histogram, Tally
+
+__all__ = ["CONTENT_TYPE_LATEST", "ModelFigures", "Road", "exposition"]
+
+LABELS = ("model", "version", "model_id")
+
+
+class ModelFigures(Struct, frozen=True):
+    """Of one registered model. queued: requests that wait now. live: it takes traffic."""
+
+    name: str
+    version: str
+    model_id: str
+    tally: Tally
+    queued: int
+    live: bool
+
+
+class Road(Collector):
+    """models: of every registered one. refusals: requests that reached no model, by error code."""
+
+    def __init__(self, models: Iterable[ModelFigures], refusals: Mapping[str, int]) -> None:
+        self._models = tuple(models)
+        self._refusals = refusals
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "prism_requests", "Prediction requests that reached a model.", labels=(*LABELS, "status")
+        )
+        seconds = CounterMetricFamily("prism_model_seconds", "Time spent inside the model.", labels=LABELS)
+        latency = HistogramMetricFamily(
+            "prism_request_duration_seconds", "From a request's arrival to its answer.", labels=LABELS
+        )
+        batches = HistogramMetricFamily("prism_batch_size", "Requests that shared one call of a model.", labels=LABELS)
+        queued = GaugeMetricFamily("prism_queue_length", "Requests that wait for a model now.", labels=LABELS)
+        live = GaugeMetricFamily("prism_model_live", "1 while the model takes traffic.", labels=LABELS)
+        refused = CounterMetricFamily("prism_refusals", "Requests that were let through to no model.", labels=("code",))
+        for one in self._models:
+            labels = (one.name, one.version, one.model_id)
+            for status, number in sorted(one.tally.statuses.items()):
+                requests.add_metric((*labels, str(status)), number)
+            seconds.add_metric(labels, one.tally.model_seconds)
+            latency.add_metric(labels, buckets(one.tally.latency), one.tally.latency.total)
+            batches.add_metric(labels, buckets(one.tally.batch_size), one.tally.batch_size.total)
+            queued.add_metric(labels, one.queued)
+            live.add_metric(labels, int(one.live))
+        for code, number in sorted(self._refusals.items()):
+            refused.add_metric((code,), number)
+        yield from (requests, seconds, latency, batches, queued, live, refused)
+
+
+def buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """Upper bound and how many observations are up to it, as Prometheus counts them."""
+    total, found = 0, []
+    for bound, count in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):
+        total += count
+        found.append((str(bound), float(total)))
+    return found
+
+
+def exposition(road: Road) -> bytes:
+    """The text that Prometheus reads, with this process's own memory and processor time."""
+    registry = CollectorRegistry()
+    registry.register(road)
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)

@@ -1,0 +1,98 @@
+"""The bodies that most requests have, read in one step: rows of numbers for a model that takes nothing but numbers.
+
+    {"features": [[5.1, 3.5], …]} and its synonyms "input", "inputs", "instances"
+    {"sepal length": 5.1, "sepal width": 3.5}, if these are exactly the model's columns
+
+Decoded straight to floats, checked for their width, and joined in one matrix. Whatever is not exactly so (nulls,
+strings, other dialects, a wrong width) is not judged here: it goes the general way, which gives the same array for
+what is valid and says what is wrong with the rest.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any, Callable, List, Optional, Sequence
+
+import msgspec
+import numpy as np
+
+from model_container.dialects import KEYS
+from model_container.table import Table
+from model_container.values import DTYPES
+
+PLAIN_DATATYPES = ("FP32", "FP64")
+RECORD_COLUMNS_MAX = 256
+"""Wider rows are not sent by name; a decoder for them would take long to make."""
+
+_Matrix = List[List[float]]
+
+
+class _Rows(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    features: Optional[_Matrix] = None
+    input: Optional[_Matrix] = None
+    inputs: Optional[_Matrix] = None
+    instances: Optional[_Matrix] = None
+
+
+_decode_rows = msgspec.json.Decoder(_Rows).decode
+
+
+class PlainRows:
+    """Of one table, which must be uniform and of a datatype of PLAIN_DATATYPES."""
+
+    def __init__(self, table: Table) -> None:
+        self._width = len(table.columns)
+        self._dtype = DTYPES[table.columns[0].datatype]
+        self._decoders: List[Callable[[bytes], Optional[_Matrix]]] = []
+        if table.known_names.isdisjoint(KEYS):
+            self._decoders.append(_rows)
+        if len(set(table.names)) == self._width <= RECORD_COLUMNS_MAX and not _needs_escape(table.names):
+            self._decoders.append(_record_decoder(table.names))
+
+    def read(self, body: bytes) -> Optional[_Matrix]:
+        """At least one row, each as wide as the table; None if the body is not plainly that."""
+        for decoder in self._decoders:
+            try:
+                rows = decoder(body)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                continue
+            if not rows or any(len(row) != self._width for row in rows):
+                return None
+            if decoder is not self._decoders[0]:  # who sends one form sends more of it
+                self._decoders.reverse()
+            return rows
+        return None
+
+    def matrix(self, rows: _Matrix) -> Any:
+        """(rows, columns) as the general way builds it; None if a number is beyond the datatype."""
+        flat = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * self._width)
+        if flat.dtype != self._dtype:
+            with np.errstate(over="ignore"):
+                flat = flat.astype(self._dtype)
+        return flat.reshape(len(rows), self._width) if np.isfinite(flat).all() else None
+
+
+def plain_rows(table: Any) -> Optional[PlainRows]:
+    """For the input of an adapter, None where its rows are not plain numbers."""
+    if not isinstance(table, Table) or not table.uniform or table.columns[0].datatype not in PLAIN_DATATYPES:
+        return None
+    return PlainRows(table)
+
+
+def _rows(body: bytes) -> Optional[_Matrix]:
+    found = _decode_rows(body)
+    values = [one for one in (found.features, found.input, found.inputs, found.instances) if one is not None]
+    return values[0] if len(values) == 1 else None
+
+
+def _needs_escape(names: Sequence[str]) -> bool:
+    """msgspec takes no field name that JSON would have to escape."""
+    return any(character in name for name in names for character in '"\\') or not all(map(str.isprintable, names))
+
+
+def _record_decoder(names: Sequence[str]) -> Callable[[bytes], _Matrix]:
+    fields = [(f"column{index}", float) for index in range(len(names))]
+    renamed = {field: name for (field, _), name in zip(fields, names)}
+    record = msgspec.defstruct("Record", fields, rename=renamed, forbid_unknown_fields=True, gc=False)
+    decode = msgspec.json.Decoder(record).decode
+    return lambda body: [list(msgspec.structs.astuple(decode(body)))]
