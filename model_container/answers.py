@@ -17,11 +17,11 @@ from model_container.values import datatype_of
 def encode(decoded: Decoded, outputs: Outputs, classes: List[Any]) -> Answer:
     """Raises Problem if the request asks for an output that the model does not have."""
     if decoded.form == FORM_V2:
-        return Answer(_to_json(_v2(decoded, outputs)), 200, FORM_V2)
+        return Answer(encode_json(_v2(decoded, outputs)), 200, FORM_V2)
     if outputs.by_row:
         rows = len(next(iter(outputs.values.values())))
         return Answer(encode_native(outputs, [rows], classes)[0], 200, FORM_NATIVE)
-    return Answer(_to_json({"predictions": _predictions(outputs)}), 200, FORM_NATIVE)
+    return Answer(encode_json({"predictions": _predictions(outputs)}), 200, FORM_NATIVE)
 
 
 def encode_native(outputs: Outputs, lengths: Sequence[int], classes: List[Any]) -> List[bytes]:
@@ -40,7 +40,7 @@ def encode_native(outputs: Outputs, lengths: Sequence[int], classes: List[Any]) 
         if shares is not None:
             document[PROBABILITIES] = shares[start:end]
             document["classes"] = classes
-        bodies.append(_to_json(document))
+        bodies.append(encode_json(document))
         start = end
     return bodies
 
@@ -83,7 +83,7 @@ def _tensor(name: str, value: Any) -> Dict[str, Any]:
     datatype = datatype_of(array.dtype)
     data = array.ravel().tolist()
     if datatype == "BYTES":
-        data = [item if isinstance(item, str) else _to_json(item).decode() for item in data]
+        data = [item if isinstance(item, str) else encode_json(item).decode() for item in data]
     return {"name": name, "datatype": datatype, "shape": list(array.shape), "data": data}
 
 
@@ -91,10 +91,6 @@ def _object_array(items: List[Any]) -> Any:
     array = np.empty(len(items), dtype=object)
     array[:] = items
     return array
-
-
-def _to_json(document: Any) -> bytes:
-    return msgspec.json.encode(document, enc_hook=_plain)
 
 
 def _plain(value: Any) -> Any:
@@ -108,3 +104,6 @@ def _plain(value: Any) -> Any:
     if type(value).__name__ in ("NAType", "NaTType"):
         return None
     return str(value)
+
+
+encode_json = msgspec.json.Encoder(enc_hook=_plain).encode

@@ -23,8 +23,8 @@ from model_container.values import DTYPES
 
 MAX_DEPTH = 100
 
-_VALUE_KEYS = ("input", "inputs", "features", "instances")
-KEYS = (*_VALUE_KEYS, "dataframe_split", "dataframe_records")
+VALUE_KEYS = ("input", "inputs", "features", "instances")
+KEYS = (*VALUE_KEYS, "dataframe_split", "dataframe_records")
 _V2_KEYS = frozenset(("inputs", "id", "outputs", "parameters"))
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _HUGE_DIGITS = 400

@@ -141,6 +141,12 @@ class FrameReader:
     def feed(self, data: bytes) -> list[Frame]:
         """Frames completed by `data`. Raises FrameError on an impossible length."""
         buffer = self._buffer
+        if (
+            not buffer and len(data) >= HEADER.size
+        ):  # nearly always exactly one frame, which needs no copy into a buffer
+            length, frame_id, kind, _, count = HEADER.unpack_from(data)
+            if len(data) == HEADER.size + length:
+                return [Frame(frame_id, kind, count, data[HEADER.size :])]
         buffer += data
         frames = []
         start = 0

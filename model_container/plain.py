@@ -16,7 +16,7 @@ from typing import Any, Callable, List, Optional, Sequence
 import msgspec
 import numpy as np
 
-from model_container.dialects import KEYS
+from model_container.dialects import KEYS, VALUE_KEYS
 from model_container.table import Table
 from model_container.values import DTYPES
 
@@ -27,14 +27,8 @@ RECORD_COLUMNS_MAX = 256
 _Matrix = List[List[float]]
 
 
-class _Rows(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    features: Optional[_Matrix] = None
-    input: Optional[_Matrix] = None
-    inputs: Optional[_Matrix] = None
-    instances: Optional[_Matrix] = None
-
-
-_decode_rows = msgspec.json.Decoder(_Rows).decode
+_Read = Callable[[bytes], _Matrix]
+_NOT_SO = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class PlainRows:
@@ -42,34 +36,35 @@ class PlainRows:
 
     def __init__(self, table: Table) -> None:
         self._width = len(table.columns)
+        self._widths = {self._width}
         self._dtype = DTYPES[table.columns[0].datatype]
-        self._decoders: List[Callable[[bytes], Optional[_Matrix]]] = []
+        self._forms: List[_Read] = []
         if table.known_names.isdisjoint(KEYS):
-            self._decoders.append(_rows)
+            self._forms += [_rows_reader(key) for key in VALUE_KEYS]
         if len(set(table.names)) == self._width <= RECORD_COLUMNS_MAX and not _needs_escape(table.names):
-            self._decoders.append(_record_decoder(table.names))
+            self._forms.append(_record_reader(table.names))
 
     def read(self, body: bytes) -> Optional[_Matrix]:
         """At least one row, each as wide as the table; None if the body is not plainly that."""
-        for decoder in self._decoders:
+        for index, form in enumerate(self._forms):
             try:
-                rows = decoder(body)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                rows = form(body)
+            except _NOT_SO:
                 continue
-            if not rows or any(len(row) != self._width for row in rows):
-                return None
-            if decoder is not self._decoders[0]:  # who sends one form sends more of it
-                self._decoders.reverse()
-            return rows
+            if index:  # who sends one form sends more of it
+                self._forms.insert(0, self._forms.pop(index))
+            return rows if set(map(len, rows)) == self._widths else None
         return None
 
     def matrix(self, rows: _Matrix) -> Any:
         """(rows, columns) as the general way builds it; None if a number is beyond the datatype."""
         flat = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * self._width)
-        if flat.dtype != self._dtype:
+        if self._dtype != np.float64:  # JSON itself holds no number beyond a double
             with np.errstate(over="ignore"):
                 flat = flat.astype(self._dtype)
-        return flat.reshape(len(rows), self._width) if np.isfinite(flat).all() else None
+            if not np.isfinite(flat).all():
+                return None
+        return flat.reshape(len(rows), self._width)
 
 
 def plain_rows(table: Any) -> Optional[PlainRows]:
@@ -79,10 +74,12 @@ def plain_rows(table: Any) -> Optional[PlainRows]:
     return PlainRows(table)
 
 
-def _rows(body: bytes) -> Optional[_Matrix]:
-    found = _decode_rows(body)
-    values = [one for one in (found.features, found.input, found.inputs, found.instances) if one is not None]
-    return values[0] if len(values) == 1 else None
+def _rows_reader(key: str) -> _Read:
+    body_type: Any = msgspec.defstruct(
+        "Rows", [("rows", _Matrix)], rename={"rows": key}, forbid_unknown_fields=True, gc=False
+    )
+    decode = msgspec.json.Decoder(body_type).decode
+    return lambda body: decode(body).rows
 
 
 def _needs_escape(names: Sequence[str]) -> bool:
@@ -90,7 +87,7 @@ def _needs_escape(names: Sequence[str]) -> bool:
     return any(character in name for name in names for character in '"\\') or not all(map(str.isprintable, names))
 
 
-def _record_decoder(names: Sequence[str]) -> Callable[[bytes], _Matrix]:
+def _record_reader(names: Sequence[str]) -> _Read:
     fields = [(f"column{index}", float) for index in range(len(names))]
     renamed = {field: name for (field, _), name in zip(fields, names)}
     record = msgspec.defstruct("Record", fields, rename=renamed, forbid_unknown_fields=True, gc=False)

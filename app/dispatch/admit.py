@@ -64,12 +64,11 @@ class Allowance(Struct, frozen=True, gc=False):
         }
 
     @property
-    def header_lines(self) -> bytes:
+    def header_lines(self) -> str:
         """The same as they go over the wire, each with its line end."""
-        return b"ratelimit-limit: %d\r\nratelimit-remaining: %d\r\nratelimit-reset: %d\r\n" % (
-            self.limit,
-            self.remaining,
-            self.reset_seconds,
+        return (
+            f"ratelimit-limit: {self.limit}\r\nratelimit-remaining: {self.remaining}\r\n"
+            f"ratelimit-reset: {self.reset_seconds}\r\n"
         )
 
 

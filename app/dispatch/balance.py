@@ -70,7 +70,7 @@ class ReplicaLine:
         return self.batches_away < BATCHES_AWAY_MAX and self.usable(now)
 
     def idle(self, now: float) -> bool:
-        return self.batches_away == 0 and self.has_room(now)
+        return not self.batches_away and self.usable(now)
 
     def send(self, requests: Sequence[Asked], reply: Callable[[Batch | None], None]) -> None:
         assert self._link is not None

@@ -34,7 +34,7 @@ class Reply(Struct, frozen=True, gc=False):
     form: int
     names: bytes
     body: bytes
-    timing: bytes
+    timing: str
 
 
 class Waiting:
@@ -90,10 +90,7 @@ class Lane:
     def __init__(self, endpoint: Endpoint, flow: Flow, suspect: Callable[[str, str], None], tally: Tally) -> None:
         self.endpoint = endpoint
         self.tally = tally
-        self.version_headers = b"x-model-version: %b\r\nx-model-id: %b\r\n" % (
-            endpoint.version.encode(),
-            endpoint.model_id.encode(),
-        )
+        self.version_headers = f"x-model-version: {endpoint.version}\r\nx-model-id: {endpoint.model_id}\r\n"
         self._names = answer_names(endpoint)
         self._flow = flow
         self._suspect = suspect
@@ -155,11 +152,19 @@ class Lane:
         """Send what waits to whoever is idle; else make sure that the window ends the wait."""
         while self._queue:
             now = monotonic()
-            line = min((line for line in self.replicas if line.idle(now)), key=lambda each: each.served, default=None)
+            line = self._idlest(now)
             if line is None:
                 self._arm_window(now)
                 return
             self._send(line, now)
+
+    def _idlest(self, now: float) -> ReplicaLine | None:
+        """Of those without a batch away, the one that has served least."""
+        chosen = None
+        for line in self.replicas:
+            if line.idle(now) and (chosen is None or line.served < chosen.served):
+                chosen = line
+        return chosen
 
     def _arm_window(self, now: float) -> None:
         if self._timer is None:
@@ -206,11 +211,11 @@ class Lane:
         tally.model_seconds += result.model_us / 1_000_000
         tally.count([status for one, (_, status, _) in zip(batch, result.answers, strict=True) if not one.settled])
         tally.latency.observe([now - one.arrived for one in batch if not one.settled])
-        shared = b'batch;desc="%d", inference;dur=%.2f' % (len(batch), result.model_us / 1000)
+        shared = f'batch;desc="{len(batch)}", inference;dur={result.model_us / 1000:.2f}'
         for one, (body, status, form) in zip(batch, result.answers, strict=True):
             if not one.settled:
                 one.settled = True
-                timing = b"queue;dur=%.2f, %b" % ((sent - one.arrived) * 1000, shared)
+                timing = f"queue;dur={(sent - one.arrived) * 1000:.2f}, {shared}"
                 one.answered(Reply(status, form, names.get(form, b""), body, timing))
 
     def _retry(self, waiting: Waiting) -> None:

@@ -95,10 +95,8 @@ class Dispatcher:
             reply = await waiting.reply
         finally:
             waiting.settled = True  # nobody waits for it any more, whatever ended the wait
-        headers = dict(line.split(": ", 1) for line in answer_headers(waiting, reply).decode("latin-1").splitlines())
-        return Prediction(
-            reply.status, answer_body(waiting, reply, call.request_id.encode()), content_type(reply), headers
-        )
+        headers = dict(line.split(": ", 1) for line in answer_headers(waiting, reply).splitlines())
+        return Prediction(reply.status, answer_body(waiting, reply, call.request_id), content_type(reply), headers)
 
     async def publish(self, table: RouteTable) -> None:
         """Make `table` the current one, once its new replicas are connected; those it leaves out start to drain."""
@@ -173,16 +171,16 @@ class Awaited(Waiting):
         self.reply.set_exception(error)
 
 
-def answer_headers(waiting: Waiting, reply: Reply) -> bytes:
+def answer_headers(waiting: Waiting, reply: Reply) -> str:
     """Header lines for either door, each with its line end."""
-    lines = b"%bserver-timing: %b\r\n" % (waiting.lane.version_headers, reply.timing)
+    lines = f"{waiting.lane.version_headers}server-timing: {reply.timing}\r\n"
     return lines if waiting.allowance is None else lines + waiting.allowance.header_lines
 
 
-def answer_body(waiting: Waiting, reply: Reply, request_id: bytes) -> bytes:
+def answer_body(waiting: Waiting, reply: Reply, request_id: str) -> bytes:
     """What the runtime wrote, made whole without parsing it: the version's names in front, or the problem's frame."""
     if reply.form == frames.FORM_PROBLEM:
-        return complete_problem(reply.body, reply.status, request_id.decode())
+        return complete_problem(reply.body, reply.status, request_id)
     if not reply.body.startswith(b"{"):
         raise ReplicaUnavailable(f"The replica of `{waiting.lane.endpoint.name}` sent an answer that is no answer.")
     return reply.names + reply.body[1:] if reply.names else reply.body

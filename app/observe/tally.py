@@ -23,10 +23,11 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, values: Iterable[float]) -> None:
-        bounds, counts = self.bounds, self.counts
+        bounds, counts, total = self.bounds, self.counts, self.total
         for value in values:
             counts[bisect_left(bounds, value)] += 1
-            self.total += value
+            total += value
+        self.total = total
 
 
 class Tally:
@@ -44,5 +45,6 @@ class Tally:
         self.model_seconds = 0.0
 
     def count(self, statuses: Iterable[int]) -> None:
+        counts = self.statuses
         for status in statuses:
-            self.statuses[status] = self.statuses.get(status, 0) + 1
+            counts[status] = counts.get(status, 0) + 1

@@ -136,6 +136,8 @@ class OnnxAdapter:
 
     def _fitted(self, arrays: List[Any]) -> List[Any]:
         """Columns of a table in the shapes of the graph's inputs."""
+        if len(self._inputs) == 1 and arrays[0].ndim == len(self._inputs[0].shape):
+            return [np.ascontiguousarray(arrays[0])]
         if len(self._inputs) > 1 and len(arrays) == 1:
             arrays = list(arrays[0].T)
         rows = len(arrays[0])
