@@ -28,7 +28,7 @@ from app.lifecycle.pipeline import Road
 from app.lifecycle.probe import ReplicaLink
 from app.registry.containers import ContainerRegistry
 from app.registry.models import ModelStore
-from app.runtime.resolver import resolve
+from app.runtime.resolutions import Resolutions
 from app.runtime.targets import available_targets
 from app.settings import Settings
 
@@ -56,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings=settings,
         ledger=ledger,
         targets=targets,
-        resolve=resolve,
+        resolve=Resolutions(settings.environments / "resolved", settings.resolution_max_age_hours * 3600).resolve,
         connect=connect,
         traffic=dispatcher,
     )

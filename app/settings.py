@@ -80,12 +80,21 @@ class Settings(BaseSettings):
         30, gt=0, description="Longest a request may take to arrive; a second more for each KiB it has sent."
     )
     keep_alive_seconds: int = Field(75, ge=1, description="Shortest time that an idle connection is kept open.")
+    resolution_max_age_hours: float = Field(
+        24,
+        ge=0,
+        description="How long the versions chosen for the same requirements are reused; 0 asks the index anew.",
+    )
     build_timeout_seconds: float = Field(1800, gt=0, description="Longest an environment may take to build.")
     start_timeout_seconds: float = Field(120, gt=0, description="Longest a replica may take to load its model.")
     drain_timeout_seconds: float = Field(30, ge=0, description="Longest a replaced replica may finish its requests.")
     model_memory_mb: int = Field(2048, ge=64, description="Memory limit of a replica, in MiB.")
     model_cpus: float = Field(1.0, gt=0, description="Processor limit of a replica, in cores.")
     model_pids: int = Field(256, ge=8, description="Most processes and threads of a replica.")
+    accelerate: Literal["auto", "off"] = Field(
+        "auto",
+        description="Convert live models to ONNX in the background and serve that where it is proven equal; off keeps and restores the original form.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")
 
     @field_validator("base_image")

@@ -35,7 +35,7 @@ class Confinement:
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """artifact: path of the model file. format: pickle, joblib or onnx. code: folder of the owner's Python files.
+    """artifact: path of the model file. format: pickle, joblib, onnx or accelerated. code: folder of the owner's Python files.
 
     socket: Unix socket to listen on ("" for none). host, port: TCP address to listen on (port 0 for none).
     token: what a connection must say in HELLO; "" lets anyone in (an image run by hand). threads: for the

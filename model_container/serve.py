@@ -17,6 +17,7 @@ import msgspec
 from model_container.adapters.base import Adapter
 from model_container.batch import Batcher
 from model_container.frames import (
+    CONVERT,
     HELLO,
     PING,
     PONG,
@@ -47,6 +48,7 @@ class Server:
     def __init__(self, adapter: Adapter, welcome: Dict[str, Any], token: str) -> None:
         self.welcome = welcome
         self.token = token
+        self._adapter = adapter
         self._batcher = Batcher(adapter)
         self._predicting = threading.Lock()
         self._busy_since = 0.0
@@ -181,6 +183,11 @@ class Server:
         if frame.kind == PREDICT:
             answers, codec_us, model_us = self.predict(decode_requests(frame))
             return encode_answers(frame.id, answers, codec_us, model_us)
+        if frame.kind == CONVERT:
+            # Only a replica that was started for this has what it takes; see convert.py.
+            from model_container.convert import convert
+
+            return encode_answers(frame.id, [Answer(part) for part in convert(self._adapter)], 0, 0)
         if frame.kind == PING:
             return encode(frame.id, PONG, msgspec.json.encode(self.pulse()))
         raise FrameError(f"a frame of kind {frame.kind} has no answer")

@@ -90,7 +90,8 @@ class DeployOptions(TypedDict, total=False):
     """name: else made from the file's. code_files: Python files for classes that the pickle takes from `__main__`.
     expected_input: a JSON-able request body known to be right, or JSON as bytes.
     requirements: lines of a requirements file; they win over what PRISM infers. target: "auto", "docker" or "process".
-    allow_unsafe: consent to load a file with dangerous globals. on_bytes: told how much of the file is sent.
+    allow_unsafe: consent to load a file with dangerous globals. accelerate: whether a proven faster form of it may
+    serve; None leaves it to the server. on_bytes: told how much of the file is sent.
     """
 
     name: str | None
@@ -101,6 +102,7 @@ class DeployOptions(TypedDict, total=False):
     target: str | None
     code_files: Sequence[File]
     allow_unsafe: bool
+    accelerate: bool | None
     on_bytes: OnBytes | None
 
 
@@ -187,6 +189,7 @@ def _send_file(path: str, file: File, options: DeployOptions) -> Call[Model]:
         "python_version": options.get("python_version"),
         "target": options.get("target"),
         "allow_unsafe": "true" if options.get("allow_unsafe") else None,
+        "accelerate": {True: "auto", False: "off", None: None}[options.get("accelerate")],
     }
     code_files = [("code_files", code) for code in options.get("code_files", ())]
     return Call(

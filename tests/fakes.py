@@ -13,12 +13,17 @@ from typing import Any
 from msgspec import structs
 
 from app.core.environment import Lock
-from app.core.model import Limits, Model, Replica, TargetName
+from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
 from app.runtime.target import Availability, Log, ReplicaState
 from model_container import frames
 from model_container.frames import Answer, Request
 
 Handler = Callable[[list[Request]], Awaitable[list[Answer]]]
+Conversion = Callable[[], Awaitable[tuple[bytes, bytes]]]
+
+
+async def cannot_convert() -> tuple[bytes, bytes]:
+    return b'{"reason": "there is no converter for it"}', b""
 
 
 async def echo(requests: list[Request]) -> list[Answer]:
@@ -38,6 +43,7 @@ class FakeReplica:
         self.silent = False
         self.busy_ms = 0
         self.handler = handler
+        self.conversion: Conversion = cannot_convert
         self._welcome = welcome or {"protocol": frames.PROTOCOL}
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
@@ -73,6 +79,9 @@ class FakeReplica:
             writer.write(frames.encode(0, frames.WELCOME, json.dumps(self._welcome).encode()))
         elif frame.kind == frames.PING:
             writer.write(frames.encode(0, frames.PONG, b'{"busy_ms": %d}' % self.busy_ms))
+        elif frame.kind == frames.CONVERT:
+            answers = [Answer(part) for part in await self.conversion()]
+            writer.write(frames.encode_answers(frame.id, answers, 1, 1))
         elif frame.kind == frames.PREDICT:
             requests = frames.decode_requests(frame)
             self.batches.append(len(requests))
@@ -107,6 +116,7 @@ class FakeTarget:
         self.fakes: dict[str, FakeReplica] = {}
         self.states: dict[str, ReplicaState] = {}
         self.handler: Handler = echo
+        self.conversion: Conversion = cannot_convert
         self.events: list[str] = []
 
     @property
@@ -123,15 +133,18 @@ class FakeTarget:
     async def build_environment(self, lock: Lock, log: Log) -> None:
         self.events.append("environment")
 
-    async def build_model(self, model: Model, folder: Path, log: Log) -> str:
+    async def build_model(self, model: Model, folder: Path, log: Log, form: Form | None = None) -> str:
         self.events.append("model")
         return ""
 
-    async def start(self, model: Model, folder: Path, limits: Limits) -> Replica:
+    async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
         number = len(self.events)
         welcome = {"samples": [[1]], "signature": {"kind": "table", "inputs": []}}
         fake = FakeReplica(self._folder / f"{number}.sock", self.handler, welcome)
-        fake.replica = structs.replace(fake.replica, model_id=model.model_id)
+        chosen = form or model.form
+        loaded = chosen.name if chosen else FormName.ORIGINAL
+        fake.replica = structs.replace(fake.replica, model_id=model.model_id, form=loaded)
+        fake.conversion = self.conversion
         await fake.start()
         self.fakes[fake.replica.id] = fake
         self.states[fake.replica.id] = ReplicaState(running=True)
@@ -153,6 +166,9 @@ class FakeTarget:
 
     async def remove(self, model: Model, environment_in_use: bool) -> None:
         self.events.append(f"remove, environment {'kept' if environment_in_use else 'too'}")
+
+    async def remove_form(self, model: Model, form: Form, environment_in_use: bool) -> None:
+        self.events.append(f"remove {form.name}, environment {'kept' if environment_in_use else 'too'}")
 
     async def replicas(self) -> tuple[Replica, ...]:
         return tuple(fake.replica for fake in self.fakes.values())

@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from app.core.acceleration import AccelerationStatus, Report
+from app.core.environment import Lock
 from app.core.model import Deployment, Model, Replica
 
 
@@ -26,7 +28,8 @@ def model_document(model: Model, deployment: Deployment, base_url: str) -> dict[
         "artifact": model.artifact,
         "signature": model.signature,
         "sample": model.sample,
-        "environment": environment_document(model),
+        "environment": environment_document(model.lock),
+        "acceleration": acceleration_document(model),
         "inspection": model.inspection,
         "code_files": model.code_files,
         "unsafe_consent": model.unsafe_consent or None,
@@ -39,10 +42,22 @@ def model_document(model: Model, deployment: Deployment, base_url: str) -> dict[
     return dict(msgspec.to_builtins(document))
 
 
-def environment_document(model: Model) -> dict[str, Any] | None:
-    if model.lock is None:
+def acceleration_document(model: Model) -> dict[str, Any]:
+    """Whether it is served in a faster form and what was measured; environment: of that form."""
+    found = model.acceleration
+    accelerated = found.status is AccelerationStatus.ACCELERATED
+    measured = msgspec.to_builtins(found.report or Report())
+    return {
+        **measured,
+        "status": found.status,
+        "reason": found.reason or None,
+        "environment": environment_document(found.lock if accelerated else None),
+    }
+
+
+def environment_document(lock: Lock | None) -> dict[str, Any] | None:
+    if lock is None:
         return None
-    lock = model.lock
     return {
         "hash": lock.hash,
         "python": lock.python,

@@ -54,6 +54,11 @@ UPLOAD_FORM: dict[str, Any] = {
                             "items": {"type": "string", "format": "binary"},
                             "description": "Python files with classes that the pickle takes from `__main__`.",
                         },
+                        "accelerate": {
+                            "type": "string",
+                            "enum": ["auto", "off"],
+                            "description": "Serve it in ONNX where that is proven equal and faster; default: the server's.",
+                        },
                         "allow_unsafe": {
                             "type": "string",
                             "enum": ["true", "false"],

@@ -13,6 +13,7 @@ class Format(StrEnum):
     PICKLE = "pickle"
     JOBLIB = "joblib"
     ONNX = "onnx"
+    ACCELERATED = "accelerated"  # never uploaded: an ONNX file of PRISM's own making, see model_container/convert.py
 
 
 class Pin(Struct, frozen=True):

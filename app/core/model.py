@@ -7,9 +7,12 @@ from typing import Any
 
 from msgspec import Struct
 
+from app.core.acceleration import Acceleration, AccelerationStatus
 from app.core.environment import Lock
-from app.core.inspection import Inspection
+from app.core.inspection import Format, Inspection
 from app.core.signature import Signature
+
+ACCELERATED_FILE = "accelerated/model.onnx"
 
 
 class TargetName(StrEnum):
@@ -53,12 +56,34 @@ class Limits(Struct, frozen=True):
     pids: int = 256
 
 
+class FormName(StrEnum):
+    ORIGINAL = "original"
+    ACCELERATED = "accelerated"
+    CONVERTER = "converter"
+
+
+class Form(Struct, frozen=True):
+    """What a replica of a model loads, and with which packages.
+
+    format: names the adapter of the runtime. file: below the model's folder. code: whether the owner's code files
+    belong to it. log_folder: below the model's folder, where its log is kept.
+    """
+
+    name: FormName
+    format: Format
+    file: str
+    lock: Lock
+    code: bool = True
+    log_folder: str = ""
+
+
 class Model(Struct, frozen=True):
     """One version of a model, as stored beside its artifact in `model.json`.
 
     sample: a request body (JSON value in a native dialect) known to be answered.
     expected_input: the sample its owner gave, if any. unsafe_consent: when the owner accepted dangerous globals.
     code_files: names of the Python files supplied for classes the pickle takes from `__main__`.
+    accelerate: "auto" or "off" where its owner said so, else "" for the server's setting.
     """
 
     model_id: str
@@ -79,10 +104,42 @@ class Model(Struct, frozen=True):
     signature: Signature | None = None
     sample: Any = None
     runtime: dict[str, Any] = {}
+    accelerate: str = ""
+    acceleration: Acceleration = Acceleration()
 
     @property
     def ref(self) -> str:
         return f"{self.name}@{self.version}"
+
+    @property
+    def form(self) -> Form | None:
+        """What serves it; None until it is inspected and locked."""
+        return self.accelerated if self.acceleration.status is AccelerationStatus.ACCELERATED else self.original
+
+    @property
+    def original(self) -> Form | None:
+        if self.inspection is None or self.lock is None:
+            return None
+        return Form(FormName.ORIGINAL, self.inspection.format, f"artifact/{self.artifact.filename}", self.lock)
+
+    @property
+    def accelerated(self) -> Form | None:
+        lock = self.acceleration.lock
+        return Form(FormName.ACCELERATED, Format.ACCELERATED, ACCELERATED_FILE, lock, code=False) if lock else None
+
+    @property
+    def converter(self) -> Form | None:
+        """The original among the packages that convert it; None where none were found."""
+        lock = self.acceleration.converter_lock
+        if self.inspection is None or lock is None:
+            return None
+        file = f"artifact/{self.artifact.filename}"
+        return Form(FormName.CONVERTER, self.inspection.format, file, lock, log_folder="converter")
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """Every form that may have left something on its target, the original last."""
+        return tuple(form for form in (self.converter, self.accelerated, self.original) if form)
 
 
 class Replica(Struct, frozen=True):
@@ -90,7 +147,7 @@ class Replica(Struct, frozen=True):
 
     id: the container id, or "<pid>:<start time>" of the process (a pid alone may be reused).
     socket: path of its Unix socket, or "" where the platform has none. port: its port on 127.0.0.1, or 0.
-    token: what it wants in HELLO; never shown by the API.
+    token: what it wants in HELLO; never shown by the API. form: what it has loaded.
     """
 
     model_id: str
@@ -102,6 +159,7 @@ class Replica(Struct, frozen=True):
     port: int = 0
     image: str = ""
     pid: int = 0
+    form: FormName = FormName.ORIGINAL
 
 
 class Restart(Struct, frozen=True):

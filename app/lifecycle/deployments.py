@@ -14,9 +14,11 @@ from pathlib import Path
 
 import structlog
 
-from app.core.model import Deployment, Model, Replica, Restart, Status
+from app.core.acceleration import AccelerationStatus
+from app.core.model import Deployment, FormName, Model, Replica, Restart, Status
 from app.core.route_table import serves
 from app.errors import Conflict, PrismError, TargetUnavailable
+from app.lifecycle.acceleration import Accelerator
 from app.lifecycle.buildlog import BuildLog
 from app.lifecycle.intake import take_in
 from app.lifecycle.ledger import Ledger, utc_now
@@ -46,6 +48,7 @@ class Deployments:
     def __init__(self, ledger: Ledger, road: Road, connect: Connect) -> None:
         self.ledger = ledger
         self.road = road
+        self.acceleration = Accelerator(ledger, road)
         self._connect = connect
         self._jobs: dict[str, asyncio.Task[None]] = {}
 
@@ -73,11 +76,22 @@ class Deployments:
     async def _finish(self, model: Model, work: Work) -> None:
         try:
             await work()
+            await self.acceleration.begin(model.model_id)
         except PrismError as error:
-            await self._fail(model, error)
+            await self._fall_back(model, error)
         except Exception as error:
             log.exception("a deployment failed unexpectedly", model=model.ref)
             await self._fail(model, PrismError(f"{type(error).__name__}: {error}"))
+
+    async def _fall_back(self, model: Model, error: PrismError) -> None:
+        """Where the accelerated form does not start any more, the original still may."""
+        now = self.ledger.model(model.model_id) or model
+        faster = now.acceleration.status is AccelerationStatus.ACCELERATED
+        if not faster or isinstance(error, TargetUnavailable) or serves(self.ledger.deployment(model.model_id)):
+            await self._fail(model, error)
+            return
+        original = await self.acceleration.keep(now, f"its accelerated form does not start: {error}")
+        await self._finish(original, lambda: self.road.bring_up(original, run=True))
 
     async def _fail(self, model: Model, error: PrismError) -> None:
         """Record why. A model whose earlier replica still serves stays live; one whose target is away may come back."""
@@ -101,6 +115,7 @@ class Deployments:
         return model_id in self._jobs
 
     async def _end_job(self, model_id: str) -> None:
+        await self.acceleration.end(model_id)
         job = self._jobs.pop(model_id, None)
         if job is not None:
             job.cancel()
@@ -142,6 +157,7 @@ class Deployments:
     async def replace_lost(self, model: Model, restart: Restart) -> None:
         """Bring a new replica in place of one that is gone or answers no more."""
         await self._end_job(model.model_id)
+        model = self.ledger.model(model.model_id) or model
         before = self.ledger.deployment(model.model_id)
         restarts = (*before.restarts, restart)[-RESTARTS_KEPT:]
         await self.ledger.update(
@@ -156,13 +172,17 @@ class Deployments:
     async def delete(self, model: Model) -> list[str]:
         """Remove every trace; returns what was removed, for a person."""
         await self.stop(model)
+        model = self.ledger.model(model.model_id) or model
         removed = [f"model {model.ref} ({model.model_id})", str(self.ledger.folder(model.model_id))]
         others = [other for other in self.ledger.models() if other.model_id != model.model_id]
-        in_use = model.lock is None or any(o.lock is not None and o.lock.hash == model.lock.hash for o in others)
+        used = {form.lock.hash for other in others for form in other.forms}
         if model.target is not None:
-            await self.road.target(model).remove(model, in_use)
-            if not in_use and model.lock is not None:
-                removed.append(f"environment {model.lock.hash}")
+            target = self.road.target(model)
+            for form in model.forms:
+                if form.name is not FormName.ORIGINAL:
+                    await target.remove_form(model, form, form.lock.hash in used)
+            await target.remove(model, model.lock is None or model.lock.hash in used)
+            removed += [f"environment {form.lock.hash}" for form in model.forms if form.lock.hash not in used]
         await self.ledger.remove(model.model_id)
         await self.road.publish_now()
         return removed
@@ -176,7 +196,8 @@ class Deployments:
         pruned = [f"entry {model_id}" for model_id in stale]
         for target in self.road.targets:
             for replica in await target.replicas():
-                if replica.id not in known and not self.busy(replica.model_id):
+                working = self.busy(replica.model_id) or self.acceleration.busy(replica.model_id)
+                if replica.id not in known and not working:
                     await target.stop(replica, 0)
                     pruned.append(f"replica {replica.id} of {replica.model_id}")
         return pruned
@@ -188,10 +209,17 @@ class Deployments:
         await asyncio.gather(*(self._resume_one(model, running, registry_lost) for model in self.ledger.models()))
         await self.road.publish_now()
         await self.prune_stale()
+        for model in self.ledger.models():
+            await self.acceleration.begin(model.model_id)
 
     async def _resume_one(self, model: Model, running: list[Replica], registry_lost: bool) -> None:
+        model = await self.acceleration.take_back(model)
         known = {one.model_id: one for one in self.ledger.deployments()}
-        found = [replica for replica in running if replica.model_id == model.model_id]
+        form = model.form.name if model.form else FormName.ORIGINAL
+        found = [one for one in running if one.model_id == model.model_id and one.form is form]
+        for stray in running:  # a converter that was cut off, or a form that is not wanted any more
+            if stray.model_id == model.model_id and stray not in found:
+                await self.road.kill_replica(model, stray)
         deployment = known.get(model.model_id)
         if deployment is None:
             await self.ledger.add(model, wanted=bool(found), status=Status.STOPPED)
@@ -223,6 +251,7 @@ class Deployments:
 
     async def shut_down(self, *, keep_models: bool) -> None:
         """The gateway ends. Replicas end too, yet stay wanted, so that the next start brings them back."""
+        await self.acceleration.close()
         for model_id in list(self._jobs):
             await self._end_job(model_id)
         if keep_models:

@@ -71,6 +71,7 @@ async def _model(upload: Upload, ledger: Ledger) -> Model:
         allow_unsafe=allow_unsafe,
         unsafe_consent=now if allow_unsafe and inspection.dangers else "",
         inspection=inspection,
+        accelerate=accelerate_choice(texts.get("accelerate", "")),
     )
 
 
@@ -101,6 +102,13 @@ def boolean(field: str, text: str) -> bool:
     if text.lower() in FALSE:
         return False
     raise BadInput(f"`{field}` is `{text[:50]}`, not true or false.", field=field)
+
+
+def accelerate_choice(text: str) -> str:
+    """ "auto", "off", or "" for the server's setting."""
+    if text in ("", "auto", "off"):
+        return text
+    raise BadInput(f"`accelerate` is `{text[:50]}`, not auto or off.", field="accelerate")
 
 
 def json_value(field: str, text: str) -> Any:

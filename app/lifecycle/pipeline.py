@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -13,10 +13,10 @@ import msgspec
 import structlog
 
 from app.core.environment import Lock, Requirements
-from app.core.model import Deployment, Model, Replica, Status, TargetName
+from app.core.model import Deployment, Form, FormName, Model, Replica, Status, TargetName
 from app.core.route_table import RouteTable, serves
 from app.core.signature import Signature
-from app.errors import NotFound, PrismError, ProbeFailed, StartFailed, TargetUnavailable, Unavailable
+from app.errors import Conflict, NotFound, PrismError, ProbeFailed, StartFailed, TargetUnavailable, Unavailable
 from app.lifecycle.buildlog import BuildLog, telling_lines
 from app.lifecycle.environment import requirements_for
 from app.lifecycle.ledger import Ledger
@@ -66,6 +66,10 @@ class Road:
         self._publishing = asyncio.Lock()
 
     @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @property
     def targets(self) -> tuple[Target, ...]:
         return tuple(self._targets.values())
 
@@ -87,11 +91,45 @@ class Road:
             async with self._ledger.step(model.model_id, Status.RESOLVING):
                 model = await self._resolve(model, target, build_log)
         async with self._ledger.step(model.model_id, Status.BUILDING):
-            await self._build(model, target, build_log)
+            await self.build(model, build_log)
         if not run:
             await self._ledger.update(model.model_id, status=Status.BUILT, error=None)
             return
         await self.replace_replica(model)
+
+    async def exchange(self, model: Model) -> Replica:
+        """A live model gets a replica of another form, without a word in its status: it serves all the while.
+
+        Returns the replica that served before, to be stopped.
+        Raises Conflict if it was stopped or replaced meanwhile, else what the failing step raised; nothing has changed then.
+        """
+        async with self.opened(model) as (replica, link, welcome):
+            before = self._ledger.deployment(model.model_id).replica
+            await self._probe(model, link, welcome)
+            async with self._publishing:
+                now = self._ledger.deployment(model.model_id)
+                if before is None or now.replica != before or not serves(now):
+                    raise Conflict(f"`{model.name}` was stopped or replaced meanwhile.")
+                await self._ledger.update(model.model_id, replica=replica)
+                await self._traffic.publish(self._ledger.route_table())
+        return before
+
+    @contextlib.asynccontextmanager
+    async def opened(
+        self, model: Model, form: Form | None = None
+    ) -> AsyncIterator[tuple[Replica, ReplicaLink, dict[str, Any]]]:
+        """A replica that takes no traffic, its link and welcome. It ends with the block unless published there."""
+        folder = self._ledger.folder(model.model_id)
+        replica = await self.target(model).start(model, folder, self._settings.limits, form)
+        try:
+            link, welcome = await self._welcome(model, replica)
+            try:
+                yield replica, link, welcome
+            finally:
+                link.close()
+        finally:
+            if self._ledger.deployment(model.model_id).replica != replica:
+                await self.kill_replica(model, replica)
 
     async def replace_replica(self, model: Model) -> None:
         """start → probe → publish → drain and stop what was there before. The old one serves until the new one can."""
@@ -131,21 +169,26 @@ class Road:
         for pin in requirements.pins:
             build_log.write(f"needs {pin.requirement}: {pin.evidence}")
         build_log.write(f"Python {', '.join(requirements.pythons)}: {requirements.python_evidence}")
-        lock = await self._resolve_lock(
+        lock = await self.lock_for(requirements, model, build_log)
+        return await self._ledger.amend(model.model_id, lock=lock, target=target.name)
+
+    async def lock_for(self, requirements: Requirements, model: Model, build_log: BuildLog) -> Lock:
+        """Of packages for the place where this model runs. Raises EnvironmentFailed."""
+        return await self._resolve_lock(
             requirements,
             log=build_log.write,
             timeout_seconds=self._settings.build_timeout_seconds,
-            platform="linux" if target.name is TargetName.DOCKER else None,
+            platform="linux" if self.target(model).name is TargetName.DOCKER else None,
         )
-        return await self._ledger.amend(model.model_id, lock=lock, target=target.name)
 
-    async def _build(self, model: Model, target: Target, build_log: BuildLog) -> None:
-        assert model.lock is not None
-        build_log.write(
-            f"environment {model.lock.hash}: Python {model.lock.python}, {len(model.lock.packages)} packages"
-        )
-        await target.build_environment(model.lock, build_log.write)
-        await target.build_model(model, self._ledger.folder(model.model_id), build_log.write)
+    async def build(self, model: Model, build_log: BuildLog, form: Form | None = None) -> None:
+        """Environment and image of a form, else of the one that serves. Raises BuildFailed."""
+        form = form or model.form
+        assert form is not None  # it was inspected and locked before
+        build_log.write(f"environment {form.lock.hash}: Python {form.lock.python}, {len(form.lock.packages)} packages")
+        target = self.target(model)
+        await target.build_environment(form.lock, build_log.write)
+        await target.build_model(model, self._ledger.folder(model.model_id), build_log.write, form)
 
     async def _probe(self, model: Model, link: ReplicaLink, welcome: dict[str, Any]) -> None:
         """Have it answer a sample; that sample, and what the runtime says of itself and its model, are kept."""
@@ -186,6 +229,8 @@ class Road:
 
     async def last_lines(self, model: Model, replica: Replica, count: int = 50) -> list[str]:
         folder = self._ledger.folder(model.model_id)
+        if replica.form is FormName.CONVERTER and model.converter is not None:
+            folder /= model.converter.log_folder
         return [line async for line in self.target(model).logs(replica, folder, count, False)]
 
     async def _last_words(self, model: Model, replica: Replica, detail: str) -> str:

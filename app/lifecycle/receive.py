@@ -29,6 +29,7 @@ FIELDS = (
     "target",
     "code_files",
     "allow_unsafe",
+    "accelerate",
 )
 TEXT_LIMIT_BYTES = 1 << 20
 CODE_LIMIT_BYTES = 4 << 20

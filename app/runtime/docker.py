@@ -19,15 +19,18 @@ import os
 import secrets
 import shutil
 import signal
+import tempfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import psutil
+from msgspec import structs
 
 from app.core.environment import Lock
-from app.core.model import Limits, Model, Replica, TargetName
+from app.core.inspection import Inspection
+from app.core.model import Artifact, Form, FormName, Limits, Model, Replica, TargetName
 from app.errors import Conflict, NotFound, PrismError, StartFailed
 from app.runtime import process_tree
 from app.runtime.docker_container import (
@@ -90,12 +93,18 @@ class DockerTarget:
     async def build_environment(self, lock: Lock, log: Log) -> None:
         await self._images.build_environment(lock, log)
 
-    async def build_model(self, model: Model, folder: Path, log: Log) -> str:
-        return await self._images.build_model(model, folder, log)
+    async def build_model(self, model: Model, folder: Path, log: Log, form: Form | None = None) -> str:
+        form = form or model.form
+        if form is None or form.name is FormName.ORIGINAL:
+            return await self._images.build_model(model, folder, log)
+        with tempfile.TemporaryDirectory(prefix=".image-", dir=folder) as place:
+            await asyncio.to_thread(_lay_out, form, folder, Path(place))
+            return await self._images.build_model(_as_imaged(model, form), Path(place), log)
 
-    async def start(self, model: Model, folder: Path, limits: Limits) -> Replica:
-        image = model_image(model.model_id)
-        if model.inspection is None or not await self._images.exists(image):
+    async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
+        form = form or model.form
+        image = model_image(_as_imaged(model, form).model_id) if form else ""
+        if form is None or not await self._images.exists(image):
             raise StartFailed(f"There is no image {image}.", hint=f"Deploy {model.name} again.")
         await self._sweep(model.model_id)
         token = secrets.token_hex(4)
@@ -105,6 +114,7 @@ class DockerTarget:
             network=self._network,
             image=image,
             model=model,
+            form=form,
             folder=folder,
             limits=limits,
             sockets=await self._socket_folder(token),
@@ -251,6 +261,9 @@ class DockerTarget:
         await self._sweep(model.model_id)
         await self._images.remove(model, environment_in_use)
 
+    async def remove_form(self, model: Model, form: Form, environment_in_use: bool) -> None:
+        await self._images.remove(_as_imaged(model, form), environment_in_use)
+
     async def _sweep(self, model_id: str) -> None:
         """Containers of the model that ended without a stop(), as when the gateway was killed."""
         for inspection in await self._containers(model_id):
@@ -265,6 +278,8 @@ class DockerTarget:
     async def _containers(self, model_id: str = "") -> list[dict[str, Any]]:
         """Inspections of this PRISM's containers, also of those that have ended."""
         labels = [f"{HOME_LABEL}={self._home}", *([f"{MODEL_LABEL}={model_id}"] if model_id else [])]
+        if await self._engine.has_none(labels):
+            return []
 
         def look(client: DockerClient) -> list[dict[str, Any]]:
             from docker.errors import NotFound as Absent
@@ -276,6 +291,29 @@ class DockerTarget:
             return found
 
         return await self._engine.ask(look)
+
+
+def _as_imaged(model: Model, form: Form) -> Model:
+    """The model whose image holds another form of it; that image has a name of its own."""
+    if form.name is FormName.ORIGINAL:
+        return model
+    file = Path(form.file).name
+    return structs.replace(
+        model,
+        model_id=f"{model.model_id}_{form.name}",
+        lock=form.lock,
+        artifact=Artifact(file, "", 0),
+        inspection=structs.replace(model.inspection or Inspection(form.format), format=form.format),
+    )
+
+
+def _lay_out(form: Form, folder: Path, place: Path) -> None:
+    """What the image of a form is built from, as the original's lies in the model's folder."""
+    (place / "artifact").mkdir()
+    file = folder / form.file
+    os.link(file, place / "artifact" / file.name)
+    if form.code and (folder / "code").is_dir():
+        shutil.copytree(folder / "code", place / "code")
 
 
 def _run(client: DockerClient, plan: Plan) -> Replica:
@@ -297,6 +335,7 @@ def _run(client: DockerClient, plan: Plan) -> Replica:
         port=published_port(inspection),
         image=plan.image,
         pid=inspection["State"]["Pid"],
+        form=plan.form.name,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from app.core.model import Limits, Model, Replica, TargetName
+from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
 from app.runtime.docker_context import NOBODY, PORT, RUNTIME_PLACE
 from app.runtime.target import ReplicaState
 from model_container.config import VARIABLE, Confinement, RuntimeConfig
@@ -36,6 +36,7 @@ class Plan(Struct, frozen=True):
     network: str
     image: str
     model: Model
+    form: Form
     folder: Path
     limits: Limits
     sockets: Path | None
@@ -51,18 +52,18 @@ class Plan(Struct, frozen=True):
         return {
             HOME_LABEL: self.home,
             MODEL_LABEL: self.model.model_id,
-            "prism.folder": str(self.folder),
+            "prism.form": self.form.name,
+            "prism.folder": str(self.folder / self.form.log_folder),
             "prism.socket": self.socket,
             "prism.token": self.token,
             "prism.started_at": self.started_at,
         }
 
     def runtime_config(self) -> RuntimeConfig:
-        assert self.model.inspection  # a model with an image has been inspected
         return RuntimeConfig(
-            artifact=f"{RUNTIME_PLACE}/artifact/{self.model.artifact.filename}",
-            format=self.model.inspection.format.value,
-            code=f"{RUNTIME_PLACE}/code" if (self.folder / "code").is_dir() else "",
+            artifact=f"{RUNTIME_PLACE}/artifact/{Path(self.form.file).name}",
+            format=self.form.format.value,
+            code=f"{RUNTIME_PLACE}/code" if self.form.code and (self.folder / "code").is_dir() else "",
             socket=f"{SOCKET_PLACE}/{SOCKET_NAME}" if self.sockets else "",
             host="0.0.0.0",
             port=PORT,
@@ -125,8 +126,9 @@ def replica_of(inspection: Mapping[str, Any]) -> Replica | None:
             port=published_port(inspection),
             image=inspection["Config"]["Image"],
             pid=inspection["State"]["Pid"],
+            form=FormName(labels.get("prism.form", FormName.ORIGINAL)),
         )
-    except KeyError:
+    except (KeyError, ValueError):
         return None
 
 

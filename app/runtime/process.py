@@ -31,7 +31,7 @@ import psutil
 from msgspec import Struct
 
 from app.core.environment import Lock
-from app.core.model import Limits, Model, Replica, TargetName
+from app.core.model import Form, Limits, Model, Replica, TargetName
 from app.errors import BuildFailed, StartFailed
 from app.runtime import process_tree
 from app.runtime.replica_log import last_words, log_path, read_log, rotate
@@ -55,7 +55,7 @@ THREAD_VARIABLES = (
 
 
 class Record(Struct, frozen=True):
-    """What `replica.json` holds. home: label of the PRISM it belongs to. folder: of its model."""
+    """What `replica.json` holds. home: label of the PRISM it belongs to. folder: that its log is kept in."""
 
     home: str
     replica: Replica
@@ -94,12 +94,13 @@ class ProcessTarget:
     async def build_environment(self, lock: Lock, log: Log) -> None:
         await self._environments.build(lock, log)
 
-    async def build_model(self, model: Model, folder: Path, log: Log) -> str:
+    async def build_model(self, model: Model, folder: Path, log: Log, form: Form | None = None) -> str:
         """There are no images; makes the private copy of the runtime."""
         try:
             copy = await asyncio.to_thread(self._runtime)
-            if model.lock:
-                python = self._environments.path(model.lock) / "bin" / "python"
+            chosen = form or model.form
+            if chosen:
+                python = self._environments.path(chosen.lock) / "bin" / "python"
                 await asyncio.to_thread(compile_for, python, copy)
         except OSError as error:
             raise BuildFailed(
@@ -112,36 +113,35 @@ class ProcessTarget:
         self._run_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return runtime_copy(self._run_folder)
 
-    async def start(self, model: Model, folder: Path, limits: Limits) -> Replica:
-        if model.lock is None or not self._environments.is_built(model.lock):
+    async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
+        form = form or model.form
+        if form is None or not self._environments.is_built(form.lock):
             raise StartFailed(f"The environment of {model.ref} is not built.", hint=f"Deploy {model.name} again.")
-        if model.inspection is None:
-            raise StartFailed(f"The file of {model.ref} was never inspected.", hint=f"Deploy {model.name} again.")
         try:
-            return await asyncio.to_thread(self._start, model, folder, limits)
+            return await asyncio.to_thread(self._start, model, form, folder, limits)
         except (OSError, psutil.Error) as error:
             raise StartFailed(
                 f"The process of {model.ref} could not be started: {error}.",
                 hint="See `prism doctor` for disk space and process limits.",
             ) from error
 
-    def _start(self, model: Model, folder: Path, limits: Limits) -> Replica:
-        assert model.lock  # both checked by start()
-        assert model.inspection
+    def _start(self, model: Model, form: Form, folder: Path, limits: Limits) -> Replica:
         self._sweep(model.model_id)
         place = self._run_folder / model.model_id / secrets.token_hex(4)
         work = place / "work"
         work.mkdir(parents=True, mode=0o700)
-        runtime, environment = self._runtime(), self._environments.path(model.lock)
+        runtime, environment = self._runtime(), self._environments.path(form.lock)
         address, port = self._address(place)
         threads = max(1, round(limits.cpus))
         code = folder / "code"
-        artifact = folder / "artifact" / model.artifact.filename
-        readable = [environment, runtime, artifact.parent, *([code] if code.is_dir() else [])]
+        has_code = form.code and code.is_dir()
+        artifact = folder / form.file
+        log_folder = folder / form.log_folder
+        readable = [environment, runtime, artifact.parent, *([code] if has_code else [])]
         config = RuntimeConfig(
             artifact=str(artifact),
-            format=model.inspection.format.value,
-            code=str(code) if code.is_dir() else "",
+            format=form.format.value,
+            code=str(code) if has_code else "",
             socket=address,
             port=port,
             token=secrets.token_urlsafe(32),
@@ -157,7 +157,9 @@ class ProcessTarget:
         )
         python = environment / "bin" / "python"
         command = [str(python), "-I", "-B", str(runtime / "model_container" / "__main__.py")]
-        child = _spawn(command, work, {**_environment(environment, work, threads), VARIABLE: config.to_json()}, folder)
+        child = _spawn(
+            command, work, {**_environment(environment, work, threads), VARIABLE: config.to_json()}, log_folder
+        )
         replica = Replica(
             model_id=model.model_id,
             target=TargetName.PROCESS,
@@ -167,9 +169,10 @@ class ProcessTarget:
             socket=address,
             port=port,
             pid=child.pid,
+            form=form.name,
         )
         self._children[replica.id] = child
-        _write_record(place / "replica.json", Record(self._home, replica, str(folder)))
+        _write_record(place / "replica.json", Record(self._home, replica, str(log_folder)))
         return replica
 
     def _sweep(self, model_id: str) -> None:
@@ -251,6 +254,10 @@ class ProcessTarget:
         await asyncio.to_thread(_remove_folder, self._run_folder / model.model_id)
         if model.lock and not environment_in_use:
             await self._environments.remove(model.lock)
+
+    async def remove_form(self, model: Model, form: Form, environment_in_use: bool) -> None:
+        if not environment_in_use:
+            await self._environments.remove(form.lock)
 
     async def replicas(self) -> tuple[Replica, ...]:
         return await asyncio.to_thread(self._living_replicas)

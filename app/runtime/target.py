@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from app.core.environment import Lock
-from app.core.model import Limits, Model, Replica, TargetName
+from app.core.model import Form, Limits, Model, Replica, TargetName
 
 Log = Callable[[str], None]
 """Takes one line of a build log, without its line end; called from the event loop's thread only."""
@@ -54,12 +54,12 @@ class Target(Protocol):
         """
         ...
 
-    async def build_model(self, model: Model, folder: Path, log: Log) -> str:
-        """Make the version startable and return its image name ("" where there are no images)."""
+    async def build_model(self, model: Model, folder: Path, log: Log, form: Form | None = None) -> str:
+        """Make the version startable and return its image name ("" where there are no images). form: else model.form."""
         ...
 
-    async def start(self, model: Model, folder: Path, limits: Limits) -> Replica:
-        """Start one replica; returns as soon as it exists, before the model is loaded. Raises StartFailed."""
+    async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
+        """Start one replica of `form`, else of model.form; returns as soon as it exists, before the model is loaded. Raises StartFailed."""
         ...
 
     async def state(self, replica: Replica) -> ReplicaState: ...
@@ -73,7 +73,14 @@ class Target(Protocol):
         ...
 
     async def remove(self, model: Model, environment_in_use: bool) -> None:
-        """Remove what `build_model` made, and the environment unless another model uses it. Fine if gone."""
+        """Remove what `build_model` made of the original, and its environment unless another model uses it.
+
+        Fine if gone.
+        """
+        ...
+
+    async def remove_form(self, model: Model, form: Form, environment_in_use: bool) -> None:
+        """Remove what `build_model` made of another form, and its environment likewise; before `remove`."""
         ...
 
     async def replicas(self) -> tuple[Replica, ...]:

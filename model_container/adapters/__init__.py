@@ -13,6 +13,7 @@ _LOADERS = {
     "pickle": ("model_container.adapters.pickle", "load_pickle"),
     "joblib": ("model_container.adapters.pickle", "load_joblib"),
     "onnx": ("model_container.adapters.onnx", "load_onnx"),
+    "accelerated": ("model_container.adapters.accelerated", "load_accelerated"),
 }
 
 

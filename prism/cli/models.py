@@ -107,6 +107,7 @@ def describe(model: Model) -> str:
         ("artifact", f"{model.artifact.filename}, {_size(model)}" if model.artifact else None),
         ("created", model.created_at),
         ("live since", model.live_at),
+        ("acceleration", acceleration(model)),
         ("restarts", str(len(model.restarts)) if model.restarts else None),
         ("last restart", f"{model.restarts[-1].at}: {model.restarts[-1].reason}" if model.restarts else None),
         ("took", timings(model)),
@@ -129,6 +130,15 @@ def pins(model: Model) -> str:
     found = [(pin.distribution + pin.specifier, pin.evidence) for pin in model.environment.pins]
     python = (f"Python {model.environment.python}", model.environment.python_evidence)
     return table(("ENVIRONMENT", "BECAUSE"), [python, *found])
+
+
+def acceleration(model: Model) -> str | None:
+    """Whether a faster form serves, and what was measured; None from a server that does not say."""
+    found = model.document.get("acceleration") or {}
+    gains = ", ".join(f"{gain:g}× for {rows} row(s)" for rows, gain in (found.get("speedup") or {}).items())
+    if found.get("status") == "accelerated":
+        return f"in ONNX, {gains}, equal on {found.get('rows_compared')} rows"
+    return ": ".join(str(part) for part in (found.get("status"), found.get("reason")) if part) or None
 
 
 def timings(model: Model) -> str:

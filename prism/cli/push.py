@@ -43,6 +43,10 @@ def push(
     allow_unsafe: Annotated[
         bool, typer.Option("--allow-unsafe", help="Consent to load a file with dangerous globals.")
     ] = False,
+    accelerate: Annotated[
+        bool | None,
+        typer.Option("--accelerate/--no-accelerate", help="Serve it in ONNX once that is proven equal and faster."),
+    ] = None,
     run: Annotated[bool, typer.Option("--run/--no-run", help="Bring it to life, or only store and build it.")] = True,
     as_json: Json = False,
     url: Url = None,
@@ -59,6 +63,7 @@ def push(
             "target": target,
             "code_files": code or [],
             "allow_unsafe": allow_unsafe,
+            "accelerate": accelerate,
         }
         model = _send(here, file, run, options)
         here.output.data(model.document, _summary(here, model))

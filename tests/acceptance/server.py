@@ -47,6 +47,7 @@ class Server:
             "PRISM_ENVIRONMENT_ROOT": str(environments),
             "PRISM_PORT": str(self.port),
             "PRISM_RATE_LIMIT_REQUESTS": "0",
+            "PRISM_ACCELERATE": "off",
             **{name: str(value) for name, value in settings.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None

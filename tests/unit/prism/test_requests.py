@@ -56,6 +56,7 @@ def test_the_form_holds_only_what_was_given(tmp_path: Path) -> None:
         expected_input={"input": [1]},
         requirements=["numpy==2.1", "scikit-learn"],
         allow_unsafe=True,
+        accelerate=False,
         code_files=[tmp_path / "a.py", tmp_path / "b.py"],
     )
     assert call.form is not None
@@ -64,6 +65,7 @@ def test_the_form_holds_only_what_was_given(tmp_path: Path) -> None:
         "expected_input_json": '{"input":[1]}',
         "requirements": "numpy==2.1\nscikit-learn",
         "allow_unsafe": "true",
+        "accelerate": "off",
     }
     assert [name for name, _ in call.form.files] == ["file", "code_files", "code_files"]
     assert call.params == {"wait": "false"}

@@ -1,0 +1,45 @@
+"""Whether a faster form of a model was found, and the proof that it predicts the same."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from app.core.environment import Lock
+
+
+class AccelerationStatus(StrEnum):
+    """PENDING: not tried yet. KEPT: tried, and the original form stays, `reason` says why. OFF: not wanted."""
+
+    PENDING = "pending"
+    CONVERTING = "converting"
+    ACCELERATED = "accelerated"
+    KEPT = "kept"
+    OFF = "off"
+
+
+class Report(Struct, frozen=True):
+    """What the converter found when it ran both forms.
+
+    reason: why the converted form cannot serve; "" if it can. speedup: original time / converted time of one call,
+    by its number of rows. max_difference: largest absolute difference of numbers. tolerance: how large it may be,
+    as `absolute + relative * |original|`. converter: what made the graph, with its version.
+    """
+
+    reason: str = ""
+    speedup: dict[str, float] = {}
+    rows_compared: int = 0
+    max_difference: float = 0.0
+    tolerance: dict[str, float] = {}
+    converter: str = ""
+
+
+class Acceleration(Struct, frozen=True):
+    """Where a model stands. lock: of the accelerated form. converter_lock: of the replica that converts."""
+
+    status: AccelerationStatus = AccelerationStatus.PENDING
+    reason: str = ""
+    report: Report | None = None
+    lock: Lock | None = None
+    converter_lock: Lock | None = None

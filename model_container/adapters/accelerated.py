@@ -1,0 +1,124 @@
+"""An ONNX form that PRISM made of an estimator, behind the estimator's own API.
+
+One file: what the graph does not say (columns, classes, signature, samples, what the estimator refuses) is JSON in
+its metadata, written by convert.py. The converter runs this same adapter when it compares both forms.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, FrozenSet, List, Tuple
+
+import numpy as np
+
+from model_container.adapters.base import Inputs, Outputs
+from model_container.adapters.estimator import PREDICTIONS
+from model_container.adapters.onnx import open_session
+from model_container.config import RuntimeConfig
+from model_container.dialects import Content
+from model_container.plain import plain_rows
+from model_container.table import Column, Table
+from model_container.values import DTYPES
+
+METADATA_KEY = "prism.accelerated"
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def load_accelerated(config: RuntimeConfig) -> AcceleratedAdapter:
+    return AcceleratedAdapter(open_session(config.artifact, config.threads))
+
+
+class AcceleratedAdapter:
+    """session: of a graph with this metadata:
+
+    columns: [name, datatype, whether a missing value is None]. named: as for Table. dtype: of the predictions.
+    width: of the predictions, 0 for one number a row. labels: the classes if the graph's first output is an index.
+    missing, large: by column, the words with which the estimator refuses NaN, or what float32 cannot hold.
+    classes, signature, samples: the estimator's.
+    """
+
+    joinable = True
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        facts: Dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+        self._facts = facts
+        columns = [
+            Column(name, datatype, None if none else Column("").missing) for name, datatype, none in facts["columns"]
+        ]
+        self._table = Table(columns, facts["named"])
+        self.names: FrozenSet[str] = self._table.known_names
+        self.classes: List[Any] = facts["classes"]
+        self.has_probabilities: bool = facts["has_probabilities"]
+        self.plain = plain_rows(self._table)
+        self._labels = None if facts["labels"] is None else np.array(facts["labels"], dtype=facts["dtype"])
+        self._dtype = np.dtype(facts["dtype"])
+        self._feeds = [(one.name, _dtype_of(one.type)) for one in session.get_inputs()]
+        self._outputs = [one.name for one in session.get_outputs()]
+        self._missing = _by_column(facts["missing"])
+        self._large = _by_column(facts["large"])
+
+    def inputs(self, content: Content) -> Inputs:
+        return Inputs(self._table.arrays(content))
+
+    def plain_inputs(self, matrix: Any) -> Inputs:
+        return Inputs([matrix])
+
+    def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
+        """Raises ValueError in the estimator's words for values that it refuses."""
+        self._refuse(inputs.arrays)
+        results = self._session.run(self._outputs[: 2 if probabilities else 1], self._feed(inputs))
+        predicted = self._predictions(results[0])
+        return Outputs({PREDICTIONS: predicted}, probabilities=[np.asarray(results[1])] if probabilities else None)
+
+    def _predictions(self, output: Any) -> Any:
+        if self._labels is not None:
+            return self._labels[output.ravel()]
+        width = self._facts["width"]
+        shaped = output.reshape(-1, width) if width else output.ravel()
+        return shaped.astype(self._dtype, copy=False)
+
+    def _feed(self, inputs: Inputs) -> Dict[str, Any]:
+        arrays = inputs.arrays
+        if len(self._feeds) == 1:
+            name, dtype = self._feeds[0]
+            matrix = arrays[0] if arrays[0].ndim == 2 else np.column_stack(arrays)
+            return {name: matrix.astype(dtype, copy=False)}
+        if arrays[0].ndim == 2:
+            arrays = list(arrays[0].T)
+        return {
+            name: np.ascontiguousarray(array).astype(dtype, copy=False).reshape(-1, 1)
+            for (name, dtype), array in zip(self._feeds, arrays)
+        }
+
+    def _refuse(self, arrays: List[Any]) -> None:
+        """Missing values come first, as in scikit-learn's own check."""
+        for column, message in self._missing:
+            if np.isnan(_values(arrays, column)).any():
+                raise ValueError(message)
+        for column, message in self._large:
+            with np.errstate(invalid="ignore"):
+                if (np.abs(_values(arrays, column)) > _LARGEST).any():
+                    raise ValueError(message)
+
+    def signature(self) -> Dict[str, Any]:
+        return dict(self._facts["signature"])
+
+    def samples(self) -> List[Any]:
+        return list(self._facts["samples"])
+
+
+def _values(arrays: List[Any], column: int) -> Any:
+    """column: −1 is the whole matrix."""
+    if arrays[0].ndim == 2:
+        return arrays[0] if column < 0 else arrays[0][:, column]
+    return arrays[column]
+
+
+def _by_column(refusals: Dict[str, str]) -> List[Tuple[int, str]]:
+    return [(int(column), message) for column, message in refusals.items()]
+
+
+def _dtype_of(kind: str) -> Any:
+    names = {"tensor(double)": "FP64", "tensor(float)": "FP32", "tensor(int64)": "INT64", "tensor(string)": "BYTES"}
+    return DTYPES[names[kind]]
