@@ -129,6 +129,7 @@ class AnnouncedServer(uvicorn.Server):
         host = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         started = psutil.Process().create_time()
+        collect_rarely()
         record = {"pid": os.getpid(), "started": started, "host": host, "port": port, "url": url, "version": VERSION}
         write_atomic(self._record, json.dumps(record).encode())
         # What is here now stays for good, and a collection that walks through it stalls every request for 50 ms.
@@ -141,6 +142,14 @@ class AnnouncedServer(uvicorn.Server):
             await super().shutdown(sockets)
         finally:
             self._record.unlink(missing_ok=True)
+
+
+def collect_rarely() -> None:
+    """What is loaded by now stays for good, and requests and connections are freed by their reference counts; frequent
+    collections would only walk through thousands of idle connections while others wait."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 if __name__ == "__main__":

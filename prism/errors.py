@@ -119,7 +119,7 @@ class APIError(PrismError):
 
 
 class BadRequestError(APIError):
-    codes = ("bad_input",)
+    codes = ("bad_input", "request_timeout")
     default_status = 400
 
 
@@ -141,7 +141,7 @@ class UnsafeArtifactError(BadRequestError):
 
 
 class TooLargeError(BadRequestError):
-    codes = ("too_large",)
+    codes = ("too_large", "head_too_large")
     default_status = 413
 
 

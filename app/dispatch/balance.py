@@ -12,8 +12,15 @@ from app.dispatch.link import Batch, Link, connect
 from app.errors import PrismError
 from model_container.frames import Asked
 
-BATCHES_AWAY_MAX = 2
+BATCHES_AWAY_MIN = 2
 """One that the model works on, and one behind it whose decoding need not wait for the first one's way back."""
+
+BATCHES_AWAY_MAX = 32
+WORK_AWAY_SECONDS = 0.005
+"""A quick replica may be given as many batches ahead as it works off in this time, so that it does not idle while one
+turn of the event loop reads thousands of requests. A slow one is not: what waits here can still be dropped."""
+
+SMOOTHING = 0.1
 
 SILENCE_BEFORE_PING_SECONDS = 0.5
 CONNECT_TIMEOUT_SECONDS = 2.0
@@ -37,6 +44,7 @@ class ReplicaLine:
         self.breaker = Breaker()
         self.batches_away = 0
         self.served = 0
+        self._batch_seconds = WORK_AWAY_SECONDS  # smoothed; not known yet
         self._heartbeat_timeout_seconds = heartbeat_timeout_seconds
         self._free = free
         self._lost = lost
@@ -67,7 +75,11 @@ class ReplicaLine:
         return self._link is not None and self.breaker.allows(now)
 
     def has_room(self, now: float) -> bool:
-        return self.batches_away < BATCHES_AWAY_MAX and self.usable(now)
+        if self.batches_away >= BATCHES_AWAY_MIN:
+            ahead = WORK_AWAY_SECONDS / max(self._batch_seconds, 1e-6)
+            if self.batches_away >= min(ahead, BATCHES_AWAY_MAX):
+                return False
+        return self.usable(now)
 
     def idle(self, now: float) -> bool:
         return not self.batches_away and self.usable(now)
@@ -87,6 +99,8 @@ class ReplicaLine:
             self._last_sign = now
             if batch is not None:
                 self.breaker.succeed()
+                took = (batch.codec_us + batch.model_us) / 1_000_000
+                self._batch_seconds += SMOOTHING * (took - self._batch_seconds)
             reply(batch)
 
         self._link.send(requests, back)

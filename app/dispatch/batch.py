@@ -1,8 +1,9 @@
 """Joins requests into batches and splits the answers: the queue of one endpoint, and the replicas it feeds.
 
 No timer makes a request wait for company: what one turn of the event loop has read leaves together at once when a
-replica is idle, and what arrives while it is away forms the next batch. The batch window only bounds that forming:
-when the oldest waiting request has waited so long, the next batch is sent behind the one that is still away.
+replica is idle, and what arrives while it is away forms the next batch. A batch that is full has nothing to wait for:
+it is sent behind those that are away, as far as the replica works them off soon. The batch window bounds the forming
+of the others: when the oldest waiting request has waited so long, they are sent, too.
 """
 
 from __future__ import annotations
@@ -130,7 +131,9 @@ class Lane:
         waiting.arrived = now
         waiting.deadline = now + self._flow.timeout_seconds
         self._queue.append(waiting)
-        if not self._gathering:
+        if len(self._queue) >= self._flow.max_batch_size:
+            self._pump()
+        elif not self._gathering:
             self._gathering = True
             self._loop.call_soon(self._gathered)
 
@@ -149,20 +152,23 @@ class Lane:
         self._pump()
 
     def _pump(self) -> None:
-        """Send what waits to whoever is idle; else make sure that the window ends the wait."""
+        """Send what waits to whoever is idle, and full batches to whoever has room; else the window ends the wait."""
         while self._queue:
             now = monotonic()
-            line = self._idlest(now)
+            full = len(self._queue) >= self._flow.max_batch_size
+            line = self._choose(now, full)
             if line is None:
                 self._arm_window(now)
                 return
             self._send(line, now)
 
-    def _idlest(self, now: float) -> ReplicaLine | None:
-        """Of those without a batch away, the one that has served least."""
+    def _choose(self, now: float, full: bool) -> ReplicaLine | None:
+        """The replica with the fewest batches away, of these the one that has served least; None if none has room."""
         chosen = None
         for line in self.replicas:
-            if line.idle(now) and (chosen is None or line.served < chosen.served):
+            if not (line.has_room(now) if full else line.idle(now)):
+                continue
+            if chosen is None or (line.batches_away, line.served) < (chosen.batches_away, chosen.served):
                 chosen = line
         return chosen
 

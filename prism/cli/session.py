@@ -45,8 +45,12 @@ class Session:
         from prism.client import Prism
 
         url = self._url or os.environ.get("PRISM_URL") or known_url()
-        key = self._key_file.read_text().strip() if self._key_file else None
-        return Prism(url, key, backoff_seconds=0.1)
+        return Prism(url, self.key, backoff_seconds=0.1)
+
+    @property
+    def key(self) -> str | None:
+        """That of --api-key-file; None leaves it to PRISM_API_KEY."""
+        return self._key_file.read_text().strip() if self._key_file else None
 
     @property
     def uses_key(self) -> bool:

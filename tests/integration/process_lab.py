@@ -123,7 +123,7 @@ async def predict(replica: Replica, body: bytes = b'{"features": [[1, 2]]}') -> 
             assert data, "the replica closed the connection"
             received += cutter.feed(data)
         answers, _, _ = frames.decode_answers(received[1])
-        return answers[0].body
+        return answers[0][0]
     finally:
         writer.close()
         await writer.wait_closed()

@@ -1,0 +1,70 @@
+"""One row a request, as fast as it is answered: throughput and latency beside the echo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+
+from scripts.benchmark import models, servers, wrk
+from scripts.benchmark.bench import Bench, CpuMeter
+from scripts.benchmark.models import ONNX_FOREST, ONNX_LINEAR, SKLEARN_LINEAR
+from scripts.benchmark.report import Table, progress, ratios
+from scripts.benchmark.servers import Echo, Gateway
+
+CONNECTIONS = (1, 64, 256)
+KINDS = (ONNX_LINEAR, SKLEARN_LINEAR, ONNX_FOREST)
+COLUMNS = (
+    *("connections", "target", "model", "requests/s", "ratio to echo", "p50 ms", "p99 ms", "p99 ÷ echo's"),
+    *("gateway CPU µs a request", "runtime CPU µs a request", "failed"),
+)
+
+
+def run(bench: Bench) -> None:
+    wrk.need()
+    table = Table("road", f"one row a request, {models.DIFFERENT_ROWS} different rows, wrk -t1", COLUMNS)
+    script = wrk.script(bench.folder, models.single_rows())
+    with servers.echo(bench.folder) as echo, bench.gateways("road", KINDS) as gateways:
+        for connections in CONNECTIONS:
+            _measure(bench, table, connections, echo, gateways, script)
+    table.notes.append("API key, rate limit and request ids on; each ratio is to the echo of the same round.")
+    bench.report.end_of(table)
+
+
+def _measure(
+    bench: Bench, table: Table, connections: int, echo: Echo, gateways: Sequence[Gateway], script: Path
+) -> None:
+    """All servers take turns in each round, so that the machine's moods meet all of them."""
+    served = [(gateway, kind) for gateway in gateways for kind in KINDS]
+    meters = [CpuMeter(gateway, kind.name) for gateway, kind in served]
+    loads: list[list[wrk.Round]] = [[] for _ in served]
+    echoes: list[wrk.Round] = []
+    echo_meter = CpuMeter(echo, "")
+    for number in range(bench.rounds):
+        progress(f"road: {connections} connections, round {number + 1} of {bench.rounds}")
+        work = partial(wrk.run, echo.url, connections, bench.seconds, script)
+        echoes.append(echo_meter.measure(work, attrgetter("requests")))
+        for (gateway, kind), meter, rounds in zip(served, meters, loads, strict=True):
+            url = gateway.predict_url(kind.name)
+            work = partial(wrk.run, url, connections, bench.seconds, script)
+            rounds.append(meter.measure(work, attrgetter("requests")))
+    table.add(connections, "–", "echo", *_figures(echoes, echoes), echo_meter.gateway_us, "–", _failed(echoes))
+    for (gateway, kind), meter, rounds in zip(served, meters, loads, strict=True):
+        cpu = (meter.gateway_us, meter.runtime_us)
+        table.add(connections, gateway.target, kind.title, *_figures(rounds, echoes), *cpu, _failed(rounds))
+
+
+def _figures(rounds: Sequence[wrk.Round], echoes: Sequence[wrk.Round]) -> list[list[float]]:
+    rates, p99 = [each.requests_per_second for each in rounds], [each.p99_ms for each in rounds]
+    return [
+        rates,
+        ratios(rates, [each.requests_per_second for each in echoes]),
+        [each.p50_ms for each in rounds],
+        p99,
+        ratios(p99, [each.p99_ms for each in echoes]),
+    ]
+
+
+def _failed(rounds: Sequence[wrk.Round]) -> int:
+    return sum(each.failed for each in rounds)
