@@ -1,8 +1,4 @@
-"""What an image build is given: Dockerfiles, and this machine's package index configuration as files.
-
-Configuration enters through a file of the build stage and nothing else. Build arguments and ENV would stay readable
-in the image's history; the build stage is thrown away, and only its virtual environment reaches the image.
-"""
+"""What an image build is given: a Dockerfile and the files that it copies, nothing of this machine's configuration."""
 
 from __future__ import annotations
 
@@ -10,18 +6,12 @@ import io
 import json
 import os
 import re
-import shlex
-import ssl
 import tarfile
-from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlsplit
-
-from msgspec import Struct
 
 from app.core.environment import Lock
 from app.core.model import Model
-from app.runtime.package_index import PackageIndex
+from app.runtime.bytecode import COMPILE
 from app.runtime.runtime_copy import PACKAGE
 from model_container.config import VARIABLE, Confinement, RuntimeConfig
 
@@ -29,25 +19,14 @@ RUNTIME_PLACE = "/opt/prism"
 PORT = 8080
 NOBODY = 65534
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-INSTALL = f"""\
-set -eu
-. /prism/index.env
-export UV_NO_PROGRESS=1 NO_COLOR=1 UV_NO_WRAP=1 UV_PYTHON_DOWNLOADS=never PIP_DISABLE_PIP_VERSION_CHECK=1
-python -m pip install --quiet --root-user-action ignore --no-cache-dir --target /prism/uv uv=={version("uv")}
-/prism/uv/bin/uv venv --no-project --python "$(command -v python)" /opt/venv
-/prism/uv/bin/uv pip sync --python /opt/venv/bin/python --only-binary :all: --compile-bytecode --no-cache \\
-    $NO_INDEX /prism/lock.txt
-"""
+# Installed on this machine, where the package index is configured and uv's cache is: a build needs no network, and no
+# credential comes near an image.
 ENVIRONMENT = """\
-FROM {base} AS build
-LABEL prism.build="{hash}"
-USER 0:0
-COPY prism /prism
-RUN sh /prism/install.sh
-
 FROM {base}
 LABEL prism.environment="{hash}"
-COPY --from=build /opt/venv /opt/venv
+USER 0:0
+COPY packages /opt/venv/lib/python{python}/site-packages
+RUN python -m venv --without-pip /opt/venv && (/opt/venv/bin/python {compile} /opt/venv/lib || true)
 ENV PATH=/opt/venv/bin:{path}
 """
 # What all models of an environment share comes first, where the builder finds it in its cache.
@@ -60,96 +39,21 @@ RUN python -I -m compileall -q {place}/model_container
 EXPOSE {port}
 USER {nobody}:{nobody}
 ENTRYPOINT ["{place}/model_container/entrypoint.sh"]
-COPY artifact {place}/artifact
-{code}# The image also runs by itself: docker run -p {port}:{port} {image}
+# The image also runs by itself: docker run -p {port}:{port} {image}
 ENV HOME=/tmp {variable}="{config}"
-LABEL prism.model_id="{model_id}" prism.model_environment="{hash}"
+COPY artifact {place}/artifact
+{code}LABEL prism.model_id="{model_id}" prism.model_environment="{hash}"
 """
-# They name folders and services of this machine, or what a container that is thrown away has no use for.
-STAYS_HERE = frozenset(
-    {
-        *("UV_CACHE_DIR", "UV_LINK_MODE", "UV_CREDENTIALS_DIR", "UV_KEYRING_PROVIDER", "UV_OFFLINE", "SSL_CERT_DIR"),
-        *("UV_SYSTEM_CERTS", "UV_NATIVE_TLS"),
-    }
-)
-LISTS = {"UV_INDEX": " ", "UV_EXTRA_INDEX_URL": " ", "UV_FIND_LINKS": ",", "UV_DEFAULT_INDEX": " ", "UV_INDEX_URL": " "}
-AS_PIP = {
-    "UV_DEFAULT_INDEX": "PIP_INDEX_URL",
-    "UV_INDEX_URL": "PIP_INDEX_URL",
-    "UV_INDEX": "PIP_EXTRA_INDEX_URL",
-    "UV_EXTRA_INDEX_URL": "PIP_EXTRA_INDEX_URL",
-    "UV_FIND_LINKS": "PIP_FIND_LINKS",
-    "UV_INSECURE_HOST": "PIP_TRUSTED_HOST",
-    "UV_HTTP_TIMEOUT": "PIP_DEFAULT_TIMEOUT",
-    "SSL_CERT_FILE": "PIP_CERT",
-}
 
 
-class IndexFiles(Struct, frozen=True):
-    """files: by their name in the build's /prism. left_out: index locations that only this machine can see.
-
-    needs_host_network: an index or proxy listens on this machine's loopback, which a build sees only from there.
-    """
-
-    files: dict[str, bytes]
-    left_out: tuple[str, ...]
-    needs_host_network: bool
-
-
-def index_files(index: PackageIndex, home: Path) -> IndexFiles:
-    """`index` for a build inside a container. home: of the user, for a ~/.netrc."""
-    variables = {name: value for name, value in index.uv_environment().items() if name not in STAYS_HERE}
-    left_out: list[str] = []
-    for name in LISTS.keys() & variables.keys():
-        places = [place for place in re.split(r"[\s,]+", variables[name]) if place]
-        left_out += [place for place in places if _is_local(place)]
-        variables[name] = LISTS[name].join(place for place in places if not _is_local(place))
-    files: dict[str, bytes] = {}
-    netrc = {"NETRC": str(home / ".netrc")} if (home / ".netrc").is_file() else {}
-    authorities = ssl.get_default_verify_paths().cafile
-    trust = {"SSL_CERT_FILE": authorities} if authorities else {}
-    for name, path in {**trust, **netrc, **variables}.items():
-        if name in ("SSL_CERT_FILE", "NETRC", "UV_CONFIG_FILE"):
-            files[name.lower()] = Path(path).read_bytes()
-            variables[name] = f"/prism/{name.lower()}"
-    variables = {name: value for name, value in variables.items() if value}
-    for name, pip_name in AS_PIP.items():
-        if name in variables:
-            variables.setdefault(pip_name, " ".join(_bare(place) for place in re.split(r"[\s,]+", variables[name])))
-    variables["NO_INDEX"] = "--no-index" if index.no_index else ""
-    if index.no_index:
-        variables["PIP_NO_INDEX"] = "1"
-    lines = (f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
-    files["index.env"] = "".join(lines).encode()
-    return IndexFiles(files, tuple(left_out), any(map(_names_loopback, variables.values())))
-
-
-def _bare(place: str) -> str:
-    """uv lets an index have a name, `name=url`; pip does not."""
-    name, equals, url = place.partition("=")
-    return url if equals and "://" not in name else place
-
-
-def _is_local(place: str) -> bool:
-    return _bare(place).startswith("file:") or "://" not in place
-
-
-def _names_loopback(value: str) -> bool:
-    try:
-        hosts = {urlsplit(_bare(part)).hostname for part in re.split(r"[\s,]+", value) if "://" in part}
-    except ValueError:
-        return False
-    return any(host == "localhost" or host == "::1" or (host or "").startswith("127.") for host in hosts)
-
-
-def write_environment_context(to: io.BufferedIOBase, lock: Lock, base_image: str, index: IndexFiles) -> None:
-    """A tar of all that `prism_env_<hash>` is built from."""
+def write_environment_context(to: io.BufferedIOBase, lock: Lock, base_image: str, packages: Path) -> None:
+    """A tar of all that `prism_env_<hash>` is built from. packages: a folder that holds what `lock` lists, installed."""
+    dockerfile = ENVIRONMENT.format(
+        base=base_image, hash=lock.hash, python=lock.python, compile=" ".join(COMPILE), path=SYSTEM_PATH
+    )
     with tarfile.open(fileobj=to, mode="w") as tar:
-        _add(tar, "Dockerfile", ENVIRONMENT.format(base=base_image, hash=lock.hash, path=SYSTEM_PATH).encode())
-        _add(tar, "prism/install.sh", INSTALL.encode())
-        _add(tar, "prism/lock.txt", lock.text.encode())
-        for name, content in index.files.items():
-            _add(tar, f"prism/{name}", content)
+        _add(tar, "Dockerfile", dockerfile.encode())
+        _add_files(tar, packages, "packages")
     to.seek(0)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,18 +16,16 @@ from weakref import WeakValueDictionary
 
 from app.core.environment import Lock
 from app.core.model import Model
-from app.errors import BuildFailed, Conflict, DeployFailed, NotFound
+from app.errors import BuildFailed, Conflict, NotFound, PrismError
 from app.runtime.docker_context import (
-    IndexFiles,
-    index_files,
     model_dockerfile,
     write_environment_context,
     write_model_context,
 )
 from app.runtime.docker_engine import Engine
-from app.runtime.package_index import PackageIndex, machine_index
+from app.runtime.packages import install
 from app.runtime.target import Log
-from app.runtime.uv import SUPPORTED, TELLING_LINES, find_interpreters, hint_for, telling_lines
+from app.runtime.uv import SUPPORTED, TELLING_LINES, find_interpreters
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -96,20 +95,13 @@ class Images:
             base = self.base_image(lock.python)
             await self._fetch(base, log)
             began = time.monotonic()
-            index = machine_index()
-            files = _index_files(index)
-            for place in files.left_out:
-                log(f"Not used, as a container cannot see it: {index.redact(place)}")
             try:
-                await self._build(
-                    image,
-                    lambda file: write_environment_context(file, lock, base, files),
-                    log,
-                    index,
-                    network_mode="host" if files.needs_host_network else None,
-                )
-            finally:
-                await self._forget_build_stage(lock)
+                async with self._folder(image) as packages:
+                    await install(lock, packages, log, self._timeout_seconds)
+                    await self._build(image, lambda file: write_environment_context(file, lock, base, packages), log)
+            except BaseException:
+                await self._forget_torso(lock)
+                raise
             log(f"Environment {lock.hash} built in {time.monotonic() - began:.1f} s.")
 
     async def build_model(self, model: Model, folder: Path, log: Log) -> str:
@@ -124,14 +116,7 @@ class Images:
         except OSError as error:
             raise BuildFailed(f"{folder}/Dockerfile cannot be written: {error.strerror}.") from error
         began = time.monotonic()
-        # What it runs is ours and compiles only; the network is not for it.
-        await self._build(
-            image,
-            lambda file: write_model_context(file, dockerfile, model, folder),
-            log,
-            PackageIndex({}),
-            network_mode="none",
-        )
+        await self._build(image, lambda file: write_model_context(file, dockerfile, model, folder), log)
         log(f"Image {image} built in {time.monotonic() - began:.1f} s.")
         return image
 
@@ -159,20 +144,18 @@ class Images:
         with contextlib.suppress(NotFound, Conflict):
             await self._engine.ask(remove, Conflict)
 
-    async def _forget_build_stage(self, lock: Lock) -> None:
-        """It knows the index's credentials, so it must not stay on the engine's disk.
-
-        A build that was given up still holds it for a moment.
-        """
-        label = f"prism.build={lock.hash}"
+    async def _forget_torso(self, lock: Lock) -> None:
+        """The layers that a build got done before it ended early, and still holds for a moment if it was given up."""
+        label = f"prism.environment={lock.hash}"
 
         def prune(client: DockerClient) -> bool:
             client.images.prune(filters={"dangling": True, "label": label})
-            return not client.images.list(all=True, filters={"label": label})
+            containers = client.api.containers(all=True, filters={"label": label})
+            return not containers and not client.images.list(all=True, filters={"label": label, "dangling": True})
 
         deadline = time.monotonic() + FORGET_SECONDS
         while time.monotonic() < deadline:
-            with contextlib.suppress(Conflict):
+            with contextlib.suppress(PrismError):  # the build's own error says more
                 if await self._engine.ask(prune, Conflict):
                     return
             await asyncio.sleep(FORGET_POLL_SECONDS)
@@ -200,36 +183,36 @@ class Images:
                 hint=f"Run `docker pull {image}`, or name an image that is there with PRISM_BASE_IMAGE.",
             ) from error
 
-    async def _build(
-        self,
-        image: str,
-        write_context: Callable[[io.BufferedIOBase], None],
-        log: Log,
-        index: PackageIndex,
-        network_mode: str | None,
-    ) -> None:
+    async def _build(self, image: str, write_context: Callable[[io.BufferedIOBase], None], log: Log) -> None:
         try:
             with tempfile.TemporaryFile(dir=self._folder_for_contexts()) as context:
                 await asyncio.to_thread(write_context, cast(io.BufferedIOBase, context))
-                await self._run_build(image, context, log, index, network_mode)
-        except OSError as error:
-            if isinstance(error, TimeoutError):
-                raise BuildFailed(
-                    f"The image {image} was not built within {self._timeout_seconds:g} s.",
-                    hint="Check that the package index answers (`prism doctor`), or raise PRISM_BUILD_TIMEOUT_SECONDS.",
-                ) from error
+                await self._run_build(image, context, log)
+        except TimeoutError as error:
             raise BuildFailed(
-                f"The build of {image} could not be prepared: {error}.",
-                hint="Free some disk space, or let PRISM_RUN_ROOT name a folder that can be written to.",
+                f"The image {image} was not built within {self._timeout_seconds:g} s.",
+                hint="See whether the engine is busy, or raise PRISM_BUILD_TIMEOUT_SECONDS.",
             ) from error
+        except OSError as error:
+            raise _unprepared(image, error) from error
+
+    @contextlib.asynccontextmanager
+    async def _folder(self, image: str) -> AsyncIterator[Path]:
+        """An empty one for the time of a build."""
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=".packages-", dir=self._folder_for_contexts()))
+        except OSError as error:
+            raise _unprepared(image, error) from error
+        try:
+            yield folder
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def _folder_for_contexts(self) -> Path:
         self._work_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return self._work_folder
 
-    async def _run_build(
-        self, image: str, context: Any, log: Log, index: PackageIndex, network_mode: str | None
-    ) -> None:
+    async def _run_build(self, image: str, context: Any, log: Log) -> None:
         def begin(client: DockerClient) -> Any:
             return client.api.build(
                 fileobj=context,
@@ -238,7 +221,7 @@ class Images:
                 rm=True,
                 forcerm=True,
                 decode=True,
-                network_mode=network_mode,
+                network_mode="none",  # it only copies and compiles
             )
 
         said: list[str] = []
@@ -249,32 +232,22 @@ class Images:
                 if "error" in piece:
                     lines.append(unfinished)
                 for line in lines:
-                    line = index.redact(COLOUR.sub("", line).rstrip())
+                    line = COLOUR.sub("", line).rstrip()
                     if line and not QUIET.match(line):
                         said.append(line)
                         log(line)
                 if "error" in piece:
-                    raise _failure(image, index.redact(str(piece["error"])), said)
+                    raise BuildFailed(
+                        f"The image {image} could not be built: {piece['error']}",
+                        hint="The build log says what the engine did before; `prism doctor` checks the engine.",
+                        log_lines=said[-TELLING_LINES:],
+                    )
 
 
-def _index_files(index: PackageIndex) -> IndexFiles:
-    try:
-        return index_files(index, Path.home())
-    except OSError as error:
-        raise BuildFailed(
-            f"{error.filename}, which the package index configuration names, cannot be read: {error.strerror}.",
-            hint="Correct SSL_CERT_FILE, PIP_CERT, NETRC or UV_CONFIG_FILE.",
-        ) from error
-
-
-def _failure(image: str, error: str, said: list[str]) -> DeployFailed:
-    telling = telling_lines(said) if any(re.match(r"\s*(error:|×)", line) for line in said) else []
-    # pip, which only installs uv, marks its complaints otherwise.
-    telling = telling or [line for line in said if line.startswith("ERROR:")] or [error]
+def _unprepared(image: str, error: OSError) -> BuildFailed:
     return BuildFailed(
-        f"The image {image} could not be built: {' '.join(telling)}",
-        hint=hint_for("\n".join((*said, error))),
-        log_lines=said[-TELLING_LINES:],
+        f"The build of {image} could not be prepared: {error}.",
+        hint="Free some disk space, or let PRISM_RUN_ROOT name a folder that can be written to.",
     )
 
 

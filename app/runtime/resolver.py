@@ -10,21 +10,15 @@ from app.errors import EnvironmentFailed
 from app.runtime.target import Log
 from app.runtime.uv import run_uv
 
-_locks: dict[tuple[Requirements, str | None], Lock] = {}
-
 
 async def resolve(requirements: Requirements, *, log: Log, timeout_seconds: float, platform: str | None = None) -> Lock:
     """The lock for the first acceptable Python for which every package has a wheel.
 
-    Wheels only: building a source distribution would run its author's code outside any wall. The same question is
-    answered from memory. Raises EnvironmentFailed with the reason for the Python that was preferred.
+    Wheels only: building a source distribution would run its author's code outside any wall.
+    Raises EnvironmentFailed with the reason for the Python that was preferred.
 
     platform: "linux" for a container on this machine's engine; else in uv's words; None for this machine.
     """
-    key = (requirements, platform)
-    if key in _locks:
-        log("resolved before, in this process")
-        return _locks[key]
     passed_over: dict[str, EnvironmentFailed] = {}
     for python in requirements.pythons:
         try:
@@ -34,9 +28,7 @@ async def resolve(requirements: Requirements, *, log: Log, timeout_seconds: floa
             passed_over[python] = failure
             continue
         evidence = "; ".join([requirements.python_evidence, *map(_why_not, passed_over.items())])
-        lock = Lock(python, text, requirements.pins, evidence)
-        _locks[key] = lock
-        return lock
+        return Lock(python, text, requirements.pins, evidence)
     raise _refusal(requirements, passed_over)
 
 

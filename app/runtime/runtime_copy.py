@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
+from app.runtime.bytecode import compile_folder
+
+COMPILE_SECONDS = 60.0
 PACKAGE = Path(__file__).resolve().parent.parent.parent / "model_container"
 
 
@@ -32,9 +35,13 @@ def runtime_copy(run_folder: Path) -> Path:
 
 
 def compile_for(python: Path, copy: Path) -> None:
-    """Bytecode for one Python; a replica may not write its own. A failure only makes starts slower."""
-    command = [str(python), "-I", "-m", "compileall", "-q", str(copy / PACKAGE.name)]
-    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    """Bytecode for one Python, once; a replica may not write its own. A failure only makes starts slower."""
+    interpreter = hashlib.sha256(os.fsencode(os.path.realpath(python))).hexdigest()[:16]
+    done = copy / f".compiled-{interpreter}"
+    if done.exists():
+        return
+    if compile_folder(python, copy / PACKAGE.name, COMPILE_SECONDS):
+        done.touch()
 
 
 def _content_hash() -> str:

@@ -175,8 +175,9 @@ async def _search() -> dict[str, str]:
 
 def interpreter_candidates(path: str, home: Path) -> list[str]:
     """Files that may be a supported Python: the gateway's own base, PATH, pyenv, uv, Homebrew, python.org."""
+    slow = home / ".pyenv" / "shims"  # scripts that lead to what is found below anyway
     places = [
-        *(Path(folder) for folder in path.split(os.pathsep) if folder),
+        *(Path(folder) for folder in path.split(os.pathsep) if folder and Path(folder) != slow),
         *sorted((home / ".pyenv" / "versions").glob("*/bin"), reverse=True),
         *sorted((home / ".local" / "share" / "uv" / "python").glob("cpython-*/bin"), reverse=True),
         *map(Path, ("/usr/local/bin", "/usr/bin", "/opt/homebrew/bin")),
@@ -195,7 +196,7 @@ def _own_interpreter() -> str:
 async def _probe(path: str) -> tuple[str, str] | None:
     try:
         process = await asyncio.create_subprocess_exec(
-            *(path, "-I", "-c", PROBE),
+            *(path, "-I", "-S", "-c", PROBE),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from app.core.environment import Lock
 from app.errors import BuildFailed
+from app.runtime.bytecode import compile_folder
 from app.runtime.target import Log
 from app.runtime.uv import find_interpreters, run_uv
 
@@ -70,9 +71,9 @@ class VirtualEnvironments:
         started = time.monotonic()
         await self._run_uv(["venv", "--no-project", "--python", interpreters[lock.python], str(place)], log)
         # Wheels only: building a source distribution would run its author's code here, outside any wall.
-        # Compiled now: a replica may not write beside its packages, and would compile them at each start.
-        install = ["pip", "sync", "--python", str(python), "--only-binary", ":all:", "--compile-bytecode"]
+        install = ["pip", "sync", "--python", str(python), "--only-binary", ":all:"]
         await self._run_uv([*install, str(self._lock_text(lock))], log)
+        await asyncio.to_thread(compile_folder, python, place / "lib", self.build_timeout_seconds)
         (place / MARKER).write_text(f"{lock.hash}\n")
         log(f"Environment {lock.hash} built in {time.monotonic() - started:.1f} s.")
 

@@ -15,6 +15,7 @@ import pytest
 
 from app.core.environment import Requirements
 from app.errors import BuildFailed, EnvironmentFailed
+from app.runtime.resolutions import Resolutions
 from app.runtime.resolver import resolve
 from app.runtime.uv import find_interpreters, run_uv
 from tests.integration.package_index_lab import (
@@ -47,12 +48,19 @@ async def test_every_package_gets_an_exact_version() -> None:
     assert lock.python == OWN
 
 
-async def test_the_same_question_is_answered_from_memory() -> None:
+async def test_the_same_question_is_answered_without_the_index_until_its_answer_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     question = wanted("joblib<1.4")
-    first = await resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS)
-    began = time.perf_counter()
-    assert await resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS) is first
-    assert time.perf_counter() - began < 0.01
+    first = await Resolutions(tmp_path, 3600).resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS)
+    uv_runs = tmp_path / "no-uv"
+    monkeypatch.setattr("uv.find_uv_bin", lambda: str(uv_runs))
+    assert await Resolutions(tmp_path, 3600).resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS) == first
+    with pytest.raises(FileNotFoundError):
+        await Resolutions(tmp_path, 0).resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://another.invalid/simple")
+    with pytest.raises(FileNotFoundError):
+        await Resolutions(tmp_path, 3600).resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS)
 
 
 async def test_a_python_without_wheels_is_passed_over_and_the_evidence_says_why() -> None:

@@ -25,6 +25,7 @@ class PickleReading(Struct, frozen=True):
     called: those of the globals that are called, or handed to something that is; `module.name()` where what a call
     gave is called in turn. changed: those that are changed in place, as no pickle of a model does.
     sklearn_versions: values of `_sklearn_version`. feature_names: of the outermost `feature_names_in_`.
+    sets_output: scikit-learn's `set_output` was called, so that steps hand on other things than arrays.
     code_arguments: with how many arguments code objects are made, which tells the Python that made them;
     code_pythons: specifiers, as their bytecode tells it. arrays: how many joblib arrays were passed over.
     """
@@ -35,6 +36,7 @@ class PickleReading(Struct, frozen=True):
     changed: tuple[str, ...] = ()
     sklearn_versions: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
+    sets_output: bool = False
     code_arguments: tuple[int, ...] = ()
     code_pythons: tuple[str, ...] = ()
     arrays: int = 0
@@ -58,6 +60,7 @@ def read_pickle(stream: Stream) -> PickleReading:
         changed=tuple(sorted(findings.changed)),
         sklearn_versions=tuple(sorted(findings.sklearn_versions)),
         feature_names=findings.feature_names,
+        sets_output=findings.sets_output,
         code_arguments=tuple(sorted(findings.code_arguments)),
         code_pythons=tuple(sorted(findings.code_pythons)),
         arrays=findings.arrays,

@@ -8,7 +8,7 @@ from typing import Any, Final
 MAX_TEXT_BYTES: Final = 1024  # longer than any module, class or column name that matters
 
 NOTABLE_KEYS: Final = frozenset(
-    {"_sklearn_version", "feature_names_in_"}
+    {"_sklearn_version", "feature_names_in_", "_sklearn_output_config"}
     | {"shape", "dtype", "numpy_array_alignment_bytes", "subclass", "order", "allow_mmap"}
 )
 ARRAY_WRAPPER: Final = "joblib.numpy_pickle.NumpyArrayWrapper"

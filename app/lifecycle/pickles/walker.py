@@ -52,6 +52,7 @@ class Findings:
         self.changed: set[str] = set()
         self.sklearn_versions: set[str] = set()
         self.feature_names: tuple[str, ...] = ()
+        self.sets_output = False
         self.code_arguments: set[int] = set()
         self.code_pythons: set[str] = set()
         self.arrays = 0
@@ -301,6 +302,8 @@ class Walker:
             self.findings.sklearn_versions.add(value)
         elif key == "feature_names_in_":  # the last one is the outermost estimator's: states are set from inside out
             self.findings.feature_names = strings_of_array(value) or self.findings.feature_names
+        elif key == "_sklearn_output_config":
+            self.findings.sets_output = True
 
     def begin_frame(self) -> None:
         size = self.take_number(8)

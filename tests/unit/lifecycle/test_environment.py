@@ -124,9 +124,20 @@ def test_a_path_of_attributes_is_an_import_of_its_module() -> None:
 
 
 def test_named_columns_need_pandas_and_joblib_files_joblib() -> None:
-    found = pins(LINEAR, sklearn_versions=("1.9.0",), feature_names=("age",), joblib=True)
+    encoder = "sklearn.preprocessing._encoders.OneHotEncoder"
+    found = pins(LINEAR, encoder, sklearn_versions=("1.9.0",), feature_names=("age",), joblib=True)
     assert set(found) == {"scikit-learn", "pandas", "joblib"}
     assert "named columns" in found["pandas"].evidence
+
+
+def test_a_model_that_sees_numbers_only_does_without_pandas() -> None:
+    scaler = "sklearn.preprocessing._data.StandardScaler"
+    found = pins(LINEAR, scaler, "numpy.dtype", sklearn_versions=("1.9.0",), feature_names=("age",))
+    assert "pandas" not in found
+
+
+def test_a_model_whose_steps_hand_on_dataframes_needs_pandas() -> None:
+    assert "pandas" in pins(LINEAR, sklearn_versions=("1.9.0",), feature_names=("age",), sets_output=True)
 
 
 @pytest.mark.parametrize(

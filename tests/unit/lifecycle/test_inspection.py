@@ -58,9 +58,14 @@ def test_pickles_of_every_protocol_are_recognised(protocol: int, model: Any, fil
     assert inspection.format is Format.PICKLE
     assert inspection.facts["pickle_protocol"] == (str(protocol) if protocol > 1 else "0 or 1")
     assert inspection.facts["feature_names"] == "a, b, c"
-    assert pins(inspection) == {"scikit-learn": f"=={sklearn.__version__}", "numpy": ">=2", "pandas": ""}
+    assert pins(inspection) == {"scikit-learn": f"=={sklearn.__version__}", "numpy": ">=2"}
     assert inspection.dangers == ()
     assert inspection.second_opinion
+
+
+def test_a_model_set_to_hand_on_dataframes_needs_pandas(model: Any, file: Path) -> None:
+    model.set_output(transform="pandas")
+    assert "pandas" in pins(found(file, pickle.dumps(model), "model.pkl"))
 
 
 @pytest.mark.parametrize("compress", [0, "zlib", "gzip", "bz2", "xz", "lzma", "lz4"])

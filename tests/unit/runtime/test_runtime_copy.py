@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from app.runtime.runtime_copy import PACKAGE, runtime_copy
+from app.runtime.runtime_copy import PACKAGE, compile_for, runtime_copy
 
 
 def sources(folder: Path) -> set[str]:
@@ -16,3 +18,13 @@ def test_models_built_at_the_same_time_share_one_whole_copy(tmp_path: Path) -> N
     assert len(copies) == 1
     assert sources(copies.pop() / "model_container") == sources(PACKAGE)
     assert len(list(tmp_path.iterdir())) == 1, "nothing half-made is left"
+
+
+def test_the_copy_is_compiled_once_for_each_python(tmp_path: Path) -> None:
+    copy = runtime_copy(tmp_path)
+    bytecode = copy / "model_container" / "__pycache__"
+    compile_for(Path(sys.executable), copy)
+    assert list(bytecode.glob("runtime.*.pyc"))
+    shutil.rmtree(bytecode)
+    compile_for(Path(sys.executable), copy)
+    assert not bytecode.exists()

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from app.runtime.docker_engine import engine_answers
+from app.runtime.docker_engine import Engine, engine_answers
 
 
 class Pong(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/_ping" else 404)
-        self.send_header("Content-Length", "2")
+        answers = {"/_ping": b"OK", "/containers/json": b"[{}]" if "busy" in self.path else b"[]"}
+        body = answers.get(self.path.partition("?")[0])
+        self.send_response(200 if body else 404)
+        self.send_header("Content-Length", str(len(body or b"")))
         self.end_headers()
-        self.wfile.write(b"OK")
+        self.wfile.write(body or b"")
 
     def address_string(self) -> str:
         return "unix"
@@ -66,3 +68,16 @@ def test_a_machine_without_an_engine_never_imports_docker_py() -> None:
         " sys.exit('docker' in sys.modules or 'requests' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0
+
+
+async def test_an_engine_without_containers_of_ours_is_told_by_one_plain_question(
+    unix_engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", unix_engine)
+    assert await Engine().has_none(["prism.home=idle"])
+    assert not await Engine().has_none(["prism.home=busy"])
+
+
+async def test_an_engine_that_does_not_answer_is_not_taken_for_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
+    assert not await Engine().has_none(["prism.home=idle"])
