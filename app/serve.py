@@ -132,9 +132,6 @@ class AnnouncedServer(uvicorn.Server):
         collect_rarely()
         record = {"pid": os.getpid(), "started": started, "host": host, "port": port, "url": url, "version": VERSION}
         write_atomic(self._record, json.dumps(record).encode())
-        # What is here now stays for good, and a collection that walks through it stalls every request for 50 ms.
-        gc.collect()
-        gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._closing.set()  # live logs end now; what else is under way is waited for
@@ -145,8 +142,8 @@ class AnnouncedServer(uvicorn.Server):
 
 
 def collect_rarely() -> None:
-    """What is loaded by now stays for good, and requests and connections are freed by their reference counts; frequent
-    collections would only walk through thousands of idle connections while others wait."""
+    """What is loaded by now stays for good, and requests and connections are freed by their reference counts: a
+    collection that walks through all of it, or through thousands of idle connections, stalls every request for 50 ms."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hmac
 import json
 import os
 import socket
@@ -176,7 +175,7 @@ class Server:
     def admits(self, token: object) -> bool:
         """Compared in constant time. Without a token of its own, the runtime admits anyone."""
         return not self.token or (
-            isinstance(token, str) and hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode())
+            isinstance(token, str) and _is_equal(token.encode("utf-8", "replace"), self.token.encode())
         )
 
     def _reply(self, frame: Frame) -> bytes:
@@ -191,6 +190,14 @@ class Server:
         if frame.kind == PING:
             return encode(frame.id, PONG, msgspec.json.encode(self.pulse()))
         raise FrameError(f"a frame of kind {frame.kind} has no answer")
+
+
+def _is_equal(first: bytes, second: bytes) -> bool:
+    """In time that does not depend on where they differ. hmac has the same, and loads OpenSSL (4 MB) with it."""
+    difference = len(first) ^ len(second)
+    for one, other in zip(first, second):
+        difference |= one ^ other
+    return not difference
 
 
 def rss_bytes() -> int:

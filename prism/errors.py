@@ -119,7 +119,7 @@ class APIError(PrismError):
 
 
 class BadRequestError(APIError):
-    codes = ("bad_input", "request_timeout")
+    codes: ClassVar[tuple[str, ...]] = ("bad_input", "request_timeout")
     default_status = 400
 
 
