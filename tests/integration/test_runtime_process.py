@@ -98,7 +98,7 @@ class Connection:
         self.send(encode_requests(7, [Request(body) for body in bodies]))
         frame = self.receive()
         assert frame.id == 7
-        return decode_answers(frame)[0]
+        return [Answer(*one) for one in decode_answers(frame)[0]]
 
     def ping(self) -> dict[str, Any]:
         self.send(encode(9, PING))
@@ -248,7 +248,7 @@ def test_pings_are_answered_while_the_model_computes(
     assert pulse["served"] == 0
     assert pulse["rss_bytes"] > 1 << 20
     (tmp_path / "go on").touch()
-    assert decode_answers(busy.receive())[0][0].body == b'{"predictions":[5]}'
+    assert decode_answers(busy.receive())[0][0][0] == b'{"predictions":[5]}'
     assert pings.ping()["served"] == 1
 
 
@@ -261,8 +261,8 @@ def test_sigterm_finishes_what_had_arrived_and_then_ends_well(
     second.send(encode_requests(8, [Request(b"[[6]]")]))
     slow.send_signal(signal.SIGTERM)
     (tmp_path / "go on").touch()
-    assert decode_answers(first.receive())[0][0].body == b'{"predictions":[5]}'
-    assert decode_answers(second.receive())[0][0].body == b'{"predictions":[6]}'
+    assert decode_answers(first.receive())[0][0][0] == b'{"predictions":[5]}'
+    assert decode_answers(second.receive())[0][0][0] == b'{"predictions":[6]}'
     assert slow.wait(DEADLINE_SECONDS) == 0
     assert not Path(runtimes.socket).exists()
 
