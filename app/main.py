@@ -18,9 +18,9 @@ from app.core.hosts import Hosts
 from app.core.model import Replica
 from app.dispatch.admit import Keys, RateLimiter
 from app.dispatch.batch import Flow
+from app.dispatch.door import Door
 from app.dispatch.link import connect as connect_link
 from app.dispatch.pipeline import Dispatcher
-from app.dispatch.server import Door
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.ledger import Ledger
 from app.lifecycle.monitor import Monitor

@@ -143,7 +143,8 @@ class AnnouncedServer(uvicorn.Server):
 
 def collect_rarely() -> None:
     """What is loaded by now stays for good, and requests and connections are freed by their reference counts: a
-    collection that walks through all of it, or through thousands of idle connections, stalls every request for 50 ms."""
+    collection that walks through all of it, or through thousands of idle connections, stalls every request for 50 ms.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

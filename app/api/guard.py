@@ -50,6 +50,8 @@ class Guard:
 
     def _refusal(self, headers: Headers) -> Forbidden | None:
         host = headers.get("host", "")
+        if len(headers.getlist("host")) > 1:
+            return Forbidden("The request names two hosts.", hint="Send one Host header.")
         if not self._hosts.known(host):
             return Forbidden(
                 f"This server is not known as `{host[:100]}`.",

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api.guard import api_key, caller_address
 from app.api.problems import request_id_of
+from app.dispatch.door import CONTENT_LENGTH_DIGITS
 from app.dispatch.pipeline import Call, Dispatcher
 from app.errors import TooLarge, UnsupportedFormat
 
@@ -63,7 +64,7 @@ def check_content_type(content_type: str) -> None:
 async def limited_body(request: Request, max_bytes: int) -> bytes:
     """The body, refused before it is read where its length says so, else as soon as it is over the limit."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > max_bytes:
+    if declared.isdigit() and (len(declared) > CONTENT_LENGTH_DIGITS or int(declared) > max_bytes):
         raise body_too_large(max_bytes)
     body = bytearray()
     async for chunk in request.stream():

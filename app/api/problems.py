@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app.errors import PROBLEM_JSON, BadInput, NotFound, PrismError
 
@@ -57,6 +58,11 @@ def install(app: FastAPI) -> None:
             problem = BadInput(str(error.detail))
         document = {**problem.problem(), "status": error.status_code}
         return problem_response(document, request_id_of(request), dict(error.headers or {}))
+
+    @app.exception_handler(ClientDisconnect)
+    async def of_leaving(request: Request, error: ClientDisconnect) -> Response:
+        """Nobody reads this; the client left before its body was whole."""
+        return problem_response(BadInput("The request was cut off by its sender.").problem(), request_id_of(request))
 
     @app.exception_handler(Exception)
     async def of_anything_else(request: Request, error: Exception) -> Response:

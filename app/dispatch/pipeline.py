@@ -7,6 +7,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -178,10 +179,13 @@ def answer_headers(waiting: Waiting, reply: Reply) -> str:
 
 
 def answer_body(waiting: Waiting, reply: Reply, request_id: str) -> bytes:
-    """What the runtime wrote, made whole without parsing it: the version's names in front, or the problem's frame."""
-    if reply.form == frames.FORM_PROBLEM:
+    """What the runtime wrote, made whole without parsing it: the version's names in front, or the problem's frame.
+
+    Raises ReplicaUnavailable for what is no answer; a status that has no body would make it the next one's.
+    """
+    if reply.form == frames.FORM_PROBLEM and 400 <= reply.status < 600:
         return complete_problem(reply.body, reply.status, request_id)
-    if not reply.body.startswith(b"{"):
+    if reply.status != 200 or not reply.body.startswith(b"{"):
         raise ReplicaUnavailable(f"The replica of `{waiting.lane.endpoint.name}` sent an answer that is no answer.")
     return reply.names + reply.body[1:] if reply.names else reply.body
 
@@ -192,7 +196,10 @@ def content_type(reply: Reply) -> str:
 
 def complete_problem(body: bytes, status: int, request_id: str) -> bytes:
     """The problem that a runtime wrote (`code`, `detail`, …) as an RFC 9457 document."""
-    said = msgspec.json.decode(body)
+    try:
+        said = msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        raise ReplicaUnavailable("The replica sent a problem that is no JSON object.") from None
     code = said.get("code", "prediction_failed")
     document = {"type": f"/docs/errors#{code}", "title": code.replace("_", " ").capitalize(), "status": status, **said}
     return msgspec.json.encode({**document, "request_id": request_id})

@@ -8,131 +8,33 @@ other door, which answers the same, only slower; so nothing here decides what a 
 The head of a request is read once: clients repeat theirs byte for byte, so a head that was read, found plain and
 allowed is remembered, and the next one that equals it needs no parsing.
 
-It also bounds what uvicorn leaves open: how long a request may take to arrive.
+It also bounds what uvicorn leaves open: how long a request may take to arrive, how large its head and trailers may
+be, how many may be sent ahead, how long an answer may lie untaken; and what is wrong never overtakes an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
-from itertools import count
 from time import monotonic
 from typing import Any
 
+import httptools
 import msgspec
-from msgspec import Struct
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.core.hosts import Hosts
 from app.dispatch.batch import Reply, Waiting
-from app.dispatch.pipeline import Dispatcher, answer_body, answer_headers, content_type
-from app.errors import PROBLEM_JSON, HeadTooLarge, PrismError, RequestTimeout, Unauthorized
-from model_container import frames
+from app.dispatch.door import Door, Head
+from app.dispatch.pipeline import answer_body, answer_headers, content_type
+from app.errors import PROBLEM_JSON, BadInput, HeadTooLarge, PrismError, RequestTimeout
 
-PREDICT = re.compile(rb"/models/([A-Za-z0-9_.@+-]+)/predict(\?probabilities=(?:true|false))?")
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 HEAD_LIMIT_BYTES = 1 << 16
-HEADS_MAX = 16_384
-HEAD_BYTES_MAX = 1024
-"""Bounds of what is remembered: 16 MiB if every head is as long as it may be; usual ones are 200 bytes."""
+PIPELINED_MAX = 128
+"""Requests sent ahead on one connection. What is 18 bytes on the wire waits as 3 KiB, so there must be a bound."""
 
 RECEIVE_BYTES_PER_SECOND = 1024
 """A sender that is not slower than this may take as long as its body needs."""
-
-PLAIN_TYPES = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
-NEUTRAL = frozenset(
-    (b"accept", b"accept-encoding", b"accept-language", b"user-agent", b"cache-control", b"pragma", b"dnt", b"priority")
-)
-"""Headers that mean nothing to a prediction."""
-
-
-class Head(Struct, frozen=True):
-    """What the head of a plain predict request says. caller: "" where callers are known by their address."""
-
-    ref: str
-    options: int
-    length: int
-    caller: str
-    request_id: bytes = b""
-
-
-class Door:
-    """What every connection shares. receive_timeout_seconds: for a request to arrive, plus a second for each KiB."""
-
-    def __init__(
-        self, dispatcher: Dispatcher, hosts: Hosts, max_body_bytes: int, receive_timeout_seconds: float
-    ) -> None:
-        self.dispatcher = dispatcher
-        self.receive_timeout_seconds = receive_timeout_seconds
-        self.heads: dict[bytes, Head] = {}
-        self._hosts = hosts
-        self._max_body_bytes = max_body_bytes
-        self._id_prefix = secrets.token_hex(4).encode()
-        self._id_numbers = count(secrets.randbits(24))
-        self._default_headers: list[tuple[bytes, bytes]] = []
-        self._openings: dict[tuple[int, str], bytes] = {}
-
-    def new_request_id(self) -> bytes:
-        """Unique, not secret; a random number for each would cost a system call."""
-        return b"%b%08x" % (self._id_prefix, next(self._id_numbers) & 0xFFFFFFFF)
-
-    def opening(self, status: int, kind: str, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """An answer's first lines, up to the request id. uvicorn makes its default headers (the date) anew each second."""
-        if default_headers is not self._default_headers:
-            self._default_headers = default_headers
-            self._openings.clear()
-        opening = self._openings.get((status, kind))
-        if opening is None:
-            lines = b"".join(b"%b: %b\r\n" % line for line in default_headers)
-            opening = b"%b%bcontent-type: %b\r\nx-request-id: " % (STATUS_LINE[status], lines, kind.encode())
-            self._openings[status, kind] = opening
-        return opening
-
-    def read_head(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> Head | None:
-        """headers: names in lower case. None for what is not plain, and so for the other door to judge."""
-        path = PREDICT.fullmatch(url)
-        given = dict(headers)
-        if path is None or len(given) != len(headers):
-            return None
-        length, host = given.pop(b"content-length", b""), given.pop(b"host", b"")
-        if not length.isdigit() or int(length) > self._max_body_bytes or not self._hosts.known(host.decode("latin-1")):
-            return None
-        request_id = given.pop(b"x-request-id", b"")
-        key = given.pop(b"x-api-key", None)
-        scheme, _, token = given.pop(b"authorization", b"").partition(b" ")
-        if key is None:
-            key = token.strip() if scheme.lower() == b"bearer" else b""
-        plain = (
-            given.pop(b"content-type", PLAIN_TYPES[0]).lower() in PLAIN_TYPES
-            and given.pop(b"connection", b"keep-alive").lower() == b"keep-alive"
-            and (not request_id or REQUEST_ID.fullmatch(request_id) is not None)
-            and given.keys() <= NEUTRAL
-        )
-        caller = self._caller(key.decode("latin-1")) if plain else None
-        if caller is None:
-            return None
-        options = frames.OPTION_PROBABILITIES if path[2] == b"?probabilities=true" else 0
-        return Head(path[1].decode(), options, int(length), caller, request_id)
-
-    def _caller(self, key: str) -> str | None:
-        if not self.dispatcher.keys.required:
-            return ""
-        try:
-            return self.dispatcher.keys.caller(key, "")
-        except Unauthorized:
-            return None
-
-    def remember(self, raw: bytes, head: Head, lines: int) -> None:
-        """raw: the head with its blank line. lines: how many the parser saw, which must be all there are."""
-        plain_lines = raw.count(b"\r\n") == raw.count(b"\n") == lines + 1
-        if head.request_id or len(raw) > HEAD_BYTES_MAX or not plain_lines:
-            return
-        if len(self.heads) >= HEADS_MAX:
-            self.heads.clear()
-        self.heads[raw] = head
 
 
 class _NoEvent:
@@ -168,6 +70,7 @@ class Exchange(Waiting):
             self.failed(error)
 
     def answered(self, reply: Reply) -> None:
+        self.body = b""  # the connection may stay idle for long, and must not keep it
         request_id = self.head.request_id or self.connection.door.new_request_id()
         try:
             body = answer_body(self, reply, request_id)
@@ -178,9 +81,9 @@ class Exchange(Waiting):
 
     def failed(self, error: PrismError) -> None:
         request_id = self.head.request_id or self.connection.door.new_request_id()
-        body = msgspec.json.encode({**error.problem(), "request_id": request_id.decode()})
+        body = msgspec.json.encode({**error.problem(), "request_id": request_id})
         lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in error.headers.items())
-        self.connection.respond(error.status, PROBLEM_JSON, request_id, lines.encode("latin-1"), body)
+        self.connection.respond(error.status, PROBLEM_JSON, request_id, lines, body)
 
 
 class Connection(HttpToolsProtocol):
@@ -202,16 +105,21 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._began = 0.0  # when it did
         self._received = 0  # bytes of it
-        self._parts: list[bytes] = []  # of its body, if it is answered here
-        self._quiet = False  # nothing has arrived since the last look
+        self._bare = 0  # bytes of it since the last that belonged to its body
+        self._head_bytes = 0  # bytes of its header lines
+        self._segment = 0  # bytes that the parser was fed last
+        self._body = bytearray()  # if it is answered here
+        self._quiet = True  # no request has arrived since the last look
+        self._unread = 0  # bytes that were written and not taken by the client, at the last look
         self._closing = False
+        self._refused = False  # nothing more is read
         self._watch: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.address = self.client[0] if self.client else "unknown"
-        self._look()
+        self._watch = self.loop.call_later(self.timeout_keep_alive, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._received_whole()
@@ -220,14 +128,16 @@ class Connection(HttpToolsProtocol):
         if isinstance(self.cycle, Exchange):
             self.cycle.settled = True  # and so dropped from its queue
         super().connection_lost(exc)
+        if isinstance(self.cycle, Exchange):
+            self.cycle = None  # they hold each other, and collections are rare
 
     def data_received(self, data: bytes) -> None:
-        self._quiet = False
         if not self._arriving and (self.cycle is None or self.cycle.response_complete):
             end = data.find(b"\r\n\r\n") + 4
             raw = data[:end]
             head = self.door.heads.get(raw)
             if head is not None and len(data) - end == head.length:
+                self._quiet = False
                 exchange: Any = Exchange(self, head, data[end:])
                 self.cycle = exchange
                 exchange.begin()
@@ -236,31 +146,70 @@ class Connection(HttpToolsProtocol):
             self._raw_head = raw if data.startswith(b"POST /models/") else b""
         else:
             self._raw_head = b""
-        super().data_received(data)
+        self._parse(data)
         self._received += len(data)
-        if self._arriving and self._deadline is None:
+        self._bare += len(data)
+        if self._arriving and self._bare > HEAD_LIMIT_BYTES:
+            self._refuse(head_too_large())
+        elif self._arriving and self._deadline is None:
             self._wait_for_the_rest()
-        if self._in_head and self._received > HEAD_LIMIT_BYTES:
-            limit = f"The request's headers are over {HEAD_LIMIT_BYTES >> 10} KiB."
-            self._refuse(HeadTooLarge(limit, hint="Send fewer or shorter ones."))
+
+    def _parse(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._segment = len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offered:
+            # Java's client offers h2c with each first request. It is declined by going on without (RFC 9110, 7.8);
+            # the parser, which knows no declining, would take the request's body for the next request.
+            self._raw_head = b""
+            self._parse(self._head_without_upgrade() + data[offered.args[0] :])
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            if cause is not None and not isinstance(cause, (PrismError, httptools.HttpParserError)):
+                self.logger.error("A request could not be read.", exc_info=cause)
+            invalid = BadInput("The request is not valid HTTP/1.1.", hint="Send it with an HTTP client or library.")
+            self._refuse(cause if isinstance(cause, PrismError) else invalid)
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [b"%b: %b" % line for line in self.headers if line[0] != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= PIPELINED_MAX:  # RFC 9112, 9.3.2: the client asks again for what was not answered
+            raise BadInput(f"More than {PIPELINED_MAX} requests were sent ahead.", hint="Await answers in between.")
         self._arriving = self._in_head = True
+        self._quiet = False
         self._began = monotonic()
         self._received = 0
+        self._bare = -self._segment
+        self._head_bytes = 0
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # trailers say nothing here
+            self._head_bytes += len(name) + len(value) + 4
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        if len(self.url) + self._head_bytes > HEAD_LIMIT_BYTES:
+            raise head_too_large()
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise BadInput("This server opens no tunnels.", hint="Send the request itself.")
+            return
+        raw, self._raw_head = self._raw_head, b""
         head = self._plain_head()
         if head is None:
             super().on_headers_complete()
-            return
-        if self._raw_head:
-            self.door.remember(self._raw_head, head, len(self.headers) + 1)
-            self._raw_head = b""
-        exchange: Any = Exchange(self, head, b"")
-        self.cycle = exchange
+        else:
+            if raw:
+                self.door.remember(raw, head, len(self.headers) + 1)
+            exchange: Any = Exchange(self, head, b"")
+            self.cycle = exchange
+        self._in_head = False
 
     def _plain_head(self) -> Head | None:
         free = self.cycle is None or self.cycle.response_complete
@@ -269,31 +218,34 @@ class Connection(HttpToolsProtocol):
         return self.door.read_head(self.url, self.headers)
 
     def on_body(self, body: bytes) -> None:
+        self._bare = -self._segment
         if isinstance(self.cycle, Exchange):
-            self._parts.append(body)
+            self._body += body
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._in_head:  # an upgrade was offered: the request is yet to be read as one without
+            return
         self._received_whole()
         if isinstance(self.cycle, Exchange):
-            self.cycle.body = b"".join(self._parts)
-            self._parts.clear()
+            self.cycle.body = bytes(self._body)
+            self._body = bytearray()
             self.cycle.begin()
         else:
             super().on_message_complete()
 
-    def respond(self, status: int, kind: str, request_id: bytes, lines: bytes, body: bytes) -> None:
+    def respond(self, status: int, kind: str, request_id: str, lines: str, body: bytes) -> None:
         """Write a whole answer. lines: further header lines, each with its line end."""
         transport = self.transport
         if transport.is_closing():
             return
         opening = self.door.opening(status, kind, self.server_state.default_headers)
-        close = b"connection: close\r\n" if self._closing else b""
-        transport.write(
-            b"%b%b\r\n%b%bcontent-length: %d\r\n\r\n%b" % (opening, request_id, lines, close, len(body), body)
-        )
-        if self._closing:
+        last = self._closing and not self.pipeline
+        close = "connection: close\r\n" if last else ""
+        head = f"{opening}{request_id}\r\n{lines}{close}content-length: {len(body)}\r\n\r\n"
+        transport.write(head.encode("latin-1") + body)
+        if last:
             transport.close()
         elif self.pipeline or self.flow.read_paused:
             self.on_response_complete()
@@ -303,10 +255,13 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
+        self._began = monotonic()  # of the next one, which was not read until now
         if not self.flow.write_paused:
             self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._closing:
+            self.transport.close()
 
     def shutdown(self) -> None:
         self._closing = True
@@ -320,19 +275,29 @@ class Connection(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.flow.resume_reading()
+        if not self.pipeline:
+            self.flow.resume_reading()
 
     def _look(self) -> None:
         """Ends a connection on which nothing happened since the last look; else looks again later."""
-        if self._quiet and not self._arriving and (self.cycle is None or self.cycle.response_complete):
-            self.transport.close()
+        answered = self.cycle is None or self.cycle.response_complete
+        waits_for_client = self.flow.write_paused or self.transport.is_closing()
+        idle = waits_for_client or (answered and not self._arriving)
+        unread = self.transport.get_write_buffer_size()
+        if idle and self._quiet and unread == self._unread:
+            if unread:  # its client does not take its answer, and a close would wait for that
+                self.transport.abort()
+            else:
+                self.transport.close()
             return
-        self._quiet = True
+        self._quiet, self._unread = idle, unread
         self._watch = self.loop.call_later(self.timeout_keep_alive, self._look)
 
     def _wait_for_the_rest(self) -> None:
         """Ends a request that takes too long to arrive: the allowed time, and more for what has come of it."""
         seconds = self.door.receive_timeout_seconds
+        if self.flow.read_paused and not self.flow.write_paused:
+            self._began = monotonic()  # it is the server that does not read on
         left = self._began + seconds + self._received / RECEIVE_BYTES_PER_SECOND - monotonic()
         if left > 0:
             self._deadline = self.loop.call_later(max(0.05, left), self._wait_for_the_rest)
@@ -347,10 +312,23 @@ class Connection(HttpToolsProtocol):
             self._deadline = None
 
     def _refuse(self, error: PrismError) -> None:
-        """End the connection in the middle of a request; say why unless an answer is on its way already."""
+        """End the connection in the middle of a request. Those ahead of it are still answered; then it is said why,
+        unless they or an answer that is on its way leave no place for it."""
         cycle: Any = self.cycle
-        speaking = cycle is not None and not cycle.response_complete and not isinstance(cycle, Exchange)
-        self._closing = True
-        if not self.pipeline and not (speaking and cycle.response_started):
+        has_cycle = self._arriving and not self._in_head
+        self._received_whole()
+        self._closing = self._refused = True
+        if has_cycle and self.pipeline:
+            self.pipeline.popleft()  # it came last
+            self.flow.pause_reading()
+        elif not has_cycle and cycle is not None and not cycle.response_complete:
+            self.flow.pause_reading()
+        elif has_cycle and not isinstance(cycle, Exchange) and cycle.response_started:
+            self.transport.close()
+        else:
             Exchange(self, Head("", 0, 0, ""), b"").failed(error)
-        self.transport.close()
+
+
+def head_too_large() -> HeadTooLarge:
+    limit = f"The request's headers are over {HEAD_LIMIT_BYTES >> 10} KiB."
+    return HeadTooLarge(limit, hint="Send fewer or shorter ones.")

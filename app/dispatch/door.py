@@ -1,0 +1,122 @@
+"""Which predict requests the protocol door answers: the plain ones, told by their heads, each of which is read once.
+
+Clients repeat the head of a request byte for byte. One that was read, found plain and allowed is remembered, and the
+next that equals it needs no parsing.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from itertools import count
+
+from msgspec import Struct
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from app.core.hosts import Hosts
+from app.dispatch.pipeline import Dispatcher
+from app.errors import Unauthorized
+from model_container import frames
+
+PREDICT = re.compile(rb"/models/([A-Za-z0-9_.@+-]+)/predict(\?probabilities=(?:true|false))?")
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+HEADS_MAX = 16_384
+HEAD_BYTES_MAX = 1024
+"""Bounds of what is remembered: 16 MiB if every head is as long as it may be; usual ones are 200 bytes."""
+
+CONTENT_LENGTH_DIGITS = 18
+"""More are zeros in front, or a number that is not meant; Python reads a few thousand at most."""
+
+PLAIN_TYPES = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
+NEUTRAL = frozenset(
+    (b"accept", b"accept-encoding", b"accept-language", b"user-agent", b"cache-control", b"pragma", b"dnt", b"priority")
+)
+"""Headers that mean nothing to a prediction."""
+
+
+class Head(Struct, frozen=True):
+    """What the head of a plain predict request says. caller: "" where callers are known by their address."""
+
+    ref: str
+    options: int
+    length: int
+    caller: str
+    request_id: str = ""
+
+
+class Door:
+    """What every connection shares. receive_timeout_seconds: for a request to arrive, plus a second for each KiB."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, hosts: Hosts, max_body_bytes: int, receive_timeout_seconds: float
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.receive_timeout_seconds = receive_timeout_seconds
+        self.heads: dict[bytes, Head] = {}
+        self._hosts = hosts
+        self._max_body_bytes = max_body_bytes
+        self._id_prefix = secrets.token_hex(4)
+        self._id_numbers = count(secrets.randbits(24))
+        self._default_headers: list[tuple[bytes, bytes]] = []
+        self._openings: dict[tuple[int, str], str] = {}
+
+    def new_request_id(self) -> str:
+        """Unique, not secret; a random number for each would cost a system call."""
+        return f"{self._id_prefix}{next(self._id_numbers) & 0xFFFFFFFF:08x}"
+
+    def opening(self, status: int, kind: str, default_headers: list[tuple[bytes, bytes]]) -> str:
+        """An answer's first lines, up to the request id. uvicorn makes its default headers (the date) anew each second."""
+        if default_headers is not self._default_headers:
+            self._default_headers = default_headers
+            self._openings.clear()
+        opening = self._openings.get((status, kind))
+        if opening is None:
+            lines = b"".join(b"%b: %b\r\n" % line for line in default_headers)
+            opening = (STATUS_LINE[status] + lines).decode("latin-1") + f"content-type: {kind}\r\nx-request-id: "
+            self._openings[status, kind] = opening
+        return opening
+
+    def read_head(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> Head | None:
+        """headers: names in lower case. None for what is not plain, and so for the other door to judge."""
+        path = PREDICT.fullmatch(url)
+        given = dict(headers)
+        if path is None or len(given) != len(headers):
+            return None
+        length, host = given.pop(b"content-length", b""), given.pop(b"host", b"")
+        if not length.isdigit() or len(length) > CONTENT_LENGTH_DIGITS or int(length) > self._max_body_bytes:
+            return None
+        if not self._hosts.known(host.decode("latin-1")):
+            return None
+        request_id = given.pop(b"x-request-id", b"")
+        key = given.pop(b"x-api-key", None)
+        scheme, _, token = given.pop(b"authorization", b"").partition(b" ")
+        if key is None:
+            key = token.strip() if scheme.lower() == b"bearer" else b""
+        plain = (
+            given.pop(b"content-type", PLAIN_TYPES[0]).lower() in PLAIN_TYPES
+            and given.pop(b"connection", b"keep-alive").lower() == b"keep-alive"
+            and (not request_id or REQUEST_ID.fullmatch(request_id) is not None)
+            and given.keys() <= NEUTRAL
+        )
+        caller = self._caller(key.decode("latin-1")) if plain else None
+        if caller is None:
+            return None
+        options = frames.OPTION_PROBABILITIES if path[2] == b"?probabilities=true" else 0
+        return Head(path[1].decode(), options, int(length), caller, request_id.decode())
+
+    def _caller(self, key: str) -> str | None:
+        if not self.dispatcher.keys.required:
+            return ""
+        try:
+            return self.dispatcher.keys.caller(key, "")
+        except Unauthorized:
+            return None
+
+    def remember(self, raw: bytes, head: Head, lines: int) -> None:
+        """raw: the head with its blank line. lines: how many the parser saw, which must be all there are."""
+        plain_lines = raw.count(b"\r\n") == raw.count(b"\n") == lines + 1
+        if head.request_id or len(raw) > HEAD_BYTES_MAX or not plain_lines:
+            return
+        if len(self.heads) >= HEADS_MAX:
+            self.heads.clear()
+        self.heads[raw] = head

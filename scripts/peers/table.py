@@ -1,0 +1,36 @@
+"""The results as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scripts.peers.measure import Result
+
+HEAD = (
+    "| peer | setting | model | connections | requests/s | ratio to echo | p99 ms (echo's) | errors |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """A table in the results' order, then each failure in a sentence of its own."""
+    problems = dict.fromkeys(
+        f"- {one.peer}, {one.setting}, {one.model}: {one.problem}" for one in results if one.problem
+    )
+    return "\n".join([HEAD, *map(line, results), *(["", *problems] if problems else [])])
+
+
+def line(one: Result) -> str:
+    names = f"| {one.peer} | {one.setting} | {one.model} | {one.connections} "
+    if not one.per_second:
+        return names + "| – | – | – | not measured |"
+    noted = "wrong answers" if one.problem else f"{one.errors:,}"
+    return (
+        f"{names}| {one.per_second:,.0f} | {ratio(one.ratio)} "
+        f"| {one.p99_ms:,.1f} ({one.echo_p99_ms:.1f}) | {noted} |"
+    )
+
+
+def ratio(value: float) -> str:
+    """Two digits that count: 2.50, 0.086, 0.0008."""
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
