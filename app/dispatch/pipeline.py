@@ -174,8 +174,9 @@ class Awaited(Waiting):
 
 def answer_headers(waiting: Waiting, reply: Reply) -> str:
     """Header lines for either door, each with its line end."""
+    allowance = waiting.allowance
     lines = f"{waiting.lane.version_headers}server-timing: {reply.timing}\r\n"
-    return lines if waiting.allowance is None else lines + waiting.allowance.header_lines
+    return lines if allowance is None else f"{lines}{allowance.header_lines}"
 
 
 def answer_body(waiting: Waiting, reply: Reply, request_id: str) -> bytes:
