@@ -10,16 +10,18 @@ import re
 import secrets
 from itertools import count
 
+import msgspec
 from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app.core.hosts import Hosts
 from app.dispatch.pipeline import Dispatcher
-from app.errors import Unauthorized
+from app.errors import PrismError, Unauthorized
 from model_container import frames
 
 PREDICT = re.compile(rb"/models/([A-Za-z0-9_.@+-]+)/predict(\?probabilities=(?:true|false))?")
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+PROBLEMS_MAX = 256
 HEADS_MAX = 16_384
 HEAD_BYTES_MAX = 1024
 """Bounds of what is remembered: 16 MiB if every head is as long as it may be; usual ones are 200 bytes."""
@@ -59,6 +61,7 @@ class Door:
         self._id_numbers = count(secrets.randbits(24))
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._openings: dict[tuple[int, str], str] = {}
+        self._problems: dict[tuple[str, ...], tuple[str, bytes]] = {}
 
     def new_request_id(self) -> str:
         """Unique, not secret; a random number for each would cost a system call."""
@@ -75,6 +78,17 @@ class Door:
             opening = (STATUS_LINE[status] + lines).decode("latin-1") + f"content-type: {kind}\r\nx-request-id: "
             self._openings[status, kind] = opening
         return opening
+
+    def problem(self, error: PrismError) -> tuple[str, bytes]:
+        """Header lines of a refusal, and its document but for its last member. In a rush, thousands are the same."""
+        key = (error.code, error.detail, *error.headers.values())
+        known = self._problems.get(key)
+        if known is None:
+            if len(self._problems) >= PROBLEMS_MAX:
+                self._problems.clear()
+            lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in error.headers.items())
+            known = self._problems[key] = lines, msgspec.json.encode(error.problem())[:-1]
+        return known
 
     def read_head(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> Head | None:
         """headers: names in lower case. None for what is not plain, and so for the other door to judge."""

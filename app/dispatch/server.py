@@ -19,7 +19,6 @@ from time import monotonic
 from typing import Any
 
 import httptools
-import msgspec
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -81,8 +80,8 @@ class Exchange(Waiting):
 
     def failed(self, error: PrismError) -> None:
         request_id = self.head.request_id or self.connection.door.new_request_id()
-        body = msgspec.json.encode({**error.problem(), "request_id": request_id})
-        lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in error.headers.items())
+        lines, document = self.connection.door.problem(error)
+        body = b'%b,"request_id":"%b"}' % (document, request_id.encode())
         self.connection.respond(error.status, PROBLEM_JSON, request_id, lines, body)
 
 
