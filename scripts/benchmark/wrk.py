@@ -42,8 +42,7 @@ local rows = {{
 {listed}
 }}
 local requests = {{}}
-init = function(arguments)
-  wrk.init(arguments)
+init = function()
   for i, row in ipairs(rows) do
     requests[i] = wrk.format(nil, nil, nil, row)
   end

@@ -12,8 +12,7 @@ from typing import NamedTuple
 SCRIPT = """wrk.method = "POST"
 local bodies, requests, n = {%(bodies)s}, {}, 0
 %(headers)s
-init = function(arguments)  -- each is written once: the client's processor time is taken from the server
-  wrk.init(arguments)
+init = function()  -- each is written once: the client's processor time is taken from the server
   for i, body in ipairs(bodies) do
     requests[i] = wrk.format(nil, nil, nil, body)
   end
