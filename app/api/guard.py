@@ -7,7 +7,6 @@ from here.
 
 from __future__ import annotations
 
-import re
 import secrets
 from urllib.parse import urlsplit
 
@@ -17,10 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
 from app.core.hosts import Hosts
-from app.dispatch.admit import Keys
+from app.dispatch.admit import REQUEST_ID, Keys, sent_key
 from app.errors import Forbidden
-
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class Guard:
@@ -73,11 +70,7 @@ def request_id_from(given: str) -> str:
 
 def api_key(headers: Headers) -> str:
     """The key that a request carries, "" for none."""
-    key = headers.get("x-api-key")
-    if key is not None:
-        return key
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    return sent_key(headers.get("x-api-key"), headers.get("authorization", ""))
 
 
 def caller_address(request: Request) -> str:

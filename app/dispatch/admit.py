@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import secrets
 from collections.abc import Iterable
 
@@ -12,6 +13,23 @@ from msgspec import Struct
 from app.errors import RateLimited, Unauthorized
 
 KEY_HINT = "Send a valid key as `X-API-Key: …` or `Authorization: Bearer …`."
+
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+"""What a caller may name its own request."""
+
+
+def sent_key(x_api_key: str | None, authorization: str) -> str:
+    """The key in the values of these two headers, "" for none."""
+    if x_api_key is not None:
+        return x_api_key
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def header_fields(lines: str) -> dict[str, str]:
+    """Header lines, each with its line end, by name."""
+    return dict(line.split(": ", 1) for line in lines.splitlines())
 
 
 class Keys:
@@ -55,17 +73,8 @@ class Allowance(Struct, frozen=True, gc=False):
     reset_seconds: int
 
     @property
-    def headers(self) -> dict[str, str]:
-        """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers, its widely read three-field form)."""
-        return {
-            "ratelimit-limit": str(self.limit),
-            "ratelimit-remaining": str(self.remaining),
-            "ratelimit-reset": str(self.reset_seconds),
-        }
-
-    @property
     def header_lines(self) -> str:
-        """The same as they go over the wire, each with its line end."""
+        """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers, its widely read three-field form)."""
         return (
             f"ratelimit-limit: {self.limit}\r\nratelimit-remaining: {self.remaining}\r\n"
             f"ratelimit-reset: {self.reset_seconds}\r\n"
@@ -136,7 +145,7 @@ class RateLimiter:
             f"More than {self._limit} requests in {self._window_seconds:g} s.",
             retry_after_seconds=self._wait(count, self._window_seconds - left),
         )
-        refusal.headers.update(Allowance(self._limit, 0, int(left) + 1).headers)
+        refusal.headers.update(header_fields(Allowance(self._limit, 0, int(left) + 1).header_lines))
         return refusal
 
     def _wait(self, count: _Count, elapsed: float) -> int:

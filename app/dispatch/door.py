@@ -15,12 +15,12 @@ from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app.core.hosts import Hosts
+from app.dispatch.admit import REQUEST_ID, sent_key
 from app.dispatch.pipeline import Dispatcher
 from app.errors import PrismError, Unauthorized
 from model_container import frames
 
 PREDICT = re.compile(rb"/models/([A-Za-z0-9_.@+-]+)/predict(\?probabilities=(?:true|false))?")
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 PROBLEMS_MAX = 256
 HEADS_MAX = 16_384
 HEAD_BYTES_MAX = 1024
@@ -101,22 +101,20 @@ class Door:
             return None
         if not self._hosts.known(host.decode("latin-1")):
             return None
-        request_id = given.pop(b"x-request-id", b"")
-        key = given.pop(b"x-api-key", None)
-        scheme, _, token = given.pop(b"authorization", b"").partition(b" ")
-        if key is None:
-            key = token.strip() if scheme.lower() == b"bearer" else b""
+        request_id = given.pop(b"x-request-id", b"").decode("latin-1")
+        x_api_key, authorization = given.pop(b"x-api-key", None), given.pop(b"authorization", b"")
+        key = sent_key(None if x_api_key is None else x_api_key.decode("latin-1"), authorization.decode("latin-1"))
         plain = (
             given.pop(b"content-type", PLAIN_TYPES[0]).lower() in PLAIN_TYPES
             and given.pop(b"connection", b"keep-alive").lower() == b"keep-alive"
             and (not request_id or REQUEST_ID.fullmatch(request_id) is not None)
             and given.keys() <= NEUTRAL
         )
-        caller = self._caller(key.decode("latin-1")) if plain else None
+        caller = self._caller(key) if plain else None
         if caller is None:
             return None
         options = frames.OPTION_PROBABILITIES if path[2] == b"?probabilities=true" else 0
-        return Head(path[1].decode(), options, int(length), caller, request_id.decode())
+        return Head(path[1].decode(), options, int(length), caller, request_id)
 
     def _caller(self, key: str) -> str | None:
         if not self.dispatcher.keys.required:

@@ -84,21 +84,33 @@ class Link(asyncio.Protocol):
 
     def send(self, requests: Sequence[Asked], reply: Reply) -> None:
         """`reply` gets the batch, or None if the connection ends first; never raises."""
-        frame_id = self._next_id
-        self._next_id = frame_id % 0xFFFFFFFF + 1
         if self._transport is None:
             reply(None)
-            return
-        self._replies[frame_id] = reply
-        self._transport.write(frames.encode_requests(frame_id, requests))
+        else:
+            self._transport.write(frames.encode_requests(self._expect(reply), requests))
 
-    async def predict(self, request: Request) -> Answer:
-        """A batch of one, awaited. Raises ReplicaUnavailable if the connection ends first."""
+    def _expect(self, reply: Reply) -> int:
+        """The id of the next frame, whose answer goes to `reply`."""
+        frame_id = self._next_id
+        self._next_id = frame_id % 0xFFFFFFFF + 1
+        self._replies[frame_id] = reply
+        return frame_id
+
+    async def _awaited(self, encode: Callable[[int], bytes]) -> Batch:
+        """The answer to the frame that `encode` makes for an id. Raises ReplicaUnavailable if none comes."""
+        if self._transport is None:
+            raise ReplicaUnavailable("The connection to the replica is closed.")
         answered: asyncio.Future[Batch | None] = asyncio.get_running_loop().create_future()
-        self.send([request], lambda batch: None if answered.done() else answered.set_result(batch))
+        frame_id = self._expect(lambda batch: None if answered.done() else answered.set_result(batch))
+        self._transport.write(encode(frame_id))
         batch = await answered
         if batch is None:
             raise ReplicaUnavailable("The replica closed the connection before it answered.")
+        return batch
+
+    async def predict(self, request: Request) -> Answer:
+        """A batch of one, awaited. Raises ReplicaUnavailable if the connection ends first."""
+        batch = await self._awaited(lambda frame_id: frames.encode_requests(frame_id, [request]))
         return Answer(*batch.answers[0])
 
     async def convert(self) -> tuple[bytes, bytes]:
@@ -106,14 +118,9 @@ class Link(asyncio.Protocol):
 
         Takes as long as it takes; bound the wait yourself. Raises ReplicaUnavailable if the connection ends first.
         """
-        if self._transport is None:
-            raise ReplicaUnavailable("The connection to the replica is closed.")
-        answered: asyncio.Future[Batch | None] = asyncio.get_running_loop().create_future()
-        self._replies[0] = lambda batch: None if answered.done() else answered.set_result(batch)
-        self._transport.write(frames.encode(0, frames.CONVERT))
-        batch = await answered
-        if batch is None or len(batch.answers) != 2:
-            raise ReplicaUnavailable("The replica closed the connection before it had converted its model.")
+        batch = await self._awaited(lambda frame_id: frames.encode(frame_id, frames.CONVERT))
+        if len(batch.answers) != 2:
+            raise ReplicaUnavailable("The replica sent an answer that is no conversion.")
         (report, *_), (file, *_) = batch.answers
         return report, file
 

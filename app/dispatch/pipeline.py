@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from app.core.model import Replica
 from app.core.route_table import RouteTable
-from app.dispatch.admit import Keys, RateLimiter
+from app.dispatch.admit import Keys, RateLimiter, header_fields
 from app.dispatch.batch import Flow, Lane, Reply, Waiting
 from app.dispatch.route import pick
 from app.errors import PROBLEM_JSON, PrismError, ReplicaUnavailable
@@ -96,7 +96,7 @@ class Dispatcher:
             reply = await waiting.reply
         finally:
             waiting.settled = True  # nobody waits for it any more, whatever ended the wait
-        headers = dict(line.split(": ", 1) for line in answer_headers(waiting, reply).splitlines())
+        headers = header_fields(answer_headers(waiting, reply))
         return Prediction(reply.status, answer_body(waiting, reply, call.request_id), content_type(reply), headers)
 
     async def publish(self, table: RouteTable) -> None:

@@ -18,17 +18,8 @@ from scripts.benchmark.processes import cpu_seconds, tree_cpu_seconds
 CHECKOUT = Path(__file__).resolve().parents[2]
 KEY = "bench"
 START_SECONDS = 60
-ECHO = """
-async def app(scope, receive, send):
-    body = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body"):
-            break
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
-    await send({"type": "http.response.body", "body": body})
-"""
+ECHO = CHECKOUT / "scripts" / "peers" / "echo"
+"""The echo that the peers are measured beside, too."""
 
 
 class Echo:
@@ -119,10 +110,9 @@ def gateway(target: str, home: Path, environments: Path, **settings: str) -> Ite
 
 @contextmanager
 def echo(folder: Path) -> Iterator[Echo]:
-    (folder / "echo.py").write_text(ECHO)
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "echo:app", "--loop", "uvloop", "--http", "httptools"]
-    command += ["--port", str(port), "--no-access-log", "--log-level", "warning"]
+    command = [sys.executable, "-m", "uvicorn", "app:app", "--app-dir", str(ECHO), "--loop", "uvloop", "--http"]
+    command += ["httptools", "--port", str(port), "--no-access-log", "--log-level", "warning"]
     with _running(command, _bare_environ(), port, folder / "echo.log") as pid:
         yield Echo(port, pid)
 
