@@ -12,6 +12,8 @@ from prism.load.response import BadResponse, ResponseReader
 class Run(Protocol):
     """What a connection tells the run it belongs to. Times are monotonic seconds."""
 
+    def is_open(self, connection: Connection) -> None: ...
+
     def is_free(self, connection: Connection, now: float) -> None: ...
 
     def has_answer(self, status: int, due: float, sent: float, now: float) -> None: ...
@@ -35,6 +37,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        self._run.is_open(self)
 
     def send(self, request: bytes, due: float, now: float) -> None:
         self._due, self._sent, self._asked = due, now, True

@@ -138,6 +138,13 @@ class _Run:
         for connection in self._connections:
             connection.close()
 
+    def is_open(self, connection: Connection) -> None:
+        """Also one that was being opened again when the run ended, which nobody else knows of."""
+        if self._closed:
+            connection.close()
+        else:
+            self._connections.add(connection)
+
     def is_free(self, connection: Connection, now: float) -> None:
         due = self._due(now)
         if due is None:
@@ -224,7 +231,6 @@ class _Run:
         if self._peer is None:
             address = transport.get_extra_info("peername")
             self._peer = (address[0], address[1])
-        self._connections.add(connection)
         return connection
 
     async def _reopen(self) -> None:

@@ -28,9 +28,14 @@ RESPONSES = [
 
 @asynccontextmanager
 async def serving(answer: Answer) -> AsyncIterator[str]:
-    """A server on loopback that hands each whole request to `answer`; its URL."""
+    """A server on loopback that hands each whole request to `answer`; its URL.
+
+    It ends after its conversations: one that the loop's end cancels is reported as an error of its protocol.
+    """
+    conversations: set[asyncio.Task[None] | None] = set()
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        conversations.add(asyncio.current_task())
         try:
             while not writer.is_closing():
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -44,6 +49,10 @@ async def serving(answer: Answer) -> AsyncIterator[str]:
     server = await asyncio.start_server(converse, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/models/iris/predict?probabilities=true"
+        deadline = asyncio.get_running_loop().time() + 5
+        while not all(task is None or task.done() for task in conversations):
+            assert asyncio.get_running_loop().time() < deadline, "a client keeps its connection"
+            await asyncio.sleep(0.001)
 
 
 def always(response: bytes) -> Answer:
