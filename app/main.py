@@ -11,9 +11,8 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from app.api import docs, health, metrics, models, predict, problems, registry
+from app.api import health, metrics, models, predict, problems, registry
 from app.api.guard import Guard, RequireKey
-from app.api.pages import Pages
 from app.core.hosts import Hosts
 from app.core.model import Replica
 from app.dispatch.admit import Keys, RateLimiter
@@ -31,6 +30,8 @@ from app.registry.models import ModelStore
 from app.runtime.resolutions import Resolutions
 from app.runtime.targets import available_targets
 from app.settings import Settings
+from app.ui.pages import Pages
+from app.ui.routes import dashboard, documentation
 
 UI = Path(__file__).parent / "ui"
 MIB = 1 << 20
@@ -92,12 +93,13 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     pages = Pages(UI / "templates")
     keyed: list[Any] = [Depends(RequireKey(keys))]
-    app.include_router(health.router(deployments, monitor, pages, settings.enable_health_monitor))
+    app.include_router(health.router(deployments, monitor, settings.enable_health_monitor))
     app.include_router(models.router(deployments, settings.max_upload_mb * MIB, app.state.closing), dependencies=keyed)
     app.include_router(registry.router(deployments), dependencies=keyed)
     app.include_router(metrics.router(ledger, dispatcher), dependencies=keyed)
     app.include_router(predict.router(dispatcher, settings.max_body_mb * MIB))
-    app.include_router(docs.router(pages))
+    app.include_router(dashboard.router(ledger, pages))
+    app.include_router(documentation.router(pages))
     app.mount("/static", StaticFiles(directory=UI / "static"))
     app.add_middleware(Guard, hosts=hosts)
     return app

@@ -1,4 +1,4 @@
-"""Is the server well, what is its monitor doing, and who is it."""
+"""Is the server well, and what is its monitor doing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections import Counter
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter
 
-from app.api.pages import Pages
 from app.core.route_table import serves
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.monitor import Monitor
@@ -18,18 +16,9 @@ NAME = "PRISM"
 VERSION = version("prism-serve")
 
 
-def router(deployments: Deployments, monitor: Monitor, pages: Pages, enabled: bool) -> APIRouter:
+def router(deployments: Deployments, monitor: Monitor, enabled: bool) -> APIRouter:
     routes = APIRouter(tags=["server"])
     ledger = deployments.ledger
-
-    @routes.get("/", summary="Who this is", response_class=JSONResponse)
-    async def identity(request: Request) -> Response:
-        """JSON for programs; a page with the models for browsers."""
-        if "text/html" in request.headers.get("accept", ""):
-            models = [(model, ledger.deployment(model.model_id)) for model in reversed(ledger.models())]
-            return pages.render(request, "index.html", {"models": models, "version": VERSION}, {"Vary": "Accept"})
-        links = {"docs": "/docs", "openapi": "/openapi.json", "health": "/health", "models": "/models"}
-        return JSONResponse({"name": NAME, "version": VERSION, **links}, headers={"Vary": "Accept"})
 
     @routes.get("/health", summary="Is the server well")
     async def health() -> dict[str, Any]:

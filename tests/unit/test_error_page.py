@@ -6,9 +6,9 @@ import ast
 import re
 from pathlib import Path
 
-from app.api.docs import family
 from app.api.problems import MethodNotAllowed
 from app.errors import PrismError
+from app.ui.routes.documentation import family
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = (CHECKOUT / "docs" / "errors.md").read_text()

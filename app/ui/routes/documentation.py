@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 
-from app.api.pages import Pages
 from app.errors import PrismError
+from app.ui.pages import Pages
 
 ASSETS = "/static/vendor/swagger-ui"
 
