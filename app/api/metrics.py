@@ -29,6 +29,7 @@ def router(ledger: Ledger, dispatcher: Dispatcher) -> APIRouter:
                     tally=dispatcher.tallies.get(one.model_id) or Tally(),
                     queued=lane.queued if lane is not None else 0,
                     live=lane is not None,
+                    circuit=lane.circuit if lane is not None else "closed",
                 )
             )
         return Response(exposition(Road(models, dispatcher.refusals)), media_type=CONTENT_TYPE_LATEST)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from app.core.model import Replica
-from app.dispatch.breaker import Breaker
+from app.dispatch.breaker import OPEN_SECONDS, Breaker, State
 from app.dispatch.link import Batch, Link, connect
 from app.errors import PrismError
 from model_container.frames import Asked
@@ -74,6 +74,10 @@ class ReplicaLine:
         """Whether a request may wait for this replica: connected, and not left alone by its breaker."""
         return self._link is not None and self.breaker.allows(now)
 
+    @property
+    def connected(self) -> bool:
+        return self._link is not None
+
     def has_room(self, now: float) -> bool:
         if self.batches_away >= BATCHES_AWAY_MIN:
             ahead = WORK_AWAY_SECONDS / max(self._batch_seconds, 1e-6)
@@ -98,12 +102,21 @@ class ReplicaLine:
             self._oldest_sent = now if self.batches_away else None
             self._last_sign = now
             if batch is not None:
-                self.breaker.succeed()
+                self._judge(batch, now)
                 took = (batch.codec_us + batch.model_us) / 1_000_000
                 self._batch_seconds += SMOOTHING * (took - self._batch_seconds)
             reply(batch)
 
         self._link.send(requests, back)
+
+    def _judge(self, batch: Batch, now: float) -> None:
+        """What the model refuses is the request's fault; a batch in which it answers nobody may be the replica's."""
+        if any(status < 500 for _, status, _ in batch.answers):
+            self.breaker.succeed()
+            return
+        self.breaker.fail(now)
+        if self.breaker.state(now) is State.OPEN:  # whoever waits by then is the trial
+            asyncio.get_running_loop().call_later(OPEN_SECONDS, self._free)
 
     def watch(self, now: float) -> None:
         """While a batch is away for long: ask for a sign of life, and end the wait if none comes."""

@@ -19,6 +19,7 @@ from msgspec import Struct
 from app.core.route_table import Endpoint
 from app.dispatch.admit import Allowance
 from app.dispatch.balance import ReplicaLine
+from app.dispatch.breaker import FAILURES_TO_OPEN, State
 from app.dispatch.link import Batch
 from app.errors import Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
 from app.observe.tally import Tally
@@ -144,7 +145,20 @@ class Lane:
                 return True
         return False
 
+    @property
+    def circuit(self) -> State:
+        """How far its replicas may be tried: closed if any may."""
+        now = monotonic()
+        states = {line.breaker.state(now) for line in self.replicas}
+        return next((state for state in (State.CLOSED, State.HALF_OPEN) if state in states), State.OPEN)
+
     def _unavailable(self) -> ReplicaUnavailable:
+        if any(line.connected for line in self.replicas):
+            return ReplicaUnavailable(
+                f"`{self.endpoint.name}` failed every request of its last {FAILURES_TO_OPEN} batches; "
+                "it is left alone for a moment, then tried again.",
+                hint=f"Read its log: prism models logs {self.endpoint.name}.",
+            )
         return ReplicaUnavailable(f"No replica of `{self.endpoint.name}` answers right now; it is being replaced.")
 
     def _gathered(self) -> None:

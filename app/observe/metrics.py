@@ -18,10 +18,11 @@ from app.observe.tally import Histogram, Tally
 __all__ = ["CONTENT_TYPE_LATEST", "ModelFigures", "Road", "exposition"]
 
 LABELS = ("model", "version", "model_id")
+CIRCUITS = ("closed", "half-open", "open")
 
 
 class ModelFigures(Struct, frozen=True):
-    """Of one registered model. queued: requests that wait now. live: it takes traffic."""
+    """Of one registered model. queued: requests that wait now. live: it takes traffic. circuit: of its replicas."""
 
     name: str
     version: str
@@ -29,6 +30,7 @@ class ModelFigures(Struct, frozen=True):
     tally: Tally
     queued: int
     live: bool
+    circuit: str
 
 
 class Road(Collector):
@@ -48,6 +50,9 @@ class Road(Collector):
         )
         batches = HistogramMetricFamily("prism_batch_size", "Requests that shared one call of a model.", labels=LABELS)
         queued = GaugeMetricFamily("prism_queue_length", "Requests that wait for a model now.", labels=LABELS)
+        circuit = GaugeMetricFamily(
+            "prism_circuit_state", "0 while requests pass, 1 for a trial, 2 while none does.", labels=LABELS
+        )
         live = GaugeMetricFamily("prism_model_live", "1 while the model takes traffic.", labels=LABELS)
         refused = CounterMetricFamily("prism_refusals", "Requests that were let through to no model.", labels=("code",))
         for one in self._models:
@@ -59,9 +64,10 @@ class Road(Collector):
             batches.add_metric(labels, buckets(one.tally.batch_size), one.tally.batch_size.total)
             queued.add_metric(labels, one.queued)
             live.add_metric(labels, int(one.live))
+            circuit.add_metric(labels, CIRCUITS.index(one.circuit))
         for code, number in sorted(self._refusals.items()):
             refused.add_metric((code,), number)
-        yield from (requests, seconds, latency, batches, queued, live, refused)
+        yield from (requests, seconds, latency, batches, queued, live, circuit, refused)
 
 
 def buckets(histogram: Histogram) -> list[tuple[str, float]]:

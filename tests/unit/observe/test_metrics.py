@@ -24,7 +24,7 @@ def busy_tally() -> Tally:
 
 def samples() -> dict[str, float]:
     """By name and the labels that tell them apart."""
-    model = ModelFigures('na"me', "1.0.0", "m1", busy_tally(), queued=2, live=True)
+    model = ModelFigures('na"me', "1.0.0", "m1", busy_tally(), queued=2, live=True, circuit="open")
     text = exposition(Road([model], {"unauthorized": 4})).decode()
     return {
         "|".join((one.name, *(one.labels[key] for key in ("status", "le", "code") if key in one.labels))): one.value
@@ -45,6 +45,7 @@ def test_the_counts_of_the_road_are_its_metrics() -> None:
     assert found["prism_model_seconds_total"] == 0.25
     assert found["prism_queue_length"] == 2
     assert found["prism_model_live"] == 1
+    assert found["prism_circuit_state"] == 2
     assert found["prism_refusals_total|unauthorized"] == 4
 
 
