@@ -120,7 +120,7 @@ def text(target: Target, result: Result) -> str:
 
     rows = f"{target.rows} row{'s' if target.rows > 1 else ''} a request"
     title = f"{target.model.ref}: {result.connections} connections, {rows}, {result.seconds:.1f} s"
-    whole = Table("requests/s", "rows/s", *_time_headers(), title=printable(title), title_justify="left")
+    whole = Table("requests/s", "rows/s", *_time_headers())
     whole.add_row(
         f"{result.requests_per_second:,.0f}",
         f"{result.successes_per_second * target.rows:,.0f}",
@@ -136,6 +136,7 @@ def text(target: Target, result: Result) -> str:
         file=io.StringIO(), width=max(80, shutil.get_terminal_size().columns), force_terminal=sys.stdout.isatty()
     )
     with console.capture() as printed:
+        console.print(printable(title), style="italic", markup=False, highlight=False, soft_wrap=True)
         console.print(whole, by_status, sep="\n")
         console.print(f"{size(result.sent_bytes)} sent, {size(result.received_bytes)} received", highlight=False)
     return printed.get().rstrip()

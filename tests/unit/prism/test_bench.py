@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
 from app.errors import BadInput
 from prism.cli import app
+from prism.cli.bench import Target, text
 from prism.cli.rows import repeated
-from prism.responses import Signature, Tensor
+from prism.load import Result as LoadResult
+from prism.responses import Model, Signature, Tensor
 from tests.unit.prism.small_server import SmallServer, document
 
 
@@ -32,6 +35,12 @@ def test_a_table_tells_rates_latency_and_statuses() -> None:
     for word in ("requests/s", "rows/s", "mean ms", "p50", "p90", "p99", "max", "200", "received"):
         assert word in result.stdout
     assert "2 connections, as fast as it answers, for 0.2 s" in result.stderr
+
+
+def test_the_title_stays_on_its_line_however_narrow_the_table_is() -> None:
+    nothing = LoadResult(seconds=0.2, connections=2, rate=None, answers={})
+    target = Target(msgspec.convert(document(), Model), "", {}, b"{}", 1)
+    assert text(target, nothing).splitlines()[0] == "iris@1.0.0: 2 connections, 1 row a request, 0.2 s"
 
 
 def test_json_has_the_same_for_machines_and_the_sample_is_the_body(server: SmallServer) -> None:
