@@ -12,6 +12,7 @@ class Format(StrEnum):
 
     PICKLE = "pickle"
     JOBLIB = "joblib"
+    SKOPS = "skops"
     ONNX = "onnx"
     ACCELERATED = "accelerated"  # never uploaded: an ONNX file of PRISM's own making, see model_container/convert.py
 
@@ -21,7 +22,7 @@ class Pin(Struct, frozen=True):
 
     specifier: PEP 440, for example "==1.5.2"; empty where the artifact says nothing about the version.
     evidence: one sentence a person can check, for example
-        "`_sklearn_version` in the pickle is 1.5.2".
+        "`_sklearn_version` in the file is 1.5.2".
     """
 
     distribution: str

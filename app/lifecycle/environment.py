@@ -145,9 +145,9 @@ def _sklearn_pin(reading: PickleReading) -> Pin | None:
     versions = sorted(filter(None, map(_version, reading.sklearn_versions)), reverse=True)
     if not versions:
         return None
-    evidence = f"`_sklearn_version` in the pickle is {versions[0]}"
+    evidence = f"`_sklearn_version` in the file is {versions[0]}"
     if len(versions) > 1:
-        evidence = f"`_sklearn_version` in the pickle is {' and '.join(map(str, versions))}; the newest is taken"
+        evidence = f"`_sklearn_version` in the file is {' and '.join(map(str, versions))}; the newest is taken"
     return Pin("scikit-learn", f"=={versions[0]}", evidence)
 
 

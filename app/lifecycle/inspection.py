@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +20,10 @@ from app.lifecycle.dangers import dangers_of, missing_code_of
 from app.lifecycle.environment import pins_of_compression, pins_of_onnx, pins_of_pickle, python_need_of
 from app.lifecycle.onnx_file import OnnxReading, read_onnx
 from app.lifecycle.pickles import PickleReading, read_pickle
+from app.lifecycle.skops_file import is_skops, pin_of_skops, read_skops
+from app.lifecycle.zip_file import ZIP_MAGIC, ZipFile
 
-SERVED: Final = "PRISM serves scikit-learn-like models as .pkl, .pickle or .joblib, and ONNX models as .onnx."
+SERVED: Final = "PRISM serves scikit-learn-like models as .pkl, .pickle, .joblib or .skops, and ONNX models as .onnx."
 PICKLE_SUFFIXES: Final = (".pkl", ".pickle", ".joblib")
 TEXT_PICKLE_STARTS: Final = b"(lcd]}INFVSUXKMJG\x8c"
 """Opcodes that a pickle of protocol 0 or 1 can begin with: it has no magic number."""
@@ -31,7 +34,7 @@ SECOND_OPINION_MAX_BYTES: Final = 8 << 20
 
 MAGICS: Final = (
     (b"version https://git-lfs.github.com/spec", "a git-lfs pointer", "Run `git lfs pull` to fetch the real file."),
-    (b"PK\x03\x04", "a zip archive (as PyTorch, Keras and numpy's .npz use it)", "Export the model to ONNX."),
+    (ZIP_MAGIC, "a zip archive (as PyTorch, Keras and numpy's .npz use it)", "Export the model to ONNX."),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (as Keras uses it)", "Convert it with tf2onnx."),
     (b"\x93NUMPY", "a numpy array (.npy)", "Save the model, not its data."),
     (b"PAR1", "a Parquet file", "Save the model, not its data."),
@@ -59,6 +62,8 @@ def inspect(path: Path, filename: str) -> Inspection:
             return _pickle_inspection(path, filename, compression, read_pickle(stream))
         if not compression and (onnx := read_onnx(path)):
             return _onnx_inspection(onnx)
+        if head.startswith(ZIP_MAGIC) and not compression and (inspection := _zip_inspection(path)):
+            return inspection
         if known := _known_otherwise(head):
             raise _unsupported(filename, *known, compression=compression)
         if head[:1] in _bytes_of(TEXT_PICKLE_STARTS) and (reading := _text_pickle(stream, filename)):
@@ -67,24 +72,32 @@ def inspect(path: Path, filename: str) -> Inspection:
 
 
 def refuse_unusable(inspection: Inspection, *, has_code: bool, allow_unsafe: bool) -> None:
-    """Raise MissingCode or UnsafeArtifact if the model cannot be served as it is.
+    """Raise the first of `refusals_of`, if there is any."""
+    for refusal in refusals_of(inspection, has_code=has_code, allow_unsafe=allow_unsafe):
+        raise refusal
+
+
+def refusals_of(inspection: Inspection, *, has_code: bool, allow_unsafe: bool) -> Iterator[BadInput]:
+    """MissingCode and UnsafeArtifact, if the model cannot be served as it is.
 
     has_code: the owner supplied code files. allow_unsafe: the owner's consent to what is dangerous.
     """
     if inspection.missing_code and not has_code:
         names = ", ".join(f"`{name}`" for name in inspection.missing_code)
-        raise MissingCode(
+        yield MissingCode(
             f"The model needs {names}, defined in the script that saved it and not in the file.",
             hint="Upload that script with the model as `code_files`; it is then loaded in the model's sandbox.",
             missing=list(inspection.missing_code),
+            field="code_files",
         )
     if inspection.dangers and not allow_unsafe:
         reasons = "; ".join(f"`{danger.name}` ({danger.reason})" for danger in inspection.dangers)
-        raise UnsafeArtifact(
+        yield UnsafeArtifact(
             f"Loading the file would use {reasons}.",
             hint="If you made this file and trust it, upload it with `allow_unsafe=true`; your consent is recorded. "
             "It still runs in the sandbox.",
             dangers=[{"name": danger.name, "reason": danger.reason} for danger in inspection.dangers],
+            field="allow_unsafe",
         )
 
 
@@ -134,6 +147,28 @@ def _onnx_inspection(reading: OnnxReading) -> Inspection:
         facts["opset" if domain == "ai.onnx" else f"opset.{domain}"] = str(version)
     facts |= {"inputs": _shown(reading.inputs), "outputs": _shown(reading.outputs)}
     return Inspection(format=Format.ONNX, pins=pins_of_onnx(reading), facts=facts)
+
+
+def _zip_inspection(path: Path) -> Inspection | None:
+    """None for an archive of another kind."""
+    with ZipFile(path) as archive:
+        if is_skops(archive.names):
+            return _skops_inspection(*read_skops(archive))
+    return None
+
+
+def _skops_inspection(reading: PickleReading, version: str) -> Inspection:
+    facts = {"skops_protocol": str(reading.protocol), "skops_version": version[:SHOWN_NAMES]}
+    if reading.feature_names:
+        facts["feature_names"] = _shown(reading.feature_names)
+    return Inspection(
+        format=Format.SKOPS,
+        globals=reading.globals,
+        pins=(*pins_of_pickle(reading, joblib_format=False), pin_of_skops(version)),
+        dangers=dangers_of(reading),
+        missing_code=missing_code_of(reading.globals),
+        facts=facts,
+    )
 
 
 def _shown(names: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ from model_container.config import RuntimeConfig
 _LOADERS = {
     "pickle": ("model_container.adapters.pickle", "load_pickle"),
     "joblib": ("model_container.adapters.pickle", "load_joblib"),
+    "skops": ("model_container.adapters.skops_file", "load_skops"),
     "onnx": ("model_container.adapters.onnx", "load_onnx"),
     "accelerated": ("model_container.adapters.accelerated", "load_accelerated"),
 }

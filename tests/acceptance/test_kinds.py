@@ -12,12 +12,14 @@ import onnx
 import onnxruntime
 import pandas as pd
 import pytest
+import skops.io
 from onnx import TensorProto, helper
 from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_iris
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import CHECKOUT, Server, problem
@@ -46,6 +48,21 @@ def test_a_pipeline_trained_on_mixed_columns_takes_them_by_name_in_any_order(her
     refused = problem(here.predict("titanic", {"age": 1, "port": "X", "fare": 1}))
     assert refused["status"] == 422
     assert "X" in refused["detail"]
+
+
+def test_a_skops_file_answers_as_the_model_it_was_made_of(
+    start_server: StartServer, target: str, tmp_path: Path
+) -> None:
+    server = start_server(PRISM_TARGET=target)
+    frame, labels = load_iris(return_X_y=True, as_frame=True)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, labels)
+    skops.io.dump(model, tmp_path / "iris.skops")
+    document = server.deploy(tmp_path / "iris.skops")
+    assert {"scikit-learn", "skops"} <= {pin["distribution"] for pin in document["environment"]["pins"]}
+    rows = frame.iloc[::30]
+    answer = server.predict("iris", rows.to_dict("records"), probabilities="true").json()
+    assert answer["predictions"] == model.predict(rows).tolist()
+    assert np.allclose(answer["probabilities"], model.predict_proba(rows))
 
 
 def test_several_outputs_are_a_row_each(here: Server, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from app.lifecycle.onnx_file import OnnxReading
 from app.lifecycle.pickles import PickleReading
 
 LINEAR = "sklearn.linear_model._logistic.LogisticRegression"
-SKLEARN = Pin("scikit-learn", "==1.2.2", "`_sklearn_version` in the pickle is 1.2.2")
+SKLEARN = Pin("scikit-learn", "==1.2.2", "`_sklearn_version` in the file is 1.2.2")
 
 
 def pins(*names: str, joblib: bool = False, **found: Any) -> dict[str, Pin]:
@@ -71,7 +71,7 @@ def test_modules_are_mapped_to_distributions(module: str, expected: tuple[str, b
 
 def test_the_version_of_scikit_learn_is_exact() -> None:
     assert pins(LINEAR, sklearn_versions=("1.9.0",)) == {
-        "scikit-learn": Pin("scikit-learn", "==1.9.0", "`_sklearn_version` in the pickle is 1.9.0")
+        "scikit-learn": Pin("scikit-learn", "==1.9.0", "`_sklearn_version` in the file is 1.9.0")
     }
 
 
