@@ -142,6 +142,19 @@ class _Expanded(io.RawIOBase):
         )
 
 
+class Source(Protocol):
+    """Bytes that are read forwards. read: exactly as many as asked for, fewer only at the end. readline: up to and
+    with the next line end, but no more than asked for."""
+
+    read: Callable[[int], bytes]
+    readline: Callable[[int], bytes]
+
+    @property
+    def position(self) -> int | None: ...
+
+    def skip(self, count: int) -> bool: ...
+
+
 class Stream:
     """The (decompressed) bytes of an artifact. `read` may be taken as a bound method: it is the hot path."""
 

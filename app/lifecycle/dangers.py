@@ -65,6 +65,9 @@ FUNCTIONS: Final = frozenset(
         *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
         *(f"numpy.random._pickle.__{name}_ctor" for name in ("bit_generator", "generator", "randomstate")),
         "numpy.ma.core._mareconstruct",
+        *(f"torch._utils._rebuild_{kind}" for kind in ("parameter", "parameter_with_state", "tensor", "tensor_v2")),
+        *(f"torch._utils._rebuild_{kind}" for kind in ("qtensor", "sparse_tensor", "meta_tensor_no_storage")),
+        *("torch.device", "torch.Size", "torch.serialization._get_layout"),
     }
 )
 
@@ -87,6 +90,8 @@ FUNCTION_PARTS: Final = re.compile(
     r"|scipy\.special(\._ufuncs)?\.(?!test\b)[a-z]\w*"
     r"|scipy\.sparse\._?[a-z]+\.(csr|csc|coo|bsr|dia|dok|lil)_(matrix|array)"
     r"|lightgbm\.sklearn\.\w+"
+    r"|torch\.(b?float|u?int|complex|bool|half|double|long|short|qu?int)[0-9a-z_]*|torch\.nn\.functional\.[a-z]\w*"
+    r"|torch\.(relu|sigmoid|tanh|softmax|flatten|squeeze|unsqueeze|exp|log|abs|mean|sum|max|min|cat|stack)"
 )
 
 TEST_PARTS: Final = re.compile(r"[\w.]*\.(tests?|testing|testutils|_testing|conftest|_precompute)\b[\w.]*")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from app.errors import UnreadableArtifact
 
@@ -20,9 +22,9 @@ class ZipFile:
     Raises UnreadableArtifact for an archive that is damaged, or that two readers could read differently.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: Path | BinaryIO) -> None:
         try:
-            self._zip = zipfile.ZipFile(path)
+            self._zip = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise damaged(str(error)) from error
         names = self._zip.namelist()
@@ -43,14 +45,38 @@ class ZipFile:
 
     def read(self, name: str, limit_bytes: int) -> bytes:
         """One member, whole. Raises UnreadableArtifact if it expands beyond the limit, whatever its head says."""
-        try:
-            with self._zip.open(name) as member:
-                content = member.read(limit_bytes + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-            raise damaged(f"`{name[:100]}` cannot be read: {error}") from error
+        content = self._head(name, limit_bytes + 1)
         if len(content) > limit_bytes:
             raise damaged(f"`{name[:100]}` expands to over {limit_bytes >> 20} MiB")
         return content
+
+    def starts_with(self, name: str, magic: bytes) -> bool:
+        """Whether a member's content does; no more of it is read."""
+        return self._head(name, len(magic)) == magic
+
+    def _head(self, name: str, count: int) -> bytes:
+        try:
+            with self._zip.open(name) as member:
+                return member.read(count)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+            raise damaged(f"`{name[:100]}` cannot be read: {error}") from error
+
+
+class Member:
+    """One member of an archive as a source of bytes, held in memory."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = io.BytesIO(content)
+        self._size = len(content)
+        self.read: Callable[[int], bytes] = self._content.read
+        self.readline: Callable[[int], bytes] = self._content.readline
+
+    @property
+    def position(self) -> int | None:
+        return self._content.tell()
+
+    def skip(self, count: int) -> bool:
+        return self._content.seek(count, io.SEEK_CUR) <= self._size
 
 
 def damaged(reason: str) -> UnreadableArtifact:

@@ -12,9 +12,11 @@ refused. Opcodes: Python's `pickletools`; arrays: joblib's `numpy_pickle.NumpyAr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
-from app.lifecycle.compression import Stream
+from app.lifecycle.compression import Source
 from app.lifecycle.pickles.walker import Findings, Walker
 
 
@@ -43,18 +45,40 @@ class PickleReading(Struct, frozen=True):
     joblib: bool = False
 
 
-def read_pickle(stream: Stream) -> PickleReading:
+def read_pickle(stream: Source) -> PickleReading:
     """Walk the pickle in `stream` to its end. Cost: about 2 million opcodes a second; arrays are skipped.
 
     Raises UnreadableArtifact, with the place and the reason, for what cannot be read or could be read in two ways.
     """
     findings = Findings()
     walker = Walker(stream, findings, inline_arrays=True)
+    _walk(walker)
+    return _reading(findings, walker.protocol)
+
+
+def read_tensor_pickles(streams: Iterable[Source]) -> PickleReading:
+    """Walk the pickles of a PyTorch archive, all as one reading: tensors are named by ids, their bytes lie elsewhere.
+
+    Raises UnreadableArtifact as `read_pickle` does.
+    """
+    findings = Findings()
+    protocol = 0
+    for stream in streams:
+        walker = Walker(stream, findings, has_tensors=True)
+        _walk(walker)
+        protocol = max(protocol, walker.protocol)
+    return _reading(findings, protocol)
+
+
+def _walk(walker: Walker) -> None:
     walker.walk()
-    if stream.read(1):
+    if walker.has_more():
         raise walker.unreadable("other bytes follow its end", "Save one model, and nothing else, in the file.")
+
+
+def _reading(findings: Findings, protocol: int) -> PickleReading:
     return PickleReading(
-        protocol=walker.protocol,
+        protocol=protocol,
         globals=tuple(sorted(findings.globals)),
         called=tuple(sorted(findings.called)),
         changed=tuple(sorted(findings.changed)),

@@ -309,10 +309,19 @@ def _refused(what: str, hint: str) -> Handler:
 
 
 _EXTENSION = _refused("it imports by a number of the extension registry", "Save the model with pickle or joblib anew.")
-_PERSISTENT = _refused(
-    "it refers to objects outside the file (persistent ids, as PyTorch files do)",
-    "Export a PyTorch model to ONNX; save anything else with pickle or joblib.",
-)
+
+
+def _persistent(walker: Walker) -> None:
+    """The id of a tensor's content, in the pickles of PyTorch's archives; elsewhere nobody knows what it means."""
+    if not walker.has_tensors:
+        raise walker.unreadable(
+            "it refers to objects outside the file (persistent ids, as PyTorch files do)",
+            "Save a PyTorch model with torch.jit.save or torch.export.save; anything else with pickle or joblib.",
+        )
+    walker.pop()
+    walker.push(OPAQUE)
+
+
 _BUFFER = _refused("it refers to buffers outside the file", "Save it without a buffer_callback.")
 
 HANDLERS: Final[dict[bytes, Handler]] = {
@@ -380,8 +389,8 @@ HANDLERS: Final[dict[bytes, Handler]] = {
     b"\x80": _protocol,
     b".": stop,
     b"\x95": _frame,
-    b"P": _PERSISTENT,
-    b"Q": _PERSISTENT,
+    b"P": _refused("it refers to objects outside the file by a line of text", "Save the model anew."),
+    b"Q": _persistent,
     b"\x97": _BUFFER,
     b"\x98": _BUFFER,
 }

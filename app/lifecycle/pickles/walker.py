@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from app.errors import UnreadableArtifact
 from app.lifecycle.bytecode import python_of
-from app.lifecycle.compression import Stream
+from app.lifecycle.compression import Source
 from app.lifecycle.pickles.opcodes import HANDLERS, stop
 from app.lifecycle.pickles.symbols import (
     ARRAY_WRAPPER,
@@ -64,13 +64,16 @@ class Findings:
 
 
 class Walker:
-    """One pickle program. inline_arrays: whether it is joblib that will read it."""
+    """One pickle program. inline_arrays: whether it is joblib that will read it. has_tensors: whether PyTorch will."""
 
-    def __init__(self, stream: Stream, findings: Findings, *, inline_arrays: bool) -> None:
+    def __init__(
+        self, stream: Source, findings: Findings, *, inline_arrays: bool = False, has_tensors: bool = False
+    ) -> None:
         self._stream = stream
         self._take_bytes = stream.read
         self.findings = findings
         self._inline_arrays = inline_arrays
+        self.has_tensors = has_tensors
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self._frame_end: int | None = None
@@ -121,6 +124,9 @@ class Walker:
             raise self.unreadable("it ends in the middle")
         self._taken += count
         return data
+
+    def has_more(self) -> bool:
+        return bool(self._take_bytes(1))
 
     def skip(self, count: int) -> None:
         if not self._stream.skip(count):
@@ -262,7 +268,7 @@ class Walker:
             raise self.unreadable("an array has no plain shape")
         item_bytes = self._item_bytes(description.get("dtype"))
         if item_bytes is None:
-            nested = Walker(self._stream, self.findings, inline_arrays=False)
+            nested = Walker(self._stream, self.findings)
             nested.walk()
             self._taken += nested._taken
             return nested.result

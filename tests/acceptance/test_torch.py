@@ -1,0 +1,106 @@
+"""PyTorch models, from each way of saving one to their predictions.
+
+The files are made by the PyTorch that serves them: that of the environment which the first of them had built.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import StartServer
+from tests.acceptance.server import Server, problem
+
+pytestmark = pytest.mark.torch
+
+TORCH = "torch==2.13.0"
+MODEL = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(4, 8)
+        self.second = torch.nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x)))
+"""
+MAKE = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+import model
+folder = sys.argv[1] + "/"
+torch.manual_seed(3)
+net = model.Net().eval()
+row = torch.tensor([[5.1, 3.5, 1.4, 0.2]])
+torch.jit.script(net).save(folder + "scripted.pt")
+torch.jit.trace(net, row).save(folder + "traced.pt")
+batch = torch.export.Dim("batch")
+torch.export.save(torch.export.export(net, (row.repeat(2, 1),), dynamic_shapes={"x": {0: batch}}), folder + "exported.pt2")
+torch.save(net, folder + "whole.pt")
+torch.save(net.state_dict(), folder + "weights.pt")
+print(net(row)[0].tolist())
+"""
+ROW = [5.1, 3.5, 1.4, 0.2]
+
+
+def weights_of_nothing(folder: Path) -> Path:
+    """A state dict without any weight, which builds the environment."""
+    with zipfile.ZipFile(folder / "empty.pt", "w") as file:
+        file.writestr("empty/data.pkl", b"\x80\x02}.")
+        file.writestr("empty/version", b"3\n")
+    return folder / "empty.pt"
+
+
+@pytest.fixture
+def server(start_server: StartServer, target: str) -> Server:
+    return start_server(PRISM_TARGET=target, PRISM_SINGLE_ACTIVE_MODEL="false")
+
+
+@pytest.fixture
+def made(server: Server, environments: Path, tmp_path: Path) -> list[float]:
+    """Every file in tmp_path; the outputs for ROW."""
+    code = {"model.py": MODEL.replace("Linear(4, 8)", "Identity()").replace("Linear(8, 3)", "Identity()").encode()}
+    first = server.upload(
+        weights_of_nothing(tmp_path),
+        code=code,
+        requirements=TORCH,
+        target="process",
+    )
+    assert first.status_code == 201, first.text
+    python = environments / first.json()["environment"]["hash"] / "bin" / "python"
+    (tmp_path / "model.py").write_text(MODEL)
+    said = subprocess.run(
+        [str(python), "-W", "ignore", "-c", MAKE, str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    outputs: list[float] = eval(said.stdout)
+    return outputs
+
+
+def test_every_way_of_saving_a_model_answers_as_it_did(server: Server, made: list[float], tmp_path: Path) -> None:
+    code = {"model.py": MODEL.encode()}
+    for name in ("scripted.pt", "traced.pt", "exported.pt2", "whole.pt", "weights.pt"):
+        fields: dict[str, Any] = {"code": code} if name in ("whole.pt", "weights.pt") else {}
+        answer = server.upload(tmp_path / name, requirements=TORCH, model_name=Path(name).stem, **fields)
+        assert answer.status_code == 201, answer.text
+        document = answer.json()
+        (column,) = document["signature"]["inputs"]
+        assert (column["name"], column["datatype"], column["shape"]) == ("x", "FP32", [-1, 4]), name
+        predicted = server.predict(Path(name).stem, {"inputs": {"x": [ROW, ROW]}}).json()["predictions"]
+        assert predicted == pytest.approx([pytest.approx(made, abs=1e-4)] * 2), name
+        refused = problem(server.predict(Path(name).stem, {"inputs": {"x": [[1.0, 2.0]]}}))
+        assert (refused["status"], refused["code"]) == (422, "wrong_shape"), name
+
+
+def test_weights_without_their_code_ask_for_it(server: Server, made: list[float], tmp_path: Path) -> None:
+    refused = problem(server.upload(tmp_path / "weights.pt", requirements=TORCH))
+    assert (refused["status"], refused["code"]) == (422, "missing_code")
+    wrong = {"model.py": MODEL.replace("Linear(4, 8)", "Linear(5, 8)").encode()}
+    failed = problem(server.upload(tmp_path / "weights.pt", code=wrong, requirements=TORCH))
+    assert (failed["status"], failed["code"]) == (422, "start_failed")
+    assert "size mismatch" in failed["detail"]
