@@ -1,113 +1,76 @@
-"""ONNX models through onnxruntime, on the CPU.
+"""ONNX models through onnxruntime, on a GPU where there is one for it, else on the CPU.
 
 The graph's inputs decide how a request is read:
 
     every input (rows,) or (rows, 1)    a table with named columns, as skl2onnx makes of a DataFrame's
     one input (rows, k)                 a table of k columns without names
     anything else                       tensors by name, with or without their first dimension
+
+An input with a default (an initializer of the same name) or of an optional type may be left out.
 """
 
 from __future__ import annotations
 
-import ctypes
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union, cast
+from typing import Any, Dict, FrozenSet, List, Optional, Tuple, cast
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument  # type: ignore[import-untyped]
 
 from model_container.adapters.base import PROBABILITIES, Inputs, Outputs, tensor
+from model_container.adapters.onnx_ports import MAP, MAPS, TENSOR, Port
+from model_container.adapters.onnx_rows import try_rows
+from model_container.adapters.onnx_session import Graph, execution_of, open_session
+from model_container.adapters.onnx_values import check_texts, value_of
 from model_container.config import RuntimeConfig
-from model_container.dialects import Content, Named, Rows, no_rows
+from model_container.dialects import Content, Named, Rows
 from model_container.plain import plain_rows
 from model_container.problems import Problem
-from model_container.table import Column, Table, wrong_columns
-from model_container.values import ANY, Place, array_of
+from model_container.table import LISTED, Column, Table, wrong_columns
 
 MAX_SAMPLE_VALUES = 10_000
 
-_DATATYPES = {
-    "tensor(float16)": "FP16",
-    "tensor(bfloat16)": "BF16",
-    "tensor(float)": "FP32",
-    "tensor(double)": "FP64",
-    "tensor(bool)": "BOOL",
-    "tensor(string)": "BYTES",
-    **{f"tensor({sign}int{bits})": f"{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-}
-_BF16 = 16  # TensorProto.DataType.BFLOAT16
-
-
-class Port(NamedTuple):
-    """One input or output of the graph. shape: None is a variable dimension. datatype: "" for sequences and maps."""
-
-    name: str
-    datatype: str
-    shape: Tuple[Optional[int], ...]
-
-    @property
-    def rows(self) -> Optional[int]:
-        """The fixed number of rows, None if any."""
-        return self.shape[0] if self.shape else 1
-
-    def sizes(self) -> List[int]:
-        return [-1 if size is None else size for size in self.shape]
-
 
 def load_onnx(config: RuntimeConfig) -> OnnxAdapter:
-    """Raises onnxruntime's own errors for a file that is no model, TypeError for inputs that JSON cannot fill."""
-    return OnnxAdapter(open_session(config.artifact, config.threads))
-
-
-def open_session(model: Union[str, bytes], threads: int) -> Any:
-    """model: path of a file, or its content."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Idle pool threads would spin through the processor share that decoding needs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    """Raises onnxruntime's own errors for a file that is no model, TypeError for types that JSON cannot carry."""
+    return OnnxAdapter(open_session(config.artifact, config.threads), config.threads)
 
 
 class OnnxAdapter:
-    def __init__(self, session: Any) -> None:
+    """threads: that the session was opened with."""
+
+    def __init__(self, session: Any, threads: int = 1) -> None:
         self._session = session
-        self._inputs = [_port(one) for one in session.get_inputs()]
-        self._outputs = [_port(one) for one in session.get_outputs()]
-        for one, given in zip(self._inputs, session.get_inputs()):
-            if not one.datatype:
-                raise TypeError(f"input {one.name!r} is of type {given.type}, which a request cannot fill")
-        if not self._inputs:
-            raise TypeError("the model has no inputs")
+        self._threads = threads
+        self._graph = Graph(session)
+        self._inputs, self._outputs = self._graph.required, self._graph.outputs
         self.names: FrozenSet[str] = frozenset(one.name for one in self._inputs)
-        tensors = [*self._inputs, *(one for one in self._outputs if one.datatype)]
-        self.joinable = all(one.shape and one.shape[0] is None for one in tensors)
-        self._table = _table(self._inputs)
-        self.plain = plain_rows(self._table)
-        self._needs_values = any(one.datatype == "BF16" for one in tensors)
-        if self._needs_values and not hasattr(onnxruntime.OrtValue, "ortvalue_from_numpy_with_onnx_type"):
-            raise TypeError(f"bfloat16 needs a newer onnxruntime than {onnxruntime.__version__}; 1.20 has it")
+        self._optional = self._graph.ports.keys() - self.names
+        self._bf16 = {one.name: "BF16" for one in self._outputs if one.datatype == "BF16"}
+        self._rows = try_rows(self._trial, self._inputs, self._outputs)
+        self.joinable = self._rows.joinable
+        self._table = _table(self._inputs, self._rows.by_row)
+        self.plain = None if self._rows.by_row is False else plain_rows(self._table)
         self.has_probabilities = _is_classifier(self._outputs)
         self.classes: List[Any] = []
-        if self.has_probabilities and not self._outputs[1].datatype:
+        if self.has_probabilities and self._outputs[1].kind == MAPS:
             self._learn_classes()
+
+    def _trial(self, arrays: List[Any]) -> List[Any]:
+        return self._run(Inputs(arrays), [one.name for one in self._outputs])
 
     def _learn_classes(self) -> None:
         """The labels are written nowhere but in the maps that the model returns."""
         try:
-            sample = self.inputs(_content(self.samples()[0]))
-            maps = self._run(sample.arrays, [self._outputs[1].name])[0]
+            maps = self._run(self.inputs(_content(self.samples()[0])), [self._outputs[1].name])[0]
         except Exception as error:
             print(f"prism: the classes are unknown until the first probabilities: {error}")
         else:
             self.classes = list(maps[0])
 
     def inputs(self, content: Content) -> Inputs:
-        if self._table is not None:
+        if self._table is not None and not self._gives_optional(content):
             return Inputs(self._from_table(content, self._table))
         if isinstance(content, Rows):
-            if len(self._inputs) > 1:
+            if len(self._inputs) != 1:
                 names = ", ".join(repr(one.name) for one in self._inputs)
                 raise Problem(
                     422,
@@ -116,20 +79,39 @@ class OnnxAdapter:
                     'Send {"inputs": {"name": …}} with a value for each.',
                 )
             content = Named({self._inputs[0].name: content.values})
-        if content.values.keys() != self.names:
-            raise wrong_columns([one.name for one in self._inputs], list(content.values))
-        arrays = [_tensor(one, content.values[one.name]) for one in self._inputs]
-        lengths = {one.name: len(array) for one, array in zip(self._inputs, arrays) if one.shape}
-        if self.joinable and len(set(lengths.values())) > 1:
-            listing = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
-            raise Problem(422, "ragged_rows", f"The inputs differ in their number of rows: {listing}.", lengths=lengths)
-        return Inputs(arrays)
+        ports = self._given(content)
+        arrays = [value_of(one, content.values[one.name], content.shapes.get(one.name)) for one in ports]
+        if self._needs_equal_rows:
+            _check_lengths(ports, arrays)
+        given = tuple(one.name for one in ports) if len(ports) != len(self._inputs) else ()
+        return Inputs(arrays, given, alone=bool(given) or not all(map(len, arrays)))
+
+    def _gives_optional(self, content: Content) -> bool:
+        return isinstance(content, Named) and not self._optional.isdisjoint(content.values)
+
+    def _given(self, content: Named) -> List[Port]:
+        """The inputs that the request gives, in the graph's order. Raises Problem if one is missing or unknown."""
+        values, optional = content.values, self._optional
+        others = [name for name in values if name not in optional]
+        if self.names != set(others):
+            raise wrong_columns([one.name for one in self._inputs], others)
+        left_out = {name for name in optional if values.get(name) is None}
+        return [one for name, one in self._graph.ports.items() if name not in left_out]
+
+    @property
+    def _needs_equal_rows(self) -> bool:
+        """Whether all inputs have to have the same number of rows."""
+        return self.joinable or (len(self._inputs) > 1 and all(one.rows == 1 for one in self._inputs))
 
     def _from_table(self, content: Content, table: Table) -> List[Any]:
-        if isinstance(content, Named) and not table.named and content.values.keys() == self.names:
+        if isinstance(content, Named) and not table.named and content.values.keys() == {self._inputs[0].name}:
             (value,) = content.values.values()
-            content = Rows(value if isinstance(value, list) else [value])
-        return self._fitted(table.arrays(content))
+            if not content.has_no_rows:
+                content = Rows(value if isinstance(value, LISTED) else [value])
+        arrays = table.arrays(content)
+        for one, array in zip(self._inputs, arrays):
+            check_texts(one.name, array)
+        return self._fitted(arrays)
 
     def plain_inputs(self, matrix: Any) -> Inputs:
         return Inputs(self._fitted([matrix]))
@@ -148,15 +130,23 @@ class OnnxAdapter:
         if self.has_probabilities:
             wanted = self._outputs if probabilities else self._outputs[:1]
         names = [one.name for one in wanted]
-        if not self.joinable and inputs.rows > 1 and all(one.rows == 1 for one in self._inputs):
-            single = [self._run([array[row : row + 1] for array in inputs.arrays], names) for row in range(inputs.rows)]
-            results = [_concatenated(list(values)) for values in zip(*single)]
-        else:
-            results = self._run(inputs.arrays, names)
+        results = self._run_rows(inputs, names) if self._runs_apart(inputs) else self._run(inputs, names)
         if probabilities:
             return Outputs({names[0]: results[0]}, probabilities=[self._shares(results[1])])
-        by_row = self.joinable or all(_length(value) == inputs.rows for value in results)
-        return Outputs(dict(zip(names, results)), named=len(names) > 1, by_row=by_row)
+        by_row = self._rows.by_row
+        if by_row is None:
+            by_row = all(_length(value) == inputs.rows for value in results)
+        return Outputs(dict(zip(names, results)), len(names) > 1, by_row=by_row, datatypes=self._bf16)
+
+    def _runs_apart(self, inputs: Inputs) -> bool:
+        """Several rows for a graph that takes one at a time."""
+        return not (self.joinable or inputs.names) and all(one.rows == 1 for one in self._inputs) and inputs.rows > 1
+
+    def _run_rows(self, inputs: Inputs, names: List[str]) -> List[Any]:
+        single = [
+            self._run(Inputs([array[row : row + 1] for array in inputs.arrays]), names) for row in range(inputs.rows)
+        ]
+        return [_concatenated(list(values)) for values in zip(*single)]
 
     def _shares(self, output: Any) -> Any:
         if isinstance(output, np.ndarray):
@@ -164,54 +154,42 @@ class OnnxAdapter:
         self.classes = self.classes or list(output[0])
         return np.array([[row[label] for label in self.classes] for row in output])
 
-    def _run(self, arrays: List[Any], names: List[str]) -> List[Any]:
-        feed = {one.name: array if one.shape else array.reshape(()) for one, array in zip(self._inputs, arrays)}
-        try:
-            if self._needs_values:
-                return self._run_values(feed, names)
-            return cast(List[Any], self._session.run(names, feed))
-        except InvalidArgument as error:
-            raise ValueError(str(error).split(" : ")[-1]) from error
-
-    def _run_values(self, feed: Dict[str, Any], names: List[str]) -> List[Any]:
-        """numpy knows no bfloat16, so its tensors go in and out as their bits."""
-        values = {}
-        for one in self._inputs:
-            array = feed[one.name]
-            if one.datatype == "BF16":
-                values[one.name] = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(_bf16_bits(array), _BF16)
-            else:
-                values[one.name] = onnxruntime.OrtValue.ortvalue_from_numpy(array)
-        results = self._session.run_with_ort_values(names, values)
-        return [_from_bf16(value) if "bfloat16" in value.data_type() else value.numpy() for value in results]
+    def _run(self, inputs: Inputs, names: List[str]) -> List[Any]:
+        ports = [self._graph.ports[name] for name in inputs.names] if inputs.names else self._inputs
+        feed = {one.name: _without_rows(one, array) for one, array in zip(ports, inputs.arrays)}
+        return self._graph.run(feed, names)
 
     def signature(self) -> Dict[str, Any]:
         named = self._table is not None and self._table.named
-        outputs = [tensor(one.name, one.datatype or ANY, one.sizes() or [-1]) for one in self._outputs]
+        outputs = [one.described() for one in self._outputs]
         if self.has_probabilities:
             shares = self._outputs[1]
-            width = shares.sizes()[-1] if shares.datatype else len(self.classes) or -1
-            outputs[1] = tensor(PROBABILITIES, shares.datatype or "FP32", [-1, width])
+            width = shares.sizes()[-1] if shares.kind == TENSOR else len(self.classes) or -1
+            outputs[1] = tensor(PROBABILITIES, shares.datatype, [-1, width])
         return {
             "kind": "table" if named else "tensors",
-            "inputs": [tensor(one.name, one.datatype, one.sizes()) for one in self._inputs],
+            "inputs": [one.described() for one in self._graph.declared],
             "outputs": outputs,
             "named": named,
             "methods": ["predict", "predict_proba"] if self.has_probabilities else ["predict"],
             "classes": self.classes,
         }
 
+    def execution(self) -> Dict[str, Any]:
+        return execution_of(self._session, self._threads, self.joinable)
+
     def samples(self) -> List[Any]:
-        sizes = [[1 if size is None else size for size in one.shape] for one in self._inputs]
+        inner = self._rows.inner_size
+        sizes = [
+            [1 if size is None and not axis else inner if size is None else size for axis, size in enumerate(one.shape)]
+            for one in self._inputs
+        ]
         if sum(int(np.prod(size)) for size in sizes) > MAX_SAMPLE_VALUES:
             return [self._sample(sizes, 0)]
         return [self._sample(sizes, 1), self._sample(sizes, 0)]
 
     def _sample(self, sizes: List[List[int]], number: int) -> Any:
-        values = {
-            one.name: np.full(size, _filler(one.datatype, number), dtype=object).tolist()
-            for one, size in zip(self._inputs, sizes)
-        }
+        values = {one.name: _sample_value(one, size, number) for one, size in zip(self._inputs, sizes)}
         if self._table is None:
             return {"inputs": values}
         if self._table.named:
@@ -219,19 +197,15 @@ class OnnxAdapter:
         return {"features": next(iter(values.values()))}
 
 
-def _port(one: Any) -> Port:
-    shape = tuple(size if isinstance(size, int) and size >= 0 else None for size in one.shape or ())
-    return Port(one.name, _DATATYPES.get(one.type, ""), shape)
-
-
-def _table(inputs: List[Port]) -> Optional[Table]:
+def _table(inputs: List[Port], by_row: Optional[bool]) -> Optional[Table]:
+    if not inputs or any(not one.is_joinable for one in inputs):
+        return None
     first = inputs[0]
-    if all(one.shape and one.shape[0] is None and one.shape[1:] in ((), (1,)) for one in inputs):
-        return Table([Column(one.name, one.datatype, None) for one in inputs], named=True)
-    if len(inputs) == 1 and len(first.shape) == 2 and first.shape[0] is None and first.shape[1]:
-        return Table(
-            [Column(f"feature{index + 1}", first.datatype, None) for index in range(first.shape[1])], named=False
-        )
+    if all(one.shape[1:] in ((), (1,)) for one in inputs) and by_row is not False:
+        return Table([Column(one.name, one.datatype, None) for one in inputs], named=True, infinite=True)
+    if len(inputs) == 1 and len(first.shape) == 2 and first.shape[1]:
+        columns = [Column(f"feature{index + 1}", first.datatype, None) for index in range(first.shape[1])]
+        return Table(columns, named=False, infinite=True)
     return None
 
 
@@ -241,44 +215,23 @@ def _filled(one: Port, rows: int) -> Tuple[int, ...]:
 
 def _is_classifier(outputs: List[Port]) -> bool:
     """Label and probabilities, the latter as maps (ZipMap) or as a matrix: what converted classifiers return."""
-    if len(outputs) != 2 or outputs[0].datatype not in ("INT64", "BYTES") or len(outputs[0].shape) > 1:
+    if len(outputs) != 2:
         return False
-    return not outputs[1].datatype or (len(outputs[1].shape) == 2 and "prob" in outputs[1].name.lower())
+    labels, shares = outputs
+    if labels.kind != TENSOR or labels.datatype not in ("INT64", "BYTES") or len(labels.shape) > 1:
+        return False
+    return shares.kind == MAPS or (len(shares.shape) == 2 and "prob" in shares.name.lower())
 
 
-def _tensor(port: Port, value: Any) -> Any:
-    """The array of one input. Its first dimension may be left out for a single row; a scalar's array has one item."""
-    rank = len(port.shape)
-    array = array_of(value if isinstance(value, list) else [value], port.datatype, _place(port.name), None)
-    if not isinstance(value, list) and rank != 1 and rank != 0:
-        array = array.reshape((1,) * rank) if all(size in (None, 1) for size in port.shape) else array
-    if array.ndim == 1 and rank == 2 and port.shape[1] == 1:
-        array = array.reshape(-1, 1)
-    elif array.ndim == rank - 1:
-        array = array[np.newaxis]
-    shape = port.shape or (1,)
-    fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape[1:], array.shape[1:]))
-    if fits and shape[0] not in (None, 1, array.shape[0]):
-        fits = False
-    if not fits:
-        raise Problem(
-            422,
-            "wrong_shape",
-            f"Input {port.name!r} has the shape {list(array.shape)}; the model takes {port.sizes()}.",
-            "-1 stands for any number; nest the lists accordingly.",
-            expected=port.sizes(),
-            got=list(array.shape),
-        )
-    if not array.shape[0]:
-        raise no_rows()
-    return array
+def _check_lengths(ports: List[Port], arrays: List[Any]) -> None:
+    lengths = {one.name: len(array) for one, array in zip(ports, arrays) if not one.optional}
+    if len(set(lengths.values())) > 1:
+        listing = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
+        raise Problem(422, "ragged_rows", f"The inputs differ in their number of rows: {listing}.", lengths=lengths)
 
 
-def _place(name: str) -> Place:
-    return lambda index: (
-        f"Input {name!r}, row {index[0]}" + (f", position {list(index[1:])}" if index[1:] else ""),
-        {"input": name, "row": index[0], "position": list(index[1:])},
-    )
+def _without_rows(one: Port, value: Any) -> Any:
+    return value.reshape(value.shape[1:]) if one.kind == TENSOR and not one.shape else value
 
 
 def _content(sample: Any) -> Content:
@@ -287,30 +240,21 @@ def _content(sample: Any) -> Content:
     return Named(sample.get("inputs", sample))
 
 
-def _filler(datatype: str, number: int) -> Union[int, bool, str]:
-    if datatype == "BYTES":
-        return "a"
-    return bool(number) if datatype == "BOOL" else number
+def _sample_value(one: Port, sizes: List[int], number: int) -> Any:
+    filler: Any = bool(number) if one.datatype == "BOOL" else number
+    if one.datatype == "BYTES":
+        filler = "a" if number else "0"
+    if one.kind == TENSOR:
+        return np.full(sizes, filler, dtype=object).tolist()
+    return [[filler]] if one.kind != MAP else {"a" if one.keys == "BYTES" else str(number): filler}
 
 
 def _length(value: Any) -> Optional[int]:
-    return None if isinstance(value, np.ndarray) and not value.ndim else len(value)
+    is_sized = isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    return len(value) if is_sized else None
 
 
 def _concatenated(parts: List[Any]) -> Any:
     if isinstance(parts[0], list):
         return [item for part in parts for item in part]
     return np.concatenate([np.atleast_1d(part) for part in parts])
-
-
-def _bf16_bits(array: Any) -> Any:
-    """Rounded to the nearest, ties to even, as IEEE 754 does."""
-    bits = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
-    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-    return np.where(np.isnan(array), np.uint16(0x7FC0), rounded)
-
-
-def _from_bf16(value: Any) -> Any:
-    shape = value.shape()
-    raw = ctypes.string_at(value.data_ptr(), 2 * int(np.prod(shape)))
-    return (np.frombuffer(raw, dtype=np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(shape)

@@ -42,7 +42,7 @@ from sklearn.tree import DecisionTreeClassifier
 from model_container import convert_judge
 from model_container.adapters.accelerated import AcceleratedAdapter
 from model_container.adapters.estimator import EstimatorAdapter
-from model_container.adapters.onnx import open_session
+from model_container.adapters.onnx_session import open_session
 from model_container.batch import Batcher
 from model_container.convert import prove
 from model_container.convert_judge import Difference, compare, same_answers

@@ -57,8 +57,15 @@ def test_a_split_dataframe_without_names_of_its_own_is_rows() -> None:
 def test_v2_data_may_be_flat_or_nested(data: Any) -> None:
     tensor = {"name": "x", "shape": [2, 2], "datatype": "INT64", "data": data}
     decoded = decode(json.dumps({"inputs": [tensor], "id": "7", "outputs": [{"name": "y"}]}).encode())
-    assert decoded.content == Named({"x": ROWS})
+    assert decoded.content == Named({"x": ROWS}, {"x": (2, 2)})
     assert (decoded.form, decoded.id, decoded.outputs) == (FORM_V2, "7", ["y"])
+
+
+@pytest.mark.parametrize(("shape", "data", "value"), [([], [5], 5), ([0, 3], [], []), ([2, 0], [[], []], [])])
+def test_a_v2_tensor_may_be_a_scalar_or_hold_nothing(shape: list[int], data: Any, value: Any) -> None:
+    assert content({"inputs": [{"name": "x", "shape": shape, "datatype": "FP32", "data": data}]}) == Named(
+        {"x": value}, {"x": tuple(shape)}
+    )
 
 
 def test_inputs_is_v2_only_if_every_item_says_so() -> None:
@@ -100,7 +107,7 @@ def test_a_feature_may_be_called_like_a_dialect(name: str) -> None:
         (b'{"inputs": [{"name": "x", "shape": [2], "datatype": "INT64", "data": [1]}]}', 422, "wrong_shape"),
         (b'{"inputs": [{"name": "x", "shape": [-1], "datatype": "INT64", "data": [1]}]}', 422, "wrong_shape"),
         (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "LONG", "data": [1]}]}', 422, "wrong_datatype"),
-        (b'{"inputs": [{"name": "x", "shape": [0, 2], "datatype": "INT64", "data": []}]}', 422, "no_rows"),
+        (b'{"inputs": [{"name": "x", "shape": [0, 99999999], "datatype": "INT64", "data": []}]}', 422, "wrong_shape"),
     ],
 )
 def test_what_is_no_dialect_says_what_is_wrong(body: bytes, status: int, code: str) -> None:

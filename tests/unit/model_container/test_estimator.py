@@ -285,3 +285,9 @@ def test_histogram_boosting_encodes_its_own_categories() -> None:
     model = HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=2).fit(frame, target)
     served = predictions(batcher(model), {"kind": ["w", "x", None], "size": [1, 2.5, 3]})
     assert served[:2] == [0, 1]
+
+
+def test_a_request_of_nothing_has_no_rows() -> None:
+    """Also for a model that does not say what it takes."""
+    for body in ({}, {"inputs": []}, {"inputs": [{"name": "a", "shape": [0, 2], "datatype": "FP32", "data": []}]}):
+        assert ask(batcher(lambda rows: rows), body).json["code"] == "no_rows"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,29 +9,17 @@ from onnx import ModelProto, TensorProto, helper
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
-from model_container.adapters.onnx import OnnxAdapter, load_onnx
+from model_container.adapters.onnx import OnnxAdapter
 from model_container.batch import Batcher
-from model_container.config import RuntimeConfig
 from tests.unit.model_container.asking import ask, ask_all, predictions
+from tests.unit.model_container.graphs import adapter_of, graph
 
-Port = tuple[str, int, Sequence[int | str | None]]
 Load = Callable[[ModelProto], OnnxAdapter]
 
 
 @pytest.fixture
-def load(tmp_path: Path) -> Load:
-    def load_model(model: ModelProto) -> OnnxAdapter:
-        path = tmp_path / "model.onnx"
-        path.write_bytes(model.SerializeToString())
-        return load_onnx(RuntimeConfig(str(path), "onnx"))
-
-    return load_model
-
-
-def graph(nodes: list[Any], inputs: list[Port], outputs: list[Port]) -> ModelProto:
-    ports = [[helper.make_tensor_value_info(*port) for port in some] for some in (inputs, outputs)]
-    opsets = [helper.make_opsetid("", 17)]
-    return helper.make_model(helper.make_graph(nodes, "g", *ports), opset_imports=opsets, ir_version=9)
+def load() -> Load:
+    return adapter_of
 
 
 def identity(kind: int, shape: Sequence[int | str | None] = ("n", 2)) -> ModelProto:

@@ -1,0 +1,74 @@
+"""Inputs and outputs of an ONNX graph, in the words of the Open Inference Protocol."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+
+from model_container.adapters.base import tensor
+
+TENSOR, SEQUENCE, MAP, MAPS = "tensor", "sequence", "map", "maps"
+"""Kinds of values: a tensor, a list of tensors, an object, a list of objects (ZipMap's, one a row)."""
+
+_DATATYPES = {
+    "float16": "FP16",
+    "bfloat16": "BF16",
+    "float": "FP32",
+    "double": "FP64",
+    "bool": "BOOL",
+    "string": "BYTES",
+    **{f"{sign}int{bits}": f"{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+_TYPE = re.compile(r"(optional\()?(seq\()?(?:map\((\w+),)?tensor\((\w+)\)\)*$")
+
+
+class Port(NamedTuple):
+    """datatype: of the elements, "" for what has no name in the protocol. shape: None is a variable dimension.
+
+    symbols: the dimensions as the graph gives them: sizes, names, None. keys: datatype of a map's keys.
+    A graph that gives no shape at all cannot be told from one that gives a scalar's.
+    """
+
+    name: str
+    datatype: str
+    shape: Tuple[Optional[int], ...] = ()
+    kind: str = TENSOR
+    symbols: Tuple[Union[int, str, None], ...] = ()
+    keys: str = ""
+    optional: bool = False
+
+    @property
+    def rows(self) -> Optional[int]:
+        """The fixed number of rows, None if any."""
+        if self.kind != TENSOR:
+            return None
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def is_joinable(self) -> bool:
+        """Whether its first dimension may have any size."""
+        return self.kind == TENSOR and bool(self.shape) and self.shape[0] is None
+
+    def sizes(self) -> List[int]:
+        return [-1 if size is None else size for size in self.shape]
+
+    def described(self) -> Dict[str, Any]:
+        """For the signature. What is no tensor travels in one of BYTES, each element as JSON."""
+        if self.kind == TENSOR:
+            described = tensor(self.name, self.datatype, self.sizes())
+        else:
+            described = tensor(self.name, "BYTES", [1] if self.kind == MAP else [-1])
+        return {**described, "optional": True} if self.optional else described
+
+
+def port(one: Any, optional: bool = False) -> Port:
+    """one: a NodeArg of onnxruntime. optional: a request may leave it out, whatever its type says."""
+    symbols = tuple(one.shape or ())
+    shape = tuple(size if isinstance(size, int) and size >= 0 else None for size in symbols)
+    found = _TYPE.match(one.type)
+    if not found:
+        return Port(one.name, "", shape)
+    is_optional, sequence, keys, element = found.groups()
+    kind = (MAPS if sequence else MAP) if keys else (SEQUENCE if sequence else TENSOR)
+    datatype = _DATATYPES.get(element, "")
+    return Port(one.name, datatype, shape, kind, symbols, _DATATYPES.get(keys or "", ""), bool(is_optional) or optional)

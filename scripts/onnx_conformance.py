@@ -1,0 +1,111 @@
+"""The ONNX project's backend node tests, asked of PRISM, and the table of docs/onnx.md that tells the outcome.
+
+.venv/bin/python scripts/onnx_conformance.py              through the runtime's own code; writes the table
+.venv/bin/python scripts/onnx_conformance.py --gateway http://127.0.0.1:8000 [--only test_add]
+                                                          each uploaded, asked and deleted; about a second for each
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import onnx
+import onnxruntime  # type: ignore[import-untyped]
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    sys.path.insert(0, str(CHECKOUT))
+
+from scripts.onnx_backend.asking import Different, answers_a_sample, check_in_runtime, served  # noqa: E402
+from scripts.onnx_backend.cases import NotRun, Reference, cases, reference  # noqa: E402
+from scripts.onnx_backend.gateway import Gateway  # noqa: E402
+
+PAGE = CHECKOUT / "docs" / "onnx.md"
+TABLE = re.compile(r"(?<=<!-- table -->\n).*(?=<!-- end of table -->)", re.DOTALL)
+
+Check = Callable[[Reference], None]
+
+
+class Outcome(NamedTuple):
+    """reasons: of the cases that were not asked, with counts. sampled: models that answer a sample of PRISM's own."""
+
+    passed: int
+    sampled: int
+    failed: list[str]
+    reasons: Counter[str]
+
+
+def outcome(check: Check, sampled: Callable[[Reference], bool], chosen: Callable[[str], bool]) -> Outcome:
+    """chosen: tells by a case's name whether it is asked."""
+    passed, samples, failed, reasons = 0, 0, [], Counter[str]()
+    for case in cases():
+        if not chosen(case.name):
+            continue
+        try:
+            asked = reference(case)
+        except NotRun as reason:
+            reasons[str(reason)] += 1
+            continue
+        try:
+            check(asked)
+        except Different as difference:
+            failed.append(str(difference))
+            print(difference, file=sys.stderr)
+        else:
+            passed += 1
+            samples += sampled(asked)
+    return Outcome(passed, samples, failed, reasons)
+
+
+def table(found: Outcome) -> str:
+    total = found.passed + len(found.failed) + found.reasons.total()
+    versions = f"onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}"
+    rows = [
+        f"| models in the suite ({versions}) | {total} |",
+        f"| **answered through PRISM as by onnxruntime in memory** | **{found.passed}** |",
+        f"| answered otherwise | {len(found.failed)} |",
+        *(f"| not asked: {reason} | {count} |" for reason, count in found.reasons.most_common()),
+    ]
+    sampled = f"\nOf the {found.passed}, {found.sampled} answer a sample that PRISM makes from their signature, so they go live\n"
+    return "\n| | models |\n| --- | ---: |\n" + "\n".join(rows) + "\n" + sampled + "without one from their owner.\n\n"
+
+
+def page(found: Outcome) -> str:
+    return TABLE.sub(lambda _: table(found), PAGE.read_text())
+
+
+def in_runtime(chosen: Callable[[str], bool] = lambda name: True) -> Outcome:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        return outcome(
+            lambda case: check_in_runtime(case, path), lambda case: answers_a_sample(served(case, path)), chosen
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gateway", metavar="URL", help="of a running PRISM; PRISM_API_KEY is sent if it is set")
+    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name has it")
+    options = parser.parse_args()
+    if options.gateway:
+        with Gateway(options.gateway, os.environ.get("PRISM_API_KEY", "")) as gateway:
+            found = outcome(gateway.check, lambda case: False, lambda name: options.only in name)
+        print(
+            f"{found.passed} answered as by onnxruntime, {len(found.failed)} otherwise, {found.reasons.total()} not asked"
+        )
+    else:
+        found = in_runtime()
+        PAGE.write_text(page(found))
+    return 1 if found.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
