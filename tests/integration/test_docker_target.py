@@ -16,6 +16,7 @@ import sys
 import textwrap
 import threading
 import urllib.request
+import warnings
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -25,8 +26,10 @@ from uuid import uuid4
 
 import docker
 import msgspec
+import numpy as np
 import psutil
 import pytest
+import tritonclient.http as triton
 
 from app.core.environment import Lock
 from app.core.model import Limits, Model, Replica
@@ -492,11 +495,16 @@ async def test_one_that_ends_itself_leaves_its_exit_code_and_its_words(lab: Lab,
     replica = await lab.start("import os\nprint('farewell', flush=True)\nos._exit(7)")
     assert await lab.gone(replica) == "exited with code 7"
     assert await lab.target.replicas() == ()
-    folder = lab.folder / "intruder"
-    assert [line async for line in lab.target.logs(replica, folder, 10, True)] == ["farewell"]
+    assert await said(lab, replica, 10) == ["farewell"]
     await lab.target.stop(replica, 5)
-    assert [line async for line in lab.target.logs(replica, folder, 10, True)] == ["farewell"]
+    assert await said(lab, replica, 10) == ["farewell"]
     assert engine.containers.list(all=True, ignore_removed=True, filters={"label": f"prism.home={lab.home}"}) == []
+
+
+async def said(lab: Lab, replica: Replica, tail: int, after: str = "") -> list[str]:
+    """What its log gives, followed to its end."""
+    lines = lab.target.logs(replica, lab.folder / "intruder", tail, True, after)
+    return [line.text async for line in lines if line.kind == "line"]
 
 
 async def test_one_killed_from_outside_says_by_which_signal(lab: Lab) -> None:
@@ -572,9 +580,9 @@ async def test_its_log_can_be_followed_until_it_ends_and_left_at_any_time(lab: L
     replica = await lab.start("print('one\\ntwo', flush=True)\n" + HARMLESS)
     await connected(replica)
     folder = lab.folder / "intruder"
-    assert [line async for line in lab.target.logs(replica, folder, 1, False)] == ["two"]
+    assert [line.text async for line in lab.target.logs(replica, folder, 1, False)] == ["two"]
     left = lab.target.logs(replica, folder, 10, True)
-    assert [await anext(left), await anext(left)] == ["one", "two"]
+    assert [(await anext(left)).text, (await anext(left)).text] == ["one", "two"]
     await left.aclose()  # type: ignore[attr-defined]
     waiting = asyncio.ensure_future(anext(lab.target.logs(replica, folder, 0, True)))
     await asyncio.sleep(0)
@@ -582,14 +590,82 @@ async def test_its_log_can_be_followed_until_it_ends_and_left_at_any_time(lab: L
     with contextlib.suppress(asyncio.CancelledError):
         await waiting
     following = lab.target.logs(replica, folder, 10, True)
-    assert [await anext(following), await anext(following)] == ["one", "two"]
+    assert [(await anext(following)).text, (await anext(following)).text] == ["one", "two"]
     await lab.target.stop(replica, 5)
-    assert [line async for line in following] == []
+    assert [line.text async for line in following if line.kind == "line"] == []
 
     async def no_reader() -> bool:
         return not [one for one in threading.enumerate() if one.name == "docker-stream"]
 
     await until(no_reader, "no thread still reads a log")
+
+
+TALKER = """
+import threading, time
+def talk():
+    for number in range(200):
+        print(f"{run} {number}", flush=True)
+        time.sleep(0.002)
+    print(f"{run} " + "x" * 40_000, flush=True)
+    print(f"{run} done", flush=True)
+threading.Thread(target=talk, daemon=True).start()
+"""
+
+
+async def test_its_log_goes_on_behind_any_line_for_any_gateway(lab: Lab) -> None:
+    folder = lab.folder / "intruder"
+    first = await lab.start(TALKER.replace("{run}", "1") + HARMLESS)
+    live = lab.target.logs(first, folder, 0, True)
+    received: list[str] = []
+    while not received or received[-1] != "1 done":
+        line = await anext(live)
+        received += [line.text] if line.kind == "line" else []
+        if len(received) % 7 == 6:  # cut off, and resumed by another gateway
+            await live.aclose()  # type: ignore[attr-defined]
+            live = make_target(folder, lab.home).logs(first, folder, 0, True, line.id)
+    await live.aclose()  # type: ignore[attr-defined]
+    spoken = [text for text in received if text.startswith("1 ")]
+    assert spoken == [*(f"1 {number}" for number in range(int(spoken[0][2:]), 200)), "1 " + "x" * 40_000, "1 done"]
+
+
+async def test_behind_a_line_of_a_container_that_was_replaced_comes_its_rest_and_then_the_next_ones_log(
+    lab: Lab,
+) -> None:
+    folder = lab.folder / "intruder"
+    model = await lab.build("print('one\\ntwo\\nthree', flush=True)\n" + HARMLESS)
+    first = await lab.start_again(model)
+    await connected(first)
+    one = await anext(lab.target.logs(first, folder, 3, False))
+    assert one.text == "one"
+    await lab.target.stop(first, 5)
+    kept = [line async for line in lab.target.logs(first, folder, 10, True, one.id)]
+    assert [line.text for line in kept] == ["two", "three"]
+    second = await lab.start_again(model)
+    await connected(second)
+
+    async def after(place: str) -> list[tuple[str, str]]:
+        lines = lab.target.logs(second, folder, 10, False, place)
+        return [(line.kind, line.text) async for line in lines]
+
+    own = [("line", "one"), ("line", "two"), ("line", "three")]
+    assert await after(one.id) == [*own[1:], *own]
+    assert await after(kept[-1].id) == own
+    assert (await after(f"c{'0' * 12}-2026-01-01T00:00:00.000000000Z-0"))[0][0] == "gap"
+
+
+async def test_a_place_names_no_container_of_somebody_else(lab: Lab, engine: docker.DockerClient) -> None:
+    replica = await lab.start()
+    await connected(replica)
+    image = engine.images.get(f"prism_env_{LOCK.hash}")
+    foreign = engine.containers.run(image, ["echo", "secret"], detach=True, network_mode="none")
+    try:
+        foreign.wait()
+        place = f"c{str(foreign.id)[:12]}--0"
+        found = [line async for line in lab.target.logs(replica, lab.folder / "intruder", 10, False, place)]
+        assert found[0].kind == "gap"
+        assert "secret" not in [line.text for line in found]
+    finally:
+        foreign.remove(force=True)
 
 
 async def test_a_start_given_up_leaves_no_container(lab: Lab, tmp_path: Path, engine: docker.DockerClient) -> None:
@@ -682,7 +758,12 @@ async def test_its_image_also_runs_by_itself_from_the_dockerfile_beside_the_arti
     model = await lab.build()
     dockerfile = (lab.folder / "intruder" / "Dockerfile").read_text()
     assert f"FROM prism_env_{LOCK.hash}\n" in dockerfile
-    container = engine.containers.create(f"prism_model_{model.model_id}", ports={"8080/tcp": ("127.0.0.1", None)})  # type: ignore[dict-item]
+    container = engine.containers.create(
+        f"prism_model_{model.model_id}",
+        "serve",  # as SageMaker starts it
+        environment={"AIP_PREDICT_ROUTE": "/vertex/predict"},
+        ports={"8080/tcp": ("127.0.0.1", None)},  # type: ignore[dict-item]
+    )
     try:
         container.start()
         port = engine.api.port(str(container.id), 8080)[0]["HostPort"]
@@ -692,8 +773,28 @@ async def test_its_image_also_runs_by_itself_from_the_dockerfile_beside_the_arti
             return await asyncio.to_thread(ask, request)
 
         assert b"predictions" in await until(answer, "the image answers by itself")
+        await asyncio.to_thread(answers_every_protocol, int(port))
     finally:
         container.remove(force=True)
+
+
+def answers_every_protocol(port: int) -> None:
+    """Raises AssertionError, or what a client raises."""
+    rows = np.array([[1.0, 2.0]])
+    with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        assert client.is_server_ready()
+        given = triton.InferInput("input", [1, 2], "FP64").set_data_from_numpy(rows)
+        found = client.infer("any", [given])
+        name = found.get_response()["outputs"][0]["name"]
+        assert found.as_numpy(name).shape == (1,)
+    with warnings.catch_warnings(action="ignore"):  # of MLflow about itself
+        from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+    scoring = ScoringServerClient("127.0.0.1", port)
+    scoring.ping()
+    assert len(scoring.invoke(rows).get_predictions()) == 1
+    for path in ("/v1/models/any:predict", "/vertex/predict", "/invocations"):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", b'{"instances": [[1, 2]]}')
+        assert b"predictions" in ask(request), path
 
 
 def ask(request: urllib.request.Request) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import stat
 import sys
+import textwrap
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from app.core.environment import Lock
 from app.core.model import Limits
 from app.errors import BuildFailed, StartFailed
 from app.runtime.process import ProcessTarget
+from app.runtime.replica_log import log_path
 from app.runtime.target import Target
 from tests.integration.process_lab import HARMLESS, Lab, connected, descendants, running, small_lock, until, write_model
 
@@ -228,12 +230,47 @@ async def test_its_log_can_be_followed_until_it_ends(lab: Lab, tmp_path: Path) -
     replica = await lab.start("import threading\nprint('one\\ntwo', flush=True)\n" + HARMLESS)
     await connected(replica)
     folder = tmp_path / "models" / "intruder"
-    assert [line async for line in lab.target.logs(replica, folder, 1, False)] == ["two"]
+    assert [line.text async for line in lab.target.logs(replica, folder, 1, False)] == ["two"]
     following = lab.target.logs(replica, folder, 10, True)
-    assert [await anext(following), await anext(following)] == ["one", "two"]
+    assert [(await anext(following)).text, (await anext(following)).text] == ["one", "two"]
     descendants(replica.pid)[1].kill()
-    rest = [line async for line in following]
+    rest = [line.text async for line in following]
     assert "killed by signal 9" in rest[-1]
+
+
+async def test_a_log_that_grows_too_large_is_cut_while_it_is_written_and_no_reader_loses_its_place(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """It says 20 MB in a rush, and then goes on; one reader follows it, another comes back to where it was."""
+    script = """
+    import threading, time
+    def talk():
+        for number in range(300_000):
+            print(f"{number:060d}")
+        while True:
+            number += 1
+            print(f"{number:060d}", flush=True)
+            time.sleep(0.01)
+    threading.Thread(target=talk, daemon=True).start()
+    """
+    replica = await lab.start(textwrap.dedent(script) + HARMLESS)
+    folder = tmp_path / "models" / "intruder"
+    path = log_path(folder)
+    following = lab.target.logs(replica, folder, 0, True)
+    numbers: list[int] = []
+    skipped = False
+    async for line in following:
+        skipped = skipped or line.kind == "gap"
+        if len(line.text) == 60 and line.text.isdigit():
+            numbers.append(int(line.text))
+        if numbers and numbers[-1] > 300_300 and path.stat().st_size < 5 << 20:
+            break
+    assert b"bytes of this log were dropped here" in path.read_bytes()[:100]
+    assert numbers == sorted(set(numbers))
+    # What is written between the last two calls of a cut is gone; the runtime writes 8 KiB at once.
+    assert skipped or numbers[-1] - numbers[0] + 1 - len(numbers) < 300
+    again = lab.target.logs(replica, folder, 0, True, line.id)
+    assert int((await anext(again)).text) == numbers[-1] + 1
 
 
 async def test_where_a_socket_path_would_be_too_long_it_listens_on_loopback(tmp_path: Path, environments: Path) -> None:

@@ -1,0 +1,70 @@
+"""Sharing: a link by which others ask a model, and nothing else of this server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.documents import share_document
+from app.errors import BadInput, Conflict
+from app.lifecycle.ledger import Ledger
+from app.share.share import Share
+
+
+class ShareRequest(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"models": ["iris"], "create_key": True}]}
+    )
+
+    models: list[str] = Field(
+        default=[], description="Names, name@version or model_ids; the name is shared. Default: the only live model."
+    )
+    create_key: bool = Field(default=False, description="Make an API key for it; the answer tells it, this once.")
+    open: bool = Field(default=False, description="Consent that anyone who has the link needs no key.")
+
+
+def router(share: Share, ledger: Ledger) -> APIRouter:
+    routes = APIRouter(prefix="/share", tags=["share"])
+
+    @routes.get("", summary="What is shared, and where")
+    async def status() -> dict[str, Any]:
+        """state is "off", "starting", "on", "reconnecting" or "failed"; url is null unless there is one."""
+        return share_document(share.status)
+
+    @routes.post("", summary="Share models by a link")
+    async def start(wanted: ShareRequest | None = None) -> dict[str, Any]:
+        """Answers once the link stands. More models may be added to it later."""
+        wanted = wanted or ShareRequest()
+        names = names_to_share(ledger, wanted.models)
+        key = await share.start(names, create_key=wanted.create_key, open_to_all=wanted.open)
+        return share_document(share.status, key)
+
+    @routes.delete("", summary="Share nothing any more")
+    async def stop() -> dict[str, Any]:
+        await share.stop()
+        return share_document(share.status)
+
+    @routes.delete("/{ref}", summary="Withdraw one model; the link closes with the last")
+    async def withdraw(ref: str) -> dict[str, Any]:
+        await share.stop(ref if ref in share.status.models else ledger.find(ref).name)
+        return share_document(share.status)
+
+    return routes
+
+
+def names_to_share(ledger: Ledger, refs: Sequence[str]) -> list[str]:
+    """The names of live models; without refs, of the only one. Raises NotFound, Conflict or BadInput."""
+    table = ledger.route_table()
+    live = sorted({endpoint.name for endpoint in table.live.values()})
+    if not refs and len(live) > 1:
+        raise BadInput(f"Several models are live: {', '.join(live)}.", hint="Say which to share.", live=live)
+    if not refs and not live:
+        raise Conflict("No model is live, so there is nothing to share.", hint="Deploy one: prism push model.joblib")
+    names = [ledger.find(ref).name for ref in refs] or live
+    for name in names:
+        if name not in table.live:
+            raise Conflict(f"`{name}` is not live.", hint=f"Start it first: prism models start {name}")
+    return list(dict.fromkeys(names))

@@ -1,0 +1,83 @@
+"""What the ngrok agent says, read: which situation it is, each with its own text and next step.
+
+A worker tells its server one JSON line an event: {"url": "https://…"} once the tunnel stands, {"error": reason,
+"detail": what was said} when it does not, or stands no more.
+"""
+
+from __future__ import annotations
+
+import re
+
+from msgspec import Struct
+
+from app.errors import TunnelFailed
+
+TOKEN_PAGE = "https://dashboard.ngrok.com/get-started/your-authtoken"
+ANOTHER_WAY = "Or share over a host of your own: PRISM_TUNNEL=ssh://user@host."
+
+# reason → what happened, and what to do. {said}: in the words of ngrok or of the system.
+SITUATIONS: dict[str, tuple[str, str]] = {
+    "no_token": (
+        "ngrok needs the token of an account, and NGROK_AUTHTOKEN is not set.",
+        f"Copy yours from {TOKEN_PAGE} into NGROK_AUTHTOKEN and restart the server. {ANOTHER_WAY}",
+    ),
+    "token_refused": (
+        "ngrok does not accept the token in NGROK_AUTHTOKEN: {said}",
+        f"Copy it anew from {TOKEN_PAGE} and restart the server.",
+    ),
+    "network_blocked": (
+        "ngrok cannot be reached from this machine: {said}",
+        "Let it out to bin.ngrok.com and connect.ngrok-agent.com, port 443 (a proxy goes into HTTPS_PROXY); an ngrok "
+        f"that is installed already goes into PYNGROK_NGROK_PATH. {ANOTHER_WAY}",
+    ),
+    "too_slow": (
+        "The ngrok worker was not ready within {said}.",
+        "Try again (the first start downloads ngrok), or raise PRISM_TUNNEL_START_TIMEOUT.",
+    ),
+    "account_limit": (
+        "The ngrok account allows no more of this: {said}",
+        "See which agents run at https://dashboard.ngrok.com/agents, and stop one.",
+    ),
+    "not_installed": (
+        "ngrok cannot be installed or run here: {said}",
+        "Make room or mend the rights there; an ngrok that is installed already goes into PYNGROK_NGROK_PATH.",
+    ),
+    "ended": ("ngrok ended: {said}", "Try again; what it said is at https://ngrok.com/docs/errors."),
+}
+
+TOKEN_REFUSED = {105, 106, 107, 109, 4018, 15013}
+ACCOUNT_LIMIT = {108, 324, 725, 726, 727}
+CODE = re.compile(r"ERR_NGROK_(\d+)")
+NETWORK = re.compile(
+    r"no such host|dial tcp|failed to dial|i/o timeout|connection (refused|reset)|network is unreachable"
+    r"|no route to host|x509|certificate|proxyconnect|TLS handshake|context deadline exceeded",
+    re.I,
+)
+
+
+class Told(Struct, frozen=True):
+    """A situation by its reason, and what was said: the end of a sentence."""
+
+    reason: str
+    said: str
+
+
+def failure(told: Told) -> TunnelFailed:
+    detail, hint = SITUATIONS.get(told.reason, SITUATIONS["ended"])
+    return TunnelFailed(detail.format(said=told.said), reason=told.reason, hint=hint)
+
+
+def of_agent(error: str) -> Told:
+    """What an error that the agent logged or answered means.
+
+    Only its first line and its code: the next lines repeat the token.
+    """
+    first = re.split(r"\\[nr]|[\r\n]", error.strip(), maxsplit=1)[0].strip(" .")
+    code = CODE.search(error)
+    said = f"{first} ({code[0]})." if code and code[0] not in first else f"{first}."
+    number = int(code[1]) if code else 0
+    if number in TOKEN_REFUSED or ("authentication failed" in error and number not in ACCOUNT_LIMIT):
+        return Told("token_refused", said)
+    if number in ACCOUNT_LIMIT:
+        return Told("account_limit", said)
+    return Told("network_blocked" if not number and NETWORK.search(error) else "ended", said)

@@ -1,0 +1,149 @@
+"""`python -m app.share.ngrok_worker <server's pid> <port> <timeout in seconds> <folder>`: pyngrok, apart from the server.
+
+pyngrok blocks, prints, and downloads an agent that it then runs: here it can do none of that to the server. The token
+comes in NGROK_AUTHTOKEN and goes to the agent the same way; pyngrok would put it on the agent's command line, where
+every user of the machine can read it. Events are in ngrok_words.py; the process and the agent end with the server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+import threading
+from http.client import HTTPException
+from pathlib import Path
+from typing import NoReturn
+from urllib.error import URLError
+
+from pyngrok import installer, ngrok, process
+from pyngrok.conf import PyngrokConfig
+from pyngrok.exception import PyngrokNgrokError, PyngrokNgrokHTTPError, PyngrokNgrokInstallError
+from pyngrok.log import NgrokLog
+
+from app.share import leash
+from app.share.ngrok_words import Told, of_agent
+
+NETWORK_TRIES = 3
+"""The agent tries again for ever; after so many failures in a row the network is taken to be closed to it."""
+
+# No copy of requests, which carry keys, for the inspection page that the agent serves on this machine; no orders and
+# no new version of itself from elsewhere.
+AGENT = {"inspect_db_size": -1, "remote_management": False, "update_check": False, "console_ui": False}
+
+
+class StartFailed(Exception):
+    def __init__(self, told: Told) -> None:
+        super().__init__(told.reason)
+        self.told = told
+
+
+class Worker:
+    """events: where its lines go; standard output itself is pyngrok's to print on."""
+
+    def __init__(self, port: int, timeout_seconds: float, folder: Path, events: int) -> None:
+        self._port = port
+        self._timeout_seconds = timeout_seconds
+        self._folder = folder
+        self._events = events
+        self._errors: list[Told] = []
+        self._starting = True
+
+    def run(self) -> NoReturn:
+        deadline = threading.Timer(self._timeout_seconds, self._late)
+        deadline.daemon = True
+        deadline.start()
+        try:
+            config = self._config()
+            url = ngrok.connect(f"http://127.0.0.1:{self._port}", pyngrok_config=config).public_url
+        except StartFailed as error:
+            self._end(error.told)
+        except Exception as error:  # whatever it is, the server is told in one line
+            self._end(of_exception(error))
+        self._starting = False
+        deadline.cancel()
+        self._tell({"url": url})
+        process.get_process(config).proc.wait()
+        self._end(self._errors[-1] if self._errors else Told("ended", "its agent stopped."))
+
+    def _config(self) -> PyngrokConfig:
+        """The agent is installed where pyngrok keeps it, or PYNGROK_NGROK_PATH says, and started on a leash."""
+        settings = self._folder / "ngrok.yml"
+        settings.write_text(json.dumps({"version": "3", "agent": AGENT}))
+        config = PyngrokConfig(
+            config_path=str(settings),
+            startup_timeout=max(1, round(self._timeout_seconds)),
+            log_event_callback=self._read,
+        )
+        if not Path(config.ngrok_path).exists():
+            installer.install_ngrok(config.ngrok_path)
+        config.ngrok_path = str(self._on_leash(config.ngrok_path))
+        config.auth_token = None  # the agent finds it in its environment
+        return config
+
+    def _on_leash(self, agent: str) -> Path:
+        """A program that is the agent, but for ending with this process."""
+        program = self._folder / "ngrok-on-leash"
+        words = shlex.join([sys.executable, "-I", "-S", str(leash.__file__)])
+        program.write_text(f'#!/bin/sh\nexec {words} "$PPID" {shlex.quote(agent)} "$@"\n')
+        program.chmod(0o700)
+        return program
+
+    def _read(self, line: NgrokLog) -> None:
+        """Called by pyngrok for each line of the agent's log; while it starts, in the thread that waits for it."""
+        if line.lvl not in ("ERROR", "CRITICAL") or not line.err:
+            return
+        told = of_agent(line.err)
+        self._errors.append(told)
+        tries = NETWORK_TRIES if told.reason == "network_blocked" else 1
+        if self._starting and len(self._errors) >= tries and told.reason != "ended":
+            raise StartFailed(told)
+
+    def _late(self) -> None:
+        late = Told("too_slow", f"{self._timeout_seconds:g} s")
+        self._end(self._errors[-1] if self._errors else late)
+
+    def _end(self, told: Told) -> NoReturn:
+        """And the agent with it."""
+        self._tell({"error": told.reason, "detail": told.said})
+        leash.end_group()
+
+    def _tell(self, event: dict[str, str | None]) -> None:
+        os.write(self._events, json.dumps(event).encode() + b"\n")
+
+
+def of_exception(error: Exception) -> Told:
+    """What pyngrok's exception means."""
+    if isinstance(error, PyngrokNgrokInstallError):
+        cause = error.__context__ or error
+        if isinstance(cause, URLError | TimeoutError | ConnectionError | HTTPException):
+            return Told("network_blocked", f"the download failed ({getattr(cause, 'reason', None) or cause}).")
+        return Told("not_installed", f"{cause}.")
+    if isinstance(error, PyngrokNgrokHTTPError):
+        return of_agent(_innermost(error.body))
+    if isinstance(error, PyngrokNgrokError):
+        last = error.ngrok_logs[-1].line if error.ngrok_logs else str(error)
+        return of_agent(error.ngrok_error or last)
+    if isinstance(error, OSError):
+        return Told("not_installed", f"{error}.")
+    return Told("ended", f"{type(error).__name__}: {error}")
+
+
+def _innermost(body: str) -> str:
+    """The agent's API answers {"error_code": 103, "msg": "…", "details": {"err": "…"}}."""
+    found = re.search(r'"err"\s*:\s*"((?:[^"\\]|\\.)*)"', body) or re.search(r'"msg"\s*:\s*"((?:[^"\\]|\\.)*)"', body)
+    return found[1] if found else body
+
+
+def main(server: int, port: int, timeout_seconds: float, folder: Path) -> NoReturn:
+    leash.end_with(server)
+    events = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    Worker(port, timeout_seconds, folder, events).run()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4]))

@@ -1,0 +1,81 @@
+"""What a server that was killed leaves for the next one: `share.json`, there only while something is shared."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+import psutil
+import structlog
+from msgspec import Struct
+
+from app.registry.atomic import write_atomic
+from app.share.tunnel import Processes, Status, Worker
+
+log = structlog.get_logger(__name__)
+
+END_SECONDS = 5.0
+POLL_SECONDS = 0.01
+
+
+class _File(Struct, frozen=True):
+    status: Status
+    worker: Worker | None
+
+
+class ShareRecord:
+    """path: of the file, beside the registry; whoever holds the registry's lock owns it."""
+
+    def __init__(self, path: Path, processes: Processes) -> None:
+        self._path = path
+        self._processes = processes
+        self._writing = asyncio.Lock()
+
+    async def write(self, status: Status, worker: Worker | None) -> None:
+        content = msgspec.json.format(msgspec.json.encode(_File(status, worker)))
+        # In a task of its own: a writer that is cancelled must not write after the file was removed.
+        await asyncio.shield(asyncio.create_task(self._write(content)))
+
+    async def _write(self, content: bytes) -> None:
+        async with self._writing:
+            await asyncio.to_thread(write_atomic, self._path, content)
+
+    async def clear(self) -> None:
+        async with self._writing:
+            self._path.unlink(missing_ok=True)
+
+    async def end_stale(self) -> None:
+        """End the tunnel of an earlier server, if it still stands, and forget its URL."""
+        try:
+            recorded = msgspec.json.decode(self._path.read_bytes(), type=_File)
+        except FileNotFoundError:
+            return
+        except msgspec.MsgspecError:
+            recorded = None
+        if (
+            recorded is not None
+            and recorded.worker is not None
+            and await asyncio.to_thread(self._kill, recorded.worker)
+        ):
+            log.warning("a tunnel of an earlier server was still there, and is ended", url=recorded.status.url)
+        await self.clear()
+
+    def _kill(self, worker: Worker) -> bool:
+        """Only that very process: the same pid, start time and command line. It leads a group of its own."""
+        process = self._processes.find(worker.id)
+        try:
+            if process is None or tuple(process.cmdline()) != worker.command:
+                return False
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        except psutil.Error:
+            return False
+        deadline = time.monotonic() + END_SECONDS
+        while self._processes.find(worker.id) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        return True

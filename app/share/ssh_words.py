@@ -1,0 +1,83 @@
+"""What OpenSSH's client says, read: the port that the host gave, and why there is no tunnel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from app.core.ssh_address import SshAddress
+from app.errors import TunnelFailed
+
+ALLOCATED = re.compile(r"Allocated port (\d+) for remote forward")
+GRANTED = re.compile(r"debug1: remote forward success for: listen (?:\S+:)?(\d+),")
+"""The only word on a forward from a port that was asked for by number; ssh says it with LogLevel DEBUG1."""
+
+# reason → what ssh says then, what happened, and what to do. The first that fits is the one.
+SITUATIONS: dict[str, tuple[str, str, str]] = {
+    "host_key_changed": (
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "{address} has another host key than the one that is trusted: it was set up anew, or another machine answers.",
+        "Ask its owner. If that is right, forget the old key with `ssh-keygen -R {known_as}`, then connect once: {ssh}",
+    ),
+    "host_key_unknown": (
+        r"Host key verification failed|No .+ host key is known for",
+        "The host key of {address} is not trusted yet.",
+        "Connect once by hand and compare the fingerprint: {ssh}",
+    ),
+    "ssh_too_old": (
+        r"Bad configuration option",
+        "This machine's ssh does not know an option that it is given here, or in its own configuration.",
+        "Use OpenSSH 8.7 (2021) or newer, and see `lines` for the option.",
+    ),
+    "permission_denied": (
+        r"Permission denied \(|Too many authentication failures|No supported authentication methods",
+        "{address} does not accept this user or key.",
+        "Put the public key into its ~/.ssh/authorized_keys, or name the key in PRISM_TUNNEL_SSH_IDENTITY; try: {ssh}",
+    ),
+    "forwarding_refused": (
+        r"remote port forwarding failed|[Rr]emote forward(ing)? (failure|is disabled)|administratively prohibited",
+        "{address} lets you in and refuses to forward {port}.",
+        "Its sshd needs `AllowTcpForwarding yes`, and the port must be free and allowed there (PermitListen).",
+    ),
+    "unresolvable": (
+        r"Could not resolve hostname",
+        "The host name of {address} cannot be resolved.",
+        "Check the name in PRISM_TUNNEL, and this machine's network.",
+    ),
+    "connection_refused": (
+        r"Connection refused",
+        "Nothing listens for SSH at {address}.",
+        "Check host and port in PRISM_TUNNEL, and that sshd runs there.",
+    ),
+    "unreachable": (
+        r"Connection timed out|Operation timed out|No route to host|Network is unreachable",
+        "{address} cannot be reached.",
+        "Check this machine's network, and that no firewall stands between.",
+    ),
+}
+
+
+def granted_port(line: str) -> int:
+    """The port of the host from which it forwards now; 0 if the line does not tell."""
+    found = ALLOCATED.search(line) or GRANTED.match(line)
+    return int(found[1]) if found else 0
+
+
+def why(lines: Sequence[str], address: SshAddress) -> TunnelFailed:
+    """What ended ssh, by what it said last."""
+    told = [line for line in lines if line and not line.startswith("debug1:")]
+    ssh = " ".join(["ssh", *(["-p", str(address.port)] if address.port else []), login(address)])
+    known_as = f"[{address.host}]:{address.port}" if address.port not in (0, 22) else address.host
+    port = f"port {address.remote_port}" if address.remote_port else "a port"
+    for reason, (says, detail, hint) in SITUATIONS.items():
+        if any(re.search(says, line) for line in told):
+            words = {"address": address, "ssh": ssh, "known_as": f"'{known_as}'", "port": port}
+            return TunnelFailed(detail.format(**words), reason=reason, hint=hint.format(**words), lines=told)
+    said = told[-1] if told else "it said nothing"
+    return TunnelFailed(
+        f"The SSH connection to {address} ended: {said}", reason="ended", hint=f"Try it by hand: {ssh}", lines=told
+    )
+
+
+def login(address: SshAddress) -> str:
+    return f"{address.user}@{address.host}" if address.user else address.host

@@ -1,0 +1,30 @@
+"""The request road's traffic, of which the sharing learns too what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from app.core.model import Replica
+from app.core.route_table import RouteTable
+
+
+class Traffic(Protocol):
+    """As `app.lifecycle.pipeline` needs it."""
+
+    async def publish(self, table: RouteTable) -> None: ...
+
+    async def drained(self, replica: Replica, timeout_seconds: float) -> bool: ...
+
+
+class FollowedTraffic:
+    """follow: called with each table once it is the current one."""
+
+    def __init__(self, traffic: Traffic, follow: Callable[[RouteTable], Awaitable[None]]) -> None:
+        self._traffic = traffic
+        self._follow = follow
+        self.drained = traffic.drained
+
+    async def publish(self, table: RouteTable) -> None:
+        await self._traffic.publish(table)
+        await self._follow(table)

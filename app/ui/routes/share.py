@@ -1,0 +1,97 @@
+"""The panel that shares one model: a part of its page, and what its two buttons do."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from app.api.share import names_to_share
+from app.core.model import Model
+from app.core.route_table import serves
+from app.errors import PrismError
+from app.lifecycle.ledger import Ledger
+from app.share.share import Share
+from app.share.tunnel import NewKey
+from app.ui.pages import Pages, wants_part
+
+Access = Literal["keys", "key", "open"]
+CHOICES: dict[Access, str] = {
+    "keys": "The API keys that there are let people in",
+    "key": "Make a key for it",
+    "open": "No key: anyone with the link",
+}
+
+
+def share_context(
+    request: Request,
+    model: Model,
+    *,
+    access: Access | None = None,
+    key: NewKey | None = None,
+    error: PrismError | None = None,
+) -> dict[str, Any]:
+    """`share` for partials/share.html.
+
+    access: what was chosen. key: made just now. error: why what was asked for did not happen.
+    """
+    share: Share = request.app.state.share
+    status = share.status
+    shared = model.name in status.models
+    told = error.problem() if error is not None else status.error
+    return {
+        "share": {
+            "state": status.state.value,
+            "is_shared": shared,
+            "serves": serves,
+            "is_answer": request.method == "POST",
+            "public_url": status.public_url(model.name),
+            "others": [name for name in status.models if name != model.name],
+            "open": status.open_to_all,
+            "warning": status.warning if status.is_on else "",
+            "error": told,
+            "key": key,
+            "choices": [item for item in CHOICES.items() if share.has_keys or item[0] != "keys"],
+            "choice": access or ("keys" if share.has_keys else "key"),
+        }
+    }
+
+
+def router(share: Share, ledger: Ledger, pages: Pages) -> APIRouter:
+    routes = APIRouter(prefix="/share-ui/{model_id}", include_in_schema=False)
+
+    @routes.get("")
+    async def panel(request: Request, model_id: str) -> Response:
+        model = ledger.find(model_id)
+        return render(request, model, share_context(request, model)) if wants_part(request) else back_to(model)
+
+    @routes.post("")
+    async def start(request: Request, model_id: str, access: Annotated[Access, Form()]) -> Response:
+        """The key is on the page that answers, since it can be shown this once only."""
+        model = ledger.find(model_id)
+        try:
+            names = names_to_share(ledger, [model_id])
+            key = await share.start(names, create_key=access == "key", open_to_all=access == "open")
+        except PrismError as error:
+            return render(request, model, share_context(request, model, access=access, error=error), error.status)
+        if key is None and not wants_part(request):
+            return back_to(model)
+        return render(request, model, share_context(request, model, key=key))
+
+    @routes.post("/stop")
+    async def stop(request: Request, model_id: str) -> Response:
+        model = ledger.find(model_id)
+        await share.stop(model.name)
+        return render(request, model, share_context(request, model)) if wants_part(request) else back_to(model)
+
+    def render(request: Request, model: Model, context: dict[str, Any], status: int = 200) -> HTMLResponse:
+        template = "partials/share.html" if wants_part(request) else "share.html"
+        more = {"model": model, "deployment": ledger.deployment(model.model_id), "tab": "overview"}
+        return pages.render(request, template, {**context, **more}, status=status)
+
+    return routes
+
+
+def back_to(model: Model) -> RedirectResponse:
+    return RedirectResponse(f"/model?model_id={model.model_id}", 303)
