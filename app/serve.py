@@ -41,18 +41,21 @@ def main() -> None:
     except PrismError as error:
         sys.exit(f"prism: {error}")
     with contextlib.suppress(KeyboardInterrupt), listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        again = runner.run(serve(settings, listener))
+        try:
+            again = runner.run(serve(settings, listener))
+        except InvalidSetting as error:
+            sys.exit(f"prism: {error}")
         if again:
             os.execv(sys.executable, [sys.executable, "-m", "app.serve"])
 
 
 def refuse_open_door(settings: Settings) -> None:
-    """Uploading a model is running code, so nobody but this machine may do it without a key."""
-    if settings.keys or is_loopback(settings.host):
+    """Uploading a model is running code, so nobody but this machine may do it without a key that is for that."""
+    if settings.keys_of_admins or is_loopback(settings.host):
         return
     raise Forbidden(
-        f"PRISM_HOST={settings.host} lets other machines upload and run models, and no API key is set.",
-        hint="Set PRISM_API_KEYS, or listen on 127.0.0.1.",
+        f"PRISM_HOST={settings.host} lets other machines upload and run models, and no admin key is set.",
+        hint="Set PRISM_ADMIN_KEYS (PRISM_API_KEYS are for predictions), or listen on 127.0.0.1.",
     )
 
 

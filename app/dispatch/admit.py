@@ -6,11 +6,11 @@ import hashlib
 import math
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from app.errors import RateLimited, Unauthorized
+from app.errors import NotFound, PrismError, RateLimited, Unauthorized
 
 KEY_HINT = "Send a valid key as `X-API-Key: …` or `Authorization: Bearer …`."
 
@@ -33,36 +33,108 @@ def header_fields(lines: str) -> dict[str, str]:
 
 
 class Keys:
-    """The API keys; open to all when there are none.
+    """The keys of this server: API keys and admin keys from its settings, and those made while it runs.
 
     Only keyed digests are kept and looked up, so the time of a look-up says nothing about a key and does not
     grow with their number.
     """
 
-    def __init__(self, keys: Iterable[str]) -> None:
+    def __init__(self, api_keys: Iterable[str] = (), admin_keys: Iterable[str] = ()) -> None:
         self._secret = secrets.token_bytes(32)
-        self._digests = {self._digest(key) for key in keys}
+        self._api = {self._sealed(key) for key in api_keys}
+        self._admin = {self._sealed(key) for key in admin_keys}
+        self._made: dict[str, bytes] = {}
+        self._valid = self._api | self._admin
+        self._on_change: list[Callable[[], None]] = []
+        self.required = bool(self._valid)
+        """Whether nobody is let in without one. Keys made while the server runs do not close one that is open."""
 
-    def _digest(self, key: str) -> bytes:
-        return hashlib.blake2b(key.encode(), key=self._secret, digest_size=16).digest()
+    def _sealed(self, key: str) -> bytes:
+        return self._seal(hashlib.sha256(key.encode()).digest())
+
+    def _seal(self, digest: bytes) -> bytes:
+        return hashlib.blake2b(digest, key=self._secret, digest_size=16).digest()
 
     @property
-    def required(self) -> bool:
-        return bool(self._digests)
+    def of_admins(self) -> str:
+        """The setting that holds the keys of those who may change something here; "" where everyone may."""
+        if self._admin:
+            return "PRISM_ADMIN_KEYS"
+        return "PRISM_API_KEYS" if self._api else ""
 
-    def caller(self, key: str, address: str) -> str:
+    def is_admin(self, key: str) -> bool:
+        """Whether its holder may change something. Without admin keys the API keys of the settings are those."""
+        return self._sealed(key) in (self._admin or self._api)
+
+    def caller(self, key: str, address: str, must_have_key: bool | None = None) -> str:
         """The name under which this caller is counted: its key's digest, else its address.
 
-        Raises Unauthorized where keys are required and this is none of them.
+        must_have_key: None is as the settings say. Raises Unauthorized where one is needed and this is none.
         """
-        if not self._digests:
-            return address
-        if not key:
-            raise Unauthorized("No API key was sent.", hint=KEY_HINT)
-        digest = self._digest(key)
-        if digest not in self._digests:
-            raise Unauthorized("The API key is not known here.", hint=KEY_HINT)
-        return digest.hex()
+        known = self.known(key)
+        if known or not (self.required if must_have_key is None else must_have_key):
+            return known or address
+        raise Unauthorized("The API key is not known here." if key else "No API key was sent.", hint=KEY_HINT)
+
+    def known(self, key: str) -> str:
+        """The name under which the holder of this key is counted, "" if it is not valid."""
+        sealed = self._sealed(key) if key else b""
+        return sealed.hex() if sealed in self._valid else ""
+
+    def add(self, id: str, digest: str) -> None:
+        """A key made while the server runs. digest: the key's SHA-256 in hexadecimal."""
+        self._made[id] = self._seal(bytes.fromhex(digest))
+        self._changed()
+
+    def remove(self, id: str) -> None:
+        """From now on that key is not valid, also on connections that used it."""
+        self._made.pop(id, None)
+        self._changed()
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Have `call` called whenever a key comes or goes: what was concluded from keys holds no longer."""
+        self._on_change.append(call)
+
+    def _changed(self) -> None:
+        self._valid = self._api | self._admin | set(self._made.values())
+        for call in self._on_change:
+            call()
+
+
+def every_ref(ref: str) -> bool:
+    return True
+
+
+def all_of_it(error: PrismError) -> PrismError:
+    return error
+
+
+class Admission(Struct, frozen=True):
+    """Whom one surface lets in to predict, and for what it answers.
+
+    must_have_key: whether a caller without one is refused at this moment. has_host: whether it goes by that name.
+    serves: whether it answers for this reference; one for which it does not does not exist there.
+    anonymous: the name under which all callers without a key are counted; "" counts each under its address.
+    tell: what of an error is told there.
+    """
+
+    keys: Keys
+    must_have_key: Callable[[], bool]
+    has_host: Callable[[str], bool]
+    serves: Callable[[str], bool] = every_ref
+    anonymous: str = ""
+    tell: Callable[[PrismError], PrismError] = all_of_it
+
+    def caller(self, key: str, address: str) -> str:
+        """The name under which this caller is counted. Raises Unauthorized."""
+        return self.keys.caller(key, self.anonymous or address, self.must_have_key())
+
+    def admit(self, key: str, address: str, ref: str) -> str:
+        """As `caller`, who asks for this model. Raises Unauthorized, then NotFound."""
+        caller = self.caller(key, address)
+        if not self.serves(ref):
+            raise NotFound(f"There is no model `{ref[:200]}`.", ref=ref[:200])
+        return caller
 
 
 class Allowance(Struct, frozen=True, gc=False):

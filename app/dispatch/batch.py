@@ -14,6 +14,7 @@ from collections.abc import Callable
 from time import monotonic
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from app.core.route_table import Endpoint
@@ -24,6 +25,8 @@ from app.dispatch.link import Batch
 from app.errors import Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
 from app.observe.tally import Tally
 from model_container import frames
+
+log = structlog.get_logger(__name__)
 
 
 class Reply(Struct, frozen=True, gc=False):
@@ -74,13 +77,14 @@ class Waiting:
 
 
 class Flow(Struct, frozen=True):
-    """The bounds of every lane, from the settings."""
+    """The bounds of every lane, from the settings. log_timings: of each request, which costs more than its answer."""
 
     max_batch_size: int
     queue_length: int
     window_seconds: float
     timeout_seconds: float
     heartbeat_timeout_seconds: float
+    log_timings: bool = False
 
 
 class Lane:
@@ -229,14 +233,32 @@ class Lane:
         now = monotonic()
         tally.batch_size.observe([len(batch)])
         tally.model_seconds += result.model_us / 1_000_000
+        tally.codec_seconds += result.codec_us / 1_000_000
+        tally.away_seconds += len(batch) * (now - sent)
+        tally.last_at = now
         tally.count([status for one, (_, status, _) in zip(batch, result.answers, strict=True) if not one.settled])
         tally.latency.observe([now - one.arrived for one in batch if not one.settled])
+        if self._flow.log_timings:
+            self._log_timings(batch, sent, now, result)
         shared = f'batch;desc="{len(batch)}", inference;dur={result.model_us / 1000:.2f}'
         for one, (body, status, form) in zip(batch, result.answers, strict=True):
             if not one.settled:
                 one.settled = True
                 timing = f"queue;dur={(sent - one.arrived) * 1000:.2f}, {shared}"
                 one.answered(Reply(status, form, names.get(form, b""), body, timing))
+
+    def _log_timings(self, batch: list[Waiting], sent: float, now: float, result: Batch) -> None:
+        for one, (_, status, _) in zip(batch, result.answers, strict=True):
+            log.info(
+                "predicted",
+                model=f"{self.endpoint.name}@{self.endpoint.version}",
+                status=status,
+                batch=len(batch),
+                queue_ms=round((sent - one.arrived) * 1000, 2),
+                codec_ms=round(result.codec_us / 1000, 2),
+                inference_ms=round(result.model_us / 1000, 2),
+                total_ms=round((now - one.arrived) * 1000, 2),
+            )
 
     def _retry(self, waiting: Waiting) -> None:
         """A prediction has no side effect, so one whose replica was lost is tried once more elsewhere."""
@@ -280,5 +302,5 @@ def answer_names(endpoint: Endpoint) -> dict[int, bytes]:
     )
     return {
         frames.FORM_NATIVE: b'{"model":%b,"version":%b,"model_id":%b,' % (name, version, model_id),
-        frames.FORM_V2: b'{"model_name":%b,"model_version":%b,' % (name, version),
+        **dict.fromkeys((frames.FORM_V2, frames.FORM_V2_BINARY), b'{"model_name":%b,"model_version":%b,' % (name, version)),
     }

@@ -14,10 +14,9 @@ import msgspec
 from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from app.core.hosts import Hosts
-from app.dispatch.admit import REQUEST_ID, sent_key
+from app.dispatch.admit import REQUEST_ID, Admission, sent_key
 from app.dispatch.pipeline import Dispatcher
-from app.errors import PrismError, Unauthorized
+from app.errors import NotFound, PrismError, Unauthorized
 from model_container import frames
 
 PREDICT = re.compile(rb"/models/([A-Za-z0-9_.@+-]+)/predict(\?probabilities=(?:true|false))?")
@@ -47,21 +46,29 @@ class Head(Struct, frozen=True):
 
 
 class Door:
-    """What every connection shares. receive_timeout_seconds: for a request to arrive, plus a second for each KiB."""
+    """What every connection of one surface shares.
+
+    receive_timeout_seconds: for a request to arrive, plus a second for each KiB.
+    """
 
     def __init__(
-        self, dispatcher: Dispatcher, hosts: Hosts, max_body_bytes: int, receive_timeout_seconds: float
+        self, dispatcher: Dispatcher, admission: Admission, max_body_bytes: int, receive_timeout_seconds: float
     ) -> None:
         self.dispatcher = dispatcher
         self.receive_timeout_seconds = receive_timeout_seconds
         self.heads: dict[bytes, Head] = {}
-        self._hosts = hosts
+        self._admission = admission
         self._max_body_bytes = max_body_bytes
         self._id_prefix = secrets.token_hex(4)
         self._id_numbers = count(secrets.randbits(24))
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._openings: dict[tuple[int, str], str] = {}
         self._problems: dict[tuple[str, ...], tuple[str, bytes]] = {}
+        admission.keys.on_change(self.forget)
+
+    def forget(self) -> None:
+        """Read every head anew: who is let in, or to what, is no longer what it was."""
+        self.heads.clear()
 
     def new_request_id(self) -> str:
         """Unique, not secret; a random number for each would cost a system call."""
@@ -81,6 +88,7 @@ class Door:
 
     def problem(self, error: PrismError) -> tuple[str, bytes]:
         """Header lines of a refusal, and its document but for its last member. In a rush, thousands are the same."""
+        error = self._admission.tell(error)
         key = (error.code, error.detail, *error.headers.values())
         known = self._problems.get(key)
         if known is None:
@@ -99,7 +107,7 @@ class Door:
         length, host = given.pop(b"content-length", b""), given.pop(b"host", b"")
         if not length.isdigit() or len(length) > CONTENT_LENGTH_DIGITS or int(length) > self._max_body_bytes:
             return None
-        if not self._hosts.known(host.decode("latin-1")):
+        if not self._admission.has_host(host.decode("latin-1")):
             return None
         request_id = given.pop(b"x-request-id", b"").decode("latin-1")
         x_api_key, authorization = given.pop(b"x-api-key", None), given.pop(b"authorization", b"")
@@ -110,19 +118,15 @@ class Door:
             and (not request_id or REQUEST_ID.fullmatch(request_id) is not None)
             and given.keys() <= NEUTRAL
         )
-        caller = self._caller(key) if plain else None
-        if caller is None:
+        if not plain:
+            return None
+        ref = path[1].decode()
+        try:
+            caller = self._admission.admit(key, "", ref)
+        except (Unauthorized, NotFound):
             return None
         options = frames.OPTION_PROBABILITIES if path[2] == b"?probabilities=true" else 0
-        return Head(path[1].decode(), options, int(length), caller, request_id)
-
-    def _caller(self, key: str) -> str | None:
-        if not self.dispatcher.keys.required:
-            return ""
-        try:
-            return self.dispatcher.keys.caller(key, "")
-        except Unauthorized:
-            return None
+        return Head(ref, options, int(length), caller, request_id)
 
     def remember(self, raw: bytes, head: Head, lines: int) -> None:
         """raw: the head with its blank line. lines: how many the parser saw, which must be all there are."""

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from app.core.model import Replica
 from app.core.route_table import RouteTable
-from app.dispatch.admit import Keys, RateLimiter, header_fields
+from app.dispatch.admit import RateLimiter, header_fields
 from app.dispatch.batch import Flow, Lane, Reply, Waiting
 from app.dispatch.route import pick
 from app.errors import PROBLEM_JSON, PrismError, ReplicaUnavailable
@@ -25,14 +25,17 @@ SWEEP_SECONDS = 0.1
 
 
 class Call(Struct, frozen=True):
-    """One predict request, as an ordinary route hands it in."""
+    """One predict request of a caller who was let in, as an ordinary route hands it in.
+
+    caller: the name under which it is counted. dialect: of the body, one of frames.DIALECT_….
+    """
 
     ref: str
     body: bytes
-    key: str
-    address: str
+    caller: str
     probabilities: bool = False
     request_id: str = ""
+    dialect: int = frames.DIALECT_JSON
 
 
 class Prediction(Struct, frozen=True):
@@ -51,8 +54,7 @@ class Dispatcher:
     tallies: what happened to each registered model, by model_id. refusals: requests that reached no model, by code.
     """
 
-    def __init__(self, keys: Keys, limits: RateLimiter, flow: Flow, suspect: Callable[[str, str], None]) -> None:
-        self.keys = keys
+    def __init__(self, limits: RateLimiter, flow: Flow, suspect: Callable[[str, str], None]) -> None:
         self.tallies: dict[str, Tally] = {}
         self.refusals: Counter[str] = Counter()
         self._limits = limits
@@ -70,7 +72,7 @@ class Dispatcher:
         return tuple(self._lanes.values())
 
     def submit(self, ref: str, caller: str, waiting: Waiting) -> None:
-        """limit → route → queue, for a caller who is known. Raises errors of app.errors if it is not let in."""
+        """limit → route → queue, for a caller who was let in. Raises errors of app.errors if it is not let in."""
         now = monotonic()
         try:
             waiting.allowance = self._limits.take(caller, now)
@@ -83,19 +85,16 @@ class Dispatcher:
             self.refusals[error.code] += 1
             raise
 
+    def begin(self, call: Call) -> Awaited:
+        """limit → route → queue; its `answer` is to be awaited. Raises errors of app.errors if it is not let in."""
+        waiting = Awaited(call.body, frames.OPTION_PROBABILITIES if call.probabilities else 0, call.dialect)
+        self.submit(call.ref, call.caller, waiting)
+        return waiting
+
     async def predict(self, call: Call) -> Prediction:
-        """authenticate → limit → route → batch → answer. Raises errors of app.errors."""
-        try:
-            caller = self.keys.caller(call.key, call.address)
-        except PrismError as error:
-            self.refusals[error.code] += 1
-            raise
-        waiting = Awaited(call.body, frames.OPTION_PROBABILITIES if call.probabilities else 0)
-        self.submit(call.ref, caller, waiting)
-        try:
-            reply = await waiting.reply
-        finally:
-            waiting.settled = True  # nobody waits for it any more, whatever ended the wait
+        """limit → route → batch → answer. Raises errors of app.errors."""
+        waiting = self.begin(call)
+        reply = await waiting.answer()
         headers = header_fields(answer_headers(waiting, reply))
         return Prediction(reply.status, answer_body(waiting, reply, call.request_id), content_type(reply), headers)
 
@@ -159,17 +158,27 @@ class Dispatcher:
 class Awaited(Waiting):
     """A request whose sender awaits `reply`."""
 
-    __slots__ = ("reply",)
+    __slots__ = ("dialect", "reply")
 
-    def __init__(self, body: bytes, options: int) -> None:
+    def __init__(self, body: bytes, options: int, dialect: int = frames.DIALECT_JSON) -> None:
         super().__init__(body, options)
+        self.dialect = dialect
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
+    async def answer(self) -> Reply:
+        """Raises errors of app.errors. If the wait is cancelled, the request is dropped."""
+        try:
+            return await self.reply
+        finally:
+            self.settled = True  # nobody waits for it any more, whatever ended the wait
+
     def answered(self, reply: Reply) -> None:
-        self.reply.set_result(reply)
+        if not self.reply.done():  # cancelled a moment ago
+            self.reply.set_result(reply)
 
     def failed(self, error: PrismError) -> None:
-        self.reply.set_exception(error)
+        if not self.reply.done():
+            self.reply.set_exception(error)
 
 
 def answer_headers(waiting: Waiting, reply: Reply) -> str:

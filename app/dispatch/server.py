@@ -19,10 +19,12 @@ from time import monotonic
 from typing import Any
 
 import httptools
+import msgspec
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from app.core.error_shapes import is_ours, shaped
 from app.dispatch.batch import Reply, Waiting
 from app.dispatch.door import Door, Head
 from app.dispatch.pipeline import answer_body, answer_headers, content_type
@@ -34,6 +36,10 @@ PIPELINED_MAX = 128
 
 RECEIVE_BYTES_PER_SECOND = 1024
 """A sender that is not slower than this may take as long as its body needs."""
+
+
+FORESEEN = (PrismError, httptools.HttpParserError, httptools.HttpParserUpgrade)
+"""What may have gone before a request that cannot be read, without being a defect of ours."""
 
 
 class _NoEvent:
@@ -162,11 +168,15 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as offered:
             # Java's client offers h2c with each first request. It is declined by going on without (RFC 9110, 7.8);
             # the parser, which knows no declining, would take the request's body for the next request.
+            # So would it drop a last request, after which it expects no more; a new one begins with it.
             self._raw_head = b""
-            self._parse(self._head_without_upgrade() + data[offered.args[0] :])
+            rest = self._head_without_upgrade() + data[offered.args[0] :]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's is
+            self._parse(rest)
         except httptools.HttpParserError as error:
             cause = error.__context__
-            if cause is not None and not isinstance(cause, (PrismError, httptools.HttpParserError)):
+            if cause is not None and not isinstance(cause, FORESEEN):
                 self.logger.error("A request could not be read.", exc_info=cause)
             invalid = BadInput("The request is not valid HTTP/1.1.", hint="Send it with an HTTP client or library.")
             self._refuse(cause if isinstance(cause, PrismError) else invalid)
@@ -202,6 +212,8 @@ class Connection(HttpToolsProtocol):
         raw, self._raw_head = self._raw_head, b""
         head = self._plain_head()
         if head is None:
+            if httptools.parse_url(self.url).path is None:  # which uvicorn takes to be there
+                raise BadInput("The request's target has no path.", hint="Ask for `/`, or for something below it.")
             super().on_headers_complete()
         else:
             if raw:
@@ -325,7 +337,17 @@ class Connection(HttpToolsProtocol):
         elif has_cycle and not isinstance(cycle, Exchange) and cycle.response_started:
             self.transport.close()
         else:
+            self._say(error)
+
+    def _say(self, error: PrismError) -> None:
+        """In the form of the path that is asked, as far as it was read."""
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        if is_ours(path):
             Exchange(self, Head("", 0, 0, ""), b"").failed(error)
+            return
+        lines, document = self.door.problem(error)
+        told, kind = shaped(path, msgspec.json.decode(document + b"}"))
+        self.respond(error.status, kind, self.door.new_request_id(), lines, msgspec.json.encode(told))
 
 
 def head_too_large() -> HeadTooLarge:

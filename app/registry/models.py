@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -55,3 +57,17 @@ class ModelStore:
         """Forget the model and remove its folder with all that is in it."""
         self._models.pop(model_id, None)
         shutil.rmtree(self.folder(model_id), ignore_errors=True)
+
+
+def folder_size_bytes(folder: Path) -> int:
+    """Of all files below it, links counted as links; 0 if there is none. What goes away meanwhile is not counted."""
+    total, folders = 0, [os.fspath(folder)]
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    with suppress(OSError):
+                        total += entry.stat(follow_symlinks=False).st_size
+    return total

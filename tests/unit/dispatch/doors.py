@@ -17,11 +17,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api import predict, problems
+from app.api.asking import Asking
 from app.api.guard import Guard
 from app.core.hosts import Hosts
 from app.core.model import Deployment, Status, TargetName
 from app.core.route_table import route_table
-from app.dispatch.admit import Keys, RateLimiter
+from app.dispatch.admit import Admission, Keys, RateLimiter
 from app.dispatch.batch import Flow, Lane
 from app.dispatch.door import Door
 from app.dispatch.pipeline import Dispatcher
@@ -40,6 +41,7 @@ class Gateway:
     protocol: int
     asgi: int
     door: Door
+    keys: Keys
     dispatcher: Dispatcher
     replica: FakeReplica
     server: uvicorn.Server
@@ -65,25 +67,27 @@ async def gateway(
 ) -> AsyncIterator[Gateway]:
     replica = FakeReplica(folder / f"{len(list(folder.iterdir()))}.sock", handler)
     await replica.start()
-    dispatcher = Dispatcher(Keys(keys), RateLimiter(rate_limit, 3600), flow, lambda *_: None)
+    dispatcher = Dispatcher(RateLimiter(rate_limit, 3600), flow, lambda *_: None)
     iris = Deployment("m1", "iris", "1.0.0", Status.LIVE, True, TargetName.PROCESS, replica.replica, live_at="2026")
     await dispatcher.publish(route_table([iris]))
-    door = Door(dispatcher, Hosts([]), MAX_BODY_BYTES, receive_timeout_seconds)
-    app = application(dispatcher)
+    known = Keys(keys)
+    admission = Admission(known, must_have_key=lambda: known.required, has_host=Hosts([]).known)
+    door = Door(dispatcher, admission, MAX_BODY_BYTES, receive_timeout_seconds)
+    app = application(dispatcher, admission)
     servers = [await started(app, http, keep_alive_seconds) for http in (partial(Connection, door), "httptools")]
     ports = [server.servers[0].sockets[0].getsockname()[1] for server in servers]
     try:
-        yield Gateway(ports[0], ports[1], door, dispatcher, replica, servers[0])
+        yield Gateway(ports[0], ports[1], door, known, dispatcher, replica, servers[0])
     finally:
         await asyncio.gather(*(server.shutdown() for server in servers))
         await dispatcher.close()
         await replica.die()
 
 
-def application(dispatcher: Dispatcher) -> FastAPI:
+def application(dispatcher: Dispatcher, admission: Admission) -> FastAPI:
     app = FastAPI()
     problems.install(app)
-    app.include_router(predict.router(dispatcher, MAX_BODY_BYTES))
+    app.include_router(predict.router(Asking(dispatcher, admission, MAX_BODY_BYTES)))
 
     @app.get("/health")
     async def health() -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.dispatch.admit import Keys, RateLimiter
-from app.errors import RateLimited, Unauthorized
+from app.dispatch.admit import Admission, Keys, RateLimiter
+from app.errors import NotFound, RateLimited, Unauthorized
 
 
 def test_without_keys_everyone_is_let_in_and_counted_by_address() -> None:
@@ -25,6 +27,71 @@ def test_any_other_key_is_refused(key: str) -> None:
     with pytest.raises(Unauthorized) as refused:
         Keys(["one", "two"]).caller(key, "a")
     assert refused.value.headers["WWW-Authenticate"] == "Bearer"
+
+
+def digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def test_an_admin_key_predicts_too_and_is_the_only_kind_that_is_an_admin_s() -> None:
+    keys = Keys(["api"], ["admin"])
+    keys.add("key_1", digest("made"))
+    assert len({keys.caller(key, "a") for key in ("api", "admin", "made")}) == 3
+    assert [keys.is_admin(key) for key in ("admin", "api", "made", "")] == [True, False, False, False]
+    assert keys.of_admins == "PRISM_ADMIN_KEYS"
+
+
+def test_without_admin_keys_those_of_the_settings_are_and_those_made_later_are_not() -> None:
+    keys = Keys(["api"])
+    keys.add("key_1", digest("made"))
+    assert [keys.is_admin(key) for key in ("api", "made", "")] == [True, False, False]
+    assert keys.of_admins == "PRISM_API_KEYS"
+    assert Keys([]).of_admins == ""
+
+
+def test_a_made_key_is_valid_until_it_is_removed() -> None:
+    keys = Keys(["api"])
+    keys.add("key_1", digest("made"))
+    keys.add("key_2", digest("another"))
+    assert keys.caller("made", "a") == keys.caller("made", "b") != keys.caller("another", "a")
+    keys.remove("key_1")
+    with pytest.raises(Unauthorized):
+        keys.caller("made", "a")
+    assert keys.caller("another", "a")
+    keys.remove("key_1")
+
+
+def test_made_keys_do_not_close_a_server_that_is_open_and_are_counted_as_themselves_there() -> None:
+    keys = Keys([])
+    keys.add("key_1", digest("made"))
+    assert not keys.required
+    assert keys.caller("", "here") == keys.caller("unknown", "here") == "here" != keys.caller("made", "here")
+
+
+def test_who_concluded_something_from_the_keys_is_told_of_every_change() -> None:
+    keys, changes = Keys(["api"]), []
+    keys.on_change(lambda: changes.append(keys.known("made") != ""))
+    keys.add("key_1", digest("made"))
+    keys.remove("key_1")
+    assert changes == [True, False]
+
+
+def test_a_surface_may_need_a_key_where_the_server_does_not() -> None:
+    keys = Keys([])
+    keys.add("key_1", digest("made"))
+    surface = Admission(keys, lambda: True, lambda host: True, serves=lambda ref: ref == "iris", anonymous="public")
+    assert surface.admit("made", "a", "iris") == keys.caller("made", "b")
+    with pytest.raises(Unauthorized):
+        surface.admit("", "a", "iris")
+    with pytest.raises(Unauthorized):
+        surface.admit("", "a", "what is there is not told to who has no key")
+    with pytest.raises(NotFound):
+        surface.admit("made", "a", "secret")
+
+
+def test_callers_without_a_key_are_counted_as_one_where_their_address_says_nothing() -> None:
+    surface = Admission(Keys([]), lambda: False, lambda host: True, anonymous="public")
+    assert surface.admit("", "10.0.0.1", "iris") == surface.admit("", "10.0.0.2", "iris") == "public"
 
 
 def test_the_request_past_the_limit_is_refused_and_says_when_to_come_back() -> None:

@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from msgspec import structs
+from structlog.testing import capture_logs
 
 from app.core.model import Deployment, Status, TargetName
 from app.core.route_table import route_table
-from app.dispatch.admit import Keys, RateLimiter
+from app.dispatch.admit import RateLimiter
 from app.dispatch.batch import Flow
 from app.dispatch.pipeline import Call, Dispatcher, Prediction
 from app.errors import Conflict, NotFound, Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
@@ -32,11 +34,9 @@ def live(fake: FakeReplica, name: str = "iris", model_id: str = "m1") -> Deploym
 async def dispatching(
     *deployments: Deployment, flow: Flow = FLOW, suspects: list[str] | None = None
 ) -> AsyncIterator[Dispatcher]:
-    dispatcher = Dispatcher(
-        Keys([]), RateLimiter(0, 60), flow, lambda model_id, reason: (suspects or []).append(reason)
-    )
+    dispatcher = Dispatcher(RateLimiter(0, 60), flow, lambda model_id, reason: (suspects or []).append(reason))
     if suspects is not None:
-        dispatcher = Dispatcher(Keys([]), RateLimiter(0, 60), flow, lambda _, reason: suspects.append(reason))
+        dispatcher = Dispatcher(RateLimiter(0, 60), flow, lambda _, reason: suspects.append(reason))
     await dispatcher.publish(route_table(deployments))
     try:
         yield dispatcher
@@ -45,7 +45,7 @@ async def dispatching(
 
 
 def call(body: object, ref: str = "iris") -> Call:
-    return Call(ref, json.dumps(body).encode(), "", "127.0.0.1")
+    return Call(ref, json.dumps(body).encode(), "127.0.0.1")
 
 
 async def outcomes(dispatcher: Dispatcher, count: int) -> list[Prediction | BaseException]:
@@ -161,7 +161,7 @@ async def test_a_request_lost_with_its_replica_is_tried_once_more_alone(tmp_path
         from msgspec import structs
 
         pair = structs.replace(endpoint, replicas=(first.replica, second.replica))
-        dispatcher = Dispatcher(Keys([]), RateLimiter(0, 60), FLOW, lambda *_: None)
+        dispatcher = Dispatcher(RateLimiter(0, 60), FLOW, lambda *_: None)
         await dispatcher.publish(structs.replace(table, live={"iris": pair}))
         try:
             results = await outcomes(dispatcher, 6)
@@ -241,3 +241,12 @@ async def test_unknown_stopped_and_returning_models_are_told_apart(tmp_path: Pat
             await dispatcher.predict(call(1, "new"))
         for ref in ("iris", "iris@1.0.0", "m1"):
             assert (await dispatcher.predict(call(1, ref))).status == 200
+
+
+async def test_timings_of_each_request_are_logged_when_asked_for(tmp_path: Path) -> None:
+    telling = structs.replace(FLOW, log_timings=True)
+    async with fake_replica(tmp_path / "s") as fake, dispatching(live(fake), flow=telling) as dispatcher:
+        with capture_logs() as logged:
+            await outcomes(dispatcher, 3)
+    assert [(line["event"], line["model"], line["batch"]) for line in logged] == [("predicted", "iris@1.0.0", 3)] * 3
+    assert all(line["inference_ms"] == 1.0 and line["total_ms"] >= line["queue_ms"] >= 0 for line in logged)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -379,6 +381,26 @@ async def test_an_offered_protocol_is_declined_and_the_body_stays_a_body(doors: 
     assert second.echoed == [2]
 
 
+@pytest.mark.parametrize(("version", "last"), [("1.0", "Connection: Upgrade"), ("1.1", "Connection: close, Upgrade")])
+async def test_an_offer_in_a_last_request_is_declined_as_well(doors: Gateway, version: str, last: str) -> None:
+    for path, body in (("/models/iris/predict", b"[1]"), ("/health", b"ok")):
+        sent = request(
+            b"[1]", last, "Upgrade: h2c", path=path, version=version, method="GET" if body == b"ok" else "POST"
+        )
+        (answer,) = await last_words(doors.protocol, sent)
+        assert answer.status == 200
+        assert body in answer.body
+
+
+@pytest.mark.parametrize("target", ["http://localhost", "http://localhost?x=/health", "*"])
+async def test_a_target_without_a_path_is_refused_and_no_defect(
+    doors: Gateway, target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (answer,) = await last_words(doors.protocol, request(b"[1]", "Connection: close", path=target))
+    assert answer.status in (400, 404)
+    assert not caplog.records
+
+
 async def test_a_tunnel_is_refused(doors: Gateway) -> None:
     for target in ("localhost:80", "/models/iris/predict"):
         (answer,) = await last_words(doors.protocol, request(b"", method="CONNECT", path=target) + HEALTH, HEALTH)
@@ -437,6 +459,35 @@ async def test_a_remembered_head_within_a_body_is_a_body(doors: Gateway) -> None
         chunk = b"%x\r\n" % len(inner)
         await client.send(request(chunk, "Transfer-Encoding: chunked", length=""), inner, b"\r\n0\r\n\r\n")
         assert inner in (await client.answer()).body
+
+
+async def test_a_key_is_refused_from_the_moment_it_is_revoked_also_where_its_head_is_remembered(tmp_path: Path) -> None:
+    async with gateway(tmp_path, keys=["secret"]) as both:
+        both.keys.add("key_1", hashlib.sha256(b"made").hexdigest())
+        sent = request(b"[1]", "X-API-Key: made")
+        async with connected(both.protocol) as client, connected(both.asgi) as other:
+            for _ in range(2):
+                await asyncio.gather(client.send(sent), other.send(sent))
+                assert [(await one.answer()).status for one in (client, other)] == [200, 200]
+            assert both.door.heads
+            both.keys.remove("key_1")
+            await asyncio.gather(client.send(sent), other.send(sent))
+            assert [(await one.answer()).status for one in (client, other)] == [401, 401]
+            await client.send(request(b"[1]", KEY))
+            assert (await client.answer()).status == 200
+        assert both.dispatcher.refusals == {"unauthorized": 2}
+
+
+async def test_a_key_that_was_refused_is_let_in_once_it_is_made(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as both, connected(both.protocol) as client:
+        sent = request(b"[1]", "X-API-Key: made")
+        await client.send(sent)
+        assert (await client.answer()).status == 200
+        assert {head.caller for head in both.door.heads.values()} == {""}
+        both.keys.add("key_1", hashlib.sha256(b"made").hexdigest())
+        await client.send(sent)
+        assert (await client.answer()).status == 200
+        assert {head.caller for head in both.door.heads.values()} == {both.keys.known("made")}
 
 
 async def test_a_key_is_not_let_in_by_another_ones_remembered_head(keyed: Gateway) -> None:
@@ -530,6 +581,27 @@ async def test_a_request_that_does_not_arrive_in_time_is_ended(tmp_path: Path, s
         assert answer.problem["code"] == "request_timeout"
         assert answer.headers["connection"] == "close"
         assert not both.lane.pending
+
+
+@pytest.mark.parametrize(
+    ("path", "keys"),
+    [
+        ("/v2/models/iris/infer", {"error"}),
+        ("/v1/models/iris:predict", {"error"}),
+        ("/invocations?x=1", {"error_code", "message"}),
+    ],
+)
+async def test_what_the_server_itself_refuses_is_told_as_the_clients_of_that_path_read_it(
+    tmp_path: Path, path: str, keys: set[str]
+) -> None:
+    async with gateway(tmp_path, receive_timeout_seconds=0.15) as both:
+        (late,) = await last_words(both.protocol, request(b"", path=path)[:-2])  # without its blank line
+        (large,) = await last_words(both.protocol, request(b"", f"X-Large: {'x' * HEAD_LIMIT_BYTES}", path=path))
+    for answer, status in ((late, 408), (large, 431)):
+        assert answer.status == status
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["x-request-id"]
+        assert json.loads(answer.body).keys() == keys
 
 
 async def test_a_request_that_drips_in_is_ended_all_the_same(tmp_path: Path) -> None:

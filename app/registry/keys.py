@@ -1,0 +1,127 @@
+"""The keys made while the server runs: a JSON file beside the registry, which holds digests and never a key."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import msgspec
+import structlog
+from msgspec import Meta, Struct
+
+from app.errors import BadInput, NotFound
+from app.registry.atomic import write_atomic
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "prism_"
+KEY_BYTES = 32
+HINT_LENGTH = 4
+NAME_LENGTH_MAX = 100
+
+
+class KeyEntry(Struct, frozen=True):
+    """One key, but for itself. digest: its SHA-256 in hexadecimal; a key is 32 random bytes, so that it tells nothing.
+
+    hint: its last characters, by which its holder knows it again.
+    """
+
+    id: str
+    name: str
+    created_at: str
+    digest: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    hint: str
+
+
+class LetIn(Protocol):
+    """Who lets in the callers with these keys (`app.dispatch.admit.Keys`). digest: as in a KeyEntry."""
+
+    def add(self, id: str, digest: str) -> None: ...
+
+    def remove(self, id: str) -> None: ...
+
+
+class _File(Struct):
+    """What the file holds. format: raised when an older PRISM could not read it."""
+
+    keys: list[KeyEntry]
+    format: int = 1
+
+
+class KeyStore:
+    """Keys by id, written through. Few and rarely changed, so a write may hold up the event loop for its fsync."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._entries: dict[str, KeyEntry] = {}
+        self._told: list[LetIn] = []
+
+    def load(self) -> None:
+        """Read the file. One that is damaged is set aside, and none of its keys is valid any more."""
+        try:
+            entries = msgspec.json.decode(self._path.read_bytes(), type=_File).keys
+        except FileNotFoundError:
+            return
+        except msgspec.MsgspecError as error:
+            aside = self._path.with_name(f"{self._path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+            self._path.rename(aside)
+            log.error("the keys cannot be read; their file was set aside", path=str(aside), error=str(error))
+            return
+        for entry in entries:
+            self._take(entry)
+
+    def tell(self, who: LetIn) -> None:
+        """Of every key that is here, and from now on of each that comes and goes."""
+        self._told.append(who)
+        for entry in self._entries.values():
+            who.add(entry.id, entry.digest)
+
+    def entries(self) -> tuple[KeyEntry, ...]:
+        """In the order in which they were made."""
+        return tuple(self._entries.values())
+
+    def create(self, name: str) -> tuple[KeyEntry, str]:
+        """Make a key; the second is the key itself, which cannot be had again. Raises BadInput for a bad name."""
+        key = PREFIX + secrets.token_urlsafe(KEY_BYTES)
+        entry = KeyEntry(
+            id=f"key_{secrets.token_hex(6)}",
+            name=checked_name(name),
+            created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            digest=sha256(key.encode()).hexdigest(),
+            hint=key[-HINT_LENGTH:],
+        )
+        self._write([*self._entries.values(), entry])
+        self._take(entry)
+        return entry, key
+
+    def revoke(self, id: str) -> KeyEntry:
+        """From now on it opens nothing. Raises NotFound."""
+        entry = self._entries.pop(id, None)
+        if entry is None:
+            raise NotFound(f"There is no key `{id[:100]}`.", hint="GET /keys lists them; so does `prism keys ls`.")
+        for who in self._told:  # before the disk, which may be full
+            who.remove(id)
+        self._write([*self._entries.values()])
+        return entry
+
+    def _take(self, entry: KeyEntry) -> None:
+        self._entries[entry.id] = entry
+        for who in self._told:
+            who.add(entry.id, entry.digest)
+
+    def _write(self, entries: list[KeyEntry]) -> None:
+        write_atomic(self._path, msgspec.json.format(msgspec.json.encode(_File(entries))))
+
+
+def checked_name(name: str) -> str:
+    """Raises BadInput for one that cannot be told from another by a person."""
+    name = name.strip()
+    if not name or len(name) > NAME_LENGTH_MAX or not name.isprintable():
+        raise BadInput(
+            f"{name[:NAME_LENGTH_MAX]!r} is no name for a key.",
+            hint=f"Give one of 1 to {NAME_LENGTH_MAX} printable characters that says who will use it.",
+        )
+    return name

@@ -1,0 +1,51 @@
+"""The API keys of a server: `prism keys ls`, `create`, `revoke`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from prism.cli.output import printable, table
+from prism.cli.session import Json, KeyFile, Url, session
+
+app = typer.Typer(help="List, make and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("ls")
+def list_keys(as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """List the keys that were made; those of the server's settings are not among them."""
+    with session(as_json, url, key_file) as here:
+        keys = here.client.keys.list()
+        rows = [(key.id, key.name, f"…{key.hint}", key.created_at) for key in keys]
+        listing = table(("ID", "NAME", "ENDS IN", "CREATED"), rows) if rows else "No keys yet."
+        here.output.data({"keys": [key.document for key in keys]}, listing)
+        here.output.next_step(f"prism keys revoke {keys[0].id}" if keys else "prism keys create NAME")
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    as_json: Json = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Make a key, and print it: this once, for it is kept nowhere."""
+    with session(as_json, url, key_file) as here:
+        key = here.client.keys.create(name)
+        here.output.data(key.document, printable(key.key or ""))
+        here.output.say(f"It is told this once. Its holder sends it as `X-API-Key: …`. Its id is {printable(key.id)}.")
+        here.output.next_step(f"prism keys revoke {printable(key.id)}")
+
+
+@app.command()
+def revoke(
+    id: Annotated[str, typer.Argument(help="As `prism keys ls` shows it.")],
+    as_json: Json = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Revoke a key: its next request is refused."""
+    with session(as_json, url, key_file) as here:
+        revoked = here.client.keys.revoke(id)
+        here.output.data({"revoked": revoked}, f"Revoked {printable(revoked)}.")
