@@ -34,15 +34,20 @@ class Tally:
     """Of one model, for as long as it is registered, whichever replicas served it.
 
     statuses: answers by HTTP status. latency: seconds from arrival to answer. model_seconds: inside the model.
+    codec_seconds: decoding and encoding in the runtime. away_seconds: of all requests together, from when their batch
+    was sent to when it came back. last_at: when one came back last, on the monotonic clock; 0 if none did.
     """
 
-    __slots__ = ("batch_size", "latency", "model_seconds", "statuses")
+    __slots__ = ("away_seconds", "batch_size", "codec_seconds", "last_at", "latency", "model_seconds", "statuses")
 
     def __init__(self) -> None:
         self.statuses: dict[int, int] = {}
         self.latency = Histogram(LATENCY_BOUNDS_SECONDS)
         self.batch_size = Histogram(BATCH_SIZE_BOUNDS)
         self.model_seconds = 0.0
+        self.codec_seconds = 0.0
+        self.away_seconds = 0.0
+        self.last_at = 0.0
 
     def count(self, statuses: Iterable[int]) -> None:
         counts = self.statuses

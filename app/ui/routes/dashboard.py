@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
 
 from app.api.health import NAME, VERSION
-from app.lifecycle.ledger import Ledger
-from app.ui.pages import Pages
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.sample import deploy_sample
+from app.lifecycle.vitals import Vitals
+from app.observe.history import History
+from app.ui.overview import overview
+from app.ui.pages import Pages, wants_page
 
 
-def router(ledger: Ledger, pages: Pages) -> APIRouter:
+def router(
+    deployments: Deployments, history: History, vitals: Vitals, pages: Pages, max_upload_bytes: int
+) -> APIRouter:
     routes = APIRouter(tags=["server"])
 
     @routes.get("/", summary="Who this is", response_class=JSONResponse)
-    async def dashboard(request: Request) -> Response:
+    async def dashboard(
+        request: Request, page: Annotated[int, Query(ge=1, description="Of the page's list; for browsers.")] = 1
+    ) -> Response:
         """JSON for programs; a page with the models for browsers."""
-        if "text/html" in request.headers.get("accept", ""):
-            models = [(model, ledger.deployment(model.model_id)) for model in reversed(ledger.models())]
-            return pages.render(request, "index.html", {"models": models, "version": VERSION})
+        if wants_page(request):
+            shown = await overview(deployments, history, vitals, page)
+            return pages.render_either(
+                request, "index", {"overview": shown, "max_upload_bytes": max_upload_bytes, "refusal": None}
+            )
         links = {"docs": "/docs", "openapi": "/openapi.json", "health": "/health", "models": "/models"}
         return JSONResponse({"name": NAME, "version": VERSION, **links}, headers={"Vary": "Accept"})
+
+    @routes.post("/deploy-sample", include_in_schema=False)
+    async def sample() -> RedirectResponse:
+        model = await deploy_sample(deployments)
+        return RedirectResponse(f"/model?model_id={model.model_id}", 303)
 
     return routes

@@ -1,19 +1,68 @@
-// What every page shares: copy buttons, and a live region for short messages.
+// What every page shares: copy buttons, a live region for short messages, and polling that rests while nobody looks.
 
-/** Say something to everyone: a short line at the foot of the page, read out by screen readers. */
-export function announce(text, kind = "") {
+/** Say something to everyone: a short line at the foot of the page, read out by screen readers. It goes unless it stays. */
+export function announce(text, kind = "", { stays = false } = {}) {
   const notice = document.createElement("div");
   notice.className = `notice ${kind}`.trim();
   notice.textContent = text;
   document.getElementById("status").replaceChildren(notice);
   clearTimeout(announce.timer);
-  announce.timer = setTimeout(() => document.getElementById("status").replaceChildren(), 6000);
+  if (!stays) announce.timer = setTimeout(() => document.getElementById("status").replaceChildren(), 6000);
 }
 
 // <button type="button" data-copy="#id">: copies the text of the element that the selector names.
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
-  await navigator.clipboard.writeText(document.querySelector(button.dataset.copy).textContent);
-  announce("Copied.", "good");
+  const source = document.querySelector(button.dataset.copy);
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    announce("Copied.", "good");
+  } catch {
+    // Without https or permission there is no clipboard: what was to be copied is marked, for Ctrl+C.
+    getSelection().selectAllChildren(source);
+    announce("Press Ctrl+C to copy what is marked.");
+  }
+});
+
+// A server that does not answer is told once, until it answers again.
+let unanswered = false;
+document.addEventListener("htmx:error", (event) => {
+  if (unanswered || !event.target.matches?.("[hx-trigger^='every ']")) return;
+  unanswered = true;
+  announce("The server does not answer; what you see is as it was.", "warn", { stays: true });
+});
+document.addEventListener("htmx:after:swap", () => {
+  if (unanswered) announce("The server answers again.", "good");
+  unanswered = false;
+});
+
+// Parts with hx-trigger="every …" are asked for only while the page is seen, and at once when it is seen again.
+document.addEventListener(
+  "every",
+  (event) => {
+    if (document.visibilityState !== "visible") event.stopImmediatePropagation();
+  },
+  true,
+);
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState !== "visible") return;
+  for (const part of document.querySelectorAll("[hx-trigger^='every ']")) {
+    part.dispatchEvent(new CustomEvent("every"));
+  }
+});
+
+// For .only-script and .without-script: what only a script can do is offered only where there is one.
+document.documentElement.classList.add("scripted");
+
+// A form is sent once: a second click, while the first is on its way, does nothing.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.dataset.sent) event.preventDefault();
+  setTimeout(() => {
+    if (form.method === "post" && !event.defaultPrevented) form.dataset.sent = "yes"; // no script has taken it over
+  });
+});
+addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
 });

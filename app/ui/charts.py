@@ -1,0 +1,188 @@
+"""Charts drawn here, as SVG: their geometry, and the same numbers as rows of a table.
+
+The drawing stretches to its place, so its coordinates are a box of WIDTH x HEIGHT without a scale of its own; lines
+keep their width by `vector-effect`. Labels are text beside it, at even distances, for a stretched text is no text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
+
+from app.observe.history import Moment, Step, merged
+from app.ui.figures import milliseconds, percent, significant
+
+WIDTH, HEIGHT = 600.0, 100.0
+SPARK_POINTS = 60
+SPANS_SECONDS = (180.0, 360.0)
+
+Value = Callable[[Step], float | None]
+
+
+class Line(Struct, frozen=True):
+    """One quantity. path: its SVG path; area: the same closed along the axis, "" where it is not filled."""
+
+    label: str
+    kind: str
+    path: str
+    area: str = ""
+
+
+class Chart(Struct, frozen=True):
+    """One drawing with its words. ticks: labels of the vertical axis from the top down to zero, evenly spaced.
+
+    now: the latest value, told. rows: minute by minute, newest first, told. empty: why there is nothing to see.
+    """
+
+    id: str
+    title: str
+    summary: str
+    now: str
+    lines: tuple[Line, ...]
+    ticks: tuple[str, ...]
+    times: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    empty: str = ""
+
+
+class Spark(Struct, frozen=True):
+    """A line in a row of the dashboard, with its latest value told and a sentence for those who do not see it."""
+
+    path: str
+    area: str
+    now: str
+    summary: str
+
+
+def span_seconds(moments: Sequence[Moment], kept_seconds: float) -> float:
+    """How far back a drawing reaches: no further than there is something to see, in steps that one knows."""
+    oldest = max((moment.ago_seconds for moment in moments), default=0.0)
+    return next((span for span in SPANS_SECONDS if oldest <= span < kept_seconds), kept_seconds)
+
+
+def charts(moments: Sequence[Moment], kept_seconds: float, empty: str) -> tuple[Chart, ...]:
+    """Of one model. empty: said in place of lines where there was no request in all that time."""
+    kept_seconds = span_seconds(moments, kept_seconds)
+    quiet = empty if not any(moment.step.requests for moment in moments) else ""
+    recent = merged([moment.step for moment in moments[-12:]])
+    minutes = by_minute(moments)
+    drawn = [
+        ("rate", "Requests per second", [("requests", "accent", lambda s: s.per_second)], significant),
+        (
+            "latency",
+            "Latency",
+            [("p95", "accent", lambda s: s.latency_ms(0.95)), ("p50", "second", lambda s: s.latency_ms(0.5))],
+            milliseconds,
+        ),
+        (
+            "errors",
+            "Errors per second",
+            [
+                ("failed (5xx)", "bad", lambda s: s.failed / s.seconds if s.seconds else 0.0),
+                ("refused (4xx)", "warn", lambda s: s.refused / s.seconds if s.seconds else 0.0),
+            ],
+            significant,
+        ),
+    ]
+    now = {
+        "rate": f"{significant(recent.per_second)}/s",
+        "latency": f"p95 {milliseconds(recent.latency_ms(0.95))}",
+        "errors": f"{percent(recent.error_rate)} of requests",
+    }
+    return tuple(
+        chart(name, title, values, told, moments, minutes, kept_seconds, now[name], quiet)
+        for name, title, values, told in drawn
+    )
+
+
+def chart(
+    name: str,
+    title: str,
+    values: Sequence[tuple[str, str, Value]],
+    told: Callable[[float], str],
+    moments: Sequence[Moment],
+    minutes: Sequence[tuple[str, Step]],
+    kept_seconds: float,
+    now: str,
+    empty: str,
+) -> Chart:
+    """values: (label, kind, what to read of a step) of each line."""
+    found = [value(moment.step) or 0.0 for moment in moments for _, _, value in values]
+    top = rounded_up(max(found, default=0.0))
+    lines = tuple(
+        Line(label, kind, *path_of([(m.ago_seconds, value(m.step)) for m in moments], kept_seconds, top))
+        for label, kind, value in values
+    )
+    rows = tuple((time, *(told_or_dash(value(step), told) for _, _, value in values)) for time, step in minutes)
+    highest = max(found, default=0.0)
+    return Chart(
+        id=name,
+        title=title,
+        summary=empty or f"{title} in the last {kept_seconds / 60:.0f} minutes: now {now}, at most {told(highest)}.",
+        now=now,
+        lines=() if empty else lines,
+        ticks=(told(top), told(top / 2), "0"),
+        times=(*(f"−{kept_seconds / 60 * part / 3:g} min" for part in (3, 2, 1)), "now"),
+        columns=("minute", *(label for label, _, _ in values)),
+        rows=() if empty else rows,
+        empty=empty,
+    )
+
+
+def told_or_dash(value: float | None, told: Callable[[float], str]) -> str:
+    return "–" if value is None else told(value)
+
+
+def spark(moments: Sequence[Moment], kept_seconds: float, value: Value, told: Callable[[float | None], str]) -> Spark:
+    """One line of at most SPARK_POINTS points. The latest value is that of the last minute."""
+    kept_seconds = span_seconds(moments, kept_seconds)
+    width = max(1, math.ceil(len(moments) / SPARK_POINTS))
+    groups = [moments[start : start + width] for start in range(0, len(moments), width)]
+    points = [(group[-1].ago_seconds, value(merged([one.step for one in group]))) for group in groups]
+    top = rounded_up(max((found or 0.0 for _, found in points), default=0.0))
+    path, area = path_of(points, kept_seconds, top)
+    now = told(value(merged([moment.step for moment in moments[-12:]])))
+    return Spark(path, area, now, f"{now} in the last minute, at most {told(top)} in {kept_seconds / 60:.0f} minutes")
+
+
+def path_of(points: Sequence[tuple[float, float | None]], kept_seconds: float, top: float) -> tuple[str, str]:
+    """(path, closed area) through (seconds ago, value) in the box. A value of None leaves a gap; one alone is a dot."""
+    runs: list[list[str]] = [[]]
+    for ago, value in points:
+        if value is None:
+            if runs[-1]:
+                runs.append([])
+            continue
+        x = WIDTH * (1 - min(ago, kept_seconds) / kept_seconds)
+        y = HEIGHT * (1 - min(1.0, value / top)) if top else HEIGHT
+        runs[-1].append(f"{x:.1f} {y:.1f}")
+    runs = [run if len(run) > 1 else [*run, *run] for run in runs if run]
+    path = "".join(f"M{'L'.join(run)}" for run in runs)
+    area = "".join(f"M{x_of(run[0])} {HEIGHT:g}L{'L'.join(run)}L{x_of(run[-1])} {HEIGHT:g}Z" for run in runs)
+    return path, area
+
+
+def x_of(point: str) -> str:
+    return point.partition(" ")[0]
+
+
+def rounded_up(value: float) -> float:
+    """The next of 1, 2, 5, 10, 20 …, so that an axis ends on a number that one can read; 1 for nothing."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1.0, 2.0, 5.0, 10.0) if step * power >= value * (1 - 1e-9))
+
+
+def by_minute(moments: Sequence[Moment], now: datetime | None = None) -> list[tuple[str, Step]]:
+    """(time of day in UTC, all steps of that minute) newest first."""
+    at = now or datetime.now(UTC)
+    minutes: dict[str, list[Step]] = {}
+    for moment in reversed(moments):
+        minute = f"{at - timedelta(seconds=moment.ago_seconds):%H:%M}"
+        minutes.setdefault(minute, []).append(moment.step)
+    return [(minute, merged(steps)) for minute, steps in minutes.items()]

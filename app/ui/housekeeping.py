@@ -1,0 +1,97 @@
+"""What the settings page says of this server: its limits, what it stores, what its machine has and lacks."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from msgspec import Struct
+
+from app.registry.models import folder_size_bytes
+from app.runtime.examination import EXAMINATIONS, Finding
+from app.settings import Settings, variable
+
+LIMITS = (
+    # field, label, unit
+    ("rate_limit_requests", "Requests of one caller in a window", ""),
+    ("rate_limit_window_seconds", "Length of that window", "s"),
+    ("max_body_mb", "Prediction request", "MiB"),
+    ("max_upload_mb", "Model file", "MiB"),
+    ("max_batch_size", "Requests in one batch", ""),
+    ("queue_length", "Requests that wait for one model", ""),
+    ("predict_timeout_seconds", "Longest prediction", "s"),
+    ("model_memory_mb", "Memory of a replica", "MiB"),
+    ("model_cpus", "Processor cores of a replica", ""),
+    ("model_pids", "Processes and threads of a replica", ""),
+    ("start_timeout_seconds", "Longest start", "s"),
+    ("build_timeout_seconds", "Longest build", "s"),
+)
+
+
+class LimitShown(Struct, frozen=True):
+    label: str
+    value: str
+    variable: str
+    explained: str
+
+
+class Place(Struct, frozen=True):
+    """A folder that this server fills. note: what is in it, counted."""
+
+    label: str
+    path: Path
+    size_bytes: int
+    note: str = ""
+
+
+class Storage(Struct, frozen=True):
+    places: tuple[Place, ...]
+    free_bytes: int
+    total_bytes: int
+
+
+def limits(settings: Settings) -> list[LimitShown]:
+    return [
+        LimitShown(label, told(getattr(settings, field), unit), variable(field), explained(field))
+        for field, label, unit in LIMITS
+    ]
+
+
+def told(value: float, unit: str) -> str:
+    """0 stands for no limit where it is allowed."""
+    return f"{value:g} {unit}".strip() if value else "none"
+
+
+def explained(field: str) -> str:
+    return Settings.model_fields[field].description or ""
+
+
+async def storage(settings: Settings) -> Storage:
+    """Walks through the folders, in a thread."""
+    return await asyncio.to_thread(_storage, settings)
+
+
+def _storage(settings: Settings) -> Storage:
+    environments = settings.environments
+    built = _counted(environments.glob("*/.complete"), "environment")
+    models = _counted(settings.upload_root.glob("*/model.json"), "model")
+    places = (
+        Place("Models", settings.upload_root, folder_size_bytes(settings.upload_root), models),
+        Place("Environments", environments, folder_size_bytes(environments), built),
+        Place("Running files", settings.run_folder, folder_size_bytes(settings.run_folder)),
+    )
+    usage = shutil.disk_usage(settings.upload_root)
+    return Storage(places, usage.free, usage.total)
+
+
+def _counted(found: Iterable[Path], noun: str) -> str:
+    number = sum(1 for _ in found)
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+async def findings(settings: Settings) -> list[Finding]:
+    """All examinations at once; those that need mending first."""
+    found = await asyncio.gather(*(asyncio.to_thread(examine, settings) for examine in EXAMINATIONS))
+    return sorted(found, key=lambda finding: ("fail", "warn", "ok").index(finding.level))

@@ -1,0 +1,140 @@
+"""What a model's page shows, gathered in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from msgspec import Struct
+
+from app.core.acceleration import AccelerationStatus
+from app.core.model import Deployment, Limits, Model
+from app.core.route_table import serves
+from app.core.signature import Tensor
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.logs import model_log
+from app.lifecycle.vitals import Vital, Vitals
+from app.observe.history import History
+from app.ui.charts import Chart, charts
+from app.ui.figures import seconds_since, significant
+from app.ui.statuses import Badge, StepShown, badge, in_progress, steps
+
+LOG_LINES = 200
+TYPES = {"FP": "number", "INT": "whole number", "UINT": "whole number", "BYTES": "text", "BOOL": "true or false"}
+RUNNING_POLL, QUIET_POLL = "every 1s", "every 5s"
+
+
+class ModelView(Struct, frozen=True):
+    """poll: how often the page looks again. log: the build's last lines, while they matter.
+
+    uptime_seconds: of the replica. versions: the others of that name, newest first.
+    """
+
+    model: Model
+    deployment: Deployment
+    badge: Badge
+    steps: Sequence[StepShown]
+    step: str
+    in_progress: bool
+    failed: bool
+    serves: bool
+    poll: str
+    endpoint: str
+    exact_endpoint: str
+    charts: Sequence[Chart]
+    vital: Vital | None
+    limits: Limits
+    uptime_seconds: float
+    acceleration: str
+    walls: Sequence[str]
+    versions: Sequence[tuple[Model, Deployment, Badge]]
+    log: Sequence[str]
+
+
+async def model_view(
+    model: Model, deployments: Deployments, history: History, vitals: Vitals, base_url: str
+) -> ModelView:
+    """base_url: as the browser reaches this server, without a slash at its end."""
+    deployment = deployments.ledger.deployment(model.model_id)
+    shown = steps(deployment)
+    busy, failed = in_progress(deployment), any(step.state == "failed" for step in shown)
+    uses = await vitals.of([deployment])
+    replica = deployment.replica
+    quiet = f"No request in the last {history.kept_seconds / 60:.0f} minutes."
+    empty = f"{quiet} Try it, or send one to its endpoint." if serves(deployment) else f"{quiet} It is not running."
+    return ModelView(
+        model=model,
+        deployment=deployment,
+        badge=badge(deployment),
+        steps=shown,
+        step=next((step.name for step in shown if step.state in ("now", "failed")), "Live"),
+        in_progress=busy,
+        failed=failed,
+        serves=serves(deployment),
+        poll=RUNNING_POLL if busy else QUIET_POLL,
+        endpoint=f"{base_url}/models/{quote(model.name)}/predict",
+        exact_endpoint=f"{base_url}/models/{model.model_id}/predict",
+        charts=charts(history.moments(model.model_id), history.kept_seconds, empty),
+        vital=uses.get(model.model_id),
+        limits=deployments.road.settings.limits,
+        uptime_seconds=seconds_since(replica.started_at) if replica else 0.0,
+        acceleration=acceleration_told(model),
+        walls=walls_told(model.runtime.get("confinement") or {}),
+        versions=[
+            (other, one, badge(one))
+            for other in reversed(deployments.ledger.models())
+            if other.name == model.name and other.model_id != model.model_id
+            for one in (deployments.ledger.deployment(other.model_id),)
+        ],
+        log=await last_lines(deployments, model) if busy or failed else (),
+    )
+
+
+async def last_lines(deployments: Deployments, model: Model) -> list[str]:
+    """Of the build's log."""
+    return [line.text async for line in model_log(deployments, model, "build", LOG_LINES, False)]
+
+
+def acceleration_told(model: Model) -> str:
+    """One sentence on where its acceleration stands."""
+    found = model.acceleration
+    if found.status is AccelerationStatus.ACCELERATED and found.report is not None:
+        faster = [
+            f"{significant(times)} times as fast with {rows_told(rows)}" for rows, times in found.report.speedup.items()
+        ]
+        return f"Served as ONNX: {', '.join(faster)}." if faster else "Served as ONNX."
+    return {
+        AccelerationStatus.PENDING: "Not tried yet: it begins once the model is live.",
+        AccelerationStatus.CONVERTING: "A faster form is being made and compared in the background.",
+        AccelerationStatus.KEPT: f"The original form serves: {found.reason or 'no faster one was found'}.",
+        AccelerationStatus.OFF: "Off: the original form serves.",
+    }.get(found.status, "")
+
+
+def rows_told(rows: str) -> str:
+    return "1 row" if rows == "1" else f"{rows} rows"
+
+
+def walls_told(confinement: dict[str, Any]) -> list[str]:
+    """What is between the replica and the machine, as the runtime itself reports it."""
+    found = []
+    if confinement.get("namespaces"):
+        found.append(f"own {', '.join(confinement['namespaces'])}")
+    if confinement.get("landlock_abi"):
+        found.append("only its own files (Landlock)")
+    if confinement.get("seccomp"):
+        found.append("few system calls (seccomp)")
+    if confinement.get("capabilities") == "none":
+        found.append("no capabilities")
+    return found
+
+
+def type_told(tensor: Tensor) -> str:
+    """FP64 → number."""
+    return TYPES.get(tensor.datatype.rstrip("0123456789"), tensor.datatype.lower())
+
+
+def shape_told(tensor: Tensor) -> str:
+    """−1, the rows, as `n`."""
+    return " × ".join("n" if size < 0 else str(size) for size in tensor.shape)

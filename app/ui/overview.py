@@ -1,0 +1,141 @@
+"""What the dashboard shows: what needs attention, what is live or on its way, and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from app.core.model import Deployment, Model, Status
+from app.core.route_table import serves
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.vitals import Vital, Vitals
+from app.observe.history import History
+from app.runtime.examination import disk
+from app.ui.charts import Spark, spark
+from app.ui.figures import memory, milliseconds, percent, significant
+from app.ui.statuses import Badge, badge, in_progress
+
+PER_PAGE = 50
+ATTENTION_SHOWN = 5
+
+
+class Attention(Struct, frozen=True):
+    """Something that a person should look at. tone: "bad" or "warn". model_id: whose page says more, or ""."""
+
+    tone: str
+    title: str
+    detail: str
+    hint: str = ""
+    model_id: str = ""
+
+
+class Row(Struct, frozen=True):
+    """One version that is live or on its way. errors, memory, processor: told, "" where nothing is known."""
+
+    model: Model
+    deployment: Deployment
+    badge: Badge
+    rate: Spark
+    latency: Spark
+    errors: str
+    erroneous: bool
+    memory: str
+    processor: str
+
+
+class Overview(Struct, frozen=True):
+    """One page of it. rest: those that do not serve, newest first."""
+
+    attention: Sequence[Attention]
+    more_attention: int
+    rows: Sequence[Row]
+    rest: Sequence[tuple[Model, Deployment, Badge]]
+    count: int
+    page: int
+    pages: int
+
+
+async def overview(deployments: Deployments, history: History, vitals: Vitals, page: int) -> Overview:
+    """page: from 1; one beyond the last shows the last."""
+    ledger = deployments.ledger
+    known = [(model, ledger.deployment(model.model_id)) for model in reversed(ledger.models())]
+    active = [pair for pair in known if is_active(pair[1])]
+    active.sort(key=lambda pair: (not in_progress(pair[1]), pair[0].name))
+    idle = [pair for pair in known if not is_active(pair[1])]
+    pages = max(1, -(-len(known) // PER_PAGE))
+    page = min(max(1, page), pages)
+    start = (page - 1) * PER_PAGE
+    chosen = [*active, *idle][start : start + PER_PAGE]
+    shown = [pair for pair in chosen if is_active(pair[1])]
+    uses = await vitals.of(deployment for _, deployment in shown)
+    attention = [*needs_attention(known), *scarce_disk(deployments)]
+    return Overview(
+        attention=attention[:ATTENTION_SHOWN],
+        more_attention=max(0, len(attention) - ATTENTION_SHOWN),
+        rows=[row(model, deployment, history, deployments, uses.get(model.model_id)) for model, deployment in shown],
+        rest=[(model, deployment, badge(deployment)) for model, deployment in chosen if not is_active(deployment)],
+        count=len(known),
+        page=page,
+        pages=pages,
+    )
+
+
+def is_active(deployment: Deployment) -> bool:
+    return serves(deployment) or in_progress(deployment) or deployment.status is Status.UNHEALTHY
+
+
+def row(model: Model, deployment: Deployment, history: History, deployments: Deployments, vital: Vital | None) -> Row:
+    moments = history.moments(model.model_id)
+    recent = history.recent(model.model_id)
+    limits = deployments.road.settings.limits
+    state = vital.state if vital is not None else None
+    return Row(
+        model=model,
+        deployment=deployment,
+        badge=badge(deployment),
+        rate=spark(moments, history.kept_seconds, lambda step: step.per_second, lambda value: significant(value or 0)),
+        latency=spark(moments, history.kept_seconds, lambda step: step.latency_ms(0.95), milliseconds),
+        errors=percent(recent.error_rate) if recent.requests else "–",
+        erroneous=recent.error_rate >= 0.01,
+        memory=f"{memory(state.rss_bytes)} of {memory(limits.memory_mb << 20)}" if state and state.rss_bytes else "",
+        processor=(
+            f"{vital.cores:.2f} of {limits.cpus:g} {'core' if limits.cpus == 1 else 'cores'}"
+            if vital and vital.cores is not None
+            else ""
+        ),
+    )
+
+
+def needs_attention(known: Sequence[tuple[Model, Deployment]]) -> Iterator[Attention]:
+    """Failed, unhealthy, live in spite of a failed change, and live with dangerous globals; the worst first."""
+    found = [(order, one) for model, deployment in known for order, one in troubles(model, deployment)]
+    found.sort(key=lambda pair: pair[0])
+    return (one for _, one in found)
+
+
+def troubles(model: Model, deployment: Deployment) -> Iterator[tuple[int, Attention]]:
+    """With how pressing each is, 0 being the most."""
+    error = deployment.error or {}
+    detail, hint = str(error.get("detail", "")), str(error.get("hint", ""))
+    if deployment.status is Status.UNHEALTHY:
+        title = f"{model.ref} is unhealthy and is being brought back"
+        yield 0, Attention("bad", title, detail, hint, model.model_id)
+    elif deployment.status is Status.FAILED:
+        yield 1, Attention("bad", f"{model.ref} failed", detail, hint, model.model_id)
+    elif error and serves(deployment):
+        title = f"{model.ref} serves as before, but its last change failed"
+        yield 2, Attention("warn", title, detail, hint, model.model_id)
+    elif error and deployment.wanted and not in_progress(deployment):
+        yield 2, Attention("warn", f"{model.ref} is wanted and does not run", detail, hint, model.model_id)
+    if model.unsafe_consent and serves(deployment):
+        names = ", ".join(danger.name for danger in model.inspection.dangers) if model.inspection else ""
+        title = f"{model.ref} runs code that its file brought along, with your consent"
+        yield 3, Attention("warn", title, f"It uses {names}.", "Delete it if you do not trust it.", model.model_id)
+
+
+def scarce_disk(deployments: Deployments) -> Iterator[Attention]:
+    finding = disk(deployments.road.settings)
+    if finding.level != "ok":
+        tone = "bad" if finding.level == "fail" else "warn"
+        yield Attention(tone, "The disk is nearly full", f"{finding.found}.", finding.mend)

@@ -1,0 +1,215 @@
+"""A form made from a model's signature, filled with its sample; and from what was filled in, a request body."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from msgspec import Struct, structs
+
+from app.core.signature import Signature, Tensor
+from app.ui.field_values import Unreadable, any_value, compact_json, number, parse_json, text_of, whole_number
+from app.ui.samples import row_of, tensors_of
+
+MAX_FIELDS = 100
+LEFT_OUT = object()
+"""In place of the value of an input that is not sent."""
+
+HOLDS_BYTES = re.compile(r"image|img|photo|picture|audio|file|bytes|base64|b64|blob|pdf", re.IGNORECASE)
+
+Kind = Literal["number", "integer", "choice", "text", "any", "json", "file"]
+Way = Literal["named", "row", "texts", "tensors"]
+
+READERS: dict[Kind, Callable[[str], Any]] = {
+    "number": number,
+    "integer": whole_number,
+    "choice": json.loads,
+    "any": any_value,
+    "json": parse_json,
+    "text": str,
+    "file": str,
+}
+HINTS: dict[Kind, str] = {
+    "number": "number",
+    "integer": "whole number",
+    "any": "number or text",
+    "file": "base64, or a file",
+}
+
+
+class Choice(Struct, frozen=True):
+    """value: as JSON, so that 1 and "1" are two."""
+
+    value: str
+    label: str
+
+
+class Field(Struct, frozen=True):
+    """One control. key: its name in the form. value: what stands in it. wrong: what is the matter with that.
+
+    is_nullable: left empty, it means that the value is missing. is_optional: left empty, it is left out.
+    keeps_text: never read as a number.
+    """
+
+    key: str
+    name: str
+    kind: Kind
+    hint: str = ""
+    value: str = ""
+    choices: tuple[Choice, ...] = ()
+    is_nullable: bool = False
+    is_optional: bool = False
+    keeps_text: bool = False
+    wrong: str = ""
+
+
+class Form(Struct, frozen=True):
+    """way: how the values make a body: {name: value}, one row of features, one text, or tensors by name."""
+
+    fields: tuple[Field, ...]
+    way: Way
+
+    @property
+    def is_valid(self) -> bool:
+        return not any(field.wrong for field in self.fields)
+
+
+def form_for(signature: Signature | None, sample: Any) -> Form | None:
+    """None where no form can be made: the model does not say what it takes, or takes too much for a form."""
+    if signature is None or not signature.inputs:
+        return None
+    if signature.kind == "table":
+        return _table_form(signature.inputs, signature.named, sample)
+    return _tensor_form(signature.inputs, sample)
+
+
+def refilled(form: Form, body: Any) -> Form:
+    """The form with the values of another body of the same model; as it was where that is not one row."""
+    names = [field.name for field in form.fields]
+    if form.way == "tensors":
+        values = tensors_of(body, names, [field.name for field in form.fields if not field.is_optional])
+    else:
+        values = row_of(body, names)
+    if not values:
+        return form
+    return Form(tuple(_with(field, values.get(field.name, LEFT_OUT)) for field in form.fields), form.way)
+
+
+def read(form: Form, given: Mapping[str, str]) -> tuple[Form, Any]:
+    """given: what stands in the fields, by key.
+
+    Returns the form with what was given in it, and the request body; None where `wrong` says of a field why not.
+    """
+    fields, values = [], []
+    for field in form.fields:
+        field = structs.replace(field, value=given.get(field.key, ""), wrong="")
+        try:
+            values.append(_value_of(field))
+        except Unreadable as error:
+            field = structs.replace(field, wrong=str(error))
+        fields.append(field)
+    form = Form(tuple(fields), form.way)
+    return form, _body(form, values) if form.is_valid else None
+
+
+def blamed(form: Form, problem: Mapping[str, Any]) -> Form:
+    """The form with a problem of the model on the field that it names, if it names one."""
+    name = problem.get("column", problem.get("input"))
+    if name is None:
+        named = [field.name for field in form.fields if repr(field.name) in str(problem.get("detail"))]
+        name = named[0] if len(named) == 1 else None
+    words = " ".join(str(problem[key]) for key in ("detail", "hint") if problem.get(key))
+    fields = [structs.replace(field, wrong=words) if field.name == name else field for field in form.fields]
+    return Form(tuple(fields), form.way)
+
+
+def _table_form(inputs: tuple[Tensor, ...], named: bool, sample: Any) -> Form | None:
+    takes_anything = [tensor.shape for tensor in inputs] == [(-1, -1)]
+    if takes_anything or len(inputs) > MAX_FIELDS:
+        return None
+    fields = tuple(_column(f"v{index}", tensor) for index, tensor in enumerate(inputs))
+    if not named and [(tensor.name, tensor.datatype) for tensor in inputs] == [("text", "BYTES")]:
+        return refilled(Form((structs.replace(fields[0], is_nullable=False),), "texts"), sample)
+    return refilled(Form(fields, "named" if named else "row"), sample)
+
+
+def _column(key: str, tensor: Tensor) -> Field:
+    kind = _kind(tensor.datatype)
+    choices = tensor.choices or ((True, False) if tensor.datatype == "BOOL" else ())
+    if choices:
+        kind = "choice"
+    elif kind == "text" and HOLDS_BYTES.search(tensor.name):
+        kind = "file"
+    shown = tuple(Choice(json.dumps(one), text_of(one)) for one in choices)
+    return Field(key, tensor.name, kind, HINTS.get(kind, ""), "", shown, is_nullable=True)
+
+
+def _tensor_form(inputs: tuple[Tensor, ...], sample: Any) -> Form | None:
+    matrix = inputs[0]
+    is_matrix = len(inputs) == 1 and len(matrix.shape) == 2 and matrix.shape[1] > 0
+    if is_matrix and isinstance(sample, dict) and list(sample) == ["features"]:
+        names = [f"feature{index + 1}" for index in range(matrix.shape[1])]
+        return _table_form(tuple(Tensor(name, matrix.datatype, (-1,)) for name in names), False, sample)
+    if len(inputs) > MAX_FIELDS:
+        return None
+    fields = tuple(_tensor(f"v{index}", tensor) for index, tensor in enumerate(inputs))
+    return refilled(Form(fields, "tensors"), sample)
+
+
+def _tensor(key: str, tensor: Tensor) -> Field:
+    if not tensor.shape:  # one value
+        return structs.replace(_column(key, tensor), is_nullable=False, is_optional=tensor.optional)
+    shape = " × ".join("n" if size < 0 else str(size) for size in tensor.shape)
+    hint = f"{tensor.datatype}, {shape}: nested lists, as JSON"
+    return Field(key, tensor.name, "json", hint, is_optional=tensor.optional)
+
+
+def _with(field: Field, value: Any) -> Field:
+    if value is LEFT_OUT:
+        return structs.replace(field, value="")
+    if field.kind == "choice":
+        same = [choice.value for choice in field.choices if json.loads(choice.value) == value]
+        exact = json.dumps(value)
+        return structs.replace(field, value=exact if exact in same else next(iter(same), ""))
+    if field.kind == "json":
+        return structs.replace(field, value=compact_json(value))
+    return structs.replace(field, value=text_of(value), keeps_text=field.kind == "any" and isinstance(value, str))
+
+
+def _kind(datatype: str) -> Kind:
+    if datatype.startswith(("FP", "BF")):
+        return "number"
+    if datatype.startswith(("INT", "UINT")):
+        return "integer"
+    return "text" if datatype == "BYTES" else "any"
+
+
+def _value_of(field: Field) -> Any:
+    """Raises Unreadable."""
+    is_empty = not (field.value if field.kind in ("text", "file") else field.value.strip())
+    if is_empty and field.is_optional:
+        return LEFT_OUT
+    if is_empty and field.is_nullable:
+        return None
+    if is_empty and field.kind not in ("text", "file"):
+        raise Unreadable("This needs a value.")
+    if field.keeps_text:
+        return field.value
+    if field.kind == "choice" and field.value not in [choice.value for choice in field.choices]:
+        raise Unreadable(f"`{field.value[:40]}` is not one of the choices.")
+    return READERS[field.kind](field.value)
+
+
+def _body(form: Form, values: list[Any]) -> Any:
+    named = {field.name: value for field, value in zip(form.fields, values, strict=True)}
+    match form.way:
+        case "named":
+            return named
+        case "row":
+            return {"features": [values]}
+        case "texts":
+            return {"input": values}
+        case "tensors":
+            return {"inputs": {name: value for name, value in named.items() if value is not LEFT_OUT}}

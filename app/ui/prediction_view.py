@@ -1,0 +1,144 @@
+"""A prediction's answer as its page shows it: a table of rows, and the class probabilities of each as bars."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from app.ui.field_values import compact_json
+from app.ui.figures import percent
+
+MAX_ROWS = 100
+MAX_ROWS_WITH_BARS = 20
+MAX_BARS = 20
+LONGEST_CELL = 240
+
+
+class Bar(Struct, frozen=True):
+    """One class. width: of 100."""
+
+    label: str
+    width: float
+    percent: str
+
+
+class Bars(Struct, frozen=True):
+    """title: of the output, where there are several. hidden: how many less likely classes are left out."""
+
+    title: str
+    bars: Sequence[Bar]
+    hidden: int
+
+
+class Row(Struct, frozen=True):
+    """cells: as many as the view has columns."""
+
+    number: int
+    cells: Sequence[str]
+    bars: Sequence[Bars]
+
+
+class PredictionView(Struct, frozen=True):
+    """columns: names of the outputs. hidden_rows: how many are left out. raw: the whole answer."""
+
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    hidden_rows: int
+    raw: str
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one value."""
+        return len(self.rows) == 1 and len(self.columns) == 1 and not self.hidden_rows
+
+
+def prediction_view(answer: dict[str, Any]) -> PredictionView:
+    """answer: the native document."""
+    predictions = answer.get("predictions", [])
+    classes, shares = answer.get("classes") or [], answer.get("probabilities") or []
+    columns = columns_of(predictions)
+    rows = []
+    for index, prediction in enumerate(predictions[:MAX_ROWS]):
+        of_row = shares[index] if index < len(shares) and len(predictions) <= MAX_ROWS_WITH_BARS else None
+        rows.append(Row(index, cells_of(prediction, columns), bars_of(of_row, classes)))
+    raw = compact_json(answer)
+    return PredictionView(columns or ("prediction",), rows, max(0, len(predictions) - MAX_ROWS), raw)
+
+
+def columns_of(predictions: Sequence[Any]) -> tuple[str, ...]:
+    """The names of the outputs, where every prediction is an object with the same ones; else none."""
+    first = predictions[0] if predictions else None
+    if (
+        isinstance(first, dict)
+        and first
+        and all(isinstance(one, dict) and one.keys() == first.keys() for one in predictions)
+    ):
+        return tuple(first)
+    return ()
+
+
+def cells_of(prediction: Any, columns: Sequence[str]) -> tuple[str, ...]:
+    return tuple(cell(prediction[name]) for name in columns) if columns else (cell(prediction),)
+
+
+def cell(value: Any) -> str:
+    """A value in a table. What is too long says how long it is."""
+    text = value if isinstance(value, str) else compact_json(value)
+    if len(text) <= LONGEST_CELL:
+        return text
+    rest = f"{count_of(value):,} values" if isinstance(value, (list, dict)) else f"{len(text):,} characters"
+    return f"{text[:LONGEST_CELL]}… ({rest})"
+
+
+def count_of(value: Any) -> int:
+    """How many numbers, texts, … are in it, at any depth."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return sum(count_of(one) for one in value) if isinstance(value, list) else 1
+
+
+def bars_of(shares: Any, classes: Sequence[Any]) -> tuple[Bars, ...]:
+    """Of one row; several where the model has several outputs, each with classes of its own."""
+    if not isinstance(shares, list) or not shares:
+        return ()
+    if all(isinstance(of_output, list) for of_output in shares):
+        each = [classes[index] if index < len(classes) else () for index in range(len(shares))]
+        return tuple(
+            _bars(f"Output {index + 1}", of_output, of_classes if isinstance(of_classes, list) else ())
+            for index, (of_output, of_classes) in enumerate(zip(shares, each, strict=True))
+        )
+    return (_bars("", shares, classes),)
+
+
+def _bars(title: str, shares: Sequence[Any], classes: Sequence[Any]) -> Bars:
+    labels = [cell(one) for one in classes] if len(classes) == len(shares) else [str(at) for at in range(len(shares))]
+    ordered = sorted(zip(shares, labels, strict=True), key=lambda pair: -_share(pair[0]))
+    bars = [
+        Bar(label, round(100 * _share(share), 2), percent(share) if _is_share(share) else cell(share))
+        for share, label in ordered[:MAX_BARS]
+    ]
+    return Bars(title, bars, max(0, len(shares) - MAX_BARS))
+
+
+def _is_share(share: Any) -> bool:
+    return isinstance(share, (int, float)) and math.isfinite(share)
+
+
+def _share(share: Any) -> float:
+    """Within 0 and 1, whatever the model calls a probability."""
+    return min(1.0, max(0.0, float(share))) if _is_share(share) else 0.0
+
+
+def timings_of(server_timing: str) -> dict[str, float]:
+    """The durations in ms of a Server-Timing header, by name."""
+    found = {}
+    for entry in server_timing.split(","):
+        name, *members = (part.strip() for part in entry.split(";"))
+        for member in members:
+            key, _, value = member.partition("=")
+            if key == "dur" and value.replace(".", "", 1).isdigit():
+                found[name] = float(value)
+    return found

@@ -1,0 +1,109 @@
+"""What is shown of an upload before anything is built: what was read in it, and the form that deploys it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from app.core.inspection import Format, Inspection
+from app.core.model import TargetName
+from app.core.route_table import serves
+from app.errors import PrismError
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.intake import model_name
+from app.lifecycle.staging import Staged, Staging
+from app.ui.pages import as_json
+
+FORMATS = {
+    Format.PICKLE: "Pickle",
+    Format.JOBLIB: "Joblib",
+    Format.SKOPS: "Skops",
+    Format.ONNX: "ONNX",
+}
+OWN_FIELDS = ("allow_unsafe", "code_files")
+"""Refused by what was read in the file: said in words of the page's own, until somebody tries to deploy."""
+
+
+class Review(Struct, frozen=True):
+    """values: of the form's fields. wrong: by field, the problem that it caused. trouble: a problem of no field.
+
+    name: under which it would be deployed now. target_names: the first is the one that "auto" takes.
+    """
+
+    staged: Staged
+    inspection: Inspection
+    format: str
+    values: dict[str, str]
+    wrong: dict[str, dict[str, Any]]
+    trouble: Sequence[dict[str, Any]]
+    warnings: Sequence[str]
+    name: str
+    consequence: str
+    example: str
+    target_names: Sequence[TargetName]
+    accelerates: bool
+    is_pickle: bool
+
+
+async def review(
+    staged: Staged, staging: Staging, deployments: Deployments, error: PrismError | None, values: dict[str, str]
+) -> Review:
+    """error: why it was not deployed, if that was tried."""
+    inspection = staged.inspection
+    refusals = [one for one in await staging.refusals(staged) if one.values.get("field") not in OWN_FIELDS]
+    told = [error] if error is not None else refusals
+    problems = [one.problem() for one in told]
+    name = suggested_name(values.get("model_name", ""), staged.upload.artifact.filename)
+    return Review(
+        staged=staged,
+        inspection=inspection,
+        format=FORMATS.get(inspection.format, inspection.format.value),
+        values={**values, "model_name": values.get("model_name") or name},
+        wrong={problem["field"]: problem for problem in problems if problem.get("field")},
+        trouble=[problem for problem in problems if not problem.get("field")],
+        warnings=list(warnings(inspection)),
+        name=name,
+        consequence=consequence(name, deployments),
+        example=example_of(inspection),
+        target_names=[target.name for target in deployments.road.targets],
+        accelerates=deployments.road.settings.accelerate == "auto",
+        is_pickle=inspection.format is not Format.ONNX,
+    )
+
+
+def suggested_name(given: str, filename: str) -> str:
+    try:
+        return model_name(given, filename)
+    except PrismError:
+        return given
+
+
+def warnings(inspection: Inspection) -> Iterator[str]:
+    """What may go wrong though nothing forbids it."""
+    loose = [pin.distribution for pin in inspection.pins if not pin.specifier]
+    if loose and inspection.format is not Format.ONNX:
+        names = ", ".join(f"`{name}`" for name in loose)
+        yield f"The file does not say which version of {names} it was saved with; one that fits the rest is taken."
+
+
+def consequence(name: str, deployments: Deployments) -> str:
+    """What becomes of what is there now."""
+    ledger = deployments.ledger
+    version = ledger.next_version(name)
+    rivals = [one for one in ledger.deployments() if serves(one)]
+    if not deployments.road.settings.single_active_model:
+        rivals = [one for one in rivals if one.name == name]
+    refs = ", ".join(f"`{one.name}@{one.version}`" for one in rivals)
+    told = f"It becomes `{name}@{version}`"
+    return f"{told} and, once it answers, replaces {refs}." if refs else f"{told}."
+
+
+def example_of(inspection: Inspection) -> str:
+    """A request with its columns, where the file names them; to show the form it has."""
+    names = inspection.facts.get("feature_names") or inspection.facts.get("inputs") or ""
+    columns = [name for name in names.split(", ") if name]
+    if not columns:
+        return '{"features": [[5.1, 3.5, 1.4, 0.2]]}'
+    return as_json(dict.fromkeys(columns[:20], 0), indent=0)

@@ -1,0 +1,67 @@
+"""GET /model-logs: what a model's replica or its build says, live; without a script, its last lines."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, Response
+
+from app.core.model import Model
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.logs import ALL_LINES, LogKind, model_log
+from app.ui.log_lines import CHOICES, PATTERNS, ShownLine, shown_lines
+from app.ui.pages import Pages
+
+SHOWN_LINES = 500
+READ_LINES = 10_000
+
+Text = Annotated[str, Query(max_length=1000)]
+Level = Annotated[str, Query(max_length=20)]
+
+
+def router(deployments: Deployments, pages: Pages) -> APIRouter:
+    routes = APIRouter(include_in_schema=False)
+    ledger = deployments.ledger
+
+    async def lines_of(model: Model, kind: LogKind, tail: int, text: str, level: str) -> list[ShownLine]:
+        lines = [line.text async for line in model_log(deployments, model, kind, tail, follow=False)]
+        return await asyncio.to_thread(lambda: list(shown_lines(lines, text, level)))
+
+    @routes.get("/model-logs")
+    async def logs_page(
+        request: Request,
+        model_id: Annotated[str, Query()],
+        kind: LogKind = "runtime",
+        text: Text = "",
+        level: Level = "all",
+    ) -> HTMLResponse:
+        model = ledger.find(model_id)
+        deployment = ledger.deployment(model.model_id)
+        asked = {"model_id": model.model_id, "kind": kind, "text": text, "level": level}
+        context = {
+            "model": model,
+            "deployment": deployment,
+            "tab": "logs",
+            **asked,
+            "query": urlencode(asked),
+            "levels": CHOICES,
+            "patterns": PATTERNS,
+            "lines": (await lines_of(model, kind, READ_LINES, text, level))[-SHOWN_LINES:],
+        }
+        return pages.render(request, "logs.html", context)
+
+    @routes.get("/model-logs/download")
+    async def download(
+        model_id: Annotated[str, Query()], kind: LogKind = "runtime", text: Text = "", level: Level = "all"
+    ) -> Response:
+        """The lines that were asked for, as a file."""
+        model = ledger.find(model_id)
+        lines = await lines_of(model, kind, ALL_LINES, text, level)
+        name = quote(f"{model.name}-{model.version}-{kind}.log")
+        headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}", "X-Content-Type-Options": "nosniff"}
+        return Response("".join(f"{line.text}\n" for line in lines), media_type="text/plain", headers=headers)
+
+    return routes

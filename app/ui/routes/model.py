@@ -1,0 +1,61 @@
+"""GET /model: all that is known of one version; POST /models-ui/…: start, stop, restart and delete from a page."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from app.core.model import Model
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.vitals import Vitals
+from app.observe.history import History
+from app.ui.model_view import model_view, shape_told, type_told
+from app.ui.pages import Pages
+from app.ui.routes.share import share_context
+
+
+def router(deployments: Deployments, history: History, vitals: Vitals, pages: Pages) -> APIRouter:
+    routes = APIRouter(include_in_schema=False)
+    ledger = deployments.ledger
+    verbs: dict[str, Callable[[Model], Awaitable[object]]] = {
+        "start": deployments.start,
+        "stop": deployments.stop,
+        "restart": deployments.restart,
+    }
+
+    @routes.get("/model")
+    async def model_page(request: Request, model_id: Annotated[str, Query()]) -> HTMLResponse:
+        base_url = str(request.base_url).rstrip("/")
+        view = await model_view(ledger.find(model_id), deployments, history, vitals, base_url)
+        context = {
+            "view": view,
+            "model": view.model,
+            "deployment": view.deployment,
+            "tab": "overview",
+            "type_told": type_told,
+            "shape_told": shape_told,
+        }
+        return pages.render_either(request, "model", {**context, **share_context(request, view.model)})
+
+    @routes.get("/delete-model")
+    async def delete_page(request: Request, model_id: Annotated[str, Query()]) -> HTMLResponse:
+        model = ledger.find(model_id)
+        removal = await deployments.removal(model)
+        context = {"model": model, "deployment": ledger.deployment(model.model_id), "removal": removal}
+        return pages.render(request, "delete.html", context)
+
+    @routes.post("/models-ui/{model_id}/delete")
+    async def delete(model_id: str) -> RedirectResponse:
+        await deployments.delete(ledger.find(model_id))
+        return RedirectResponse("/", 303)
+
+    @routes.post("/models-ui/{model_id}/{verb}")
+    async def act(model_id: str, verb: Literal["start", "stop", "restart"]) -> RedirectResponse:
+        model = ledger.find(model_id)
+        await verbs[verb](model)
+        return RedirectResponse(f"/model?model_id={model.model_id}", 303)
+
+    return routes

@@ -1,0 +1,220 @@
+"""GET /predict and POST /predict-result: a form made from the model's signature, and what the model answers."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncGenerator
+from time import perf_counter
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse
+from msgspec import Struct
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
+
+from app.api.bodies import limited_body
+from app.api.guard import api_key, caller_address
+from app.api.problems import request_id_of
+from app.core.model import Model
+from app.core.route_table import serves
+from app.dispatch.admit import Admission
+from app.dispatch.pipeline import Call, Dispatcher
+from app.errors import BadInput, PrismError
+from app.lifecycle.ledger import Ledger
+from app.ui.field_values import Unreadable, parse_json
+from app.ui.pages import Pages
+from app.ui.predict_form import Form, blamed, form_for, read, refilled
+from app.ui.prediction_view import PredictionView, prediction_view, timings_of
+from app.ui.snippets import JSON_WORDS, Snippet, snippets, written
+from app.ui.statuses import badge
+
+FORM, JSON = "form", "json"
+MAX_FIELDS = 500
+OF_THE_INPUT = (400, 413, 422)
+"""Statuses of problems that another input would cure."""
+
+
+class Given(Struct, frozen=True):
+    """What was filled in. text: of the JSON tab. wrong: what is the matter with that text. body: what to send, if
+    it can be."""
+
+    form: Form | None
+    text: str
+    wrong: str = ""
+    value: Any = None
+    body: bytes | None = None
+
+
+class Outcome(Struct, frozen=True):
+    """A prediction or a problem. total_ms: from the request's arrival at the dispatcher to the answer."""
+
+    request_id: str
+    total_ms: float
+    view: PredictionView | None = None
+    problem: dict[str, Any] | None = None
+    model_ms: float | None = None
+    version: str = ""
+
+
+def router(
+    ledger: Ledger, dispatcher: Dispatcher, admission: Admission, pages: Pages, max_body_bytes: int
+) -> APIRouter:
+    routes = APIRouter(include_in_schema=False)
+
+    def page(request: Request, model: Model, tab: str, given: Given, outcome: Outcome | None = None) -> HTMLResponse:
+        deployment = ledger.deployment(model.model_id)
+        return pages.render_either(
+            request,
+            "predict",
+            {
+                "model": model,
+                "deployment": deployment,
+                "badge": badge(deployment),
+                "serves": serves(deployment),
+                "tab": "predict",
+                "way": FORM if tab == FORM and given.form else JSON,
+                "given": given,
+                "outcome": outcome,
+                "snippets": () if given.value is None else snippets_of(request, model, given.value),
+            },
+        )
+
+    def snippets_of(request: Request, model: Model, value: Any) -> tuple[Snippet, ...]:
+        return snippets(
+            str(request.base_url).rstrip("/"),
+            ref_of(model, ledger),
+            value,
+            probabilities=offers_probabilities(model),
+            needs_key=admission.must_have_key(),
+        )
+
+    @routes.get("/predict")
+    async def predict_page(
+        request: Request, model_id: Annotated[str, Query()], tab: Annotated[str, Query()] = FORM
+    ) -> HTMLResponse:
+        model = ledger.find(model_id)
+        return page(request, model, tab, sample_of(model))
+
+    @routes.post("/predict-result")
+    async def predict_result(request: Request, model_id: Annotated[str, Query()]) -> HTMLResponse:
+        """The same page with the answer, or with what is wrong. Always 200: the page itself was had, and browsers
+        report any other status to their console as an error."""
+        model = ledger.find(model_id)
+        try:
+            texts = await texts_of(request, max_body_bytes)
+        except PrismError as error:
+            return page(
+                request, model, FORM, sample_of(model), Outcome(request_id_of(request), 0, problem=error.problem())
+            )
+        tab = texts.get("tab", FORM)
+        given = given_by(texts, sample_of(model), tab)
+        if given.body is None:
+            return page(request, model, tab, given)
+        outcome = await outcome_of(request, model, given.body)
+        return page(request, model, tab, with_problem(given, tab, outcome), outcome)
+
+    async def outcome_of(request: Request, model: Model, body: bytes) -> Outcome:
+        request_id = request_id_of(request)
+        caller = admission.keys.known(api_key(request.headers)) or caller_address(request)
+        call = Call(model.model_id, body, caller, offers_probabilities(model), request_id)
+        began = perf_counter()
+        try:
+            answer = await dispatcher.predict(call)
+        except PrismError as error:
+            return Outcome(request_id, (perf_counter() - began) * 1000, problem=error.problem())
+        document = msgspec.json.decode(answer.body)
+        timings = timings_of(answer.headers.get("server-timing", ""))
+        return Outcome(
+            request_id,
+            (perf_counter() - began) * 1000,
+            view=prediction_view(document) if answer.status == 200 else None,
+            problem=document if answer.status != 200 else None,
+            model_ms=timings.get("inference"),
+            version=answer.headers.get("x-model-version", ""),
+        )
+
+    return routes
+
+
+def offers_probabilities(model: Model) -> bool:
+    return model.signature is not None and "predict_proba" in model.signature.methods
+
+
+def ref_of(model: Model, ledger: Ledger) -> str:
+    """How programs should call this very version: by its name, where that leads to it."""
+    return model.name if ledger.find(model.name).model_id == model.model_id else model.ref
+
+
+def sample_of(model: Model) -> Given:
+    """The form filled with the model's sample."""
+    form = form_for(model.signature, model.sample)
+    text = "" if model.sample is None else written(model.sample, JSON_WORDS)
+    return Given(form, text, value=model.sample)
+
+
+def given_by(texts: dict[str, str], sample: Given, tab: str) -> Given:
+    """What a person filled in, in either tab; the other tab then shows the same, where it can."""
+    if tab == FORM and sample.form is not None:
+        form, value = read(sample.form, texts)
+        if value is None:
+            return Given(form, texts.get("json", sample.text), value=sample.value)
+        text = written(value, JSON_WORDS)
+        return Given(form, text, value=value, body=text.encode())
+    text = texts.get("json", "")
+    try:
+        value = parse_json(text)
+    except Unreadable as error:
+        return Given(sample.form, text, str(error), sample.value)
+    refilled_form = refilled(sample.form, value) if sample.form else None
+    return Given(refilled_form, text, value=value, body=text.encode())
+
+
+def with_problem(given: Given, tab: str, outcome: Outcome) -> Given:
+    """A problem with the input, on the field that it names."""
+    problem = outcome.problem
+    if problem is None or problem.get("status") not in OF_THE_INPUT:
+        return given
+    if tab == FORM and given.form is not None:
+        return msgspec.structs.replace(given, form=blamed(given.form, problem))
+    words = " ".join(str(problem[key]) for key in ("detail", "hint") if problem.get(key))
+    return msgspec.structs.replace(given, wrong=words)
+
+
+async def texts_of(request: Request, max_bytes: int) -> dict[str, str]:
+    """The form's fields by name; a file as base64 in place of the field that it was chosen for.
+
+    Raises BadInput for what is no form, TooLarge for too much of it.
+    """
+    body = await limited_body(request, max_bytes)
+
+    async def content() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    is_multipart = request.headers.get("content-type", "").startswith("multipart/form-data")
+    try:
+        if is_multipart:
+            form = await MultiPartParser(
+                request.headers, content(), max_fields=MAX_FIELDS, max_files=MAX_FIELDS, max_part_size=max_bytes
+            ).parse()
+        else:
+            form = await FormParser(request.headers, content(), max_fields=MAX_FIELDS).parse()
+    except (MultiPartException, ValueError, KeyError) as error:
+        raise BadInput(f"The form cannot be read: {error}.", hint="Go back, and send it again.") from error
+    try:
+        return await _texts(form)
+    finally:
+        await form.close()
+
+
+async def _texts(form: FormData) -> dict[str, str]:
+    texts = {}
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            content = await value.read()
+            if content:
+                texts[name.removesuffix("-file")] = base64.b64encode(content).decode()
+        else:
+            texts.setdefault(name, value.replace("\r\n", "\n"))  # browsers send the former for the latter
+    return texts

@@ -1,0 +1,61 @@
+"""GET /settings: keys, limits, storage, and what this machine has and lacks."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from app.dispatch.admit import Keys
+from app.errors import PrismError
+from app.registry.keys import KeyEntry, KeyStore
+from app.settings import Settings
+from app.ui.housekeeping import findings, limits, storage
+from app.ui.pages import Pages
+
+
+def router(settings: Settings, store: KeyStore, keys: Keys, pages: Pages) -> APIRouter:
+    routes = APIRouter(include_in_schema=False)
+    made: dict[str, tuple[KeyEntry, str]] = {}  # by a token that shows a new key once
+
+    async def page(
+        request: Request, shown: tuple[KeyEntry, str] | None, name: str = "", error: PrismError | None = None
+    ) -> Response:
+        context = {
+            "settings": settings,
+            "keys": keys,
+            "entries": store.entries(),
+            "made": shown,
+            "name": name,
+            "error": error,
+            "limits": limits(settings),
+            "storage": await storage(settings),
+            "findings": await findings(settings),
+            "logged_in": getattr(request.state, "session", False),
+        }
+        return pages.render(request, "settings.html", context, status=error.status if error else 200)
+
+    @routes.get("/settings")
+    async def settings_page(request: Request, made_key: Annotated[str, Query()] = "") -> Response:
+        """made_key: leads from the form to the page that shows its key, and works once: who reloads makes no second."""
+        return await page(request, made.pop(made_key, None))
+
+    @routes.post("/settings/keys")
+    async def create(request: Request, name: Annotated[str, Form()] = "") -> Response:
+        try:
+            created = store.create(name)
+        except PrismError as error:
+            return await page(request, None, name, error)
+        token = secrets.token_urlsafe(16)
+        made.clear()  # one that was never looked at is lost, and is not kept
+        made[token] = created
+        return RedirectResponse(f"/settings?made_key={token}#keys", 303)
+
+    @routes.post("/settings/keys/{id}/revoke")
+    async def revoke(id: str) -> Response:
+        store.revoke(id)
+        return RedirectResponse("/settings#keys", 303)
+
+    return routes

@@ -1,0 +1,100 @@
+"""GET /upload-model and POST /api/upload-and-run-ui: choose a file, see what is in it, deploy it.
+
+The same with and without JavaScript: each answer is a page, or for a script the part of it that changes.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from app.api.uploads import received
+from app.errors import NotFound, PrismError
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.form import FIELDS
+from app.lifecycle.receive import Form as ReceivedForm
+from app.lifecycle.staging import Staged, Staging
+from app.ui.pages import Pages
+from app.ui.review import review
+
+REVIEW = "review"
+"""A form with this field asks to be shown what is in the file; one without deploys it."""
+
+
+def router(deployments: Deployments, staging: Staging, pages: Pages, max_upload_bytes: int) -> APIRouter:
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.get("/upload-model")
+    async def upload_page(request: Request, upload_id: Annotated[str, Query()] = "") -> Response:
+        if not upload_id:
+            return first_step(request)
+        try:
+            return await second_step(request, staging.get(upload_id))
+        except NotFound as error:
+            if deployments.ledger.model(upload_id) is not None:
+                return to_model(upload_id)
+            return first_step(request, error)
+
+    @routes.post("/api/upload-and-run-ui")
+    async def upload(request: Request) -> Response:
+        began = monotonic()
+        texts: dict[str, str] = {}
+        try:
+            form = await received(request, deployments.ledger, max_upload_bytes, (*FIELDS, REVIEW), texts)
+            return await taken(request, form, (monotonic() - began) * 1000)
+        except PrismError as error:
+            return await refused(request, texts.get("upload_id", ""), texts, error)
+
+    async def taken(request: Request, form: ReceivedForm, received_ms: float) -> Response:
+        """What the form asks for. A file is read first and kept waiting, so that whatever else is wrong costs no
+        second upload."""
+        upload_id = form.texts.get("upload_id", "")
+        form.texts.setdefault("allow_unsafe", "")  # a box that is not ticked is not sent
+        looks = form.texts.get(REVIEW, "")
+        if not upload_id:
+            upload_id = (await staging.add(form, received_ms)).upload_id
+        elif looks:
+            await staging.amend(upload_id, form)
+        if looks:
+            return RedirectResponse(f"/upload-model?upload_id={upload_id}", 303)
+        try:
+            later = form if form.model_id != upload_id else None
+            return to_model((await staging.deploy(upload_id, later, run=True)).model_id)
+        except PrismError as error:
+            return await refused(request, upload_id, form.texts, error)
+
+    async def refused(request: Request, upload_id: str, texts: dict[str, str], error: PrismError) -> Response:
+        """The step at which it was, with what was written there, and why it went no further."""
+        try:
+            staged = staging.get(upload_id)
+        except NotFound:
+            return first_step(request, error)
+        return await second_step(request, staged, error, texts)
+
+    @routes.post("/upload-model/forget")
+    async def forget(upload_id: Annotated[str, Form()]) -> RedirectResponse:
+        await staging.forget(upload_id)
+        return RedirectResponse("/upload-model", 303)
+
+    def first_step(request: Request, error: PrismError | None = None) -> Response:
+        context: dict[str, Any] = {
+            "review": None,
+            "refusal": error.problem() if error else None,
+            "max_upload_bytes": max_upload_bytes,
+        }
+        return pages.render_either(request, "upload", context, status=error.status if error else 200)
+
+    async def second_step(
+        request: Request, staged: Staged, error: PrismError | None = None, texts: dict[str, str] | None = None
+    ) -> Response:
+        shown = await review(staged, staging, deployments, error, {**staged.upload.texts, **(texts or {})})
+        context = {"review": shown, "max_upload_bytes": max_upload_bytes}
+        return pages.render_either(request, "upload", context, status=error.status if error else 200)
+
+    def to_model(model_id: str) -> Response:
+        return RedirectResponse(f"/model?model_id={model_id}", 303)
+
+    return routes

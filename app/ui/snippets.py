@@ -1,0 +1,174 @@
+"""One request as programs that can be copied and run as they are: curl, Python, JavaScript, and PRISM's own client."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from msgspec import Struct
+
+WIDTH = 88
+SAFE_INTEGER = 2**53 - 1
+"""The largest that JavaScript's numbers tell from its neighbours."""
+
+JSON_WORDS = {None: "null", True: "true", False: "false"}
+PYTHON_WORDS = {None: "None", True: "True", False: "False"}
+
+
+class Snippet(Struct, frozen=True):
+    """id: for the page. title: for a person."""
+
+    id: str
+    title: str
+    code: str
+
+
+def snippets(base_url: str, ref: str, body: Any, *, probabilities: bool, needs_key: bool) -> tuple[Snippet, ...]:
+    """base_url: of this server, without a slash at its end. body: a JSON value.
+
+    Where a key is needed, they take it from the variable PRISM_API_KEY.
+    """
+    url = f"{base_url}/models/{quote(ref, safe='@')}/predict" + ("?probabilities=true" if probabilities else "")
+    return (
+        Snippet("curl", "curl", curl(url, body, needs_key)),
+        Snippet("python", "Python", python(url, body, needs_key)),
+        Snippet("javascript", "JavaScript", javascript(url, body, needs_key)),
+        Snippet("sdk", "Python, with PRISM's client", sdk(base_url, ref, body, probabilities)),
+    )
+
+
+def curl(url: str, body: Any, needs_key: bool) -> str:
+    """The body stands in a quoted here-document, in which a shell reads nothing but its end."""
+    key = ['  -H "X-API-Key: $PRISM_API_KEY" \\'] if needs_key else []
+    return "\n".join(
+        [
+            f"curl -sS {shlex.quote(url)} \\",
+            *key,
+            "  -H 'Content-Type: application/json' \\",
+            "  --data-binary @- <<'JSON'",
+            written(body, JSON_WORDS),
+            "JSON",
+        ]
+    )
+
+
+def python(url: str, body: Any, needs_key: bool) -> str:
+    key = ', "X-API-Key": os.environ["PRISM_API_KEY"]' if needs_key else ""
+    imports = ["import json", *(["import os"] if needs_key else []), "import urllib.request"]
+    return "\n".join(
+        [
+            *imports,
+            "",
+            f"body = {written(body, PYTHON_WORDS)}",
+            "request = urllib.request.Request(",
+            f"    {json.dumps(url)},",
+            "    data=json.dumps(body).encode(),",
+            f'    headers={{"Content-Type": "application/json"{key}}},',
+            ")",
+            "with urllib.request.urlopen(request) as response:",
+            "    print(json.load(response))",
+        ]
+    )
+
+
+def javascript(url: str, body: Any, needs_key: bool) -> str:
+    """For Node.js 18 and later, and for the console of a browser. What its numbers cannot hold is sent as text."""
+    key = '\n    "X-API-Key": globalThis.process?.env.PRISM_API_KEY ?? prompt("API key"),' if needs_key else ""
+    if is_safe(body):
+        content = f"JSON.stringify({written(body, JSON_WORDS, 1)})"
+    else:
+        content = json.dumps(written(body, JSON_WORDS))
+    return f"""\
+fetch({json.dumps(url)}, {{
+  method: "POST",
+  headers: {{
+    "Content-Type": "application/json",{key}
+  }},
+  body: {content},
+}})
+  .then((response) => response.json())
+  .then((answer) => console.log(JSON.stringify(answer)));"""
+
+
+def sdk(base_url: str, ref: str, body: Any, probabilities: bool) -> str:
+    more = ", probabilities=True" if probabilities else ""
+    return "\n".join(
+        [
+            "from prism import Prism",
+            "",
+            f"body = {written(body, PYTHON_WORDS)}",
+            f"with Prism({json.dumps(base_url)}) as prism:",
+            f"    print(prism.predict({json.dumps(ref)}, body{more}).document)",
+        ]
+    )
+
+
+def is_safe(value: Any) -> bool:
+    """Whether JavaScript, given the value as it is written, sends that value."""
+    if isinstance(value, dict):
+        return "__proto__" not in value and all(is_safe(one) for one in value.values())
+    if isinstance(value, list):
+        return all(is_safe(one) for one in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or abs(value) <= SAFE_INTEGER
+
+
+def written(value: Any, words: Mapping[Any, str], depth: int = 0) -> str:
+    """The value in JSON or Python: on one line where it fits, else an item a line."""
+    if not isinstance(value, (dict, list)):
+        return _atom(value, words)
+    one_line = _one_line(value, words)
+    indent = "  " * (depth + 1)
+    if len(one_line) + len(indent) <= WIDTH or not value:
+        return one_line
+    if isinstance(value, dict):
+        items = [f"{_atom(key, words)}: {written(one, words, depth + 1)}" for key, one in value.items()]
+        opening, closing = "{", "}"
+    else:
+        items = _packed([written(one, words, depth + 1) for one in value], WIDTH - len(indent))
+        opening, closing = "[", "]"
+    lines = f",\n{indent}".join(items)
+    return f"{opening}\n{indent}{lines}\n{'  ' * depth}{closing}"
+
+
+def _packed(items: list[str], width: int) -> list[str]:
+    """Items of a list, as many on a line as fit."""
+    lines: list[str] = []
+    for item in items:
+        if lines and len(lines[-1]) + len(item) + 2 <= width and "\n" not in item:
+            lines[-1] += f", {item}"
+        else:
+            lines.append(item)
+    return lines
+
+
+def _one_line(value: Any, words: Mapping[Any, str]) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_atom(key, words)}: {_one_line(one, words)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_one_line(one, words) for one in value) + "]"
+    return _atom(value, words)
+
+
+def _atom(value: Any, words: Mapping[Any, str]) -> str:
+    if value is None or isinstance(value, bool):
+        return words[value]
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, float) and math.isinf(value):
+        return "1e999" if value > 0 else "-1e999"
+    return repr(value)
+
+
+def _text(value: str) -> str:
+    """Readable where it can be; what is no character, or ends a line in some language, as its code.
+
+    The escapes of JSON for these are also those of Python and JavaScript.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(char if char.isprintable() or char > "\uffff" else f"\\u{ord(char):04x}" for char in text)

@@ -1,0 +1,229 @@
+// The page of a log: filter, level, pause, wrap, download, and ten thousand lines that stay quick to scroll.
+
+import { LEVELS, Levels, pieces } from "./log-lines.js";
+import { LogStream } from "./log-stream.js";
+
+const FIRST_LINES = 10_000;
+const MAX_LINES = 20_000;
+const LINES_A_BLOCK = 250; // as page.css has it; whole blocks out of sight are neither laid out nor painted
+const LINES_A_FRAME = 2_000;
+const AT_THE_END_PX = 24;
+const MOVING_MS = 500;
+
+const $ = (id) => document.getElementById(id);
+const [root, view, text, level, pause, wrap, newest] = [
+  "logs", "log", "log-text", "log-level", "log-pause", "log-wrap", "log-newest",
+].map($);
+const number = new Intl.NumberFormat("en");
+
+const levels = new Levels(JSON.parse(root.dataset.patterns));
+let lines = []; // {text, small, level, number}
+let received = 0;
+let dropped = 0;
+let shown = 0;
+let drawn = 0; // how many of `lines` were looked at for the view
+let frame = 0;
+let isPaused = false;
+let waiting = []; // came while paused
+let follows = true;
+let unread = 0; // shown below what the reader sees
+let top = 0;
+let movedAt = 0; // when the reader last did what may scroll
+let isFirst = true; // the server's own lines are still in the view
+
+function take(line) {
+  if (isPaused) waiting.push(line);
+  else lines.push(line);
+  if (waiting.length > MAX_LINES) dropped += waiting.splice(0, waiting.length - MAX_LINES).length;
+  draw();
+}
+
+function lineOf(said) {
+  const plain = levels.plain(said);
+  return { text: plain, small: plain.toLowerCase(), level: levels.of(plain), number: received++ };
+}
+
+function follow(whether) {
+  follows = whether;
+  view.classList.toggle("follows", whether);
+}
+
+const isAtTheEnd = () => view.scrollHeight - view.scrollTop - view.clientHeight < AT_THE_END_PX;
+
+/** Once more in the next frames: only then is it known how high the blocks are that came into sight. */
+function goToTheEnd(tries = 3) {
+  view.scrollTop = view.scrollHeight;
+  if (tries) requestAnimationFrame(() => follows && !isAtTheEnd() && goToTheEnd(tries - 1));
+}
+
+const isAsked = (line) =>
+  line.level === "gap" ||
+  ((level.value === "all" || LEVELS.indexOf(line.level) >= LEVELS.indexOf(level.value)) &&
+    line.small.includes(text.value.toLowerCase()));
+
+/** In the next frame, and as many frames as it takes. */
+function draw() {
+  frame ||= requestAnimationFrame(() => {
+    frame = 0;
+    drawSome();
+  });
+}
+
+function drawSome() {
+  if (isFirst && !lines.length) return tell();
+  if (isFirst) view.replaceChildren();
+  isFirst = false;
+  forgetOld();
+  const some = lines.slice(drawn, drawn + LINES_A_FRAME);
+  drawn += some.length;
+  const asked = some.filter(isAsked);
+  for (const line of asked) blockFor(line).append(elementOf(line));
+  shown += asked.length;
+  if (follows) goToTheEnd();
+  else unread += asked.length;
+  tell();
+  if (drawn < lines.length) draw();
+}
+
+function forgetOld() {
+  const excess = lines.length - MAX_LINES;
+  if (excess <= 0) return;
+  for (const line of lines.splice(0, excess)) if (line.isShown) shown -= 1;
+  dropped += excess;
+  drawn = Math.max(0, drawn - excess);
+  const oldest = lines[0].number;
+  while (view.firstElementChild && view.firstElementChild.newest < oldest) view.firstElementChild.remove();
+}
+
+function blockFor(line) {
+  let block = view.lastElementChild;
+  if (!block || block.childElementCount >= LINES_A_BLOCK) {
+    block?.classList.add("full");
+    block = document.createElement("div");
+    block.className = "block";
+    view.append(block);
+  }
+  block.newest = line.number;
+  return block;
+}
+
+function elementOf(line) {
+  const element = document.createElement("div");
+  element.className = "line";
+  element.dataset.level = line.level;
+  line.isShown = true;
+  const wanted = text.value.toLowerCase();
+  if (!wanted) {
+    element.textContent = line.text;
+    return element;
+  }
+  pieces(line.text, wanted).forEach((piece, index) => {
+    if (index % 2) element.append(Object.assign(document.createElement("mark"), { textContent: piece }));
+    else element.append(piece);
+  });
+  return element;
+}
+
+function drawAnew() {
+  if (isFirst && !lines.length) return;
+  view.replaceChildren();
+  for (const line of lines) line.isShown = false;
+  shown = drawn = unread = 0;
+  follow(true);
+  draw();
+}
+
+function tell() {
+  const count = number.format(shown) + (shown === 1 ? " line" : " lines");
+  const of = shown === lines.length ? "" : ` of ${number.format(lines.length)}`;
+  $("log-count").textContent = isFirst ? $("log-count").textContent : count + of;
+  $("log-dropped").hidden = !dropped;
+  $("log-dropped").textContent = `${number.format(dropped)} older lines are no longer on this page.`;
+  pause.textContent = isPaused ? `Resume (${number.format(waiting.length)} waiting)` : "Pause";
+  newest.hidden = follows;
+  newest.textContent = unread ? `Newest (${number.format(unread)} more)` : "Newest";
+}
+
+// What the reader does.
+
+let typing = 0;
+text.addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(drawAnew, 120);
+});
+level.addEventListener("change", drawAnew);
+$("log-tools").addEventListener("submit", (event) => {
+  event.preventDefault();
+  drawAnew();
+});
+pause.addEventListener("click", () => {
+  isPaused = !isPaused;
+  if (!isPaused) for (const line of waiting.splice(0)) lines.push(line);
+  draw();
+  tell();
+});
+wrap.addEventListener("click", () => {
+  wrap.setAttribute("aria-pressed", view.classList.toggle("wraps"));
+  if (follows) goToTheEnd();
+});
+$("log-download").addEventListener("click", (event) => {
+  event.preventDefault();
+  const asked = lines.filter(isAsked).map((line) => `${line.text}\n`);
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob(asked, { type: "text/plain" }));
+  link.download = root.dataset.file;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+});
+// Whether it is the reader who scrolls: the view also moves when blocks of it turn out higher or lower than thought.
+for (const event of ["wheel", "touchmove", "keydown", "pointerdown"]) {
+  view.addEventListener(event, () => (movedAt = performance.now()), { passive: true });
+}
+view.addEventListener("scroll", () => {
+  if (isAtTheEnd()) {
+    follow(true);
+    unread = 0;
+  } else if (view.scrollTop < top && performance.now() - movedAt < MOVING_MS) {
+    movedAt = performance.now();
+    follow(false);
+  }
+  top = view.scrollTop;
+  tell();
+});
+newest.addEventListener("click", () => {
+  follow(true);
+  unread = 0;
+  goToTheEnd();
+  view.focus({ preventScroll: true });
+  tell();
+});
+
+// What the server says.
+
+const ENDED = {
+  stopped: "The model is stopped. New lines come once it is started.",
+  failed: "The model has failed. New lines come once it is started again.",
+  built: "The model was not started yet.",
+  deleted: "The model was deleted.",
+};
+
+function address(lastId) {
+  const query = new URLSearchParams({ kind: root.dataset.kind, follow: "true" });
+  if (lastId) query.set("after", lastId);
+  else query.set("tail", FIRST_LINES);
+  return `${root.dataset.url}?${query}`;
+}
+
+new LogStream(address, {
+  line: (said) => take(lineOf(said)),
+  gap: (said) => take({ text: said, small: "", level: "gap", number: received++ }),
+  state(said, kind) {
+    const state = $("log-state");
+    const words = kind === "ended" ? (ENDED[said] ?? "Nothing more comes for now.") : said;
+    if (state.textContent !== words) state.textContent = words;
+    state.dataset.kind = kind;
+  },
+});
+
+follow(true);
+tell();

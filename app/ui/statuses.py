@@ -1,0 +1,100 @@
+"""How a deployment's state is shown, and the steps on its way to life."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from app.core.model import Deployment, Status
+from app.core.route_table import serves
+from app.lifecycle.deployments import IN_PROGRESS
+from app.ui.figures import seconds_since
+
+STEPS = (
+    # name, key of its time, the statuses in which it is being taken
+    ("Upload", "receive", (Status.RECEIVED,)),
+    ("Inspect", "inspect", (Status.INSPECTING,)),
+    ("Resolve", "resolving", (Status.RESOLVING,)),
+    ("Build", "building", (Status.BUILDING,)),
+    ("Start", "starting", (Status.STARTING,)),
+    ("Probe", "probing", (Status.PROBING,)),
+    ("Live", "", (Status.LIVE,)),
+)
+STEP_OF_CODE = {"environment_failed": 2, "build_failed": 3, "start_failed": 4, "probe_failed": 5}
+EXPLAINED = {
+    "Upload": "The file arrives",
+    "Inspect": "Reading what it is and needs, without running it",
+    "Resolve": "Choosing exact versions of its packages",
+    "Build": "Installing them in an environment of its own",
+    "Start": "Loading the model behind its walls",
+    "Probe": "Asking it for one prediction",
+    "Live": "Taking requests",
+}
+
+
+class Badge(Struct, frozen=True):
+    """tone: a class of `.badge`."""
+
+    text: str
+    tone: str
+
+
+class StepShown(Struct, frozen=True):
+    """state: "done", "now", "waiting" or "failed". ms: how long it took, or takes so far; None where none was measured."""
+
+    name: str
+    state: str
+    ms: float | None
+    explained: str
+
+
+def badge(deployment: Deployment) -> Badge:
+    """One word and its tone."""
+    status = deployment.status
+    if in_progress(deployment):
+        return Badge("replacing" if serves(deployment) else status.value, "accent")
+    tones = {Status.LIVE: "good", Status.UNHEALTHY: "bad", Status.FAILED: "bad", Status.BUILT: "accent"}
+    return Badge(status.value, tones.get(status, ""))
+
+
+def in_progress(deployment: Deployment) -> bool:
+    return deployment.status in IN_PROGRESS
+
+
+def steps(deployment: Deployment, now: datetime | None = None) -> list[StepShown]:
+    """From the file to the endpoint, each step with where it stands."""
+    timings: dict[str, float] = deployment.metadata.get("timings_ms", {})
+    current = step_index(deployment)
+    failed = deployment.status is Status.FAILED
+    shown = []
+    for index, (name, key, _) in enumerate(STEPS):
+        state = "done" if index < current else "waiting"
+        ms = timings.get(key) if index < current else None
+        if index == current:
+            state = "failed" if failed else "now" if in_progress(deployment) else "done"
+            ms = seconds_since(deployment.updated_at, now) * 1000 if state == "now" else timings.get(key)
+        shown.append(StepShown(name, state, None if state == "failed" else ms, EXPLAINED[name]))
+    return shown
+
+
+def step_index(deployment: Deployment) -> int:
+    """Of the step at which it stands: the one under way, the one that failed, or the last one taken."""
+    if deployment.status is Status.FAILED:
+        return failed_index(deployment)
+    if deployment.status is Status.BUILT:
+        return 3
+    found = [index for index, (_, _, statuses) in enumerate(STEPS) if deployment.status in statuses]
+    return found[0] if found else len(STEPS) - 1
+
+
+def failed_index(deployment: Deployment) -> int:
+    """By the step that its error names, else by the error's code, else the first that was never completed."""
+    error = deployment.error or {}
+    for index, (_, _, statuses) in enumerate(STEPS):
+        if error.get("step") in statuses:
+            return index
+    if error.get("code") in STEP_OF_CODE:
+        return STEP_OF_CODE[error["code"]]
+    timings = deployment.metadata.get("timings_ms", {})
+    return next((index for index, (_, key, _) in enumerate(STEPS) if key not in timings), len(STEPS) - 1)

@@ -1,0 +1,77 @@
+"""Charts are geometry: where a line goes, and what it says in words and rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from app.observe.history import Moment, Step
+from app.ui.charts import HEIGHT, WIDTH, by_minute, charts, path_of, rounded_up, span_seconds, spark
+from app.ui.figures import significant
+
+FAST = (0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def moments(*requests: int) -> list[Moment]:
+    """Steps of 5 s that end now."""
+    last = len(requests) - 1
+    return [Moment((last - i) * 5.0, Step(5.0, count, latencies=FAST)) for i, count in enumerate(requests)]
+
+
+def test_now_is_at_the_right_the_oldest_at_the_left_and_the_top_is_the_top() -> None:
+    path, area = path_of([(900, 0.0), (450, 5.0), (0, 10.0)], 900, 10)
+    assert path == f"M0.0 {HEIGHT:.1f}L{WIDTH / 2:.1f} {HEIGHT / 2:.1f}L{WIDTH:.1f} 0.0"
+    assert area.endswith(f"L{WIDTH:.1f} 100Z")
+
+
+def test_what_has_no_value_leaves_a_gap_and_a_lone_value_is_a_dot() -> None:
+    path, _ = path_of([(15, 1.0), (10, None), (5, 1.0), (0, 1.0)], 15, 1)
+    dot, line = path.removeprefix("M").split("M")
+    assert dot == "0.0 0.0L0.0 0.0"
+    assert line == "400.0 0.0L600.0 0.0"
+
+
+def test_no_value_at_all_draws_nothing() -> None:
+    assert path_of([(5, None), (0, None)], 15, 1) == ("", "")
+    assert path_of([], 15, 1) == ("", "")
+
+
+@pytest.mark.parametrize(("value", "top"), [(0, 1), (0.03, 0.05), (1, 1), (1.2, 2), (47, 50), (51, 100), (900, 1000)])
+def test_an_axis_ends_on_a_number_that_one_can_read(value: float, top: float) -> None:
+    assert rounded_up(value) == pytest.approx(top)
+
+
+def test_a_young_server_shows_a_short_time_and_an_old_one_all_that_is_kept() -> None:
+    assert span_seconds(moments(1, 1), 900) == 180
+    assert span_seconds([Moment(400, Step())], 900) == 900
+    assert span_seconds([], 900) == 180
+
+
+def test_the_charts_of_a_model_say_in_words_and_rows_what_they_draw() -> None:
+    rate, latency, errors = charts([Moment(0, Step(5.0, 20, 1, 4, FAST))], 900, "nothing")
+    assert rate.now == "4.0/s"
+    assert "at most 4.0" in rate.summary
+    assert [line.label for line in latency.lines] == ["p95", "p50"]
+    assert latency.columns == ("minute", "p95", "p50")
+    assert latency.rows[0][1:] == ("4.9 ms", "3.8 ms")
+    assert errors.now == "25 % of requests"
+    assert errors.rows[0][1:] == ("0.8", "0.2")
+
+
+def test_a_chart_without_requests_says_why_and_draws_no_line() -> None:
+    for chart in charts(moments(0, 0), 900, "No request yet."):
+        assert (chart.lines, chart.rows, chart.empty, chart.summary) == ((), (), "No request yet.", "No request yet.")
+
+
+def test_a_spark_has_few_points_and_tells_the_last_minute() -> None:
+    shown = spark(moments(*[50] * 180), 900, lambda step: step.per_second, lambda value: significant(value or 0))
+    assert shown.path.count("L") <= 60
+    assert shown.now == "10"
+    assert "15 minutes" in shown.summary
+
+
+def test_rows_are_minutes_of_the_day_with_the_newest_first() -> None:
+    now = datetime(2026, 1, 2, 12, 0, 2, tzinfo=UTC)
+    found = by_minute(moments(1, 2, 4), now)
+    assert [(minute, step.requests) for minute, step in found] == [("12:00", 4), ("11:59", 3)]

@@ -1,0 +1,92 @@
+"""What the dashboard shows first, what later, and what it leaves to the next page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.core.inspection import Danger, Format, Inspection
+from app.core.model import Status
+from app.lifecycle.vitals import KEPT_SECONDS, Vitals
+from app.observe.history import History
+from app.runtime.target import ReplicaState
+from app.ui.overview import PER_PAGE, Overview, overview
+from tests.unit.lifecycle.test_deployments import House, house
+
+
+async def shown(home: House, page: int = 1) -> Overview:
+    history = History(home.dispatcher.tallies, clock=lambda: home.now)
+    return await overview(home.deployments, history, Vitals(home.deployments, clock=lambda: home.now), page)
+
+
+def names(found: Overview) -> tuple[list[str], list[str]]:
+    """Of the rows, and of the rest."""
+    return [row.model.name for row in found.rows], [model.name for model, _, _ in found.rest]
+
+
+async def test_what_is_on_its_way_comes_first_then_what_lives_by_name_then_the_rest(tmp_path: Path) -> None:
+    async with house(tmp_path, single_active_model=False) as home:
+        for letter, name in (("b", "beta"), ("a", "alpha")):
+            await home.live(letter * 12, name)
+        await home.add("c" * 12, "stopped")
+        await home.add("d" * 12, "newer")
+        await home.add("e" * 12, "zeta")
+        await home.ledger.update("e" * 12, status=Status.BUILDING)
+        assert names(await shown(home)) == (["zeta", "alpha", "beta"], ["newer", "stopped"])
+        await home.ledger.update("e" * 12, status=Status.STOPPED)
+
+
+async def test_a_long_list_has_pages_and_none_beyond_the_last(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        for number in range(PER_PAGE + 1):
+            await home.add(f"{number:012x}", f"m{number}")
+        first, second, beyond = [await shown(home, page) for page in (1, 2, 9)]
+        assert (first.count, first.pages, len(first.rest)) == (PER_PAGE + 1, 2, PER_PAGE)
+        assert [model.name for model, _, _ in second.rest] == ["m0"]
+        assert beyond.page == 2
+
+
+async def test_the_worst_needs_attention_first(tmp_path: Path) -> None:
+    async with house(tmp_path, single_active_model=False) as home:
+        for letter, status in (("a", Status.FAILED), ("b", Status.UNHEALTHY), ("c", Status.STOPPED)):
+            await home.add(letter * 12, status.value)
+            await home.ledger.update(letter * 12, status=status, error={"detail": "why", "hint": "do"})
+        await home.live("d" * 12, "kept")
+        await home.ledger.update("d" * 12, error={"detail": "the restart failed"})
+        await home.live("e" * 12, "risky")
+        dangers = Inspection(Format.PICKLE, dangers=(Danger("os.system", "it runs a command"),))
+        await home.ledger.amend("e" * 12, unsafe_consent="2026-01-02T12:00:00Z", inspection=dangers)
+        found = (await shown(home)).attention
+        assert [(one.tone, one.title.partition("@")[0]) for one in found if one.model_id] == [
+            ("bad", "unhealthy"),
+            ("bad", "failed"),
+            ("warn", "kept"),
+            ("warn", "risky"),
+        ]
+        assert "os.system" in found[3].detail
+
+
+async def test_many_troubles_are_counted_and_not_listed(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        for number in range(8):
+            await home.add(f"{number:012x}", f"m{number}")
+            await home.ledger.update(f"{number:012x}", status=Status.FAILED, error={"detail": "why"})
+        found = await shown(home)
+        assert len(found.attention) == 5
+        assert found.more_attention >= 3
+
+
+async def test_a_row_tells_what_its_replica_uses(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await home.live("a" * 12)
+        vitals = Vitals(home.deployments, clock=lambda: home.now)
+        replica = home.replica().replica
+        deployments = home.ledger.deployments()
+        home.target.states[replica.id] = ReplicaState(True, rss_bytes=1 << 26, cpu_seconds=10.0)
+        first = (await vitals.of(deployments))["a" * 12]
+        assert (first.state.rss_bytes, first.cores) == (1 << 26, None)
+        home.target.states[replica.id] = ReplicaState(True, rss_bytes=1 << 26, cpu_seconds=12.0)
+        assert (await vitals.of(deployments))["a" * 12] is first, "asked again too soon"
+        home.now += 2 * KEPT_SECONDS
+        assert (await vitals.of(deployments))["a" * 12].cores == pytest.approx(2.0 / (2 * KEPT_SECONDS))
