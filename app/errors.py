@@ -14,12 +14,14 @@
     ├── Forbidden                403
     ├── NotFound                 404
     ├── Conflict                 409
+    │   └── ConsentNeeded             sharing without a key, and nobody said so
     ├── RateLimited              429  carries Retry-After
     ├── DeployFailed             422  a step of artifact → service did not succeed
     │   ├── EnvironmentFailed         no set of packages satisfies the model
     │   ├── BuildFailed
     │   ├── StartFailed
     │   └── ProbeFailed
+    ├── TunnelFailed             502  the link to a shared model could not be opened
     └── Unavailable              503  carries Retry-After
         ├── TargetUnavailable         no Docker engine where one was asked for
         ├── Overloaded                a bounded queue is full
@@ -152,6 +154,11 @@ class Conflict(PrismError):
     title = "That cannot be done in the present state"
 
 
+class ConsentNeeded(Conflict):
+    code = "consent_needed"
+    title = "Sharing needs a key, or consent to do without"
+
+
 class RateLimited(PrismError):
     code = "rate_limited"
     status = 429
@@ -186,6 +193,18 @@ class StartFailed(DeployFailed):
 class ProbeFailed(DeployFailed):
     code = "probe_failed"
     title = "The model loaded but did not answer its sample"
+
+
+class TunnelFailed(PrismError):
+    """reason: which of the situations it is, e.g. "no_token"; each has its own text and next step."""
+
+    code = "tunnel_failed"
+    status = 502
+    title = "The link could not be opened"
+
+    def __init__(self, detail: str, *, reason: str, hint: str = "", **values: Any) -> None:
+        super().__init__(detail, hint=hint, reason=reason, **values)
+        self.reason = reason
 
 
 class Unavailable(PrismError):

@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.model import Limits
+from app.core.ssh_address import SshAddress, ssh_address
 from app.errors import InvalidSetting
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -47,6 +48,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address the server listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the server listens on; 0 takes any free one.")
+    grpc_port: int = Field(
+        0, ge=0, le=65535, description="Port for the Open Inference Protocol over gRPC, on the same address; 0 for none."
+    )
     reload: bool = Field(False, description="For development: start anew, keeping the models, when the code changes.")
     target: Literal["auto", "docker", "process"] = Field(
         "auto", description="Where models run; auto takes docker when an engine answers, else process."
@@ -59,7 +63,13 @@ class Settings(BaseSettings):
     )
     enable_health_monitor: bool = Field(True, description="Watch replicas and bring them back.")
     health_monitor_interval_seconds: float = Field(10, gt=0, description="Time between two monitor cycles.")
-    api_keys: str = Field("", description="Comma-separated API keys; unset leaves the API open.")
+    api_keys: str = Field(
+        "", description="Comma-separated API keys; with no key set, the server is open to this machine."
+    )
+    admin_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Comma-separated keys of who may upload and change models; else the API keys. Needed off loopback.",
+    )
     allowed_hosts: str = Field(
         "", description="Comma-separated host names, besides loopback, by which browsers may reach the server."
     )
@@ -67,6 +77,9 @@ class Settings(BaseSettings):
     rate_limit_window_seconds: float = Field(60, gt=0, description="Length of the sliding window.")
     batch_window_ms: float = Field(
         50, ge=0, description="Upper bound on waiting for a fuller batch; an idle replica is never kept waiting."
+    )
+    batched_wait_ms: float = Field(
+        10, ge=0, description="Longest that a request to /predict_batched waits for rows of others to join it."
     )
     max_batch_size: int = Field(64, ge=1, le=65535, description="Most requests that go to a replica in one batch.")
     queue_length: int = Field(1024, ge=1, description="Most requests that wait for one model; more get 503.")
@@ -95,6 +108,26 @@ class Settings(BaseSettings):
         "auto",
         description="Convert live models to ONNX in the background and serve that where it is proven equal; off keeps and restores the original form.",
     )
+    enable_tunnel: bool = Field(
+        False, alias="ENABLE_TUNNEL", description="Share every live model from the server's start on; see sharing.md."
+    )
+    tunnel: str = Field(
+        "ngrok",
+        description="How models are shared: ngrok, or ssh://user@host:port?remote_port=N to forward from a host of yours.",
+    )
+    ngrok_authtoken: SecretStr = Field(
+        SecretStr(""), alias="NGROK_AUTHTOKEN", description="Token of your ngrok account; never logged or shown."
+    )
+    tunnel_start_timeout_seconds: float = Field(
+        30, gt=0, alias="PRISM_TUNNEL_START_TIMEOUT", description="Longest a tunnel may take to open, in seconds."
+    )
+    tunnel_ssh_identity: str = Field(
+        "", description="Private key file of an SSH tunnel; else those of ssh's own configuration and its agent."
+    )
+    tunnel_ssh_known_hosts: str = Field(
+        "", description="File with the host keys that an SSH tunnel trusts; else ssh's own known_hosts."
+    )
+    debug_mode: bool = Field(False, alias="DEBUG_MODE", description="Log the timings of every prediction.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")
 
     @field_validator("base_image")
@@ -106,10 +139,18 @@ class Settings(BaseSettings):
             raise ValueError("may contain {version} and no other field") from error
         return value
 
-    @field_validator("api_keys")
+    @field_validator("tunnel")
     @classmethod
-    def _keys_are_usable(cls, value: str) -> str:
-        if value and not all(key.strip() for key in value.split(",")):
+    def _tunnel_has_a_known_form(cls, value: str) -> str:
+        if value != "ngrok":
+            ssh_address(value)
+        return value
+
+    @field_validator("api_keys", "admin_keys")
+    @classmethod
+    def _keys_are_usable(cls, value: str | SecretStr) -> str | SecretStr:
+        keys = value if isinstance(value, str) else value.get_secret_value()
+        if keys and not all(key.strip() for key in keys.split(",")):
             raise ValueError("has an empty key between its commas")
         return value
 
@@ -130,12 +171,37 @@ class Settings(BaseSettings):
         return self.home / self.run_root
 
     @property
+    def ssh_tunnel(self) -> SshAddress | None:
+        """Where an SSH tunnel goes; None where ngrok is the way."""
+        return None if self.tunnel == "ngrok" else ssh_address(self.tunnel)
+
+    @property
+    def tunnel_identity(self) -> Path | None:
+        return self._file(self.tunnel_ssh_identity)
+
+    @property
+    def tunnel_known_hosts(self) -> Path | None:
+        return self._file(self.tunnel_ssh_known_hosts)
+
+    def _file(self, text: str) -> Path | None:
+        """From `home`, with `~` for the user's folder; None where the setting is unset."""
+        return self.home / Path(text).expanduser() if text else None
+
+    @property
     def keys(self) -> tuple[str, ...]:
-        return tuple(key.strip() for key in self.api_keys.split(",") if key.strip())
+        return separate(self.api_keys)
+
+    @property
+    def keys_of_admins(self) -> tuple[str, ...]:
+        return separate(self.admin_keys.get_secret_value())
 
     @property
     def limits(self) -> Limits:
         return Limits(memory_mb=self.model_memory_mb, cpus=self.model_cpus, pids=self.model_pids)
+
+
+def separate(keys: str) -> tuple[str, ...]:
+    return tuple(key.strip() for key in keys.split(",") if key.strip())
 
 
 def variable(field: str) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import msgspec
 import numpy as np
 
 from model_container.adapters.base import PROBABILITIES, Outputs
+from model_container.binary import bytes_from, bytes_from_texts
 from model_container.dialects import Decoded
-from model_container.frames import FORM_NATIVE, FORM_V2, Answer
+from model_container.frames import FORM_NATIVE, FORM_V2, FORM_V2_BINARY, JSON_LENGTH, Answer
 from model_container.problems import Problem
 from model_container.values import datatype_of
 
@@ -17,7 +18,7 @@ from model_container.values import datatype_of
 def encode(decoded: Decoded, outputs: Outputs, classes: List[Any]) -> Answer:
     """Raises Problem if the request asks for an output that the model does not have."""
     if decoded.form == FORM_V2:
-        return Answer(encode_json(_v2(decoded, outputs)), 200, FORM_V2)
+        return _v2(decoded, outputs)
     if outputs.by_row:
         rows = len(next(iter(outputs.values.values())))
         return Answer(encode_native(outputs, [rows], classes)[0], 200, FORM_NATIVE)
@@ -63,34 +64,47 @@ def _listed(value: Any) -> List[Any]:
     return value.tolist() if isinstance(value, np.ndarray) else value  # type: ignore[no-any-return]
 
 
-def _v2(decoded: Decoded, outputs: Outputs) -> Dict[str, Any]:
-    tensors = {name: _tensor(name, value) for name, value in outputs.values.items()}
+def _v2(decoded: Decoded, outputs: Outputs) -> Answer:
+    values = dict(outputs.values)
     for index, array in enumerate(outputs.probabilities or []):
         name = PROBABILITIES if len(outputs.probabilities or []) == 1 else f"{PROBABILITIES}_{index}"
-        tensors[name] = _tensor(name, array)
-    wanted = decoded.outputs or list(tensors)
-    unknown = [name for name in wanted if name not in tensors]
+        values[name] = array
+    wanted = decoded.outputs or list(values)
+    unknown = [name for name in wanted if name not in values]
     if unknown:
-        raise Problem(
-            422, "unknown_output", f"The model has no output {unknown[0]!r}.", f"It has {', '.join(tensors)}."
-        )
-    document: Dict[str, Any] = {"outputs": [tensors[name] for name in wanted]}
-    return document if decoded.id is None else {"id": decoded.id, **document}
+        raise Problem(422, "unknown_output", f"The model has no output {unknown[0]!r}.", f"It has {', '.join(values)}.")
+    binary = [name for name in wanted if decoded.binary.get(name, decoded.all_binary)]
+    tensors, raws = [], []
+    for name in wanted:
+        tensor, raw = _tensor(name, values[name], outputs.datatypes.get(name), name in binary)
+        tensors.append(tensor)
+        raws.append(raw)
+    body = encode_json({"outputs": tensors} if decoded.id is None else {"id": decoded.id, "outputs": tensors})
+    if not binary:
+        return Answer(body, 200, FORM_V2)
+    return Answer(b"".join((JSON_LENGTH.pack(len(body)), body, *raws)), 200, FORM_V2_BINARY)
 
 
-def _tensor(name: str, value: Any) -> Dict[str, Any]:
-    array = value if isinstance(value, np.ndarray) else _object_array(value)
-    datatype = datatype_of(array.dtype)
-    data = array.ravel().tolist()
+def _tensor(name: str, value: Any, datatype: Optional[str], is_binary: bool) -> Tuple[Dict[str, Any], bytes]:
+    """And its bytes, none unless it is asked for in binary.
+
+    What is no tensor becomes one of BYTES: of a list an element an item, of a map one; each is JSON, or a text.
+    """
+    data: Any
+    if isinstance(value, np.ndarray):
+        datatype, shape, data = datatype or datatype_of(value.dtype), list(value.shape), value.ravel()
+    else:
+        data = [] if value is None else [value] if isinstance(value, dict) else value
+        datatype, shape = "BYTES", [len(data)]
+    tensor = {"name": name, "datatype": datatype, "shape": shape}
     if datatype == "BYTES":
-        data = [item if isinstance(item, str) else encode_json(item).decode() for item in data]
-    return {"name": name, "datatype": datatype, "shape": list(array.shape), "data": data}
-
-
-def _object_array(items: List[Any]) -> Any:
-    array = np.empty(len(items), dtype=object)
-    array[:] = items
-    return array
+        data = [item if isinstance(item, (str, bytes)) else encode_json(item).decode() for item in _listed(data)]
+    if is_binary:
+        raw = bytes_from_texts(data) if datatype == "BYTES" else bytes_from(data, datatype)
+        return {**tensor, "parameters": {"binary_data_size": len(raw)}}, raw
+    if datatype == "BYTES":
+        data = [item if isinstance(item, str) else item.decode("utf-8", "replace") for item in data]
+    return {**tensor, "data": _listed(data)}, b""
 
 
 def _plain(value: Any) -> Any:

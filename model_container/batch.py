@@ -17,9 +17,10 @@ import numpy as np
 
 from model_container.adapters.base import PROBABILITIES, Adapter, Inputs, Outputs
 from model_container.answers import encode, encode_native
-from model_container.dialects import Decoded, decode
+from model_container.dialects import Decoded
 from model_container.frames import OPTION_PROBABILITIES, Answer, Request
 from model_container.problems import Problem
+from model_container.reading import may_be_plain, read
 
 MAX_MESSAGE = 300
 _TRACEBACK_FRAMES = 8
@@ -76,7 +77,7 @@ class Batcher:
             found = [
                 (index, rows)
                 for index, request in enumerate(requests)
-                if request.options == options
+                if request.options == options and may_be_plain(request)
                 for rows in (plain.read(request.body),)
                 if rows is not None
             ]
@@ -112,7 +113,7 @@ class Batcher:
 
     def _prepare(self, index: int, request: Request) -> Tuple[_Job, bool]:
         adapter = self._adapter
-        decoded = decode(request.body, adapter.names)
+        decoded = read(request, adapter)
         named = any(name.startswith(PROBABILITIES) for name in decoded.outputs or ())
         probabilities = bool(request.options & OPTION_PROBABILITIES) or (named and adapter.has_probabilities)
         if probabilities and not adapter.has_probabilities:
@@ -153,7 +154,7 @@ class Batcher:
             outputs = self._adapter.predict(inputs, probabilities)
         finally:
             self._model_ns += time.perf_counter_ns() - began
-        if outputs.by_row:
+        if outputs.by_row and outputs.counted:
             _check_length(outputs, inputs.rows)
         return outputs
 
@@ -185,10 +186,9 @@ def _check_length(outputs: Outputs, rows: int) -> None:
 
 
 def _rows(outputs: Outputs, start: int, end: int) -> Outputs:
-    return Outputs(
-        {name: value[start:end] for name, value in outputs.values.items()},
-        outputs.named,
-        None if outputs.probabilities is None else [array[start:end] for array in outputs.probabilities],
+    return outputs._replace(
+        values={name: value[start:end] for name, value in outputs.values.items()},
+        probabilities=None if outputs.probabilities is None else [array[start:end] for array in outputs.probabilities],
     )
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 VARIABLE = "PRISM_RUNTIME"
+VERTEX_PREDICT = "/v1/models/model:predict"
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,30 @@ class Confinement:
 
 
 @dataclass(frozen=True)
+class Call:
+    """What the owner says of how the model is called, where the artifact does not, or says otherwise.
+
+    method: of the object, "" for the usual one. batchable: whether rows of several requests may go through one call.
+    inputs, outputs: as in a signature. source: the file that says so; what it says of the inputs of a model that knows
+    better is an error if `strict`, else passed over.
+    """
+
+    method: str = ""
+    batchable: bool | None = None
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    source: str = ""
+    strict: bool = True
+
+
+@dataclass(frozen=True)
 class RuntimeConfig:
-    """artifact: path of the model file. format: pickle, joblib, onnx or accelerated. code: folder of the owner's Python files.
+    """artifact: path of the model file, or of its folder. format: names the adapter. code: folder of the owner's Python
+    files.
 
     socket: Unix socket to listen on ("" for none). host, port: TCP address to listen on (port 0 for none).
     token: what a connection must say in HELLO; "" lets anyone in (an image run by hand). threads: for the
-    model's own parallelism (OpenMP, BLAS, onnxruntime).
+    model's own parallelism (OpenMP, BLAS, onnxruntime). call: how its owner wants it called.
     """
 
     artifact: str
@@ -50,6 +69,7 @@ class RuntimeConfig:
     port: int = 0
     token: str = ""
     threads: int = 1
+    call: Call = field(default_factory=Call)
     confinement: Confinement = field(default_factory=Confinement)
 
     def to_json(self) -> str:
@@ -58,9 +78,21 @@ class RuntimeConfig:
     @classmethod
     def from_json(cls, text: str) -> RuntimeConfig:
         values: dict[str, Any] = json.loads(text)
-        return cls(**{**values, "confinement": Confinement(**values.get("confinement", {}))})
+        parts = {
+            "call": Call(**values.get("call", {})),
+            "confinement": Confinement(**values.get("confinement", {})),
+        }
+        return cls(**{**values, **parts})
 
     @classmethod
     def from_environment(cls) -> RuntimeConfig:
         """Takes the variable out of the environment, so that the model's code does not find it there."""
-        return cls.from_json(os.environ.pop(VARIABLE))
+        config = cls.from_json(os.environ.pop(VARIABLE))
+        port = os.environ.get("AIP_HTTP_PORT", "")
+        return replace(config, port=int(port)) if config.port and port else config
+
+
+def vertex_routes() -> dict[str, str]:
+    """The paths that Vertex asks an image for, each with the one of ours that it stands for."""
+    asked = ((os.environ.get("AIP_HEALTH_ROUTE"), "/health"), (os.environ.get("AIP_PREDICT_ROUTE"), VERTEX_PREDICT))
+    return {path: ours for path, ours in asked if path}

@@ -22,7 +22,7 @@ import msgspec
 from model_container.adapters.accelerated import METADATA_KEY, AcceleratedAdapter
 from model_container.adapters.base import Adapter, Inputs
 from model_container.adapters.estimator import EstimatorAdapter
-from model_container.adapters.onnx import open_session
+from model_container.adapters.onnx_session import open_session
 from model_container.convert_graph import Candidate, candidates
 from model_container.convert_judge import Difference, Judgement, judge
 from model_container.convert_rows import RowSet, rows_for

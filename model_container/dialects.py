@@ -13,7 +13,9 @@ also where one of them is called "input". Whether the content fits the model is 
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Union
+import math
+from types import MappingProxyType
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import msgspec
 
@@ -29,32 +31,49 @@ _V2_KEYS = frozenset(("inputs", "id", "outputs", "parameters"))
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _HUGE_DIGITS = 400
 _MAX_RANK = 32  # numpy 1's own limit
+_MAX_EMPTY = 1 << 24
+"""Other sizes of a tensor without values, multiplied: what a model makes of them must fit in memory."""
+
+_CONSTANTS = {"NaN": None, "Infinity": "Infinity", "-Infinity": "-Infinity"}
 
 _decode = msgspec.json.Decoder().decode
 
 
 class Rows(NamedTuple):
-    """Values by position; one row or several, which the model's width tells."""
+    """Values by position; one row or several, which the model's width tells. A list, or an array that came as bytes."""
 
-    values: List[Any]
+    values: Any
 
 
 class Named(NamedTuple):
-    """Values by input name, each one value (a single row) or a list with one item a row."""
+    """Values by input name, each one value (a single row), or a list or an array with one item a row.
+
+    shapes: of those that came as tensors. A value of no dimension is not in a list, one of no values is [].
+    """
 
     values: Dict[str, Any]
+    shapes: Mapping[str, Tuple[int, ...]] = MappingProxyType({})
+
+    @property
+    def has_no_rows(self) -> bool:
+        return any(0 in shape for shape in self.shapes.values())
 
 
 Content = Union[Rows, Named]
 
 
 class Decoded(NamedTuple):
-    """form: of the answer. id: to be repeated in it. outputs: the names asked for, None for all."""
+    """form: of the answer. id: to be repeated in it. outputs: the names asked for, None for all.
+
+    binary: by output, whether it goes as bytes; all_binary: whether those go so of which it is not said.
+    """
 
     content: Content
     form: int = FORM_NATIVE
     id: Optional[str] = None
     outputs: Optional[List[str]] = None
+    binary: Mapping[str, bool] = MappingProxyType({})
+    all_binary: bool = False
 
 
 def decode(body: bytes, names: FrozenSet[str] = frozenset()) -> Decoded:
@@ -69,7 +88,7 @@ def decode(body: bytes, names: FrozenSet[str] = frozenset()) -> Decoded:
             f"The body is {shown(value)}, neither an object nor a list.",
             'Send {"features": [[…]]} or an object of features such as {"feature1": 0.1}.',
         )
-    if _is_v2(value):
+    if is_v2(value) or (not names and value.get("inputs") == []):  # of a model without inputs
         return _decode_v2(value)
     if value.keys() == names:
         return Decoded(Named(value))
@@ -79,31 +98,52 @@ def decode(body: bytes, names: FrozenSet[str] = frozenset()) -> Decoded:
     return Decoded(_decode_keyed(value, present))
 
 
-def parse(body: bytes) -> Any:
-    """The JSON value. Numbers beyond a double become ±inf, which JSON has no word for, to be named by the checks."""
+def decode_keyed(body: bytes, keys: Sequence[str], ignored: Sequence[str] = ()) -> Decoded:
+    """Of a protocol whose requests hold their rows under one of these keys. Raises Problem."""
+    value = parse(body, lenient=True)
+    present = [key for key in keys if isinstance(value, dict) and key in value]
+    if not present:
+        listed = ", ".join(map(repr, keys))
+        raise Problem(
+            422, "unknown_dialect", f"The body is no object with one of {listed}.", f'Send {{"{keys[0]}": …}}.'
+        )
+    return Decoded(_decode_keyed({key: value[key] for key in value if key not in ignored}, present))
+
+
+def parse(body: bytes, lenient: bool = False) -> Any:
+    """The JSON value. Numbers beyond a double become ±inf, which JSON has no word for, to be named by the checks.
+
+    lenient: also read the NaN and Infinity that Python's and other encoders write; null and a word stand for them.
+    """
     if not body.strip():
         raise Problem(400, "empty_body", "The body is empty.", 'Send JSON such as {"features": [[…]]}.')
     try:
         value = _decode(body)
     except msgspec.ValidationError:
-        value = _parse_huge(body)
+        value = _parse_huge(body, _CONSTANTS.__getitem__ if lenient else _refuse_constant)
     except UnicodeDecodeError as error:
         raise Problem(
             400, "not_json", f"The body is not UTF-8 (byte {error.start}).", "Send JSON encoded as UTF-8."
         ) from None
     except msgspec.DecodeError as error:
         reason = str(error)
+        if lenient and (b"NaN" in body or b"Infinity" in body):
+            return _checked_depth(body, _parse_huge(body, _CONSTANTS.__getitem__))
         raise _not_json(f"it ends too early, after byte {len(body)}" if "truncated" in reason else reason) from None
     except RecursionError:
         raise _too_deep() from None
+    return _checked_depth(body, value)
+
+
+def _checked_depth(body: bytes, value: Any) -> Any:
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
         _check_depth(body, value)
     return value
 
 
-def _parse_huge(body: bytes) -> Any:
+def _parse_huge(body: bytes, constant: Callable[[str], Any]) -> Any:
     try:
-        return json.loads(body, parse_int=_parse_int, parse_constant=_refuse_constant)
+        return json.loads(body, parse_int=_parse_int, parse_constant=constant)
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
@@ -181,7 +221,7 @@ def _decode_keyed(body: Dict[str, Any], present: List[str]) -> Content:
         )
     value = body[key]
     if key == "dataframe_split":
-        return _split_frame(value)
+        return split_frame(value)
     if key == "dataframe_records" and not isinstance(value, list):
         raise _not_content(key, value)
     return _content(value, repr(key))
@@ -238,7 +278,7 @@ def _records(rows: List[Any]) -> Named:
     return Named({name: [row[name] for row in rows] for name in first})
 
 
-def _split_frame(frame: Any) -> Content:
+def split_frame(frame: Any) -> Content:
     if not isinstance(frame, dict) or not isinstance(frame.get("data"), list):
         raise Problem(
             422,
@@ -269,7 +309,7 @@ def _split_frame(frame: Any) -> Content:
     return Named({name: [row[index] for row in rows] for index, name in enumerate(columns)})
 
 
-def _is_v2(body: Dict[str, Any]) -> bool:
+def is_v2(body: Dict[str, Any]) -> bool:
     inputs = body.get("inputs")
     return (
         isinstance(inputs, list)
@@ -289,17 +329,19 @@ def _decode_v2(body: Dict[str, Any]) -> Decoded:
         ):
             raise Problem(422, "unknown_dialect", '"outputs" must be a list of objects with a "name".')
         outputs = [one["name"] for one in outputs]
-    values = {}
+    values: Dict[str, Any] = {}
+    shapes: Dict[str, Tuple[int, ...]] = {}
     for tensor in body["inputs"]:
-        if not isinstance(tensor["name"], str) or tensor["name"] in values:
-            raise Problem(422, "wrong_columns", f"Two inputs, or none, are named {shown(tensor['name'])}.")
-        values[tensor["name"]] = _nested(tensor)
+        name = tensor["name"]
+        if not isinstance(name, str) or name in values:
+            raise Problem(422, "wrong_columns", f"Two inputs, or none, are named {shown(name)}.")
+        values[name], shapes[name] = _nested(tensor)
     identity = body.get("id")
-    return Decoded(Named(values), FORM_V2, None if identity is None else str(identity), outputs or None)
+    return Decoded(Named(values, shapes), FORM_V2, None if identity is None else str(identity), outputs or None)
 
 
-def _nested(tensor: Dict[str, Any]) -> Any:
-    """The tensor's data, which V2 allows flat or nested, as nested lists of its shape."""
+def _nested(tensor: Dict[str, Any]) -> Tuple[Any, Tuple[int, ...]]:
+    """The tensor's data, which V2 allows flat or nested, as nested lists of its shape, and the shape."""
     name, shape, data = tensor["name"], tensor["shape"], tensor.get("data")
     if tensor["datatype"] not in DTYPES:
         raise Problem(
@@ -309,15 +351,13 @@ def _nested(tensor: Dict[str, Any]) -> Any:
             f"Use one of {', '.join(DTYPES)}.",
         )
     sizes = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
-    if not sizes or not 1 <= len(shape) <= _MAX_RANK:
+    if not sizes or len(shape) > _MAX_RANK:
         raise Problem(
-            422, "wrong_shape", f"Input {name!r} has the shape {shown(shape)}, not a list of 1 to {_MAX_RANK} sizes."
+            422, "wrong_shape", f"Input {name!r} has the shape {shown(shape)}, not a list of up to {_MAX_RANK} sizes."
         )
     if not isinstance(data, list):
         raise Problem(422, "wrong_shape", f"Input {name!r} has no list of data.", 'Put the values in "data".')
-    count = 1
-    for size in shape:
-        count *= size
+    count = math.prod(shape)
     flat = data
     while flat and all(isinstance(item, list) for item in flat):
         flat = [leaf for item in flat for leaf in item]
@@ -326,7 +366,11 @@ def _nested(tensor: Dict[str, Any]) -> Any:
             422, "wrong_shape", f"Input {name!r} of shape {shape} needs {count} values, its data has {len(flat)}."
         )
     if not count:
-        raise no_rows()
+        if math.prod(size for size in shape if size) > _MAX_EMPTY:
+            raise Problem(
+                422, "wrong_shape", f"Input {name!r} of shape {shown(shape)} has no values, but a huge shape."
+            )
+        return [], tuple(shape)
     for size in reversed(shape[1:]):
         flat = [flat[start : start + size] for start in range(0, len(flat), size)]
-    return flat
+    return (flat if shape else flat[0]), tuple(shape)

@@ -28,13 +28,22 @@ PROTOCOL = 1
 
 HELLO, WELCOME, PREDICT, ANSWERS, PING, PONG, CONVERT = 1, 2, 3, 4, 5, 6, 7
 
-DIALECT_JSON = 0
+DIALECT_JSON = 0  # whichever native form the body has; see dialects.py
+DIALECT_V2_BINARY = 1  # a V2 request, its tensors in JSON or behind it: <I JSON's length>, the JSON, the tensors' bytes
+DIALECT_V1 = 2  # KServe V1: {"instances": …} or {"inputs": …}
+DIALECT_MLFLOW = 3  # one of MLflow's four JSON forms
+DIALECT_CSV = 4  # a table as MLflow takes it: a line of names, then the rows
 
 OPTION_PROBABILITIES = 1
 
 FORM_NATIVE = 0  # {"predictions": …}: the gateway puts model, version and model_id in front
 FORM_V2 = 1  # {"outputs": …}: the gateway puts model_name and model_version in front
 FORM_PROBLEM = 2  # {"code", "detail", "hint"?, …}: the gateway completes the problem document
+FORM_V2_BINARY = 3  # <I JSON's length>, JSON as in FORM_V2, then the bytes of the outputs asked for in binary
+
+JSON_LENGTH = struct.Struct("<I")
+"""In front of a V2 request or answer that may have binary tensors. A request whose JSON has the length 0 is nothing
+but the bytes of the model's only input."""
 
 HEADER = struct.Struct("<IIBBH")
 _REQUEST = struct.Struct("<IBBH")

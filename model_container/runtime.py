@@ -3,7 +3,8 @@
 WELCOME, the first frame it sends to whoever says HELLO, tells what it has become:
 
     {"protocol": 1, "pid": 42, "python": "3.11.7", "adapter": "joblib", "libraries": {"scikit-learn": "1.5.2", …},
-     "signature": {…}, "samples": [bodies in a native dialect, best first], "confinement": {…}, "load_ms": 812}
+     "execution": {"execution_providers": […], …} or {}, "signature": {…},
+     "samples": [bodies in a native dialect, best first], "confinement": {…}, "load_ms": 812}
 
 Exit codes: 0 after SIGTERM, 2 for a configuration that cannot be used, 3 when the model does not load.
 """
@@ -21,7 +22,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Callable, Dict, List
 
-from model_container.config import VARIABLE, RuntimeConfig
+from model_container.config import VARIABLE, RuntimeConfig, vertex_routes
 from model_container.frames import PROTOCOL
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def main() -> int:
     from model_container.serve import Server
 
     welcome = describe(adapter, config.format, confinement, began)
-    server = Server(adapter, welcome, config.token)
+    server = Server(adapter, welcome, config.token, vertex_routes())
     # Libraries and model stay for good: collections that walk through them would stall predictions.
     gc.collect()
     gc.freeze()
@@ -158,7 +159,7 @@ def report_load_failure(error: Exception) -> None:
 
 def describe(adapter: Adapter, name: str, confinement: Dict[str, Any], began: float) -> Dict[str, Any]:
     """The body of WELCOME. began: on the monotonic clock, when the process started its work."""
-    from model_container.adapters.base import libraries
+    from model_container.adapters.base import Placed, libraries
 
     return {
         "protocol": PROTOCOL,
@@ -166,6 +167,7 @@ def describe(adapter: Adapter, name: str, confinement: Dict[str, Any], began: fl
         "python": platform.python_version(),
         "adapter": name,
         "libraries": libraries(),
+        "execution": adapter.execution() if isinstance(adapter, Placed) else {},
         "signature": adapter.signature(),
         "samples": adapter.samples(),
         "confinement": confinement,

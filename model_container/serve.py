@@ -9,7 +9,8 @@ import socket
 import sys
 import threading
 import time
-from typing import Any, Dict, List, Sequence, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import msgspec
 
@@ -44,8 +45,11 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 class Server:
     """Serves one adapter on any number of listening sockets until `stop`."""
 
-    def __init__(self, adapter: Adapter, welcome: Dict[str, Any], token: str) -> None:
+    def __init__(
+        self, adapter: Adapter, welcome: Dict[str, Any], token: str, aliases: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.welcome = welcome
+        self.aliases = aliases
         self.token = token
         self._adapter = adapter
         self._batcher = Batcher(adapter)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import stat
 import sys
 from dataclasses import dataclass
 
-from model_container import kernel
+from model_container import kernel, logfile
 
 _TICK_SECONDS = 1.0
 _HANDED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -47,19 +46,19 @@ class Runtime:
 def split(bounds: Bounds) -> Runtime:
     """Fork; only the child returns. It is killed when its parent, the supervisor, dies. Raises OSError."""
     reading, writing = os.pipe()
-    handed_down = {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, reading}
+    log = logfile.open_to_cut(1)  # while /proc is still the machine's
+    handed_down = {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, reading, log}
     every = {signal.SIGCHLD, *_HANDED_ON}
     signal.pthread_sigmask(signal.SIG_BLOCK, every)
     try:
         child = os.fork()
     except OSError:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, every)
-        os.close(reading)
-        os.close(writing)
+        _close(reading, writing, log)
         raise
     if child == 0:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, int(signal.SIGKILL))
-        os.close(reading)
+        _close(reading, log)
         os.setsid()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, every)
         return Runtime(writing)
@@ -68,7 +67,7 @@ def split(bounds: Bounds) -> Runtime:
         with contextlib.suppress(OSError):
             os.close(descriptor)
     try:
-        code = _Watch(child, reading, bounds).until_the_end()
+        code = _Watch(child, reading, bounds, log).until_the_end()
     except BaseException as error:  # whatever happens here, the runtime must not go on unwatched
         _say(f"its supervisor failed with {error!r}")
         code = 1
@@ -76,8 +75,9 @@ def split(bounds: Bounds) -> Runtime:
 
 
 class _Watch:
-    def __init__(self, child: int, pipe: int, bounds: Bounds) -> None:
+    def __init__(self, child: int, pipe: int, bounds: Bounds, log: int | None) -> None:
         self.child = child
+        self.log = log
         self.pipe = pipe
         self.bounds = bounds
         self.walls = b""
@@ -127,7 +127,7 @@ class _Watch:
         return code
 
     def look(self) -> None:
-        _keep_the_log_small()
+        self.keep_the_log_small()
         self.kernel_kills = _kernel_kills()
         if not self.walls:
             self.walls = self.hear()
@@ -139,6 +139,11 @@ class _Watch:
         elif self.bounds.pids and processes > self.bounds.pids:
             self.end(f"too many processes: it had {processes}, its limit is {self.bounds.pids}")
 
+    def keep_the_log_small(self) -> None:
+        if self.log is not None:
+            with contextlib.suppress(OSError):  # the other replica of a change of guard is at it, or the disk is full
+                logfile.cut(self.log, _MAX_LOG_BYTES, _KEPT_LOG_BYTES)
+
     def hear(self) -> bytes:
         """What the runtime said when its walls were up; nothing before that."""
         try:
@@ -149,6 +154,12 @@ class _Watch:
     def end(self, reason: str) -> None:
         self.excess = reason
         os.kill(self.child, signal.SIGKILL)
+
+
+def _close(*descriptors: int | None) -> None:
+    for descriptor in descriptors:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _say(reason: str) -> None:
@@ -204,18 +215,6 @@ def _kernel_kills() -> int:
             return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
     except OSError:
         return 0
-
-
-def _keep_the_log_small() -> None:
-    """Standard output is the log, opened for appending; past its size only its end is kept."""
-    try:
-        found = os.fstat(1)
-        if stat.S_ISREG(found.st_mode) and found.st_size > _MAX_LOG_BYTES:
-            kept = os.pread(1, _KEPT_LOG_BYTES, found.st_size - _KEPT_LOG_BYTES)
-            os.ftruncate(1, 0)
-            os.write(1, kept[kept.find(b"\n") + 1 :])
-    except OSError:
-        pass  # not opened for reading: somebody else's file, somebody else's care
 
 
 def _end_the_rest() -> None:

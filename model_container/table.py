@@ -13,6 +13,8 @@ from model_container.problems import Problem, shown
 from model_container.values import ANY, Place, array_of
 
 MAX_NAMES_SHOWN = 8
+LISTED = (list, np.ndarray)
+"""What holds several values: an array came as bytes, a list as JSON."""
 
 
 class Column(NamedTuple):
@@ -28,11 +30,13 @@ class Table:
 
     named: the model knows them by name, and a request may give them in any order. Without names, an object's values
     count in the order in which it gives them, unless its keys are the made-up names of the signature.
+    infinite: as for array_of.
     """
 
-    def __init__(self, columns: Sequence[Column], named: bool) -> None:
+    def __init__(self, columns: Sequence[Column], named: bool, infinite: bool = False) -> None:
         self.columns = tuple(columns)
         self.named = named
+        self._infinite = infinite
         self.names = tuple(column.name for column in columns)
         self._known = frozenset(self.names)
         kinds = {(column.datatype, column.missing is None) for column in columns}
@@ -44,6 +48,8 @@ class Table:
 
     def arrays(self, content: Content) -> List[Any]:
         """One (rows, columns) matrix if all columns are of one datatype, else one (rows,) array a column."""
+        if not self.columns or (isinstance(content, Named) and content.has_no_rows):
+            raise no_rows()
         if isinstance(content, Named):
             content = self._by_position(content)
         if isinstance(content, Rows):
@@ -55,8 +61,11 @@ class Table:
         values = content.values
         if len(values) == 1:
             (value,) = values.values()
-            is_matrix = isinstance(value, list) and bool(value) and isinstance(value[0], list)
-            if len(self.columns) > 1 and (is_matrix or (isinstance(value, list) and not self.named)):
+            if isinstance(value, np.ndarray):
+                is_matrix = value.ndim > 1
+            else:
+                is_matrix = isinstance(value, list) and bool(value) and isinstance(value[0], list)
+            if len(self.columns) > 1 and (is_matrix or (isinstance(value, LISTED) and not self.named)):
                 return Rows(value)
         if values.keys() == self._known:
             return content
@@ -67,10 +76,15 @@ class Table:
         raise wrong_columns(self.names, list(values))
 
     def _from_rows(self, values: List[Any]) -> List[Any]:
+        if isinstance(values, np.ndarray):
+            return self._from_matrix(values)
+        if not values:
+            raise no_rows()
         if list not in set(map(type, values)):
             values = [[value] for value in values] if len(self.columns) == 1 else [values]
         if self.uniform:
-            matrix = array_of(values, self.columns[0].datatype, self._place, self.columns[0].missing)
+            first = self.columns[0]
+            matrix = array_of(values, first.datatype, self._place, first.missing, self._infinite)
             return [self._checked(matrix)]
         width = len(self.columns)
         for index, row in enumerate(values):
@@ -78,8 +92,18 @@ class Table:
                 raise self._wrong_width(len(row) if isinstance(row, list) else 1, index)
         return self._by_column([list(column) for column in zip(*values)])
 
+    def _from_matrix(self, matrix: Any) -> List[Any]:
+        """matrix: an array, of one dimension if it is one column, or one row."""
+        if matrix.ndim == 1:
+            matrix = matrix.reshape(-1, 1) if len(self.columns) == 1 else matrix[np.newaxis]
+        matrix = self._checked(matrix)
+        if self.uniform:
+            first = self.columns[0]
+            return [array_of(matrix, first.datatype, self._place, first.missing, self._infinite)]
+        return self._by_column(list(matrix.T))
+
     def _from_columns(self, columns: List[Any]) -> List[Any]:
-        listed = [isinstance(values, list) for values in columns]
+        listed = [isinstance(values, LISTED) for values in columns]
         if not any(listed):
             return self._from_rows([columns])
         if not all(listed):
@@ -99,14 +123,16 @@ class Table:
             raise no_rows()
         if not self.uniform:
             return self._by_column(columns)
+        if any(isinstance(values, np.ndarray) for values in columns):
+            return [np.column_stack(self._by_column(columns))]
         first = self.columns[0]
-        matrix = array_of(columns, first.datatype, lambda index: self._place(index[1::-1]), first.missing)
+        matrix = array_of(columns, first.datatype, self._place_turned, first.missing, self._infinite)
         return [self._checked(np.ascontiguousarray(matrix.T))]
 
     def _by_column(self, columns: List[List[Any]]) -> List[Any]:
         arrays = []
         for column, values in zip(self.columns, columns):
-            array = array_of(values, column.datatype, _place_in(column.name), column.missing)
+            array = array_of(values, column.datatype, _place_in(column.name), column.missing, self._infinite)
             if array.ndim != 1:
                 raise Problem(422, "wrong_shape", f"Column {column.name!r} holds lists where single values belong.")
             arrays.append(array)
@@ -137,6 +163,10 @@ class Table:
             got=got,
         )
 
+    def _place_turned(self, index: Tuple[int, ...]) -> Tuple[str, Dict[str, Any]]:
+        """index: (column, row)."""
+        return self._place(index[1::-1])
+
     def _place(self, index: Tuple[int, ...]) -> Tuple[str, Dict[str, Any]]:
         row, column = index[0], index[1] if len(index) > 1 else 0
         if column >= len(self.names):
@@ -152,10 +182,12 @@ class Texts:
     def arrays(self, content: Content) -> List[Any]:
         """One (rows,) array of strings."""
         if isinstance(content, Named):
+            if content.has_no_rows:
+                raise no_rows()
             if len(content.values) != 1:
                 raise wrong_columns(("text",), list(content.values))
             (values,) = content.values.values()
-            content = Rows(values if isinstance(values, list) else [values])
+            content = Rows(values if isinstance(values, LISTED) else [values])
         texts = array_of(_cells(content.values), "BYTES", _place_in("text"), None)
         if texts.ndim != 1:
             raise Problem(422, "wrong_width", "The model reads one text a row.", 'Send {"input": ["…", "…"]}.')
@@ -174,6 +206,8 @@ class Open:
 
     def arrays(self, content: Rows) -> List[Any]:
         values = content.values
+        if isinstance(values, np.ndarray):
+            return [array_of(values if values.ndim > 1 else values[np.newaxis], ANY, _place_open)]
         if not any(isinstance(row, list) for row in values):
             values = [values]
         return [array_of(values, ANY, _place_open)]
@@ -205,6 +239,8 @@ def _listing(names: Sequence[str]) -> str:
 
 def _cells(values: List[Any]) -> List[Any]:
     """[[a], [b]] as [a, b]: a column given as a tensor of shape (rows, 1)."""
+    if isinstance(values, np.ndarray):
+        return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if values and all(isinstance(value, list) and len(value) == 1 for value in values):
         return [value[0] for value in values]
     return values

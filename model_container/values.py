@@ -34,6 +34,10 @@ ANY = "ANY"
 """Datatype of a column of which the artifact does not say what it holds: numbers and strings pass as they are."""
 
 _DATATYPES = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
+WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+"""What JSON has no number for, as protobuf's JSON form writes it."""
+
+_BF16_END = np.float32((2 - 2**-8) * 2.0**127)  # from here on, bfloat16 rounds to infinity
 _MAX_RANK = 32  # numpy 1's own limit
 _NULLABLE = frozenset(("FP16", "BF16", "FP32", "FP64"))
 _NUMBERS = frozenset((int, float, bool, type(None)))
@@ -47,11 +51,13 @@ def datatype_of(dtype: Any) -> str:
     return _DATATYPES.get(dtype, "BYTES")
 
 
-def array_of(values: List[Any], datatype: str, place: Place, missing: Any = math.nan) -> Any:
-    """values: nested lists of equal lengths. missing: what null becomes in a column of strings or of ANY.
+def array_of(values: Any, datatype: str, place: Place, missing: Any = math.nan, infinite: bool = False) -> Any:
+    """values: nested lists of equal lengths, or an array. missing: what null becomes in a column of strings or of ANY.
 
-    Raises Problem naming the first value that does not fit.
+    infinite: a floating-point number may also be one of WORDS. Raises Problem naming the first value that does not fit.
     """
+    if isinstance(values, np.ndarray):
+        return _converted(values, datatype, place, missing, infinite)
     if datatype == ANY:
         return _array_of_any(values, place, missing)
     if datatype == "BYTES":
@@ -65,20 +71,34 @@ def array_of(values: List[Any], datatype: str, place: Place, missing: Any = math
     except (ValueError, OverflowError, TypeError):
         raw = None
     if raw is None or raw.dtype.kind not in "fiub":
-        raw = _numbers(values, place, datatype)
+        raw = _numbers(values, place, datatype, infinite and datatype in _NULLABLE)
     return _cast(raw, values, datatype, place)
 
 
-def _numbers(values: List[Any], place: Place, datatype: str) -> Any:
+def _converted(array: Any, datatype: str, place: Place, missing: Any, infinite: bool) -> Any:
+    """As for the lists that hold the same values."""
+    is_text = array.dtype.kind == "O"
+    if is_text != (datatype == "BYTES") and datatype != ANY:
+        return array_of(array.tolist(), datatype, place, missing, infinite)
+    if datatype != ANY or array.dtype.kind in "bO":
+        return array if is_text else _cast(array, array, datatype, place)
+    is_whole = array.dtype.kind in "iu" and (array.dtype != np.uint64 or int(array.max(initial=0)) < 1 << 63)
+    return array.astype(np.int64 if is_whole else np.float64)
+
+
+def _numbers(values: List[Any], place: Place, datatype: str, infinite: bool) -> Any:
     leaves, shape = _flatten(values, place)
-    if set(map(type, leaves)) <= _NUMBERS and (datatype in _NULLABLE or None not in leaves):
+    numbers = [WORDS.get(leaf, leaf) if type(leaf) is str else leaf for leaf in leaves] if infinite else leaves
+    if set(map(type, numbers)) <= _NUMBERS and (datatype in _NULLABLE or None not in numbers):
         try:
-            return np.array(leaves, dtype=np.float64).reshape(shape)
+            return np.array(numbers, dtype=np.float64).reshape(shape)
         except OverflowError:
             pass  # the loop names the number that is too large
     for index, leaf in enumerate(leaves):
         if leaf is None and datatype not in _NULLABLE:
             raise _mistyped(leaf, f"a value ({datatype} has no missing values)", "missing_value", index, shape, place)
+        if infinite and leaf in WORDS:
+            continue
         if type(leaf) not in _NUMBERS:
             raise _mistyped(leaf, "a number", "not_a_number", index, shape, place)
         if leaf is not None and not _is_double(leaf):
@@ -102,10 +122,14 @@ def _cast(raw: Any, values: List[Any], datatype: str, place: Place) -> Any:
         else:
             with np.errstate(over="ignore"):
                 array = raw.astype(dtype, copy=False)
-        if np.isinf(array).any():
+        beyond = np.abs(array) >= _BF16_END if datatype == "BF16" else np.isinf(array)
+        if isinstance(values, np.ndarray):
+            beyond &= np.isfinite(values)  # infinities that are sent as such are meant
+        if beyond.any():
             leaves, shape = _flatten(values, place)
-            index = int(np.flatnonzero(np.isinf(array))[0])
-            raise _too_large(leaves[index], datatype, index, shape, place)
+            for index in np.flatnonzero(beyond).tolist():
+                if type(leaves[index]) is not str:  # a word says that infinity is meant
+                    raise _too_large(leaves[index], datatype, index, shape, place)
         return array
     if dtype.kind == "b" and kind == "b":
         return raw
@@ -155,6 +179,8 @@ def _object_array(leaves: List[Any], shape: Tuple[int, ...]) -> Any:
 
 def _flatten(values: Any, place: Place) -> Tuple[List[Any], Tuple[int, ...]]:
     """Leaves in row-major order and the shape. Raises Problem if lists of one level differ in length."""
+    if isinstance(values, np.ndarray):
+        return values.ravel().tolist(), values.shape
     leaves: List[Any] = values
     shape: Tuple[int, ...] = (len(values),)
     while any(isinstance(item, list) for item in leaves):

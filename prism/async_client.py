@@ -13,8 +13,9 @@ import httpx2
 
 from prism import connection, requests
 from prism.errors import APIError, ConnectionFailed
+from prism.following import Following
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts
-from prism.responses import Health, Model, Prediction
+from prism.responses import ApiKey, Health, Model, Prediction, Share
 from prism.retries import Retries
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class AsyncPrism:
         settings = connection.client_settings(base_url, api_key, self.timeouts)
         self.base_url: str = settings["base_url"]
         self.models = AsyncModels(self)
+        self.keys = AsyncKeys(self)
         self._retries = Retries(max_retries, backoff_seconds)
         self._http = httpx2.AsyncClient(**settings, transport=transport)
 
@@ -79,6 +81,21 @@ class AsyncPrism:
         """Remove records of what no longer runs; returns their model ids."""
         return await self.send(requests.prune_stale())
 
+    async def share(self, *refs: str, create_key: bool = False, open_to_all: bool = False) -> Share:
+        """Share live models by a link; without refs, the only one. Returns once the link stands.
+
+        create_key: make an API key for it; the answer's `key` tells it, this once. open_to_all: consent that who has
+        the link needs none. Raises ConsentNeededError where neither is given and no key is asked for anyway.
+        """
+        return await self.send(requests.share(refs, create_key=create_key, open_to_all=open_to_all))
+
+    async def share_status(self) -> Share:
+        return await self.send(requests.share_status())
+
+    async def stop_share(self, ref: str | None = None) -> Share:
+        """Withdraw one model, or all; the link closes with the last."""
+        return await self.send(requests.stop_share(ref))
+
     async def send(self, call: Call[T]) -> T:
         """Carry one call, trying again where that is safe."""
         attempt = 0
@@ -93,13 +110,30 @@ class AsyncPrism:
             attempt += 1
 
     async def stream_lines(self, ref: str, kind: LogKind, tail: int) -> AsyncIterator[str]:
+        following = Following(ref, kind, tail)
+        while True:
+            try:
+                async for line in self._stream(following):
+                    yield line
+                return
+            except (APIError, ConnectionFailed) as failure:
+                delay = following.delay_seconds(failure, self._retries)
+                if delay is None:
+                    raise
+            await asyncio.sleep(delay)
+
+    async def _stream(self, following: Following) -> AsyncIterator[str]:
         try:
-            async with self._http.stream(**connection.follow_settings(ref, kind, tail, self.timeouts)) as response:
+            async with self._http.stream(**following.settings(self.timeouts)) as response:
                 if not response.is_success:
                     await response.aread()
                     connection.answer(response)
                 async for event in httpx2.EventSource(response):
-                    yield event.data
+                    line = following.line(event)
+                    if line is not None:
+                        yield line
+                    if following.is_over:
+                        return
         except httpx2.RequestError as error:
             raise connection.failure(error, self.base_url) from error
 
@@ -169,5 +203,26 @@ class AsyncModels:
         return await self._prism.send(requests.logs(ref, tail=tail, kind=kind))
 
     def follow_logs(self, ref: str, *, tail: int = 200, kind: LogKind = "runtime") -> AsyncIterator[str]:
-        """The last lines, then new ones as they come, until the model ends. Raises ConnectionFailed if the server does."""
+        """The last lines, then new ones as they come, until the model ends.
+
+        Where the connection is cut, it goes on behind the last line. Raises ConnectionFailed if the server stays away.
+        """
         return self._prism.stream_lines(ref, kind, tail)
+
+
+class AsyncKeys:
+    """The API keys that were made while the server runs; those of its settings are not among them."""
+
+    def __init__(self, prism: AsyncPrism) -> None:
+        self._prism = prism
+
+    async def list(self) -> builtins.list[ApiKey]:
+        return await self._prism.send(requests.list_keys())
+
+    async def create(self, name: str) -> ApiKey:
+        """name: who will use it. `key` of the answer is the key itself, and cannot be had again."""
+        return await self._prism.send(requests.create_key(name))
+
+    async def revoke(self, id: str) -> str:
+        """Its next request is refused. Returns its id."""
+        return await self._prism.send(requests.revoke_key(id))

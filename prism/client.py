@@ -12,8 +12,9 @@ import httpx2
 
 from prism import connection, requests
 from prism.errors import APIError, ConnectionFailed
+from prism.following import Following
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts
-from prism.responses import Health, Model, Prediction
+from prism.responses import ApiKey, Health, Model, Prediction, Share
 from prism.retries import Retries
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class Prism:
         settings = connection.client_settings(base_url, api_key, self.timeouts)
         self.base_url: str = settings["base_url"]
         self.models = Models(self)
+        self.keys = Keys(self)
         self._retries = Retries(max_retries, backoff_seconds)
         self._http = httpx2.Client(**settings, transport=transport)
 
@@ -77,6 +79,21 @@ class Prism:
         """Remove records of what no longer runs; returns their model ids."""
         return self.send(requests.prune_stale())
 
+    def share(self, *refs: str, create_key: bool = False, open_to_all: bool = False) -> Share:
+        """Share live models by a link; without refs, the only one. Returns once the link stands.
+
+        create_key: make an API key for it; the answer's `key` tells it, this once. open_to_all: consent that who has
+        the link needs none. Raises ConsentNeededError where neither is given and no key is asked for anyway.
+        """
+        return self.send(requests.share(refs, create_key=create_key, open_to_all=open_to_all))
+
+    def share_status(self) -> Share:
+        return self.send(requests.share_status())
+
+    def stop_share(self, ref: str | None = None) -> Share:
+        """Withdraw one model, or all; the link closes with the last."""
+        return self.send(requests.stop_share(ref))
+
     def send(self, call: Call[T]) -> T:
         """Carry one call, trying again where that is safe."""
         attempt = 0
@@ -91,13 +108,29 @@ class Prism:
             attempt += 1
 
     def stream_lines(self, ref: str, kind: LogKind, tail: int) -> Iterator[str]:
+        following = Following(ref, kind, tail)
+        while True:
+            try:
+                yield from self._stream(following)
+                return
+            except (APIError, ConnectionFailed) as failure:
+                delay = following.delay_seconds(failure, self._retries)
+                if delay is None:
+                    raise
+            time.sleep(delay)
+
+    def _stream(self, following: Following) -> Iterator[str]:
         try:
-            with self._http.stream(**connection.follow_settings(ref, kind, tail, self.timeouts)) as response:
+            with self._http.stream(**following.settings(self.timeouts)) as response:
                 if not response.is_success:
                     response.read()
                     connection.answer(response)
                 for event in httpx2.EventSource(response):
-                    yield event.data
+                    line = following.line(event)
+                    if line is not None:
+                        yield line
+                    if following.is_over:
+                        return
         except httpx2.RequestError as error:
             raise connection.failure(error, self.base_url) from error
 
@@ -167,5 +200,26 @@ class Models:
         return self._prism.send(requests.logs(ref, tail=tail, kind=kind))
 
     def follow_logs(self, ref: str, *, tail: int = 200, kind: LogKind = "runtime") -> Iterator[str]:
-        """The last lines, then new ones as they come, until the model ends. Raises ConnectionFailed if the server does."""
+        """The last lines, then new ones as they come, until the model ends.
+
+        Where the connection is cut, it goes on behind the last line. Raises ConnectionFailed if the server stays away.
+        """
         return self._prism.stream_lines(ref, kind, tail)
+
+
+class Keys:
+    """The API keys that were made while the server runs; those of its settings are not among them."""
+
+    def __init__(self, prism: Prism) -> None:
+        self._prism = prism
+
+    def list(self) -> builtins.list[ApiKey]:
+        return self._prism.send(requests.list_keys())
+
+    def create(self, name: str) -> ApiKey:
+        """name: who will use it. `key` of the answer is the key itself, and cannot be had again."""
+        return self._prism.send(requests.create_key(name))
+
+    def revoke(self, id: str) -> str:
+        """Its next request is refused. Returns its id."""
+        return self._prism.send(requests.revoke_key(id))

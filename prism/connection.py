@@ -10,7 +10,7 @@ import httpx2
 
 from prism import responses
 from prism.errors import ConnectionFailed, InvalidRequest, PrismError, RequestTimedOut
-from prism.requests import Call, LogKind, Timeouts, logs
+from prism.requests import Call, Timeouts
 from prism.responses import Answer, Model
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -86,20 +86,6 @@ def is_loopback(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def follow_settings(ref: str, kind: LogKind, tail: int, timeouts: Timeouts) -> dict[str, Any]:
-    """The arguments of `stream` that follow a model's log; a quiet model may be silent for ever."""
-    call = logs(ref, tail=tail, kind=kind)
-    timeout = httpx2.Timeout(timeouts.request_seconds, connect=timeouts.connect_seconds, read=None)
-    params = {**call.params, "follow": "true"}
-    return {
-        "method": "GET",
-        "url": call.path,
-        "params": params,
-        "headers": {"Accept": "text/event-stream"},
-        "timeout": timeout,
-    }
 
 
 def _address(url: str) -> str:

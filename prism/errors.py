@@ -17,12 +17,14 @@
         ├── PermissionDeniedError     403
         ├── NotFoundError             404
         ├── ConflictError             409
+        │   └── ConsentNeededError
         ├── RateLimitedError          429  retry_after_seconds
         ├── DeployFailedError         422  model_id of what failed
         │   ├── EnvironmentFailedError
         │   ├── BuildFailedError
         │   ├── StartFailedError
         │   └── ProbeFailedError
+        ├── TunnelFailedError         502
         ├── UnavailableError          503  retry_after_seconds
         │   ├── TargetUnavailableError
         │   ├── OverloadedError
@@ -169,6 +171,10 @@ class ConflictError(APIError):
     default_status = 409
 
 
+class ConsentNeededError(ConflictError):
+    codes = ("consent_needed",)
+
+
 class RateLimitedError(APIError):
     codes = ("rate_limited",)
     default_status = 429
@@ -192,6 +198,10 @@ class StartFailedError(DeployFailedError):
 
 class ProbeFailedError(DeployFailedError):
     codes = ("probe_failed",)
+
+
+class TunnelFailedError(APIError):
+    codes = ("tunnel_failed",)
 
 
 class UnavailableError(APIError):

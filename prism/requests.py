@@ -17,7 +17,7 @@ import msgspec
 
 from prism import responses
 from prism.errors import InvalidRequest
-from prism.responses import Answer, Health, Model, Prediction
+from prism.responses import Answer, ApiKey, Health, Model, Prediction, Share
 
 T = TypeVar("T")
 File = str | os.PathLike[str] | IO[bytes]
@@ -162,6 +162,35 @@ def prune_stale() -> Call[list[str]]:
     return Call("POST", "/registry/prune-stale", responses.pruned)
 
 
+def share(refs: Sequence[str] = (), *, create_key: bool = False, open_to_all: bool = False) -> Call[Share]:
+    """Not repeated on its own: a second call would make a second key."""
+    body = encode({"models": list(refs), "create_key": create_key, "open": open_to_all})
+    return Call("POST", "/share", responses.share, json=body, patience="deploy", repeatable=False)
+
+
+def share_status() -> Call[Share]:
+    return Call("GET", "/share", responses.share)
+
+
+def stop_share(ref: str | None = None) -> Call[Share]:
+    return Call("DELETE", "/share" if ref is None else f"/share/{quote(_named(ref), safe='@')}", responses.share)
+
+
+def list_keys() -> Call[list[ApiKey]]:
+    return Call("GET", "/keys", responses.api_keys)
+
+
+def create_key(name: str) -> Call[ApiKey]:
+    """Not repeated on its own: a second call would make a second key."""
+    return Call("POST", "/keys", responses.api_key, json=encode({"name": name}), repeatable=False)
+
+
+def revoke_key(id: str) -> Call[str]:
+    if not id.strip("./ "):
+        raise InvalidRequest(f"{id!r} names no key.", hint="Give its id; `prism keys ls` shows them.")
+    return Call("DELETE", f"/keys/{quote(id, safe='')}", responses.revoked)
+
+
 def encode(data: Any) -> bytes:
     """A request body: bytes are JSON already; a DataFrame becomes `dataframe_split`, an array a nested list.
 
@@ -215,11 +244,15 @@ def _plain(value: Any) -> Any:
 
 
 def _path(ref: str, action: str = "") -> str:
+    return f"/models/{quote(_named(ref), safe='@')}" + (f"/{action}" if action else "")
+
+
+def _named(ref: str) -> str:
     if not ref.strip("./ "):
         raise InvalidRequest(
             f"{ref!r} names no model.", hint="Give a name, name@version or a model_id; `prism models ls` shows them."
         )
-    return f"/models/{quote(ref, safe='@')}" + (f"/{action}" if action else "")
+    return ref
 
 
 def _filename(file: File) -> str:

@@ -94,7 +94,7 @@ class Model(Struct, frozen=True):
     """One version of a model and where it stands.
 
     status: received, inspecting, resolving, building, built, starting, probing, live, unhealthy, stopped, failed.
-    endpoint: absolute URL that takes predictions. sample: a request body known to be answered.
+    endpoint: absolute URL that takes predictions. public_url: the same from anywhere, while it is shared. sample: a request body known to be answered.
     error: the problem document of what failed. timings_ms: how long each step took.
     """
 
@@ -106,6 +106,7 @@ class Model(Struct, frozen=True):
     description: str | None = None
     target: str | None = None
     endpoint: str | None = None
+    public_url: str | None = None
     created_at: str | None = None
     live_at: str | None = None
     artifact: Artifact | None = None
@@ -158,6 +159,51 @@ class Health(Struct, frozen=True):
     document: dict[str, Any] = field(default_factory=dict)
 
 
+class SharedModel(Struct, frozen=True):
+    """public_url: takes predictions, from anywhere; None while the link does not stand."""
+
+    name: str
+    public_url: str | None = None
+
+
+class ShareKey(Struct, frozen=True):
+    """A key that was made for a share; `key` is told this once."""
+
+    id: str = ""
+    name: str = ""
+    key: str = ""
+
+
+class Share(Struct, frozen=True):
+    """What is shared and where.
+
+    state: off, starting, on, reconnecting or failed. kind: of the tunnel, ngrok or ssh. open: whether anyone who has
+    the link needs no key. warning: what may keep others from the link. error: the problem document of what failed.
+    """
+
+    state: str
+    kind: str = ""
+    url: str | None = None
+    models: list[SharedModel] = []
+    open: bool = False
+    since: str | None = None
+    warning: str | None = None
+    error: dict[str, Any] | None = None
+    key: ShareKey | None = None
+    document: dict[str, Any] = field(default_factory=dict)
+
+
+class ApiKey(Struct, frozen=True):
+    """A key made while the server runs. key: the key itself, told only when it is made. hint: its last characters."""
+
+    id: str
+    name: str = ""
+    created_at: str = ""
+    hint: str = ""
+    key: str | None = None
+    document: dict[str, Any] = field(default_factory=dict)
+
+
 T = TypeVar("T", bound=Struct)
 
 
@@ -199,6 +245,22 @@ def prediction(answer: Answer) -> Prediction:
 
 def health(answer: Answer) -> Health:
     return record(Health, decode(answer))
+
+
+def share(answer: Answer) -> Share:
+    return record(Share, decode(answer))
+
+
+def api_key(answer: Answer) -> ApiKey:
+    return record(ApiKey, decode(answer))
+
+
+def api_keys(answer: Answer) -> list[ApiKey]:
+    return [record(ApiKey, document) for document in _items(answer, "keys")]
+
+
+def revoked(answer: Answer) -> str:
+    return str(decode(answer).get("revoked", ""))
 
 
 def removed(answer: Answer) -> list[str]:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import shutil
 import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Generator
+from pathlib import Path
 
 import docker
 import pytest
 from docker.errors import DockerException, ImageNotFound
 
+from app.runtime.package_index import machine_index
 from app.settings import load_settings
 
 SKIPPED = pytest.StashKey[dict[str, int]]()
@@ -50,7 +53,68 @@ def ask_engine_for(image: str) -> str:
     return ""
 
 
-NEEDS: dict[str, Callable[[], str]] = {"docker": missing_docker}
+CHROMIUM = ("chromium", "google-chrome", "chromium-browser")
+
+
+def chromium() -> str | None:
+    """The machine's own Chromium, or Chrome."""
+    return next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+
+
+@functools.cache
+def missing_browser() -> str:
+    """Why tests marked `browser` cannot run here and what to do about it; "" if they can."""
+    if chromium():
+        return ""
+    return f"no browser ({', '.join(CHROMIUM)}) is on PATH. Install one: apt-get install chromium"
+
+
+SSH = {"ssh": "openssh-client", "ssh-keygen": "openssh-client", "sshd": "openssh-server"}
+"""Program → the Debian package that brings it."""
+
+
+def sshd() -> str | None:
+    """The SSH server; it lives in a folder that is not on the PATH of an ordinary user."""
+    return shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+
+
+@functools.cache
+def missing_sshd() -> str:
+    """Why tests marked `sshd` cannot run here and what to do about it; "" if they can."""
+    found = {"ssh": shutil.which("ssh"), "ssh-keygen": shutil.which("ssh-keygen"), "sshd": sshd()}
+    absent = [name for name, path in found.items() if path is None]
+    if not absent:
+        return ""
+    packages = " ".join(sorted({SSH[name] for name in absent}))
+    return f"no {', no '.join(absent)} is here. Install OpenSSH: apt-get install {packages}"
+
+
+@functools.cache
+def missing_node() -> str:
+    """Why tests marked `node` cannot run here and what to do about it; "" if they can."""
+    return "" if shutil.which("node") else "no node is on PATH. Install Node.js: apt-get install nodejs"
+
+
+@functools.cache
+def missing_torch() -> str:
+    """Why tests marked `torch` cannot run here and what to do about it; "" if they can.
+
+    From the usual index PyTorch comes with gigabytes for GPUs, which no test is worth.
+    """
+    wheel = f"torch-2.13.0+cpu-cp{sys.version_info[0]}{sys.version_info[1]}-*.whl"
+    places = machine_index().variables.get("UV_FIND_LINKS", "").split(",")
+    if any(place and any(Path(place).glob(wheel)) for place in places):
+        return ""
+    return f"no {wheel} where pip's find-links leads. Fetch it: pip download torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+
+
+NEEDS: dict[str, Callable[[], str]] = {
+    "docker": missing_docker,
+    "browser": missing_browser,
+    "sshd": missing_sshd,
+    "node": missing_node,
+    "torch": missing_torch,
+}
 """Marker → what is missing for tests that carry it. Another need is another row."""
 
 

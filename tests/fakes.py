@@ -14,6 +14,7 @@ from msgspec import structs
 
 from app.core.environment import Lock
 from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
+from app.runtime.log_reader import LogLine
 from app.runtime.target import Availability, Log, ReplicaState
 from model_container import frames
 from model_container.frames import Answer, Request
@@ -161,8 +162,10 @@ class FakeTarget:
         if fake is not None:
             await fake.die()
 
-    async def logs(self, replica: Replica, folder: Path, tail: int, follow: bool) -> AsyncIterator[str]:
-        yield "ValueError: the last thing it said"
+    async def logs(
+        self, replica: Replica, folder: Path, tail: int, follow: bool, after: str = ""
+    ) -> AsyncIterator[LogLine]:
+        yield LogLine("ValueError: the last thing it said", "1")
 
     async def remove(self, model: Model, environment_in_use: bool) -> None:
         self.events.append(f"remove, environment {'kept' if environment_in_use else 'too'}")

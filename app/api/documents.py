@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -10,10 +11,18 @@ import msgspec
 from app.core.acceleration import AccelerationStatus, Report
 from app.core.environment import Lock
 from app.core.model import Deployment, Model, Replica
+from app.errors import PrismError
+from app.lifecycle.staging import Staged
+from app.share.tunnel import NewKey, Status
 
 
-def model_document(model: Model, deployment: Deployment, base_url: str) -> dict[str, Any]:
-    """Everything known of one version. base_url: as the caller reaches this server, without a slash at its end."""
+def model_document(
+    model: Model, deployment: Deployment, base_url: str, public_url: str | None = None
+) -> dict[str, Any]:
+    """Everything known of one version. base_url: as the caller reaches this server, without a slash at its end.
+
+    public_url: where others ask it for predictions, while it is shared.
+    """
     document: dict[str, Any] = {
         "model_id": model.model_id,
         "name": model.name,
@@ -23,6 +32,7 @@ def model_document(model: Model, deployment: Deployment, base_url: str) -> dict[
         "description": model.description,
         "target": deployment.target or model.target,
         "endpoint": f"{base_url}/models/{quote(model.name)}/predict",
+        "public_url": public_url,
         "created_at": model.created_at,
         "live_at": deployment.live_at or None,
         "artifact": model.artifact,
@@ -38,6 +48,20 @@ def model_document(model: Model, deployment: Deployment, base_url: str) -> dict[
         "restarts": deployment.restarts,
         "error": deployment.error,
         "timings_ms": deployment.metadata.get("timings_ms", {}),
+    }
+    return dict(msgspec.to_builtins(document))
+
+
+def staged_document(staged: Staged, refusals: Iterable[PrismError]) -> dict[str, Any]:
+    """What was read out of an upload that waits, and why it could not be deployed as it is."""
+    document: dict[str, Any] = {
+        "upload_id": staged.upload_id,
+        "expires_at": staged.expires_at,
+        "filename": staged.upload.artifact.filename,
+        "artifact": staged.upload.artifact,
+        "code_files": staged.upload.code_files,
+        "inspection": staged.inspection,
+        "refusals": [refusal.problem() for refusal in refusals],
     }
     return dict(msgspec.to_builtins(document))
 
@@ -76,8 +100,26 @@ def replica_document(replica: Replica | None) -> dict[str, Any] | None:
     return shown
 
 
-def deployment_document(deployment: Deployment) -> dict[str, Any]:
+def deployment_document(deployment: Deployment, public_url: str | None = None) -> dict[str, Any]:
     """The registry's entry, as GET /registry shows it."""
     document: dict[str, Any] = msgspec.to_builtins(deployment)
     document["replica"] = replica_document(deployment.replica)
+    document["public_url"] = public_url
     return document
+
+
+def share_document(status: Status, key: NewKey | None = None) -> dict[str, Any]:
+    """What is shared and where. key: one that was made just now; it is told this once."""
+    document: dict[str, Any] = {
+        "state": status.state,
+        "kind": status.kind,
+        "url": status.url if status.is_on else None,
+        "models": [{"name": name, "public_url": status.public_url(name)} for name in status.models],
+        "open": status.open_to_all,
+        "since": status.since or None,
+        "warning": status.warning or None,
+        "error": status.error,
+    }
+    if key is not None:
+        document["key"] = key
+    return dict(msgspec.to_builtins(document))

@@ -3,100 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from time import monotonic
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from fastapi.sse import EventSourceResponse, format_sse_event
-from starlette.requests import ClientDisconnect
+from fastapi.sse import EventSourceResponse
 
-from app.api.documents import model_document
+from app.api.documents import model_document, staged_document
+from app.api.log_events import STREAM_HEADERS
+from app.api.log_events import events as log_events
 from app.api.problems import problem_response, request_id_of
+from app.api.uploads import INSPECT_FIELDS, INSPECT_FORM, UPLOAD_FORM, received
 from app.core.model import Model
-from app.errors import BadInput
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.logs import model_log
-from app.lifecycle.receive import receive
-
-UPLOAD_FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "The model: pickle, joblib or ONNX.",
-                        },
-                        "model_name": {
-                            "type": "string",
-                            "description": "What people call it; default: the file's name.",
-                        },
-                        "model_description": {"type": "string"},
-                        "expected_input_json": {
-                            "type": "string",
-                            "description": "One request that the model can answer; used to check it before traffic.",
-                        },
-                        "requirements": {
-                            "type": "string",
-                            "description": "Requirement lines; they win over what PRISM reads out of the file.",
-                        },
-                        "python_version": {"type": "string", "examples": ["3.11"]},
-                        "target": {"type": "string", "enum": ["auto", "docker", "process"]},
-                        "code_files": {
-                            "type": "array",
-                            "items": {"type": "string", "format": "binary"},
-                            "description": "Python files with classes that the pickle takes from `__main__`.",
-                        },
-                        "accelerate": {
-                            "type": "string",
-                            "enum": ["auto", "off"],
-                            "description": "Serve it in ONNX where that is proven equal and faster; default: the server's.",
-                        },
-                        "allow_unsafe": {
-                            "type": "string",
-                            "enum": ["true", "false"],
-                            "description": "Accept globals that run code when the file is loaded; the consent is recorded.",
-                        },
-                    },
-                }
-            }
-        },
-    }
-}
+from app.lifecycle.logs import ALL_LINES, LogKind, deployment_of, model_log
+from app.lifecycle.staging import Staging
 
 Wait = Annotated[bool, Query(description="false answers 202 at once, with the Location to poll.")]
 
 
-def router(deployments: Deployments, max_upload_bytes: int, closing: asyncio.Event) -> APIRouter:
-    """closing: set when the server ends; live logs end with it."""
+def router(
+    deployments: Deployments,
+    staging: Staging,
+    max_upload_bytes: int,
+    closing: asyncio.Event,
+    public_url: Callable[[str], str | None],
+) -> APIRouter:
+    """closing: set when the server ends; live logs end with it. public_url: of a name, while it is shared."""
     routes = APIRouter(tags=["models"])
     ledger = deployments.ledger
 
     def document(model_id: str, request: Request) -> dict[str, Any]:
         model = ledger.find(model_id)
-        return model_document(model, ledger.deployment(model.model_id), str(request.base_url).rstrip("/"))
+        base_url = str(request.base_url).rstrip("/")
+        return model_document(model, ledger.deployment(model.model_id), base_url, public_url(model.name))
 
     async def upload(request: Request, wait: bool, run: bool) -> Response:
         began = monotonic()
-        length = request.headers.get("content-length", "")
-        try:
-            received = await receive(
-                request.stream(),
-                request.headers.get("content-type", ""),
-                int(length) if length.isdigit() else None,
-                ledger.folder(""),
-                max_upload_bytes,
-            )
-        except ClientDisconnect as error:
-            raise BadInput("The upload was cut off by its sender.") from error
-        model = await deployments.accept(received, run=run, received_ms=(monotonic() - began) * 1000)
+        form = await received(request, ledger, max_upload_bytes)
+        model = await staging.deploy_form(form, run=run, received_ms=(monotonic() - began) * 1000)
         location = {"Location": f"/models/{model.model_id}"}
         if not wait:
             return JSONResponse(document(model.model_id, request), 202, location)
@@ -126,6 +73,14 @@ def router(deployments: Deployments, max_upload_bytes: int, closing: asyncio.Eve
     )
     async def upload_only(request: Request, wait: Wait = True) -> Response:
         return await upload(request, wait, run=False)
+
+    @routes.post("/models/inspect", summary="Read a file, and build nothing", openapi_extra=INSPECT_FORM)
+    async def inspect(request: Request) -> dict[str, Any]:
+        """What is in it and what stands in its way. `upload_id` takes the place of `file` in an upload that follows."""
+        began = monotonic()
+        form = await received(request, ledger, max_upload_bytes, INSPECT_FIELDS)
+        staged = await staging.add(form, (monotonic() - began) * 1000)
+        return staged_document(staged, await staging.refusals(staged))
 
     @routes.get("/models", summary="All models")
     async def all_models(request: Request) -> dict[str, Any]:
@@ -165,39 +120,23 @@ def router(deployments: Deployments, max_upload_bytes: int, closing: asyncio.Eve
     @routes.get("/models/{ref}/logs", summary="What its build or its replica said", response_class=PlainTextResponse)
     async def logs(
         ref: str,
-        kind: Literal["runtime", "build"] = "runtime",
-        tail: Annotated[int, Query(ge=0, le=100_000, description="How many of the last lines to begin with.")] = 200,
+        kind: LogKind = "runtime",
+        tail: Annotated[int, Query(ge=0, le=ALL_LINES, description="How many of the last lines to begin with.")] = 200,
         follow: Annotated[bool, Query(description="true goes on live, as server-sent events, one a line.")] = False,
+        after: Annotated[
+            str, Query(description="The id of a line's event: begin right behind it, whatever `tail`.")
+        ] = "",
+        last_event_id: Annotated[str, Header(description="As `after`, sent by browsers that reconnect.")] = "",
     ) -> Response:
-        lines = model_log(deployments, ledger.find(ref), kind, tail, follow)
-        if follow:
-            return EventSourceResponse(events(until(closing, lines)))
-        return PlainTextResponse("".join([f"{line}\n" async for line in lines]))
+        model = ledger.find(ref)
+        lines = model_log(deployments, model, kind, tail, follow, last_event_id or after)
+        if not follow:
+            return PlainTextResponse("".join([f"{line.text}\n" async for line in lines]))
+
+        def status() -> str:
+            deployment = deployment_of(deployments, model.model_id)
+            return deployment.status if deployment else "deleted"
+
+        return EventSourceResponse(log_events(lines, closing, status), headers=STREAM_HEADERS)
 
     return routes
-
-
-async def events(lines: AsyncIterator[str]) -> AsyncIterator[bytes]:
-    """Each line as a server-sent event whose id is its number in this stream."""
-    number = 0
-    async for line in lines:
-        number += 1
-        yield format_sse_event(data_str=line, id=str(number))
-
-
-async def until(closing: asyncio.Event, lines: AsyncIterator[str]) -> AsyncIterator[str]:
-    """The lines as they come, up to the moment when `closing` is set."""
-    closed = asyncio.create_task(closing.wait())
-    try:
-        while True:
-            upcoming = asyncio.ensure_future(anext(lines, None))
-            await asyncio.wait({upcoming, closed}, return_when=asyncio.FIRST_COMPLETED)
-            if not upcoming.done():
-                upcoming.cancel()
-                return
-            line = upcoming.result()
-            if line is None:
-                return
-            yield line
-    finally:
-        closed.cancel()

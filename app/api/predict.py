@@ -1,4 +1,4 @@
-"""POST /models/{ref}/predict through FastAPI: decode, call the road, encode."""
+"""POST /models/{ref}/predict through FastAPI: admit, decode, call the road, encode."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api.guard import api_key, caller_address
+from app.api.asking import Asking
+from app.api.bodies import check_content_type
 from app.api.problems import request_id_of
-from app.dispatch.door import CONTENT_LENGTH_DIGITS
-from app.dispatch.pipeline import Call, Dispatcher
-from app.errors import TooLarge, UnsupportedFormat
+from app.dispatch.pipeline import Call
 
 BODY_EXAMPLES = {
     "one row, by name": {"value": {"sepal length (cm)": 5.1, "sepal width (cm)": 3.5}},
@@ -24,7 +23,7 @@ BODY_EXAMPLES = {
 }
 
 
-def router(dispatcher: Dispatcher, max_body_bytes: int) -> APIRouter:
+def router(asking: Asking) -> APIRouter:
     routes = APIRouter(tags=["predict"])
 
     @routes.post(
@@ -41,42 +40,10 @@ def router(dispatcher: Dispatcher, max_body_bytes: int) -> APIRouter:
 
         `ref` is a model's name (follows its newest live version), `name@version`, or a model_id.
         """
+        caller = asking.admit(request, ref)
         check_content_type(request.headers.get("content-type", ""))
-        body = await limited_body(request, max_body_bytes)
-        call = Call(ref, body, api_key(request.headers), caller_address(request), probabilities, request_id_of(request))
-        prediction = await dispatcher.predict(call)
-        return Response(prediction.body, prediction.status, prediction.headers, media_type=prediction.content_type)
+        body = await asking.body(request)
+        call = Call(ref, body, caller, probabilities, request_id_of(request))
+        return await asking.ask(request, call, packs=False)  # as at the protocol door
 
     return routes
-
-
-def check_content_type(content_type: str) -> None:
-    """JSON, or nothing said. Raises UnsupportedFormat for what says to be something else."""
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind in ("", "application/json") or (kind.startswith("application/") and kind.endswith("+json")):
-        return
-    raise UnsupportedFormat(
-        f"A prediction takes application/json, not `{kind[:100]}`.",
-        hint="Send the header `Content-Type: application/json`; with curl: -H 'Content-Type: application/json'.",
-    )
-
-
-async def limited_body(request: Request, max_bytes: int) -> bytes:
-    """The body, refused before it is read where its length says so, else as soon as it is over the limit."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and (len(declared) > CONTENT_LENGTH_DIGITS or int(declared) > max_bytes):
-        raise body_too_large(max_bytes)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise body_too_large(max_bytes)
-    return bytes(body)
-
-
-def body_too_large(max_bytes: int) -> TooLarge:
-    return TooLarge(
-        f"The body is larger than {max_bytes // (1 << 20)} MiB.",
-        hint="Send fewer rows at a time, or raise PRISM_MAX_BODY_MB.",
-        limit_bytes=max_bytes,
-    )

@@ -1,7 +1,9 @@
-"""Every error leaves as an RFC 9457 problem document, whoever raised it."""
+"""Every error leaves as an RFC 9457 problem document, whoever raised it; to a browser that wants a page, as a page; on
+the routes of other protocols, as their clients read it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,9 +13,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app.errors import PROBLEM_JSON, BadInput, NotFound, PrismError
+from app.core.error_shapes import is_ours, shaped
+from app.errors import BadInput, NotFound, PrismError
 
 log = structlog.get_logger(__name__)
+
+Page = Callable[[Request, dict[str, Any], dict[str, str]], Response | None]
+"""A problem, with its headers, as a page; None for a request that wants no page."""
 
 
 class MethodNotAllowed(PrismError):
@@ -22,28 +28,37 @@ class MethodNotAllowed(PrismError):
     title = "This path does not take that method"
 
 
-def problem_response(document: dict[str, Any], request_id: str, headers: dict[str, str] | None = None) -> Response:
-    body = msgspec.json.encode({**document, "request_id": request_id})
-    return Response(body, document["status"], headers, media_type=PROBLEM_JSON)
+def problem_response(
+    document: dict[str, Any], request_id: str, headers: dict[str, str] | None = None, path: str = "/"
+) -> Response:
+    """path: that was asked, which decides the form."""
+    told, media_type = shaped(path, {**document, "request_id": request_id})
+    return Response(msgspec.json.encode(told), document["status"], headers, media_type=media_type)
 
 
 def request_id_of(request: Request) -> str:
     return str(request.scope.get("request_id", ""))
 
 
-def install(app: FastAPI) -> None:
-    """Route each kind of exception that can reach FastAPI to its problem document."""
+def install(app: FastAPI, page: Page = lambda *_: None) -> None:
+    """Route each kind of exception that can reach FastAPI to its problem document, or its page."""
+
+    def answer(request: Request, document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+        request_id = request_id_of(request)
+        path = request.url.path
+        shown = page(request, {**document, "request_id": request_id}, headers or {}) if is_ours(path) else None
+        return shown or problem_response(document, request_id, headers, path)
 
     @app.exception_handler(PrismError)
     async def of_ours(request: Request, error: PrismError) -> Response:
-        return problem_response(error.problem(), request_id_of(request), error.headers)
+        return answer(request, error.problem(), error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def of_validation(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         problem = BadInput(f"{where}: {first['msg']} (got {str(first.get('input'))[:100]!r}).", hint="See /docs.")
-        return problem_response(problem.problem(), request_id_of(request))
+        return answer(request, problem.problem())
 
     @app.exception_handler(HTTPException)
     async def of_starlette(request: Request, error: HTTPException) -> Response:
@@ -56,16 +71,16 @@ def install(app: FastAPI) -> None:
             )
         else:
             problem = BadInput(str(error.detail))
-        document = {**problem.problem(), "status": error.status_code}
-        return problem_response(document, request_id_of(request), dict(error.headers or {}))
+        return answer(request, {**problem.problem(), "status": error.status_code}, dict(error.headers or {}))
 
     @app.exception_handler(ClientDisconnect)
     async def of_leaving(request: Request, error: ClientDisconnect) -> Response:
         """Nobody reads this; the client left before its body was whole."""
-        return problem_response(BadInput("The request was cut off by its sender.").problem(), request_id_of(request))
+        return answer(request, BadInput("The request was cut off by its sender.").problem())
 
     @app.exception_handler(Exception)
     async def of_anything_else(request: Request, error: Exception) -> Response:
         log.exception("a request failed unexpectedly", path=request.url.path, request_id=request_id_of(request))
-        problem = PrismError("PRISM met an error of its own.", hint="The server's log has the details.")
-        return problem_response(problem.problem(), request_id_of(request))
+        return answer(
+            request, PrismError("PRISM met an error of its own.", hint="The server's log has the details.").problem()
+        )

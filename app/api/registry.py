@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,16 +11,18 @@ from app.api.documents import deployment_document
 from app.lifecycle.deployments import Deployments
 
 
-def router(deployments: Deployments) -> APIRouter:
+def router(deployments: Deployments, public_url: Callable[[str], str | None]) -> APIRouter:
+    """public_url: of a name, while it is shared."""
     routes = APIRouter(prefix="/registry", tags=["registry"])
 
     @routes.get("", summary="Every entry")
     async def entries() -> dict[str, Any]:
-        return {"entries": [deployment_document(one) for one in deployments.ledger.deployments()]}
+        return {"entries": [deployment_document(one, public_url(one.name)) for one in deployments.ledger.deployments()]}
 
     @routes.get("/{model_id}", summary="One entry")
     async def entry(model_id: str) -> dict[str, Any]:
-        return deployment_document(deployments.ledger.deployment(model_id))
+        one = deployments.ledger.deployment(model_id)
+        return deployment_document(one, public_url(one.name))
 
     @routes.post("/prune-stale", summary="Drop entries without a model, stop replicas without an entry")
     async def prune_stale() -> dict[str, Any]:

@@ -13,6 +13,9 @@ class Format(StrEnum):
     PICKLE = "pickle"
     JOBLIB = "joblib"
     SKOPS = "skops"
+    TORCHSCRIPT = "torchscript"
+    TORCH_EXPORT = "torch_export"
+    TORCH = "torch"
     ONNX = "onnx"
     ACCELERATED = "accelerated"  # never uploaded: an ONNX file of PRISM's own making, see model_container/convert.py
 

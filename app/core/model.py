@@ -56,6 +56,15 @@ class Limits(Struct, frozen=True):
     pids: int = 256
 
 
+class Bounds(Struct, frozen=True):
+    """Of one model's queue and batches, in the words of the settings; None is the setting's own value."""
+
+    max_batch_size: int | None = None
+    queue_length: int | None = None
+    batch_window_ms: float | None = None
+    predict_timeout_seconds: float | None = None
+
+
 class FormName(StrEnum):
     ORIGINAL = "original"
     ACCELERATED = "accelerated"

@@ -10,13 +10,14 @@ from msgspec import Struct
 class Tensor(Struct, frozen=True):
     """One input or output. shape: −1 is a variable dimension, the first is the rows. datatype: FP64, INT64, BYTES…
 
-    choices: the values a categorical column was trained on, where the artifact says so.
+    choices: the values a categorical column was trained on, where the artifact says so. optional: it may be left out.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     choices: tuple[Any, ...] = ()
+    optional: bool = False
 
 
 class Signature(Struct, frozen=True):

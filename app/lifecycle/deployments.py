@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-import shutil
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import structlog
 
 from app.core.acceleration import AccelerationStatus
-from app.core.model import Deployment, FormName, Model, Replica, Restart, Status
+from app.core.model import Deployment, FormName, Model, Replica, Restart, Status, TargetName
 from app.core.route_table import serves
 from app.errors import Conflict, PrismError, TargetUnavailable
 from app.lifecycle.acceleration import Accelerator
@@ -24,7 +21,9 @@ from app.lifecycle.intake import take_in
 from app.lifecycle.ledger import Ledger, utc_now
 from app.lifecycle.pipeline import Road
 from app.lifecycle.probe import Connect
-from app.lifecycle.receive import Upload
+from app.lifecycle.receive import Upload, discard, remove_torn_uploads
+from app.registry.models import folder_size_bytes
+from app.runtime.docker_images import model_image
 
 log = structlog.get_logger(__name__)
 
@@ -52,9 +51,17 @@ class Deployments:
         self._connect = connect
         self._jobs: dict[str, asyncio.Task[None]] = {}
 
-    async def accept(self, upload: Upload, *, run: bool, received_ms: float) -> Model:
-        """Record the upload and set it on its way; see `settled` for the end of it."""
-        model = await take_in(upload, self.ledger, self.road.requirements, wanted=run, received_ms=received_ms)
+    async def accept(self, upload: Upload, *, run: bool, received_ms: float, keep_refused: bool = False) -> Model:
+        """Record the upload and set it on its way; see `settled` for the end of it.
+
+        Raises what `take_in` raises, and then removes what was stored, unless it is kept for another try.
+        """
+        try:
+            model = await take_in(upload, self.ledger, self.road.requirements, wanted=run, received_ms=received_ms)
+        except BaseException:
+            if not keep_refused:
+                await discard(upload.folder)
+            raise
         if model.unsafe_consent and model.inspection is not None:
             names = ", ".join(danger.name for danger in model.inspection.dangers)
             BuildLog(self.ledger.folder(model.model_id)).write(f"dangerous globals accepted by the owner: {names}")
@@ -98,9 +105,11 @@ class Deployments:
         BuildLog(self.ledger.folder(model.model_id)).write(f"failed: {error}")
         log.warning("a deployment failed", model=model.ref, model_id=model.model_id, code=error.code, error=str(error))
         status = Status.STOPPED if isinstance(error, TargetUnavailable) else Status.FAILED
-        if serves(self.ledger.deployment(model.model_id)):
+        deployment = self.ledger.deployment(model.model_id)
+        if serves(deployment):
             status = Status.LIVE
-        await self.ledger.update(model.model_id, status=status, error=error.problem())
+        problem = {**error.problem(), "step": deployment.status}
+        await self.ledger.update(model.model_id, status=status, error=problem)
         await self.road.publish_now()
 
     async def settled(self, model_id: str) -> Deployment:
@@ -171,21 +180,39 @@ class Deployments:
 
     async def delete(self, model: Model) -> list[str]:
         """Remove every trace; returns what was removed, for a person."""
+        removed = await self.removal(model)
         await self.stop(model)
         model = self.ledger.model(model.model_id) or model
-        removed = [f"model {model.ref} ({model.model_id})", str(self.ledger.folder(model.model_id))]
-        others = [other for other in self.ledger.models() if other.model_id != model.model_id]
-        used = {form.lock.hash for other in others for form in other.forms}
+        used = self._environments_of_others(model)
         if model.target is not None:
             target = self.road.target(model)
             for form in model.forms:
                 if form.name is not FormName.ORIGINAL:
                     await target.remove_form(model, form, form.lock.hash in used)
             await target.remove(model, model.lock is None or model.lock.hash in used)
-            removed += [f"environment {form.lock.hash}" for form in model.forms if form.lock.hash not in used]
         await self.ledger.remove(model.model_id)
         await self.road.publish_now()
         return removed
+
+    async def removal(self, model: Model) -> list[str]:
+        """What `delete` would remove now, for a person: a line for each thing."""
+        folder = self.ledger.folder(model.model_id)
+        size_kb = await asyncio.to_thread(folder_size_bytes, folder) / 1000
+        size = f"{size_kb:.1f} kB" if size_kb < 1000 else f"{size_kb / 1000:.1f} MB"
+        found = [f"model {model.ref} ({model.model_id})", f"{folder} ({size})"]
+        replica = self.ledger.deployment(model.model_id).replica
+        if replica is not None:
+            found.append(f"{'container' if replica.target is TargetName.DOCKER else 'process'} {replica.id}")
+        if model.target is TargetName.DOCKER and model.lock is not None:
+            found.append(f"image {model_image(model.model_id)}")
+        used = self._environments_of_others(model)
+        unshared = dict.fromkeys(form.lock.hash for form in model.forms if form.lock.hash not in used)
+        return found + [f"environment {each}" for each in unshared if model.target is not None]
+
+    def _environments_of_others(self, model: Model) -> set[str]:
+        """Hashes of those that stay, because another model uses them."""
+        others = (other for other in self.ledger.models() if other.model_id != model.model_id)
+        return {form.lock.hash for other in others for form in other.forms}
 
     async def prune_stale(self) -> list[str]:
         """Drop registry entries whose model is gone, and stop replicas of ours that no entry knows."""
@@ -204,7 +231,8 @@ class Deployments:
 
     async def resume(self, *, registry_lost: bool) -> None:
         """After a gateway's start: adopt what runs, bring back what should, remove what nobody knows."""
-        await asyncio.to_thread(remove_torn_uploads, self.ledger)
+        known = [model.model_id for model in self.ledger.models()]
+        await asyncio.to_thread(remove_torn_uploads, self.ledger.folder(""), known)
         running = [replica for target in self.road.targets for replica in await target.replicas()]
         await asyncio.gather(*(self._resume_one(model, running, registry_lost) for model in self.ledger.models()))
         await self.road.publish_now()
@@ -268,16 +296,3 @@ class Deployments:
         if model is not None and deployment.replica is not None:
             await self.road.stop_replica(model, deployment.replica)
             await self.ledger.update(model.model_id, replica=None)
-
-
-def remove_torn_uploads(ledger: Ledger) -> None:
-    """Folders of uploads that were cut off before they became models."""
-    root = ledger.folder("")
-    known = {model.model_id for model in ledger.models()}
-    for folder in root.iterdir():
-        if re.fullmatch(r"[0-9a-f]{12}", folder.name) and folder.name not in known and torn(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def torn(folder: Path) -> bool:
-    return folder.is_dir() and not (folder / "model.json").exists()

@@ -21,6 +21,7 @@ from app.lifecycle.environment import pins_of_compression, pins_of_onnx, pins_of
 from app.lifecycle.onnx_file import OnnxReading, read_onnx
 from app.lifecycle.pickles import PickleReading, read_pickle
 from app.lifecycle.skops_file import is_skops, pin_of_skops, read_skops
+from app.lifecycle.torch_file import TorchReading, pin_of_torch, read_torch
 from app.lifecycle.zip_file import ZIP_MAGIC, ZipFile
 
 SERVED: Final = "PRISM serves scikit-learn-like models as .pkl, .pickle, .joblib or .skops, and ONNX models as .onnx."
@@ -34,7 +35,7 @@ SECOND_OPINION_MAX_BYTES: Final = 8 << 20
 
 MAGICS: Final = (
     (b"version https://git-lfs.github.com/spec", "a git-lfs pointer", "Run `git lfs pull` to fetch the real file."),
-    (ZIP_MAGIC, "a zip archive (as PyTorch, Keras and numpy's .npz use it)", "Export the model to ONNX."),
+    (ZIP_MAGIC, "a zip archive (as Keras and numpy's .npz use it)", "Export the model to ONNX."),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (as Keras uses it)", "Convert it with tf2onnx."),
     (b"\x93NUMPY", "a numpy array (.npy)", "Save the model, not its data."),
     (b"PAR1", "a Parquet file", "Save the model, not its data."),
@@ -154,6 +155,8 @@ def _zip_inspection(path: Path) -> Inspection | None:
     with ZipFile(path) as archive:
         if is_skops(archive.names):
             return _skops_inspection(*read_skops(archive))
+        if torch := read_torch(archive):
+            return _torch_inspection(torch)
     return None
 
 
@@ -168,6 +171,19 @@ def _skops_inspection(reading: PickleReading, version: str) -> Inspection:
         dangers=dangers_of(reading),
         missing_code=missing_code_of(reading.globals),
         facts=facts,
+    )
+
+
+def _torch_inspection(reading: TorchReading) -> Inspection:
+    pickles = reading.pickles
+    return Inspection(
+        format=reading.format,
+        globals=pickles.globals,
+        pins=(pin_of_torch(), *(pin for pin in pins_of_pickle(pickles, False) if pin.distribution != "torch")),
+        python=python_need_of(pickles),
+        dangers=dangers_of(pickles),
+        missing_code=missing_code_of(pickles.globals) or reading.missing_code,
+        facts=reading.facts,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import unicodedata
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -28,33 +27,31 @@ TRUE, FALSE = ("true", "1", "yes", "on"), ("", "false", "0", "no", "off")
 async def take_in(
     upload: Upload, ledger: Ledger, check: Callable[[Model], Awaitable[object]], *, wanted: bool, received_ms: float
 ) -> Model:
-    """The model of this upload, recorded. On any error its folder is removed.
+    """The model of this upload, recorded.
 
     check: raises if no environment could ever be made of what the artifact and its owner ask for.
     Raises BadInput for a field, UnsupportedFormat, UnreadableArtifact, MissingCode or UnsafeArtifact for the file.
     """
     began = monotonic()
-    try:
-        model = await _model(upload, ledger)
-        await check(model)
-    except BaseException:
-        await asyncio.to_thread(shutil.rmtree, upload.folder, ignore_errors=True)
-        raise
+    model = await draft(upload, ledger)
+    assert model.inspection is not None
+    refuse_unusable(model.inspection, has_code=bool(model.code_files), allow_unsafe=model.allow_unsafe)
+    await check(model)
     await ledger.add(model, wanted=wanted, status=Status.INSPECTING)
     await ledger.note_time(model.model_id, "receive", received_ms)
-    await ledger.note_time(model.model_id, "inspect", (monotonic() - began) * 1000)
+    await ledger.note_time(model.model_id, "inspect", (monotonic() - began) * 1000 + upload.inspect_ms)
     return model
 
 
-async def _model(upload: Upload, ledger: Ledger) -> Model:
+async def draft(upload: Upload, ledger: Ledger) -> Model:
+    """What the form says and its file tells, as a model that is not recorded yet. Raises BadInput for either."""
     texts = upload.texts
     name = model_name(texts.get("model_name", ""), upload.artifact.filename)
     allow_unsafe = boolean("allow_unsafe", texts.get("allow_unsafe", ""))
     expected_input = json_value("expected_input_json", texts.get("expected_input_json", ""))
     target = target_name(texts.get("target", ""))
-    inspection = await asyncio.to_thread(inspect, upload.artifact_path, upload.artifact.filename)
+    inspection = upload.inspection or await inspected(upload)
     inspection = without_supplied(inspection, upload.code_files)
-    refuse_unusable(inspection, has_code=bool(upload.code_files), allow_unsafe=allow_unsafe)
     now = utc_now()
     return Model(
         model_id=upload.model_id,
@@ -73,6 +70,11 @@ async def _model(upload: Upload, ledger: Ledger) -> Model:
         inspection=inspection,
         accelerate=accelerate_choice(texts.get("accelerate", "")),
     )
+
+
+async def inspected(upload: Upload) -> Inspection:
+    """Reads the artifact, which may take seconds. Raises UnsupportedFormat or UnreadableArtifact."""
+    return await asyncio.to_thread(inspect, upload.artifact_path, upload.artifact.filename)
 
 
 def without_supplied(inspection: Inspection, code_files: tuple[str, ...]) -> Inspection:

@@ -203,7 +203,8 @@ class Road:
         finally:
             link.close()
         signature = msgspec.convert(welcome.get("signature"), Signature)
-        facts = {key: welcome[key] for key in ("python", "adapter", "libraries", "confinement") if key in welcome}
+        told = ("python", "adapter", "libraries", "execution", "confinement")
+        facts = {key: welcome[key] for key in told if key in welcome}
         await self._ledger.amend(model.model_id, signature=signature, sample=sample, runtime=facts)
 
     async def _welcome(self, model: Model, replica: Replica) -> tuple[ReplicaLink, dict[str, Any]]:
@@ -231,7 +232,7 @@ class Road:
         folder = self._ledger.folder(model.model_id)
         if replica.form is FormName.CONVERTER and model.converter is not None:
             folder /= model.converter.log_folder
-        return [line async for line in self.target(model).logs(replica, folder, count, False)]
+        return [line.text async for line in self.target(model).logs(replica, folder, count, False)]
 
     async def _last_words(self, model: Model, replica: Replica, detail: str) -> str:
         lines = telling_lines(await self.last_lines(model, replica))

@@ -33,6 +33,7 @@ from app.core.inspection import Inspection
 from app.core.model import Artifact, Form, FormName, Limits, Model, Replica, TargetName
 from app.errors import Conflict, NotFound, PrismError, StartFailed
 from app.runtime import process_tree
+from app.runtime.container_log import ContainerPlace, Stamped, StampedLines, behind, keep_log, kept_log, place_in, short
 from app.runtime.docker_container import (
     HOME_LABEL,
     MODEL_LABEL,
@@ -45,7 +46,8 @@ from app.runtime.docker_container import (
 )
 from app.runtime.docker_engine import Engine, engine_answers
 from app.runtime.docker_images import Images, model_image
-from app.runtime.replica_log import log_path, read_log, rotate
+from app.runtime.log_reader import LogLine
+from app.runtime.replica_log import log_path
 from app.runtime.target import Availability, Log, ReplicaState
 
 if TYPE_CHECKING:
@@ -188,6 +190,7 @@ class DockerTarget:
             frozen=state.frozen or seen.frozen,
             detail=seen.detail if seen.frozen and not state.frozen else state.detail,
             rss_bytes=seen.rss_bytes,
+            cpu_seconds=seen.cpu_seconds,
         )
 
     async def _inspect(self, replica: Replica) -> dict[str, Any]:
@@ -226,8 +229,11 @@ class DockerTarget:
 
         def discard(client: DockerClient) -> None:
             container = client.api.inspect_container(identifier)
-            said = client.api.logs(identifier, tail=SAVED_LINES)
-            _save_log(Path(container["Config"]["Labels"].get("prism.folder", "")), said)
+            said = client.api.logs(identifier, tail=SAVED_LINES, timestamps=True, stream=True, follow=False)
+            folder = Path(container["Config"]["Labels"].get("prism.folder", ""))
+            if folder.is_absolute() and folder.is_dir():
+                with contextlib.suppress(OSError):  # a log that cannot be kept does not keep the container
+                    keep_log(log_path(folder), identifier, said)
             client.api.remove_container(identifier, v=True, force=True)
 
         with contextlib.suppress(NotFound, Conflict):
@@ -239,23 +245,74 @@ class DockerTarget:
             async with self._networking:
                 await self._engine.ask(lambda client: client.api.remove_network(self._network), Conflict)
 
-    async def logs(self, replica: Replica, folder: Path, tail: int, follow: bool) -> AsyncIterator[str]:
-        def begin(client: DockerClient) -> Any:
-            return client.api.logs(replica.id, stream=True, follow=follow, tail=tail)
+    async def logs(
+        self, replica: Replica, folder: Path, tail: int, follow: bool, after: str = ""
+    ) -> AsyncIterator[LogLine]:
+        place = ContainerPlace.parse(after)
+        if after and (place is None or place.container != short(replica.id)):
+            async for line in self._earlier_log(replica, folder, follow, after):
+                after = line.id
+                yield line
+            place = place_in(log_path(folder), replica.id, after)
+        async for line in self._log_of(replica.id, folder, tail, follow, place):
+            yield line
 
+    async def _earlier_log(self, replica: Replica, folder: Path, follow: bool, after: str) -> AsyncIterator[LogLine]:
+        """What came behind a place in the log of a container before this one, which may be about to end."""
+        place = ContainerPlace.parse(after)
         try:
-            async with contextlib.aclosing(cast(Any, self._engine.stream(begin))) as pieces:
-                rest = b""
-                async for piece in pieces:
-                    *lines, rest = (rest + piece).split(b"\n")
-                    for line in lines:
-                        yield line.decode(errors="replace")
-                if rest:
-                    yield rest.decode(errors="replace")
-        except NotFound:
-            async with contextlib.aclosing(cast(Any, read_log(log_path(folder), tail, lambda: False))) as saved:
-                async for line in saved:
+            if place is not None and await self._is_of(place.container, replica.model_id):
+                async for line in self._log_of(place.container, folder, 0, follow, place):
                     yield line
+                return
+        except NotFound:
+            pass
+        async for line in kept_log(log_path(folder), 0, lambda: False, after):
+            yield line
+
+    async def _is_of(self, container: str, model_id: str) -> bool:
+        """Whether it is that model's: a place comes from outside, and could name any container of this engine."""
+        inspection = await self._engine.ask(lambda client: client.api.inspect_container(container))
+        labels = inspection["Config"]["Labels"] or {}
+        return bool(labels.get(HOME_LABEL) == self._home and labels.get(MODEL_LABEL) == model_id)
+
+    async def _log_of(
+        self, container: str, folder: Path, tail: int, follow: bool, place: ContainerPlace | None
+    ) -> AsyncIterator[LogLine]:
+        """What is there, what comes, and what the engine did not send before it ended; else what was kept of it."""
+        is_first = place is None
+        try:
+            for is_live in (False, True, False) if follow else (False,):
+                found = self._stamped(container, place, max(1, tail) if follow else tail, is_live)
+                async for line in behind(place, found):
+                    place = ContainerPlace.parse(line.id)
+                    if tail or not is_first:
+                        yield line
+                if is_first and follow:
+                    place = place or ContainerPlace(short(container))
+                    yield LogLine("", str(place), "place")
+                is_first = False
+        except NotFound:
+            async for line in kept_log(log_path(folder), tail, lambda: False, str(place or "")):
+                yield line
+
+    async def _stamped(
+        self, container: str, place: ContainerPlace | None, tail: int, is_live: bool
+    ) -> AsyncIterator[Stamped]:
+        def begin(client: DockerClient) -> Any:
+            if place is None:
+                return client.api.logs(container, stream=True, follow=is_live, timestamps=True, tail=tail)
+            since = place.since if place.stamp else None
+            return client.api.logs(container, stream=True, follow=is_live, timestamps=True, since=since)
+
+        lines = StampedLines(container)
+        async with contextlib.aclosing(cast(Any, self._engine.stream(begin))) as messages:
+            async for message in messages:
+                for line in lines.add(message):
+                    yield line
+        if not is_live:
+            for line in lines.rest():
+                yield line
 
     async def remove(self, model: Model, environment_in_use: bool) -> None:
         await self._sweep(model.model_id)
@@ -364,15 +421,3 @@ def _observe(pid: int) -> ReplicaState | None:
 def _continue(pid: int) -> None:
     with contextlib.suppress(psutil.Error):
         process_tree.send(process_tree.tree(psutil.Process(pid)), signal.SIGCONT)
-
-
-def _save_log(folder: Path, said: bytes) -> None:
-    """A log that cannot be kept, as when the model's folder is gone, does not keep the container."""
-    if not folder.is_absolute() or not folder.is_dir():
-        return
-    path = log_path(folder)
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(exist_ok=True)
-        rotate(path)
-        with path.open("ab") as file:
-            file.write(said)

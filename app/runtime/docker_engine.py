@@ -48,21 +48,34 @@ def engine_answers() -> bool:
     return _get("/_ping") is not None
 
 
+def engine_version() -> str:
+    """Of the engine that answers. Raises OSError, which says why none does."""
+    try:
+        return str(json.loads(_ask("/version"))["Version"])
+    except (ValueError, KeyError, http.client.HTTPException) as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
 def _get(path: str) -> bytes | None:
     """What a healthy engine answers; None if it does not."""
     try:
-        connection = _connection(engine_url())
-    except (OSError, ValueError):
+        return _ask(path)
+    except (OSError, ValueError, http.client.HTTPException):
         return None
+
+
+def _ask(path: str) -> bytes:
+    """Raises OSError, HTTPException, or ValueError for an address that cannot be asked."""
+    connection = _connection(engine_url())
     try:
         connection.request("GET", path)
         response = connection.getresponse()
         body = response.read()
-        return body if response.status == 200 else None
-    except (OSError, http.client.HTTPException):
-        return None
     finally:
         connection.close()
+    if response.status != 200:
+        raise OSError(f"it answers {response.status}")
+    return body
 
 
 class _UnixConnection(http.client.HTTPConnection):

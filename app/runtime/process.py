@@ -34,6 +34,7 @@ from app.core.environment import Lock
 from app.core.model import Form, Limits, Model, Replica, TargetName
 from app.errors import BuildFailed, StartFailed
 from app.runtime import process_tree
+from app.runtime.log_reader import LogLine
 from app.runtime.replica_log import last_words, log_path, read_log, rotate
 from app.runtime.runtime_copy import compile_for, runtime_copy
 from app.runtime.target import Availability, Log, ReplicaState
@@ -247,8 +248,8 @@ class ProcessTarget:
         if found:
             _remove_folder(found[0].parent)
 
-    def logs(self, replica: Replica, folder: Path, tail: int, follow: bool) -> AsyncIterator[str]:
-        return read_log(log_path(folder), tail, lambda: follow and process_tree.find(replica.id) is not None)
+    def logs(self, replica: Replica, folder: Path, tail: int, follow: bool, after: str = "") -> AsyncIterator[LogLine]:
+        return read_log(log_path(folder), tail, lambda: follow and process_tree.find(replica.id) is not None, after)
 
     async def remove(self, model: Model, environment_in_use: bool) -> None:
         await asyncio.to_thread(_remove_folder, self._run_folder / model.model_id)

@@ -48,13 +48,15 @@ def tree(process: psutil.Process) -> list[psutil.Process]:
 
 
 def observe(process: psutil.Process) -> ReplicaState:
-    frozen, rss_bytes = False, 0
+    frozen, rss_bytes, cpu_seconds = False, 0, 0.0
     for one in tree(process):
         with contextlib.suppress(psutil.Error):
             frozen = frozen or one.status() == psutil.STATUS_STOPPED
             rss_bytes += one.memory_info().rss
+            times = one.cpu_times()
+            cpu_seconds += times.user + times.system
     detail = "stopped by a signal (SIGSTOP)" if frozen else "running"
-    return ReplicaState(running=True, frozen=frozen, detail=detail, rss_bytes=rss_bytes)
+    return ReplicaState(running=True, frozen=frozen, detail=detail, rss_bytes=rss_bytes, cpu_seconds=cpu_seconds)
 
 
 def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:

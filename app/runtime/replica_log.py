@@ -1,16 +1,22 @@
-"""The log of a replica: a file that its process appends to, without the gateway in between."""
+"""The log of a replica: a file that its process appends to, without the gateway in between.
+
+Every line that is read has an id, the place behind it. Reading goes on there with nothing lost and nothing twice:
+after a cut connection, by another gateway, past a rotation or a cut of the log (model_container/logfile.py).
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
-from io import FileIO
+from contextlib import closing
 from pathlib import Path
 
+from app.runtime.log_reader import FilePlace, LogLine, LogReader
+
 MAX_BYTES = 10 << 20
-BLOCK_BYTES = 64 << 10
 POLL_SECONDS = 0.2
+LINES_AT_ONCE = 1000
+REPLACED = "The log was replaced since; lines may be missing here."
 
 
 def log_path(folder: Path) -> Path:
@@ -18,75 +24,87 @@ def log_path(folder: Path) -> Path:
     return folder / "logs" / "runtime.log"
 
 
+def rotated(path: Path) -> Path:
+    """Where the log before this one is kept."""
+    return path.with_name(path.name + ".1")
+
+
 def rotate(path: Path) -> None:
     """One earlier log is kept. Within the life of a replica its supervisor keeps the file small."""
     if path.is_file() and path.stat().st_size > MAX_BYTES:
-        path.replace(path.with_name(path.name + ".1"))
+        path.replace(rotated(path))
 
 
 def last_words(path: Path, pid: int) -> str:
     """Why the replica of that supervisor ended; "" if it did not say. See model_container/supervisor.py."""
     said = f"supervisor {pid}: the replica ended: "
     try:
-        with FileIO(path) as file:
-            lines = _last_lines(file, 50)
+        with closing(LogReader(path)) as reader:
+            reader.go_to_tail(50)
+            lines = [line.text for line in reader.lines()]
     except OSError:
         return ""
     return next((line.removeprefix(said) for line in reversed(lines) if line.startswith(said)), "")
 
 
-async def read_log(path: Path, tail: int, grows: Callable[[], bool]) -> AsyncIterator[str]:
-    """The last `tail` lines, then new ones for as long as it grows. Outlives rotation and truncation of the file."""
-    try:
-        file = FileIO(path)
-    except FileNotFoundError:
+async def read_log(path: Path, tail: int, grows: Callable[[], bool], after: str = "") -> AsyncIterator[LogLine]:
+    """The last `tail` lines, or all behind the place `after`; then new ones for as long as it grows.
+
+    A log that comes later is waited for. After a rotation reading goes on in the new file, once nothing is left in
+    the old one.
+    """
+    is_there = path.exists()
+    while not path.exists() and grows():
+        await asyncio.sleep(POLL_SECONDS)
+    if not path.exists():
+        if after:
+            yield LogLine(REPLACED, after, "gap")
         return
+    found = await _reader_at(path, after) if after else None
+    reader = found or LogReader(path)
     try:
-        for line in _last_lines(file, tail):
+        if after and not found:
+            yield LogLine(REPLACED, reader.id, "gap")
+        elif is_there and not after:
+            reader.go_to_tail(tail)
+        async for line in _read_on(reader, path, grows):
             yield line
-        rest = b""
-        while True:
-            # Asked before reading: what was written last is then still read.
-            over = not grows()
-            rest += _added(file)
-            *lines, rest = rest.split(b"\n")
-            for one in lines:
-                yield one.decode(errors="replace")
-            if _replaced(path, file):
-                file.close()
-                file = FileIO(path)
-            elif over:
-                break
-            else:
-                await asyncio.sleep(POLL_SECONDS)
-        if rest:
-            yield rest.decode(errors="replace")
     finally:
-        file.close()
+        reader.close()
 
 
-def _last_lines(file: FileIO, count: int) -> list[str]:
-    """Leaves the position after the last whole line; what follows it is still being written. Reads no more than it must."""
-    position = end = file.seek(0, os.SEEK_END)
-    text = b""
-    while position > 0 and text.count(b"\n") <= count + 1:
-        start = max(0, position - BLOCK_BYTES)
-        file.seek(start)
-        text = file.read(position - start) + text
-        position = start
-    whole, newline, unfinished = text.rpartition(b"\n")
-    file.seek(end - len(unfinished))
-    return whole.decode(errors="replace").split("\n")[-count:] if newline and count else []
+async def _read_on(reader: LogReader, path: Path, grows: Callable[[], bool]) -> AsyncIterator[LogLine]:
+    """From where the reader is."""
+    begins_at = reader.id
+    while True:
+        # Asked before reading: what was written last is then still read.
+        over, left = not grows(), reader.is_replaced(path)
+        for number, line in enumerate(reader.rest() if over or left else reader.lines(), 1):
+            yield line
+            if number % LINES_AT_ONCE == 0:
+                await asyncio.sleep(0)  # others want to be served too
+        if left:
+            reader.move_to(path)
+        elif over:
+            return
+        else:
+            if reader.id == begins_at:
+                yield LogLine("", begins_at, "place")
+            begins_at = ""
+            await asyncio.sleep(POLL_SECONDS)
 
 
-def _added(file: FileIO) -> bytes:
-    if os.fstat(file.fileno()).st_size < file.tell():
-        file.seek(0)
-    return file.read()
-
-
-def _replaced(path: Path, file: FileIO) -> bool:
-    try:
-        return path.stat().st_ino != os.fstat(file.fileno()).st_ino
-    except FileNotFoundError:
-        return False
+async def _reader_at(path: Path, after: str) -> LogReader | None:
+    """A reader at that place, in the log or in the one that was set aside; None where neither has it."""
+    place = FilePlace.parse(after)
+    if place is None:
+        return None
+    for one in (path, rotated(path)):
+        if one.exists() and one.stat().st_ino == place.inode:
+            for patience_seconds in (POLL_SECONDS, 0.0):
+                reader = LogReader(one)
+                if reader.go_to(place):
+                    return reader
+                reader.close()
+                await asyncio.sleep(patience_seconds)  # it may just be being cut
+    return None

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from app.core.environment import Lock
 from app.core.model import Form, Limits, Model, Replica, TargetName
+from app.runtime.log_reader import LogLine
 
 Log = Callable[[str], None]
 """Takes one line of a build log, without its line end; called from the event loop's thread only."""
@@ -28,12 +29,14 @@ class ReplicaState(Struct, frozen=True):
 
     running: it exists and has not exited. frozen: it exists but is stopped or paused (SIGSTOP, docker pause).
     detail: for a person, e.g. "killed by the out-of-memory killer (limit 2048 MiB)", "exited with code 3".
+    rss_bytes, cpu_seconds: of all its processes, the latter since they started; 0 where that cannot be seen.
     """
 
     running: bool
     frozen: bool = False
     detail: str = ""
     rss_bytes: int = 0
+    cpu_seconds: float = 0.0
 
 
 class Target(Protocol):
@@ -68,8 +71,12 @@ class Target(Protocol):
         """Ask it to end, then make it; afterwards nothing of it is left running. Fine if already gone."""
         ...
 
-    def logs(self, replica: Replica, folder: Path, tail: int, follow: bool) -> AsyncIterator[str]:
-        """Lines of its output, the last `tail` first, then live ones if `follow`, until it ends."""
+    def logs(self, replica: Replica, folder: Path, tail: int, follow: bool, after: str = "") -> AsyncIterator[LogLine]:
+        """Lines of its output, the last `tail` first, then live ones if `follow`, until it ends.
+
+        after: the id of a line, also of one by an earlier replica of the model; reading then goes on right behind it.
+        Gaps come only with `after` or `follow`.
+        """
         ...
 
     async def remove(self, model: Model, environment_in_use: bool) -> None:

@@ -13,7 +13,12 @@ _LOADERS = {
     "pickle": ("model_container.adapters.pickle", "load_pickle"),
     "joblib": ("model_container.adapters.pickle", "load_joblib"),
     "skops": ("model_container.adapters.skops_file", "load_skops"),
+    "torchscript": ("model_container.adapters.torch_module", "load_torchscript"),
+    "torch_export": ("model_container.adapters.torch_module", "load_exported"),
+    "torch": ("model_container.adapters.torch_module", "load_module"),
     "onnx": ("model_container.adapters.onnx", "load_onnx"),
+    "python": ("model_container.adapters.python_folder", "load_python"),
+    "mlflow": ("model_container.adapters.mlflow_folder", "load_mlflow"),
     "accelerated": ("model_container.adapters.accelerated", "load_accelerated"),
 }
 

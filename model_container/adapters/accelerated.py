@@ -13,7 +13,7 @@ import numpy as np
 
 from model_container.adapters.base import Inputs, Outputs
 from model_container.adapters.estimator import PREDICTIONS
-from model_container.adapters.onnx import open_session
+from model_container.adapters.onnx_session import execution_of, open_session
 from model_container.config import RuntimeConfig
 from model_container.dialects import Content
 from model_container.plain import plain_rows
@@ -25,7 +25,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 def load_accelerated(config: RuntimeConfig) -> AcceleratedAdapter:
-    return AcceleratedAdapter(open_session(config.artifact, config.threads))
+    return AcceleratedAdapter(open_session(config.artifact, config.threads), config.threads)
 
 
 class AcceleratedAdapter:
@@ -39,8 +39,9 @@ class AcceleratedAdapter:
 
     joinable = True
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, threads: int = 1) -> None:
         self._session = session
+        self._threads = threads
         facts: Dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
         self._facts = facts
         columns = [
@@ -100,6 +101,9 @@ class AcceleratedAdapter:
             with np.errstate(invalid="ignore"):
                 if (np.abs(_values(arrays, column)) > _LARGEST).any():
                     raise ValueError(message)
+
+    def execution(self) -> Dict[str, Any]:
+        return execution_of(self._session, self._threads, self.joinable)
 
     def signature(self) -> Dict[str, Any]:
         return dict(self._facts["signature"])

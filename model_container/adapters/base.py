@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Protocol, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Protocol, Tuple, runtime_checkable
 
 from model_container.dialects import Content
 from model_container.plain import PlainRows
@@ -27,18 +28,24 @@ _LIBRARIES = (
 
 
 class Inputs(NamedTuple):
-    """One request, or several joined: arrays whose first dimension is the rows. names: of free columns, if any."""
+    """One request, or several joined: arrays whose first dimension is the rows.
+
+    names: of the arrays, where requests may differ in which they give. alone: never joined with another.
+    """
 
     arrays: List[Any]
     names: Tuple[str, ...] = ()
+    alone: bool = False
 
     @property
     def rows(self) -> int:
-        return len(self.arrays[0])
+        return len(self.arrays[0]) if self.arrays else 1
 
     @property
     def structure(self) -> Tuple[Any, ...]:
         """Only requests of equal structure are joined."""
+        if self.alone:
+            return (object(),)
         return (self.names, *((array.dtype.str, array.shape[1:]) for array in self.arrays))
 
 
@@ -47,12 +54,16 @@ class Outputs(NamedTuple):
 
     probabilities: one (rows, classes) array for each predicted column, None unless asked for.
     by_row: False where the values belong to the request as a whole; only a model that is not joinable may say so.
+    Such values may also be maps. datatypes: of outputs whose arrays do not tell, by name. counted: False where the
+    request did not say how many rows it has, so that any number of answers is right.
     """
 
     values: Dict[str, Any]
     named: bool = False
     probabilities: Optional[List[Any]] = None
     by_row: bool = True
+    datatypes: Mapping[str, str] = MappingProxyType({})
+    counted: bool = True
 
 
 class Adapter(Protocol):
@@ -87,6 +98,19 @@ class Adapter(Protocol):
 
     def samples(self) -> List[Any]:
         """Request bodies that the model may well answer, best first."""
+        ...
+
+
+class AsSent:
+    """Base of an adapter whose model takes requests as they were sent; see free_form.py."""
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """An adapter that decides on what its model computes."""
+
+    def execution(self) -> Dict[str, Any]:
+        """For the replica's facts: {"execution_providers": ["CPUExecutionProvider"], "threads": 2, "joins_requests": true}."""
         ...
 
 

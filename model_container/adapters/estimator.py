@@ -9,7 +9,9 @@ import numpy as np
 
 from model_container.adapters.base import PROBABILITIES, Inputs, Outputs, tensor
 from model_container.adapters.columns import ColumnFacts, first_step, is_numeric_only, read_columns, reads_text
-from model_container.dialects import Content, Named
+from model_container.adapters.declared import described
+from model_container.config import Call
+from model_container.dialects import Content, Named, Rows, no_rows
 from model_container.plain import plain_rows
 from model_container.table import Column, Open, Table, Texts
 from model_container.values import ANY, datatype_of
@@ -19,28 +21,39 @@ PREDICTIONS = "predictions"
 # In order of preference. The second says whether rows are answered each on its own: what fits on every call,
 # or is any function at all, may answer from the batch as a whole.
 _METHODS = (("predict", True), ("transform", True), ("fit_predict", False), ("fit_transform", False))
+_ROW_METHODS = frozenset(
+    ("predict", "transform", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "apply")
+)
 
 
 class EstimatorAdapter:
-    """Serves one unpickled object. Raises TypeError at construction if it offers no way to predict."""
+    """Serves one unpickled object. Raises TypeError at construction if it offers no way to predict, or not the way
+    that its owner wants.
 
-    def __init__(self, model: Any) -> None:
+    as_frames: columns that its owner declares always go into a DataFrame.
+    """
+
+    def __init__(self, model: Any, call: Call = Call(), as_frames: bool = False) -> None:
         self._model = model
-        self.method, self.joinable = _method(model)
+        self.method, self.joinable = _chosen(model, call.method) if call.method else _method(model)
+        self.joinable = self.joinable if call.batchable is None else call.batchable
         self._call = getattr(model, self.method) if self.method else model
         self.has_probabilities = callable(_get(model, "predict_proba"))
         self.classes = _classes(_get(model, "classes_"))
         names = _names(model)
-        self._named = names is not None
-        self._facts = _facts(model, names)
+        own = _facts(model, names)
+        self._facts, self._named = described(own, names is not None, call)
         self._categories = frozenset(one.name for one in self._facts if one.is_category)
         self._input = self._make_input()
         self.names: FrozenSet[str] = self._input.known_names
         self.plain = plain_rows(self._input)
-        self._frames = self._named and not (self._is_uniform and is_numeric_only(model))
-        if self._frames:
+        is_declared = self._named and not own
+        self._frames = (names is not None or is_declared) and not (self._is_uniform and is_numeric_only(model))
+        if is_declared and self._is_uniform:
+            self._frames = as_frames
+        elif self._frames:
             self._frames = _has_pandas(required=not self._is_uniform)
-        elif self._named:
+        elif names is not None:
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
         run_on_one_thread(model)
 
@@ -67,6 +80,8 @@ class EstimatorAdapter:
 
     def inputs(self, content: Content) -> Inputs:
         if isinstance(self._input, Open) and isinstance(content, Named):
+            if len(content.values) == 1 and any(len(shape) > 1 for shape in content.shapes.values()):
+                return Inputs(self._input.arrays(_rows(content)))
             table = Table([Column(name, ANY) for name in content.values], named=True)
             return Inputs(table.arrays(content), table.names)
         return Inputs(self._input.arrays(cast(Any, content)))
@@ -119,6 +134,9 @@ class EstimatorAdapter:
 
     def _signature_outputs(self) -> List[Dict[str, Any]]:
         several = bool(self.classes) and isinstance(self.classes[0], list)
+        if self.method not in ("predict", "fit_predict"):
+            shares = self.method.startswith("predict_") and self.classes and not several
+            return [tensor(PREDICTIONS, "FP64", [-1, len(self.classes)] if shares else [-1])]
         if self.classes:
             labels = np.asarray(self.classes[0] if several else self.classes)
             width = [-1, len(self.classes)] if several else [-1]
@@ -142,6 +160,14 @@ class EstimatorAdapter:
         if self._named:
             return _unique([{one.name: value for one, value in zip(self._facts, row)} for row in rows])
         return _unique([{"features": [row]} for row in rows])
+
+
+def _rows(content: Named) -> Rows:
+    """Of a single tensor, whose name says nothing where the model has no names."""
+    if content.has_no_rows:
+        raise no_rows()
+    (values,) = content.values.values()
+    return Rows(values)
 
 
 def run_on_one_thread(model: Any) -> None:
@@ -179,6 +205,17 @@ def _method(model: Any) -> Tuple[str, bool]:
     raise TypeError(
         f"the artifact holds a {type(model).__name__}{held}, which has no predict or transform and cannot be called; "
         "save the estimator itself"
+    )
+
+
+def _chosen(model: Any, method: str) -> Tuple[str, bool]:
+    """As _method, of the method that its owner names."""
+    if callable(_get(model, method)):
+        return method, method in _ROW_METHODS
+    offered = [name for name in sorted(_ROW_METHODS) if callable(_get(model, name))]
+    raise TypeError(
+        f"the artifact holds a {type(model).__name__}, which has no method {method}"
+        + (f"; it has {', '.join(offered)}" if offered else "")
     )
 
 

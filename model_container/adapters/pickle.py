@@ -14,14 +14,14 @@ from model_container.config import RuntimeConfig
 def load_pickle(config: RuntimeConfig) -> EstimatorAdapter:
     load_code(config.code)
     with open(config.artifact, "rb") as file:
-        return EstimatorAdapter(pickle.load(file))
+        return EstimatorAdapter(pickle.load(file), config.call)
 
 
 def load_joblib(config: RuntimeConfig) -> EstimatorAdapter:
     load_code(config.code)
     import joblib  # type: ignore[import-untyped]
 
-    return EstimatorAdapter(joblib.load(config.artifact))
+    return EstimatorAdapter(joblib.load(config.artifact), config.call)
 
 
 def load_code(folder: str) -> None:

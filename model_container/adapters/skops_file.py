@@ -12,4 +12,4 @@ def load_skops(config: RuntimeConfig) -> EstimatorAdapter:
     load_code(config.code)
     from skops.io import get_untrusted_types, load  # type: ignore[import-untyped]
 
-    return EstimatorAdapter(load(config.artifact, trusted=get_untrusted_types(file=config.artifact)))
+    return EstimatorAdapter(load(config.artifact, trusted=get_untrusted_types(file=config.artifact)), config.call)

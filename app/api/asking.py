@@ -1,0 +1,124 @@
+"""A prediction through FastAPI, the same for every protocol: admit, read the body, ask, answer.
+
+What a protocol takes and how it answers is said by its own routes: predict.py, v2.py, kserve.py, mlflow.py, by_name.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+from fastapi import Request, Response
+from msgspec import Struct, structs
+from starlette.requests import ClientDisconnect
+
+from app.api import compression
+from app.api.bodies import limited_body
+from app.api.guard import api_key, caller_address
+from app.api.problems import problem_response
+from app.dispatch.admit import Admission, header_fields
+from app.dispatch.batch import Reply
+from app.dispatch.pipeline import Awaited, Call, Dispatcher, answer_body, answer_headers
+from app.errors import PrismError
+from model_container import frames
+
+JSON = "application/json"
+
+
+class Answer(Struct, frozen=True):
+    """What a protocol makes of a reply. headers: of its own."""
+
+    body: bytes
+    media_type: str = JSON
+    headers: dict[str, str] = {}
+
+
+Encode = Callable[[Awaited, Reply], Answer]
+
+
+def whole(waiting: Awaited, reply: Reply) -> Answer:
+    """With the names of the model and its version in front."""
+    return Answer(answer_body(waiting, reply, ""))
+
+
+def bare(waiting: Awaited, reply: Reply) -> Answer:
+    """As the runtime wrote it."""
+    return whole(waiting, structs.replace(reply, names=b""))
+
+
+class Asking:
+    """For the routes of one surface."""
+
+    def __init__(self, dispatcher: Dispatcher, admission: Admission, max_body_bytes: int) -> None:
+        self._dispatcher = dispatcher
+        self._admission = admission
+        self._max_body_bytes = max_body_bytes
+
+    @property
+    def live_names(self) -> list[str]:
+        """Of the models that take traffic."""
+        return sorted({lane.endpoint.name for lane in self._dispatcher.lanes})
+
+    def admit(self, request: Request, ref: str) -> str:
+        """The name under which the caller is counted. Raises Unauthorized, then NotFound."""
+        try:
+            return self._admission.admit(api_key(request.headers), caller_address(request), ref)
+        except PrismError as error:
+            self._dispatcher.refusals[error.code] += 1
+            raise
+
+    def caller(self, request: Request) -> str:
+        """As `admit`, before it is known which model is asked. Raises Unauthorized."""
+        return self._admission.caller(api_key(request.headers), caller_address(request))
+
+    async def body(self, request: Request) -> bytes:
+        """Raises TooLarge, BadInput, UnsupportedFormat; see bodies.py."""
+        return await limited_body(request, self._max_body_bytes)
+
+    async def ask(self, request: Request, call: Call, encode: Encode = whole, packs: bool = True) -> Response:
+        """The answer as `encode` makes it, or the problem that the runtime found. Raises errors of app.errors.
+
+        packs: whether it may go compressed.
+        """
+        waiting = self._dispatcher.begin(call)
+        reply = await answered(request, waiting)
+        headers = header_fields(answer_headers(waiting, reply))
+        if reply.form == frames.FORM_PROBLEM:
+            document = msgspec.json.decode(answer_body(waiting, reply, call.request_id))
+            return problem_response(document, call.request_id, headers, request.url.path)
+        answer = encode(waiting, reply)
+        headers.update(answer.headers)
+        body = await packed(request, answer.body, headers) if packs else answer.body
+        return Response(body, headers=headers, media_type=answer.media_type)
+
+
+async def answered(request: Request, waiting: Awaited) -> Reply:
+    """The reply, unless its client leaves first: then the request is dropped, and ClientDisconnect raised."""
+    leaving = asyncio.ensure_future(request.receive())
+
+    def drop(_: object) -> None:
+        if not leaving.cancelled() and leaving.exception() is None and leaving.result()["type"] == "http.disconnect":
+            waiting.reply.cancel()
+
+    leaving.add_done_callback(drop)
+    try:
+        return await waiting.answer()
+    except asyncio.CancelledError:
+        if leaving.done():
+            raise ClientDisconnect from None
+        raise
+    finally:
+        leaving.cancel()
+
+
+async def packed(request: Request, body: bytes, headers: dict[str, str]) -> bytes:
+    """Compressed if its client says that it takes that, and it is long enough to be worth it; its headers say so."""
+    if len(body) < compression.MIN_BYTES:
+        return body
+    headers["Vary"] = "Accept-Encoding"
+    encoding = compression.chosen(request.headers.get("accept-encoding", ""))
+    if not encoding:
+        return body
+    headers["Content-Encoding"] = encoding
+    return await asyncio.to_thread(compression.compressed, body, encoding)

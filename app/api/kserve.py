@@ -1,0 +1,62 @@
+"""KServe's V1 protocol. Errors are `{"error": "…"}` on every path below /v1, see core/error_shapes.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from app.api.asking import JSON, Asking, bare
+from app.api.bodies import check_content_type
+from app.api.problems import request_id_of
+from app.dispatch.pipeline import Call
+from app.lifecycle.ledger import Ledger
+from model_container import frames
+
+_ROWS = {"type": "array", "minItems": 1}
+PREDICT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {
+                "schema": {
+                    "type": "object",
+                    "properties": {"instances": _ROWS, "inputs": {}, "parameters": {"type": "object"}},
+                },
+                "example": {"instances": [[5.1, 3.5, 1.4, 0.2]]},
+            }
+        },
+    }
+}
+
+
+def router(asking: Asking, ledger: Ledger) -> APIRouter:
+    routes = APIRouter(tags=["KServe V1"])
+
+    @routes.get("/v1/models/{name}", summary="Does a model answer")
+    async def model(request: Request, name: str) -> dict[str, Any]:
+        asking.admit(request, name)
+        return {"name": ledger.find(name).name, "ready": name in ledger.route_table().live}
+
+    @routes.post("/v1/models/{name}:predict", summary="Predict", openapi_extra=PREDICT_BODY)
+    async def predict(request: Request, name: str) -> Response:
+        """`{"instances": […]}` or `{"inputs": …}`; answers `{"predictions": […]}`."""
+        caller = asking.admit(request, name)
+        check_content_type(request.headers.get("content-type", ""))
+        body = await asking.body(request)
+        call = Call(name, body, caller, request_id=request_id_of(request), dialect=frames.DIALECT_V1)
+        return await asking.ask(request, call, bare)
+
+    return routes
+
+
+def list_router(asking: Asking) -> APIRouter:
+    """Names models, so it is not for surfaces where only some of them are known."""
+    routes = APIRouter(tags=["KServe V1"])
+
+    @routes.get("/v1/models", summary="Which models answer")
+    async def models(request: Request) -> dict[str, list[str]]:
+        asking.caller(request)
+        return {"models": asking.live_names}
+
+    return routes

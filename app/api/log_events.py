@@ -1,0 +1,111 @@
+"""A log as server-sent events.
+
+(no name)  a line; its id is its place, from which a client that was cut off goes on (Last-Event-ID, or ?after=)
+gap        lines are missing here; the text says why
+place      where reading begins while there is no line yet
+alive      every 15 s, so that a client notices a dead network
+problem    the log cannot be read; the text says why
+end        nothing more comes; the text is the model's status, or `closing` when the server ends
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any, cast
+
+from fastapi.sse import format_sse_event
+
+from app.errors import PrismError
+from app.runtime.log_reader import LogLine
+
+ALIVE_SECONDS = 15.0
+RETRY_MS = 1000
+WAITING_MAX = 1000
+CLOSING = "closing"
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+"""No proxy holds events back to send them in one go."""
+
+OPENING = format_sse_event(event="alive", data_str="", retry=RETRY_MS)
+
+
+async def events(
+    lines: AsyncIterator[LogLine],
+    closing: asyncio.Event,
+    status: Callable[[], str],
+    alive_seconds: float = ALIVE_SECONDS,
+) -> AsyncIterator[bytes]:
+    """status: of the model, asked once its log has ended."""
+    queue = _Queue(lines, closing)
+    yield OPENING
+    try:
+        while not queue.is_over:
+            found = await queue.take(alive_seconds)
+            if found:
+                yield b"".join(_event(line) for line in found)
+            elif not queue.is_over:
+                yield format_sse_event(event="alive", data_str="")
+        if queue.problem is not None:
+            yield format_sse_event(event="problem", data_str=str(queue.problem))
+        yield format_sse_event(event="end", data_str=CLOSING if closing.is_set() else status())
+    finally:
+        await queue.close()
+
+
+def _event(line: LogLine) -> bytes:
+    return format_sse_event(event=None if line.kind == "line" else line.kind, data_str=line.text, id=line.id)
+
+
+class _Queue:
+    """Lines that are read ahead, a thousand at most. One task reads them all: a task for each would cost more than it."""
+
+    def __init__(self, lines: AsyncIterator[LogLine], closing: asyncio.Event) -> None:
+        self.problem: PrismError | None = None
+        self.is_over = False
+        self._lines = lines
+        self._found: deque[LogLine] = deque()
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._wait(closing))]
+
+    async def take(self, seconds: float) -> list[LogLine]:
+        """All that is there; none if nothing came in that time, or it is over."""
+        if not self._found and not self._tasks[0].done():
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), seconds)
+            except TimeoutError:
+                return []
+        found = list(self._found)
+        self._found.clear()
+        self._room.set()
+        reading, waiting = self._tasks
+        if reading.done():
+            reading.result()
+        self.is_over = reading.done() or waiting.done()
+        return found
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _read(self) -> None:
+        try:
+            async with aclosing(cast(Any, self._lines)) as lines:
+                async for line in lines:
+                    self._found.append(line)
+                    self._news.set()
+                    if len(self._found) >= WAITING_MAX:
+                        self._room.clear()
+                        await self._room.wait()
+        except PrismError as error:
+            self.problem = error
+        finally:
+            self._news.set()
+
+    async def _wait(self, closing: asyncio.Event) -> None:
+        await closing.wait()
+        self._news.set()

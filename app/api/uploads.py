@@ -1,0 +1,82 @@
+"""Uploads as HTTP brings them: the form of the API's routes and of the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from app.errors import BadInput
+from app.lifecycle.form import FIELDS
+from app.lifecycle.ledger import Ledger
+from app.lifecycle.receive import Form, receive
+
+FILE: dict[str, Any] = {"type": "string", "format": "binary", "description": "The model: pickle, joblib or ONNX."}
+CODE_FILES: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "string", "format": "binary"},
+    "description": "Python files with classes that the pickle takes from `__main__`.",
+}
+UPLOAD_PROPERTIES: dict[str, Any] = {
+    "file": FILE,
+    "upload_id": {"type": "string", "description": "In place of `file`: of POST /models/inspect."},
+    "model_name": {"type": "string", "description": "What people call it; default: the file's name."},
+    "model_description": {"type": "string"},
+    "expected_input_json": {
+        "type": "string",
+        "description": "One request that the model can answer; used to check it before traffic.",
+    },
+    "requirements": {
+        "type": "string",
+        "description": "Requirement lines; they win over what PRISM reads out of the file.",
+    },
+    "python_version": {"type": "string", "examples": ["3.11"]},
+    "target": {"type": "string", "enum": ["auto", "docker", "process"]},
+    "code_files": CODE_FILES,
+    "accelerate": {
+        "type": "string",
+        "enum": ["auto", "off"],
+        "description": "Serve it in ONNX where that is proven equal and faster; default: the server's.",
+    },
+    "allow_unsafe": {
+        "type": "string",
+        "enum": ["true", "false"],
+        "description": "Accept globals that run code when the file is loaded; the consent is recorded.",
+    },
+}
+
+
+def multipart(required: list[str], properties: dict[str, Any]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that takes such a form."""
+    schema = {"type": "object", "required": required, "properties": properties}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+UPLOAD_FORM = multipart([], UPLOAD_PROPERTIES)
+INSPECT_FIELDS = ("file", "code_files")
+INSPECT_FORM = multipart(["file"], {"file": FILE, "code_files": CODE_FILES})
+
+
+async def received(
+    request: Request,
+    ledger: Ledger,
+    max_upload_bytes: int,
+    fields: Collection[str] = FIELDS,
+    texts: dict[str, str] | None = None,
+) -> Form:
+    """The form of this request, its files on disk. See `receive` for its parameters and errors."""
+    length = request.headers.get("content-length", "")
+    try:
+        return await receive(
+            request.stream(),
+            request.headers.get("content-type", ""),
+            int(length) if length.isdigit() else None,
+            ledger.folder(""),
+            max_upload_bytes,
+            fields,
+            texts,
+        )
+    except ClientDisconnect as error:
+        raise BadInput("The upload was cut off by its sender.") from error

@@ -1,0 +1,103 @@
+"""Inputs as their owner declares them: names, datatypes and shapes, to which each request is held."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, FrozenSet, List, Sequence
+
+import numpy as np
+
+from model_container.adapters.base import tensor
+from model_container.dialects import Content, Rows, no_rows
+from model_container.problems import Problem
+from model_container.table import Column, Table, wrong_columns
+from model_container.values import ANY, Place, array_of
+
+
+class Ports:
+    """inputs: as in a signature; −1 in a shape is any size. Columns (shape [−1]) are read as a table is."""
+
+    def __init__(self, inputs: Sequence[Dict[str, Any]]) -> None:
+        self._inputs = [{**one, "shape": list(one["shape"])} for one in inputs]
+        self.names: FrozenSet[str] = frozenset(one["name"] for one in inputs)
+        self.have_rows = all(one["shape"][:1] == [-1] for one in self._inputs)
+        self.is_table = all(one["shape"] == [-1] for one in self._inputs)
+        self._table = Table([Column(one["name"], one["datatype"]) for one in self._inputs], named=True)
+
+    def arrays(self, content: Content) -> List[Any]:
+        """Raises Problem naming what does not fit."""
+        if self.is_table:
+            return self._table.arrays(content)
+        if isinstance(content, Rows):
+            if len(self._inputs) > 1:
+                raise wrong_columns([one["name"] for one in self._inputs], [])
+            values = {self._inputs[0]["name"]: content.values}
+        else:
+            values = content.values
+        if values.keys() != self.names:
+            raise wrong_columns([one["name"] for one in self._inputs], list(values))
+        arrays = [_array(one, values[one["name"]]) for one in self._inputs]
+        if self.have_rows:
+            _check_rows(self._inputs, arrays)
+        return arrays
+
+    def by_name(self, arrays: List[Any]) -> Dict[str, Any]:
+        """arrays: as from `arrays`, of one request or several joined."""
+        names = [one["name"] for one in self._inputs]
+        if self.is_table and len(arrays) == 1 and arrays[0].ndim == 2:
+            arrays = [np.ascontiguousarray(column) for column in arrays[0].T]
+        return dict(zip(names, arrays))
+
+    def described(self) -> List[Dict[str, Any]]:
+        return [tensor(one["name"], one["datatype"], one["shape"]) for one in self._inputs]
+
+    def samples(self) -> List[Any]:
+        values = {one["name"]: _sample(one) for one in self._inputs}
+        if self.is_table:
+            return [{name: value[0] for name, value in values.items()}]
+        return [{"inputs": values}]
+
+
+def _array(port: Dict[str, Any], value: Any) -> Any:
+    """A single row may come without its first dimension."""
+    shape = port["shape"]
+    nested = value if isinstance(value, (list, np.ndarray)) else [value]
+    array = array_of(nested, port["datatype"], _place(port["name"]), None)
+    if not shape and array.size == 1:
+        return array.reshape(())
+    if array.ndim == len(shape) - 1 and shape[0] in (-1, 1):
+        array = array[np.newaxis]
+    if array.ndim != len(shape) or any(want not in (-1, got) for want, got in zip(shape, array.shape)):
+        raise Problem(
+            422,
+            "wrong_shape",
+            f"Input {port['name']!r} has the shape {list(array.shape)}; the model takes {shape}.",
+            "-1 stands for any number; nest the lists accordingly.",
+            expected=shape,
+            got=list(array.shape),
+        )
+    return array
+
+
+def _check_rows(inputs: List[Dict[str, Any]], arrays: List[Any]) -> None:
+    lengths = [len(array) for array in arrays]
+    if 0 in lengths:
+        raise no_rows()
+    if len(set(lengths)) > 1:
+        listing = ", ".join(f"{one['name']!r} {length}" for one, length in zip(inputs, lengths))
+        raise Problem(422, "ragged_rows", f"The inputs differ in their number of rows: {listing}.", lengths=lengths)
+
+
+def _sample(port: Dict[str, Any]) -> Any:
+    value: Any = "a" if port["datatype"] == "BYTES" else True if port["datatype"] == "BOOL" else 1
+    if port["datatype"] in ("FP16", "BF16", "FP32", "FP64", ANY):
+        value = 1.0
+    for size in reversed(port["shape"]):
+        value = [value] * (1 if size == -1 else size)
+    return value
+
+
+def _place(name: str) -> Place:
+    return lambda index: (
+        f"Input {name!r}, row {index[0]}" + (f", position {list(index[1:])}" if index[1:] else ""),
+        {"input": name, "row": index[0], "position": list(index[1:])},
+    )

@@ -1,0 +1,282 @@
+"""Python mode: a folder with a `model.py`, whose class loads what it needs and answers.
+
+    class Model:
+        inputs = {"age": "FP64", "city": "BYTES"}      # optional: what it takes, checked before it is called
+        outputs = {"risk": "FP64"}                     # optional
+        sample = {"age": 41, "city": "Oslo"}           # optional: a request that it answers
+        batch = True                                   # optional: rows of several requests may go through one call
+
+        def load(self, folder): …                      # optional argument: where the files beside model.py are
+        def preprocess(self, inputs): …                # optional
+        def predict(self, inputs): …                   # one answer for each row
+        def postprocess(self, outputs): …              # optional
+
+Without `inputs` it is handed what was sent: a list of rows, or the object. With `inputs` it is handed numpy arrays: the
+array of a single input, an object of them for several.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple, Union
+
+import numpy as np
+
+from model_container.adapters.base import AsSent, Inputs, Outputs, tensor
+from model_container.adapters.pickle import load_code
+from model_container.adapters.ports import Ports
+from model_container.config import Call, RuntimeConfig
+from model_container.dialects import Content, Rows
+from model_container.plain import PlainRows
+from model_container.values import ANY, DTYPES
+
+PREDICTIONS = "predictions"
+MODULE = "model"
+_OBJECT = "object"
+_GUESSES: List[Any] = [{"features": [[1.0] * width]} for width in (1, 2, 4)] + [{"input": ["a short text"]}]
+
+
+def load_python(config: RuntimeConfig) -> Union[FreePython, TypedPython]:
+    """Raises what the owner's code raises, TypeError where it has no class that answers."""
+    folder = Path(config.artifact)
+    sys.path.insert(0, str(folder))
+    load_code(config.code)
+    model = _made(_class_in(_imported(folder / f"{MODULE}.py")))
+    _load(model, folder)
+    described = _described(model, config.call)
+    return TypedPython(model, described) if described.inputs else FreePython(model, described)
+
+
+class _Python:
+    """What both have in common: the owner's object and its steps, in order."""
+
+    plain: Optional[PlainRows] = None
+    has_probabilities = False
+
+    def __init__(self, model: Any, call: Call) -> None:
+        self._steps = [step for name in ("preprocess", "predict", "postprocess") if (step := _step(model, name))]
+        self._outputs = call.outputs
+        self._own_sample = getattr(model, "sample", None)
+        self.joinable = bool(call.batchable)
+        self.classes: List[Any] = []
+
+    def plain_inputs(self, matrix: Any) -> Inputs:
+        raise NotImplementedError("it reads no plain rows")
+
+    def _run(self, value: Any) -> Any:
+        for step in self._steps:
+            value = step(value)
+            if inspect.isgenerator(value):
+                value = list(value)
+        return value
+
+    def _signature_outputs(self) -> List[Dict[str, Any]]:
+        return [tensor(one["name"], one["datatype"], list(one["shape"])) for one in self._outputs] or [
+            tensor(PREDICTIONS, ANY, [-1])
+        ]
+
+    def _answered(self, result: Any, rows: Optional[int]) -> Outputs:
+        """rows: None where the request has none to be counted."""
+        datatypes = {one["name"]: one["datatype"] for one in self._outputs}
+        if isinstance(result, dict) and result:
+            columns = {str(name): _listed(value) for name, value in result.items()}
+            if rows is not None and all(_length(value) == rows for value in columns.values()):
+                return Outputs({name: _typed(value, datatypes.get(name, ANY)) for name, value in columns.items()}, True)
+            return Outputs({PREDICTIONS: result}, by_row=False)
+        value = _listed(result)
+        if isinstance(value, list) or getattr(value, "ndim", 0):
+            name, datatype = next(iter(datatypes.items()), (PREDICTIONS, ANY))
+            return Outputs({name: _typed(value, datatype)}, counted=rows is not None)
+        if rows in (None, 1):
+            return Outputs({PREDICTIONS: [result]}, counted=False)
+        return Outputs({PREDICTIONS: [result]})  # one answer for several rows, which is found out
+
+
+class FreePython(_Python, AsSent):
+    """Takes requests as they were sent."""
+
+    names: FrozenSet[str] = frozenset()
+
+    def inputs(self, content: Content) -> Inputs:
+        if isinstance(content, Rows):
+            kinds = {_kind(row) for row in content.values}
+            return Inputs([_objects(content.values)], min(kinds), alone=len(kinds) > 1)
+        return Inputs([_objects([content.values])], (_OBJECT,), alone=True)
+
+    def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
+        rows = inputs.arrays[0].tolist()
+        if inputs.names == (_OBJECT,):
+            return self._answered(self._run(rows[0]), None)
+        return self._answered(self._run(rows), len(rows))
+
+    def signature(self) -> Dict[str, Any]:
+        return {
+            "kind": "tensors",
+            "inputs": [tensor("input", ANY, [-1])],
+            "outputs": self._signature_outputs(),
+            "named": False,
+            "methods": ["predict"],
+            "classes": [],
+        }
+
+    def samples(self) -> List[Any]:
+        return _GUESSES if self._own_sample is None else [self._own_sample]
+
+
+class TypedPython(_Python):
+    """Takes the inputs that its owner declares, checked, as numpy arrays."""
+
+    def __init__(self, model: Any, call: Call) -> None:
+        super().__init__(model, call)
+        self._ports = Ports(call.inputs)
+        self.names: FrozenSet[str] = self._ports.names
+        self.joinable = self.joinable and self._ports.have_rows
+
+    def inputs(self, content: Content) -> Inputs:
+        return Inputs(self._ports.arrays(content))
+
+    def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
+        arrays = self._ports.by_name(inputs.arrays)
+        value = next(iter(arrays.values())) if len(arrays) == 1 else arrays
+        return self._answered(self._run(value), inputs.rows if self._ports.have_rows else None)
+
+    def signature(self) -> Dict[str, Any]:
+        return {
+            "kind": "table" if self._ports.is_table else "tensors",
+            "inputs": self._ports.described(),
+            "outputs": self._signature_outputs(),
+            "named": self._ports.is_table,
+            "methods": ["predict"],
+            "classes": [],
+        }
+
+    def samples(self) -> List[Any]:
+        return self._ports.samples() if self._own_sample is None else [self._own_sample]
+
+
+def _imported(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(MODULE, path)
+    assert spec is not None and spec.loader is not None  # a path that ends with .py has both
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE] = module
+    spec.loader.exec_module(module)
+    main = sys.modules["__main__"]
+    for name, value in vars(module).items():  # what was pickled in a notebook is looked for there
+        if not name.startswith("_"):
+            setattr(main, name, value)
+    return module
+
+
+def _class_in(module: Any) -> Any:
+    own = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == MODULE]
+    answering = {value for value in own if callable(getattr(value, "predict", None))}
+    chosen = [one for one in answering if one.__name__ == "Model"]
+    chosen = chosen or [one for one in answering if callable(getattr(one, "load", None))] or list(answering)
+    if len(chosen) != 1:
+        found = ", ".join(sorted(one.__name__ for one in chosen)) or "none"
+        raise TypeError(f"model.py needs one class with load and predict, or one named Model; found: {found}")
+    return chosen[0]
+
+
+def _made(owned: Any) -> Any:
+    try:
+        return owned()
+    except TypeError as error:
+        raise TypeError(f"{owned.__name__}() cannot be called without arguments: {error}") from error
+
+
+def _load(model: Any, folder: Path) -> None:
+    load = getattr(model, "load", None)
+    if load is None:
+        return
+    if _takes_an_argument(load):
+        load(str(folder))
+    else:
+        load()
+
+
+def _takes_an_argument(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind("folder")
+    except TypeError:
+        return False
+    return True
+
+
+def _step(model: Any, name: str) -> Any:
+    step = getattr(model, name, None)
+    if step is None:
+        return None
+    if not callable(step):
+        raise TypeError(f"{name} of {type(model).__name__} is no method")
+    if inspect.iscoroutinefunction(step) or inspect.isasyncgenfunction(step):
+        raise TypeError(f"{name} of {type(model).__name__} is async; write it with a plain def")
+    return step
+
+
+def _described(model: Any, call: Call) -> Call:
+    """What the class says of itself; model_config.yaml wins."""
+    batch = getattr(model, "batch", None)
+    return Call(
+        batchable=(batch if isinstance(batch, bool) else False) if call.batchable is None else call.batchable,
+        inputs=call.inputs or _ports_of(model, "inputs"),
+        outputs=call.outputs or _ports_of(model, "outputs"),
+    )
+
+
+def _ports_of(model: Any, attribute: str) -> List[Dict[str, Any]]:
+    """Of `{"age": "FP64"}`, or of `[{"name": "age", "datatype": "FP64", "shape": [-1]}]`."""
+    said = getattr(model, attribute, None) or []
+    if isinstance(said, dict):
+        said = [{"name": name, "datatype": datatype} for name, datatype in said.items()]
+    if not isinstance(said, (list, tuple)) or not all(isinstance(one, dict) and one.get("name") for one in said):
+        raise TypeError(f"{attribute} of {type(model).__name__} is neither names with datatypes nor a list of tensors")
+    ports = [{"name": str(one["name"]), "datatype": ANY, "shape": [-1], **one} for one in said]
+    for one in ports:
+        if one["datatype"] not in (*DTYPES, ANY):
+            known = ", ".join((*DTYPES, ANY))
+            raise TypeError(f"{attribute} gives {one['name']!r} the datatype {one['datatype']!r}; known are {known}")
+    return ports
+
+
+def _kind(row: Any) -> Tuple[str, ...]:
+    """Only rows of one kind are joined."""
+    if isinstance(row, dict):
+        return ("names", *sorted(map(str, row)))
+    if isinstance(row, list):
+        return ("values", str(len(row)))
+    return ("value", type(row).__name__)
+
+
+def _objects(values: List[Any]) -> Any:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _listed(value: Any) -> Any:
+    """An array or a list; what is neither stays what it is."""
+    if isinstance(value, (np.ndarray, str, bytes, dict)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if hasattr(value, "detach"):  # a tensor of PyTorch
+        value = value.detach().cpu()
+    for method in ("to_numpy", "numpy"):
+        if callable(getattr(value, method, None)):
+            return np.asarray(getattr(value, method)())
+    return value
+
+
+def _length(value: Any) -> Optional[int]:
+    if isinstance(value, np.ndarray):
+        return len(value) if value.ndim else None
+    return len(value) if isinstance(value, list) else None
+
+
+def _typed(value: Any, datatype: str) -> Any:
+    """As an array of the declared datatype; BYTES and ANY stay what they are."""
+    return value if datatype in (ANY, "BYTES") else np.asarray(value, DTYPES[datatype])

@@ -1,0 +1,76 @@
+"""A log that writers append to and that is cut from the front when it grows too large; readers keep their places.
+
+The first line of a log that was cut says how many of its bytes are gone in all:
+
+    prism: 000000000009437184 bytes of this log were dropped here
+
+A place in the log counts those too, so that a cut does not change it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+from typing import Optional, Tuple
+
+_HEAD = b"prism: %s bytes of this log were dropped here\n"
+_DIGITS = 18
+_BEING_CUT = _HEAD % (b"-" * _DIGITS)
+HEAD_BYTES = len(_BEING_CUT)
+_PATTERN = re.compile(re.escape(_HEAD).replace(b"%s", b"([0-9]{18})"))
+_BLOCK_BYTES = 1 << 18
+
+
+def read_head(file: int) -> Optional[Tuple[int, int]]:
+    """How many bytes are gone, and where in the file what is left begins; None while it is being cut."""
+    head = os.pread(file, HEAD_BYTES, 0)
+    if head == _BEING_CUT:
+        return None
+    found = _PATTERN.fullmatch(head)
+    return (int(found[1]), HEAD_BYTES) if found else (0, 0)
+
+
+def open_to_cut(log: int) -> Optional[int]:
+    """The file behind a descriptor that appends, opened anew: through the other, Linux appends wherever it is told
+    to write. None for what is no file, or not open for reading too."""
+    try:
+        if not stat.S_ISREG(os.fstat(log).st_mode):
+            return None
+        os.pread(log, 1, 0)
+        return os.open(f"/proc/self/fd/{log}", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def cut(file: int, max_bytes: int, kept_bytes: int) -> None:
+    """Past max_bytes, keep the whole lines at its end, kept_bytes of them at most. Raises OSError.
+
+    What is appended meanwhile is kept too, but for what comes between the last two calls to the system.
+    """
+    if os.fstat(file).st_size <= max_bytes:
+        return
+    # Two replicas share a log while one takes over. Not waited for: the model could hold it for ever.
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        size = os.fstat(file).st_size
+        if size > max_bytes:
+            _cut(file, size - kept_bytes)
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _cut(file: int, start: int) -> None:
+    dropped, begins = read_head(file) or (0, 0)
+    start += os.pread(file, _BLOCK_BYTES, start).find(b"\n") + 1
+    os.pwrite(file, _BEING_CUT, 0)
+    end, unread = HEAD_BYTES, start
+    while end < start:
+        block = os.pread(file, _BLOCK_BYTES, unread)
+        if not block:
+            break
+        end += os.pwrite(file, block, end)
+        unread += len(block)
+    os.ftruncate(file, end)
+    os.pwrite(file, _HEAD % str(dropped + start - begins).zfill(_DIGITS).encode(), 0)

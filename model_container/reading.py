@@ -1,0 +1,46 @@
+"""The bodies of requests, each by its dialect."""
+
+from __future__ import annotations
+
+from model_container import csv_table, dialects, free_form, v2
+from model_container.adapters.base import Adapter, AsSent
+from model_container.dialects import Decoded
+from model_container.frames import (
+    DIALECT_CSV,
+    DIALECT_JSON,
+    DIALECT_MLFLOW,
+    DIALECT_V1,
+    DIALECT_V2_BINARY,
+    Request,
+)
+from model_container.problems import Problem
+
+_V1_KEYS = ("instances", "inputs")
+_MLFLOW_KEYS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_PLAIN_STARTS = {
+    DIALECT_V1: (b'{"instances"', b'{"inputs"'),
+    DIALECT_MLFLOW: (b'{"instances"', b'{"inputs"'),
+}
+
+
+def read(request: Request, adapter: Adapter) -> Decoded:
+    """Raises Problem for what is not of its dialect."""
+    if isinstance(adapter, AsSent):
+        return free_form.decode(request)
+    if request.dialect == DIALECT_JSON:
+        return dialects.decode(request.body, adapter.names)
+    if request.dialect == DIALECT_V2_BINARY:
+        return v2.decode(request.body, adapter.signature)
+    if request.dialect == DIALECT_V1:
+        return dialects.decode_keyed(request.body, _V1_KEYS, ("parameters", "signature_name"))
+    if request.dialect == DIALECT_MLFLOW:
+        return dialects.decode_keyed(request.body, _MLFLOW_KEYS, ("params",))
+    if request.dialect == DIALECT_CSV:
+        inputs = adapter.signature()["inputs"]
+        return csv_table.decode(request.body, frozenset(one["name"] for one in inputs if one["datatype"] == "BYTES"))
+    raise Problem(400, "unknown_dialect", f"This runtime knows no dialect {request.dialect}.", "Restart the model.")
+
+
+def may_be_plain(request: Request) -> bool:
+    """Whether the short way of plain.py may read it without taking what its dialect does not."""
+    return request.dialect == DIALECT_JSON or request.body.startswith(_PLAIN_STARTS.get(request.dialect, ()))
