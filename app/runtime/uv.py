@@ -117,7 +117,8 @@ async def _converse(
     assert process.stderr
 
     async def feed(writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        # uv may have ended before it read this; uvloop then says RuntimeError of a closed pipe.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
             writer.write(stdin.encode())
             await writer.drain()
         writer.close()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -51,18 +53,27 @@ sys.stdout.buffer.write(pickle.dumps(Doubler()))
 """
 
 
+def zipped(content: bytes) -> bytes:
+    """An archive with one file that PRISM does not serve."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("notes.txt", content)
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "status", "said"),
     [
         ("model.pkl", b"", 400, "empty"),
         ("model.onnx", b"<!DOCTYPE html><html><body>Not found</body></html>", 415, "HTML"),
         ("model.pkl", b'{"a": 1}', 415, "JSON"),
-        ("model.pkl", b"PK\x03\x04" + os.urandom(100), 415, "zip"),
+        ("model.pkl", zipped(b"no model"), 415, "zip"),
+        ("model.pkl", zipped(b"no model")[:-10], 422, "zip"),
         ("model.txt", b"hello, this is no model\n", 415, ""),
         ("model.pkl", pickle.dumps({"a": list(range(1000))})[:-200], 422, "byte"),
         ("model.joblib", gzip.compress(pickle.dumps(list(range(1000))))[:-20], 422, "gzip"),
     ],
-    ids=["empty", "html", "json", "zip", "text", "truncated", "truncated gzip"],
+    ids=["empty", "html", "json", "zip", "truncated zip", "text", "truncated", "truncated gzip"],
 )
 def test_a_file_that_is_no_model_is_refused(
     module_server: Server, tmp_path: Path, name: str, content: bytes, status: int, said: str
