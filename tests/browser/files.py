@@ -90,10 +90,10 @@ def regression(folder: Path) -> Path:
     return path
 
 
-def talker(folder: Path) -> Path:
-    """A pickle of Talker, a class of the script that made it: it comes with TALKER as its code."""
-    script = f"{TALKER}\nimport pickle, sys\nsys.stdout.buffer.write(pickle.dumps(Talker()))"
-    path = folder / "talker.pkl"
+def of_script(folder: Path, code: str, name: str) -> Path:
+    """A pickle of an object of the class `name` of a script: the class is not in it, so `code` must come with it."""
+    script = f"{code}\nimport pickle, sys\nsys.stdout.buffer.write(pickle.dumps({name}()))"
+    path = folder / f"{name.lower()}.pkl"
     path.write_bytes(subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True).stdout)
     return path
 
@@ -101,7 +101,8 @@ def talker(folder: Path) -> Path:
 def deploy_talker(server: Server, folder: Path, **fields: str) -> str:
     """Its model_id."""
     fields = {"model_name": "talker", "expected_input_json": '[[0, ""]]', **fields}
-    return str(server.deploy(talker(folder), code={"talker.py": TALKER.encode()}, **fields)["model_id"])
+    file = of_script(folder, TALKER, "Talker")
+    return str(server.deploy(file, code={"talker.py": TALKER.encode()}, **fields)["model_id"])
 
 
 def large(folder: Path, mebibytes: int) -> Path:
