@@ -43,6 +43,7 @@ def tab_to(page: Page, goal: Locator) -> None:
 
 def test_from_a_file_to_a_prediction_by_keyboard(server: Server, visit: Visit, iris_file: Path) -> None:
     visitor = visit(server)
+    visitor.page.on("filechooser", lambda _: None)  # in time: one that opens before somebody listens is dropped
     page = visitor.goto("/upload-model")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
