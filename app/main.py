@@ -13,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 
 from app.api import by_name, health, kserve, metrics, mlflow, models, predict, problems, registry, v2, v2_repository
 from app.api import keys as keys_api
+from app.api import models_folder as models_folder_api
 from app.api import share as share_api
 from app.api.asking import Asking
 from app.api.body_limit import BodyLimit
@@ -30,6 +31,7 @@ from app.dispatch.link import connect as connect_link
 from app.dispatch.pipeline import Dispatcher
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.ledger import Ledger
+from app.lifecycle.models_folder import ModelsFolder
 from app.lifecycle.monitor import Monitor
 from app.lifecycle.pipeline import Road
 from app.lifecycle.probe import ReplicaLink
@@ -111,6 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
         create_key=lambda name: new_key(*key_store.create(name)),
     )
     staging = Staging(deployments)
+    models_folder = ModelsFolder(deployments, settings.models_folder, settings.models_dir_interval_seconds)
     history = History(dispatcher.tallies)
     vitals = Vitals(deployments)
     monitor = Monitor(deployments, connect, settings.health_monitor_interval_seconds, settings.predict_timeout_seconds)
@@ -128,6 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
             if settings.enable_health_monitor:
                 monitor.begin()
             history.begin()
+            models_folder.begin()
             if settings.enable_tunnel:
                 await share.share_everything(ledger.route_table())
             if grpc_listener is not None:
@@ -138,6 +142,7 @@ def create_app(settings: Settings) -> FastAPI:
             await share.close()
             await public_surface.close()
             await history.end()
+            await models_folder.end()
             await monitor.end()
             await deployments.shut_down(keep_models=app.state.keep_models)
             await dispatcher.close()
@@ -169,6 +174,7 @@ def create_app(settings: Settings) -> FastAPI:
         models.router(deployments, staging, max_upload_bytes, app.state.closing, share.public_url), dependencies=admins
     )
     app.include_router(registry.router(deployments, share.public_url), dependencies=admins)
+    app.include_router(models_folder_api.router(models_folder), dependencies=admins)
     app.include_router(share_api.router(share, ledger), dependencies=admins)
     app.include_router(keys_api.router(key_store), dependencies=admins)
     app.include_router(metrics.router(ledger, dispatcher), dependencies=admins)
@@ -182,7 +188,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(mlflow.router(asking))
     app.include_router(by_name.router(asking, Company(settings.batched_wait_ms / 1000, settings.max_batch_size)))
     app.include_router(
-        dashboard.router(deployments, history, vitals, pages, max_upload_bytes), dependencies=admins_but_programs
+        dashboard.router(deployments, models_folder, history, vitals, pages, max_upload_bytes),
+        dependencies=admins_but_programs,
     )
     app.include_router(documentation.router(pages))
     app.include_router(login.router(keys, sessions, pages))

@@ -46,10 +46,14 @@ class Settings(BaseSettings):
     run_root: Path = Field(
         Path("model_store/run"), description="Working folders of replicas, the server's record and its log."
     )
+    models_dir: str = Field(
+        "", description="Folder with a folder for each model, served and watched; see models-folder.md. Unset: none."
+    )
+    models_dir_interval_seconds: float = Field(1, gt=0, description="Time between two looks at the models folder.")
     host: str = Field("127.0.0.1", description="Address the server listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the server listens on; 0 takes any free one.")
     grpc_port: int = Field(
-        0, ge=0, le=65535, description="Port for the Open Inference Protocol over gRPC, on the same address; 0 for none."
+        0, ge=0, le=65535, description="Port of the Open Inference Protocol over gRPC, on the same address; 0: none."
     )
     reload: bool = Field(False, description="For development: start anew, keeping the models, when the code changes.")
     target: Literal["auto", "docker", "process"] = Field(
@@ -169,6 +173,10 @@ class Settings(BaseSettings):
     @property
     def run_folder(self) -> Path:
         return self.home / self.run_root
+
+    @property
+    def models_folder(self) -> Path | None:
+        return self._file(self.models_dir)
 
     @property
     def ssh_tunnel(self) -> SshAddress | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from model_container.adapters.base import PROBABILITIES, Outputs
 from model_container.binary import bytes_from, bytes_from_texts
-from model_container.dialects import Decoded
+from model_container.content import Decoded
 from model_container.frames import FORM_NATIVE, FORM_V2, FORM_V2_BINARY, JSON_LENGTH, Answer
 from model_container.problems import Problem
 from model_container.values import datatype_of

@@ -17,7 +17,7 @@ import numpy as np
 
 from model_container.adapters.base import PROBABILITIES, Adapter, Inputs, Outputs
 from model_container.answers import encode, encode_native
-from model_container.dialects import Decoded
+from model_container.content import Decoded
 from model_container.frames import OPTION_PROBABILITIES, Answer, Request
 from model_container.problems import Problem
 from model_container.reading import may_be_plain, read

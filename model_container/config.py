@@ -51,6 +51,9 @@ class Call:
     strict: bool = True
 
 
+AS_USUAL = Call()
+
+
 @dataclass(frozen=True)
 class RuntimeConfig:
     """artifact: path of the model file, or of its folder. format: names the adapter. code: folder of the owner's Python

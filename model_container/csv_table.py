@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any, Dict, FrozenSet, List, Union
 
-from model_container.dialects import Decoded, Named, no_rows
+from model_container.content import Decoded, Named, no_rows
 from model_container.problems import Problem
 
 MISSING = frozenset(

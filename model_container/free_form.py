@@ -1,9 +1,9 @@
 """A request body as it was sent, for a model whose own code makes of it what it likes.
 
-    {"features": X} and its synonyms, MLflow's dataframe_records     X
-    {"dataframe_split": …}, CSV                                      a list of objects, one a row
-    tensors of V2                                                    an object of numpy arrays
-    any other object, any list                                       itself
+{"features": X} and its synonyms, MLflow's dataframe_records     X
+{"dataframe_split": …}, CSV                                      a list of objects, one a row
+tensors of V2                                                    an object of numpy arrays
+any other object, any list                                       itself
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 
 from model_container import csv_table, dialects, v2
-from model_container.dialects import Content, Decoded, Named, Rows, no_rows
+from model_container.content import Content, Decoded, Named, Rows, no_rows
 from model_container.frames import DIALECT_CSV, DIALECT_JSON, DIALECT_MLFLOW, DIALECT_V1, DIALECT_V2_BINARY, Request
+from model_container.json_body import parse
 from model_container.problems import Problem
 
 _KEYED = {
@@ -33,7 +34,7 @@ def decode(request: Request) -> Decoded:
     if request.dialect == DIALECT_CSV:
         decoded = csv_table.decode(request.body, frozenset())
         return decoded._replace(content=Rows(_records(decoded.content.values)))
-    value = dialects.parse(request.body, lenient=request.dialect != DIALECT_JSON)
+    value = parse(request.body, lenient=request.dialect != DIALECT_JSON)
     if request.dialect == DIALECT_JSON:
         if isinstance(value, dict) and dialects.is_v2(value):
             return _with_arrays(dialects.decode(request.body))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from model_container import csv_table, dialects, free_form, v2
 from model_container.adapters.base import Adapter, AsSent
-from model_container.dialects import Decoded
+from model_container.content import Decoded
 from model_container.frames import (
     DIALECT_CSV,
     DIALECT_JSON,

@@ -8,7 +8,7 @@ from typing import Any, Dict, FrozenSet, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from model_container.dialects import Content, Named, Rows, no_rows
+from model_container.content import Content, Named, Rows, no_rows
 from model_container.problems import Problem, shown
 from model_container.values import ANY, Place, array_of
 

@@ -6,8 +6,9 @@ import math
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from model_container.binary import array_from
-from model_container.dialects import Decoded, Named, parse
+from model_container.content import Decoded, Named
 from model_container.frames import FORM_V2, JSON_LENGTH
+from model_container.json_body import parse
 from model_container.problems import Problem, shown
 from model_container.values import ANY, DTYPES
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Generic, Literal, TypedDict, TypeVar, Unpack
@@ -17,6 +17,7 @@ import msgspec
 
 from prism import responses
 from prism.errors import InvalidRequest
+from prism.folder import zipped
 from prism.responses import Answer, ApiKey, Health, Model, Prediction, Share
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Form:
-    """A multipart body. Files given by path are opened when sent and read in blocks, never whole."""
+    """A multipart body. Files given by path are opened when sent and read in blocks, never whole; a folder is zipped."""
 
     fields: Mapping[str, str]
     files: Sequence[tuple[str, File]]
@@ -52,7 +53,7 @@ class Form:
         with ExitStack() as stack:
             parts = []
             for name, file in self.files:
-                opened = stack.enter_context(open(file, "rb")) if isinstance(file, (str, os.PathLike)) else file
+                opened = stack.enter_context(_opened(file)) if isinstance(file, (str, os.PathLike)) else file
                 content = _Counted(opened, self.on_bytes) if name == "file" and self.on_bytes else opened
                 parts.append((name, (_filename(file), content, "application/octet-stream")))
             yield {"data": dict(self.fields), "files": parts}
@@ -107,7 +108,7 @@ class DeployOptions(TypedDict, total=False):
 
 
 def deploy(file: File, **options: Unpack[DeployOptions]) -> Call[Model]:
-    """Upload a model file and bring it to life; the answer comes as soon as it is received.
+    """Upload a model file, an archive or a folder, and bring it to life; the answer comes as soon as it is received.
 
     Never repeated once it may have arrived.
     """
@@ -255,8 +256,15 @@ def _named(ref: str) -> str:
     return ref
 
 
+def _opened(path: str | os.PathLike[str]) -> AbstractContextManager[IO[bytes]]:
+    return zipped(Path(path)) if os.path.isdir(path) else open(path, "rb")
+
+
 def _filename(file: File) -> str:
+    """That of a folder is the archive's that it is sent as."""
     path = file if isinstance(file, (str, os.PathLike)) else getattr(file, "name", None)
+    if isinstance(path, (str, os.PathLike)) and os.path.isdir(path):
+        return f"{Path(path).resolve().name}.zip"
     return Path(path).name if isinstance(path, (str, os.PathLike)) else "model"
 
 

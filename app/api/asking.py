@@ -6,7 +6,8 @@ What a protocol takes and how it answers is said by its own routes: predict.py, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 from fastapi import Request, Response
@@ -62,15 +63,21 @@ class Asking:
 
     def admit(self, request: Request, ref: str) -> str:
         """The name under which the caller is counted. Raises Unauthorized, then NotFound."""
-        try:
+        with self._counted():
             return self._admission.admit(api_key(request.headers), caller_address(request), ref)
-        except PrismError as error:
-            self._dispatcher.refusals[error.code] += 1
-            raise
 
     def caller(self, request: Request) -> str:
         """As `admit`, before it is known which model is asked. Raises Unauthorized."""
-        return self._admission.caller(api_key(request.headers), caller_address(request))
+        with self._counted():
+            return self._admission.caller(api_key(request.headers), caller_address(request))
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except PrismError as error:
+            self._dispatcher.refusals[error.code] += 1
+            raise
 
     async def body(self, request: Request) -> bytes:
         """Raises TooLarge, BadInput, UnsupportedFormat; see bodies.py."""

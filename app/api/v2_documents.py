@@ -97,12 +97,14 @@ def first(value: Any) -> Any:
 
 
 def config_document(model: Model, deployment: Deployment, flow: Flow) -> dict[str, Any]:
-    """In the words of Triton's model configuration.
+    """In the words of Triton's model configuration. flow: of the settings, where its owner says nothing else.
 
     max_batch_size is 0: shapes are given with their first dimension, and requests are joined whatever it says.
     """
     signature = known_signature(model)
     metadata = model_document(model, ())
+    own = deployment.bounds
+    window_ms = flow.window_seconds * 1000 if own.batch_window_ms is None else own.batch_window_ms
     optional = {one.name for one in signature.inputs if one.optional}
     return {
         "name": model.name,
@@ -116,8 +118,8 @@ def config_document(model: Model, deployment: Deployment, flow: Flow) -> dict[st
             {"name": model.ref, "kind": "KIND_CPU", "count": 1 if deployment.replica is not None else 0}
         ],
         "dynamic_batching": {
-            "preferred_batch_size": [flow.max_batch_size],
-            "max_queue_delay_microseconds": round(flow.window_seconds * 1_000_000),
+            "preferred_batch_size": [own.max_batch_size or flow.max_batch_size],
+            "max_queue_delay_microseconds": round(window_ms * 1000),
         },
         "default_model_filename": model.artifact.filename,
         "parameters": {},

@@ -17,6 +17,8 @@ class Format(StrEnum):
     TORCH_EXPORT = "torch_export"
     TORCH = "torch"
     ONNX = "onnx"
+    PYTHON = "python"  # a folder with a model.py
+    MLFLOW = "mlflow"  # a folder that only MLflow itself can load
     ACCELERATED = "accelerated"  # never uploaded: an ONNX file of PRISM's own making, see model_container/convert.py
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from app.core.acceleration import Acceleration, AccelerationStatus
 from app.core.environment import Lock
 from app.core.inspection import Format, Inspection
-from app.core.signature import Signature
+from app.core.signature import Signature, Tensor
 
 ACCELERATED_FILE = "accelerated/model.onnx"
 
@@ -41,11 +41,20 @@ class Status(StrEnum):
 
 
 class Artifact(Struct, frozen=True):
-    """The immutable model file. filename: as uploaded, made safe; the file lies in the model's folder."""
+    """The immutable model file, or the archive it came in. filename: as uploaded, made safe.
+
+    main: what the runtime loads, below the folder `artifact`; "" for the file as it was uploaded.
+    """
 
     filename: str
     sha256: str
     size_bytes: int
+    main: str = ""
+
+    @property
+    def file(self) -> str:
+        """What the runtime loads, below the model's folder."""
+        return f"artifact/{self.main or self.filename}"
 
 
 class Limits(Struct, frozen=True):
@@ -63,6 +72,19 @@ class Bounds(Struct, frozen=True):
     queue_length: int | None = None
     batch_window_ms: float | None = None
     predict_timeout_seconds: float | None = None
+
+
+class Calling(Struct, frozen=True):
+    """How its owner wants a model called, where the artifact does not say it. For what each means, see the runtime's
+    model_container/config.py.
+    """
+
+    method: str = ""
+    batchable: bool | None = None
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    source: str = ""
+    strict: bool = True
 
 
 class FormName(StrEnum):
@@ -93,6 +115,7 @@ class Model(Struct, frozen=True):
     expected_input: the sample its owner gave, if any. unsafe_consent: when the owner accepted dangerous globals.
     code_files: names of the Python files supplied for classes the pickle takes from `__main__`.
     accelerate: "auto" or "off" where its owner said so, else "" for the server's setting.
+    models_folder: name of the entry of the models folder that it came from, "" for an upload.
     """
 
     model_id: str
@@ -115,6 +138,9 @@ class Model(Struct, frozen=True):
     runtime: dict[str, Any] = {}
     accelerate: str = ""
     acceleration: Acceleration = Acceleration()
+    bounds: Bounds = Bounds()
+    calling: Calling = Calling()
+    models_folder: str = ""
 
     @property
     def ref(self) -> str:
@@ -129,7 +155,7 @@ class Model(Struct, frozen=True):
     def original(self) -> Form | None:
         if self.inspection is None or self.lock is None:
             return None
-        return Form(FormName.ORIGINAL, self.inspection.format, f"artifact/{self.artifact.filename}", self.lock)
+        return Form(FormName.ORIGINAL, self.inspection.format, self.artifact.file, self.lock)
 
     @property
     def accelerated(self) -> Form | None:
@@ -142,8 +168,7 @@ class Model(Struct, frozen=True):
         lock = self.acceleration.converter_lock
         if self.inspection is None or lock is None:
             return None
-        file = f"artifact/{self.artifact.filename}"
-        return Form(FormName.CONVERTER, self.inspection.format, file, lock, log_folder="converter")
+        return Form(FormName.CONVERTER, self.inspection.format, self.artifact.file, lock, log_folder="converter")
 
     @property
     def forms(self) -> tuple[Form, ...]:
@@ -195,3 +220,4 @@ class Deployment(Struct, frozen=True):
     error: dict[str, Any] | None = None
     restarts: tuple[Restart, ...] = ()
     metadata: dict[str, Any] = {}
+    bounds: Bounds = Bounds()

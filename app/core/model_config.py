@@ -32,7 +32,11 @@ FRAMEWORKS: Final = (
     "python",
 )
 CHOICES: Final = ("auto", "off")
-DATATYPES: Final = tuple("BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 BF16 FP32 FP64 BYTES ANY".split())
+DATATYPES: Final = (
+    "BOOL",
+    *(f"{sign}INT{size}" for sign in ("U", "") for size in (8, 16, 32, 64)),
+    *("FP16", "BF16", "FP32", "FP64", "BYTES", "ANY"),
+)
 MEANT: Final = {
     "batch": "max_batch_size",
     "batch_size": "max_batch_size",

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
-from app.core.model import Deployment, Replica, Status
+from app.core.model import Bounds, Deployment, Replica, Status
 
 
 class Endpoint(Struct, frozen=True):
@@ -17,6 +17,7 @@ class Endpoint(Struct, frozen=True):
     name: str
     version: str
     replicas: tuple[Replica, ...]
+    bounds: Bounds = Bounds()
 
 
 class Absence(Struct, frozen=True):
@@ -62,7 +63,7 @@ def route_table(deployments: Iterable[Deployment]) -> RouteTable:
     for one in sorted(deployments, key=lambda each: (each.live_at, each.created_at)):
         for ref in references(one):
             if one.replica is not None and serves(one):
-                live[ref] = Endpoint(one.model_id, one.name, one.version, (one.replica,))
+                live[ref] = Endpoint(one.model_id, one.name, one.version, (one.replica,), one.bounds)
             else:
                 absent[ref] = Absence(ref, one.status, one.wanted and one.status is not Status.FAILED)
     return RouteTable(MappingProxyType(live), MappingProxyType(absent))

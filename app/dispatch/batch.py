@@ -87,6 +87,18 @@ class Flow(Struct, frozen=True):
     log_timings: bool = False
 
 
+def flow_of(endpoint: Endpoint, flow: Flow) -> Flow:
+    """The bounds of one endpoint: the model's own where its owner gave any, else those of the settings."""
+    own = endpoint.bounds
+    return msgspec.structs.replace(
+        flow,
+        max_batch_size=own.max_batch_size or flow.max_batch_size,
+        queue_length=own.queue_length or flow.queue_length,
+        window_seconds=flow.window_seconds if own.batch_window_ms is None else own.batch_window_ms / 1000,
+        timeout_seconds=own.predict_timeout_seconds or flow.timeout_seconds,
+    )
+
+
 class Lane:
     """The bounded queue of one endpoint and its replicas.
 
@@ -98,7 +110,7 @@ class Lane:
         self.tally = tally
         self.version_headers = f"x-model-version: {endpoint.version}\r\nx-model-id: {endpoint.model_id}\r\n"
         self._names = answer_names(endpoint)
-        self._flow = flow
+        self._flow = flow = flow_of(endpoint, flow)
         self._suspect = suspect
         self._queue: deque[Waiting] = deque()
         self._away: set[Waiting] = set()
@@ -109,6 +121,11 @@ class Lane:
             ReplicaLine(replica, flow.heartbeat_timeout_seconds, self._pump, self._replica_lost)
             for replica in endpoint.replicas
         ]
+
+    @property
+    def _queue_bound(self) -> str:
+        """What sets it."""
+        return "queue_length in its model_config.yaml" if self.endpoint.bounds.queue_length else "PRISM_QUEUE_LENGTH"
 
     @property
     def pending(self) -> int:
@@ -129,7 +146,7 @@ class Lane:
             if len(self._queue) >= self._flow.queue_length:
                 raise Overloaded(
                     f"{len(self._queue)} requests already wait for `{self.endpoint.name}`.",
-                    hint="Send less at a time, or raise PRISM_QUEUE_LENGTH.",
+                    hint=f"Send less at a time, or raise {self._queue_bound}.",
                 )
         if not self._usable(now):
             raise self._unavailable()
@@ -302,5 +319,7 @@ def answer_names(endpoint: Endpoint) -> dict[int, bytes]:
     )
     return {
         frames.FORM_NATIVE: b'{"model":%b,"version":%b,"model_id":%b,' % (name, version, model_id),
-        **dict.fromkeys((frames.FORM_V2, frames.FORM_V2_BINARY), b'{"model_name":%b,"model_version":%b,' % (name, version)),
+        **dict.fromkeys(
+            (frames.FORM_V2, frames.FORM_V2_BINARY), b'{"model_name":%b,"model_version":%b,' % (name, version)
+        ),
     }

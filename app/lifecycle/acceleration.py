@@ -222,6 +222,12 @@ def unsuited(model: Model) -> str:
         return "its file was never inspected"
     if model.inspection.format is Format.ONNX:
         return "it is in ONNX already"
+    if model.calling.method not in ("", "predict") or (model.calling.inputs and model.calling.strict):
+        return "its model_config.yaml says how it is called"
+    if model.calling.batchable is False:
+        return "its owner wants no two requests in one call"
+    if model.inspection.format in (Format.PYTHON, Format.MLFLOW):
+        return "it is a folder, loaded by its own code"
     if not any(pin.distribution in CONVERTIBLE for pin in model.inspection.pins):
         return f"its file names none of {', '.join(CONVERTIBLE)}"
     return ""

@@ -22,6 +22,7 @@ from app.lifecycle.ledger import Ledger, utc_now
 from app.lifecycle.pipeline import Road
 from app.lifecycle.probe import Connect
 from app.lifecycle.receive import Upload, discard, remove_torn_uploads
+from app.lifecycle.unfold import read_upload
 from app.registry.models import folder_size_bytes
 from app.runtime.docker_images import model_image
 
@@ -54,9 +55,11 @@ class Deployments:
     async def accept(self, upload: Upload, *, run: bool, received_ms: float, keep_refused: bool = False) -> Model:
         """Record the upload and set it on its way; see `settled` for the end of it.
 
-        Raises what `take_in` raises, and then removes what was stored, unless it is kept for another try.
+        Raises what `read_upload` and `take_in` raise, and then removes what was stored, unless it is kept for another try.
         """
         try:
+            if upload.inspection is None:
+                upload = await read_upload(upload, self.road.settings.max_upload_mb << 20)
             model = await take_in(upload, self.ledger, self.road.requirements, wanted=run, received_ms=received_ms)
         except BaseException:
             if not keep_refused:

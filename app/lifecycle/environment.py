@@ -184,10 +184,15 @@ def _first_wins(*sources: Iterable[Pin]) -> tuple[Pin, ...]:
     return tuple(pins)
 
 
-def _given_pins(text: str) -> list[Pin]:
+def with_requirements(pins: tuple[Pin, ...], text: str, source: str) -> tuple[Pin, ...]:
+    """The pins with those of a requirements file that came with the model, which win. Raises BadInput for a line."""
+    return _first_wins(_given_pins(text, f"{source} asks for it", source), pins)
+
+
+def _given_pins(text: str, evidence: str = "given by the owner", where: str = "`requirements`") -> list[Pin]:
     lines = text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines()
     bare = (re.sub(r"(^|\s)#.*$", "", line).strip() for line in lines)
-    return [_pin_of(_requirement(line), "given by the owner") for line in bare if line]
+    return [_pin_of(_requirement(line, where), evidence) for line in bare if line]
 
 
 def _pin_of(requirement: Requirement, evidence: str) -> Pin:
@@ -195,18 +200,18 @@ def _pin_of(requirement: Requirement, evidence: str) -> Pin:
     return Pin(requirement.name, str(requirement).removeprefix(requirement.name), evidence)
 
 
-def _requirement(line: str) -> Requirement:
+def _requirement(line: str, where: str) -> Requirement:
     """Raises BadInput for a line that is no name with an optional version."""
     if line.startswith("-"):
-        raise _bad_line(line, "is an option", "Give packages only; indexes are set for the whole server.")
+        raise _bad_line(line, where, "is an option", "Give packages only; indexes are set for the whole server.")
     if line.startswith((".", "/", "~")) or re.search(r"\.(whl|zip|tar\.gz)$", line.partition(" ")[0]):
-        raise _bad_line(line, "is a path", "Paths mean nothing on the server; upload own code as `code_files`.")
+        raise _bad_line(line, where, "is a path", "Paths mean nothing on the server; upload own code as `code_files`.")
     try:
         requirement = Requirement(line)
     except (InvalidRequirement, ValueError, RecursionError) as error:
-        raise _bad_line(line, *_mistake(line)) from error
+        raise _bad_line(line, where, *_mistake(line)) from error
     if requirement.url:
-        raise _bad_line(line, *_mistake(line))
+        raise _bad_line(line, where, *_mistake(line))
     return requirement
 
 
@@ -221,10 +226,8 @@ def _mistake(line: str) -> tuple[str, str]:
     return "is not a requirement", "One package a line, such as `scikit-learn==1.5.2` or `pandas>=2,<3`."
 
 
-def _bad_line(line: str, what: str, hint: str) -> BadInput:
-    return BadInput(
-        f"The line `{line[:100]}` of `requirements` {what}.", hint=hint, field="requirements", line=line[:100]
-    )
+def _bad_line(line: str, where: str, what: str, hint: str) -> BadInput:
+    return BadInput(f"The line `{line[:100]}` of {where} {what}.", hint=hint, field="requirements", line=line[:100])
 
 
 def _minor(python_version: str) -> str:

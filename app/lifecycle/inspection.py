@@ -21,7 +21,7 @@ from app.lifecycle.environment import pins_of_compression, pins_of_onnx, pins_of
 from app.lifecycle.onnx_file import OnnxReading, read_onnx
 from app.lifecycle.pickles import PickleReading, read_pickle
 from app.lifecycle.skops_file import is_skops, pin_of_skops, read_skops
-from app.lifecycle.torch_file import TorchReading, pin_of_torch, read_torch
+from app.lifecycle.torch_file import TorchReading, is_torch, pin_of_torch, read_torch
 from app.lifecycle.zip_file import ZIP_MAGIC, ZipFile
 
 SERVED: Final = "PRISM serves scikit-learn-like models as .pkl, .pickle, .joblib or .skops, and ONNX models as .onnx."
@@ -48,10 +48,10 @@ MAGICS: Final = (
 )
 
 
-def inspect(path: Path, filename: str) -> Inspection:
+def inspect(path: Path, filename: str, beside: frozenset[str] = frozenset()) -> Inspection:
     """Everything that reading the file at `path` tells; it may take seconds, so call it in a thread.
 
-    filename: as the owner named it. Raises BadInput for an empty file, UnsupportedFormat for what is no model file
+    filename: as the owner named it. beside: paths of the files that came with it, from its own folder. Raises BadInput for an empty file, UnsupportedFormat for what is no model file
     that PRISM serves, UnreadableArtifact for one that is damaged or could be read in two ways.
     """
     if path.stat().st_size == 0:
@@ -61,7 +61,7 @@ def inspect(path: Path, filename: str) -> Inspection:
         compression = stream.compression
         if _is_pickle(head):
             return _pickle_inspection(path, filename, compression, read_pickle(stream))
-        if not compression and (onnx := read_onnx(path)):
+        if not compression and (onnx := read_onnx(path, beside)):
             return _onnx_inspection(onnx)
         if head.startswith(ZIP_MAGIC) and not compression and (inspection := _zip_inspection(path)):
             return inspection
@@ -70,6 +70,17 @@ def inspect(path: Path, filename: str) -> Inspection:
         if head[:1] in _bytes_of(TEXT_PICKLE_STARTS) and (reading := _text_pickle(stream, filename)):
             return _pickle_inspection(path, filename, compression, reading)
     raise _unsupported(filename, *_guess(head), compression=compression)
+
+
+def is_model_archive(path: Path) -> bool:
+    """Whether it is a zip archive that is the model itself, or of a kind of which `inspect` says what to do."""
+    with Stream(path) as stream:
+        if not stream.peek(4).startswith(ZIP_MAGIC):
+            return False
+    with ZipFile(path) as archive:
+        names = archive.names
+        is_keras = {"config.json", "model.weights.h5"} <= names
+        return is_skops(names) or is_torch(names) or is_keras or all(name.endswith(".npy") for name in names)
 
 
 def refuse_unusable(inspection: Inspection, *, has_code: bool, allow_unsafe: bool) -> None:

@@ -1,8 +1,7 @@
-"""Makes a model of an upload: checks what the form says, reads the artifact, gives it a name and a version."""
+"""Makes a model of an upload that was read: checks what the form says, gives it a name and a version."""
 
 from __future__ import annotations
 
-import asyncio
 import unicodedata
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,9 +13,11 @@ from msgspec import structs
 
 from app.core.inspection import Inspection
 from app.core.model import Model, Status, TargetName
+from app.core.model_config import ModelConfig
 from app.errors import BadInput
+from app.lifecycle.contents import Contents
 from app.lifecycle.distributions import distribution_of
-from app.lifecycle.inspection import inspect, refuse_unusable
+from app.lifecycle.inspection import refuse_unusable
 from app.lifecycle.ledger import Ledger, utc_now
 from app.lifecycle.receive import Upload
 
@@ -27,13 +28,13 @@ TRUE, FALSE = ("true", "1", "yes", "on"), ("", "false", "0", "no", "off")
 async def take_in(
     upload: Upload, ledger: Ledger, check: Callable[[Model], Awaitable[object]], *, wanted: bool, received_ms: float
 ) -> Model:
-    """The model of this upload, recorded.
+    """The model of this upload, which was read, recorded.
 
     check: raises if no environment could ever be made of what the artifact and its owner ask for.
-    Raises BadInput for a field, UnsupportedFormat, UnreadableArtifact, MissingCode or UnsafeArtifact for the file.
+    Raises BadInput for a field, MissingCode or UnsafeArtifact for the file.
     """
     began = monotonic()
-    model = await draft(upload, ledger)
+    model = draft(upload, ledger)
     assert model.inspection is not None
     refuse_unusable(model.inspection, has_code=bool(model.code_files), allow_unsafe=model.allow_unsafe)
     await check(model)
@@ -43,15 +44,18 @@ async def take_in(
     return model
 
 
-async def draft(upload: Upload, ledger: Ledger) -> Model:
-    """What the form says and its file tells, as a model that is not recorded yet. Raises BadInput for either."""
-    texts = upload.texts
+def draft(upload: Upload, ledger: Ledger) -> Model:
+    """What the form and the files say, as a model that is not recorded yet; the form wins. Raises BadInput for either.
+
+    upload: as `read_upload` gives it.
+    """
+    assert upload.inspection is not None
+    texts, contents = upload.texts, upload.contents or Contents(ModelConfig())
+    config = contents.config
     name = model_name(texts.get("model_name", ""), upload.artifact.filename)
-    allow_unsafe = boolean("allow_unsafe", texts.get("allow_unsafe", ""))
+    allow_unsafe = boolean("allow_unsafe", texts.get("allow_unsafe", "")) or config.allow_unsafe
     expected_input = json_value("expected_input_json", texts.get("expected_input_json", ""))
-    target = target_name(texts.get("target", ""))
-    inspection = upload.inspection or await inspected(upload)
-    inspection = without_supplied(inspection, upload.code_files)
+    inspection = without_supplied(upload.inspection, upload.code_files)
     now = utc_now()
     return Model(
         model_id=upload.model_id,
@@ -59,22 +63,20 @@ async def draft(upload: Upload, ledger: Ledger) -> Model:
         version=ledger.next_version(name),
         artifact=upload.artifact,
         created_at=now,
-        description=texts.get("model_description", ""),
-        target=target,
-        requirements=texts.get("requirements", ""),
-        python_version=texts.get("python_version", ""),
-        expected_input=expected_input,
+        description=texts.get("model_description") or config.description,
+        target=target_name(texts.get("target") or config.target),
+        requirements=texts.get("requirements") or config.requirement_lines,
+        python_version=texts.get("python_version") or contents.python_version,
+        expected_input=contents.sample if expected_input is None else expected_input,
         code_files=upload.code_files,
         allow_unsafe=allow_unsafe,
         unsafe_consent=now if allow_unsafe and inspection.dangers else "",
         inspection=inspection,
-        accelerate=accelerate_choice(texts.get("accelerate", "")),
+        accelerate=accelerate_choice(texts.get("accelerate") or config.accelerate),
+        bounds=config.bounds,
+        calling=contents.calling,
+        models_folder=upload.models_folder,
     )
-
-
-async def inspected(upload: Upload) -> Inspection:
-    """Reads the artifact, which may take seconds. Raises UnsupportedFormat or UnreadableArtifact."""
-    return await asyncio.to_thread(inspect, upload.artifact_path, upload.artifact.filename)
 
 
 def without_supplied(inspection: Inspection, code_files: tuple[str, ...]) -> Inspection:

@@ -83,6 +83,7 @@ class Ledger:
                 target=model.target,
                 created_at=model.created_at,
                 updated_at=now,
+                bounds=model.bounds,
             )
         )
 

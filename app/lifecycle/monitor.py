@@ -179,7 +179,8 @@ class Monitor:
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                 link, _ = await self._connect(replica, CHECK_TIMEOUT_SECONDS)
                 try:
-                    return Verdict(await answers_sample(model, link, self._patience_seconds))
+                    patience = model.bounds.predict_timeout_seconds or self._patience_seconds
+                    return Verdict(await answers_sample(model, link, patience))
                 finally:
                     link.close()
         except TimeoutError:

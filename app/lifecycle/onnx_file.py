@@ -59,15 +59,16 @@ class OnnxReading(Struct, frozen=True):
     outputs: tuple[str, ...]
 
 
-def read_onnx(path: Path) -> OnnxReading | None:
+def read_onnx(path: Path, beside: frozenset[str] = frozenset()) -> OnnxReading | None:
     """Walk the file to its end; None if it is no ONNX file.
 
-    Raises UnreadableArtifact if it is one, but damaged, incomplete, or with its weights in other files.
+    beside: names of files in its folder, in which it may keep weights.
+    Raises UnreadableArtifact if it is one, but damaged, incomplete, or with its weights in files that are not there.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if not _looks_like_onnx(data):
             return None
-        return _Reader(data).read()
+        return _Reader(data, beside).read()
 
 
 def _looks_like_onnx(data: mmap.mmap) -> bool:
@@ -78,8 +79,9 @@ def _looks_like_onnx(data: mmap.mmap) -> bool:
 
 
 class _Reader:
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: mmap.mmap, beside: frozenset[str]) -> None:
         self._data = data
+        self._beside = beside
         self._ir_version = 0
         self._producer = ["", ""]
         self._opsets: dict[str, int] = {}
@@ -145,12 +147,17 @@ class _Reader:
         for number, value, first, last in self._fields(start, end):
             if number in children:
                 self._walk(children[number], first, last, depth + 1)
-            elif message == "tensor" and (number == 13 or (number == 14 and value == 1)):
-                raise UnreadableArtifact(
-                    "The ONNX file keeps weights in another file (external data), which was not uploaded.",
-                    hint="Save the weights inside the file: "
-                    "onnx.save(onnx.load(path), path, save_as_external_data=False); up to 2 GB fit.",
-                )
+            elif message == "tensor" and number == 13:
+                self._weights_elsewhere(first, last)
+            elif message == "tensor" and number == 14 and value == 1 and not self._beside:
+                raise _elsewhere("another file")
+
+    def _weights_elsewhere(self, start: int, end: int) -> None:
+        """One key and value of where they are; `location` is a path from the file's own folder."""
+        if self._name(1, start, end) == "location" and (location := self._name(2, start, end)) not in self._beside:
+            raise _elsewhere(f"`{location[:100]}`")
+        if not self._beside:
+            raise _elsewhere("another file")
 
     def _name(self, wanted: int, start: int, end: int) -> str:
         name = ""
@@ -202,3 +209,11 @@ class _Reader:
             hint="The file is damaged or was not transferred completely; save it or upload it again.",
             offset=position,
         )
+
+
+def _elsewhere(where: str) -> UnreadableArtifact:
+    return UnreadableArtifact(
+        f"The ONNX file keeps weights in {where} (external data), which was not uploaded.",
+        hint="Upload the whole folder, as an archive. Or save the weights inside the file: "
+        "onnx.save(onnx.load(path), path, save_as_external_data=False); up to 2 GB fit.",
+    )

@@ -192,12 +192,13 @@ class Road:
 
     async def _probe(self, model: Model, link: ReplicaLink, welcome: dict[str, Any]) -> None:
         """Have it answer a sample; that sample, and what the runtime says of itself and its model, are kept."""
+        patience = model.bounds.predict_timeout_seconds or self._settings.predict_timeout_seconds
         try:
-            async with asyncio.timeout(self._settings.predict_timeout_seconds):
+            async with asyncio.timeout(patience):
                 sample = await probe(model, link, welcome.get("samples", []))
         except TimeoutError as error:
             raise ProbeFailed(
-                f"`{model.name}` did not answer its sample within {self._settings.predict_timeout_seconds:g} s.",
+                f"`{model.name}` did not answer its sample within {patience:g} s.",
                 hint="Give a smaller `expected_input_json`, or raise PRISM_PREDICT_TIMEOUT_SECONDS.",
             ) from error
         finally:
@@ -249,8 +250,15 @@ class Road:
         return rivals
 
     def _replaces(self, model: Model, other: Deployment) -> bool:
-        rival = self._settings.single_active_model or other.name == model.name
+        rival = other.name == model.name or (
+            self._settings.single_active_model and not self._is_of_folder(model, other)
+        )
         return rival and other.model_id != model.model_id and (serves(other) or other.status is Status.UNHEALTHY)
+
+    def _is_of_folder(self, model: Model, other: Deployment) -> bool:
+        """Models of the models folder live side by side: none of them is one of those of which only one is active."""
+        beside = self._ledger.model(other.model_id)
+        return bool(model.models_folder) or (beside is not None and bool(beside.models_folder))
 
     async def _retire(self, rival: Deployment) -> None:
         model = self._ledger.model(rival.model_id)

@@ -14,6 +14,7 @@ from msgspec import Struct
 from app.core.inspection import Inspection
 from app.core.model import Artifact
 from app.errors import BadInput, PrismError
+from app.lifecycle.contents import Contents
 from app.lifecycle.form import FIELDS, TEXT_LIMIT_BYTES, FormReceiver, boundary_of, too_large_file
 
 MODEL_ID = re.compile(r"[0-9a-f]{12}")
@@ -42,7 +43,8 @@ class Form(Struct, frozen=True):
 class Upload(Struct, frozen=True):
     """A model that came in: what was said of it, and its artifact and code files on disk below `folder`.
 
-    inspection: where the artifact was read before it is taken in, which took inspect_ms.
+    inspection: what was read out of it, which took inspect_ms. contents: of what came as a folder.
+    models_folder: the entry of the models folder that it was taken from, "" for what was sent.
     """
 
     model_id: str
@@ -52,6 +54,8 @@ class Upload(Struct, frozen=True):
     code_files: tuple[str, ...]
     inspection: Inspection | None = None
     inspect_ms: float = 0.0
+    contents: Contents | None = None
+    models_folder: str = ""
 
     @property
     def artifact_path(self) -> Path:

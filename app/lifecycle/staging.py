@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 from datetime import UTC, datetime, timedelta
-from time import monotonic
 
 from msgspec import Struct, structs
 
@@ -18,8 +17,9 @@ from app.core.model import Model
 from app.errors import BadInput, NotFound, PrismError
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.inspection import refusals_of
-from app.lifecycle.intake import draft, inspected
+from app.lifecycle.intake import draft
 from app.lifecycle.receive import Form, Upload, discard
+from app.lifecycle.unfold import read_upload
 
 KEPT_SECONDS = 3600.0
 
@@ -53,17 +53,16 @@ class Staging:
 
         Raises BadInput for a form without one, UnsupportedFormat or UnreadableArtifact; then nothing is left of it.
         """
-        began = monotonic()
         try:
             upload = form.upload()
-            inspection = await inspected(upload)
+            upload = await read_upload(upload, self._deployments.road.settings.max_upload_mb << 20)
         except BaseException:
             await discard(form.folder)
             raise
-        upload = structs.replace(upload, inspection=inspection, inspect_ms=(monotonic() - began) * 1000)
         expires = datetime.now(UTC) + timedelta(seconds=self._kept_seconds)
         at = expires.isoformat(timespec="seconds").replace("+00:00", "Z")
-        return self._keep(Staged(upload, inspection, at, received_ms))
+        assert upload.inspection is not None  # it was just read
+        return self._keep(Staged(upload, upload.inspection, at, received_ms))
 
     def _keep(self, staged: Staged) -> Staged:
         self._waiting[staged.upload_id] = staged
@@ -100,7 +99,7 @@ class Staging:
     async def refusals(self, staged: Staged) -> list[PrismError]:
         """Why it could not be deployed as it is: a field, a danger without consent, missing code, no environment."""
         try:
-            model = await draft(staged.upload, self._deployments.ledger)
+            model = draft(staged.upload, self._deployments.ledger)
         except PrismError as error:
             return [error]
         assert model.inspection is not None

@@ -24,7 +24,9 @@ _POSIX, _GNU = b"ustar\x0000", b"ustar  \0"
 _FILE, _FOLDER, _PAX, _PAX_FOR_ALL, _LONG_NAME = b"0", b"5", b"x", b"g", b"L"
 _NUMBER: Final = re.compile(rb" *([0-7]+)[ \0]*")
 _DIGITS: Final = re.compile(rb"[1-9][0-9]{0,5} ")
-_HARMLESS: Final = re.compile(r"(mtime|atime|ctime|uid|gid|uname|gname|comment|(LIBARCHIVE|SCHILY|APPLE|RHT|MSWINDOWS)\..+)")
+_HARMLESS: Final = re.compile(
+    r"(mtime|atime|ctime|uid|gid|uname|gname|comment|(LIBARCHIVE|SCHILY|APPLE|RHT|MSWINDOWS)\..+)"
+)
 """Keys of an extension that change neither a member's name nor its content."""
 
 
@@ -82,7 +84,9 @@ def _head(block: bytes) -> _Head | None:
             raise refused(f"{shown(name)} is described in a way that programs read differently")
         name = f"{prefix}/{name}"
     if kind not in (_FILE, _FOLDER, _PAX, _PAX_FOR_ALL, _LONG_NAME):
-        raise refused(f"{shown(name)} is a link, a device or another thing that is no file (type {kind.decode('latin-1')!r})")
+        raise refused(
+            f"{shown(name)} is a link, a device or another thing that is no file (type {kind.decode('latin-1')!r})"
+        )
     return _Head(name, kind, _number(block[124:136], f"size of {shown(name)}"))
 
 

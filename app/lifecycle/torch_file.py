@@ -46,6 +46,12 @@ class TorchReading(Struct, frozen=True):
         return (MODULE_OF_WEIGHTS,) if self.facts.get("holds") == "weights" else ()
 
 
+def is_torch(names: frozenset[str]) -> bool:
+    """names: of an archive's members."""
+    root = _root(names)
+    return root is not None and (f"{root}archive_format" in names or {f"{root}data.pkl", f"{root}version"} <= names)
+
+
 def read_torch(archive: ZipFile) -> TorchReading | None:
     """None for an archive that is not PyTorch's. Raises UnreadableArtifact for one that is damaged."""
     root = _root(archive.names)

@@ -132,7 +132,9 @@ class _Tree:
         self._folder(parts[:-1])
         compared = _compared(parts)
         if compared in self._files or compared in self._folders:
-            raise refused(f"it has {shown(entry.name)} more than once, or in two spellings that are one on some machines")
+            raise refused(
+                f"it has {shown(entry.name)} more than once, or in two spellings that are one on some machines"
+            )
         self._files.add(compared)
         path = self._root.joinpath(*parts)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)

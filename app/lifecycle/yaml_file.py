@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from app.errors import BadInput
 
@@ -72,7 +72,7 @@ def _loader(yaml: Any) -> Any:
     """A loader of JSON's values in YAML's writing."""
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        yaml_implicit_resolvers: dict[str, Any] = {}
+        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen: set[Any] = set()
@@ -102,6 +102,8 @@ def _count(value: Any, path: Path) -> None:
             pending += [*one.keys(), *one.values()]
         elif isinstance(one, list):
             pending += one
+        elif not isinstance(one, str | int | float | None):
+            raise _unreadable(path, f"it has a value that JSON has no word for: {type(one).__name__}")
 
 
 def _unreadable(path: Path, reason: str) -> BadInput:

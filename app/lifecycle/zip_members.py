@@ -48,7 +48,7 @@ class _Member(NamedTuple):
 class _Directory(NamedTuple):
     start: int
     size_bytes: int
-    count: int
+    members: int
 
 
 def zip_members(file: BinaryIO) -> Iterator[Entry]:
@@ -110,12 +110,28 @@ def _members(file: BinaryIO, directory: _Directory) -> Iterator[_Member]:
     file.seek(directory.start)
     content = file.read(directory.size_bytes)
     at = 0
-    for _ in range(directory.count):
+    for _ in range(directory.members):
         if len(content) - at < _RECORD.size:
             raise refused("its directory is cut off")
-        (magic, _, _, flags, method, _, _, crc, packed, size, name_bytes, extra_bytes, comment_bytes, disk, _, mode, offset) = (
-            _RECORD.unpack_from(content, at)
-        )
+        (
+            magic,
+            _,
+            _,
+            flags,
+            method,
+            _,
+            _,
+            crc,
+            packed,
+            size,
+            name_bytes,
+            extra_bytes,
+            comment_bytes,
+            disk,
+            _,
+            mode,
+            offset,
+        ) = _RECORD.unpack_from(content, at)
         at += _RECORD.size
         rest = content[at : at + name_bytes + extra_bytes + comment_bytes]
         at += name_bytes + extra_bytes + comment_bytes
@@ -134,7 +150,9 @@ def _name(raw: bytes, flags: int, extra: bytes) -> str:
     try:
         name = raw.decode("utf-8" if flags & UTF8 else "ascii")
     except UnicodeDecodeError:
-        raise refused(f"the name {shown(repr(raw)[2:-1])} is not marked as UTF-8, and programs differ in how to read it") from None
+        raise refused(
+            f"the name {shown(repr(raw)[2:-1])} is not marked as UTF-8, and programs differ in how to read it"
+        ) from None
     unicode_path = _fields(extra, name).get(UNICODE_PATH_FIELD)
     if unicode_path is not None and unicode_path[5:] != raw:
         raise refused(f"{shown(name)} has a second, different name")

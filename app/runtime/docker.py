@@ -44,6 +44,7 @@ from app.runtime.docker_container import (
     runtime_user,
     state_of,
 )
+from app.runtime.docker_context import place_of
 from app.runtime.docker_engine import Engine, engine_answers
 from app.runtime.docker_images import Images, model_image
 from app.runtime.log_reader import LogLine
@@ -354,21 +355,20 @@ def _as_imaged(model: Model, form: Form) -> Model:
     """The model whose image holds another form of it; that image has a name of its own."""
     if form.name is FormName.ORIGINAL:
         return model
-    file = Path(form.file).name
     return structs.replace(
         model,
         model_id=f"{model.model_id}_{form.name}",
         lock=form.lock,
-        artifact=Artifact(file, "", 0),
+        artifact=Artifact(place_of(form), "", 0),
         inspection=structs.replace(model.inspection or Inspection(form.format), format=form.format),
     )
 
 
 def _lay_out(form: Form, folder: Path, place: Path) -> None:
     """What the image of a form is built from, as the original's lies in the model's folder."""
-    (place / "artifact").mkdir()
-    file = folder / form.file
-    os.link(file, place / "artifact" / file.name)
+    file = place / "artifact" / place_of(form)
+    file.parent.mkdir(parents=True)
+    os.link(folder / form.file, file)
     if form.code and (folder / "code").is_dir():
         shutil.copytree(folder / "code", place / "code")
 

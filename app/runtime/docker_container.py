@@ -10,7 +10,8 @@ from typing import Any
 from msgspec import Struct
 
 from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
-from app.runtime.docker_context import NOBODY, PORT, RUNTIME_PLACE
+from app.runtime.calling import call_of
+from app.runtime.docker_context import NOBODY, PORT, RUNTIME_PLACE, place_of
 from app.runtime.target import ReplicaState
 from model_container.config import VARIABLE, Confinement, RuntimeConfig
 
@@ -61,7 +62,7 @@ class Plan(Struct, frozen=True):
 
     def runtime_config(self) -> RuntimeConfig:
         return RuntimeConfig(
-            artifact=f"{RUNTIME_PLACE}/artifact/{Path(self.form.file).name}",
+            artifact=f"{RUNTIME_PLACE}/artifact/{place_of(self.form)}",
             format=self.form.format.value,
             code=f"{RUNTIME_PLACE}/code" if self.form.code and (self.folder / "code").is_dir() else "",
             socket=f"{SOCKET_PLACE}/{SOCKET_NAME}" if self.sockets else "",
@@ -69,6 +70,7 @@ class Plan(Struct, frozen=True):
             port=PORT,
             token=self.token,
             threads=max(1, round(self.limits.cpus)),
+            call=call_of(self.model, self.form),
             # A container brings namespaces and a root of its own. seccomp refuses every connect(), so that
             # nothing gets out even to this machine's own addresses, which no network setting of Docker shuts.
             confinement=Confinement(namespaces=False, readable=None, seccomp=True),

@@ -10,8 +10,9 @@ import tarfile
 from pathlib import Path
 
 from app.core.environment import Lock
-from app.core.model import Model
+from app.core.model import Form, Model
 from app.runtime.bytecode import COMPILE
+from app.runtime.calling import call_of
 from app.runtime.runtime_copy import PACKAGE
 from model_container.config import VARIABLE, Confinement, RuntimeConfig
 
@@ -46,6 +47,11 @@ COPY artifact {place}/artifact
 """
 
 
+def place_of(form: Form) -> str:
+    """Of what is loaded, below the image's folder of artifacts, whatever the folder is called here."""
+    return form.file.partition("/")[2]
+
+
 def write_environment_context(to: io.BufferedIOBase, lock: Lock, base_image: str, packages: Path) -> None:
     """A tar of all that `prism_env_<hash>` is built from. packages: a folder that holds what `lock` lists, installed."""
     dockerfile = ENVIRONMENT.format(
@@ -61,12 +67,15 @@ def model_dockerfile(model: Model, environment: str, image: str, has_code: bool)
     """model: inspected and locked. environment, image: names of the image it stands on and of its own."""
     assert model.inspection
     assert model.lock
+    form = model.original
+    assert form
     config = RuntimeConfig(
-        artifact=f"{RUNTIME_PLACE}/artifact/{model.artifact.filename}",
+        artifact=f"{RUNTIME_PLACE}/artifact/{place_of(form)}",
         format=model.inspection.format.value,
         code=f"{RUNTIME_PLACE}/code" if has_code else "",
         host="0.0.0.0",
         port=PORT,
+        call=call_of(model, form),
         confinement=Confinement(namespaces=False),
     )
     return MODEL.format(
@@ -89,8 +98,11 @@ def write_model_context(to: io.BufferedIOBase, dockerfile: str, model: Model, fo
     with tarfile.open(fileobj=to, mode="w") as tar:
         _add(tar, "Dockerfile", dockerfile.encode())
         _add_files(tar, PACKAGE, PACKAGE.name)
-        artifact = folder / "artifact" / model.artifact.filename
-        tar.add(artifact, f"artifact/{artifact.name}", recursive=False, filter=_for_anyone)
+        if model.artifact.main:
+            _add_files(tar, folder / "artifact", "artifact")
+        else:
+            file = model.artifact.file
+            tar.add(folder / file, file, recursive=False, filter=_for_anyone)
         if (folder / "code").is_dir():
             _add_files(tar, folder / "code", "code")
     to.seek(0)

@@ -34,6 +34,7 @@ from app.core.environment import Lock
 from app.core.model import Form, Limits, Model, Replica, TargetName
 from app.errors import BuildFailed, StartFailed
 from app.runtime import process_tree
+from app.runtime.calling import call_of
 from app.runtime.log_reader import LogLine
 from app.runtime.replica_log import last_words, log_path, read_log, rotate
 from app.runtime.runtime_copy import compile_for, runtime_copy
@@ -147,6 +148,7 @@ class ProcessTarget:
             port=port,
             token=secrets.token_urlsafe(32),
             threads=threads,
+            call=call_of(model, form),
             confinement=Confinement(
                 namespaces=True,
                 readable=[str(path) for path in readable],

@@ -9,6 +9,7 @@ from msgspec import Struct
 from app.core.model import Deployment, Model, Status
 from app.core.route_table import serves
 from app.lifecycle.deployments import Deployments
+from app.lifecycle.models_folder import ModelsFolder
 from app.lifecycle.vitals import Vital, Vitals
 from app.observe.history import History
 from app.runtime.examination import disk
@@ -56,7 +57,9 @@ class Overview(Struct, frozen=True):
     pages: int
 
 
-async def overview(deployments: Deployments, history: History, vitals: Vitals, page: int) -> Overview:
+async def overview(
+    deployments: Deployments, models_folder: ModelsFolder, history: History, vitals: Vitals, page: int
+) -> Overview:
     """page: from 1; one beyond the last shows the last."""
     ledger = deployments.ledger
     known = [(model, ledger.deployment(model.model_id)) for model in reversed(ledger.models())]
@@ -69,7 +72,7 @@ async def overview(deployments: Deployments, history: History, vitals: Vitals, p
     chosen = [*active, *idle][start : start + PER_PAGE]
     shown = [pair for pair in chosen if is_active(pair[1])]
     uses = await vitals.of(deployment for _, deployment in shown)
-    attention = [*needs_attention(known), *scarce_disk(deployments)]
+    attention = [*broken_entries(models_folder), *needs_attention(known), *scarce_disk(deployments)]
     return Overview(
         attention=attention[:ATTENTION_SHOWN],
         more_attention=max(0, len(attention) - ATTENTION_SHOWN),
@@ -132,6 +135,15 @@ def troubles(model: Model, deployment: Deployment) -> Iterator[tuple[int, Attent
         names = ", ".join(danger.name for danger in model.inspection.dangers) if model.inspection else ""
         title = f"{model.ref} runs code that its file brought along, with your consent"
         yield 3, Attention("warn", title, f"It uses {names}.", "Delete it if you do not trust it.", model.model_id)
+
+
+def broken_entries(models_folder: ModelsFolder) -> Iterator[Attention]:
+    """Of the models folder; a version of it that failed on its way is told as any model is."""
+    if models_folder.problem:
+        hint = "What it added goes on as it is."
+        yield Attention("bad", "The models folder cannot be read", models_folder.problem, hint)
+    for name, error in models_folder.broken:
+        yield Attention("bad", f"{name} in the models folder is broken", error["detail"], error.get("hint", ""))
 
 
 def scarce_disk(deployments: Deployments) -> Iterator[Attention]:

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import cast
 
 from model_container.adapters.base import Adapter
+from model_container.adapters.declared import check_names
 from model_container.config import RuntimeConfig
 
 # Imported only when needed: an ONNX runtime loads no scikit-learn, a pickle's runtime no onnxruntime.
@@ -22,10 +23,15 @@ _LOADERS = {
     "accelerated": ("model_container.adapters.accelerated", "load_accelerated"),
 }
 
+_KNOW_THEIR_INPUTS = ("torchscript", "torch_export", "torch", "onnx")
+
 
 def load(config: RuntimeConfig) -> Adapter:
     """Load the artifact; whatever its own code raises passes through. Raises ValueError on an unknown format."""
     if config.format not in _LOADERS:
         raise ValueError(f"unknown format {config.format!r}; known are {', '.join(_LOADERS)}")
     module, function = _LOADERS[config.format]
-    return cast(Adapter, getattr(import_module(module), function)(config))
+    adapter = cast(Adapter, getattr(import_module(module), function)(config))
+    if config.format in _KNOW_THEIR_INPUTS:
+        check_names(adapter.signature(), config.call)
+    return adapter

@@ -15,7 +15,7 @@ from model_container.adapters.base import Inputs, Outputs
 from model_container.adapters.estimator import PREDICTIONS
 from model_container.adapters.onnx_session import execution_of, open_session
 from model_container.config import RuntimeConfig
-from model_container.dialects import Content
+from model_container.content import Content
 from model_container.plain import plain_rows
 from model_container.table import Column, Table
 from model_container.values import DTYPES

@@ -6,7 +6,7 @@ import sys
 from types import MappingProxyType
 from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Protocol, Tuple, runtime_checkable
 
-from model_container.dialects import Content
+from model_container.content import Content
 from model_container.plain import PlainRows
 
 PROBABILITIES = "probabilities"

@@ -10,8 +10,8 @@ import numpy as np
 from model_container.adapters.base import PROBABILITIES, Inputs, Outputs, tensor
 from model_container.adapters.columns import ColumnFacts, first_step, is_numeric_only, read_columns, reads_text
 from model_container.adapters.declared import described
-from model_container.config import Call
-from model_container.dialects import Content, Named, Rows, no_rows
+from model_container.config import AS_USUAL, Call
+from model_container.content import Content, Named, Rows, no_rows
 from model_container.plain import plain_rows
 from model_container.table import Column, Open, Table, Texts
 from model_container.values import ANY, datatype_of
@@ -33,7 +33,7 @@ class EstimatorAdapter:
     as_frames: columns that its owner declares always go into a DataFrame.
     """
 
-    def __init__(self, model: Any, call: Call = Call(), as_frames: bool = False) -> None:
+    def __init__(self, model: Any, call: Call = AS_USUAL, as_frames: bool = False) -> None:
         self._model = model
         self.method, self.joinable = _chosen(model, call.method) if call.method else _method(model)
         self.joinable = self.joinable if call.batchable is None else call.batchable

@@ -18,8 +18,8 @@ from model_container.config import Call, RuntimeConfig
 
 def load_mlflow(config: RuntimeConfig) -> Union[TableOfMlflow, TensorsOfMlflow]:
     # It otherwise reports its use to its makers, and looks for a tracking server.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_TRACKING_URI", "file:///tmp/mlruns")
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_TRACKING_URI"] = "file:///tmp/mlruns"
     load_code(config.code)
     try:
         from mlflow.pyfunc import load_model  # type: ignore[import-not-found,unused-ignore]

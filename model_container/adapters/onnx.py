@@ -21,7 +21,7 @@ from model_container.adapters.onnx_rows import try_rows
 from model_container.adapters.onnx_session import Graph, execution_of, open_session
 from model_container.adapters.onnx_values import check_texts, value_of
 from model_container.config import RuntimeConfig
-from model_container.dialects import Content, Named, Rows
+from model_container.content import Content, Named, Rows
 from model_container.plain import plain_rows
 from model_container.problems import Problem
 from model_container.table import LISTED, Column, Table, wrong_columns

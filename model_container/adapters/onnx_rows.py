@@ -27,7 +27,7 @@ _INNER_SIZES = (2, 1, 32, 224)
 """Tried for inner dimensions of any size: for a text any will do, a net for images needs room."""
 _HIGHS = (9, 1)
 """Largest whole numbers tried: often they are indices into something."""
-_MAGNITUDES = (1.0, 100.0)
+_MAGNITUDES = (1.0, 10.0, 100.0)
 _TOLERANCES = {"FP16": 2e-3, "BF16": 2e-2, "FP64": 1e-9}
 _TOLERANCE = 1e-4
 """Beside the largest number of the row, or of the median row: BLAS multiplies few rows by another routine than many. Times the magnitude,

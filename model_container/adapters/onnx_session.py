@@ -11,6 +11,7 @@ import onnxruntime  # type: ignore[import-untyped]
 from onnxruntime.capi import onnxruntime_pybind11_state as states  # type: ignore[import-untyped]
 
 from model_container.adapters.onnx_ports import MAPS, TENSOR, Port, port
+from model_container.binary import bf16_bits
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _BF16 = 16  # TensorProto.DataType.BFLOAT16
@@ -105,13 +106,6 @@ def _check_bf16(inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
     others += [one for one in inputs if one.datatype == "BYTES"]
     if others:
         raise TypeError(f"onnxruntime does not take bfloat16 beside {others[0].name!r}, which is no tensor of numbers")
-
-
-def bf16_bits(array: Any) -> Any:
-    """Rounded to the nearest, ties to even, as IEEE 754 does."""
-    bits = np.ascontiguousarray(array, dtype=np.float32).reshape(array.shape).view(np.uint32)
-    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-    return np.where(np.isnan(array), np.uint16(0x7FC0), rounded)
 
 
 def _from_bf16(value: Any) -> Any:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from model_container.adapters.onnx_ports import MAP, SEQUENCE, Port
-from model_container.dialects import no_rows
+from model_container.content import no_rows
 from model_container.problems import Problem, shown
 from model_container.table import LISTED
 from model_container.values import WORDS, Place, array_of

@@ -7,7 +7,7 @@ from typing import Any, Dict, FrozenSet, List, Sequence
 import numpy as np
 
 from model_container.adapters.base import tensor
-from model_container.dialects import Content, Rows, no_rows
+from model_container.content import Content, Rows, no_rows
 from model_container.problems import Problem
 from model_container.table import Column, Table, wrong_columns
 from model_container.values import ANY, Place, array_of

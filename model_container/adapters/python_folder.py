@@ -29,7 +29,7 @@ from model_container.adapters.base import AsSent, Inputs, Outputs, tensor
 from model_container.adapters.pickle import load_code
 from model_container.adapters.ports import Ports
 from model_container.config import Call, RuntimeConfig
-from model_container.dialects import Content, Rows
+from model_container.content import Content, Rows
 from model_container.plain import PlainRows
 from model_container.values import ANY, DTYPES
 
@@ -87,7 +87,7 @@ class _Python:
                 return Outputs({name: _typed(value, datatypes.get(name, ANY)) for name, value in columns.items()}, True)
             return Outputs({PREDICTIONS: result}, by_row=False)
         value = _listed(result)
-        if isinstance(value, list) or getattr(value, "ndim", 0):
+        if isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim):
             name, datatype = next(iter(datatypes.items()), (PREDICTIONS, ANY))
             return Outputs({name: _typed(value, datatype)}, counted=rows is not None)
         if rows in (None, 1):
@@ -159,7 +159,8 @@ class TypedPython(_Python):
 
 def _imported(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(MODULE, path)
-    assert spec is not None and spec.loader is not None  # a path that ends with .py has both
+    assert spec is not None
+    assert spec.loader is not None  # a path that ends with .py has both
     module = importlib.util.module_from_spec(spec)
     sys.modules[MODULE] = module
     spec.loader.exec_module(module)
@@ -253,7 +254,8 @@ def _kind(row: Any) -> Tuple[str, ...]:
 
 def _objects(values: List[Any]) -> Any:
     array = np.empty(len(values), dtype=object)
-    array[:] = values
+    for index, value in enumerate(values):  # numpy would look into lists
+        array[index] = value
     return array
 
 

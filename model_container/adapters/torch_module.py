@@ -17,7 +17,7 @@ import torch  # type: ignore[import-not-found]
 from model_container.adapters.base import Inputs, Outputs, tensor
 from model_container.adapters.pickle import load_code
 from model_container.config import RuntimeConfig
-from model_container.dialects import Content, Rows
+from model_container.content import Content, Rows
 from model_container.plain import PlainRows
 from model_container.problems import Problem
 from model_container.table import LISTED, wrong_columns

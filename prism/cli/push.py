@@ -25,7 +25,10 @@ LONGEST_SAMPLE = 4000
 
 
 def push(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A .pkl, .pickle, .joblib or .onnx file.")],
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, help="A model file, an archive (.zip, .tar.gz), or a folder, which is zipped."),
+    ],
     name: Annotated[str | None, typer.Option(help="The model's name; else made from the file's.")] = None,
     description: Annotated[str | None, typer.Option(help="What the model does.")] = None,
     expected_input: Annotated[
@@ -52,7 +55,7 @@ def push(
     url: Url = None,
     key_file: KeyFile = None,
 ) -> None:
-    """Serve a model file: upload, inspect, build, start, probe."""
+    """Serve a model file or folder: upload, inspect, build, start, probe."""
     with session(as_json, url, key_file) as here:
         options: DeployOptions = {
             "name": name,

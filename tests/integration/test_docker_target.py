@@ -792,7 +792,7 @@ def answers_every_protocol(port: int) -> None:
     scoring = ScoringServerClient("127.0.0.1", port)
     scoring.ping()
     assert len(scoring.invoke(rows).get_predictions()) == 1
-    for path in ("/v1/models/any:predict", "/vertex/predict", "/invocations"):
+    for path in ("/v1/models/any:predict", "/vertex/predict"):
         request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", b'{"instances": [[1, 2]]}')
         assert b"predictions" in ask(request), path
 

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from app.api.health import NAME, VERSION
 from app.lifecycle.deployments import Deployments
+from app.lifecycle.models_folder import ModelsFolder
 from app.lifecycle.sample import deploy_sample
 from app.lifecycle.vitals import Vitals
 from app.observe.history import History
@@ -17,7 +18,12 @@ from app.ui.pages import Pages, wants_page
 
 
 def router(
-    deployments: Deployments, history: History, vitals: Vitals, pages: Pages, max_upload_bytes: int
+    deployments: Deployments,
+    models_folder: ModelsFolder,
+    history: History,
+    vitals: Vitals,
+    pages: Pages,
+    max_upload_bytes: int,
 ) -> APIRouter:
     routes = APIRouter(tags=["server"])
 
@@ -27,7 +33,7 @@ def router(
     ) -> Response:
         """JSON for programs; a page with the models for browsers."""
         if wants_page(request):
-            shown = await overview(deployments, history, vitals, page)
+            shown = await overview(deployments, models_folder, history, vitals, page)
             return pages.render_either(
                 request, "index", {"overview": shown, "max_upload_bytes": max_upload_bytes, "refusal": None}
             )

@@ -232,6 +232,13 @@ class TestMetadata:
         assert error(answer)
         assert (await here.http.get("/v2/models/old")).status_code == 200
 
+    async def test_while_a_wanted_model_takes_no_traffic_the_server_is_live_and_not_ready(self, here: Gateway) -> None:
+        await here.ledger.remove("m1")
+        answer = await here.http.get("/v2/health/ready")
+        assert answer.status_code == 503
+        assert error(answer)
+        assert (await here.http.get("/v2/health/live")).status_code == 200
+
 
 class TestRepository:
     async def test_the_index_says_what_there_is_and_why_it_is_not_ready(self, here: Gateway) -> None:

@@ -23,7 +23,9 @@ from app.lifecycle.unpack import is_archive, unpack
 
 LIMIT = 16 << 20
 NAMES = st.text(st.sampled_from("abcAB01_-é"), min_size=1, max_size=8)
-TREES = st.dictionaries(st.lists(NAMES, min_size=1, max_size=3).map("/".join), st.binary(max_size=2000), min_size=1, max_size=6)
+TREES = st.dictionaries(
+    st.lists(NAMES, min_size=1, max_size=3).map("/".join), st.binary(max_size=2000), min_size=1, max_size=6
+)
 
 
 def zipped(folder: Path, members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -91,7 +93,12 @@ Pack = Callable[[Path, Mapping[str, bytes]], Path]
 
 
 def test_what_was_packed_comes_out(tmp_path: Path, pack: Pack) -> None:
-    members = {"model.pkl": b"\x80\x05" * 3000, "code/a.py": b"", "ü/" + "n" * 150 + "/x.json": b"{}", "big": b"0" * 2_000_000}
+    members = {
+        "model.pkl": b"\x80\x05" * 3000,
+        "code/a.py": b"",
+        "ü/" + "n" * 150 + "/x.json": b"{}",
+        "big": b"0" * 2_000_000,
+    }
     archive = pack(tmp_path, members)
     assert is_archive(archive)
     assert unpacked(archive) == members
@@ -196,7 +203,16 @@ def test_two_members_never_become_one_file(tmp_path: Path, kind: str, names: tup
 
 @pytest.mark.parametrize(
     "kind",
-    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.CONTTYPE, b"S", b"V"],
+    [
+        tarfile.SYMTYPE,
+        tarfile.LNKTYPE,
+        tarfile.CHRTYPE,
+        tarfile.BLKTYPE,
+        tarfile.FIFOTYPE,
+        tarfile.CONTTYPE,
+        b"S",
+        b"V",
+    ],
 )
 def test_links_and_devices_of_a_tar_archive_are_refused(tmp_path: Path, kind: bytes) -> None:
     assert "no file" in refusal(tarred_entry(tmp_path, type=kind, linkname="/etc/passwd"))
@@ -362,7 +378,14 @@ def test_content_that_goes_on_behind_its_promised_size_is_refused(tmp_path: Path
 
 
 def hand_made(
-    folder: Path, name: bytes, packed: bytes, size: int, crc: int, flags: int = 0, extra: bytes = b"", behind: bytes = b""
+    folder: Path,
+    name: bytes,
+    packed: bytes,
+    size: int,
+    crc: int,
+    flags: int = 0,
+    extra: bytes = b"",
+    behind: bytes = b"",
 ) -> Path:
     """A zip archive of one deflated member, whose numbers are what they are said to be here."""
     numbers = struct.pack("<III", crc, len(packed), size)

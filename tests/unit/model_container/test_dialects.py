@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from model_container.dialects import Named, Rows, decode
+from model_container.content import Named, Rows
+from model_container.dialects import decode
 from model_container.frames import FORM_NATIVE, FORM_V2
 from model_container.problems import Problem
 

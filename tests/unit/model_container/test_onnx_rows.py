@@ -122,7 +122,9 @@ bad = st.sampled_from(
     [b"", b"{", {"features": [["a", 1, 1, 1]]}, {"features": [[1]]}, {"z": 1}, {"features": [[1e39] * 4]}]
 )
 bodies = st.lists(st.one_of(rows.map(lambda some: {"features": some}), bad), min_size=1, max_size=10)
-chains = st.lists(st.sampled_from([*ROW_BY_ROW, *MIXING]), max_size=3)
+# What mixes rows for some numbers alone can be hidden by the steps behind it: trying a graph out is evidence, no proof.
+always = [name for name in MIXING if name != "centred if large"]
+chains = st.lists(st.sampled_from([*ROW_BY_ROW, *always]), max_size=3)
 
 
 def assert_batched_equals_unbatched(adapter: OnnxAdapter, asked: list[Any]) -> None:

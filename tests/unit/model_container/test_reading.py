@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from model_container import csv_table
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.batch import Batcher
-from model_container.dialects import Named
+from model_container.content import Named
 from model_container.frames import DIALECT_CSV, DIALECT_JSON, DIALECT_MLFLOW, DIALECT_V1, Request
 from model_container.problems import Problem
 

@@ -299,3 +299,27 @@ def test_bytes_behind_the_json_that_do_not_add_up_are_refused(behind: bytes) -> 
     one = {key: value for key, value in tensor(parameters={"binary_data_size": 16}).items() if key != "data"}
     made = json.dumps({"inputs": [one]}).encode()
     assert problem(IDENTITIES["FP64"], marked(made + behind, len(made)))["code"] == "wrong_binary_size"
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_a_body_with_bytes_changed_is_answered_or_refused_and_never_fails(data: st.DataObject) -> None:
+    """In the JSON, in the length in front of it and in the tensors, of numbers and of texts."""
+    target, array = data.draw(
+        st.sampled_from(
+            [
+                (IDENTITIES["FP64"], ROWS),
+                (IDENTITIES["BYTES"], objects("a", "für")[np.newaxis]),
+                (Batcher(echo()), objects(b"\xff", "b")[np.newaxis]),
+            ]
+        )
+    )
+    made = bytearray(body({"x": array}, binary=data.draw(st.booleans()) or array[0, 0] == b"\xff"))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(made) - 1))
+        piece = data.draw(
+            st.one_of(st.binary(max_size=3), st.sampled_from([b"[", b"]", b"{}", b"-1", b"1e99", b"null"]))
+        )
+        made[at : at + data.draw(st.integers(0, 3))] = piece
+    (answer,) = answers(target, bytes(made).ljust(4, b"\0"))
+    assert answer.status in (200, 400, 422), answer.body

@@ -8,6 +8,7 @@ import pytest
 
 from app.core.inspection import Danger, Format, Inspection
 from app.core.model import Status
+from app.lifecycle.models_folder import ModelsFolder
 from app.lifecycle.vitals import KEPT_SECONDS, Vitals
 from app.observe.history import History
 from app.runtime.target import ReplicaState
@@ -17,7 +18,8 @@ from tests.unit.lifecycle.test_deployments import House, house
 
 async def shown(home: House, page: int = 1) -> Overview:
     history = History(home.dispatcher.tallies, clock=lambda: home.now)
-    return await overview(home.deployments, history, Vitals(home.deployments, clock=lambda: home.now), page)
+    nothing = ModelsFolder(home.deployments, None, 1)
+    return await overview(home.deployments, nothing, history, Vitals(home.deployments, clock=lambda: home.now), page)
 
 
 def names(found: Overview) -> tuple[list[str], list[str]]:

@@ -1,0 +1,98 @@
+"""Reads Python source without running it: which class answers, and what it imports."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from app.core.inspection import Pin
+from app.errors import BadInput
+from app.lifecycle.distributions import distribution_of
+from app.lifecycle.form import CODE_LIMIT_BYTES
+from app.lifecycle.yaml_file import read_text
+
+MODEL_FILE: Final = "model.py"
+METHODS: Final = ("load", "preprocess", "predict", "postprocess")
+
+
+class Answering(Struct, frozen=True):
+    """A class of model.py that could be the model, and which of METHODS it defines."""
+
+    name: str
+    methods: tuple[str, ...]
+
+    @property
+    def loads(self) -> bool:
+        return "load" in self.methods
+
+
+def answering_class(path: Path, python_version: str = "") -> Answering | None:
+    """The class that is named Model, or else the only one with `load` and `predict`; None if there is none.
+
+    A class may inherit its methods, which is not followed: what counts is what is written in it.
+    python_version: for which it is written. Raises BadInput for source that cannot be parsed.
+    """
+    tree = parsed(path, python_version)
+    classes = [_class(node) for node in tree.body if isinstance(node, ast.ClassDef)] if tree else []
+    answering = [one for one in classes if "predict" in one.methods]
+    for one in answering:
+        if one.name == "Model":
+            return one
+    loading = [one for one in answering if one.loads]
+    return loading[0] if len(loading) == 1 else None
+
+
+def pins_of_imports(folder: Path, python_version: str = "") -> tuple[Pin, ...]:
+    """A pin for each distribution that the folder's source imports, but for its own modules."""
+    files = sorted(path for path in folder.rglob("*.py"))
+    own = {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
+    pins: dict[str, Pin] = {}
+    for path in files:
+        for module in sorted(set(imported_modules(path, python_version))):
+            found = distribution_of(module)
+            if found is None or module in own:
+                continue
+            evidence = f"{path.relative_to(folder)} imports `{module}`"
+            if not found[1]:
+                evidence += f"; a guess that the distribution is named `{found[0]}` too"
+            pins.setdefault(found[0], Pin(found[0], "", evidence))
+    return tuple(pins.values())
+
+
+def parsed(path: Path, python_version: str) -> ast.Module | None:
+    """None for source of a newer Python than this one's, which may have words that this one does not know."""
+    try:
+        return ast.parse(read_text(path, CODE_LIMIT_BYTES), path.name)
+    except SyntaxError as error:
+        if _is_newer(python_version):
+            return None
+        raise BadInput(
+            f"{path.name} is not Python: {error.msg} (line {error.lineno}).", hint="Correct it there.", field="file"
+        ) from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise BadInput(f"{path.name} is not Python that can be read.", field="file") from error
+
+
+def _is_newer(python_version: str) -> bool:
+    numbers = [int(part) for part in python_version.split(".")[:2] if part.isdigit()]
+    return tuple(numbers) > sys.version_info[:2]
+
+
+def _class(node: ast.ClassDef) -> Answering:
+    defined = {one.name for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+    return Answering(node.name, tuple(name for name in METHODS if name in defined))
+
+
+def imported_modules(path: Path, python_version: str) -> Iterator[str]:
+    """Top names of all that is imported, within functions too; relative imports are the folder's own."""
+    tree = parsed(path, python_version)
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            yield node.module.partition(".")[0]

@@ -1,0 +1,52 @@
+"""A model's folder as one file to be uploaded: a zip archive, made as it is sent."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from prism.errors import InvalidRequest
+
+LEFT_OUT = frozenset({"__pycache__", "node_modules", "__MACOSX"})
+KEPT = ".python-version"
+"""Of the names with a dot in front, the one that says something of a model."""
+
+BLOCK_BYTES = 1 << 20
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""Of every member, so that the same files are the same archive."""
+
+
+@contextmanager
+def zipped(folder: Path) -> Iterator[IO[bytes]]:
+    """Open for reading, gone with the block. Raises InvalidRequest for a link that leads out of the folder."""
+    with tempfile.TemporaryFile() as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for path in sorted(files(folder)):
+                entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), EPOCH)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                entry.external_attr = 0o100644 << 16
+                entry.file_size = path.stat().st_size  # whether it needs the form for more than 4 GiB
+                with path.open("rb") as reading, archive.open(entry, "w") as writing:
+                    while block := reading.read(BLOCK_BYTES):
+                        writing.write(block)
+        file.seek(0)
+        yield file
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """All in it, but for caches and hidden ones. Links to files within it are followed."""
+    root = folder.resolve()
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in LEFT_OUT and not name.startswith(".")]
+        for name in names:
+            path = Path(parent, name)
+            if name in LEFT_OUT or (name.startswith(".") and name != KEPT):
+                continue
+            if not path.resolve().is_relative_to(root):
+                raise InvalidRequest(f"{path} leads out of {folder}.", hint="Put the file itself into the folder.")
+            yield path

@@ -1,0 +1,123 @@
+"""What may be said in model_config.yaml, and what is said of what may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.core.model import Bounds
+from app.core.model_config import KEYS, MEANT, ModelConfig, Port, model_config
+from app.errors import BadInput
+
+
+def refusal(document: Any) -> tuple[str, str]:
+    with pytest.raises(BadInput) as caught:
+        model_config(document)
+    return caught.value.detail, caught.value.hint
+
+
+def test_an_empty_file_leaves_everything_as_it_is() -> None:
+    assert model_config(None) == model_config({}) == ModelConfig()
+    assert model_config({"max_batch_size": None, "inputs": None}) == ModelConfig()
+
+
+def test_every_key_reaches_its_place() -> None:
+    config = model_config(
+        {
+            "framework": "sklearn",
+            "file": "model.pkl",
+            "method": "predict_proba",
+            "batchable": True,
+            "max_batch_size": 32,
+            "batch_window_ms": 5,
+            "queue_length": 100,
+            "predict_timeout_seconds": 2.5,
+            "replicas": 1,
+            "sample": {"a": 1},
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
+            "outputs": {"risk": "FP64"},
+            "requirements": ["numpy>=2", "pandas"],
+            "python_version": "3.11",
+            "target": "process",
+            "accelerate": "off",
+            "allow_unsafe": True,
+            "description": "Risk",
+        }
+    )
+    assert config.bounds == Bounds(32, 100, 5, 2.5)
+    assert config.inputs == (Port("x", "FP32", (-1, 4)),)
+    assert config.outputs == (Port("risk", "FP64"),)
+    assert config.requirement_lines == "numpy>=2\npandas"
+    assert model_config({"requirements": "numpy\npandas"}).requirement_lines == "numpy\npandas"
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("max_batchsize", "max_batch_size"),
+        ("Max_Batch_Size", "max_batch_size"),
+        ("replica", "replicas"),
+        ("framwork", "framework"),
+        ("que_length", "queue_length"),
+        ("input", "inputs"),
+        ("pythonversion", "python_version"),
+        ("requirement", "requirements"),
+        *sorted(MEANT.items()),
+    ],
+)
+def test_a_misspelt_key_is_told_the_right_one(key: str, meant: str) -> None:
+    detail, hint = refusal({key: 1})
+    assert f"`{key}`" in detail
+    assert hint == f"Did you mean `{meant}`?"
+
+
+def test_a_key_like_no_other_is_told_all_of_them() -> None:
+    _, hint = refusal({"zzz": 1})
+    assert all(key in hint for key in KEYS)
+    assert "folder" in refusal({"name": "x"})[1]
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"max_batch_size": "many"}, '`max_batch_size: "many"`, which is not a whole number'),
+        ({"max_batch_size": 0}, "`max_batch_size: 0`"),
+        ({"max_batch_size": 70_000}, "`max_batch_size: 70000`"),
+        ({"max_batch_size": True}, "`max_batch_size: true`"),
+        ({"batch_window_ms": -1}, "`batch_window_ms: -1`"),
+        ({"queue_length": 1.5}, "`queue_length: 1.5`, which is not a whole number"),
+        ({"predict_timeout_seconds": 0}, "`predict_timeout_seconds: 0`"),
+        ({"allow_unsafe": "yes"}, '`allow_unsafe: "yes"`, which is not true or false'),
+        ({"batchable": 1}, "`batchable: 1`, which is not true or false"),
+        ({"requirements": ["a", 3]}, "`requirements[1]: 3`"),
+        ({"requirements": {"numpy": "2"}}, '`requirements: {"numpy":"2"}`'),
+        ({"inputs": 3}, "`inputs: 3`, which is not a list"),
+        ({"inputs": [3]}, "`inputs[0]: 3`, which is not keys and values"),
+        ({"inputs": [{"name": "x", "shape": ["n"]}]}, '`inputs[0].shape[0]: "n"`'),
+        ({"inputs": [{"name": "x", "shape": [-2]}]}, "`inputs[0].shape[0]: -2`"),
+        ({"inputs": [{"name": ""}]}, '`inputs[0].name: ""`'),
+        ({"inputs": [{"name": "x"}, {"name": "x"}]}, "names `x` twice in `inputs`"),
+        ({"outputs": {"y": "FLOAT"}}, "`y` of `outputs` the unknown datatype FLOAT"),
+        ({"replicas": 3}, "`replicas: 3`, and this PRISM runs one replica"),
+        ({"replicas": 0}, "`replicas: 0`"),
+        ({"framework": "keras"}, "unknown `framework: keras`"),
+        ({"accelerate": "fast"}, "unknown `accelerate: fast`"),
+        ({"method": "a b"}, "`method: a b`, which is no name"),
+        (["framework"], "not keys and values"),
+        ("framework", "not keys and values"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key(document: Any, words: str) -> None:
+    assert words in refusal(document)[0]
+
+
+def test_a_misspelt_key_of_an_input_is_told_the_right_one() -> None:
+    detail, hint = refusal({"inputs": [{"name": "x", "dtype": "FP64"}]})
+    assert "`dtype` in `inputs[0]`" in detail
+    assert "datatype" in hint
+
+
+def test_a_framework_that_is_nearly_known_is_told() -> None:
+    assert refusal({"framework": "sk-learn"})[1] == "Did you mean `sklearn`?"
+    assert refusal({"framework": "XGBoost"})[1] == "Did you mean `xgboost`?"
