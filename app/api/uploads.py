@@ -13,7 +13,11 @@ from app.lifecycle.form import FIELDS
 from app.lifecycle.ledger import Ledger
 from app.lifecycle.receive import Form, receive
 
-FILE: dict[str, Any] = {"type": "string", "format": "binary", "description": "The model: pickle, joblib or ONNX."}
+FILE: dict[str, Any] = {
+    "type": "string",
+    "format": "binary",
+    "description": "The model: pickle, joblib, skops, ONNX, PyTorch; or a folder as .zip or .tar.gz.",
+}
 CODE_FILES: dict[str, Any] = {
     "type": "array",
     "items": {"type": "string", "format": "binary"},

@@ -24,7 +24,10 @@ from app.lifecycle.skops_file import is_skops, pin_of_skops, read_skops
 from app.lifecycle.torch_file import TorchReading, is_torch, pin_of_torch, read_torch
 from app.lifecycle.zip_file import ZIP_MAGIC, ZipFile
 
-SERVED: Final = "PRISM serves scikit-learn-like models as .pkl, .pickle, .joblib or .skops, and ONNX models as .onnx."
+SERVED: Final = (
+    "PRISM serves scikit-learn-like models (.pkl, .pickle, .joblib, .skops), ONNX (.onnx), PyTorch (.pt, .pt2), and "
+    "folders of Python or MLflow as .zip or .tar.gz."
+)
 PICKLE_SUFFIXES: Final = (".pkl", ".pickle", ".joblib")
 TEXT_PICKLE_STARTS: Final = b"(lcd]}INFVSUXKMJG\x8c"
 """Opcodes that a pickle of protocol 0 or 1 can begin with: it has no magic number."""
@@ -208,7 +211,7 @@ def _known_otherwise(head: bytes) -> tuple[str, str] | None:
         if head.startswith(magic):
             return what, hint
     if head[257:262] == b"ustar":
-        return "a tar archive", "Unpack it and upload the model inside."
+        return "a tar archive", "Pack it as .zip or .tar.gz."
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 1 << 30:
         return "a safetensors file", "It holds weights without a model; export the model to ONNX."
     if head[4:8] == b"TFL3":

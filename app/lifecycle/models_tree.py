@@ -69,7 +69,7 @@ def _files(root: Path, folder: Path) -> Iterator[Path]:
             if path.name in LEFT_OUT or (path.name.startswith(".") and path.name != ".python-version"):
                 continue
             if path.is_dir():
-                if path.is_symlink() and path.resolve() in folder.resolve().parents:
+                if path.is_symlink() and here.resolve().is_relative_to(path.resolve()):
                     raise BadInput(f"`{path.name}` leads back up.", hint="Remove that link.")
                 pending.append(path)
             elif path.is_file():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import StartServer
-from tests.acceptance.server import Server, problem
+from tests.acceptance.server import CHECKOUT, Server, problem
 
 TARIFF = """
 import json
@@ -191,3 +193,13 @@ def test_its_code_is_behind_the_walls(here: Server, tmp_path: Path) -> None:
     )
     here.deploy(zipped(tmp_path, {"model.py": source}, "spy.zip"), expected_input_json='{"features": [[1]]}')
     assert here.predict("spy", {"features": [[here.port]]}).json()["predictions"] == [["shut", "shut", "shut"]]
+
+
+def test_the_example_of_the_page_is_served(here: Server, tmp_path: Path) -> None:
+    page = (CHECKOUT / "docs" / "formats.md").read_text().split("## Python mode")[1]
+    (source,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    body, answer = re.search(r"-d '(.*?)'.*?(\{\"model\".*?\})\n", page, re.S).groups()  # type: ignore[union-attr]
+    files = {"tariff/model.py": source, "tariff/rates.json": '{"oslo": 2.5}'}
+    here.deploy(zipped(tmp_path, files), expected_input_json=body)
+    answered = here.predict("tariff", json.loads(body)).json()
+    assert {**answered, "model_id": "…"} == json.loads(answer)

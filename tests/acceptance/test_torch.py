@@ -104,3 +104,50 @@ def test_weights_without_their_code_ask_for_it(server: Server, made: list[float]
     failed = problem(server.upload(tmp_path / "weights.pt", code=wrong, requirements=TORCH))
     assert (failed["status"], failed["code"]) == (422, "start_failed")
     assert "size mismatch" in failed["detail"]
+
+
+def packed(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+MLMODEL = """
+flavors:
+  python_function:
+    code: code
+    data: data
+    loader_module: mlflow.pytorch
+    pickle_module_name: mlflow.pytorch.pickle_module
+    python_version: 3.11.7
+  pytorch:
+    code: code
+    model_data: data
+    pytorch_version: 2.13.0
+mlflow_version: 3.17.2
+"""
+
+
+def test_weights_and_modules_in_folders_answer_as_they_did(server: Server, made: list[float], tmp_path: Path) -> None:
+    """A state dict beside the code of its module, and a folder as MLflow writes it."""
+    torch = TORCH.encode()
+    beside = {
+        "net/weights.pt": (tmp_path / "weights.pt").read_bytes(),
+        "net/model.py": MODEL.encode(),
+        "net/train.py": b"raise SystemExit('it must not run')\n",
+        "net/requirements.txt": torch,
+    }
+    mlflow = {
+        "MLmodel": MLMODEL.encode(),
+        "data/model.pth": (tmp_path / "whole.pt").read_bytes(),
+        "data/pickle_module_info.txt": b"mlflow.pytorch.pickle_module",
+        "code/model.py": MODEL.encode(),
+        "requirements.txt": b"mlflow==3.17.2\n" + torch,
+    }
+    for name, members in (("beside", beside), ("flavor", mlflow)):
+        document = server.deploy(packed(tmp_path / f"{name}.zip", members))
+        assert document["inspection"]["format"] == "torch", name
+        assert "model.py" in document["code_files"]
+        predicted = server.predict(name, {"inputs": {"x": [ROW, ROW]}}).json()["predictions"]
+        assert predicted == pytest.approx([pytest.approx(made, abs=1e-4)] * 2), name

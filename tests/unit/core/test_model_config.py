@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,9 @@ import pytest
 from app.core.model import Bounds
 from app.core.model_config import KEYS, MEANT, ModelConfig, Port, model_config
 from app.errors import BadInput
+from app.lifecycle.yaml_file import read_yaml
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "models-folder.md").read_text()
 
 
 def refusal(document: Any) -> tuple[str, str]:
@@ -121,3 +126,16 @@ def test_a_misspelt_key_of_an_input_is_told_the_right_one() -> None:
 def test_a_framework_that_is_nearly_known_is_told() -> None:
     assert refusal({"framework": "sk-learn"})[1] == "Did you mean `sklearn`?"
     assert refusal({"framework": "XGBoost"})[1] == "Did you mean `xgboost`?"
+
+
+def test_the_page_explains_every_key_and_its_example_is_right(tmp_path: Path) -> None:
+    table = PAGE.split("## model_config.yaml")[1]
+    explained = [key for cell in re.findall(r"^\| (`[^|]+`) \|", table, re.M) for key in re.findall(r"`(\w+)`", cell)]
+    assert sorted(explained) == sorted(KEYS)
+    (tmp_path / "model_config.yaml").write_text(re.findall(r"```yaml\n(.*?)```", PAGE, re.S)[0])
+    config = model_config(read_yaml(tmp_path / "model_config.yaml"))
+    assert (config.method, config.max_batch_size, config.requirement_lines) == (
+        "predict_proba",
+        32,
+        "scikit-learn==1.5.2",
+    )

@@ -12,10 +12,10 @@ import pytest
 from msgspec import structs
 from structlog.testing import capture_logs
 
-from app.core.model import Deployment, Status, TargetName
-from app.core.route_table import route_table
+from app.core.model import Bounds, Deployment, Status, TargetName
+from app.core.route_table import Endpoint, route_table
 from app.dispatch.admit import RateLimiter
-from app.dispatch.batch import Flow
+from app.dispatch.batch import Flow, flow_of
 from app.dispatch.pipeline import Call, Dispatcher, Prediction
 from app.errors import Conflict, NotFound, Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
 from model_container.frames import Answer, Request
@@ -250,3 +250,12 @@ async def test_timings_of_each_request_are_logged_when_asked_for(tmp_path: Path)
             await outcomes(dispatcher, 3)
     assert [(line["event"], line["model"], line["batch"]) for line in logged] == [("predicted", "iris@1.0.0", 3)] * 3
     assert all(line["inference_ms"] == 1.0 and line["total_ms"] >= line["queue_ms"] >= 0 for line in logged)
+
+
+def test_a_models_own_bounds_win_over_the_settings_and_the_others_stay() -> None:
+    settings = Flow(64, 1024, 0.05, 30, 3)
+    usual = Endpoint("m1", "iris", "1.0.0", ())
+    assert flow_of(usual, settings) == settings
+    own = structs.replace(usual, bounds=Bounds(max_batch_size=8, batch_window_ms=0, predict_timeout_seconds=2))
+    assert flow_of(own, settings) == Flow(8, 1024, 0, 2, 3)
+    assert flow_of(structs.replace(usual, bounds=Bounds(queue_length=1)), settings).queue_length == 1
