@@ -83,7 +83,7 @@ def test_what_does_not_fit_the_model_is_refused_where_it_was_written_by_hand(
     names: tuple[str, ...], pipeline: Any, frame: pd.DataFrame
 ) -> None:
     call = Call(inputs=columns(*names), source="model_config.yaml")
-    with pytest.raises(TypeError, match="model_config.yaml has the inputs a"):
+    with pytest.raises(TypeError, match=r"model_config\.yaml has the inputs a"):
         EstimatorAdapter(pipeline, call)
     lenient = EstimatorAdapter(pipeline, Call(inputs=columns(*names), source="MLmodel", strict=False))
     assert lenient.names == set(frame.columns)
