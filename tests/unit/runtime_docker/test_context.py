@@ -7,10 +7,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from app.core.environment import Lock
 from app.core.inspection import Format, Inspection
-from app.core.model import Artifact, Model
+from app.core.model import Artifact, Calling, Model
+from app.core.signature import Tensor
 from app.runtime.docker_context import (
     model_dockerfile,
     write_environment_context,
@@ -91,3 +93,25 @@ def test_whoever_owns_the_model_here_any_user_may_read_it_there(tmp_path: Path) 
     assert entries["model_container/entrypoint.sh"].mode == 0o755
     assert "code/own.py" in entries
     assert not [name for name in entries if "__pycache__" in name]
+
+
+def test_an_artifact_that_is_a_folder_goes_as_a_whole(tmp_path: Path) -> None:
+    (tmp_path / "artifact" / "model" / "data").mkdir(parents=True)
+    for name in ("model.py", "data/rates.json"):
+        (tmp_path / "artifact" / "model" / name).write_text("x")
+    folder = structs.replace(
+        model(),
+        artifact=Artifact("tariff.zip", "", 0, main="model"),
+        inspection=Inspection(Format.PYTHON),
+        calling=Calling(batchable=True, inputs=(Tensor("age", "FP64", (-1,)),), source="model_config.yaml"),
+    )
+    dockerfile = model_dockerfile(folder, "prism_env_x", "prism_model_iris-1", has_code=False)
+    line = next(line for line in dockerfile.splitlines() if "PRISM_RUNTIME=" in line)
+    config = RuntimeConfig.from_json(as_docker_reads_it(line.split('PRISM_RUNTIME="', 1)[1][:-1]))
+    assert (config.artifact, config.format) == ("/opt/prism/artifact/model", "python")
+    assert config.call.inputs == [{"name": "age", "datatype": "FP64", "shape": [-1]}]
+    assert config.call.batchable
+    context = io.BytesIO()
+    write_model_context(context, dockerfile, folder, tmp_path)
+    with tarfile.open(fileobj=context) as tar:
+        assert {"artifact/model/model.py", "artifact/model/data/rates.json"} <= set(tar.getnames())
