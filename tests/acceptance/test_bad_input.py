@@ -67,7 +67,7 @@ def zipped(content: bytes) -> bytes:
         ("model.pkl", b"", 400, "empty"),
         ("model.onnx", b"<!DOCTYPE html><html><body>Not found</body></html>", 415, "HTML"),
         ("model.pkl", b'{"a": 1}', 415, "JSON"),
-        ("model.pkl", zipped(b"no model"), 415, "zip"),
+        ("model.pkl", zipped(b"no model"), 415, "notes.txt"),
         ("model.pkl", zipped(b"no model")[:-10], 422, "zip"),
         ("model.txt", b"hello, this is no model\n", 415, ""),
         ("model.pkl", pickle.dumps({"a": list(range(1000))})[:-200], 422, "byte"),
