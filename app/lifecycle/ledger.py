@@ -62,8 +62,10 @@ class Ledger:
         serving = self._store.get(live.model_id) if live is not None else None
         return serving or matches[-1]
 
-    def route_table(self) -> RouteTable:
-        return route_table(self._registry.all())
+    def route_table(self, *coming: Deployment) -> RouteTable:
+        """coming: deployments that take the place of what is recorded of them."""
+        deployments = {one.model_id: one for one in (*self._registry.all(), *coming)}
+        return route_table(deployments.values())
 
     def next_version(self, name: str) -> str:
         """1.0.0, then 1.1.0, …: an upload under a name that exists is its next minor version."""
@@ -97,12 +99,16 @@ class Ledger:
         return model
 
     async def update(self, model_id: str, **changes: Any) -> Deployment:
-        deployment = structs.replace(self.deployment(model_id), updated_at=utc_now(), **changes)
+        deployment = self._changed(model_id, **changes)
         await self._registry.save(deployment)
         return deployment
 
-    async def go_live(self, model_id: str, replica: Replica) -> None:
-        await self.update(
+    def _changed(self, model_id: str, **changes: Any) -> Deployment:
+        return structs.replace(self.deployment(model_id), updated_at=utc_now(), **changes)
+
+    def going_live(self, model_id: str, replica: Replica) -> Deployment:
+        """The deployment as it will be recorded once its traffic has moved to this replica."""
+        return self._changed(
             model_id,
             status=Status.LIVE,
             wanted=True,
@@ -111,6 +117,9 @@ class Ledger:
             live_at=utc_now(),
             error=None,
         )
+
+    async def record(self, deployment: Deployment) -> None:
+        await self._registry.save(deployment)
 
     @asynccontextmanager
     async def step(self, model_id: str, status: Status) -> AsyncIterator[None]:

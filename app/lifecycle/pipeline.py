@@ -240,13 +240,17 @@ class Road:
         return " | ".join((detail, *lines)) if detail else " | ".join(lines) or "it said nothing"
 
     async def _publish(self, model: Model, replica: Replica) -> list[Deployment]:
-        """Traffic moves in one step: the new replica in, and out what it replaces, which is returned."""
+        """Traffic moves in one step: the new replica in, and out what it replaces, which is returned.
+
+        It has moved before the record says so: whoever reads `live` there may ask at once.
+        """
         async with self._publishing:
             rivals = [one for one in self._ledger.deployments() if self._replaces(model, one)]
             for rival in rivals:
                 await self._ledger.update(rival.model_id, status=Status.STOPPED, wanted=False)
-            await self._ledger.go_live(model.model_id, replica)
-            await self._traffic.publish(self._ledger.route_table())
+            live = self._ledger.going_live(model.model_id, replica)
+            await self._traffic.publish(self._ledger.route_table(live))
+            await self._ledger.record(live)
         return rivals
 
     def _replaces(self, model: Model, other: Deployment) -> bool:

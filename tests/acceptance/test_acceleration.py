@@ -112,10 +112,7 @@ def test_a_forest_is_live_at_once_and_accelerated_without_a_failed_request(
     assert server.model("forest")["replica"] == model["replica"]  # adopted
     server.stop()
     server.start()
-    # The record says live a moment before the traffic is let in.
-    wait_for(
-        lambda: server.predict("forest", {"features": [[5.1, 3.5, 1.4, 0.2]]}).status_code == 200, 60, "its return"
-    )
+    wait_for(lambda: server.model("forest")["status"] == "live", 60, "the model's return")
     again = server.model("forest")
     assert (again["replica"]["form"], again["acceleration"]["status"]) == ("accelerated", "accelerated")
     assert answers(server, "forest") == before
