@@ -14,7 +14,7 @@ from tests.browser.conftest import LayWire, StartServer, Visit
 from tests.browser.journey import offer
 
 SIZE_MIB = 16
-BYTES_A_SECOND = 4 << 20
+BYTES_A_SECOND = 3 << 20
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +46,8 @@ def test_progress_is_of_bytes_and_ends_with_what_was_read(
     earlier = share_of(bar)
     expect(page.locator(".progress-figures")).to_have_text(re.compile(r"^\d[\d.]* of 17 MB, [\d.]+ MB/s$"))
     visitor.check()
-    wait_for(lambda: earlier < share_of(bar) < 1, 30, "more of the way")
-    assert (
-        stored_bytes(server) > SIZE_MIB * (1 << 20) * earlier / 2
-    ), "the bytes it counts have arrived, but for buffers"
+    wait_for(lambda: stored_bytes(server) > earlier * (SIZE_MIB << 20), 30, "the arrival of the bytes it counted")
+    assert earlier < share_of(bar) < 1, "it went on meanwhile, and not to the end: that was not sent yet"
     expect(page.get_by_role("heading", level=1)).to_have_text("large.joblib", timeout=30_000)
     page.get_by_role("button", name="Take another file").click()
     expect(page.get_by_label("Model file", exact=True)).to_be_visible()
