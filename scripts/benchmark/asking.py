@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prism.load import Latencies, Result
 from prism.load import run as load
@@ -11,9 +11,17 @@ from scripts.benchmark.servers import KEY
 HEADERS = {"X-API-Key": KEY}
 
 
-def ask(url: str, bodies: Sequence[bytes], connections: int, seconds: float, rate: float | None = None) -> Result:
-    """rate: requests a second in an open loop; None is a closed one."""
-    return load(url, bodies, connections=connections, seconds=seconds, rate=rate, headers=HEADERS)
+def ask(
+    url: str,
+    bodies: Sequence[bytes],
+    connections: int,
+    seconds: float,
+    rate: float | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Result:
+    """rate: requests a second in an open loop; None is a closed one. headers: besides the key."""
+    own = {**HEADERS, **(headers or {})}
+    return load(url, bodies, connections=connections, seconds=seconds, rate=rate, headers=own)
 
 
 def percentiles_ms(latencies: Sequence[Latencies], *percents: float) -> list[list[float]]:

@@ -6,7 +6,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
@@ -22,17 +22,29 @@ from scripts.benchmark.servers import CHECKOUT, Gateway
 
 ROWS = 256
 CONNECTIONS = (1, 2, 4)
+JSON, BINARY = "JSON", "V2 binary"
 COLUMNS = (
-    *("model", "target", "in memory, rows/s", "with JSON, rows/s", "through HTTP, rows/s", "connections"),
+    *("model", "target", "body", "in memory, rows/s", "with JSON, rows/s", "through HTTP, rows/s", "connections"),
     *("ratio to memory", "ratio to memory with JSON", "ratio to echo"),
     *("gateway CPU µs a request", "runtime CPU µs a request", "failed"),
 )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a series sends, and where."""
+
+    body: str
+    url: str
+    bodies: Sequence[bytes]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Series:
     """The rounds of one server at one number of connections."""
 
+    asked: Asked
     connections: int
     meter: CpuMeter | None = None
     results: list[Result] = field(default_factory=list)
@@ -41,8 +53,9 @@ class Series:
     def rows_per_second(self) -> list[float]:
         return [result.successes_per_second * ROWS for result in self.results]
 
-    def measure(self, url: str, bodies: Sequence[bytes], seconds: float) -> None:
-        work = partial(ask, url, bodies, self.connections, seconds)
+    def measure(self, seconds: float) -> None:
+        asked = self.asked
+        work = partial(ask, asked.url, asked.bodies, self.connections, seconds, headers=asked.headers)
         self.results.append(self.meter.measure(work, attrgetter("answered")) if self.meter else work())
 
 
@@ -52,42 +65,45 @@ def run(bench: Bench) -> None:
     table = Table("batches", f"{ROWS} rows of {models.FEATURES} features a request", COLUMNS)
     with servers.echo(bench.folder) as echo, bench.gateways("batches", models.ALL) as gateways:
         for kind in models.ALL:
-            _measure(bench, table, kind, bodies, echo.url, gateways)
+            _measure(bench, table, kind, Asked(JSON, echo.url, bodies), gateways)
     table.notes += [
         "In memory: predict alone, on an array that is there, on one thread, in a process of its own. With JSON: the "
         "same, with the request decoded and the answer encoded by msgspec, as any server must. Ratios round by round.",
-        f"Through HTTP: the best of {', '.join(map(str, CONNECTIONS))} connections; the echo's rows are those it sends back.",
+        f"Through HTTP: the best of {', '.join(map(str, CONNECTIONS))} connections; the echo's rows are those it sends "
+        f"back. {BINARY}: POST /v2/models/{{name}}/infer with tensors as bytes, both ways; other bodies are {JSON}.",
     ]
     bench.report.end_of(table)
 
 
-def _measure(
-    bench: Bench, table: Table, kind: Kind, bodies: Sequence[bytes], echo_url: str, gateways: Sequence[Gateway]
-) -> None:
+def _measure(bench: Bench, table: Table, kind: Kind, echoed: Asked, gateways: Sequence[Gateway]) -> None:
     memory: list[dict[str, Any]] = []
-    echoes = [Series(connections) for connections in CONNECTIONS]
+    echoes = [Series(echoed, connections) for connections in CONNECTIONS]
     served = [
-        (gateway, [Series(connections, CpuMeter(gateway, kind.name)) for connections in CONNECTIONS])
+        (gateway, [Series(asked, connections, CpuMeter(gateway, kind.name)) for connections in CONNECTIONS])
         for gateway in gateways
+        for asked in (Asked(JSON, gateway.predict_url(kind.name), echoed.bodies), _binary(gateway, kind))
     ]
     for number in range(bench.rounds):
         progress(f"batches: {kind.title}, round {number + 1} of {bench.rounds}")
         memory.append(_in_memory(bench, kind))
-        for echo in echoes:
-            echo.measure(echo_url, bodies, bench.seconds)
-        for gateway, candidates in served:
-            for series in candidates:
-                series.measure(gateway.predict_url(kind.name), bodies, bench.seconds)
+        for series in (*echoes, *(series for _, candidates in served for series in candidates)):
+            series.measure(bench.seconds)
     alone, with_json = [each["predict"] for each in memory], [each["with_json"] for each in memory]
     for gateway, candidates in served:
         best = _best(candidates)
         rates = best.rows_per_second
         table.add(
-            *(kind.title, gateway.target, alone, with_json, rates, best.connections),
+            *(kind.title, gateway.target, best.asked.body, alone, with_json, rates, best.connections),
             *(ratios(rates, alone), ratios(rates, with_json), ratios(rates, _best(echoes).rows_per_second)),
             *(best.meter.gateway_us if best.meter else [], best.meter.runtime_us if best.meter else []),
             sum(result.failed for result in best.results),
         )
+
+
+def _binary(gateway: Gateway, kind: Kind) -> Asked:
+    head, bodies = models.binary_batches(kind, ROWS)
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    return Asked(BINARY, f"{gateway.url}/v2/models/{kind.name}/infer", bodies, headers)
 
 
 def _best(candidates: Sequence[Series]) -> Series:

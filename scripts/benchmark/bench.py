@@ -11,7 +11,7 @@ from typing import TypeVar
 from scripts.benchmark import servers
 from scripts.benchmark.models import Kind
 from scripts.benchmark.report import Report, progress
-from scripts.benchmark.servers import Echo, Gateway
+from scripts.benchmark.servers import Gateway, Reference
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class CpuMeter:
     Of a noisy machine this is the steadier number: waiting for a processor that others use is not in it.
     """
 
-    def __init__(self, gateway: Gateway | Echo, name: str) -> None:
+    def __init__(self, gateway: Gateway | Reference, name: str) -> None:
         self._gateway = gateway
         self._name = name
         self.gateway_us: list[float] = []

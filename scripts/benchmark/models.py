@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 FEATURES = 8
 TREES = 100
 SEED = 7
 DIFFERENT_ROWS = 500
+BATCHES = 8
 
 
 @dataclass(frozen=True)
@@ -65,5 +68,17 @@ def single_rows() -> list[bytes]:
     return [body([row]) for row in rows(DIFFERENT_ROWS)]
 
 
-def batches(size: int, count: int = 8) -> list[bytes]:
+def batches(size: int, count: int = BATCHES) -> list[bytes]:
     return [body(rows(size, seed)) for seed in range(count)]
+
+
+def binary_batches(kind: Kind, size: int, count: int = BATCHES) -> tuple[bytes, list[bytes]]:
+    """The same rows as requests of the Open Inference Protocol V2 with binary tensors: their JSON, then it and them."""
+    datatype, code = ("FP32", "f") if kind.file.endswith(".onnx") else ("FP64", "d")
+    tensors = [
+        struct.pack(f"<{size * FEATURES}{code}", *chain.from_iterable(rows(size, seed))) for seed in range(count)
+    ]
+    tensor = {"name": "X", "datatype": datatype, "shape": [size, FEATURES]}
+    tensor["parameters"] = {"binary_data_size": len(tensors[0])}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}, separators=(",", ":")).encode()
+    return head, [head + raw for raw in tensors]

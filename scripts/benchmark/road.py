@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -11,7 +11,7 @@ from scripts.benchmark import models, servers, wrk
 from scripts.benchmark.bench import Bench, CpuMeter
 from scripts.benchmark.models import ONNX_FOREST, ONNX_LINEAR, SKLEARN_LINEAR
 from scripts.benchmark.report import Table, progress, ratios
-from scripts.benchmark.servers import Echo, Gateway
+from scripts.benchmark.servers import Gateway, Reference
 
 CONNECTIONS = (1, 64, 256)
 KINDS = (ONNX_LINEAR, SKLEARN_LINEAR, ONNX_FOREST)
@@ -25,34 +25,45 @@ def run(bench: Bench) -> None:
     wrk.need()
     table = Table("road", f"one row a request, {models.DIFFERENT_ROWS} different rows, wrk -t1", COLUMNS)
     script = wrk.script(bench.folder, models.single_rows())
-    with servers.echo(bench.folder) as echo, bench.gateways("road", KINDS) as gateways:
+    with (
+        servers.echo(bench.folder) as echo,
+        servers.floor(bench.folder) as floor,
+        bench.gateways("road", KINDS) as gateways,
+    ):
         for connections in CONNECTIONS:
-            _measure(bench, table, connections, echo, gateways, script)
+            _measure(bench, table, connections, {"echo": echo, "floor": floor}, gateways, script)
     table.notes.append("API key, rate limit and request ids on; each ratio is to the echo of the same round.")
+    table.notes.append(
+        "Floor: reads whatever comes and writes one constant answer as long as PRISM's; nothing in one process of "
+        "Python is faster on this machine."
+    )
     bench.report.end_of(table)
 
 
 def _measure(
-    bench: Bench, table: Table, connections: int, echo: Echo, gateways: Sequence[Gateway], script: Path
+    bench: Bench,
+    table: Table,
+    connections: int,
+    references: Mapping[str, Reference],
+    gateways: Sequence[Gateway],
+    script: Path,
 ) -> None:
     """All servers take turns in each round, so that the machine's moods meet all of them."""
-    served = [(gateway, kind) for gateway in gateways for kind in KINDS]
-    meters = [CpuMeter(gateway, kind.name) for gateway, kind in served]
+    served = [("–", title, reference.url, CpuMeter(reference, "")) for title, reference in references.items()]
+    served += [
+        (gateway.target, kind.title, gateway.predict_url(kind.name), CpuMeter(gateway, kind.name))
+        for gateway in gateways
+        for kind in KINDS
+    ]
     loads: list[list[wrk.Round]] = [[] for _ in served]
-    echoes: list[wrk.Round] = []
-    echo_meter = CpuMeter(echo, "")
     for number in range(bench.rounds):
         progress(f"road: {connections} connections, round {number + 1} of {bench.rounds}")
-        work = partial(wrk.run, echo.url, connections, bench.seconds, script)
-        echoes.append(echo_meter.measure(work, attrgetter("requests")))
-        for (gateway, kind), meter, rounds in zip(served, meters, loads, strict=True):
-            url = gateway.predict_url(kind.name)
+        for (_, _, url, meter), rounds in zip(served, loads, strict=True):
             work = partial(wrk.run, url, connections, bench.seconds, script)
             rounds.append(meter.measure(work, attrgetter("requests")))
-    table.add(connections, "–", "echo", *_figures(echoes, echoes), echo_meter.gateway_us, "–", _failed(echoes))
-    for (gateway, kind), meter, rounds in zip(served, meters, loads, strict=True):
-        cpu = (meter.gateway_us, meter.runtime_us)
-        table.add(connections, gateway.target, kind.title, *_figures(rounds, echoes), *cpu, _failed(rounds))
+    for (target, title, _, meter), rounds in zip(served, loads, strict=True):
+        cpu = (meter.gateway_us, "–" if target == "–" else meter.runtime_us)
+        table.add(connections, target, title, *_figures(rounds, loads[0]), *cpu, _failed(rounds))
 
 
 def _figures(rounds: Sequence[wrk.Round], echoes: Sequence[wrk.Round]) -> list[list[float]]:

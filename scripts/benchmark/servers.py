@@ -22,8 +22,8 @@ ECHO = CHECKOUT / "scripts" / "peers" / "echo"
 """The echo that the peers are measured beside, too."""
 
 
-class Echo:
-    """A bare ASGI application under uvicorn (uvloop, httptools) that sends back what it gets."""
+class Reference:
+    """A server that serves no model."""
 
     def __init__(self, port: int, pid: int) -> None:
         self.url = f"http://127.0.0.1:{port}/"
@@ -109,12 +109,23 @@ def gateway(target: str, home: Path, environments: Path, **settings: str) -> Ite
 
 
 @contextmanager
-def echo(folder: Path) -> Iterator[Echo]:
+def echo(folder: Path) -> Iterator[Reference]:
+    """A bare ASGI application under uvicorn (uvloop, httptools) that sends back what it gets."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "app:app", "--app-dir", str(ECHO), "--loop", "uvloop", "--http"]
     command += ["httptools", "--port", str(port), "--no-access-log", "--log-level", "warning"]
     with _running(command, _bare_environ(), port, folder / "echo.log") as pid:
-        yield Echo(port, pid)
+        yield Reference(port, pid)
+
+
+@contextmanager
+def floor(folder: Path) -> Iterator[Reference]:
+    """See floor.py."""
+    port = free_port()
+    command = [sys.executable, "-m", "scripts.benchmark.floor", str(port)]
+    environ = {**_bare_environ(), "PYTHONPATH": str(CHECKOUT)}
+    with _running(command, environ, port, folder / "floor.log") as pid:
+        yield Reference(port, pid)
 
 
 def free_port() -> int:
