@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from functools import partial
-from typing import Any, cast
 
 import uvicorn
 
 from app.api.public import create_public_app, in_public
 from app.dispatch.admit import Admission, Keys
 from app.dispatch.door import Door
+from app.dispatch.listener import listener_config
 from app.dispatch.pipeline import Dispatcher
-from app.dispatch.server import Connection
 from app.lifecycle.ledger import Ledger
 
 CALLERS = "public"
@@ -53,18 +51,8 @@ class PublicSurface:
             tell=in_public,
         )
         self._door = Door(dispatcher, admission, max_body_bytes, receive_timeout_seconds)
-        self._config = uvicorn.Config(
-            create_public_app(dispatcher, admission, ledger, self._is_well, max_body_bytes),
-            http=cast(Any, partial(Connection, self._door)),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,  # a forwarded address could be made up to escape the rate limit
-            server_header=False,
-            timeout_keep_alive=keep_alive_seconds,
-            timeout_graceful_shutdown=int(drain_timeout_seconds),
-        )
+        public_app = create_public_app(dispatcher, admission, ledger, self._is_well, max_body_bytes)
+        self._config = listener_config(public_app, self._door, "off", keep_alive_seconds, drain_timeout_seconds)
         self._turn = asyncio.Lock()
         self._listener: _Listener | None = None
 

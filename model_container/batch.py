@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from model_container.adapters.base import PROBABILITIES, Adapter, Inputs, Output
 from model_container.answers import encode, encode_native
 from model_container.content import Decoded
 from model_container.frames import OPTION_PROBABILITIES, Answer, Request
+from model_container.plain import Matrix, PlainRows
 from model_container.problems import Problem
 from model_container.reading import may_be_plain, read
 
@@ -27,7 +28,7 @@ _TRACEBACK_FRAMES = 8
 
 _REFUSALS = (ValueError, TypeError, KeyError, IndexError)
 # Model code may call sys.exit(); that must not take a connection's thread with it.
-_FAILURES = (Exception, SystemExit)
+FAILURES = (Exception, SystemExit)
 
 
 class WrongLength(Exception):
@@ -60,9 +61,10 @@ class Batcher:
         self._model_ns = 0
         self._answers = [None] * len(requests)
         self._predict_plain(requests)
-        for probabilities, jobs in self._groups(requests):
-            self._predict(jobs, probabilities)
-        answers = [answer or _failed(RuntimeError("the request was lost")) for answer in self._answers]
+        if None in self._answers:
+            for probabilities, jobs in self._groups(requests):
+                self._predict(jobs, probabilities)
+        answers = [answer or failed(RuntimeError("the request was lost")) for answer in self._answers]
         total_ns = time.perf_counter_ns() - began
         return answers, (total_ns - self._model_ns) // 1000, self._model_ns // 1000
 
@@ -72,27 +74,26 @@ class Batcher:
         plain = self._adapter.plain
         if plain is None or (len(requests) > 1 and not self._joinable):
             return
-        for options in {request.options for request in requests}:
-            probabilities = bool(options & OPTION_PROBABILITIES)
-            found = [
-                (index, rows)
-                for index, request in enumerate(requests)
-                if request.options == options and may_be_plain(request)
-                for rows in (plain.read(request.body),)
-                if rows is not None
-            ]
-            if not found or (probabilities and not self._adapter.has_probabilities):
-                continue
-            matrix = plain.matrix([row for _, rows in found for row in rows])
-            if matrix is None:
-                continue
-            try:
-                outputs = self._timed(self._adapter.plain_inputs(matrix), probabilities)
-                bodies = encode_native(outputs, [len(rows) for _, rows in found], self._adapter.classes)
-            except _FAILURES:
-                continue
-            for (index, _), body in zip(found, bodies):
-                self._answers[index] = Answer(body)
+        found: Dict[int, List[Tuple[int, Matrix]]] = {}
+        for index, request in enumerate(requests):
+            rows = plain.read(request.body) if may_be_plain(request) else None
+            if rows is not None:
+                found.setdefault(request.options, []).append((index, rows))
+        for options, jobs in found.items():
+            self._answer_plain(plain, jobs, bool(options & OPTION_PROBABILITIES))
+
+    def _answer_plain(self, plain: PlainRows, jobs: List[Tuple[int, Matrix]], probabilities: bool) -> None:
+        adapter = self._adapter
+        matrix = plain.matrix(jobs[0][1] if len(jobs) == 1 else [row for _, rows in jobs for row in rows])
+        if matrix is None or (probabilities and not adapter.has_probabilities):
+            return
+        try:
+            outputs = self._timed(adapter.plain_inputs(matrix), probabilities)
+            bodies = encode_native(outputs, [len(rows) for _, rows in jobs], adapter.classes)
+        except FAILURES:
+            return
+        for (index, _), body in zip(jobs, bodies):
+            self._answers[index] = Answer(body)
 
     def _groups(self, requests: Sequence[Request]) -> List[Tuple[bool, List[_Job]]]:
         groups: Dict[Any, Tuple[bool, List[_Job]]] = {}
@@ -101,17 +102,18 @@ class Batcher:
             if self._answers[index] is not None:
                 continue
             try:
-                job, probabilities = self._prepare(index, request)
+                job, probabilities = self.prepare(index, request)
             except Problem as problem:
                 self._answers[index] = problem.answer()
-            except _FAILURES as error:
-                self._answers[index] = _failed(error)
+            except FAILURES as error:
+                self._answers[index] = failed(error)
             else:
                 key = (probabilities, job.inputs.structure) if join else index
                 groups.setdefault(key, (probabilities, []))[1].append(job)
         return list(groups.values())
 
-    def _prepare(self, index: int, request: Request) -> Tuple[_Job, bool]:
+    def prepare(self, index: int, request: Request) -> Tuple[_Job, bool]:
+        """And whether it is asked for probabilities. Raises Problem."""
         adapter = self._adapter
         decoded = read(request, adapter)
         named = any(name.startswith(PROBABILITIES) for name in decoded.outputs or ())
@@ -128,13 +130,13 @@ class Batcher:
     def _predict(self, jobs: List[_Job], probabilities: bool) -> None:
         try:
             outputs = self._call(jobs, probabilities)
-        except _FAILURES as error:
+        except FAILURES as error:
             failure = error
         else:
             self._answer(jobs, outputs)
             return
         if len(jobs) == 1:
-            self._answers[jobs[0].position] = _failed(failure)
+            self._answers[jobs[0].position] = failed(failure)
             return
         if isinstance(failure, WrongLength):
             print(f"prism: {failure}; requests to this model are not joined any more", file=sys.stderr, flush=True)
@@ -146,7 +148,13 @@ class Batcher:
             self._predict(part, probabilities)
 
     def _call(self, jobs: List[_Job], probabilities: bool) -> Outputs:
-        return self._timed(jobs[0].inputs if len(jobs) == 1 else _join([job.inputs for job in jobs]), probabilities)
+        if len(jobs) == 1:
+            return self._timed(jobs[0].inputs, probabilities)
+        joined = _join([job.inputs for job in jobs])
+        outputs = self._timed(joined, probabilities)
+        if not outputs.by_row:  # nobody can say whose they are
+            raise WrongLength(next(iter(outputs.values), ""), joined.rows, None)
+        return outputs
 
     def _timed(self, inputs: Inputs, probabilities: bool) -> Outputs:
         began = time.perf_counter_ns()
@@ -155,7 +163,7 @@ class Batcher:
         finally:
             self._model_ns += time.perf_counter_ns() - began
         if outputs.by_row and outputs.counted:
-            _check_length(outputs, inputs.rows)
+            check_length(outputs, inputs.rows)
         return outputs
 
     def _answer(self, jobs: List[_Job], outputs: Outputs) -> None:
@@ -168,8 +176,8 @@ class Batcher:
                 self._answers[job.position] = encode(job.decoded, own, self._adapter.classes)
             except Problem as problem:
                 self._answers[job.position] = problem.answer()
-            except _FAILURES as error:
-                self._answers[job.position] = _failed(error, refusals=())
+            except FAILURES as error:
+                self._answers[job.position] = failed(error, refusals=())
 
 
 def _join(requests: List[Inputs]) -> Inputs:
@@ -177,8 +185,10 @@ def _join(requests: List[Inputs]) -> Inputs:
     return Inputs([np.concatenate(column) for column in columns], requests[0].names)
 
 
-def _check_length(outputs: Outputs, rows: int) -> None:
-    named = [*outputs.values.items(), *((PROBABILITIES, array) for array in outputs.probabilities or [])]
+def check_length(outputs: Outputs, rows: int) -> None:
+    named: Iterable[Tuple[str, Any]] = outputs.values.items()
+    if outputs.probabilities is not None:
+        named = [*named, *((PROBABILITIES, array) for array in outputs.probabilities)]
     for name, value in named:
         got = len(value) if isinstance(value, list) or value.ndim else None
         if got != rows:
@@ -192,7 +202,7 @@ def _rows(outputs: Outputs, start: int, end: int) -> Outputs:
     )
 
 
-def _failed(error: BaseException, refusals: Tuple[Any, ...] = _REFUSALS) -> Answer:
+def failed(error: BaseException, refusals: Tuple[Any, ...] = _REFUSALS) -> Answer:
     """The model's own words where it refuses the input; its traceback goes to the log, never to a caller."""
     if isinstance(error, WrongLength):
         return _wrong_length(error)

@@ -18,16 +18,17 @@ import numpy as np
 
 from model_container.dialects import KEYS, VALUE_KEYS
 from model_container.table import Table
-from model_container.values import DTYPES
 
 PLAIN_DATATYPES = ("FP32", "FP64")
 RECORD_COLUMNS_MAX = 256
 """Wider rows are not sent by name; a decoder for them would take long to make."""
 
-_Matrix = List[List[float]]
+Matrix = List[List[float]]
 
+_SINGLE_MAX = float(np.finfo(np.float32).max)
+"""JSON itself holds no number beyond a double."""
 
-_Read = Callable[[bytes], _Matrix]
+_Read = Callable[[bytes], Matrix]
 _NOT_SO = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -37,14 +38,14 @@ class PlainRows:
     def __init__(self, table: Table) -> None:
         self._width = len(table.columns)
         self._widths = {self._width}
-        self._dtype = DTYPES[table.columns[0].datatype]
+        self._is_single = table.columns[0].datatype == "FP32"
         self._forms: List[_Read] = []
         if table.known_names.isdisjoint(KEYS):
             self._forms += [_rows_reader(key) for key in VALUE_KEYS]
         if len(set(table.names)) == self._width <= RECORD_COLUMNS_MAX and not _needs_escape(table.names):
             self._forms.append(_record_reader(table.names))
 
-    def read(self, body: bytes) -> Optional[_Matrix]:
+    def read(self, body: bytes) -> Optional[Matrix]:
         """At least one row, each as wide as the table; None if the body is not plainly that."""
         for index, form in enumerate(self._forms):
             try:
@@ -56,15 +57,14 @@ class PlainRows:
             return rows if set(map(len, rows)) == self._widths else None
         return None
 
-    def matrix(self, rows: _Matrix) -> Any:
+    def matrix(self, rows: Matrix) -> Any:
         """(rows, columns) as the general way builds it; None if a number is beyond the datatype."""
         flat = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * self._width)
-        if self._dtype != np.float64:  # JSON itself holds no number beyond a double
-            with np.errstate(over="ignore"):
-                flat = flat.astype(self._dtype)
-            if not np.isfinite(flat).all():
+        if self._is_single:
+            if np.count_nonzero(np.abs(flat) > _SINGLE_MAX):
                 return None
-        return flat.reshape(len(rows), self._width)
+            flat = flat.astype(np.float32)
+        return flat.reshape(-1, self._width)
 
 
 def plain_rows(table: Any) -> Optional[PlainRows]:
@@ -76,7 +76,7 @@ def plain_rows(table: Any) -> Optional[PlainRows]:
 
 def _rows_reader(key: str) -> _Read:
     body_type: Any = msgspec.defstruct(
-        "Rows", [("rows", _Matrix)], rename={"rows": key}, forbid_unknown_fields=True, gc=False
+        "Rows", [("rows", Matrix)], rename={"rows": key}, forbid_unknown_fields=True, gc=False
     )
     decode = msgspec.json.Decoder(body_type).decode
     return lambda body: decode(body).rows

@@ -10,20 +10,17 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from msgspec import structs
 
-from app.api.asking import JSON, Answer, Asking, whole
+from app.api.asking import Answer, Asking
 from app.api.bodies import check_content_type
 from app.api.problems import request_id_of
 from app.api.v2_documents import model_document, server_document
 from app.dispatch.batch import Reply
+from app.dispatch.inference import BINARY, JSON, JSON_LENGTH_HEADER, inference_answer, json_length_of, ref_of
 from app.dispatch.pipeline import Awaited, Call
 from app.errors import BadInput, Unavailable
 from app.lifecycle.ledger import Ledger
 from model_container import frames
-
-BINARY = "application/octet-stream"
-JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 
 _TENSOR = {
     "type": "object",
@@ -125,29 +122,17 @@ def router(asking: Asking, ledger: Ledger, is_ready: Callable[[], bool], extensi
     return routes
 
 
-def ref_of(name: str, version: str) -> str:
-    return f"{name}@{version}" if version else name
-
-
 def json_length(request: Request, body_bytes: int) -> int:
     """How much of the body, expanded, is its JSON. Raises BadInput."""
     said = request.headers.get(JSON_LENGTH_HEADER)
-    if said is None:
-        return body_bytes
-    length = int(said) if said.isascii() and said.isdigit() and len(said) <= len(str(body_bytes)) else body_bytes + 1
-    if length > body_bytes:
+    length = body_bytes if said is None else json_length_of(said, body_bytes)
+    if length is None:
         raise BadInput(
-            f"{JSON_LENGTH_HEADER} is `{said[:40]}`, the body has {body_bytes} bytes.",
+            f"{JSON_LENGTH_HEADER} is `{str(said)[:40]}`, the body has {body_bytes} bytes.",
             hint="It counts the bytes of the JSON in front of the tensors, before any compression.",
         )
     return length
 
 
 def answer(waiting: Awaited, reply: Reply) -> Answer:
-    """JSON, or JSON whose length a header says and the outputs that were asked for in binary."""
-    if reply.form != frames.FORM_V2_BINARY:
-        return whole(waiting, reply)
-    start = frames.JSON_LENGTH.size
-    end = start + frames.JSON_LENGTH.unpack_from(reply.body)[0]
-    head = whole(waiting, structs.replace(reply, body=reply.body[start:end])).body
-    return Answer(b"".join((head, memoryview(reply.body)[end:])), BINARY, {JSON_LENGTH_HEADER: str(len(head))})
+    return Answer(*inference_answer(waiting, reply))

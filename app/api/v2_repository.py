@@ -12,11 +12,11 @@ from msgspec import Struct
 
 from app.api.asking import Asking
 from app.api.problems import problem_response, request_id_of
-from app.api.v2 import ref_of
 from app.api.v2_documents import config_document, index_entry, stats_document
 from app.core.model import Model
 from app.core.route_table import serves
 from app.dispatch.batch import Flow
+from app.dispatch.inference import ref_of
 from app.errors import BadInput
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.ledger import Ledger
@@ -39,16 +39,13 @@ def router(asking: Asking, ledger: Ledger, tallies: Mapping[str, Tally], flow: F
     @routes.get("/v2/models/stats", summary="How every model did")
     async def all_stats(request: Request) -> dict[str, Any]:
         asking.caller(request)
-        return stats(ledger.models())
+        return stats(ledger.models(), tallies)
 
     @routes.get("/v2/models/{name}/stats", summary="How the versions of a model did")
     @routes.get("/v2/models/{name}/versions/{version}/stats", summary="How a version did")
     async def model_stats(request: Request, name: str, version: str = "") -> dict[str, Any]:
         asking.admit(request, ref_of(name, version))
-        model = ledger.find(ref_of(name, version))
-        if name != model.name or version:
-            return stats([model])
-        return stats([one for one in ledger.models() if one.name == name])
+        return stats(asked_for(ledger, name, version), tallies)
 
     @routes.get("/v2/models/{name}/config", summary="How a model is set")
     @routes.get("/v2/models/{name}/versions/{version}/config", summary="How a version is set")
@@ -63,9 +60,6 @@ def router(asking: Asking, ledger: Ledger, tallies: Mapping[str, Tally], flow: F
         asking.caller(request)
         asked = read(await asking.body(request))
         return [index_entry(one) for one in ledger.deployments() if serves(one) or not asked.ready]
-
-    def stats(models: Iterable[Model]) -> dict[str, Any]:
-        return {"model_stats": [stats_document(one, tallies.get(one.model_id, Tally())) for one in models]}
 
     return routes
 
@@ -96,6 +90,18 @@ def admin_router(asking: Asking, deployments: Deployments) -> APIRouter:
         return Response(b"{}", media_type="application/json")
 
     return routes
+
+
+def stats(models: Iterable[Model], tallies: Mapping[str, Tally]) -> dict[str, Any]:
+    return {"model_stats": [stats_document(one, tallies.get(one.model_id, Tally())) for one in models]}
+
+
+def asked_for(ledger: Ledger, name: str, version: str) -> list[Model]:
+    """All versions of that name, or the one that `version`, or a name that is a reference itself, says. Raises NotFound."""
+    model = ledger.find(ref_of(name, version))
+    if name != model.name or version:
+        return [model]
+    return [one for one in ledger.models() if one.name == name]
 
 
 def versions_of(ledger: Ledger, name: str) -> list[Model]:

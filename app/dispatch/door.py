@@ -15,6 +15,7 @@ from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app.dispatch.admit import REQUEST_ID, Admission, sent_key
+from app.dispatch.inference import BINARY, INFER, JSON_LENGTH_HEADER, json_length_of, ref_of
 from app.dispatch.pipeline import Dispatcher
 from app.errors import NotFound, PrismError, Unauthorized
 from model_container import frames
@@ -32,17 +33,31 @@ PLAIN_TYPES = (b"application/json", b"application/json; charset=utf-8", b"applic
 NEUTRAL = frozenset(
     (b"accept", b"accept-encoding", b"accept-language", b"user-agent", b"cache-control", b"pragma", b"dnt", b"priority")
 )
-"""Headers that mean nothing to a prediction."""
+"""Headers that mean nothing to a prediction, unless what is accepted is a stream."""
+
+STREAM_TYPES = (b"text/event-stream", b"application/x-ndjson", b"application/jsonl")
 
 
 class Head(Struct, frozen=True):
-    """What the head of a plain predict request says. caller: "" where callers are known by their address."""
+    """What the head of a plain predict request says. caller: "" where callers are known by their address.
+
+    mark: what the runtime needs in front of the body of a V2 inference (frames.JSON_LENGTH); None for other requests.
+    """
 
     ref: str
     options: int
     length: int
     caller: str
     request_id: str = ""
+    mark: bytes | None = None
+
+
+class Target(Struct, frozen=True):
+    """What is asked of which model. mark: as in Head."""
+
+    ref: str
+    options: int = 0
+    mark: bytes | None = None
 
 
 class Door:
@@ -100,14 +115,14 @@ class Door:
 
     def read_head(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> Head | None:
         """headers: names in lower case. None for what is not plain, and so for the other door to judge."""
-        path = PREDICT.fullmatch(url)
         given = dict(headers)
-        if path is None or len(given) != len(headers):
+        if len(given) != len(headers):
             return None
         length, host = given.pop(b"content-length", b""), given.pop(b"host", b"")
         if not length.isdigit() or len(length) > CONTENT_LENGTH_DIGITS or int(length) > self._max_body_bytes:
             return None
-        if not self._admission.has_host(host.decode("latin-1")):
+        target = read_target(url, given, int(length))
+        if target is None or not self._admission.has_host(host.decode("latin-1")):
             return None
         request_id = given.pop(b"x-request-id", b"").decode("latin-1")
         x_api_key, authorization = given.pop(b"x-api-key", None), given.pop(b"authorization", b"")
@@ -117,16 +132,15 @@ class Door:
             and given.pop(b"connection", b"keep-alive").lower() == b"keep-alive"
             and (not request_id or REQUEST_ID.fullmatch(request_id) is not None)
             and given.keys() <= NEUTRAL
+            and not any(kind in given.get(b"accept", b"").lower() for kind in STREAM_TYPES)
         )
         if not plain:
             return None
-        ref = path[1].decode()
         try:
-            caller = self._admission.admit(key, "", ref)
+            caller = self._admission.admit(key, "", target.ref)
         except (Unauthorized, NotFound):
             return None
-        options = frames.OPTION_PROBABILITIES if path[2] == b"?probabilities=true" else 0
-        return Head(ref, options, int(length), caller, request_id)
+        return Head(target.ref, target.options, int(length), caller, request_id, target.mark)
 
     def remember(self, raw: bytes, head: Head, lines: int) -> None:
         """raw: the head with its blank line. lines: how many the parser saw, which must be all there are."""
@@ -136,3 +150,19 @@ class Door:
         if len(self.heads) >= HEADS_MAX:
             self.heads.clear()
         self.heads[raw] = head
+
+
+def read_target(url: bytes, given: dict[bytes, bytes], length: int) -> Target | None:
+    """given: the headers by name, of which it takes those that belong to what is asked. None for what is not plain."""
+    if path := PREDICT.fullmatch(url):
+        return Target(path[1].decode(), frames.OPTION_PROBABILITIES if path[2] == b"?probabilities=true" else 0)
+    path = INFER.fullmatch(url)
+    if path is None or b"accept-encoding" in given:  # these answers go compressed to who takes that
+        return None
+    said = given.pop(JSON_LENGTH_HEADER.lower().encode(), None)
+    json_length = length if said is None else json_length_of(said.decode("latin-1"), length)
+    if json_length is None:
+        return None
+    if given.get(b"content-type", b"").lower() == BINARY.encode():
+        del given[b"content-type"]
+    return Target(ref_of(path[1].decode(), (path[2] or b"").decode()), 0, frames.JSON_LENGTH.pack(json_length))

@@ -1,9 +1,10 @@
 """The protocol door: predict requests answered where they arrive, everything else handed to the ASGI application.
 
 uvicorn takes the class by `http=`. It is uvicorn's own httptools protocol, but for requests that are plainly
-`POST /models/{ref}/predict` with a Content-Length: these never become an ASGI scope, a task or a FastAPI route.
-Whatever is unusual about a request (an odd header, a bad key, a wrong host, pipelining, chunks) makes it take the
-other door, which answers the same, only slower; so nothing here decides what a request may not do.
+`POST /models/{ref}/predict` or `/v2/models/{name}/infer` with a Content-Length: these never become an ASGI scope, a
+task or a FastAPI route. Whatever is unusual about a request (an odd header, a bad key, a wrong host, pipelining,
+chunks) makes it take the other door, which answers the same, only slower; so nothing here decides what a request may
+not do.
 
 The head of a request is read once: clients repeat theirs byte for byte, so a head that was read, found plain and
 allowed is remembered, and the next one that equals it needs no parsing.
@@ -27,13 +28,19 @@ from uvicorn.server import ServerState
 from app.core.error_shapes import is_ours, shaped
 from app.dispatch.batch import Reply, Waiting
 from app.dispatch.door import Door, Head
+from app.dispatch.inference import inference_answer
 from app.dispatch.pipeline import answer_body, answer_headers, content_type
 from app.errors import PROBLEM_JSON, BadInput, HeadTooLarge, PrismError, RequestTimeout
+from model_container import frames
 
 HEAD_LIMIT_BYTES = 1 << 16
 PIPELINED_MAX = 128
 """Requests sent ahead on one connection. What is 18 bytes on the wire waits as 3 KiB, so there must be a bound."""
 
+PATHS = (b"POST /models/", b"POST /v2/models/")
+"""With these begins what the door answers itself."""
+
+INFERENCE_PATH = "/v2"
 RECEIVE_BYTES_PER_SECOND = 1024
 """A sender that is not slower than this may take as long as its body needs."""
 
@@ -74,9 +81,12 @@ class Exchange(Waiting):
             self.settled = True
             self.failed(error)
 
+    def _request_id(self) -> str:
+        return self.head.request_id or self.connection.door.new_request_id()
+
     def answered(self, reply: Reply) -> None:
         self.body = b""  # the connection may stay idle for long, and must not keep it
-        request_id = self.head.request_id or self.connection.door.new_request_id()
+        request_id = self._request_id()
         try:
             body = answer_body(self, reply, request_id)
         except PrismError as error:
@@ -85,10 +95,45 @@ class Exchange(Waiting):
             self.connection.respond(reply.status, content_type(reply), request_id, answer_headers(self, reply), body)
 
     def failed(self, error: PrismError) -> None:
-        request_id = self.head.request_id or self.connection.door.new_request_id()
+        request_id = self._request_id()
         lines, document = self.connection.door.problem(error)
         body = b'%b,"request_id":"%b"}' % (document, request_id.encode())
         self.connection.respond(error.status, PROBLEM_JSON, request_id, lines, body)
+
+
+class Inference(Exchange):
+    """A V2 inference, whose problems and binary answers have forms of their own."""
+
+    __slots__ = ()
+
+    dialect = frames.DIALECT_V2_BINARY
+
+    def begin(self) -> None:
+        assert self.head.mark is not None
+        self.body = self.head.mark + self.body
+        super().begin()
+
+    def answered(self, reply: Reply) -> None:
+        self.body = b""
+        lines = answer_headers(self, reply)
+        try:
+            if reply.form == frames.FORM_PROBLEM:
+                self._tell(reply.status, lines, answer_body(self, reply, ""))
+                return
+            body, kind, own = inference_answer(self, reply)
+        except PrismError as error:
+            self.failed(error)
+            return
+        lines += "".join(f"{name.lower()}: {value}\r\n" for name, value in own.items())
+        self.connection.respond(reply.status, kind, self._request_id(), lines, body)
+
+    def failed(self, error: PrismError) -> None:
+        lines, document = self.connection.door.problem(error)
+        self._tell(error.status, lines, document + b"}")
+
+    def _tell(self, status: int, lines: str, document: bytes) -> None:
+        told, kind = shaped(INFERENCE_PATH, msgspec.json.decode(document))
+        self.connection.respond(status, kind, self._request_id(), lines, msgspec.json.encode(told))
 
 
 class Connection(HttpToolsProtocol):
@@ -143,12 +188,12 @@ class Connection(HttpToolsProtocol):
             head = self.door.heads.get(raw)
             if head is not None and len(data) - end == head.length:
                 self._quiet = False
-                exchange: Any = Exchange(self, head, data[end:])
+                exchange: Any = (Exchange if head.mark is None else Inference)(self, head, data[end:])
                 self.cycle = exchange
                 exchange.begin()
                 return
             # A blank line before the request, which the parser skips, would make the wrong bytes its head.
-            self._raw_head = raw if data.startswith(b"POST /models/") else b""
+            self._raw_head = raw if data.startswith(PATHS) else b""
         else:
             self._raw_head = b""
         self._parse(data)
@@ -218,7 +263,7 @@ class Connection(HttpToolsProtocol):
         else:
             if raw:
                 self.door.remember(raw, head, len(self.headers) + 1)
-            exchange: Any = Exchange(self, head, b"")
+            exchange: Any = (Exchange if head.mark is None else Inference)(self, head, b"")
             self.cycle = exchange
         self._in_head = False
 

@@ -61,7 +61,7 @@ class Gateway:
 
 def live(model_id: str, name: str, version: str, replica: Any) -> Deployment:
     return Deployment(
-        model_id, name, version, Status.LIVE, True, TargetName.PROCESS, replica, live_at="2026", created_at=model_id
+        model_id, name, version, Status.LIVE, True, TargetName.PROCESS, (replica,), live_at="2026", created_at=model_id
     )
 
 

@@ -223,7 +223,7 @@ class TestMetadata:
         assert one == {"name": "input", "datatype": "FP64", "shape": [-1, -1]}
 
     async def test_a_model_that_takes_no_traffic_is_not_ready(self, here: Gateway) -> None:
-        await here.add("m2", "old", status=Status.STOPPED, wanted=False, replica=None)
+        await here.add("m2", "old", status=Status.STOPPED, wanted=False, replicas=())
         answer = await here.http.get("/v2/models/old/ready")
         assert answer.status_code == 503
         assert "stopped" in error(answer)
@@ -242,8 +242,8 @@ class TestMetadata:
 
 class TestRepository:
     async def test_the_index_says_what_there_is_and_why_it_is_not_ready(self, here: Gateway) -> None:
-        await here.add("m2", "broken", status=Status.FAILED, replica=None, error={"detail": "It has no predict."})
-        await here.add("m3", "coming", status=Status.BUILDING, replica=None)
+        await here.add("m2", "broken", status=Status.FAILED, replicas=(), error={"detail": "It has no predict."})
+        await here.add("m3", "coming", status=Status.BUILDING, replicas=())
         entries = (await here.http.post("/v2/repository/index")).json()
         assert entries == [
             {"name": "iris", "version": "1.0.0", "state": "READY", "reason": ""},

@@ -26,7 +26,7 @@ FLOW = Flow(max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seco
 
 def live(fake: FakeReplica, name: str = "iris", model_id: str = "m1") -> Deployment:
     return Deployment(
-        model_id, name, "1.0.0", Status.LIVE, True, TargetName.PROCESS, fake.replica, live_at="2026", created_at="1"
+        model_id, name, "1.0.0", Status.LIVE, True, TargetName.PROCESS, (fake.replica,), live_at="2026", created_at="1"
     )
 
 

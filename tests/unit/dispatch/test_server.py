@@ -33,11 +33,11 @@ from tests.unit.dispatch.doors import (
     gateway,
     last_words,
     request,
+    same,
 )
 
 pytestmark = pytest.mark.usefixtures("quiet")
 KEY = "X-API-Key: secret"
-OF_THE_MOMENT = ("date", "x-request-id", "server-timing", "content-length")
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +89,6 @@ async def held(folder: Path, **settings: Any) -> AsyncIterator[tuple[Gateway, as
             yield both, release
         finally:
             release.set()
-
-
-def same(one: Answer, other: Answer) -> None:
-    """Equal but for what is of the moment."""
-    assert one.status == other.status
-    assert one.headers.keys() == other.headers.keys()
-    for name in one.headers.keys() - {*OF_THE_MOMENT}:
-        assert one.headers[name] == other.headers[name], name
-    ids = [each.headers["x-request-id"].encode() for each in (one, other)]
-    assert one.body.replace(ids[0], b"") == other.body.replace(ids[1], b"")
 
 
 # Two doors ------------------------------------------------------------------------------------------------------------

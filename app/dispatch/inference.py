@@ -1,0 +1,39 @@
+"""Inference by the Open Inference Protocol V2, for either door: what goes to the runtime, what comes back of it."""
+
+from __future__ import annotations
+
+import re
+
+from msgspec import structs
+
+from app.dispatch.batch import Reply, Waiting
+from app.dispatch.pipeline import answer_body
+from model_container import frames
+
+INFER = re.compile(rb"/v2/models/([A-Za-z0-9_.@+-]+)(?:/versions/([A-Za-z0-9_.+-]+))?/infer")
+JSON = "application/json"
+BINARY = "application/octet-stream"
+JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
+"""Counts the bytes of the JSON in front of binary tensors, in requests and in answers."""
+
+
+def ref_of(name: str, version: str) -> str:
+    return f"{name}@{version}" if version else name
+
+
+def json_length_of(said: str, body_bytes: int) -> int | None:
+    """What the header says; None if it is no number, or more than there is."""
+    length = int(said) if said.isascii() and said.isdigit() and len(said) <= len(str(body_bytes)) else body_bytes + 1
+    return length if length <= body_bytes else None
+
+
+def inference_answer(waiting: Waiting, reply: Reply) -> tuple[bytes, str, dict[str, str]]:
+    """The body, its content type and headers of its own: JSON, or JSON whose length a header says and behind it the
+    outputs that were asked for in binary. Raises ReplicaUnavailable for what is no answer.
+    """
+    if reply.form != frames.FORM_V2_BINARY:
+        return answer_body(waiting, reply, ""), JSON, {}
+    start = frames.JSON_LENGTH.size
+    end = start + frames.JSON_LENGTH.unpack_from(reply.body)[0]
+    head = answer_body(waiting, structs.replace(reply, body=reply.body[start:end]), "")
+    return b"".join((head, memoryview(reply.body)[end:])), BINARY, {JSON_LENGTH_HEADER: str(len(head))}

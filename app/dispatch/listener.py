@@ -1,0 +1,29 @@
+"""How uvicorn is to listen, for every surface: by the protocol door, believing nobody's word about an address."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal, cast
+
+import uvicorn
+
+from app.dispatch.door import Door
+from app.dispatch.server import Connection
+
+
+def listener_config(
+    app: Any, door: Door, lifespan: Literal["on", "off"], keep_alive_seconds: int, drain_timeout_seconds: float
+) -> uvicorn.Config:
+    """app: an ASGI application, for what the door does not answer itself."""
+    return uvicorn.Config(
+        app,
+        http=cast(Any, partial(Connection, door)),
+        ws="none",
+        lifespan=lifespan,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # a forwarded address could be made up to escape the rate limit
+        server_header=False,
+        timeout_keep_alive=keep_alive_seconds,
+        timeout_graceful_shutdown=int(drain_timeout_seconds),
+    )
