@@ -61,7 +61,8 @@ class RuntimeConfig:
 
     socket: Unix socket to listen on ("" for none). host, port: TCP address to listen on (port 0 for none).
     token: what a connection must say in HELLO; "" lets anyone in (an image run by hand). threads: for the
-    model's own parallelism (OpenMP, BLAS, onnxruntime). call: how its owner wants it called.
+    model's own parallelism (OpenMP, BLAS, onnxruntime). gpu: whether one was passed
+    to it. execution_providers: of onnxruntime, best first, [] for the usual. call: how its owner wants it called.
     """
 
     artifact: str
@@ -72,6 +73,8 @@ class RuntimeConfig:
     port: int = 0
     token: str = ""
     threads: int = 1
+    gpu: bool = False
+    execution_providers: list[str] = field(default_factory=list)
     call: Call = field(default_factory=Call)
     confinement: Confinement = field(default_factory=Confinement)
 

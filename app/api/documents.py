@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -13,15 +14,22 @@ from app.core.environment import Lock
 from app.core.model import Deployment, Model, Replica
 from app.errors import PrismError
 from app.lifecycle.staging import Staged
+from app.lifecycle.vitals import Vital, use_of
 from app.share.tunnel import NewKey, Status
 
 
 def model_document(
-    model: Model, deployment: Deployment, base_url: str, public_url: str | None = None
+    model: Model,
+    deployment: Deployment,
+    base_url: str,
+    public_url: str | None = None,
+    circuits: Mapping[str, str] = MappingProxyType({}),
+    vitals: Mapping[str, Vital] | None = None,
 ) -> dict[str, Any]:
     """Everything known of one version. base_url: as the caller reaches this server, without a slash at its end.
 
-    public_url: where others ask it for predictions, while it is shared.
+    public_url: where others ask it for predictions, while it is shared. circuits: of its replicas, by their ids.
+    vitals: what they use, likewise; None where that was not asked for.
     """
     document: dict[str, Any] = {
         "model_id": model.model_id,
@@ -31,6 +39,7 @@ def model_document(
         "status": deployment.status,
         "description": model.description,
         "target": deployment.target or model.target,
+        "gpu": model.execution.gpus.shown,
         "endpoint": f"{base_url}/models/{quote(model.name)}/predict",
         "public_url": public_url,
         "created_at": model.created_at,
@@ -44,7 +53,13 @@ def model_document(
         "code_files": model.code_files,
         "unsafe_consent": model.unsafe_consent or None,
         "runtime": model.runtime,
-        "replica": replica_document(deployment.replica),
+        "replica": next(map(replica_document, deployment.replicas), None),
+        "replicas": [
+            {**replica_document(one), "circuit": circuits.get(one.id), **use_document(one, vitals)}
+            for one in deployment.replicas
+        ],
+        "replicas_wanted": model.replicas,
+        **({} if vitals is None else {"use": use_of(deployment, vitals)}),
         "restarts": deployment.restarts,
         "error": deployment.error,
         "timings_ms": deployment.metadata.get("timings_ms", {}),
@@ -91,19 +106,29 @@ def environment_document(lock: Lock | None) -> dict[str, Any] | None:
     }
 
 
-def replica_document(replica: Replica | None) -> dict[str, Any] | None:
+def replica_document(replica: Replica) -> dict[str, Any]:
     """Without its token."""
-    if replica is None:
-        return None
     shown: dict[str, Any] = msgspec.to_builtins(replica)
     del shown["token"]
     return shown
 
 
+def use_document(replica: Replica, vitals: Mapping[str, Vital] | None) -> dict[str, Any]:
+    """What it uses now; null where that cannot be seen, or, of the cores, was not looked at before."""
+    if vitals is None:
+        return {}
+    vital = vitals.get(replica.id)
+    return {
+        "memory_bytes": vital.state.rss_bytes or None if vital is not None else None,
+        "cores": vital.cores if vital is not None else None,
+    }
+
+
 def deployment_document(deployment: Deployment, public_url: str | None = None) -> dict[str, Any]:
     """The registry's entry, as GET /registry shows it."""
     document: dict[str, Any] = msgspec.to_builtins(deployment)
-    document["replica"] = replica_document(deployment.replica)
+    document["replica"] = next(map(replica_document, deployment.replicas), None)
+    document["replicas"] = [replica_document(one) for one in deployment.replicas]
     document["public_url"] = public_url
     return document
 

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
 from app.api.sessions import COOKIE, Sessions
+from app.api.wrong_keys import WrongKeys
 from app.core.hosts import Hosts
 from app.dispatch.admit import REQUEST_ID, Keys, sent_key
 from app.errors import Forbidden, PrismError, Unauthorized
@@ -122,12 +123,20 @@ class RequireAdmin:
     """A dependency of the routes that are for admins: who has an admin key, or a session that began with one.
 
     Open to all where no key is set; the server then listens on loopback alone. The key of another may read what is
-    READABLE. open_to: requests that need no key at all. Raises Unauthorized, Forbidden or LoginNeeded.
+    READABLE. open_to: requests that need no key at all.
+    Raises Unauthorized, Forbidden, LoginNeeded, or RateLimited after too many wrong keys.
     """
 
-    def __init__(self, keys: Keys, sessions: Sessions, open_to: Callable[[Request], bool] = lambda _: False) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        sessions: Sessions,
+        wrong_keys: WrongKeys,
+        open_to: Callable[[Request], bool] = lambda _: False,
+    ) -> None:
         self._keys = keys
         self._sessions = sessions
+        self._wrong_keys = wrong_keys
         self._open_to = open_to
 
     def __call__(self, request: Request) -> None:
@@ -143,9 +152,12 @@ class RequireAdmin:
             raise self._refusal(request)
 
     def _check_key(self, key: str, request: Request) -> None:
+        address = caller_address(request)
+        self._wrong_keys.check(address)
         if self._keys.is_admin(key):
             return
         if not self._keys.known(key):
+            self._wrong_keys.note(address, key)
             raise Unauthorized("The API key is not known here.", hint=self._hint)
         if request.method != "GET" or request.scope["route"].path not in READABLE:
             raise Forbidden("This API key may predict and look at models, and no more.", hint=self._hint)

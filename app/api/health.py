@@ -16,17 +16,19 @@ NAME = "PRISM"
 VERSION = version("prism-serve")
 
 
-def router(deployments: Deployments, monitor: Monitor, enabled: bool) -> APIRouter:
+def router(deployments: Deployments, monitor: Monitor, enabled: bool, grpc_port: int = 0) -> APIRouter:
+    """enabled: whether the monitor is to run. grpc_port: 0 for none."""
     routes = APIRouter(tags=["server"])
     ledger = deployments.ledger
 
     @routes.get("/health", summary="Is the server well")
     async def health() -> dict[str, Any]:
-        """status is "ok", or "degraded" while a model that is wanted takes no traffic."""
+        """status is "ok", or "degraded" while a model that is wanted takes no traffic. grpc_port is null for none."""
         entries = ledger.deployments()
         down = [one.model_id for one in entries if one.wanted and not serves(one)]
         counts = Counter(one.status.value for one in entries)
-        return {"status": "degraded" if down else "ok", "version": VERSION, "models": counts, "down": down}
+        status = "degraded" if down else "ok"
+        return {"status": status, "version": VERSION, "models": counts, "down": down, "grpc_port": grpc_port or None}
 
     @routes.get("/health/monitor", summary="What the monitor sees")
     async def monitor_health() -> dict[str, Any]:

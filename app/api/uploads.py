@@ -44,6 +44,12 @@ UPLOAD_PROPERTIES: dict[str, Any] = {
         "enum": ["auto", "off"],
         "description": "Serve it in ONNX where that is proven equal and faster; default: the server's.",
     },
+    "gpu": {
+        "type": "string",
+        "examples": ["true", "2", "device=0,1"],
+        "description": "GPUs of its container: true for every one, how many, or which; see gpu.md.",
+    },
+    "replicas": {"type": "integer", "description": "How many copies of it serve, 1 to 64; see replicas.md."},
     "allow_unsafe": {
         "type": "string",
         "enum": ["true", "false"],

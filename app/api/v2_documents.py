@@ -115,7 +115,11 @@ def config_document(model: Model, deployment: Deployment, flow: Flow) -> dict[st
         "input": [{**port(one), "optional": one["name"] in optional} for one in metadata["inputs"]],
         "output": [port(one) for one in metadata["outputs"]],
         "instance_group": [
-            {"name": model.ref, "kind": "KIND_CPU", "count": 1 if deployment.replica is not None else 0}
+            {
+                "name": model.ref,
+                "kind": "KIND_GPU" if model.execution.gpus else "KIND_CPU",
+                "count": len(deployment.replicas),
+            }
         ],
         "dynamic_batching": {
             "preferred_batch_size": [own.max_batch_size or flow.max_batch_size],

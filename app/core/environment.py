@@ -14,13 +14,14 @@ class Requirements(Struct, frozen=True):
 
     packages: PEP 508 requirements. pins: the same with the evidence for each.
     pythons: acceptable Python minors in order of preference, e.g. ("3.11", "3.12"); the first that
-    resolves to wheels is taken. python_evidence: why these.
+    resolves to wheels is taken. python_evidence: why these. gpu: whether it is for computing on one.
     """
 
     packages: tuple[str, ...]
     pins: tuple[Pin, ...]
     pythons: tuple[str, ...]
     python_evidence: str
+    gpu: bool = False
 
 
 class Lock(Struct, frozen=True):

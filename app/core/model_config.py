@@ -12,7 +12,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from app.core.model import Bounds
+from app.core.execution import GPU_FORMS, Execution, Gpus, gpus, unknown_provider
+from app.core.model import REPLICAS_MAX, Bounds
 from app.core.signature import Tensor
 from app.errors import BadInput
 
@@ -42,10 +43,14 @@ MEANT: Final = {
     "batch_size": "max_batch_size",
     "batching_window_ms": "batch_window_ms",
     "can_batch": "batchable",
+    "cuda": "gpu",
     "dependencies": "requirements",
+    "device": "gpu",
+    "devices": "gpu",
     "example": "sample",
     "expected_input": "sample",
     "expected_input_json": "sample",
+    "gpus": "gpu",
     "instances": "replicas",
     "model": "file",
     "model_file": "file",
@@ -53,9 +58,12 @@ MEANT: Final = {
     "packages": "requirements",
     "path": "file",
     "pip": "requirements",
+    "provider": "execution_providers",
+    "providers": "execution_providers",
     "python": "python_version",
     "queue": "queue_length",
     "queue_size": "queue_length",
+    "num_threads": "threads",
     "signature": "inputs",
     "timeout": "predict_timeout_seconds",
     "timeout_seconds": "predict_timeout_seconds",
@@ -87,7 +95,8 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     framework: what the model file should be; checked against what it is. file: the model's, where the folder has several.
     method: of the object in a pickle that answers, such as predict_proba. batchable: whether rows of several requests
-    may go through one call. sample: a request known to be answered, for the probe before traffic.
+    may go through one call. sample: a request known to be answered, for the probe before traffic. gpu: true, how many,
+    or which.
     """
 
     framework: str = ""
@@ -99,7 +108,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     batch_window_ms: Annotated[float, Meta(ge=0)] | None = None
     queue_length: Annotated[int, Meta(ge=1)] | None = None
     predict_timeout_seconds: Annotated[float, Meta(gt=0)] | None = None
-    replicas: Annotated[int, Meta(ge=1)] = 1
+    replicas: Annotated[int, Meta(ge=1, le=REPLICAS_MAX)] = 1
     sample: Any = None
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
@@ -108,6 +117,13 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     target: str = ""
     accelerate: str = ""
     allow_unsafe: bool = False
+    gpu: bool | int | tuple[str | int, ...] = False
+    execution_providers: tuple[str, ...] = ()
+    threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
+
+    @property
+    def execution(self) -> Execution:
+        return Execution(gpus(self.gpu) or Gpus(), self.execution_providers, self.threads)
 
     @property
     def bounds(self) -> Bounds:
@@ -165,17 +181,15 @@ def _ports(key: str, given: Any) -> Any:
 
 
 def _checked(config: ModelConfig) -> ModelConfig:
-    if config.replicas > 1:
-        raise _wrong(
-            f"asks for `replicas: {config.replicas}`, and this PRISM runs one replica of a model",
-            "Leave it out. One replica joins waiting requests into batches; `max_batch_size` says how many.",
-            "replicas",
-        )
     for key, value, known in (("framework", config.framework, FRAMEWORKS), ("accelerate", config.accelerate, CHOICES)):
         if value and value not in known:
             near = difflib.get_close_matches(value.lower(), known, 1, 0.5)
             hint = f"Did you mean `{near[0]}`?" if near else f"It is one of {', '.join(known)}."
             raise _wrong(f"has the unknown `{key}: {value[:100]}`", hint, key)
+    if gpus(config.gpu) is None:
+        raise _wrong(f"has `gpu: {_shown(config.gpu)}`", GPU_FORMS, "gpu")
+    if unknown := unknown_provider(config.execution_providers):
+        raise _wrong(f"names the unknown execution provider {unknown[0][:100]}", unknown[1], "execution_providers")
     if config.method and not METHOD.fullmatch(config.method):
         hint = "Name a method of the model, such as predict_proba."
         raise _wrong(f"has `method: {config.method[:100]}`, which is no name", hint, "method")

@@ -4,16 +4,17 @@ takes more memory than all of an idle gateway's own code."""
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from app.api.guard import request_id_from
 from app.dispatch.admit import sent_key
-from app.errors import InvalidSetting, PrismError
+from app.errors import BadInput, InvalidSetting, PrismError
 from app.grpc import inference_pb2 as messages
 from app.grpc.refusal import Refusal, of_error
 from app.grpc.service import Answer, Caller, Service
@@ -22,6 +23,16 @@ log = structlog.get_logger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Caller], Awaitable[Answer]]
+Read = Callable[[bytes], Any]
+SERVICE = "inference.GRPCInferenceService"
+UNEXPECTED = "PRISM met an error of its own. The server's log has the details."
+UNOFFERED = {
+    "SystemSharedMemory": "Shared memory is not offered; send tensors with the request.",
+    "CudaSharedMemory": "Shared memory is not offered; send tensors with the request.",
+    "TraceSetting": "Tracing is not offered; GET /metrics and trailing metadata of each prediction tell its timings.",
+    "LogSettings": "The log is set by PRISM_LOG_LEVEL, when the server starts.",
+}
+"""What is said to who calls another of Triton's methods, by the beginning of its name."""
 
 
 def bound(service: Service, host: str, port: int, max_message_bytes: int) -> grpc.aio.Server:
@@ -33,7 +44,7 @@ def bound(service: Service, host: str, port: int, max_message_bytes: int) -> grp
             ("grpc.so_reuseport", 0),  # else two servers share a port, each with half of the requests
         ]
     )
-    server.add_generic_rpc_handlers((handlers(service),))
+    server.add_generic_rpc_handlers((handlers(service), Unoffered()))
     try:
         server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except RuntimeError as error:
@@ -51,38 +62,93 @@ def handlers(service: Service) -> grpc.GenericRpcHandler:
         "ModelReady": service.model_ready,
         "ModelMetadata": service.model_metadata,
         "ModelInfer": service.model_infer,
+        "ModelConfig": service.model_config,
+        "ModelStatistics": service.model_statistics,
         "RepositoryIndex": service.repository_index,
         "RepositoryModelLoad": service.repository_model_load,
         "RepositoryModelUnload": service.repository_model_unload,
     }
-    unary = {
+    unary: dict[str, grpc.RpcMethodHandler[bytes, Any]] = {
         name: grpc.unary_unary_rpc_method_handler(
-            answered(name, method),
-            request_deserializer=getattr(messages, f"{name}Request").FromString,
+            answered(name, method, reader(getattr(messages, f"{name}Request"))),
             response_serializer=getattr(messages, f"{name}Response").SerializeToString,
         )
         for name, method in methods.items()
     }
-    return grpc.method_handlers_generic_handler("inference.GRPCInferenceService", unary)
+    stream: grpc.RpcMethodHandler[bytes, Any] = grpc.stream_stream_rpc_method_handler(
+        streamed(service.model_infer, reader(messages.ModelInferRequest)),
+        response_serializer=messages.ModelStreamInferResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler(SERVICE, {**unary, "ModelStreamInfer": stream})
 
 
-def answered(name: str, method: Method) -> Callable[[Any, Context], Awaitable[Any]]:
+class Unoffered(grpc.GenericRpcHandler):
+    """Answers Triton's other methods; what they are sent is not looked at."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        service, _, method = handler_call_details.method.lstrip("/").partition("/")
+        if service != SERVICE:
+            return None
+        said = next((text for start, text in UNOFFERED.items() if method.startswith(start)), "See docs/grpc.md.")
+
+        async def refuse(_: bytes, context: Context) -> bytes:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"This server has no method {method[:100]}. {said}")
+            raise AssertionError("abort raises")
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+def reader(kind: Any) -> Read:
+    """Of the messages of this kind. Raises BadInput, which gRPC's own reading would tell as an error of the server."""
+
+    def read(raw: bytes) -> Any:
+        try:
+            return kind.FromString(raw)
+        except DecodeError:
+            hint = "Send it with a client that is made from the protocol's file."
+            raise BadInput(f"The message is no {kind.DESCRIPTOR.name}.", hint=hint) from None
+
+    return read
+
+
+def answered(name: str, method: Method, read: Read) -> Callable[[bytes, Context], Awaitable[Any]]:
     """The method with every error as a status. A client that leaves cancels it, which drops its prediction."""
 
-    async def handle(request: Any, context: Context) -> Any:
+    async def handle(raw: bytes, context: Context) -> Any:
         caller = caller_of(context)
         named = (("x-request-id", caller.request_id),)
         try:
-            answer = await method(request, caller)
+            answer = await method(read(raw), caller)
         except (Refusal, PrismError) as error:
             refusal = of_error(error) if isinstance(error, PrismError) else error
             await context.abort(refusal.code, refusal.text, (*named, *refusal.trailing))
         except Exception:
             log.exception("a request failed unexpectedly", method=name, request_id=caller.request_id)
-            text = "PRISM met an error of its own. The server's log has the details."
-            await context.abort(grpc.StatusCode.INTERNAL, text, named)
+            await context.abort(grpc.StatusCode.INTERNAL, UNEXPECTED, named)
         context.set_trailing_metadata((*named, *answer.trailing.items()))
         return answer.message
+
+    return handle
+
+
+def streamed(method: Method, read: Read) -> Callable[[AsyncIterator[bytes], Context], AsyncIterator[Any]]:
+    """The method for requests of one stream, one after the other; an error answers its request and ends nothing."""
+
+    async def handle(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        caller = caller_of(context)
+        async for raw in requests:
+            request = messages.ModelInferRequest()
+            try:
+                request = read(raw)
+                yield messages.ModelStreamInferResponse(infer_response=(await method(request, caller)).message)
+                continue
+            except (Refusal, PrismError) as error:
+                text = (of_error(error) if isinstance(error, PrismError) else error).text
+            except Exception:
+                log.exception("a request failed unexpectedly", method="ModelStreamInfer", request_id=caller.request_id)
+                text = UNEXPECTED
+            named = messages.ModelInferResponse(id=request.id, model_name=request.model_name)
+            yield messages.ModelStreamInferResponse(error_message=text, infer_response=named)
 
     return handle
 

@@ -12,21 +12,23 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from app.api.v2 import ref_of
-from app.api.v2_documents import index_entry, model_document, server_document
-from app.api.v2_repository import versions_of
+from app.api.v2_documents import config_document, index_entry, model_document, server_document
+from app.api.v2_repository import asked_for, stats, versions_of
+from app.api.wrong_keys import WrongKeys
 from app.core.model import Model
 from app.core.route_table import serves
 from app.dispatch.admit import Admission, header_fields
+from app.dispatch.batch import Flow
+from app.dispatch.inference import ref_of
 from app.dispatch.pipeline import Call, Dispatcher, answer_body, answer_headers
 from app.errors import BadInput, Forbidden, PrismError, Unauthorized
+from app.grpc import documents, tensors
 from app.grpc import inference_pb2 as messages
-from app.grpc import tensors
 from app.grpc.refusal import Refusal
 from app.lifecycle.deployments import Deployments
 from model_container import frames
 
-EXTENSIONS = ("model_repository", "parameters")
+EXTENSIONS = ("model_configuration", "model_repository", "parameters", "statistics")
 
 
 class Caller(Struct, frozen=True):
@@ -43,16 +45,24 @@ class Answer(Struct, frozen=True):
 
 
 class Service:
-    """is_ready: whether every model that is wanted takes traffic."""
+    """is_ready: whether every model that is wanted takes traffic. flow: of the settings."""
 
     def __init__(
-        self, dispatcher: Dispatcher, admission: Admission, deployments: Deployments, is_ready: Callable[[], bool]
+        self,
+        dispatcher: Dispatcher,
+        admission: Admission,
+        deployments: Deployments,
+        is_ready: Callable[[], bool],
+        flow: Flow,
+        wrong_keys: WrongKeys,
     ) -> None:
         self._dispatcher = dispatcher
         self._admission = admission
         self._deployments = deployments
         self._ledger = deployments.ledger
         self._is_ready = is_ready
+        self._flow = flow
+        self._wrong_keys = wrong_keys
 
     async def server_live(self, request: messages.ServerLiveRequest, caller: Caller) -> Answer:
         return Answer(messages.ServerLiveResponse(live=True))
@@ -84,6 +94,21 @@ class Service:
             problem = msgspec.json.decode(answer_body(waiting, reply, caller.request_id))
             raise Refusal(problem["status"], f"{problem['detail']} {problem.get('hint', '')}".strip(), headers)
         return Answer(tensors.response(waiting, reply), headers)
+
+    async def model_config(self, request: messages.ModelConfigRequest, caller: Caller) -> Answer:
+        model = self._found(request.name, request.version, caller)
+        said = config_document(model, self._ledger.deployment(model.model_id), self._flow)
+        return Answer(messages.ModelConfigResponse(config=documents.model_config(said)))
+
+    async def model_statistics(self, request: messages.ModelStatisticsRequest, caller: Caller) -> Answer:
+        """Of every model where no name is given."""
+        if request.name:
+            self._admit(ref_of(request.name, request.version), caller)
+            models = asked_for(self._ledger, request.name, request.version)
+        else:
+            self._admission.caller(caller.key, caller.address)
+            models = list(self._ledger.models())
+        return Answer(messages.ModelStatisticsResponse(**stats(models, self._dispatcher.tallies)))
 
     async def repository_index(self, request: messages.RepositoryIndexRequest, caller: Caller) -> Answer:
         self._admission.caller(caller.key, caller.address)
@@ -122,11 +147,16 @@ class Service:
             raise
 
     def _check_admin(self, caller: Caller) -> None:
-        """Raises Unauthorized, Forbidden."""
+        """Raises Unauthorized, Forbidden, RateLimited."""
         keys = self._admission.keys
-        if not keys.of_admins or keys.is_admin(caller.key):
+        if not keys.of_admins:
+            return
+        self._wrong_keys.check(caller.address)
+        if keys.is_admin(caller.key):
             return
         hint = f"Send one of {keys.of_admins} in the metadata `authorization` or `x-api-key`."
         if keys.known(caller.key):
             raise Forbidden("This API key may predict and look at models, and no more.", hint=hint)
+        if caller.key:
+            self._wrong_keys.note(caller.address, caller.key)
         raise Unauthorized("The API key is not known here." if caller.key else "No admin key was sent.", hint=hint)

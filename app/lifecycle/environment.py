@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from app.core.environment import Requirements
-from app.core.inspection import Inspection, Pin, PythonNeed
+from app.core.inspection import Format, Inspection, Pin, PythonNeed
 from app.errors import BadInput, EnvironmentFailed
 from app.lifecycle.distributions import distribution_of
 from app.lifecycle.onnx_file import OnnxReading
@@ -44,6 +44,16 @@ OPSETS: Final = {12: "1.3", 13: "1.6", 14: "1.8", 15: "1.9", 16: "1.11", 17: "1.
     24: "1.24",
     25: "1.24",
 }
+ONNXRUNTIME_FOR_GPU: Final = "onnxruntime-gpu"
+ONNXRUNTIMES: Final = frozenset(
+    ("onnxruntime", ONNXRUNTIME_FOR_GPU, *(f"onnxruntime-{kind}" for kind in ("openvino", "qnn", "directml", "rocm")))
+)
+TWINS: Final = (ONNXRUNTIMES, frozenset(("xgboost", "xgboost-cpu")))
+"""Builds of one module, of which an environment can have one."""
+
+FIRST_ONNXRUNTIME_WITH_CUDA: Final = SpecifierSet(">=1.21")
+"""The first that names the wheels of CUDA that it needs as extras, and finds their libraries (`preload_dlls`)."""
+
 ML_OPSETS: Final = {3: "1.12", 4: "1.17", 5: "1.18"}
 IR_VERSIONS: Final = {10: "1.18", 11: "1.23", 12: "1.24", 13: "1.24"}
 """The first onnxruntime that takes a file of this version: https://onnxruntime.ai/docs/reference/compatibility.html,
@@ -114,18 +124,39 @@ def requirements_for(
     python_version: str,
     available_pythons: tuple[str, ...],
     extra_packages: tuple[str, ...] = (),
+    gpu: bool = False,
 ) -> Requirements:
     """What is asked of the resolver.
 
     user_requirements: the text of a requirements file; its entries win. extra_packages: wanted by the runtime, unless
-    something else speaks of the same distribution.
+    something else speaks of the same distribution. gpu: whether it is to compute on one.
     Raises BadInput for a line or a `python_version` that cannot be read, EnvironmentFailed if no Python is left.
     """
     given = _given_pins(user_requirements)
     extra = [_pin_of(Requirement(text), "needed by the PRISM runtime") for text in extra_packages]
-    pins = _first_wins(given, inspection.pins, extra)
+    read = tuple(map(_for_gpu, inspection.pins)) if gpu and inspection.format is Format.ONNX else inspection.pins
+    pins = _first_wins(given, _without_twins(read, given), extra)
     pythons, evidence = _pythons(inspection.python, _minor(python_version), available_pythons)
-    return Requirements(tuple(pin.requirement for pin in pins), pins, pythons, evidence)
+    return Requirements(tuple(pin.requirement for pin in pins), pins, pythons, evidence, gpu)
+
+
+def _for_gpu(pin: Pin) -> Pin:
+    """onnxruntime as it is built for CUDA, with the libraries of CUDA that an image for Python alone has not."""
+    if canonicalize_name(pin.distribution) != "onnxruntime":
+        return pin
+    asked = Requirement(pin.requirement)
+    if all(one.operator == ">=" for one in asked.specifier):
+        asked.specifier &= FIRST_ONNXRUNTIME_WITH_CUDA
+    asked.name, asked.extras = ONNXRUNTIME_FOR_GPU, {"cuda", "cudnn"}
+    specifier = str(asked).removeprefix(ONNXRUNTIME_FOR_GPU)
+    return Pin(ONNXRUNTIME_FOR_GPU, specifier, f"{pin.evidence}; `gpu` asks for its build for CUDA")
+
+
+def _without_twins(pins: Iterable[Pin], given: Iterable[Pin]) -> tuple[Pin, ...]:
+    """Without a module in one build where the owner names another."""
+    named = {canonicalize_name(pin.distribution) for pin in given}
+    passed_over = {build for builds in TWINS if not builds.isdisjoint(named) for build in builds}
+    return tuple(pin for pin in pins if canonicalize_name(pin.distribution) not in passed_over)
 
 
 def _sees_numbers_only(reading: PickleReading) -> bool:
@@ -186,7 +217,8 @@ def _first_wins(*sources: Iterable[Pin]) -> tuple[Pin, ...]:
 
 def with_requirements(pins: tuple[Pin, ...], text: str, source: str) -> tuple[Pin, ...]:
     """The pins with those of a requirements file that came with the model, which win. Raises BadInput for a line."""
-    return _first_wins(_given_pins(text, f"{source} asks for it", source), pins)
+    given = _given_pins(text, f"{source} asks for it", source)
+    return _first_wins(given, _without_twins(pins, given))
 
 
 def _given_pins(text: str, evidence: str = "given by the owner", where: str = "`requirements`") -> list[Pin]:

@@ -26,6 +26,8 @@ FIELDS = (
     "code_files",
     "allow_unsafe",
     "accelerate",
+    "replicas",
+    "gpu",
     "upload_id",
 )
 FILES = ("file", "code_files")

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from app.core.inspection import Inspection
-from app.core.model import Model, Status, TargetName
+from app.core.execution import GPU_FORMS, Execution, Gpus, gpus
+from app.core.inspection import Format, Inspection
+from app.core.model import REPLICAS_MAX, Model, Status, TargetName
 from app.core.model_config import ModelConfig
 from app.errors import BadInput
 from app.lifecycle.contents import Contents
@@ -56,6 +57,7 @@ def draft(upload: Upload, ledger: Ledger) -> Model:
     allow_unsafe = boolean("allow_unsafe", texts.get("allow_unsafe", "")) or config.allow_unsafe
     expected_input = json_value("expected_input_json", texts.get("expected_input_json", ""))
     inspection = without_supplied(upload.inspection, upload.code_files)
+    execution = execution_of(config, texts.get("gpu", ""), inspection)
     now = utc_now()
     return Model(
         model_id=upload.model_id,
@@ -64,7 +66,7 @@ def draft(upload: Upload, ledger: Ledger) -> Model:
         artifact=upload.artifact,
         created_at=now,
         description=texts.get("model_description") or config.description,
-        target=target_name(texts.get("target") or config.target),
+        target=target_of(target_name(texts.get("target") or config.target), execution.gpus),
         requirements=texts.get("requirements") or config.requirement_lines,
         python_version=texts.get("python_version") or contents.python_version,
         expected_input=contents.sample if expected_input is None else expected_input,
@@ -76,7 +78,37 @@ def draft(upload: Upload, ledger: Ledger) -> Model:
         bounds=config.bounds,
         calling=contents.calling,
         models_folder=upload.models_folder,
+        replicas=replicas_of(texts.get("replicas", ""), config),
+        execution=execution,
     )
+
+
+def execution_of(config: ModelConfig, gpu: str, inspection: Inspection) -> Execution:
+    """gpu: what the form says of it. Raises BadInput for that, and for execution providers of what has none."""
+    execution = config.execution
+    if gpu:
+        chosen = gpus(gpu)
+        if chosen is None:
+            raise BadInput(f"`gpu` is `{gpu[:50]}`.", hint=f"{GPU_FORMS} In a form: device=0,1.", field="gpu")
+        execution = structs.replace(execution, gpus=chosen)
+    if execution.providers and inspection.format is not Format.ONNX:
+        raise BadInput(
+            f"`execution_providers` are onnxruntime's, and this is a model of the format {inspection.format}.",
+            hint="Leave them out.",
+            field="execution_providers",
+        )
+    return execution
+
+
+def target_of(asked: TargetName | None, wanted: Gpus) -> TargetName | None:
+    """Where it runs. Raises BadInput for a process with a GPU: its walls, and none of its tests, know one."""
+    if wanted and asked is TargetName.PROCESS:
+        raise BadInput(
+            "`gpu` needs the target `docker`: the walls of the target `process` show a model no device.",
+            hint="Leave `target` out, or say docker; or leave `gpu` out.",
+            field="gpu",
+        )
+    return TargetName.DOCKER if wanted else asked
 
 
 def without_supplied(inspection: Inspection, code_files: tuple[str, ...]) -> Inspection:
@@ -113,6 +145,23 @@ def accelerate_choice(text: str) -> str:
     if text in ("", "auto", "off"):
         return text
     raise BadInput(f"`accelerate` is `{text[:50]}`, not auto or off.", field="accelerate")
+
+
+def replicas_of(text: str, config: ModelConfig) -> int:
+    """What the form says of them, else the file. Raises BadInput."""
+    return replica_number(text) if text else config.replicas
+
+
+def replica_number(given: str | int) -> int:
+    """Raises BadInput for what is no whole number from 1 to REPLICAS_MAX."""
+    text = str(given).strip()
+    if text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= REPLICAS_MAX:
+        return int(text)
+    raise BadInput(
+        f"`replicas` is `{text[:50]}`, not a whole number from 1 to {REPLICAS_MAX}.",
+        hint="Say how many copies of the model are to run, such as 2; each holds it in memory again.",
+        field="replicas",
+    )
 
 
 def json_value(field: str, text: str) -> Any:

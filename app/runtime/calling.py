@@ -1,8 +1,11 @@
-"""What a runtime is told of how its model is called."""
+"""What a runtime is told of how its model is called, and on what it computes."""
 
 from __future__ import annotations
 
-from app.core.model import Form, FormName, Model
+from typing import Any
+
+from app.core.inspection import Format
+from app.core.model import Form, FormName, Limits, Model
 from app.core.signature import Tensor
 from model_container.config import Call
 
@@ -20,6 +23,17 @@ def call_of(model: Model, form: Form) -> Call:
         source=said.source,
         strict=said.strict,
     )
+
+
+def execution_of(model: Model, form: Form, limits: Limits) -> dict[str, Any]:
+    """As arguments of RuntimeConfig. The settings' execution providers are for what is an ONNX model as it came."""
+    said = model.execution
+    is_onnx = form.format is Format.ONNX
+    return {
+        "threads": said.threads or limits.threads or max(1, round(limits.cpus)),
+        "gpu": bool(said.gpus) and form.name is not FormName.ACCELERATED,
+        "execution_providers": list(said.providers or limits.execution_providers) if is_onnx else [],
+    }
 
 
 def _port(one: Tensor) -> dict[str, object]:

@@ -47,6 +47,7 @@ from app.runtime.docker_container import (
 from app.runtime.docker_context import place_of
 from app.runtime.docker_engine import Engine, engine_answers
 from app.runtime.docker_images import Images, model_image
+from app.runtime.gpu import refusal
 from app.runtime.log_reader import LogLine
 from app.runtime.replica_log import log_path
 from app.runtime.target import Availability, Log, ReplicaState
@@ -136,7 +137,8 @@ class DockerTarget:
 
     async def _launch(self, plan: Plan) -> Replica:
         def refused(words: str) -> PrismError:
-            return StartFailed(
+            without_gpu = refusal(plan.model.ref, words) if plan.model.execution.gpus else None
+            return without_gpu or StartFailed(
                 f"The container of {plan.model.ref} could not be started: {words}",
                 hint="See `prism doctor` for the engine, disk space and limits.",
             )

@@ -10,8 +10,9 @@ from typing import Any
 from msgspec import Struct
 
 from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
-from app.runtime.calling import call_of
+from app.runtime.calling import call_of, execution_of
 from app.runtime.docker_context import NOBODY, PORT, RUNTIME_PLACE, place_of
+from app.runtime.gpu import device_requests
 from app.runtime.target import ReplicaState
 from model_container.config import VARIABLE, Confinement, RuntimeConfig
 
@@ -69,8 +70,8 @@ class Plan(Struct, frozen=True):
             host="0.0.0.0",
             port=PORT,
             token=self.token,
-            threads=max(1, round(self.limits.cpus)),
             call=call_of(self.model, self.form),
+            **execution_of(self.model, self.form, self.limits),
             # A container brings namespaces and a root of its own. seccomp refuses every connect(), so that
             # nothing gets out even to this machine's own addresses, which no network setting of Docker shuts.
             confinement=Confinement(namespaces=False, readable=None, seccomp=True),
@@ -97,6 +98,7 @@ class Plan(Struct, frozen=True):
             "mem_limit": memory_bytes,
             "memswap_limit": memory_bytes,
             "nano_cpus": round(self.limits.cpus * 1e9),
+            "device_requests": device_requests(self.model.execution.gpus) if config.gpu else [],
             "tmpfs": {"/tmp": f"rw,noexec,nosuid,nodev,mode=1777,size={max(64, self.limits.memory_mb // 4)}m"},
             # docker-init collects what a model's processes leave behind, and hands SIGTERM on.
             "init": True,

@@ -10,9 +10,9 @@ import tarfile
 from pathlib import Path
 
 from app.core.environment import Lock
-from app.core.model import Form, Model
+from app.core.model import Form, Limits, Model
 from app.runtime.bytecode import COMPILE
-from app.runtime.calling import call_of
+from app.runtime.calling import call_of, execution_of
 from app.runtime.runtime_copy import PACKAGE
 from model_container.config import VARIABLE, Confinement, RuntimeConfig
 
@@ -76,6 +76,7 @@ def model_dockerfile(model: Model, environment: str, image: str, has_code: bool)
         host="0.0.0.0",
         port=PORT,
         call=call_of(model, form),
+        **execution_of(model, form, Limits()),
         confinement=Confinement(namespaces=False),
     )
     return MODEL.format(

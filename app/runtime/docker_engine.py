@@ -56,6 +56,14 @@ def engine_version() -> str:
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 
+def engine_info() -> dict[str, Any]:
+    """What `docker info` shows. Raises OSError, which says why the engine does not answer."""
+    try:
+        return dict(json.loads(_ask("/info")))
+    except (ValueError, http.client.HTTPException) as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
 def _get(path: str) -> bytes | None:
     """What a healthy engine answers; None if it does not."""
     try:

@@ -66,6 +66,22 @@ def engine(settings: Settings) -> Finding:
     return Finding("ok", "docker engine", f"{version}; models run in containers")
 
 
+def gpu(settings: Settings) -> Finding:
+    """Whether the engine shows a sign of one. None is no fault: most models need none."""
+    from app.runtime.docker_engine import engine_info
+    from app.runtime.gpu import offered
+
+    if settings.target == "process":
+        return Finding("ok", "gpu", "none for models: PRISM_TARGET=process gives them no device")
+    try:
+        found = offered(engine_info())
+    except OSError:
+        return Finding("ok", "gpu", "none for models: containers get them, and no engine answers")
+    if found:
+        return Finding("ok", "gpu", f"the engine offers {found}")
+    return Finding("ok", "gpu", "the engine shows none; models with `gpu` need the NVIDIA Container Toolkit there")
+
+
 def isolation(settings: Settings) -> Finding:
     """How far the process target is closed; said also where Docker is there, for the target can be chosen."""
     from app.runtime.walls import survey
@@ -96,5 +112,5 @@ def disk(settings: Settings) -> Finding:
     return Finding(level, "disk", f"{free / 1e9:.1f} GB free for {folder}", mend)
 
 
-EXAMINATIONS: tuple[Callable[[Settings], Finding], ...] = (engine, isolation, interpreters, uv, disk)
+EXAMINATIONS: tuple[Callable[[Settings], Finding], ...] = (engine, gpu, isolation, interpreters, uv, disk)
 """Those that a running server can make of itself."""

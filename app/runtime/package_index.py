@@ -33,6 +33,12 @@ PASSED_ON = frozenset(
         *("UV_CONCURRENT_DOWNLOADS", "UV_CONCURRENT_INSTALLS", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC"),
     }
 )
+OWN_SOURCES = (
+    *("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"),
+    *("UV_FIND_LINKS", "UV_CONFIG_FILE", "UV_OFFLINE"),
+)
+"""Whoever sets one of these has said where packages come from, and that need not be the internet."""
+
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+@")
 TRUE = frozenset({"1", "true", "yes", "on", "y", "t"})
@@ -40,12 +46,14 @@ TRUE = frozenset({"1", "true", "yes", "on", "y", "t"})
 
 class PackageIndex(Struct, frozen=True):
     """variables: what uv needs in its environment. no_index: only `--find-links` locations may be used; uv has
-    no variable for it. secrets: passwords of index and proxy URLs, which no log may show.
+    no variable for it. secrets: passwords of index and proxy URLs, which no log may show. brings_torch: whether it says
+    where PyTorch comes from.
     """
 
     variables: dict[str, str]
     no_index: bool = False
     secrets: tuple[str, ...] = ()
+    brings_torch: bool = False
 
     def uv_environment(self) -> dict[str, str]:
         return dict(self.variables)
@@ -128,7 +136,10 @@ def translate(environ: Mapping[str, str], configured: Mapping[str, str]) -> Pack
         # pip takes the best version of all indexes. uv stops at the first index that knows the name, so that an
         # extra index with one old wheel would hide the rest; a machine set up for pip expects pip's rule.
         variables.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
-    return PackageIndex(variables, option("no-index").lower() in TRUE, _passwords(variables))
+    no_index = option("no-index").lower() in TRUE
+    # Set to nothing, UV_TORCH_BACKEND means the usual index; uv itself takes no such value.
+    brings_torch = no_index or "UV_TORCH_BACKEND" in environ or any(name in variables for name in OWN_SOURCES)
+    return PackageIndex(variables, no_index, _passwords(variables), brings_torch)
 
 
 def _certificates(environ: Mapping[str, str], cert: str) -> dict[str, str]:

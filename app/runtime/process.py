@@ -34,7 +34,7 @@ from app.core.environment import Lock
 from app.core.model import Form, Limits, Model, Replica, TargetName
 from app.errors import BuildFailed, StartFailed
 from app.runtime import process_tree
-from app.runtime.calling import call_of
+from app.runtime.calling import call_of, execution_of
 from app.runtime.log_reader import LogLine
 from app.runtime.replica_log import last_words, log_path, read_log, rotate
 from app.runtime.runtime_copy import compile_for, runtime_copy
@@ -117,6 +117,10 @@ class ProcessTarget:
 
     async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
         form = form or model.form
+        if model.execution.gpus:
+            raise StartFailed(
+                f"{model.ref} wants a GPU, and the target process gives none.", hint="Deploy it to the target docker."
+            )
         if form is None or not self._environments.is_built(form.lock):
             raise StartFailed(f"The environment of {model.ref} is not built.", hint=f"Deploy {model.name} again.")
         try:
@@ -134,7 +138,8 @@ class ProcessTarget:
         work.mkdir(parents=True, mode=0o700)
         runtime, environment = self._runtime(), self._environments.path(form.lock)
         address, port = self._address(place)
-        threads = max(1, round(limits.cpus))
+        execution = execution_of(model, form, limits)
+        threads = execution["threads"]
         code = folder / "code"
         has_code = form.code and code.is_dir()
         artifact = folder / form.file
@@ -147,8 +152,8 @@ class ProcessTarget:
             socket=address,
             port=port,
             token=secrets.token_urlsafe(32),
-            threads=threads,
             call=call_of(model, form),
+            **execution,
             confinement=Confinement(
                 namespaces=True,
                 readable=[str(path) for path in readable],

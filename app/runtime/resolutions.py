@@ -59,7 +59,8 @@ class Resolutions:
 def _question(requirements: Requirements, platform: str | None) -> str:
     """A digest, as the configuration of the index may hold passwords."""
     index = machine_index()
-    asked = (requirements, platform, machine.platform(), version("uv"), sorted(index.variables.items()), index.no_index)
+    configured = (sorted(index.variables.items()), index.no_index, index.brings_torch)
+    asked = (requirements, platform, machine.platform(), version("uv"), configured)
     return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()[:32]
 
 

@@ -7,8 +7,9 @@ import re
 
 from app.core.environment import Lock, Requirements
 from app.errors import EnvironmentFailed
+from app.runtime import torch_backend
 from app.runtime.target import Log
-from app.runtime.uv import run_uv
+from app.runtime.uv import UNREACHABLE, run_uv
 
 
 async def resolve(requirements: Requirements, *, log: Log, timeout_seconds: float, platform: str | None = None) -> Lock:
@@ -26,7 +27,10 @@ async def resolve(requirements: Requirements, *, log: Log, timeout_seconds: floa
         except EnvironmentFailed as failure:
             log(f"Python {python} is passed over")
             passed_over[python] = failure
+            if failure.hint in UNREACHABLE:  # for every other Python as well
+                break
             continue
+        text = text if requirements.gpu else without_nccl(text)
         evidence = "; ".join([requirements.python_evidence, *map(_why_not, passed_over.items())])
         return Lock(python, text, requirements.pins, evidence)
     raise _refusal(requirements, passed_over)
@@ -36,7 +40,7 @@ async def _compile(
     requirements: Requirements, python: str, log: Log, timeout_seconds: float, platform: str | None
 ) -> str:
     arguments = ["pip", "compile", "--python-version", python, "--no-header", "--no-annotate", "--quiet"]
-    arguments += ["--only-binary", ":all:"]
+    arguments += ["--only-binary", ":all:", *torch_backend.to_resolve(requirements.gpu)]
     if platform is not None:
         arguments += ["--python-platform", uv_platform(platform, machine.machine())]
     return await run_uv(
@@ -56,6 +60,17 @@ def uv_platform(platform: str, architecture: str) -> str:
     return f"{processor}-unknown-linux-gnu"
 
 
+def without_nccl(lock: str) -> str:
+    """XGBoost asks for NVIDIA's NCCL, 350 MB, and opens it only to train on several GPUs. It is left out where nothing
+    else of NVIDIA's is there, whose libraries would need it (PyTorch's build for CUDA does)."""
+    lines = lock.splitlines(keepends=True)
+    of_nvidia = [line for line in lines if line.startswith("nvidia-")]
+    alone = len(of_nvidia) == 1 and of_nvidia[0].startswith("nvidia-nccl-")
+    if not alone or not any(line.startswith("xgboost==") for line in lines):
+        return lock
+    return "".join(line for line in lines if line not in of_nvidia)
+
+
 def _why_not(passed_over: tuple[str, EnvironmentFailed]) -> str:
     python, failure = passed_over
     return f"not {python}: {reason_of(failure)}"
@@ -71,8 +86,11 @@ def reason_of(failure: EnvironmentFailed) -> str:
 def _refusal(requirements: Requirements, passed_over: dict[str, EnvironmentFailed]) -> EnvironmentFailed:
     """The preferred Python's reason counts: those that came after it were only a way out."""
     preferred = next(iter(passed_over.values()))
+    what = f"No set of packages satisfies the model with Python {' or '.join(passed_over)}"
+    if preferred.hint in UNREACHABLE:
+        what = "The model's packages could not be looked up"
     return EnvironmentFailed(
-        f"No set of packages satisfies the model with Python {' or '.join(passed_over)}: {reason_of(preferred)}.",
+        f"{what}: {reason_of(preferred)}.",
         hint=preferred.hint,
         requirements=list(requirements.packages),
     )

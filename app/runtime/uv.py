@@ -23,6 +23,15 @@ SUPPORTED = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 
 KEPT = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
 TELLING_LINES = 20
+TORCH_HOST = "download.pytorch.org"
+UNREACHABLE = (
+    "The package index cannot be reached: check PIP_INDEX_URL, HTTPS_PROXY and `prism doctor`.",
+    f"PyTorch's own index, {TORCH_HOST}, cannot be reached, and it alone has the build without a GPU's gigabytes: "
+    "check HTTPS_PROXY, name an index or a folder of yours with PIP_INDEX_URL or PIP_FIND_LINKS, or set "
+    "UV_TORCH_BACKEND= (to nothing) for the build of the usual index.",
+)
+"""The next step where the network is in the way: of the usual index, of PyTorch's."""
+
 PROBE_SECONDS = 10.0
 PROBE = (
     "import json, sys\n"
@@ -97,7 +106,7 @@ def hint_for(text: str) -> str:
         return "The index or proxy wants credentials: put them into PIP_INDEX_URL, HTTPS_PROXY, pip.conf or ~/.netrc."
     network = ("error sending request", "failed to fetch", "dns error", "tunnel", "connection refused", "timed out")
     if any(word in lowered for word in network):
-        return "The package index cannot be reached: check PIP_INDEX_URL, HTTPS_PROXY and `prism doctor`."
+        return UNREACHABLE[TORCH_HOST in lowered]
     if "no space left" in lowered:
         return "The disk is full: free some space, for example with `uv cache prune`."
     return "Give `requirements` that can be installed together, or another `python_version`."

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from app.core.environment import Lock
 from app.errors import BuildFailed
+from app.runtime import torch_backend
 from app.runtime.bytecode import compile_folder
 from app.runtime.target import Log
 from app.runtime.uv import find_interpreters, run_uv
@@ -71,7 +72,7 @@ class VirtualEnvironments:
         started = time.monotonic()
         await self._run_uv(["venv", "--no-project", "--python", interpreters[lock.python], str(place)], log)
         # Wheels only: building a source distribution would run its author's code here, outside any wall.
-        install = ["pip", "sync", "--python", str(python), "--only-binary", ":all:"]
+        install = ["pip", "sync", "--python", str(python), "--only-binary", ":all:", *torch_backend.to_install(lock)]
         await self._run_uv([*install, str(self._lock_text(lock))], log)
         await asyncio.to_thread(compile_folder, python, place / "lib", self.build_timeout_seconds)
         (place / MARKER).write_text(f"{lock.hash}\n")

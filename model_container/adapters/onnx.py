@@ -11,12 +11,13 @@ An input with a default (an initializer of the same name) or of an optional type
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, List, Optional, Tuple, cast
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Tuple, cast
 
 import numpy as np
 
 from model_container.adapters.base import PROBABILITIES, Inputs, Outputs, tensor
 from model_container.adapters.onnx_ports import MAP, MAPS, TENSOR, Port
+from model_container.adapters.onnx_providers import wanted_providers
 from model_container.adapters.onnx_rows import try_rows
 from model_container.adapters.onnx_session import Graph, execution_of, open_session
 from model_container.adapters.onnx_values import check_texts, value_of
@@ -30,19 +31,26 @@ MAX_SAMPLE_VALUES = 10_000
 
 
 def load_onnx(config: RuntimeConfig) -> OnnxAdapter:
-    """Raises onnxruntime's own errors for a file that is no model, TypeError for types that JSON cannot carry."""
-    return OnnxAdapter(open_session(config.artifact, config.threads), config.threads)
+    """Raises onnxruntime's own errors for a file that is no model, TypeError for types that JSON cannot carry, ValueError
+    for execution providers of which none is there.
+    """
+    wanted = wanted_providers(config)
+    return OnnxAdapter(open_session(config.artifact, config.threads, wanted), config.threads, wanted)
 
 
 class OnnxAdapter:
-    """threads: that the session was opened with."""
+    """threads, wanted: that the session was opened with."""
 
-    def __init__(self, session: Any, threads: int = 1) -> None:
+    def __init__(self, session: Any, threads: int = 1, wanted: Sequence[str] = ()) -> None:
         self._session = session
         self._threads = threads
+        self._wanted = wanted
         self._graph = Graph(session)
         self._inputs, self._outputs = self._graph.required, self._graph.outputs
-        self.names: FrozenSet[str] = frozenset(one.name for one in self._inputs)
+        self._input_names = [one.name for one in self._inputs]
+        self._output_names = [one.name for one in self._outputs]
+        self._scalars = {name for name, one in self._graph.ports.items() if one.kind == TENSOR and not one.shape}
+        self.names: FrozenSet[str] = frozenset(self._input_names)
         self._optional = self._graph.ports.keys() - self.names
         self._bf16 = {one.name: "BF16" for one in self._outputs if one.datatype == "BF16"}
         self._rows = try_rows(self._trial, self._inputs, self._outputs)
@@ -55,7 +63,7 @@ class OnnxAdapter:
             self._learn_classes()
 
     def _trial(self, arrays: List[Any]) -> List[Any]:
-        return self._run(Inputs(arrays), [one.name for one in self._outputs])
+        return self._run(Inputs(arrays), self._output_names)
 
     def _learn_classes(self) -> None:
         """The labels are written nowhere but in the maps that the model returns."""
@@ -126,10 +134,7 @@ class OnnxAdapter:
         return [np.ascontiguousarray(array).reshape(_filled(one, rows)) for one, array in zip(self._inputs, arrays)]
 
     def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
-        wanted = self._outputs
-        if self.has_probabilities:
-            wanted = self._outputs if probabilities else self._outputs[:1]
-        names = [one.name for one in wanted]
+        names = self._output_names if probabilities or not self.has_probabilities else self._output_names[:1]
         results = self._run_rows(inputs, names) if self._runs_apart(inputs) else self._run(inputs, names)
         if probabilities:
             return Outputs({names[0]: results[0]}, probabilities=[self._shares(results[1])])
@@ -155,8 +160,10 @@ class OnnxAdapter:
         return np.array([[row[label] for label in self.classes] for row in output])
 
     def _run(self, inputs: Inputs, names: List[str]) -> List[Any]:
-        ports = [self._graph.ports[name] for name in inputs.names] if inputs.names else self._inputs
-        feed = {one.name: _without_rows(one, array) for one, array in zip(ports, inputs.arrays)}
+        given = inputs.names or self._input_names
+        feed = dict(zip(given, inputs.arrays))
+        for name in self._scalars.intersection(given):
+            feed[name] = feed[name].reshape(feed[name].shape[1:])
         return self._graph.run(feed, names)
 
     def signature(self) -> Dict[str, Any]:
@@ -176,7 +183,7 @@ class OnnxAdapter:
         }
 
     def execution(self) -> Dict[str, Any]:
-        return execution_of(self._session, self._threads, self.joinable)
+        return execution_of(self._session, self._threads, self.joinable, self._wanted)
 
     def samples(self) -> List[Any]:
         inner = self._rows.inner_size
@@ -228,10 +235,6 @@ def _check_lengths(ports: List[Port], arrays: List[Any]) -> None:
     if len(set(lengths.values())) > 1:
         listing = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
         raise Problem(422, "ragged_rows", f"The inputs differ in their number of rows: {listing}.", lengths=lengths)
-
-
-def _without_rows(one: Port, value: Any) -> Any:
-    return value.reshape(value.shape[1:]) if one.kind == TENSOR and not one.shape else value
 
 
 def _content(sample: Any) -> Content:

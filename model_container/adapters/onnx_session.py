@@ -11,9 +11,9 @@ import onnxruntime  # type: ignore[import-untyped]
 from onnxruntime.capi import onnxruntime_pybind11_state as states  # type: ignore[import-untyped]
 
 from model_container.adapters.onnx_ports import MAPS, TENSOR, Port, port
+from model_container.adapters.onnx_providers import open_on, passed_over
 from model_container.binary import bf16_bits
 
-_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _BF16 = 16  # TensorProto.DataType.BFLOAT16
 _FATAL = 4
 # A graph is a function of its inputs, so what it fails at is what it was given. A plain RuntimeError is raised where
@@ -25,26 +25,22 @@ _NOISE = re.compile(
 )
 
 
-def open_session(model: Union[str, bytes], threads: int) -> Any:
-    """model: path of a file, or its content."""
+def open_session(model: Union[str, bytes], threads: int, wanted: Sequence[str] = ()) -> Any:
+    """model: path of a file, or its content. wanted: execution providers. Raises ValueError if none of them is there."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # Idle pool threads would spin through the processor share that decoding needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = chosen_providers(onnxruntime.get_available_providers())
-    return onnxruntime.InferenceSession(model, options, providers=providers)
+    return open_on(model, options, wanted)
 
 
-def chosen_providers(available: Sequence[str]) -> List[str]:
-    """In order of preference; what the first cannot run, or cannot start, falls to the CPU."""
-    return [_CUDA, _CPU] if _CUDA in available else [_CPU]
-
-
-def execution_of(session: Any, threads: int, joinable: bool) -> Dict[str, Any]:
-    """The execution providers that really started, and the threads that the session was opened with."""
-    return {"execution_providers": list(session.get_providers()), "threads": threads, "joins_requests": joinable}
+def execution_of(session: Any, threads: int, joinable: bool, wanted: Sequence[str] = ()) -> Dict[str, Any]:
+    """The execution providers that really started, which of those wanted did not, and the session's threads."""
+    facts = {"execution_providers": list(session.get_providers()), "threads": threads, "joins_requests": joinable}
+    missed = passed_over(session, wanted)
+    return {**facts, "passed_over": missed} if missed else facts
 
 
 class Graph:

@@ -16,6 +16,7 @@ import torch  # type: ignore[import-not-found]
 
 from model_container.adapters.base import Inputs, Outputs, tensor
 from model_container.adapters.pickle import load_code
+from model_container.adapters.torch_device import device, execution_of, moved
 from model_container.config import RuntimeConfig
 from model_container.content import Content, Rows
 from model_container.plain import PlainRows
@@ -55,10 +56,10 @@ class Port(NamedTuple):
 
 def load_torchscript(config: RuntimeConfig) -> TorchAdapter:
     _prepare(config)
-    module = torch.jit.load(config.artifact, map_location=_device()).eval()
+    module = torch.jit.load(config.artifact, map_location=device()).eval()
     traced = dict(module._c._retrieve_traced_inputs().items())
     examples = traced.get("forward")
-    return TorchAdapter(module, _script_ports(module, examples), _arrays(examples))
+    return TorchAdapter(module, _script_ports(module, examples), _arrays(examples), config)
 
 
 def load_exported(config: RuntimeConfig) -> TorchAdapter:
@@ -68,32 +69,28 @@ def load_exported(config: RuntimeConfig) -> TorchAdapter:
     values = [(name, nodes[name].meta["val"]) for name in program.graph_signature.user_inputs]
     ports = [Port(name, _DATATYPES.get(value.dtype, "FP32"), _shape(value.shape)) for name, value in values]
     examples = program.example_inputs[0] if program.example_inputs else None
-    return TorchAdapter(program.module().to(_device()), ports, _arrays(examples))
+    return TorchAdapter(moved(program).module().to(device()), ports, _arrays(examples), config)
 
 
 def load_module(config: RuntimeConfig) -> TorchAdapter:
     """A whole module, or weights for the one that the owner's code makes."""
     _prepare(config)
     load_code(config.code)
-    held = torch.load(config.artifact, map_location=_device(), weights_only=False)
+    held = torch.load(config.artifact, map_location=device(), weights_only=False)
     if isinstance(held, torch.nn.Module):
         module = held
     elif isinstance(held, dict):
         module = _with_weights(_made_by(config.code), held)
     else:
         raise TypeError(f"the file holds a {type(held).__name__}, neither a module nor a state dict")
-    module = module.to(_device()).eval()
+    module = module.to(device()).eval()
     ports = _forward_ports(module)
-    return TorchAdapter(_compiled(module), ports, None)
+    return TorchAdapter(_compiled(module), ports, None, config)
 
 
 def _prepare(config: RuntimeConfig) -> None:
     torch.set_num_threads(config.threads)
     torch.set_grad_enabled(False)
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class TorchAdapter:
@@ -102,10 +99,11 @@ class TorchAdapter:
     plain: Optional[PlainRows] = None
     has_probabilities = False
 
-    def __init__(self, module: Any, ports: Sequence[Port], example: Optional[List[Any]]) -> None:
+    def __init__(self, module: Any, ports: Sequence[Port], example: Optional[List[Any]], config: RuntimeConfig) -> None:
         if not ports:
             raise TypeError("its forward takes no tensor")
         self._module = module
+        self._device = device()
         self._ports = list(ports)
         self.names: FrozenSet[str] = frozenset(one.name for one in ports)
         self.classes: List[Any] = []
@@ -114,6 +112,7 @@ class TorchAdapter:
         self._example = self._find_example(example)
         if self._example is not None:
             self._learn(self._example)
+        self._execution = execution_of(config, self.joinable)
 
     def _find_example(self, given: Optional[List[Any]]) -> Optional[List[Any]]:
         """Arrays that it answers."""
@@ -180,12 +179,13 @@ class TorchAdapter:
 
     def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
         values = self._call(inputs.arrays)
-        by_row = all(value.ndim and len(value) == inputs.rows for value in values.values())
+        # What is joined is told apart by its rows, so there a wrong number of them is an error.
+        by_row = self.joinable or all(value.ndim and len(value) == inputs.rows for value in values.values())
         return Outputs(values, named=len(values) > 1, by_row=by_row)
 
     def _call(self, arrays: Sequence[Any]) -> Dict[str, Any]:
         tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
-        tensors = [one.to(_device(), _DTYPES[port.datatype]) for one, port in zip(tensors, self._ports)]
+        tensors = [one.to(self._device, _DTYPES[port.datatype]) for one, port in zip(tensors, self._ports)]
         try:
             return _named(self._module(*tensors))
         except (RuntimeError, AssertionError, IndexError) as error:
@@ -202,6 +202,9 @@ class TorchAdapter:
             "methods": ["predict"],
             "classes": [],
         }
+
+    def execution(self) -> Dict[str, Any]:
+        return self._execution
 
     def samples(self) -> List[Any]:
         if self._example is None:

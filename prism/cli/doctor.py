@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from app.errors import BuildFailed, PrismError
-from app.runtime.examination import Finding, disk, engine, interpreters, isolation, uv
+from app.runtime.examination import Finding, disk, engine, gpu, interpreters, isolation, uv
 from prism.cli import local_server
 from prism.cli.output import duration, table
 from prism.cli.session import ERROR, Json, session
@@ -28,7 +28,7 @@ SMALL_PACKAGE = "idna"
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check this machine: Python, uv, engine, package index, isolation, disk, port, settings, server."""
+    """Check this machine: Python, uv, engine, GPU, package index, isolation, disk, port, settings, server."""
     with session(as_json) as here:
         here.output.say("Examining this machine …")
         findings = list(examine())
@@ -52,6 +52,7 @@ def examine() -> Iterator[Finding]:
         interpreters,
         _index,
         engine,
+        gpu,
         isolation,
         disk,
         _port,

@@ -50,6 +50,10 @@ def push(
         bool | None,
         typer.Option("--accelerate/--no-accelerate", help="Serve it in ONNX once that is proven equal and faster."),
     ] = None,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Give its container the engine's GPUs.")] = False,
+    replicas: Annotated[
+        int | None, typer.Option(metavar="N", help="How many copies of it serve, 1 to 64; each holds it in memory.")
+    ] = None,
     run: Annotated[bool, typer.Option("--run/--no-run", help="Bring it to life, or only store and build it.")] = True,
     as_json: Json = False,
     url: Url = None,
@@ -67,6 +71,8 @@ def push(
             "code_files": code or [],
             "allow_unsafe": allow_unsafe,
             "accelerate": accelerate,
+            "replicas": replicas,
+            "gpu": gpu,
         }
         model = _send(here, file, run, options)
         here.output.data(model.document, _summary(here, model))

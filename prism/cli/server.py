@@ -124,6 +124,9 @@ def _say_no_answer(output: Output, record: local_server.ServerRecord | None, err
 def _say_status(here: Session, record: local_server.ServerRecord | None, health: Health) -> None:
     server: dict[str, Any] = {"url": here.client.base_url, "status": health.status, "version": health.version}
     text = f"PRISM {printable(health.version)} at {here.client.base_url}: {printable(health.status)}"
+    if grpc_port := health.document.get("grpc_port"):
+        server["grpc_port"] = grpc_port
+        text += f", gRPC on port {grpc_port}"
     process = local_server.process_of(record) if record else None
     if record and process:
         server |= {"pid": record.pid, "uptime_seconds": process.uptime_seconds, "memory_bytes": process.memory_bytes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from sklearn.datasets import load_iris
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
 from tests.acceptance.conftest import StartServer
@@ -43,6 +44,17 @@ def connect() -> Iterator[Callable[[str], Any]]:
     yield connected
     for client in clients:
         client.close()
+
+
+@pytest.fixture(scope="module")
+def no_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a server without models speaks gRPC."""
+    port = free_port()
+    home = tmp_path_factory.mktemp("home")
+    server = Server(home, home / "environments", PRISM_TARGET="process", PRISM_GRPC_PORT=port)
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop()
 
 
 def with_grpc(start_server: StartServer, **settings: object) -> tuple[Server, str]:
@@ -134,7 +146,6 @@ def test_errors_are_statuses_with_the_text_of_rest(
     assert "petal" in text
     asked = [triton.InferRequestedOutput("no such output")]
     assert status_of(lambda: client.infer("iris", columns(1), outputs=asked))[0] == "INVALID_ARGUMENT"
-    assert status_of(lambda: client.get_inference_statistics("iris"))[0] == "UNIMPLEMENTED"
     server.http.post("/models/iris/stop")
     code, text = status_of(lambda: client.infer("iris", columns(1)))
     assert code == "FAILED_PRECONDITION"
@@ -246,3 +257,119 @@ def test_a_port_that_is_taken_is_one_line_and_no_port_loads_no_grpc(start_server
 
     code = "import sys, app.main; sys.exit('grpc' in sys.modules or 'google.protobuf' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT).returncode == 0
+
+
+def test_statistics_and_configuration_are_those_of_rest(
+    open_server: tuple[Server, str], connect: Callable[[str], Any], iris_file: Path
+) -> None:
+    server, url = open_server
+    server.deploy(iris_file, model_name="iris")
+    server.deploy(iris_file, model_name="other")
+    client = connect(url)
+    for count in (1, 2, 3):
+        client.infer("iris", columns(count))
+
+    (over_rest,) = server.http.get("/v2/models/iris/stats").json()["model_stats"]
+    (over_grpc,) = client.get_inference_statistics("iris").model_stats
+    assert (over_grpc.name, over_grpc.version) == ("iris", "1.0.0")
+    assert over_grpc.inference_count == over_rest["inference_count"] >= 3
+    assert over_grpc.execution_count == over_rest["execution_count"]
+    assert over_grpc.last_inference > 0
+    success = over_rest["inference_stats"]["success"]
+    told = over_grpc.inference_stats.success
+    assert (told.count, told.ns) == (success["count"], success["ns"])
+    assert {one.name for one in client.get_inference_statistics().model_stats} == {"iris", "other"}
+    assert len(client.get_inference_statistics("iris", "1.0.0").model_stats) == 1
+
+    over_rest = server.http.get("/v2/models/iris/config").json()
+    config = client.get_model_config("iris").config
+    assert (config.name, config.platform, config.backend) == ("iris", over_rest["platform"], "prism")
+    assert [one.name for one in config.input] == [one["name"] for one in over_rest["input"]]
+    assert {one.data_type for one in config.input} == {model_config_pb2.TYPE_FP64}
+    assert [list(one.dims) for one in config.output] == [one["dims"] for one in over_rest["output"]]
+    assert config.dynamic_batching.preferred_batch_size == [64]
+    assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_CPU
+    assert status_of(lambda: client.get_model_config("nothing"))[0] == "NOT_FOUND"
+    assert status_of(lambda: client.get_inference_statistics("iris", "9.9.9"))[0] == "NOT_FOUND"
+
+
+def test_an_asynchronous_client_learns_the_same(open_server: tuple[Server, str], iris_file: Path) -> None:
+    server, url = open_server
+    server.deploy(iris_file, model_name="iris")
+
+    async def ask() -> tuple[Any, Any, Any, Any]:
+        async with triton_aio.InferenceServerClient(url) as client:
+            await client.infer("iris", columns(1))
+            return (
+                await client.get_inference_statistics("iris"),
+                await client.get_model_config("iris"),
+                await client.get_server_metadata(),
+                await client.get_model_repository_index(),
+            )
+
+    statistics, config, server_metadata, index = asyncio.run(ask())
+    assert statistics.model_stats[0].inference_count >= 1
+    assert config.config.name == "iris"
+    assert {"model_configuration", "statistics"} <= set(server_metadata.extensions)
+    assert [(one.name, one.state) for one in index.models] == [("iris", "READY")]
+
+
+def test_a_stream_answers_each_request_in_turn_and_an_error_ends_nothing(
+    open_server: tuple[Server, str], connect: Callable[[str], Any], iris_file: Path
+) -> None:
+    server, url = open_server
+    server.deploy(iris_file, model_name="iris")
+    client = connect(url)
+    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+
+    client.start_stream(callback=lambda result, error: answers.put((result, error)))
+    client.async_stream_infer("iris", columns(2), request_id="first")
+    client.async_stream_infer("nothing", columns(1), request_id="second")
+    client.async_stream_infer("iris", columns(3), request_id="third")
+    first, second, third = (answers.get(timeout=60) for _ in range(3))
+    client.stop_stream()
+
+    name = first[0].get_response().outputs[0].name
+    assert [text.decode() for text in first[0].as_numpy(name).ravel()] == expected(iris_file, 2)
+    assert first[0].get_response().id == "first"
+    assert "There is no model `nothing`" in str(second[1])
+    assert [text.decode() for text in third[0].as_numpy(name).ravel()] == expected(iris_file, 3)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda client: client.get_system_shared_memory_status(), "send tensors with the request"),
+        (lambda client: client.register_system_shared_memory("a", "/a", 8), "send tensors with the request"),
+        (lambda client: client.get_cuda_shared_memory_status(), "send tensors with the request"),
+        (lambda client: client.get_trace_settings(), "Tracing is not offered"),
+        (lambda client: client.update_trace_settings(settings={"trace_rate": "1"}), "Tracing is not offered"),
+        (lambda client: client.get_log_settings(), "PRISM_LOG_LEVEL"),
+        (lambda client: client.update_log_settings({"log_info": True}), "PRISM_LOG_LEVEL"),
+    ],
+)
+def test_what_is_not_offered_says_so(no_models: str, connect: Callable[[str], Any], ask: Any, words: str) -> None:
+    code, text = status_of(lambda: ask(connect(no_models)))
+    assert code == "UNIMPLEMENTED"
+    assert "This server has no method" in text
+    assert words in text
+
+
+def test_the_port_is_told_by_the_health_and_the_command_line(start_server: StartServer) -> None:
+    server, url = with_grpc(start_server)
+    port = int(url.rpartition(":")[2])
+    assert server.http.get("/health").json()["grpc_port"] == port
+    told = subprocess.run(
+        [sys.executable, "-m", "prism.cli", "status"], cwd=CHECKOUT, env=server.environ, capture_output=True, text=True
+    )
+    assert f"gRPC on port {port}" in told.stdout
+    assert start_server(PRISM_TARGET="process").http.get("/health").json()["grpc_port"] is None
+
+
+def test_bytes_that_are_no_message_are_the_senders_fault(no_models: str) -> None:
+    with grpc.insecure_channel(no_models) as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer", bytes, bytes)
+        with pytest.raises(grpc.RpcError) as refused:
+            infer(b"\xff\xff\xff", timeout=30)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "ModelInferRequest" in refused.value.details()

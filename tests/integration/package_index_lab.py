@@ -10,10 +10,11 @@ import ssl
 import subprocess
 import threading
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -108,14 +109,14 @@ def handler_for(wheel: bytes) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def make_certificates(folder: Path) -> tuple[Path, Path]:
-    """The CA's certificate, and key and certificate for 127.0.0.1 signed by it, made with openssl."""
+def make_certificates(folder: Path, subject: str = "IP:127.0.0.1") -> tuple[Path, Path]:
+    """The CA's certificate, and key and certificate for the subject signed by it, made with openssl."""
 
     def openssl(*arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
     new_key = ("-newkey", "rsa:2048", "-nodes")
-    (folder / "leaf.ext").write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+    (folder / "leaf.ext").write_text(f"subjectAltName={subject}\nbasicConstraints=CA:FALSE\n")
     openssl("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Private CA")
     openssl("req", *new_key, "-keyout", "leaf.key", "-out", "leaf.csr", "-subj", "/CN=127.0.0.1")
     signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "leaf.ext")
@@ -132,8 +133,8 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def connect_proxy() -> AsyncIterator[Proxy]:
-    """Tunnels CONNECT requests and remembers their destinations."""
+async def connect_proxy(ports_of: Mapping[str, int] = MappingProxyType({})) -> AsyncIterator[Proxy]:
+    """Tunnels CONNECT requests and remembers their destinations. ports_of: hosts that are here in truth."""
     proxy = Proxy("")
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -148,7 +149,8 @@ async def connect_proxy() -> AsyncIterator[Proxy]:
         destination = head.split()[1].decode()
         proxy.asked_for.append(destination)
         host, _, port = destination.rpartition(":")
-        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        here = ("127.0.0.1", ports_of[host]) if host in ports_of else (host, int(port))
+        far_reader, far_writer = await asyncio.open_connection(*here)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
 

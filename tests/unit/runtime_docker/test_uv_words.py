@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.errors import EnvironmentFailed
-from app.runtime.resolver import reason_of, uv_platform
+from app.runtime.resolver import reason_of, uv_platform, without_nccl
 from app.runtime.uv import hint_for, telling_lines
 
 
@@ -66,3 +66,16 @@ def test_the_reason_is_one_clause() -> None:
 )
 def test_a_container_has_the_processor_of_its_machine(platform: str, architecture: str, expected: str) -> None:
     assert uv_platform(platform, architecture) == expected
+
+
+@pytest.mark.parametrize(
+    ("lock", "without"),
+    [
+        ("numpy==2.1\nnvidia-nccl-cu12==2.27\nxgboost==3.2.0\n", "numpy==2.1\nxgboost==3.2.0\n"),
+        ("nvidia-nccl-cu12==2.27\ntorch==2.13.0\n", None),
+        ("nvidia-cublas-cu12==12.8\nnvidia-nccl-cu12==2.27\ntorch==2.13.0\nxgboost==3.2.0\n", None),
+        ("numpy==2.1\nxgboost==3.2.0\n", None),
+    ],
+)
+def test_only_what_xgboost_alone_brings_of_nvidia_is_left_out(lock: str, without: str | None) -> None:
+    assert without_nccl(lock) == (without or lock)

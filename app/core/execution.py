@@ -1,0 +1,86 @@
+"""On what a model computes: GPUs, execution providers of onnxruntime, threads."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any, Final
+
+from msgspec import Struct
+
+EVERY: Final = -1
+"""As many GPUs as the engine has."""
+
+TEXTS: Final = {"": 0, "false": 0, "no": 0, "off": 0, "true": EVERY, "yes": EVERY, "on": EVERY, "all": EVERY}
+IDS_PREFIX: Final = "device="
+ID: Final = re.compile(r"[A-Za-z0-9:./=_-]{1,100}")
+GPU_FORMS: Final = (
+    "Give true for every GPU, a number of them such as 2, or which: a list of ids as nvidia-smi has them."
+)
+
+PROVIDERS: Final = (
+    *("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"),
+    *("ROCMExecutionProvider", "MIGraphXExecutionProvider", "OpenVINOExecutionProvider", "DnnlExecutionProvider"),
+    *("VitisAIExecutionProvider", "QNNExecutionProvider", "CoreMLExecutionProvider", "ACLExecutionProvider"),
+    *("ArmNNExecutionProvider", "DmlExecutionProvider", "RknpuExecutionProvider", "WebGpuExecutionProvider"),
+    *("XnnpackExecutionProvider", "CANNExecutionProvider", "AzureExecutionProvider"),
+)
+"""The names that builds of onnxruntime have for them: https://onnxruntime.ai/docs/execution-providers/."""
+
+
+class Gpus(Struct, frozen=True):
+    """What a replica gets of them. count: how many, or EVERY. ids: which, in place of a count."""
+
+    count: int = 0
+    ids: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.count or self.ids)
+
+    @property
+    def shown(self) -> bool | int | tuple[str, ...]:
+        """As its owner would write it."""
+        return self.ids or (self.count if self.count > 0 else self.count == EVERY)
+
+
+class Execution(Struct, frozen=True):
+    """What its owner says of it. providers: in order of preference, () for the usual. threads: None for the usual."""
+
+    gpus: Gpus = Gpus()
+    providers: tuple[str, ...] = ()
+    threads: int | None = None
+
+
+def gpus(value: Any) -> Gpus | None:
+    """Of `true`, `2` or `["0", "1"]`, also as the text of a form, there `device=0,1`; None for what is none of these."""
+    if isinstance(value, str):
+        value = _of_text(value)
+    if isinstance(value, bool):
+        return Gpus(EVERY if value else 0)
+    if isinstance(value, int):
+        return Gpus(value) if 0 <= value <= 64 or value == EVERY else None
+    if not isinstance(value, (list, tuple)) or not value:
+        return None
+    ids = tuple(str(one) for one in value)
+    return Gpus(ids=ids) if all(map(ID.fullmatch, ids)) and len(set(ids)) == len(ids) else None
+
+
+def _of_text(text: str) -> Any:
+    text = text.strip()
+    if text.lower() in TEXTS:
+        return TEXTS[text.lower()]
+    if text.startswith(IDS_PREFIX):
+        return [one.strip() for one in text.removeprefix(IDS_PREFIX).split(",")]
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else None
+
+
+def unknown_provider(names: tuple[str, ...]) -> tuple[str, str] | None:
+    """The first name that onnxruntime has not, and what to do about it."""
+    for name in names:
+        if name in PROVIDERS:
+            continue
+        asked = name if len(name) > len("ExecutionProvider") else f"{name}ExecutionProvider"
+        known = {one.lower(): one for one in PROVIDERS}
+        near = difflib.get_close_matches(asked.lower(), known, 1, 0.8)
+        return name, f"Did you mean {known[near[0]]}?" if near else f"They are: {', '.join(PROVIDERS)}."
+    return None

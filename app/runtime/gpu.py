@@ -1,0 +1,47 @@
+"""GPUs of the Docker engine: how a container asks for them, what the engine says where it has none, what it offers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from app.core.execution import Gpus
+from app.errors import StartFailed
+
+NO_GPU = re.compile(
+    r"could not select device driver"  # no NVIDIA container toolkit
+    r"|CDI device|GPU vendor|unresolvable|nvidia\.com/gpu"  # engines that find devices by their CDI files
+    r"|nvidia-container|nvml|libnvidia-ml|libcuda|unknown device",  # the toolkit is there, a driver or that GPU is not
+    re.IGNORECASE,
+)
+"""What engines of different ages say when they start a container with a device request that they cannot fill."""
+
+MEND = (
+    "Where the engine runs, install the NVIDIA driver and the NVIDIA Container Toolkit, run "
+    "`nvidia-ctk runtime configure --runtime=docker` and restart Docker; or leave `gpu` out."
+)
+
+
+def device_requests(wanted: Gpus) -> list[dict[str, Any]]:
+    """In the words of docker-py's `DeviceRequest`, as `docker run --gpus` makes it; none for none."""
+    if not wanted:
+        return []
+    which: dict[str, Any] = {"device_ids": list(wanted.ids)} if wanted.ids else {"count": wanted.count}
+    return [{**which, "capabilities": [["gpu"]]}]
+
+
+def refusal(ref: str, words: str) -> StartFailed | None:
+    """The error for a container that asked for GPUs and could not be started; None where these were not the reason."""
+    if not NO_GPU.search(words):
+        return None
+    return StartFailed(f"The Docker engine has no GPU for `{ref}`: {words}", hint=MEND)
+
+
+def offered(info: dict[str, Any]) -> str:
+    """How the engine offers GPUs, "" where it shows no sign of one. info: what it answers to `docker info`."""
+    devices = [str(one.get("ID", "")) for one in info.get("DiscoveredDevices") or () if isinstance(one, dict)]
+    gpus = [one for one in devices if "gpu" in one]
+    if gpus:
+        return f"CDI devices {', '.join(gpus)}"
+    runtimes = [name for name in info.get("Runtimes") or {} if "nvidia" in name]
+    return f"the runtime {runtimes[0]}" if runtimes else ""

@@ -1,0 +1,121 @@
+"""GPUs on a real engine: that the container asks for them, and what happens where the engine has none."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import docker
+import pytest
+from msgspec import structs
+
+from app.core.execution import EVERY, Execution, Gpus
+from app.core.model import Limits
+from app.errors import StartFailed
+from app.runtime import examination
+from app.runtime.docker import DockerTarget
+from app.runtime.docker_container import Plan
+from app.runtime.docker_engine import engine_info
+from app.runtime.gpu import offered
+from app.settings import load_settings
+from tests.integration.process_lab import small_lock, write_model
+
+pytestmark = pytest.mark.docker
+
+PYTHON = "{}.{}".format(*sys.version_info[:2])
+
+
+@pytest.fixture
+def engine() -> Iterator[docker.DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+def planned(folder: Path, wanted: Gpus, image: str) -> Plan:
+    """Of a container on the bridge that every engine has."""
+    model = write_model(folder, small_lock(PYTHON))
+    model = structs.replace(model, execution=Execution(wanted))
+    assert model.form is not None
+    return Plan(
+        name=f"prism_test_gpu_{uuid4().hex[:8]}",
+        home="test-gpu",
+        network="bridge",
+        image=image,
+        model=model,
+        form=model.form,
+        folder=folder,
+        limits=Limits(memory_mb=256, pids=64),
+        sockets=None,
+        token="secret",
+        started_at="2026-01-01T00:00:00+00:00",
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked"),
+    [
+        (Gpus(EVERY), {"Count": -1, "DeviceIDs": None}),
+        (Gpus(2), {"Count": 2, "DeviceIDs": None}),
+        (Gpus(ids=("0", "1")), {"Count": 0, "DeviceIDs": ["0", "1"]}),
+    ],
+)
+def test_the_engine_records_what_a_container_asks_for(
+    tmp_path: Path, engine: docker.DockerClient, wanted: Gpus, asked: dict[str, Any]
+) -> None:
+    plan = planned(tmp_path / "m", wanted, f"python:{PYTHON}-slim")
+    container = engine.containers.create(**plan.options())
+    try:
+        (request,) = engine.api.inspect_container(container.id)["HostConfig"]["DeviceRequests"]
+    finally:
+        container.remove(force=True)
+    assert request["Capabilities"] == [["gpu"]]
+    assert {"Count": request["Count"], "DeviceIDs": request["DeviceIDs"] or None} == asked
+
+
+def test_without_gpu_nothing_is_asked_for(tmp_path: Path, engine: docker.DockerClient) -> None:
+    container = engine.containers.create(**planned(tmp_path / "m", Gpus(), f"python:{PYTHON}-slim").options())
+    try:
+        assert not engine.api.inspect_container(container.id)["HostConfig"]["DeviceRequests"]
+    finally:
+        container.remove(force=True)
+
+
+def test_an_engine_without_a_gpu_says_so_and_leaves_nothing_behind(tmp_path: Path, engine: docker.DockerClient) -> None:
+    if offered(engine_info()):
+        pytest.skip("this engine has a GPU")
+    home = f"test{uuid4().hex[:8]}"
+    target = DockerTarget(
+        home=home,
+        run_folder=tmp_path / "run",
+        sockets=tmp_path / "s",
+        base_image="python:{version}-slim",
+        build_timeout_seconds=300,
+    )
+    model = write_model(tmp_path / "m", small_lock(PYTHON))
+    model = structs.replace(model, model_id=f"{home}-gpu", execution=Execution(Gpus(EVERY)))
+
+    async def start() -> None:
+        await target.build_environment(small_lock(PYTHON), print)
+        await target.build_model(model, tmp_path / "m", print)
+        try:
+            with pytest.raises(StartFailed) as refused:
+                await target.start(model, tmp_path / "m", Limits(memory_mb=256, pids=64))
+        finally:
+            await target.remove(model, environment_in_use=False)
+        assert "The Docker engine has no GPU for `intruder@1.0.0`" in refused.value.detail
+        assert "NVIDIA Container Toolkit" in refused.value.hint
+
+    asyncio.run(start())
+    assert not engine.containers.list(all=True, filters={"label": f"prism.home={home}"})
+    assert list((tmp_path / "s").glob("*")) == []
+
+
+def test_the_examination_says_whether_the_engine_has_a_gpu() -> None:
+    found = examination.gpu(load_settings(target="docker"))
+    assert found.level == "ok"
+    assert ("the engine offers" if offered(engine_info()) else "NVIDIA Container Toolkit") in found.found

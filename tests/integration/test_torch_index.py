@@ -1,0 +1,137 @@
+"""Where PyTorch comes from on a machine that says nothing of it, through the real uv."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import shutil
+import socket
+import ssl
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from app.core.environment import Requirements
+from app.errors import EnvironmentFailed
+from app.runtime.packages import install
+from app.runtime.resolver import resolve
+from tests.integration.package_index_lab import connect_proxy, forget_configuration, make_certificates
+
+OWN = "{}.{}".format(*sys.version_info[:2])
+
+
+@pytest.fixture
+def closed_proxy() -> Iterator[str]:
+    """An address at which nobody answers, for as long as the test lasts."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+async def refusal(gpu: bool, *pythons: str) -> EnvironmentFailed:
+    asked = Requirements(("torch",), (), pythons or (OWN,), "chosen by the test", gpu)
+    with pytest.raises(EnvironmentFailed) as refused:
+        await resolve(asked, log=lambda line: None, timeout_seconds=120)
+    return refused.value
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+async def test_pytorchs_own_index_is_asked_and_named_where_it_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, closed_proxy: str, gpu: bool
+) -> None:
+    forget_configuration(monkeypatch, tmp_path)
+    monkeypatch.setenv("HTTPS_PROXY", closed_proxy)
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    error = await refusal(gpu, OWN, "3.12", "3.13")
+    assert "https://download.pytorch.org/whl/" in error.detail
+    assert "could not be looked up" in error.detail
+    assert "UV_TORCH_BACKEND" in error.hint
+
+
+async def test_a_folder_of_ones_own_has_the_last_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, closed_proxy: str
+) -> None:
+    forget_configuration(monkeypatch, tmp_path)
+    monkeypatch.setenv("HTTPS_PROXY", closed_proxy)
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    error = await refusal(gpu=False)
+    assert "download.pytorch.org" not in error.detail
+    assert "UV_TORCH_BACKEND" not in error.hint
+
+
+HOST = "download.pytorch.org"
+VERSION = "9.9.0+cpu"
+WHEEL = f"torch-{VERSION}-py3-none-any.whl"
+
+
+@pytest.fixture
+def pytorch_index(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """The index of PyTorch's build for the processor, with one small wheel: its port, and the CA that vouches for it."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    ca, chain = make_certificates(folder, f"DNS:{HOST}")
+    info = f"torch-{VERSION}.dist-info"
+    with zipfile.ZipFile(folder / WHEEL, "w") as archive:
+        archive.writestr("torch/__init__.py", f"__version__ = {VERSION!r}\n")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: torch\nVersion: {VERSION}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "".join(f"{one},,\n" for one in (*archive.namelist(), f"{info}/RECORD")))
+    page = f'<a href="/whl/cpu/{WHEEL.replace("+", "%2B")}">{WHEEL}</a>'.encode()
+    pages = {
+        "/whl/cpu/torch/": ("text/html", page),
+        f"/whl/cpu/{WHEEL}": ("application/zip", (folder / WHEEL).read_bytes()),
+    }
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            kind, body = pages.get(unquote(self.path), ("", b""))
+            self.send_response(200 if body else 404)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                super().handle()
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield server.server_address[1], ca
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is missing: install it")
+async def test_the_processors_build_is_resolved_and_installed_from_pytorchs_own_index(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pytorch_index: tuple[int, Path]
+) -> None:
+    port, ca = pytorch_index
+    forget_configuration(monkeypatch, tmp_path / "cache")
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    asked = Requirements(("torch",), (), (OWN,), "chosen by the test")
+    async with connect_proxy({HOST: port}) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        lock = await resolve(asked, log=lambda line: None, timeout_seconds=120, platform="linux")
+        await install(lock, tmp_path / "packages", lambda line: None, 120)
+    assert lock.packages == (f"torch=={VERSION}",)
+    assert (tmp_path / "packages" / "torch" / "__init__.py").read_text() == f"__version__ = {VERSION!r}\n"
+    assert set(proxy.asked_for) == {f"{HOST}:443"}

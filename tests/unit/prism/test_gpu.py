@@ -1,0 +1,31 @@
+"""How the SDK asks for GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from app.core.execution import EVERY, Gpus, gpus
+from prism.requests import deploy
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent", "meant"),
+    [
+        (True, "true", Gpus(EVERY)),
+        (2, "2", Gpus(2)),
+        (["0", "GPU-fef8089b"], "device=0,GPU-fef8089b", Gpus(ids=("0", "GPU-fef8089b"))),
+    ],
+)
+def test_what_is_asked_for_is_what_the_server_reads(asked: bool | int | Sequence[str], sent: str, meant: Gpus) -> None:
+    form = deploy("model.onnx", gpu=asked).form
+    assert form is not None
+    assert form.fields["gpu"] == sent
+    assert gpus(sent) == meant
+
+
+def test_without_a_wish_the_form_says_nothing() -> None:
+    for form in (deploy("model.onnx").form, deploy("model.onnx", gpu=False).form):
+        assert form is not None
+        assert "gpu" not in form.fields
