@@ -14,16 +14,15 @@ import os
 import signal
 import socket
 import sys
-from functools import partial
+from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Any, cast
 
 import psutil
 import uvicorn
 import uvloop
 
 from app.api.health import VERSION
-from app.dispatch.server import Connection
+from app.dispatch.listener import listener_config
 from app.errors import Forbidden, InvalidSetting, PrismError
 from app.main import create_app
 from app.observe.log import configure_logging
@@ -86,19 +85,13 @@ def listen(settings: Settings) -> socket.socket:
 async def serve(settings: Settings, listener: socket.socket) -> bool:
     """Until a signal, or changed code where that is watched; True if the server is to start anew."""
     app = create_app(settings)
-    config = uvicorn.Config(
-        app,
-        http=cast(Any, partial(Connection, app.state.door)),
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,  # a forwarded address could be made up to escape the rate limit
-        server_header=False,
-        timeout_keep_alive=settings.keep_alive_seconds,
-        timeout_graceful_shutdown=int(settings.drain_timeout_seconds),
-    )
-    server = AnnouncedServer(config, settings, app.state.closing)
+    config = listener_config(app, app.state.door, "on", settings.keep_alive_seconds, settings.drain_timeout_seconds)
+
+    def end_streams() -> None:
+        app.state.closing.set()
+        app.state.door.dispatcher.end_streams()
+
+    server = AnnouncedServer(config, settings, end_streams)
 
     def stop_keeping_models() -> None:
         app.state.keep_models = True
@@ -116,13 +109,16 @@ async def serve(settings: Settings, listener: socket.socket) -> bool:
 
 
 class AnnouncedServer(uvicorn.Server):
-    """A server that records where it is, from when it accepts requests until it ends."""
+    """A server that records where it is, from when it accepts requests until it ends.
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, closing: asyncio.Event) -> None:
+    end_streams: called when it begins to end; what else is under way is waited for.
+    """
+
+    def __init__(self, config: uvicorn.Config, settings: Settings, end_streams: Callable[[], None]) -> None:
         super().__init__(config)
         self._record = settings.run_folder / "server.json"
         self._host = settings.host
-        self._closing = closing
+        self._end_streams = end_streams
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -137,7 +133,7 @@ class AnnouncedServer(uvicorn.Server):
         write_atomic(self._record, json.dumps(record).encode())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._closing.set()  # live logs end now; what else is under way is waited for
+        self._end_streams()
         try:
             await super().shutdown(sockets)
         finally:

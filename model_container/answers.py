@@ -10,15 +10,20 @@ import numpy as np
 from model_container.adapters.base import PROBABILITIES, Outputs
 from model_container.binary import bytes_from, bytes_from_texts
 from model_container.content import Decoded
-from model_container.frames import FORM_NATIVE, FORM_V2, FORM_V2_BINARY, JSON_LENGTH, Answer
+from model_container.frames import FORM_GENERATE, FORM_NATIVE, FORM_V2, FORM_V2_BINARY, JSON_LENGTH, Answer
 from model_container.problems import Problem
 from model_container.values import datatype_of
+
+PREDICTIONS = "predictions"
+"""Name of an output of which the model says none."""
 
 
 def encode(decoded: Decoded, outputs: Outputs, classes: List[Any]) -> Answer:
     """Raises Problem if the request asks for an output that the model does not have."""
     if decoded.form == FORM_V2:
         return _v2(decoded, outputs)
+    if decoded.form == FORM_GENERATE:
+        return Answer(encode_json(_generated(decoded, outputs)), 200, FORM_GENERATE)
     if outputs.by_row:
         rows = len(next(iter(outputs.values.values())))
         return Answer(encode_native(outputs, [rows], classes)[0], 200, FORM_NATIVE)
@@ -44,6 +49,34 @@ def encode_native(outputs: Outputs, lengths: Sequence[int], classes: List[Any]) 
         bodies.append(encode_json(document))
         start = end
     return bodies
+
+
+TEXT_OUTPUT = "text_output"
+"""What the generate extension calls an output that has no name of its own."""
+
+
+def items_of(outputs: Outputs) -> List[Any]:
+    """One prediction a row, with its probabilities if they were asked for."""
+    predictions = _predictions(outputs)
+    if outputs.probabilities is None:
+        return predictions
+    shares = _probabilities(outputs.probabilities)
+    return [{"prediction": one, PROBABILITIES: share} for one, share in zip(predictions, shares)]
+
+
+def generated(item: Any, name: str) -> Dict[str, Any]:
+    """An item of a stream in the form of the generate extension. name: of the model's only output."""
+    return item if isinstance(item, dict) else {name: item}
+
+
+def _generated(decoded: Decoded, outputs: Outputs) -> Dict[str, Any]:
+    """An output of one value as that value, others as a list, as Triton has them."""
+    document: Dict[str, Any] = {} if decoded.id is None else {"id": decoded.id}
+    for name, value in outputs.values.items():
+        listed = _listed(value)
+        one = isinstance(listed, list) and len(listed) == 1
+        document[TEXT_OUTPUT if name == PREDICTIONS else name] = listed[0] if one else listed
+    return document
 
 
 def _predictions(outputs: Outputs) -> List[Any]:

@@ -15,12 +15,15 @@ from __future__ import annotations
 from typing import Any, Dict, FrozenSet, List, Sequence
 
 from model_container.content import Content, Decoded, Named, Rows, no_rows
+from model_container.frames import FORM_GENERATE
 from model_container.json_body import parse
 from model_container.problems import Problem, shown
 from model_container.v2 import decode_request
 
 VALUE_KEYS = ("input", "inputs", "features", "instances")
 KEYS = (*VALUE_KEYS, "dataframe_split", "dataframe_records")
+TEXT_INPUT = "text_input"
+_BESIDE = ("id", "parameters")
 
 
 def decode(body: bytes, names: FrozenSet[str] = frozenset()) -> Decoded:
@@ -55,6 +58,27 @@ def decode_keyed(body: bytes, keys: Sequence[str], ignored: Sequence[str] = ()) 
             422, "unknown_dialect", f"The body is no object with one of {listed}.", f'Send {{"{keys[0]}": …}}.'
         )
     return Decoded(_decode_keyed({key: value[key] for key in value if key not in ignored}, present))
+
+
+def decode_generate(body: bytes, names: FrozenSet[str], whole: bool) -> Decoded:
+    """Of Triton's generate extension: inputs by name, and beside them what this model does not take as one.
+
+    whole: the model makes of the object what it likes. Without names, `text_input` is the input. Raises Problem.
+    """
+    value = parse(body, lenient=True)
+    if not isinstance(value, dict):
+        raise Problem(
+            422, "unknown_dialect", f"The body is {shown(value)}, not an object.", 'Send {"text_input": "…"}.'
+        )
+    request_id = value.get("id")
+    content: Content = Named(value)
+    if not whole:
+        inputs = {name: one for name, one in value.items() if name in names}
+        if not inputs and TEXT_INPUT in value:
+            content = _content(value[TEXT_INPUT], repr(TEXT_INPUT))
+        else:
+            content = Named(inputs or {name: one for name, one in value.items() if name not in _BESIDE})
+    return Decoded(content, FORM_GENERATE, request_id if isinstance(request_id, str) else None)
 
 
 def _decode_keyed(body: Dict[str, Any], present: List[str]) -> Content:

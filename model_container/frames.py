@@ -15,6 +15,10 @@ id and one status + body per request, in the order of the requests. Everything i
     PING     gateway   empty
     PONG     runtime   JSON {"busy_ms": 0, "served": 12, "rss_bytes": …}; answered even while the model computes
     CONVERT  gateway   empty; answered by an ANSWERS frame of two bodies, a report as JSON and an ONNX file
+    STREAM   gateway   as PREDICT, of one request; answered by PART frames as items are made, then by an ANSWERS frame
+                       of one: status 200 and {"items": 3}, or a problem. Nothing else is asked on that connection,
+                       and who closes it ends the stream
+    PART     runtime   one item of a stream as JSON
 
 Imports only the standard library: the gateway and every model's environment share this file.
 """
@@ -26,13 +30,14 @@ from typing import NamedTuple, Protocol, Sequence
 
 PROTOCOL = 1
 
-HELLO, WELCOME, PREDICT, ANSWERS, PING, PONG, CONVERT = 1, 2, 3, 4, 5, 6, 7
+HELLO, WELCOME, PREDICT, ANSWERS, PING, PONG, CONVERT, PART, STREAM = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
 DIALECT_JSON = 0  # whichever native form the body has; see dialects.py
 DIALECT_V2_BINARY = 1  # a V2 request, its tensors in JSON or behind it: <I JSON's length>, the JSON, the tensors' bytes
 DIALECT_V1 = 2  # KServe V1: {"instances": …} or {"inputs": …}
 DIALECT_MLFLOW = 3  # one of MLflow's four JSON forms
 DIALECT_CSV = 4  # a table as MLflow takes it: a line of names, then the rows
+DIALECT_GENERATE = 5  # Triton's generate extension: one object of inputs by name, and parameters beside them
 
 OPTION_PROBABILITIES = 1
 
@@ -40,6 +45,7 @@ FORM_NATIVE = 0  # {"predictions": …}: the gateway puts model, version and mod
 FORM_V2 = 1  # {"outputs": …}: the gateway puts model_name and model_version in front
 FORM_PROBLEM = 2  # {"code", "detail", "hint"?, …}: the gateway completes the problem document
 FORM_V2_BINARY = 3  # <I JSON's length>, JSON as in FORM_V2, then the bytes of the outputs asked for in binary
+FORM_GENERATE = 4  # an object of outputs by name: the gateway puts model_name and model_version in front
 
 JSON_LENGTH = struct.Struct("<I")
 """In front of a V2 request or answer that may have binary tensors. A request whose JSON has the length 0 is nothing
@@ -93,14 +99,14 @@ def encode(frame_id: int, kind: int, payload: bytes = b"", count: int = 0) -> by
     return HEADER.pack(len(payload), frame_id, kind, 0, count) + payload
 
 
-def encode_requests(frame_id: int, requests: Sequence[Asked]) -> bytes:
+def encode_requests(frame_id: int, requests: Sequence[Asked], kind: int = PREDICT) -> bytes:
     heads = b"".join([_REQUEST.pack(len(one.body), one.dialect, one.options, 0) for one in requests])
     payload = heads + b"".join([one.body for one in requests])
-    return encode(frame_id, PREDICT, payload, len(requests))
+    return encode(frame_id, kind, payload, len(requests))
 
 
 def decode_requests(frame: Frame) -> list[Request]:
-    """Raises FrameError if the bodies do not fill the payload exactly."""
+    """Of a PREDICT or STREAM frame. Raises FrameError if the bodies do not fill the payload exactly."""
     payload = frame.payload
     position = frame.items * _REQUEST.size
     requests = []

@@ -3,6 +3,7 @@
 {"features": X} and its synonyms, MLflow's dataframe_records     X
 {"dataframe_split": …}, CSV                                      a list of objects, one a row
 tensors of V2                                                    an object of numpy arrays
+the object of the generate extension                             itself
 any other object, any list                                       itself
 """
 
@@ -14,7 +15,15 @@ import numpy as np
 
 from model_container import csv_table, dialects, v2
 from model_container.content import Content, Decoded, Named, Rows, no_rows
-from model_container.frames import DIALECT_CSV, DIALECT_JSON, DIALECT_MLFLOW, DIALECT_V1, DIALECT_V2_BINARY, Request
+from model_container.frames import (
+    DIALECT_CSV,
+    DIALECT_GENERATE,
+    DIALECT_JSON,
+    DIALECT_MLFLOW,
+    DIALECT_V1,
+    DIALECT_V2_BINARY,
+    Request,
+)
 from model_container.json_body import parse
 from model_container.problems import Problem
 
@@ -31,6 +40,8 @@ def decode(request: Request) -> Decoded:
     """Rows as they were sent, or Named for an object. Raises Problem for what is not of its dialect."""
     if request.dialect == DIALECT_V2_BINARY:
         return _with_arrays(v2.decode(request.body, lambda: _NOTHING))
+    if request.dialect == DIALECT_GENERATE:
+        return dialects.decode_generate(request.body, frozenset(), whole=True)
     if request.dialect == DIALECT_CSV:
         decoded = csv_table.decode(request.body, frozenset())
         return decoded._replace(content=Rows(_records(decoded.content.values)))

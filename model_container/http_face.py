@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import socket
+from contextlib import closing
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 
 from model_container import http_routes
-from model_container.http_routes import Asked, Routes, told_problem
+from model_container.http_answers import told_problem
+from model_container.http_routes import Asked, Routes
+from model_container.http_streams import Parts, in_chunks
 from model_container.problems import Problem
+from model_container.stream import is_gone
 
 MAX_BODY_BYTES = 64 << 20
 IDLE_SECONDS = 30.0
@@ -79,7 +83,12 @@ class _Handler(BaseHTTPRequestHandler):
             told = told_problem(path, problem)
         self.send_response(told.status)
         self.send_header("Content-Type", told.content_type)
-        self.send_header("Content-Length", str(len(told.body)))
+        if told.parts is None:
+            self.send_header("Content-Length", str(len(told.body)))
+        elif self.request_version == "HTTP/1.1":
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.close_connection = True  # HTTP/1.0 tells the end so
         for name, value in told.headers.items():
             self.send_header(name, value)
         if told.status == HTTPStatus.UNAUTHORIZED:
@@ -87,8 +96,18 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        if self.command != "HEAD":
+        if told.parts is not None:
+            self._send(told.parts if self.close_connection else in_chunks(told.parts))
+        elif self.command != "HEAD":
             self.wfile.write(told.body)
+
+    def _send(self, parts: Parts) -> None:
+        """No faster than they are taken. Raises OSError once the client has gone."""
+        with closing(parts):
+            for part in parts:
+                if is_gone(self.request):
+                    raise ConnectionResetError("who asked has gone")
+                self.wfile.write(part)
 
     def _read_body(self) -> bytes:
         """Raises Problem, after which the connection cannot be used again: the rest of the body is unread."""

@@ -2,10 +2,13 @@
 
 GET  /, /health                                      what this is: libraries, signature, samples; whether it predicts
 POST /predict                                        a native dialect; ?probabilities=true adds them
+                                                     with Accept: text/event-stream or application/x-ndjson a stream,
+                                                     as on /invocations
 GET  /ping, /version;  POST /invocations             MLflow and SageMaker; also text/csv
 GET  /v1/models[/NAME];  POST /v1/models/NAME:predict               KServe V1
 GET  /v2, /v2/health/(live|ready), /v2/models/NAME[/ready]          Open Inference Protocol V2
 POST /v2/models/NAME/infer                                          the same, with binary tensors
+POST /v2/models/NAME/(generate|generate_stream)                     Triton's generate extension
 
 Vertex names two paths of its own for /health and /v1/…:predict. NAME is any: the image has one model and does not know what it is called. So is the version of V2's
 /v2/models/NAME/versions/VERSION/….
@@ -13,41 +16,37 @@ Vertex names two paths of its own for /health and /v1/…:predict. NAME is any: 
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from email.message import Message
-from http import HTTPStatus
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence, Tuple
 from urllib.parse import parse_qs, unquote
 
-import msgspec
-
 from model_container.frames import (
     DIALECT_CSV,
+    DIALECT_GENERATE,
     DIALECT_JSON,
     DIALECT_MLFLOW,
     DIALECT_V1,
     DIALECT_V2_BINARY,
-    FORM_PROBLEM,
     FORM_V2_BINARY,
     JSON_LENGTH,
     OPTION_PROBABILITIES,
     Answer,
     Request,
 )
+from model_container.http_answers import JSON, Told, to_json, told_problem
+from model_container.http_streams import HEADERS, StreamForm, checked, form_asked_for, generated_form, parts_of
 from model_container.problems import Problem
+from model_container.stream import Items
 from model_container.values import ANY
 
-JSON = "application/json"
 BINARY = "application/octet-stream"
 TEXT = "text/plain; charset=utf-8"
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 VERSION = "1"
 
 _V2_MODEL = r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?"
-_V2_OR_V1 = re.compile(r"/v[12](/.*)?", re.DOTALL)
-_MLFLOW_CODES = {400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 404: "RESOURCE_DOES_NOT_EXIST", 500: "INTERNAL_ERROR"}
 
 
 class Runtime(Protocol):
@@ -58,6 +57,8 @@ class Runtime(Protocol):
 
     def predict(self, requests: Sequence[Request]) -> Tuple[Sequence[Answer], int, int]: ...
 
+    def stream(self, request: Request) -> Items: ...
+
 
 class Asked(NamedTuple):
     """path: as sent, quoted."""
@@ -67,13 +68,6 @@ class Asked(NamedTuple):
     query: str
     headers: Message
     body: bytes
-
-
-class Told(NamedTuple):
-    body: bytes
-    status: int = 200
-    content_type: str = JSON
-    headers: Mapping[str, str] = {}
 
 
 Route = Callable[["Routes", Asked, Dict[str, str]], Told]
@@ -131,7 +125,7 @@ class Routes:
     def _predict(self, asked: Asked, names: Dict[str, str]) -> Told:
         wanted = parse_qs(asked.query).get("probabilities", ["false"])[-1].lower()
         options = OPTION_PROBABILITIES if wanted in ("1", "true", "yes") else 0
-        return Told(self._ask(Request(self._body(asked), DIALECT_JSON, options)).body)
+        return self._answer(asked, Request(self._body(asked), DIALECT_JSON, options))
 
     def _v1_predict(self, asked: Asked, names: Dict[str, str]) -> Told:
         return Told(self._ask(Request(self._body(asked), DIALECT_V1)).body)
@@ -141,13 +135,20 @@ class Routes:
         if kind not in ("", JSON, "text/csv"):
             raise Problem(415, "unsupported_format", f"An invocation takes {JSON} or text/csv, not {kind[:100]!r}.")
         dialect = DIALECT_CSV if kind == "text/csv" else DIALECT_MLFLOW
-        return Told(self._ask(Request(self._body(asked), dialect)).body)
+        return self._answer(asked, Request(self._body(asked), dialect))
+
+    def _generate(self, asked: Asked, names: Dict[str, str]) -> Told:
+        answer = self._ask(Request(self._body(asked), DIALECT_GENERATE))
+        return Told(_v2_names(names) + answer.body[1:])
+
+    def _generate_stream(self, asked: Asked, names: Dict[str, str]) -> Told:
+        return self._stream(asked, Request(self._body(asked), DIALECT_GENERATE), generated_form(_v2_names(names)))
 
     def _v2_infer(self, asked: Asked, names: Dict[str, str]) -> Told:
         body = self._body(asked)
         marked = JSON_LENGTH.pack(_json_length(asked.headers, len(body))) + body
         answer = self._ask(Request(marked, DIALECT_V2_BINARY))
-        prefix = to_json({"model_name": names["name"], "model_version": names["version"] or VERSION})[:-1] + b","
+        prefix = _v2_names(names)
         if answer.form != FORM_V2_BINARY:
             return Told(prefix + answer.body[1:])
         start = JSON_LENGTH.size
@@ -155,14 +156,18 @@ class Routes:
         head = prefix + answer.body[start + 1 : end]
         return Told(head + answer.body[end:], 200, BINARY, {JSON_LENGTH_HEADER: str(len(head))})
 
+    def _answer(self, asked: Asked, request: Request) -> Told:
+        """All at once, or as the stream that is asked for."""
+        form = form_asked_for(asked.headers.get("Accept", ""))
+        return Told(self._ask(request).body) if form is None else self._stream(asked, request, form)
+
+    def _stream(self, asked: Asked, request: Request, form: StreamForm) -> Told:
+        parts = parts_of(self._runtime.stream(request), form, lambda problem: told_problem(asked.path, problem).body)
+        return Told(b"", 200, form.media_type, HEADERS, parts)
+
     def _ask(self, request: Request) -> Answer:
         """Raises Problem for an answer that tells one."""
-        answer = self._runtime.predict([request])[0][0]
-        if answer.form == FORM_PROBLEM:
-            said = json.loads(answer.body)
-            code, detail, hint = said.pop("code"), said.pop("detail"), said.pop("hint", "")
-            raise Problem(answer.status, code, detail, hint, **said)
-        return answer
+        return checked(self._runtime.predict([request])[0][0])
 
     def _check(self) -> None:
         """Raises Problem 503 unless one of the samples is answered."""
@@ -213,6 +218,8 @@ _ROUTES: List[Tuple[str, Any, Route]] = [
         ("POST", "/invocations", Routes._invocations),
         ("POST", "/v1/models/(?P<name>[^/]+):predict", Routes._v1_predict),
         ("POST", f"{_V2_MODEL}/infer", Routes._v2_infer),
+        ("POST", f"{_V2_MODEL}/generate", Routes._generate),
+        ("POST", f"{_V2_MODEL}/generate_stream", Routes._generate_stream),
     )
 ]
 
@@ -234,18 +241,9 @@ def found(asked: Asked) -> Tuple[Route, Dict[str, str]]:
     )
 
 
-def told_problem(path: str, problem: Problem) -> Told:
-    """As clients of that path read it: the problem document of the gateway, or a protocol's own form."""
-    document = json.loads(problem.answer().body)
-    text = f"{problem.detail} {problem.hint}".strip()
-    if _V2_OR_V1.fullmatch(path):
-        return Told(to_json({"error": text}), problem.status)
-    if path in ("/ping", "/version", "/invocations"):
-        code = _MLFLOW_CODES.get(problem.status) or ("BAD_REQUEST" if problem.status < 500 else "INTERNAL_ERROR")
-        return Told(to_json({"error_code": code, "message": text}), problem.status)
-    title = HTTPStatus(problem.status).phrase
-    whole = {"type": "about:blank", "title": title, "status": problem.status, **document}
-    return Told(to_json(whole), problem.status, "application/problem+json")
+def _v2_names(names: Mapping[str, str]) -> bytes:
+    """What stands in front of an answer's own members."""
+    return to_json({"model_name": names["name"], "model_version": names["version"] or VERSION})[:-1] + b","
 
 
 def _tensor(described: Mapping[str, Any]) -> Dict[str, Any]:
@@ -261,7 +259,3 @@ def _json_length(headers: Message, body_bytes: int) -> int:
     if not (said.isascii() and said.isdigit() and len(said) < 12 and int(said) <= body_bytes):
         raise Problem(400, "bad_input", f"{JSON_LENGTH_HEADER} is {said[:40]!r}, the body has {body_bytes} bytes.")
     return int(said)
-
-
-def to_json(value: Any) -> bytes:
-    return msgspec.json.encode(value, enc_hook=str)

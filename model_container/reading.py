@@ -7,6 +7,7 @@ from model_container.adapters.base import Adapter, AsSent
 from model_container.content import Decoded
 from model_container.frames import (
     DIALECT_CSV,
+    DIALECT_GENERATE,
     DIALECT_JSON,
     DIALECT_MLFLOW,
     DIALECT_V1,
@@ -35,6 +36,8 @@ def read(request: Request, adapter: Adapter) -> Decoded:
         return dialects.decode_keyed(request.body, _V1_KEYS, ("parameters", "signature_name"))
     if request.dialect == DIALECT_MLFLOW:
         return dialects.decode_keyed(request.body, _MLFLOW_KEYS, ("params",))
+    if request.dialect == DIALECT_GENERATE:
+        return dialects.decode_generate(request.body, adapter.names, whole=False)
     if request.dialect == DIALECT_CSV:
         inputs = adapter.signature()["inputs"]
         return csv_table.decode(request.body, frozenset(one["name"] for one in inputs if one["datatype"] == "BYTES"))

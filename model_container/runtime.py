@@ -2,7 +2,7 @@
 
 WELCOME, the first frame it sends to whoever says HELLO, tells what it has become:
 
-    {"protocol": 1, "pid": 42, "python": "3.11.7", "adapter": "joblib", "libraries": {"scikit-learn": "1.5.2", …},
+    {"protocol": 1, "streams": true, "pid": 42, "python": "3.11.7", "adapter": "joblib", "libraries": {"scikit-learn": "1.5.2", …},
      "execution": {"execution_providers": […], …} or {}, "signature": {…},
      "samples": [bodies in a native dialect, best first], "confinement": {…}, "load_ms": 812}
 
@@ -163,6 +163,7 @@ def describe(adapter: Adapter, name: str, confinement: Dict[str, Any], began: fl
 
     return {
         "protocol": PROTOCOL,
+        "streams": True,
         "pid": os.getpid(),
         "python": platform.python_version(),
         "adapter": name,

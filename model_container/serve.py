@@ -23,6 +23,7 @@ from model_container.frames import (
     PONG,
     PREDICT,
     PROTOCOL,
+    STREAM,
     WELCOME,
     Answer,
     Frame,
@@ -33,8 +34,13 @@ from model_container.frames import (
     encode,
     encode_answers,
 )
+from model_container.stream import Items, Streamer
+from model_container.turns import Turns
 
 HELLO_SECONDS = 10.0
+STREAM_END_SECONDS = 2.0
+"""Time in which a stream must come to its end when the runtime ends; then it is cut off."""
+
 MAX_HELLO_BYTES = 4096
 _FIRST_BYTES = 4
 _HTTP = frozenset((b"GET ", b"POST", b"HEAD", b"PUT ", b"DELE", b"OPTI", b"PATC"))
@@ -53,8 +59,9 @@ class Server:
         self.token = token
         self._adapter = adapter
         self._batcher = Batcher(adapter)
-        self._predicting = threading.Lock()
-        self._busy_since = 0.0
+        self._turns = Turns()
+        self._predicting = self._turns.lock
+        self._streamer = Streamer(adapter, self._batcher, self._turns.one, lambda: self._stopping)
         self._served = 0
         self._welcome_bytes = msgspec.json.encode(welcome, enc_hook=str)
         self._listeners: List[socket.socket] = []
@@ -77,22 +84,32 @@ class Server:
             listener.close()
         for connection in connections.values():
             _end_reading(connection)
+        stuck = self._streamer.cut_off(STREAM_END_SECONDS)
         for thread in connections:
-            thread.join()
+            if thread not in stuck:
+                thread.join()
 
     def predict(self, requests: Sequence[Request]) -> Tuple[List[Answer], int, int]:
         """See Batcher.run; callers on several threads take turns."""
-        with self._predicting:
-            self._busy_since = time.monotonic()
-            try:
-                return self._batcher.run(requests)
-            finally:
-                self._busy_since = 0.0
-                self._served += len(requests)
+        turns = self._turns
+        if not self._predicting.acquire(False):
+            turns.wait()
+        try:
+            turns.busy_since = time.monotonic()
+            return self._batcher.run(requests)
+        finally:
+            turns.busy_since = 0.0
+            self._served += len(requests)
+            self._predicting.release()
+
+    def stream(self, request: Request) -> Items:
+        """See Streamer.items; others have their turn between two items."""
+        self._served += 1
+        return self._streamer.items(request)
 
     def pulse(self) -> Dict[str, int]:
         """busy_ms: how long the prediction under way has taken, 0 when idle. served: requests since the start."""
-        since = self._busy_since
+        since = self._turns.busy_since
         busy_ms = max(1, round((time.monotonic() - since) * 1000)) if since else 0
         return {"busy_ms": busy_ms, "served": self._served, "rss_bytes": rss_bytes()}
 
@@ -193,7 +210,18 @@ class Server:
             return encode_answers(frame.id, [Answer(part) for part in convert(self._adapter)], 0, 0)
         if frame.kind == PING:
             return encode(frame.id, PONG, msgspec.json.encode(self.pulse()))
+        if frame.kind == STREAM:
+            return self._stream(frame)
         raise FrameError(f"a frame of kind {frame.kind} has no answer")
+
+    def _stream(self, frame: Frame) -> bytes:
+        """Sends the items; how it ended is what is left to send. Raises OSError once nobody takes them."""
+        requests = decode_requests(frame)
+        if len(requests) != 1:
+            raise FrameError("a STREAM frame has one request")
+        self._served += 1
+        ended = self._streamer.send(self._connections[threading.current_thread()], frame.id, requests[0])
+        return encode_answers(frame.id, [ended.answer], 0, ended.model_us)
 
 
 def _is_equal(first: bytes, second: bytes) -> bool:

@@ -92,7 +92,7 @@ class DeployOptions(TypedDict, total=False):
     expected_input: a JSON-able request body known to be right, or JSON as bytes.
     requirements: lines of a requirements file; they win over what PRISM infers. target: "auto", "docker" or "process".
     allow_unsafe: consent to load a file with dangerous globals. accelerate: whether a proven faster form of it may
-    serve; None leaves it to the server. on_bytes: told how much of the file is sent.
+    serve; None leaves it to the server. replicas: how many copies of it serve; None leaves it to its model_config.yaml. gpu: true for every GPU, how many, or the ids of which. on_bytes: told how much of the file is sent.
     """
 
     name: str | None
@@ -104,6 +104,8 @@ class DeployOptions(TypedDict, total=False):
     code_files: Sequence[File]
     allow_unsafe: bool
     accelerate: bool | None
+    replicas: int | None
+    gpu: bool | int | Sequence[str]
     on_bytes: OnBytes | None
 
 
@@ -137,14 +139,21 @@ def act(ref: str, action: Literal["start", "stop", "restart"]) -> Call[Model]:
     return Call("POST", _path(ref, action), responses.model, patience="deploy", repeatable=False)
 
 
+def scale(ref: str, replicas: int) -> Call[Model]:
+    """The answer comes once as many serve, or it is known that they do not."""
+    return Call("PATCH", _path(ref), responses.model, json=encode({"replicas": replicas}), patience="deploy")
+
+
 def predict(ref: str, data: Any, *, probabilities: bool = False) -> Call[Prediction]:
     params = {"probabilities": "true"} if probabilities else {}
     body = encode(data)
     return Call("POST", _path(ref, "predict"), responses.prediction, params=params, json=body, patience="predict")
 
 
-def logs(ref: str, *, tail: int = 200, kind: LogKind = "runtime") -> Call[list[str]]:
-    return Call("GET", _path(ref, "logs"), responses.lines, params={"tail": str(tail), "kind": kind})
+def logs(ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None) -> Call[list[str]]:
+    """replica: the number of the one whose lines are wanted; else those of all."""
+    chosen = {} if replica is None else {"replica": str(replica)}
+    return Call("GET", _path(ref, "logs"), responses.lines, params={"tail": str(tail), "kind": kind, **chosen})
 
 
 def health() -> Call[Health]:
@@ -219,7 +228,9 @@ def _send_file(path: str, file: File, options: DeployOptions) -> Call[Model]:
         "python_version": options.get("python_version"),
         "target": options.get("target"),
         "allow_unsafe": "true" if options.get("allow_unsafe") else None,
+        "gpu": _gpu(options.get("gpu", False)),
         "accelerate": {True: "auto", False: "off", None: None}[options.get("accelerate")],
+        "replicas": None if options.get("replicas") is None else str(options["replicas"]),
     }
     code_files = [("code_files", code) for code in options.get("code_files", ())]
     return Call(
@@ -235,6 +246,12 @@ def _send_file(path: str, file: File, options: DeployOptions) -> Call[Model]:
         patience="deploy",
         repeatable=False,
     )
+
+
+def _gpu(wanted: bool | int | Sequence[str]) -> str | None:
+    if isinstance(wanted, Sequence):
+        return f"device={','.join(wanted)}"
+    return str(wanted).lower() if wanted else None
 
 
 def _plain(value: Any) -> Any:

@@ -6,8 +6,9 @@ What a protocol takes and how it answers is said by its own routes: predict.py, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import msgspec
 from fastapi import Request, Response
@@ -18,13 +19,15 @@ from app.api import compression
 from app.api.bodies import limited_body
 from app.api.guard import api_key, caller_address
 from app.api.problems import problem_response
+from app.api.streamed import Streamed, StreamForm, problem_of
 from app.dispatch.admit import Admission, header_fields
 from app.dispatch.batch import Reply
-from app.dispatch.pipeline import Awaited, Call, Dispatcher, answer_body, answer_headers
+from app.dispatch.pipeline import Awaited, Call, Dispatcher, answer_body, answer_headers, stream_headers
 from app.errors import PrismError
 from model_container import frames
 
 JSON = "application/json"
+T = TypeVar("T")
 
 
 class Answer(Struct, frozen=True):
@@ -89,7 +92,7 @@ class Asking:
         packs: whether it may go compressed.
         """
         waiting = self._dispatcher.begin(call)
-        reply = await answered(request, waiting)
+        reply = await unless_left(request, waiting.answer(), waiting.reply.cancel)
         headers = header_fields(answer_headers(waiting, reply))
         if reply.form == frames.FORM_PROBLEM:
             document = msgspec.json.decode(answer_body(waiting, reply, call.request_id))
@@ -99,18 +102,36 @@ class Asking:
         body = await packed(request, answer.body, headers) if packs else answer.body
         return Response(body, headers=headers, media_type=answer.media_type)
 
+    async def stream(self, request: Request, call: Call, form: StreamForm) -> Response:
+        """The items as they are made, or the problem before the first one. Raises errors of app.errors."""
+        stream = self._dispatcher.stream(call)
+        beginning = asyncio.ensure_future(stream.first())
+        try:
+            items = await unless_left(request, beginning, beginning.cancel)
+        except BaseException:
+            beginning.cancel()
+            stream.close()
+            raise
+        headers = header_fields(stream_headers(stream))
+        if items or not stream.has_failed:
+            return Streamed(stream, items, form, self._admission.tell, call.request_id, request.url.path, headers)
+        stream.close()
+        if stream.error is not None:
+            raise stream.error
+        return problem_response(problem_of(stream, call.request_id), call.request_id, headers, request.url.path)
 
-async def answered(request: Request, waiting: Awaited) -> Reply:
-    """The reply, unless its client leaves first: then the request is dropped, and ClientDisconnect raised."""
+
+async def unless_left(request: Request, answer: Awaitable[T], cancel: Callable[[], object]) -> T:
+    """What it gives, unless the client leaves first: then `cancel` is called, and ClientDisconnect raised."""
     leaving = asyncio.ensure_future(request.receive())
 
     def drop(_: object) -> None:
         if not leaving.cancelled() and leaving.exception() is None and leaving.result()["type"] == "http.disconnect":
-            waiting.reply.cancel()
+            cancel()
 
     leaving.add_done_callback(drop)
     try:
-        return await waiting.answer()
+        return await answer
     except asyncio.CancelledError:
         if leaving.done():
             raise ClientDisconnect from None

@@ -14,6 +14,7 @@ from fastapi.responses import PlainTextResponse
 from app.api.asking import JSON, Asking, bare
 from app.api.health import VERSION
 from app.api.problems import request_id_of
+from app.api.streamed import ANSWERS, form_asked_for
 from app.dispatch.pipeline import Call
 from app.errors import BadInput, Unavailable, UnsupportedFormat
 from model_container import frames
@@ -62,12 +63,16 @@ def router(asking: Asking) -> APIRouter:
     async def version() -> str:
         return VERSION
 
-    @routes.post("/invocations", summary="Predict by the model that is live", openapi_extra=INVOCATION_BODY)
+    @routes.post(
+        "/invocations", summary="Predict by the model that is live", responses=ANSWERS, openapi_extra=INVOCATION_BODY
+    )
     async def invocations(request: Request) -> Response:
         asking.caller(request)
         return await invoked(request, only_one(asking.live_names))
 
-    @routes.post("/models/{ref}/invocations", summary="Predict as MLflow does", openapi_extra=INVOCATION_BODY)
+    @routes.post(
+        "/models/{ref}/invocations", summary="Predict as MLflow does", responses=ANSWERS, openapi_extra=INVOCATION_BODY
+    )
     async def invocations_of_one(request: Request, ref: str) -> Response:
         """Exactly one of dataframe_split, dataframe_records, instances and inputs; or a table as text/csv."""
         return await invoked(request, ref)
@@ -76,9 +81,9 @@ def router(asking: Asking) -> APIRouter:
         caller = asking.admit(request, ref)
         dialect = dialect_of(request.headers.get("content-type", ""))
         body = await asking.body(request)
-        return await asking.ask(
-            request, Call(ref, body, caller, request_id=request_id_of(request), dialect=dialect), bare
-        )
+        call = Call(ref, body, caller, request_id=request_id_of(request), dialect=dialect)
+        form = form_asked_for(request.headers.get("accept", ""))
+        return await (asking.ask(request, call, bare) if form is None else asking.stream(request, call, form))
 
     return routes
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app.api.asking import Asking
 from app.api.bodies import check_content_type
 from app.api.problems import request_id_of
+from app.api.streamed import ANSWERS, form_asked_for
 from app.dispatch.pipeline import Call
 
 BODY_EXAMPLES = {
@@ -29,6 +30,7 @@ def router(asking: Asking) -> APIRouter:
     @routes.post(
         "/models/{ref}/predict",
         summary="Predict",
+        responses=ANSWERS,
         openapi_extra={"requestBody": {"content": {"application/json": {"examples": BODY_EXAMPLES}}, "required": True}},
     )
     async def predict(
@@ -38,12 +40,16 @@ def router(asking: Asking) -> APIRouter:
     ) -> Response:
         """Answers `{"model", "version", "model_id", "predictions": […]}`.
 
-        `ref` is a model's name (follows its newest live version), `name@version`, or a model_id.
+        `ref` is a model's name (follows its newest live version), `name@version`, or a model_id. With `Accept:
+        text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md.
         """
         caller = asking.admit(request, ref)
         check_content_type(request.headers.get("content-type", ""))
         body = await asking.body(request)
         call = Call(ref, body, caller, probabilities, request_id_of(request))
+        form = form_asked_for(request.headers.get("accept", ""))
+        if form is not None:
+            return await asking.stream(request, call, form)
         return await asking.ask(request, call, packs=False)  # as at the protocol door
 
     return routes

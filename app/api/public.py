@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from app.api import kserve, predict, v2
+from app.api import generate, kserve, predict, v2
 from app.api.asking import Asking
 from app.api.guard import Gate, api_key, caller_address
 from app.api.problems import MethodNotAllowed, problem_response, request_id_of
@@ -31,14 +31,14 @@ log = structlog.get_logger(__name__)
 _NAME = rb"(?:[\w.~!$&'()*+,=:@-]|%(?!2[Ff]|5[Cc]|[01]|7[Ff])[0-9A-Fa-f]{2})+"
 PATH = re.compile(
     rb"/health|/models/" + _NAME + rb"(?:/predict)?|/v1/models/" + _NAME + rb"|/v2(?:/health/(?:live|ready))?"
-    rb"|/v2/models/" + _NAME + rb"(?:/versions/" + _NAME + rb")?(?:/ready|/infer)?"
+    rb"|/v2/models/" + _NAME + rb"(?:/versions/" + _NAME + rb")?(?:/ready|/infer|/generate(?:_stream)?)?"
 )
 """As it stands in the request, before anything is decoded: an escaped slash would make one path of another."""
 
 ASK = "Ask who sent you the link what is shared."
 ROUTES = (
     "POST /models/{name}/predict, GET /models/{name} and GET /health are there, "
-    "/v2/models/{name} with /ready and /infer, and /v1/models/{name} with :predict; nothing else."
+    "/v2/models/{name} with /ready, /infer, /generate and /generate_stream, and /v1/models/{name} with :predict; nothing else."
 )
 
 
@@ -50,6 +50,7 @@ def create_public_app(
     asking = Asking(dispatcher, admission, max_body_bytes)
     app.include_router(predict.router(asking))
     app.include_router(v2.router(asking, ledger, is_well, PUBLIC_EXTENSIONS))
+    app.include_router(generate.router(asking))
     app.include_router(kserve.router(asking, ledger))
 
     @app.get("/models/{ref}")

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import sys
 from types import MappingProxyType
-from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Protocol, Tuple, runtime_checkable
+from typing import (
+    Any,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Tuple,
+    Union,
+    runtime_checkable,
+)
 
 from model_container.content import Content
 from model_container.plain import PlainRows
@@ -103,6 +116,15 @@ class Adapter(Protocol):
 
 class AsSent:
     """Base of an adapter whose model takes requests as they were sent; see free_form.py."""
+
+
+@runtime_checkable
+class Yielding(Protocol):
+    """An adapter whose model may give its answer item by item."""
+
+    def begin(self, inputs: Inputs) -> Union[Iterator[Any], Outputs]:
+        """What the model makes as it is asked for, or all at once. Raises as `predict` does, also while it goes on."""
+        ...
 
 
 @runtime_checkable

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
+from collections.abc import Iterator
 from typing import Any, Dict, FrozenSet, List, Optional, Tuple, Union, cast
 
 import numpy as np
@@ -38,6 +40,8 @@ class EstimatorAdapter:
         self.method, self.joinable = _chosen(model, call.method) if call.method else _method(model)
         self.joinable = self.joinable if call.batchable is None else call.batchable
         self._call = getattr(model, self.method) if self.method else model
+        yields = inspect.isgeneratorfunction(self._call) or inspect.isgeneratorfunction(_get(self._call, "__call__"))
+        self.joinable = self.joinable and not (yields and call.batchable is None)
         self.has_probabilities = callable(_get(model, "predict_proba"))
         self.classes = _classes(_get(model, "classes_"))
         names = _names(model)
@@ -46,7 +50,7 @@ class EstimatorAdapter:
         self._categories = frozenset(one.name for one in self._facts if one.is_category)
         self._input = self._make_input()
         self.names: FrozenSet[str] = self._input.known_names
-        self.plain = plain_rows(self._input)
+        self.plain = None if yields else plain_rows(self._input)
         is_declared = self._named and not own
         self._frames = (names is not None or is_declared) and not (self._is_uniform and is_numeric_only(model))
         if is_declared and self._is_uniform:
@@ -89,17 +93,25 @@ class EstimatorAdapter:
     def plain_inputs(self, matrix: Any) -> Inputs:
         return Inputs([matrix])
 
+    def begin(self, inputs: Inputs) -> Union[Iterator[Any], Outputs]:
+        output = self._call(self._data(inputs))
+        return output if isinstance(output, Iterator) else self._outputs(output, inputs.rows)
+
     def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
         data = self._data(inputs)
-        rows = inputs.rows
-        output = self._call(data)
+        outputs = self._outputs(self._call(data), inputs.rows)
+        if not probabilities:
+            return outputs
+        shares = self._model.predict_proba(data)
+        return outputs._replace(
+            probabilities=list(map(_dense, shares)) if isinstance(shares, list) else [_dense(shares)]
+        )
+
+    def _outputs(self, output: Any, rows: int) -> Outputs:
         if self.method == "transform" and rows == 1 and getattr(output, "shape", (1,)) != (1,) and output.ndim == 1:
             output = output[np.newaxis]  # some transformers flatten a single row
         values, named = _normalise(output, rows)
-        if not probabilities:
-            return Outputs(values, named)
-        shares = self._model.predict_proba(data)
-        return Outputs(values, named, list(map(_dense, shares)) if isinstance(shares, list) else [_dense(shares)])
+        return Outputs(values, named, counted=self.joinable or not isinstance(output, Iterator))
 
     def _data(self, inputs: Inputs) -> Any:
         """A DataFrame where columns go by name, else one array."""
@@ -304,7 +316,7 @@ def _dense(output: Any) -> Any:
     """An array, or a list where the rows are not of one kind."""
     if isinstance(output, np.ndarray):
         return np.asarray(output)
-    if isinstance(output, (list, tuple)):
+    if isinstance(output, (list, tuple, Iterator)):
         return list(output)
     for method in ("toarray", "to_numpy"):  # sparse matrices; pandas and polars
         if hasattr(output, method):

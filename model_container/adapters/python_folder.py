@@ -11,6 +11,8 @@
         def predict(self, inputs): …                   # one answer for each row
         def postprocess(self, outputs): …              # optional
 
+`predict` and `postprocess` may yield: who asks for a stream gets the items one by one, anyone else all in one list.
+
 Without `inputs` it is handed what was sent: a list of rows, or the object. With `inputs` it is handed numpy arrays: the
 array of a single input, an object of them for several.
 """
@@ -20,6 +22,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple, Union
 
@@ -66,12 +69,27 @@ class _Python:
     def plain_inputs(self, matrix: Any) -> Inputs:
         raise NotImplementedError("it reads no plain rows")
 
-    def _run(self, value: Any) -> Any:
+    def begin(self, inputs: Inputs) -> Union[Iterator[Any], Outputs]:
+        """A `postprocess` that yields takes from a `predict` that yields as it goes on; any other step waits for all."""
+        value, rows = self._given(inputs)
         for step in self._steps:
-            value = step(value)
-            if inspect.isgenerator(value):
+            if isinstance(value, Iterator) and not inspect.isgeneratorfunction(step):
                 value = list(value)
-        return value
+            value = step(value)
+        return value if isinstance(value, Iterator) else self._answered(value, rows)
+
+    def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
+        value, rows = self._given(inputs)
+        for step in self._steps:
+            made = step(value)
+            value = list(made) if isinstance(made, Iterator) else made
+        if isinstance(made, Iterator) and not self.joinable:
+            rows = None  # what is yielded is the answer of the request as a whole
+        return self._answered(value, rows)
+
+    def _given(self, inputs: Inputs) -> Tuple[Any, Optional[int]]:
+        """What the first step is handed, and how many rows it is; None where they are not counted."""
+        raise NotImplementedError
 
     def _signature_outputs(self) -> List[Dict[str, Any]]:
         return [tensor(one["name"], one["datatype"], list(one["shape"])) for one in self._outputs] or [
@@ -83,8 +101,12 @@ class _Python:
         datatypes = {one["name"]: one["datatype"] for one in self._outputs}
         if isinstance(result, dict) and result:
             columns = {str(name): _listed(value) for name, value in result.items()}
-            if rows is not None and all(_length(value) == rows for value in columns.values()):
+            lengths = {_length(value) for value in columns.values()}
+            # Where rows of several requests are joined, columns of another length are an error and not one answer.
+            if rows is not None and (lengths == {rows} or (self.joinable and None not in lengths)):
                 return Outputs({name: _typed(value, datatypes.get(name, ANY)) for name, value in columns.items()}, True)
+            if self.joinable and rows is not None:
+                return Outputs({PREDICTIONS: [result]})
             return Outputs({PREDICTIONS: result}, by_row=False)
         value = _listed(result)
         if isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim):
@@ -106,11 +128,9 @@ class FreePython(_Python, AsSent):
             return Inputs([_objects(content.values)], min(kinds), alone=len(kinds) > 1)
         return Inputs([_objects([content.values])], (_OBJECT,), alone=True)
 
-    def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
+    def _given(self, inputs: Inputs) -> Tuple[Any, Optional[int]]:
         rows = inputs.arrays[0].tolist()
-        if inputs.names == (_OBJECT,):
-            return self._answered(self._run(rows[0]), None)
-        return self._answered(self._run(rows), len(rows))
+        return (rows[0], None) if inputs.names == (_OBJECT,) else (rows, len(rows))
 
     def signature(self) -> Dict[str, Any]:
         return {
@@ -138,10 +158,10 @@ class TypedPython(_Python):
     def inputs(self, content: Content) -> Inputs:
         return Inputs(self._ports.arrays(content))
 
-    def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
+    def _given(self, inputs: Inputs) -> Tuple[Any, Optional[int]]:
         arrays = self._ports.by_name(inputs.arrays)
         value = next(iter(arrays.values())) if len(arrays) == 1 else arrays
-        return self._answered(self._run(value), inputs.rows if self._ports.have_rows else None)
+        return value, inputs.rows if self._ports.have_rows else None
 
     def signature(self) -> Dict[str, Any]:
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 
 from app.errors import BadInput
 from prism.cli.output import printable
-from prism.cli.session import USAGE, Json, KeyFile, Ref, Url, session
+from prism.cli.session import USAGE, Json, KeyFile, Ref, Session, Url, session
 from prism.responses import Prediction
 
 
@@ -24,19 +25,35 @@ def predict(
         Path | None, typer.Option("--file", "-f", exists=True, dir_okay=False, help="Read the body from a file.")
     ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Ask for the classes' probabilities.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Print each prediction as the model makes it.")] = False,
     as_json: Json = False,
     url: Url = None,
     key_file: KeyFile = None,
 ) -> None:
-    """Ask a model: prints one prediction a line, as JSON; with --json, the whole answer."""
+    """Ask a model: prints one prediction a line, as JSON; with --json, the whole answer.
+
+    With --stream the lines come as the model yields them, with --json, too.
+    """
     with session(as_json, url, key_file) as here:
         if (data is None) == (file is None):
             here.output.error(BadInput("Give the input once: as JSON, with --file, or - for standard input.").problem())
             raise typer.Exit(USAGE)
+        if stream:
+            _print_stream(here, ref, _body(data, file), probabilities)
+            return
         answer = here.client.predict(ref, _body(data, file), probabilities=probabilities)
         here.output.data(answer.document, "\n".join(_lines(answer)))
         spent = "".join(f", {name} {ms:g} ms" for name, ms in answer.timings_ms.items())
         here.output.say(printable(f"{answer.model} {answer.version}{spent}, request {answer.request_id}"))
+
+
+def _print_stream(here: Session, ref: str, body: bytes, probabilities: bool) -> None:
+    count = 0
+    with closing(here.client.stream(ref, body, probabilities=probabilities)) as items:
+        for item in items:
+            typer.echo(_json(item))
+            count += 1
+    here.output.say(f"{count} items")
 
 
 def _body(data: str | None, file: Path | None) -> bytes:

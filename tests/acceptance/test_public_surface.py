@@ -86,6 +86,7 @@ def admin_routes(server: Server) -> list[tuple[str, str]]:
     ours |= {("GET", "/v1/models/iris"), ("POST", "/v1/models/iris:predict")}
     for base in ("/v2/models/iris", "/v2/models/iris/versions/1.0.0"):
         ours |= {("GET", base), ("GET", f"{base}/ready"), ("POST", f"{base}/infer")}
+        ours |= {("POST", f"{base}/generate"), ("POST", f"{base}/generate_stream")}
     return sorted(set(found) - ours)
 
 

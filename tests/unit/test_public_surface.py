@@ -78,7 +78,7 @@ async def place(folder: Path, *, rate_limit: int = 0) -> AsyncIterator[Place]:
         store.save(record(model_id, name))
         running = structs.replace(replica.replica, model_id=model_id)
         await registry.save(
-            Deployment(model_id, name, "1.0.0", Status.LIVE, True, TargetName.PROCESS, running, live_at="2026")
+            Deployment(model_id, name, "1.0.0", Status.LIVE, True, TargetName.PROCESS, (running,), live_at="2026")
         )
     keys = Keys([], ["admin"])
     keys.add("key_1", hashlib.sha256(b"made").hexdigest())
@@ -171,7 +171,7 @@ async def test_a_model_that_is_not_shared_is_told_like_one_that_does_not_exist(h
 
 
 async def test_what_the_owner_would_do_about_a_stopped_model_is_not_told(here: Place) -> None:
-    stopped = structs.replace(here.ledger.deployment("m1"), status=Status.STOPPED, wanted=False, replica=None)
+    stopped = structs.replace(here.ledger.deployment("m1"), status=Status.STOPPED, wanted=False, replicas=())
     await here.registry.save(stopped)
     await here.publish()
     for lines in ((KEY,), (KEY, "X-Odd: 1")):
@@ -213,7 +213,7 @@ async def test_metadata_tell_how_to_call_it_and_nothing_of_how_it_is_made_or_whe
 
 
 async def test_health_says_one_word_and_speaks_of_the_shared_models_alone(here: Place) -> None:
-    down = structs.replace(here.ledger.deployment("m2"), status=Status.FAILED, replica=None)
+    down = structs.replace(here.ledger.deployment("m2"), status=Status.FAILED, replicas=())
     await here.registry.save(down)
     answer = await ask(here.port, get("/health"))
     assert json.loads(answer.body) == {"status": "ok"}
@@ -345,6 +345,8 @@ OURS = (
     "/v2/models/iris",
     "/v2/models/iris/versions/1.0.0/ready",
     "/v2/models/iris/infer",
+    "/v2/models/iris/generate",
+    "/v2/models/iris/versions/1.0.0/generate_stream",
     "/v1/models/iris",
     "/v1/models/iris:predict",
 )
@@ -361,7 +363,14 @@ THEIRS = (
     *("/models/iris/stop", "/models/upload-and-run", "/registry/prune-stale", "/registry/m1", "/keys", "/keys/key_1"),
     *("/share", "/metrics", "/docs", "/docs/errors", "/openapi.json", "/static/page.css", "/login", "/logout"),
     *("/v2/models/stats", "/v2/models/iris/config", "/v2/repository/index", "/v2/repository/models/iris/unload"),
-    *("/v2/models/secret/infer", "/v1/models", "/v1/models/secret:predict", "/invocations", "/available_models"),
+    *(
+        "/v2/models/secret/infer",
+        "/v2/models/secret/generate",
+        "/v1/models",
+        "/v1/models/secret:predict",
+        "/invocations",
+        "/available_models",
+    ),
     *("/upload-model", "/settings", "/api/upload-and-run-ui", "/models-ui/m1/delete", "/health/monitor", "/model-logs"),
 )
 ODD = (
@@ -470,9 +479,10 @@ def answerable(method: str, target: str) -> bool:
     if protocol == "v1" and method == "POST":
         name, _, verb = name.rpartition(":")
         rest = [verb]
-    ways = {"": ([], ["predict"]), "v1": ([], ["predict"]), "v2": ([], ["infer"])}[protocol]
+    tritons = (["infer"], ["generate"], ["generate_stream"])
+    ways = {"": ([], ["predict"]), "v1": ([], ["predict"]), "v2": ([], *tritons)}[protocol]
     is_metadata = method == "GET" and (rest == ways[0] or (protocol == "v2" and rest == ["ready"]))
-    return name in ("iris", "iris@1.0.0", "m1") and (is_metadata or (method == "POST" and rest == ways[1]))
+    return name in ("iris", "iris@1.0.0", "m1") and (is_metadata or (method == "POST" and rest in ways[1:]))
 
 
 @settings(max_examples=600, deadline=None, database=None)

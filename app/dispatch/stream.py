@@ -1,0 +1,243 @@
+"""One answer item by item: a connection of its own to a replica, read only as fast as its client takes.
+
+What is not read fills the sockets between, the runtime waits in its send, and the model makes no further item. A
+stream shares nothing with other requests: it is never joined, and never tried again once an item has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from app.dispatch.admit import Allowance
+from app.dispatch.balance import CONNECT_TIMEOUT_SECONDS, ReplicaLine
+from app.dispatch.batch import Lane
+from app.dispatch.breaker import Breaker, State
+from app.dispatch.link import Batch, Link, welcomed
+from app.errors import PrismError, ReplicaTimeout, ReplicaUnavailable, Unavailable
+from model_container import frames
+from model_container.frames import Answer, Frame, Request
+
+log = structlog.get_logger(__name__)
+
+TRIES = 2
+
+
+class StreamLink(Link):
+    """A connection that asks one thing. heard: set while an item, or the end, is there to be taken."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__(token)
+        self.end: Batch | None = None
+        self.is_over = False
+        self.heard = asyncio.Event()
+        self._items: list[bytes] = []
+        self._paused = False
+
+    def ask(self, request: Request) -> None:
+        """Raises ReplicaUnavailable if the connection has ended."""
+        if self._transport is None:
+            raise ReplicaUnavailable("The replica closed the connection before it was asked.")
+        self._transport.write(frames.encode_requests(self._expect(self._over), [request], frames.STREAM))
+
+    def take(self) -> list[bytes]:
+        """All that came since the last time; more is read only now."""
+        items, self._items = self._items, []
+        if not self.is_over:
+            self.heard.clear()
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return items
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._items and not self._paused and self.open and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind == frames.PART:
+            self._items.append(frame.payload)
+            self.heard.set()
+        else:
+            super()._take(frame)
+
+    def _over(self, end: Batch | None) -> None:
+        self.end, self.is_over = end, True
+        self.heard.set()
+
+
+class Stream:
+    """Of one request that was let in. Whoever begins it closes it.
+
+    error, answer: how it ended, once `is_over`: what went wrong on the way, or what the runtime said, which is
+    {"items": …} or a problem. items: that came. allowance: of its caller.
+    """
+
+    def __init__(self, lane: Lane, request: Request, allowance: Allowance | None) -> None:
+        """Raises Overloaded or ReplicaUnavailable if the lane does not take it."""
+        self.lane = lane
+        self.allowance = allowance
+        self.items = 0
+        self.error: PrismError | None = None
+        self.answer: Answer | None = None
+        self._request = request
+        self._link: StreamLink | None = None
+        self._line: ReplicaLine | None = None
+        self._told_to_end = False
+        self._closed = False
+        self._arrived = self._waits_since = monotonic()
+        lane.admit_stream(self, self._arrived)
+
+    @property
+    def line(self) -> ReplicaLine | None:
+        """Of the replica that answers it; None before it begins and once it was left."""
+        return self._line
+
+    @property
+    def is_over(self) -> bool:
+        return self.error is not None or self.answer is not None
+
+    @property
+    def has_failed(self) -> bool:
+        return self.error is not None or (self.answer is not None and self.answer.form == frames.FORM_PROBLEM)
+
+    async def first(self) -> list[bytes]:
+        """The items that came first; none if there are none, or something went wrong: then it `has_failed`.
+
+        A replica that is lost before is replaced by another one, once.
+        """
+        for tries in range(1, TRIES + 1):
+            try:
+                items = await self._begin()
+                self.lane.tally.latency.observe([monotonic() - self._arrived])
+                return items
+            except PrismError as error:
+                self._leave()
+                if tries == TRIES or not isinstance(error, ReplicaUnavailable):
+                    self.end(error)
+                    break
+        return []
+
+    async def take(self, seconds: float) -> list[bytes]:
+        """What comes next; none if nothing came in that time, or it is over."""
+        link = self._link
+        if link is None or self.is_over:
+            return []
+        left = self._waits_since + self.lane.flow.timeout_seconds - monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, min(seconds, left))):
+                await link.heard.wait()
+        except TimeoutError:
+            if seconds >= left:
+                self.end(self._late())
+            return []
+        items = link.take()
+        if link.is_over and not items:
+            self._hear_end(link.end)
+        self._waits_since = monotonic()
+        self.items += len(items)
+        return items
+
+    async def _begin(self) -> list[bytes]:
+        """Raises ReplicaUnavailable if the replica is lost before anything came of it, Unavailable if it is too old."""
+        self._line = line = self.lane.line_for_stream(monotonic())
+        line.streams += 1
+        line.breaker.begin()
+        self._link = link = await welcomed(StreamLink(line.replica.token), line.replica, CONNECT_TIMEOUT_SECONDS)
+        if not link.welcomed.result().get("streams"):
+            raise Unavailable(
+                f"The replica of `{self.lane.endpoint.name}` is of a PRISM that had no streams yet.",
+                hint="Restart the model; if that does not help, upload it again.",
+            )
+        if self.is_over:
+            return []
+        link.ask(self._request)
+        items = await self.take(self.lane.flow.timeout_seconds)
+        if link.is_over and link.end is None and not items and not self._told_to_end:
+            error, self.error = self.error, None
+            raise error or ReplicaUnavailable("The replica was lost.")
+        return items
+
+    def _hear_end(self, end: Batch | None) -> None:
+        if end is None:
+            if self.error is None:
+                self.error = ReplicaUnavailable(f"The replica of `{self.lane.endpoint.name}` was lost.")
+            return
+        self.answer = Answer(*end.answers[0])
+        self.lane.tally.model_seconds += end.model_us / 1_000_000
+
+    def _late(self) -> ReplicaTimeout:
+        what = "next item did" if self.items else "first item did"
+        return ReplicaTimeout(
+            f"`{self.lane.endpoint.name}`: the {what} not come within {self.lane.flow.timeout_seconds:g} s."
+        )
+
+    def end(self, error: PrismError) -> None:
+        """Nothing more is asked of the model; who waits for an item learns why. Does nothing once it is over."""
+        if self.is_over:
+            return
+        self.error = error
+        self._told_to_end = True
+        if self._link is not None:
+            self._link.close()  # which wakes who waits
+
+    def close(self) -> None:
+        """Counts it, and ends the model's work for it. Does nothing the second time."""
+        if self._closed:
+            return
+        self._closed = True
+        self._leave()
+        self.lane.streams.discard(self)
+        status = self.status
+        if status:
+            self.lane.tally.count([status])
+            self.lane.tally.last_at = monotonic()
+        if self.lane.flow.log_timings:
+            took_ms = round((monotonic() - self._arrived) * 1000, 2)
+            name = f"{self.lane.endpoint.name}@{self.lane.endpoint.version}"
+            log.info("streamed", model=name, status=status, items=self.items, total_ms=took_ms)
+
+    @property
+    def status(self) -> int:
+        """How it ended, in terms of HTTP; 0 for a client that left before there was an answer."""
+        if self.error is not None:
+            return self.error.status
+        if self.answer is not None:
+            return self.answer.status
+        return 200 if self.items else 0
+
+    def _leave(self) -> None:
+        line, self._line = self._line, None
+        link, self._link = self._link, None
+        if line is not None:
+            line.streams -= 1
+            self._judge(line.breaker, monotonic())
+        if link is not None:
+            link.close()
+
+    def _judge(self, breaker: Breaker, now: float) -> None:
+        """As of a batch: what the request is to blame for says nothing about the replica. A trial has an end."""
+        if self.answer is not None and self.answer.status >= 500:
+            breaker.fail(now)
+        elif self.items or self.answer is not None:
+            breaker.succeed()
+        elif breaker.state(now) is State.HALF_OPEN:
+            breaker.trip(now)
+
+
+def end_document(stream: Stream) -> dict[str, Any]:
+    """What a client is told after the last item."""
+    endpoint = stream.lane.endpoint
+    named = {"model": endpoint.name, "version": endpoint.version, "model_id": endpoint.model_id}
+    return {**named, "items": stream.items}
+
+
+def named_item(stream: Stream, body: bytes) -> bytes:
+    """An item that is an object, with the names of the model and its version in front."""
+    names = stream.lane.names[frames.FORM_GENERATE]
+    return names[:-1] + b"}" if body == b"{}" else names + body[1:]

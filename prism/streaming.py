@@ -1,0 +1,73 @@
+"""Reading a stream of predictions: lines of JSON as they come. Both clients share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from prism.errors import ConnectionFailed, InvalidResponse, from_problem
+from prism.requests import Call
+
+ACCEPT = "application/x-ndjson"
+
+
+class ItemReader:
+    """has_begun: an item has come. end: what the server said after the last one, {"model", "version", "items", …}."""
+
+    def __init__(self, request_id: str = "") -> None:
+        self.has_begun = False
+        self.end: dict[str, Any] | None = None
+        self._request_id = request_id
+        self._rest: list[bytes] = []
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """The items that are whole with `data`. Raises the APIError that ended the stream, or InvalidResponse."""
+        self._rest.append(data)
+        if b"\n" not in data:
+            return
+        *lines, rest = b"".join(self._rest).split(b"\n")
+        self._rest = [rest]
+        for line in lines:
+            document = self._decoded(line)
+            if "item" in document:
+                self.has_begun = True
+                yield document["item"]
+            elif "error" in document:
+                raise from_problem(document["error"], request_id=self._request_id)
+            else:
+                self.end = document.get("end")
+
+    def check_end(self, base_url: str) -> None:
+        """Once nothing more comes. Raises ConnectionFailed if there should be more."""
+        if self.end is None:
+            raise ConnectionFailed(
+                f"The connection to {base_url} was lost in the middle of the stream.",
+                hint="`prism status` shows whether the server still runs.",
+                sent=True,
+            )
+
+    def _decoded(self, line: bytes) -> dict[str, Any]:
+        try:
+            return msgspec.json.decode(line, type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise InvalidResponse(
+                f"A line of the stream is not a JSON object: {line[:80]!r}.",
+                hint="Check that the URL is that of a PRISM server.",
+            ) from error
+
+
+def check_kind(content_type: str) -> None:
+    """Raises InvalidResponse for an answer that is no stream."""
+    if content_type.partition(";")[0].strip() != ACCEPT:
+        raise InvalidResponse(
+            f"The answer is {content_type or 'of no type'}, not the stream that was asked for.",
+            hint="Check that SDK and server are of one version.",
+        )
+
+
+def content_of(call: Call[Any]) -> dict[str, Any]:
+    """The body as arguments of an HTTP client's `stream`, and what is accepted for it."""
+    with call.content() as content:
+        return {**content, "headers": {**content.get("headers", {}), "Accept": ACCEPT}}
