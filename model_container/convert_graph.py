@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -117,7 +118,19 @@ def _boosted(model: Any, width: int) -> Any:
     types = import_module("onnxmltools.convert.common.data_types")
     function = getattr(converters, f"convert_{_library(model)}")
     initial = [("X", types.FloatTensorType([None, width]))]
-    return _aged(function(model, initial_types=initial, target_opset=_BOOSTED_OPSET))
+    with _numbered(model.get_booster()):
+        return _aged(function(model, initial_types=initial, target_opset=_BOOSTED_OPSET))
+
+
+@contextmanager
+def _numbered(booster: Any) -> Iterator[None]:
+    """Without the names of its columns, for onnxmltools takes none but f0, f1, …"""
+    names = booster.feature_names
+    booster.feature_names = None
+    try:
+        yield
+    finally:
+        booster.feature_names = names
 
 
 def _aged(graph: Any) -> Any:

@@ -85,6 +85,9 @@ OTHER_NAME: Final = {
     "umap": "umap-learn",
     "yaml": "PyYAML",
 }
+UNSAID: Final = {"xgboost.sklearn.": "scikit-learn", "lightgbm.sklearn.": "scikit-learn"}
+"""Estimators that do not load without another distribution, which their own does not ask for."""
+
 NOT_INSTALLED: Final = sys.stdlib_module_names | {"__main__", "__builtin__", "copy_reg", "__mp_main__"}
 """Of Python itself, of Python 2 as pickles of protocol 0 to 2 name it, or of the author's own program."""
 

@@ -13,10 +13,11 @@ from typing import Final
 
 from picklescan.scanner import SafetyLevel, scan_pickle_bytes  # type: ignore[import-untyped]
 
-from app.core.inspection import Format, Inspection
+from app.core.inspection import Format, Inspection, Pin
 from app.errors import BadInput, MissingCode, UnreadableArtifact, UnsafeArtifact, UnsupportedFormat
 from app.lifecycle.compression import Stream
 from app.lifecycle.dangers import dangers_of, missing_code_of
+from app.lifecycle.distributions import UNSAID
 from app.lifecycle.environment import pins_of_compression, pins_of_onnx, pins_of_pickle, python_need_of
 from app.lifecycle.onnx_file import OnnxReading, read_onnx
 from app.lifecycle.pickles import PickleReading, read_pickle
@@ -41,6 +42,8 @@ MAGICS: Final = (
     (ZIP_MAGIC, "a zip archive (as Keras and numpy's .npz use it)", "Export the model to ONNX."),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (as Keras uses it)", "Convert it with tf2onnx."),
     (b"\x93NUMPY", "a numpy array (.npy)", "Save the model, not its data."),
+    (b"CBM1", "a CatBoost model in CatBoost's own format", "Save the Python estimator with joblib.dump."),
+    (b"{L\0\0\0\0\0\0\0", "an XGBoost model in XGBoost's own format", "Save the Python estimator with joblib.dump."),
     (b"PAR1", "a Parquet file", "Save the model, not its data."),
     (b"GGUF", "a GGUF language model", "Serve it with llama.cpp and add that server as a provider."),
     (b"%PDF", "a PDF document", ""),
@@ -147,13 +150,23 @@ def _pickle_inspection(path: Path, filename: str, compression: str, reading: Pic
         format=Format.JOBLIB if joblib_format else Format.PICKLE,
         compression=compression,
         globals=reading.globals,
-        pins=(*pins_of_pickle(reading, joblib_format), *pins_of_compression(compression)),
+        pins=(*_all_pins(reading, joblib_format), *pins_of_compression(compression)),
         python=python_need_of(reading),
         dangers=dangers_of(reading),
         missing_code=missing_code_of(reading.globals),
         second_opinion=_second_opinion(path, reading.arrays),
         facts=facts,
     )
+
+
+def _all_pins(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ...]:
+    """With those of which neither the pickle nor a library's metadata speak."""
+    pins = {pin.distribution: pin for pin in pins_of_pickle(reading, joblib_format)}
+    for name in reading.globals:
+        for prefix, distribution in UNSAID.items():
+            if name.startswith(prefix):
+                pins.setdefault(distribution, Pin(distribution, "", f"`{name}` does not load without it"))
+    return tuple(pins.values())
 
 
 def _onnx_inspection(reading: OnnxReading) -> Inspection:

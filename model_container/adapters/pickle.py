@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from model_container.adapters.common_words import in_common_words
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.config import RuntimeConfig
 
@@ -14,14 +15,14 @@ from model_container.config import RuntimeConfig
 def load_pickle(config: RuntimeConfig) -> EstimatorAdapter:
     load_code(config.code)
     with open(config.artifact, "rb") as file:
-        return EstimatorAdapter(pickle.load(file), config.call)
+        return EstimatorAdapter(in_common_words(pickle.load(file)), config.call)
 
 
 def load_joblib(config: RuntimeConfig) -> EstimatorAdapter:
     load_code(config.code)
     import joblib  # type: ignore[import-untyped]
 
-    return EstimatorAdapter(joblib.load(config.artifact), config.call)
+    return EstimatorAdapter(in_common_words(joblib.load(config.artifact)), config.call)
 
 
 def load_code(folder: str) -> None:

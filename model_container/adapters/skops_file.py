@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from model_container.adapters.common_words import in_common_words
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.adapters.pickle import load_code
 from model_container.config import RuntimeConfig
@@ -12,4 +13,5 @@ def load_skops(config: RuntimeConfig) -> EstimatorAdapter:
     load_code(config.code)
     from skops.io import get_untrusted_types, load  # type: ignore[import-untyped]
 
-    return EstimatorAdapter(load(config.artifact, trusted=get_untrusted_types(file=config.artifact)), config.call)
+    held = load(config.artifact, trusted=get_untrusted_types(file=config.artifact))
+    return EstimatorAdapter(in_common_words(held), config.call)

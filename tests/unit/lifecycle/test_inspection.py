@@ -20,6 +20,7 @@ import pytest
 import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightgbm import LGBMRegressor
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -66,6 +67,17 @@ def test_pickles_of_every_protocol_are_recognised(protocol: int, model: Any, fil
 def test_a_model_set_to_hand_on_dataframes_needs_pandas(model: Any, file: Path) -> None:
     model.set_output(transform="pandas")
     assert "pandas" in pins(found(file, pickle.dumps(model), "model.pkl"))
+
+
+def test_an_estimator_that_does_not_load_without_scikit_learn_gets_it(file: Path) -> None:
+    """LightGBM's metadata leave it to whoever uses its estimators."""
+    regressor = LGBMRegressor(n_estimators=1, verbose=-1, min_child_samples=1).fit(
+        [[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0]
+    )
+    inspection = found(file, pickle.dumps(regressor), "model.pkl")
+    assert pins(inspection)["scikit-learn"] == ""
+    (pin,) = [pin for pin in inspection.pins if pin.distribution == "scikit-learn"]
+    assert pin.evidence == "`lightgbm.sklearn.LGBMRegressor` does not load without it"
 
 
 @pytest.mark.parametrize("compress", [0, "zlib", "gzip", "bz2", "xz", "lzma", "lz4"])
@@ -151,6 +163,8 @@ SAFETENSORS = (26).to_bytes(8, "little") + b'{"w":{"dtype":"F32"}}     ' + bytes
         (b"PAR1" + bytes(20), "Parquet"),
         (SAFETENSORS, "safetensors"),
         (b"GGUF\x03\x00\x00\x00", "GGUF"),
+        (b"CBM1\xc8i\x00\x00\x10\x00", "CatBoost"),
+        (b"{L" + bytes(7) + b"\x07learner{", "XGBoost"),
         (b"\x93NUMPY\x01\x00", "numpy array"),
         (b"tree\nversion=v4\n", "LightGBM"),
         (b"Some notes of mine.", "text"),

@@ -1,15 +1,14 @@
+"""How requests are joined and split, on models that show it; test_every_adapter.py holds every adapter to it."""
+
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_container.adapters.onnx import load_onnx
 from model_container.batch import Batcher
-from model_container.config import RuntimeConfig
 from model_container.frames import FORM_NATIVE, FORM_PROBLEM
 from tests.unit.model_container.asking import Reply, ask, ask_all, batcher
 
@@ -59,39 +58,9 @@ def test_batched_equals_unbatched_for_named_columns_of_mixed_types(
 
 
 @settings(max_examples=40, deadline=None)
-@given(bodies=st.lists(matrices, min_size=1, max_size=12), probabilities=st.booleans())
-def test_batched_equals_unbatched_for_a_numeric_classifier(
-    classifier: Any, bodies: list[Any], probabilities: bool
-) -> None:
-    assert_batched_equals_unbatched(batcher(classifier), bodies, probabilities)
-
-
-@settings(max_examples=40, deadline=None)
 @given(bodies=st.lists(matrices, min_size=1, max_size=12))
 def test_batched_equals_unbatched_for_several_targets(regressor: Any, bodies: list[Any]) -> None:
     assert_batched_equals_unbatched(batcher(regressor), bodies)
-
-
-@pytest.fixture(scope="session")
-def onnx_batcher(classifier: Any, matrix: Any, tmp_path_factory: pytest.TempPathFactory) -> Batcher:
-    from skl2onnx import to_onnx
-
-    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    path.write_bytes(to_onnx(classifier, matrix[:1].astype(np.float32)).SerializeToString())
-    return Batcher(load_onnx(RuntimeConfig(str(path), "onnx")))
-
-
-@settings(max_examples=40, deadline=None)
-@given(bodies=st.lists(matrices, min_size=1, max_size=12), probabilities=st.booleans())
-def test_batched_equals_unbatched_for_onnx(onnx_batcher: Batcher, bodies: list[Any], probabilities: bool) -> None:
-    assert_batched_equals_unbatched(onnx_batcher, bodies, probabilities)
-
-
-def test_one_bad_request_among_32_fails_alone(classifier: Any) -> None:
-    bodies: list[Any] = [BODY] * 32
-    bodies[13] = {"features": [["bad", 1, 2, 3]]}
-    replies = ask_all(batcher(classifier), bodies)
-    assert [reply.status for reply in replies] == [200] * 13 + [422] + [200] * 18
 
 
 def test_a_request_that_only_the_model_refuses_fails_alone(classifier: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from model_container.adapters.onnx import load_onnx
-from model_container.adapters.onnx_session import chosen_providers
+from model_container.adapters.onnx_providers import chosen_providers
 from model_container.batch import Batcher
 from model_container.config import RuntimeConfig
 from tests.unit.model_container.asking import Reply, ask, ask_all, predictions
