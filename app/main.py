@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, FastAPI, Request
 from fastapi.staticfiles import StaticFiles
 
-from app.api import by_name, health, kserve, metrics, mlflow, models, predict, problems, registry, v2, v2_repository
+from app.api import (
+    by_name,
+    generate,
+    health,
+    kserve,
+    metrics,
+    mlflow,
+    models,
+    predict,
+    problems,
+    registry,
+    v2,
+    v2_repository,
+)
 from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
 from app.api import share as share_api
@@ -20,6 +33,7 @@ from app.api.body_limit import BodyLimit
 from app.api.guard import Guard, LoginNeeded, RequireAdmin, to_login
 from app.api.sessions import Sessions
 from app.api.v2_documents import EXTENSIONS
+from app.api.wrong_keys import WrongKeys
 from app.core.hosts import Hosts
 from app.core.model import Replica
 from app.core.route_table import serves
@@ -75,12 +89,13 @@ def create_app(settings: Settings) -> FastAPI:
     containers = ContainerRegistry(settings.registry_path)
     ledger = Ledger(store, containers)
     keys = Keys(settings.keys, settings.keys_of_admins)
+    wrong_keys = WrongKeys()
     key_store = KeyStore(settings.registry_path.with_name("keys.json"))
     key_store.tell(keys)
 
-    def suspect(model_id: str, reason: str) -> None:
+    def suspect(replica: Replica, reason: str) -> None:
         if settings.enable_health_monitor:
-            monitor.suspect(model_id, reason)
+            monitor.suspect(replica, reason)
 
     limits = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
     dispatcher = Dispatcher(limits, flow(settings), suspect)
@@ -118,7 +133,7 @@ def create_app(settings: Settings) -> FastAPI:
     vitals = Vitals(deployments)
     monitor = Monitor(deployments, connect, settings.health_monitor_interval_seconds, settings.predict_timeout_seconds)
 
-    grpc_listener = grpc_server(settings, dispatcher, admission, deployments)
+    grpc_listener = grpc_server(settings, dispatcher, admission, deployments, wrong_keys)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -165,13 +180,16 @@ def create_app(settings: Settings) -> FastAPI:
     pages = Pages(UI / "templates")
     problems.install(app, problem_page(pages))
     sessions = Sessions()
-    admins: list[Any] = [Depends(RequireAdmin(keys, sessions))]
-    admins_but_programs: list[Any] = [Depends(RequireAdmin(keys, sessions, asks_who_this_is))]
+    admins: list[Any] = [Depends(RequireAdmin(keys, sessions, wrong_keys))]
+    admins_but_programs: list[Any] = [Depends(RequireAdmin(keys, sessions, wrong_keys, asks_who_this_is))]
     app.add_exception_handler(LoginNeeded, to_login)
-    app.include_router(health.router(deployments, monitor, settings.enable_health_monitor))
+    app.include_router(health.router(deployments, monitor, settings.enable_health_monitor, settings.grpc_port))
     max_upload_bytes = settings.max_upload_mb * MIB
     app.include_router(
-        models.router(deployments, staging, max_upload_bytes, app.state.closing, share.public_url), dependencies=admins
+        models.router(
+            deployments, staging, max_upload_bytes, app.state.closing, share.public_url, dispatcher.circuits, vitals
+        ),
+        dependencies=admins,
     )
     app.include_router(registry.router(deployments, share.public_url), dependencies=admins)
     app.include_router(models_folder_api.router(models_folder), dependencies=admins)
@@ -183,6 +201,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(v2_repository.router(asking, ledger, dispatcher.tallies, flow(settings)))
     app.include_router(v2_repository.admin_router(asking, deployments), dependencies=admins)
     app.include_router(v2.router(asking, ledger, lambda: all_wanted_serve(ledger), EXTENSIONS))
+    app.include_router(generate.router(asking))
     app.include_router(kserve.list_router(asking))
     app.include_router(kserve.router(asking, ledger))
     app.include_router(mlflow.router(asking))
@@ -197,7 +216,7 @@ def create_app(settings: Settings) -> FastAPI:
         predict_page.router(ledger, dispatcher, admission, pages, settings.max_body_mb * MIB), dependencies=admins
     )
     app.include_router(logs_page.router(deployments, pages), dependencies=admins)
-    app.include_router(model_page.router(deployments, history, vitals, pages), dependencies=admins)
+    app.include_router(model_page.router(deployments, history, vitals, dispatcher.circuits, pages), dependencies=admins)
     app.include_router(upload_page.router(deployments, staging, pages, max_upload_bytes), dependencies=admins)
     app.include_router(share_panel.router(share, ledger, pages), dependencies=admins)
     app.include_router(settings_page.router(settings, key_store, keys, pages), dependencies=admins)
@@ -208,7 +227,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def grpc_server(
-    settings: Settings, dispatcher: Dispatcher, admission: Admission, deployments: Deployments
+    settings: Settings, dispatcher: Dispatcher, admission: Admission, deployments: Deployments, wrong_keys: WrongKeys
 ) -> grpc.aio.Server | None:
     """Bound, not started; None where no port is set for it. Needs a running loop. Raises InvalidSetting."""
     if not settings.grpc_port:
@@ -216,7 +235,10 @@ def grpc_server(
     from app.grpc.server import bound
     from app.grpc.service import Service
 
-    service = Service(dispatcher, admission, deployments, lambda: all_wanted_serve(deployments.ledger))
+    def is_ready() -> bool:
+        return all_wanted_serve(deployments.ledger)
+
+    service = Service(dispatcher, admission, deployments, is_ready, flow(settings), wrong_keys)
     return bound(service, settings.host, settings.grpc_port, settings.max_body_mb * MIB)
 
 
@@ -237,6 +259,7 @@ def flow(settings: Settings) -> Flow:
         timeout_seconds=settings.predict_timeout_seconds,
         heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds,
         log_timings=settings.debug_mode,
+        max_streams=settings.max_streams,
     )
 
 

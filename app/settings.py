@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.core.execution import unknown_provider
 from app.core.model import Limits
 from app.core.ssh_address import SshAddress, ssh_address
 from app.errors import InvalidSetting
@@ -87,7 +88,10 @@ class Settings(BaseSettings):
     )
     max_batch_size: int = Field(64, ge=1, le=65535, description="Most requests that go to a replica in one batch.")
     queue_length: int = Field(1024, ge=1, description="Most requests that wait for one model; more get 503.")
-    predict_timeout_seconds: float = Field(30, gt=0, description="Longest a prediction may take, waiting included.")
+    max_streams: int = Field(32, ge=1, description="Most streams of one model that are open at a time; more get 503.")
+    predict_timeout_seconds: float = Field(
+        30, gt=0, description="Longest a prediction, or an item of a stream, may take, waiting included."
+    )
     heartbeat_timeout_seconds: float = Field(
         3, gt=0, description="A replica silent for longer is taken as hung: its requests fail and it is replaced."
     )
@@ -107,6 +111,13 @@ class Settings(BaseSettings):
     drain_timeout_seconds: float = Field(30, ge=0, description="Longest a replaced replica may finish its requests.")
     model_memory_mb: int = Field(2048, ge=64, description="Memory limit of a replica, in MiB.")
     model_cpus: float = Field(1.0, gt=0, description="Processor limit of a replica, in cores.")
+    model_threads: int = Field(
+        0, ge=0, le=1024, description="Threads that a model's libraries compute on; 0 for as many as its cores."
+    )
+    execution_providers: str = Field(
+        "",
+        description="Comma-separated execution providers of onnxruntime, best first, for ONNX models that name none; see onnx.md.",
+    )
     model_pids: int = Field(256, ge=8, description="Most processes and threads of a replica.")
     accelerate: Literal["auto", "off"] = Field(
         "auto",
@@ -148,6 +159,13 @@ class Settings(BaseSettings):
     def _tunnel_has_a_known_form(cls, value: str) -> str:
         if value != "ngrok":
             ssh_address(value)
+        return value
+
+    @field_validator("execution_providers")
+    @classmethod
+    def _execution_providers_are_known(cls, value: str) -> str:
+        if unknown := unknown_provider(separate(value)):
+            raise ValueError(f"{unknown[0][:100]} is no execution provider. {unknown[1]}".rstrip("."))
         return value
 
     @field_validator("api_keys", "admin_keys")
@@ -205,7 +223,13 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        return Limits(memory_mb=self.model_memory_mb, cpus=self.model_cpus, pids=self.model_pids)
+        return Limits(
+            memory_mb=self.model_memory_mb,
+            cpus=self.model_cpus,
+            pids=self.model_pids,
+            threads=self.model_threads,
+            execution_providers=separate(self.execution_providers),
+        )
 
 
 def separate(keys: str) -> tuple[str, ...]:

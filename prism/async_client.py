@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import builtins
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
@@ -17,6 +18,7 @@ from prism.following import Following
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts
 from prism.responses import ApiKey, Health, Model, Prediction, Share
 from prism.retries import Retries
+from prism.streaming import ItemReader, check_kind, content_of
 
 T = TypeVar("T")
 
@@ -66,6 +68,27 @@ class AsyncPrism:
         """data: any body PRISM's dialects allow, a DataFrame or an array; bytes are sent as the JSON they are."""
         return await self.send(requests.predict(ref, data, probabilities=probabilities))
 
+    async def stream(self, ref: str, data: Any, *, probabilities: bool = False) -> AsyncGenerator[Any, None]:
+        """The model's predictions one by one, as it makes them; of a model that does not yield, one a row.
+
+        data, probabilities: as for `predict`. The request is sent when the first item is asked for, and again only
+        before it came. A model that fails later on raises its error then. Closing the generator (`aclosing` does) ends the stream.
+        """
+        call, attempt = requests.predict(ref, data, probabilities=probabilities), 0
+        while True:
+            reader = ItemReader()
+            try:
+                async with aclosing(self._items(call, reader)) as items:
+                    async for item in items:
+                        yield item
+                return
+            except (APIError, ConnectionFailed) as failure:
+                delay = None if reader.has_begun else self._retries.delay_seconds(call, failure, attempt)
+                if delay is None:
+                    raise
+            await asyncio.sleep(delay)
+            attempt += 1
+
     async def health(self) -> Health:
         return await self.send(requests.health())
 
@@ -109,8 +132,8 @@ class AsyncPrism:
             await asyncio.sleep(delay)
             attempt += 1
 
-    async def stream_lines(self, ref: str, kind: LogKind, tail: int) -> AsyncIterator[str]:
-        following = Following(ref, kind, tail)
+    async def stream_lines(self, ref: str, kind: LogKind, tail: int, replica: int | None = None) -> AsyncIterator[str]:
+        following = Following(ref, kind, tail, replica)
         while True:
             try:
                 async for line in self._stream(following):
@@ -136,6 +159,21 @@ class AsyncPrism:
                         return
         except httpx2.RequestError as error:
             raise connection.failure(error, self.base_url) from error
+
+    async def _items(self, call: Call[Any], reader: ItemReader) -> AsyncGenerator[Any, None]:
+        try:
+            settings = {**connection.call_settings(call, self.timeouts), **content_of(call)}
+            async with self._http.stream(**settings) as response:
+                if not response.is_success:
+                    await response.aread()
+                    connection.answer(response)
+                check_kind(response.headers.get("content-type", ""))
+                async for data in response.aiter_bytes():
+                    for item in reader.feed(data):
+                        yield item
+        except httpx2.RequestError as error:
+            raise connection.failure(error, self.base_url) from error
+        reader.check_end(self.base_url)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -198,16 +236,24 @@ class AsyncModels:
     async def restart(self, ref: str) -> Model:
         return await self._prism.send(requests.act(ref, "restart"))
 
-    async def logs(self, ref: str, *, tail: int = 200, kind: LogKind = "runtime") -> builtins.list[str]:
-        """The last lines the model printed, or those of its build."""
-        return await self._prism.send(requests.logs(ref, tail=tail, kind=kind))
+    async def scale(self, ref: str, replicas: int) -> Model:
+        """Have so many replicas serve; no request fails meanwhile. `error` says why where fewer do."""
+        return await self._prism.send(requests.scale(ref, replicas))
 
-    def follow_logs(self, ref: str, *, tail: int = 200, kind: LogKind = "runtime") -> AsyncIterator[str]:
+    async def logs(
+        self, ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None
+    ) -> builtins.list[str]:
+        """The last lines the model printed, or those of its build. replica: the number of one, else those of all."""
+        return await self._prism.send(requests.logs(ref, tail=tail, kind=kind, replica=replica))
+
+    def follow_logs(
+        self, ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None
+    ) -> AsyncIterator[str]:
         """The last lines, then new ones as they come, until the model ends.
 
         Where the connection is cut, it goes on behind the last line. Raises ConnectionFailed if the server stays away.
         """
-        return self._prism.stream_lines(ref, kind, tail)
+        return self._prism.stream_lines(ref, kind, tail, replica)
 
 
 class AsyncKeys:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
@@ -16,6 +16,7 @@ from prism.following import Following
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts
 from prism.responses import ApiKey, Health, Model, Prediction, Share
 from prism.retries import Retries
+from prism.streaming import ItemReader, check_kind, content_of
 
 T = TypeVar("T")
 
@@ -64,6 +65,25 @@ class Prism:
         """data: any body PRISM's dialects allow, a DataFrame or an array; bytes are sent as the JSON they are."""
         return self.send(requests.predict(ref, data, probabilities=probabilities))
 
+    def stream(self, ref: str, data: Any, *, probabilities: bool = False) -> Generator[Any, None, None]:
+        """The model's predictions one by one, as it makes them; of a model that does not yield, one a row.
+
+        data, probabilities: as for `predict`. The request is sent when the first item is asked for, and again only
+        before it came. A model that fails later on raises its error then. Closing the generator ends the stream.
+        """
+        call, attempt = requests.predict(ref, data, probabilities=probabilities), 0
+        while True:
+            reader = ItemReader()
+            try:
+                yield from self._items(call, reader)
+                return
+            except (APIError, ConnectionFailed) as failure:
+                delay = None if reader.has_begun else self._retries.delay_seconds(call, failure, attempt)
+                if delay is None:
+                    raise
+            time.sleep(delay)
+            attempt += 1
+
     def health(self) -> Health:
         return self.send(requests.health())
 
@@ -107,8 +127,8 @@ class Prism:
             time.sleep(delay)
             attempt += 1
 
-    def stream_lines(self, ref: str, kind: LogKind, tail: int) -> Iterator[str]:
-        following = Following(ref, kind, tail)
+    def stream_lines(self, ref: str, kind: LogKind, tail: int, replica: int | None = None) -> Iterator[str]:
+        following = Following(ref, kind, tail, replica)
         while True:
             try:
                 yield from self._stream(following)
@@ -133,6 +153,20 @@ class Prism:
                         return
         except httpx2.RequestError as error:
             raise connection.failure(error, self.base_url) from error
+
+    def _items(self, call: Call[Any], reader: ItemReader) -> Iterator[Any]:
+        try:
+            settings = {**connection.call_settings(call, self.timeouts), **content_of(call)}
+            with self._http.stream(**settings) as response:
+                if not response.is_success:
+                    response.read()
+                    connection.answer(response)
+                check_kind(response.headers.get("content-type", ""))
+                for data in response.iter_bytes():
+                    yield from reader.feed(data)
+        except httpx2.RequestError as error:
+            raise connection.failure(error, self.base_url) from error
+        reader.check_end(self.base_url)
 
     def close(self) -> None:
         self._http.close()
@@ -195,16 +229,24 @@ class Models:
     def restart(self, ref: str) -> Model:
         return self._prism.send(requests.act(ref, "restart"))
 
-    def logs(self, ref: str, *, tail: int = 200, kind: LogKind = "runtime") -> builtins.list[str]:
-        """The last lines the model printed, or those of its build."""
-        return self._prism.send(requests.logs(ref, tail=tail, kind=kind))
+    def scale(self, ref: str, replicas: int) -> Model:
+        """Have so many replicas serve; no request fails meanwhile. `error` says why where fewer do."""
+        return self._prism.send(requests.scale(ref, replicas))
 
-    def follow_logs(self, ref: str, *, tail: int = 200, kind: LogKind = "runtime") -> Iterator[str]:
+    def logs(
+        self, ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None
+    ) -> builtins.list[str]:
+        """The last lines the model printed, or those of its build. replica: the number of one, else those of all."""
+        return self._prism.send(requests.logs(ref, tail=tail, kind=kind, replica=replica))
+
+    def follow_logs(
+        self, ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None
+    ) -> Iterator[str]:
         """The last lines, then new ones as they come, until the model ends.
 
         Where the connection is cut, it goes on behind the last line. Raises ConnectionFailed if the server stays away.
         """
-        return self._prism.stream_lines(ref, kind, tail)
+        return self._prism.stream_lines(ref, kind, tail, replica)
 
 
 class Keys:

@@ -76,8 +76,17 @@ class Environment(Struct, frozen=True):
 
 
 class Replica(Struct, frozen=True):
+    """One running copy of a model. number: its place among them, which its successor takes. circuit: closed while
+    requests reach it. memory_bytes, cores: what it uses, where the server says so.
+    """
+
     target: str = ""
     id: str = ""
+    number: int = 1
+    pid: int = 0
+    circuit: str | None = None
+    memory_bytes: int | None = None
+    cores: float | None = None
     port: int | None = None
     socket: str | None = None
     image: str | None = None
@@ -94,6 +103,7 @@ class Model(Struct, frozen=True):
     """One version of a model and where it stands.
 
     status: received, inspecting, resolving, building, built, starting, probing, live, unhealthy, stopped, failed.
+    replicas: those that run; replicas_wanted: how many should while it is live, None from a server that knows of one.
     endpoint: absolute URL that takes predictions. public_url: the same from anywhere, while it is shared. sample: a request body known to be answered.
     error: the problem document of what failed. timings_ms: how long each step took.
     """
@@ -115,6 +125,8 @@ class Model(Struct, frozen=True):
     environment: Environment | None = None
     inspection: dict[str, Any] | None = None
     replica: Replica | None = None
+    replicas: list[Replica] = []
+    replicas_wanted: int | None = None
     restarts: list[Restart] = []
     error: dict[str, Any] | None = None
     timings_ms: dict[str, float] = {}

@@ -32,6 +32,10 @@ async def echo(requests: list[Request]) -> list[Answer]:
     return [Answer(b'{"predictions":[%b]}' % request.body) for request in requests]
 
 
+ACCEPTING_TURNS = 8
+"""Of the event loop, at most, between a connection's arrival and the call of who serves it."""
+
+
 class FakeReplica:
     """Speaks the frames of a real runtime on a Unix socket; what it answers is the test's to say.
 
@@ -56,10 +60,11 @@ class FakeReplica:
         """Every connection ends, and no new one is accepted."""
         assert self._server is not None
         self._server.close()
-        for writer in list(self._connections):
-            writer.transport.abort()
         Path(self.replica.socket).unlink(missing_ok=True)
-        await asyncio.sleep(0)
+        for _ in range(ACCEPTING_TURNS):  # also those that were just being accepted
+            for writer in list(self._connections):
+                writer.transport.abort()
+            await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)

@@ -20,7 +20,7 @@ def router(ledger: Ledger, dispatcher: Dispatcher) -> APIRouter:
         lanes = {lane.endpoint.model_id: lane for lane in dispatcher.lanes}
         models = []
         for one in ledger.deployments():
-            lane = lanes.get(one.model_id)
+            lane, model = lanes.get(one.model_id), ledger.model(one.model_id)
             models.append(
                 ModelFigures(
                     name=one.name,
@@ -30,6 +30,9 @@ def router(ledger: Ledger, dispatcher: Dispatcher) -> APIRouter:
                     queued=lane.queued if lane is not None else 0,
                     live=lane is not None,
                     circuit=lane.circuit if lane is not None else "closed",
+                    circuits=lane.circuits_by_number if lane is not None else {},
+                    replicas_wanted=model.replicas if model is not None and one.wanted else 0,
+                    streams=dispatcher.open_streams(one.model_id),
                 )
             )
         return Response(exposition(Road(models, dispatcher.refusals)), media_type=CONTENT_TYPE_LATEST)

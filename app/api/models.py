@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.documents import model_document, staged_document
 from app.api.log_events import STREAM_HEADERS
 from app.api.log_events import events as log_events
 from app.api.problems import problem_response, request_id_of
 from app.api.uploads import INSPECT_FIELDS, INSPECT_FORM, UPLOAD_FORM, received
-from app.core.model import Model
+from app.core.model import REPLICAS_MAX, Model
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.logs import ALL_LINES, LogKind, deployment_of, model_log
 from app.lifecycle.staging import Staging
+from app.lifecycle.vitals import Vital, Vitals
 
 Wait = Annotated[bool, Query(description="false answers 202 at once, with the Location to poll.")]
+
+
+class Change(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"replicas": 3}]})
+
+    replicas: int = Field(description=f"How many are to serve, 1 to {REPLICAS_MAX}.", strict=True)
 
 
 def router(
@@ -30,15 +38,24 @@ def router(
     max_upload_bytes: int,
     closing: asyncio.Event,
     public_url: Callable[[str], str | None],
+    circuits: Callable[[str], Mapping[str, str]],
+    vitals: Vitals,
 ) -> APIRouter:
-    """closing: set when the server ends; live logs end with it. public_url: of a name, while it is shared."""
+    """closing: set when the server ends; live logs end with it. public_url: of a name, while it is shared.
+
+    circuits: of a model's replicas, by their ids.
+    """
     routes = APIRouter(tags=["models"])
     ledger = deployments.ledger
 
     def document(model_id: str, request: Request) -> dict[str, Any]:
         model = ledger.find(model_id)
+        return documented(model, request, None)
+
+    def documented(model: Model, request: Request, uses: Mapping[str, Vital] | None) -> dict[str, Any]:
         base_url = str(request.base_url).rstrip("/")
-        return model_document(model, ledger.deployment(model.model_id), base_url, public_url(model.name))
+        deployment, open_circuits = ledger.deployment(model.model_id), circuits(model.model_id)
+        return model_document(model, deployment, base_url, public_url(model.name), open_circuits, uses)
 
     async def upload(request: Request, wait: bool, run: bool) -> Response:
         began = monotonic()
@@ -88,7 +105,15 @@ def router(
 
     @routes.get("/models/{ref}", summary="One model")
     async def one_model(ref: str, request: Request) -> dict[str, Any]:
-        return document(ledger.find(ref).model_id, request)
+        model = ledger.find(ref)
+        return documented(model, request, await vitals.of([ledger.deployment(model.model_id)]))
+
+    @routes.patch("/models/{ref}", summary="Change how many replicas of a model serve")
+    async def change(ref: str, wanted: Change, request: Request, wait: Wait = True) -> Response:
+        """More are started and take traffic once they answer; fewer are drained and stopped. No request fails."""
+        model = ledger.find(ref)
+        await deployments.scale(model, wanted.replicas)
+        return await begun(model, request, wait)
 
     @routes.delete("/models/{ref}", summary="Stop a model and remove all of it")
     async def delete(ref: str) -> dict[str, Any]:
@@ -100,7 +125,7 @@ def router(
         await deployments.start(model)
         return await begun(model, request, wait)
 
-    @routes.post("/models/{ref}/restart", summary="Replace its replica by a new one, without a failed request")
+    @routes.post("/models/{ref}/restart", summary="Replace its replicas by new ones, without a failed request")
     async def restart(ref: str, request: Request, wait: Wait = True) -> Response:
         model = ledger.find(ref)
         await deployments.restart(model)
@@ -126,10 +151,13 @@ def router(
         after: Annotated[
             str, Query(description="The id of a line's event: begin right behind it, whatever `tail`.")
         ] = "",
+        replica: Annotated[
+            int | None, Query(ge=1, description="The number of the one whose lines are wanted; else those of all.")
+        ] = None,
         last_event_id: Annotated[str, Header(description="As `after`, sent by browsers that reconnect.")] = "",
     ) -> Response:
         model = ledger.find(ref)
-        lines = model_log(deployments, model, kind, tail, follow, last_event_id or after)
+        lines = model_log(deployments, model, kind, tail, follow, last_event_id or after, replica)
         if not follow:
             return PlainTextResponse("".join([f"{line.text}\n" async for line in lines]))
 

@@ -9,10 +9,13 @@ from msgspec import Struct
 
 from app.core.acceleration import Acceleration, AccelerationStatus
 from app.core.environment import Lock
+from app.core.execution import Execution
 from app.core.inspection import Format, Inspection
 from app.core.signature import Signature, Tensor
 
 ACCELERATED_FILE = "accelerated/model.onnx"
+REPLICAS_MAX = 64
+"""Of one model on one machine: far more than have a core each, and few enough to be looked at one by one."""
 
 
 class TargetName(StrEnum):
@@ -44,12 +47,14 @@ class Artifact(Struct, frozen=True):
     """The immutable model file, or the archive it came in. filename: as uploaded, made safe.
 
     main: what the runtime loads, below the folder `artifact`; "" for the file as it was uploaded.
+    rest_sha256: of an entry of the models folder, all of it but the number of replicas; "" for an upload.
     """
 
     filename: str
     sha256: str
     size_bytes: int
     main: str = ""
+    rest_sha256: str = ""
 
     @property
     def file(self) -> str:
@@ -58,11 +63,16 @@ class Artifact(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """What one replica may use. cpus: whole or part cores."""
+    """What one replica may use. cpus: whole or part cores. threads: of its libraries, 0 for as many as cores.
+
+    execution_providers: on which onnxruntime may compute, where the model's owner does not say.
+    """
 
     memory_mb: int = 2048
     cpus: float = 1.0
     pids: int = 256
+    threads: int = 0
+    execution_providers: tuple[str, ...] = ()
 
 
 class Bounds(Struct, frozen=True):
@@ -116,6 +126,8 @@ class Model(Struct, frozen=True):
     code_files: names of the Python files supplied for classes the pickle takes from `__main__`.
     accelerate: "auto" or "off" where its owner said so, else "" for the server's setting.
     models_folder: name of the entry of the models folder that it came from, "" for an upload.
+    replicas: how many are wanted while it is live.
+    execution: on what it computes.
     """
 
     model_id: str
@@ -141,6 +153,8 @@ class Model(Struct, frozen=True):
     bounds: Bounds = Bounds()
     calling: Calling = Calling()
     models_folder: str = ""
+    execution: Execution = Execution()
+    replicas: int = 1
 
     @property
     def ref(self) -> str:
@@ -182,6 +196,7 @@ class Replica(Struct, frozen=True):
     id: the container id, or "<pid>:<start time>" of the process (a pid alone may be reused).
     socket: path of its Unix socket, or "" where the platform has none. port: its port on 127.0.0.1, or 0.
     token: what it wants in HELLO; never shown by the API. form: what it has loaded.
+    number: from 1, its place among the replicas of its model; the one that replaces it has the same, and its log.
     """
 
     model_id: str
@@ -194,6 +209,7 @@ class Replica(Struct, frozen=True):
     image: str = ""
     pid: int = 0
     form: FormName = FormName.ORIGINAL
+    number: int = 1
 
 
 class Restart(Struct, frozen=True):
@@ -205,7 +221,10 @@ class Restart(Struct, frozen=True):
 
 
 class Deployment(Struct, frozen=True):
-    """Wanted and real state of one model on this host, as kept in the registry."""
+    """Wanted and real state of one model on this host, as kept in the registry.
+
+    replicas: those that run for it, in the order of their numbers. How many there should be, its model says.
+    """
 
     model_id: str
     name: str
@@ -213,7 +232,7 @@ class Deployment(Struct, frozen=True):
     status: Status
     wanted: bool
     target: TargetName | None = None
-    replica: Replica | None = None
+    replicas: tuple[Replica, ...] = ()
     created_at: str = ""
     updated_at: str = ""
     live_at: str = ""

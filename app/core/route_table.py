@@ -52,8 +52,8 @@ NOT_SERVING = (Status.UNHEALTHY, Status.STOPPED, Status.FAILED)
 
 
 def serves(deployment: Deployment) -> bool:
-    """Whether it takes traffic: also while a second replica is being started to take over from its present one."""
-    return deployment.replica is not None and deployment.wanted and deployment.status not in NOT_SERVING
+    """Whether it takes traffic: also while others are being started to take over from its present replicas."""
+    return bool(deployment.replicas) and deployment.wanted and deployment.status not in NOT_SERVING
 
 
 def route_table(deployments: Iterable[Deployment]) -> RouteTable:
@@ -62,8 +62,8 @@ def route_table(deployments: Iterable[Deployment]) -> RouteTable:
     absent: dict[str, Absence] = {}
     for one in sorted(deployments, key=lambda each: (each.live_at, each.created_at)):
         for ref in references(one):
-            if one.replica is not None and serves(one):
-                live[ref] = Endpoint(one.model_id, one.name, one.version, (one.replica,), one.bounds)
+            if serves(one):
+                live[ref] = Endpoint(one.model_id, one.name, one.version, one.replicas, one.bounds)
             else:
                 absent[ref] = Absence(ref, one.status, one.wanted and one.status is not Status.FAILED)
     return RouteTable(MappingProxyType(live), MappingProxyType(absent))

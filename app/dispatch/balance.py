@@ -43,6 +43,7 @@ class ReplicaLine:
         self.replica = replica
         self.breaker = Breaker()
         self.batches_away = 0
+        self.streams = 0
         self.served = 0
         self._batch_seconds = WORK_AWAY_SECONDS  # smoothed; not known yet
         self._heartbeat_timeout_seconds = heartbeat_timeout_seconds

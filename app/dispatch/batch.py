@@ -11,12 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
+from typing import Protocol
 
 import msgspec
 import structlog
 from msgspec import Struct
 
+from app.core.model import Replica
 from app.core.route_table import Endpoint
 from app.dispatch.admit import Allowance
 from app.dispatch.balance import ReplicaLine
@@ -85,6 +88,7 @@ class Flow(Struct, frozen=True):
     timeout_seconds: float
     heartbeat_timeout_seconds: float
     log_timings: bool = False
+    max_streams: int = 32
 
 
 def flow_of(endpoint: Endpoint, flow: Flow) -> Flow:
@@ -99,28 +103,40 @@ def flow_of(endpoint: Endpoint, flow: Flow) -> Flow:
     )
 
 
-class Lane:
-    """The bounded queue of one endpoint and its replicas.
+class Ending(Protocol):
+    """A stream, as far as its lane is concerned; see stream.py. line: of the replica that answers it."""
 
-    suspect: called with (model_id, reason) when a replica is silent or gone, so that its keeper looks at it.
+    @property
+    def line(self) -> ReplicaLine | None: ...
+
+    def end(self, error: PrismError) -> None: ...
+
+
+class Lane:
+    """The bounded queue of one endpoint and its replicas, which may change while it serves.
+
+    suspect: called with (replica, reason) when it is silent or gone, so that its keeper looks at it.
     """
 
-    def __init__(self, endpoint: Endpoint, flow: Flow, suspect: Callable[[str, str], None], tally: Tally) -> None:
+    def __init__(self, endpoint: Endpoint, flow: Flow, suspect: Callable[[Replica, str], None], tally: Tally) -> None:
         self.endpoint = endpoint
         self.tally = tally
         self.version_headers = f"x-model-version: {endpoint.version}\r\nx-model-id: {endpoint.model_id}\r\n"
-        self._names = answer_names(endpoint)
-        self._flow = flow = flow_of(endpoint, flow)
+        self.names = self._names = answer_names(endpoint)
+        self.flow = self._flow = flow = flow_of(endpoint, flow)
         self._suspect = suspect
         self._queue: deque[Waiting] = deque()
         self._away: set[Waiting] = set()
+        self.streams: set[Ending] = set()
         self._gathering = False
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self.replicas = [
-            ReplicaLine(replica, flow.heartbeat_timeout_seconds, self._pump, self._replica_lost)
-            for replica in endpoint.replicas
-        ]
+        self.replicas = [self._line(replica) for replica in endpoint.replicas]
+        self._left: list[ReplicaLine] = []
+
+    def _line(self, replica: Replica) -> ReplicaLine:
+        lost = partial(self._replica_lost, replica)
+        return ReplicaLine(replica, self._flow.heartbeat_timeout_seconds, self._pump, lost)
 
     @property
     def _queue_bound(self) -> str:
@@ -129,7 +145,7 @@ class Lane:
 
     @property
     def pending(self) -> int:
-        return len(self._queue) + len(self._away)
+        return len(self._queue) + len(self._away) + len(self.streams)
 
     @property
     def queued(self) -> int:
@@ -138,6 +154,38 @@ class Lane:
     async def open(self) -> None:
         """Connect to every replica, so that the first request finds it warm."""
         await asyncio.gather(*(line.open() for line in self.replicas))
+
+    async def reach(self, endpoint: Endpoint) -> list[ReplicaLine]:
+        """A line to each of these replicas: those that there are, and new ones, connected, for `serve_with`."""
+        present = {line.replica: line for line in self.replicas}
+        lines = [present.get(replica) or self._line(replica) for replica in endpoint.replicas]
+        await asyncio.gather(*(line.open() for line in lines if line.replica not in present))
+        return lines
+
+    def serve_with(self, endpoint: Endpoint, lines: list[ReplicaLine]) -> list[ReplicaLine]:
+        """From now on: what waits goes to these. Returns those left out, which still answer what they have."""
+        left = [line for line in self.replicas if line not in lines]
+        least = min((line.served for line in self.replicas), default=0)
+        for line in lines:  # one that comes has its share, and not all until it has caught up
+            line.served = max(line.served, least)
+        self.endpoint, self.replicas = endpoint, lines
+        self._left += left
+        self._pump()
+        return left
+
+    def holds(self, line: ReplicaLine) -> bool:
+        """Whether that replica has something left to do: requests in hand, or, unless it was left out, in the queue."""
+        return bool(line.batches_away or line.streams or (self._queue and line in self.replicas))
+
+    async def let_go(self, line: ReplicaLine) -> None:
+        """Close its line; what it has not answered is tried elsewhere, or failed. Its streams end."""
+        for stream in [one for one in self.streams if one.line is line]:
+            stream.end(self._unavailable())
+        self.replicas = [one for one in self.replicas if one is not line]
+        self._left = [one for one in self._left if one is not line]
+        await line.close()
+        if not self.replicas:
+            await self.close()
 
     def submit(self, waiting: Waiting, now: float) -> None:
         """Queue it. Raises Overloaded if the queue is full, ReplicaUnavailable if nothing can answer."""
@@ -159,6 +207,24 @@ class Lane:
             self._gathering = True
             self._loop.call_soon(self._gathered)
 
+    def admit_stream(self, stream: Ending, now: float) -> None:
+        """Raises Overloaded if as many are open as may be, ReplicaUnavailable if nothing can answer."""
+        if len(self.streams) >= self._flow.max_streams:
+            raise Overloaded(
+                f"{len(self.streams)} streams of `{self.endpoint.name}` are already open.",
+                hint="Close one, or raise PRISM_MAX_STREAMS.",
+            )
+        if not self._usable(now):
+            raise self._unavailable()
+        self.streams.add(stream)
+
+    def line_for_stream(self, now: float) -> ReplicaLine:
+        """The replica that has least to do. Raises ReplicaUnavailable if none may be tried."""
+        lines = [line for line in self.replicas if line.usable(now)]
+        if not lines:
+            raise self._unavailable()
+        return min(lines, key=lambda line: (line.streams + line.batches_away, line.served))
+
     def _usable(self, now: float) -> bool:
         """A loop, as this is asked for every request and a generator would take longer than the answer."""
         for line in self.replicas:  # noqa: SIM110
@@ -172,6 +238,17 @@ class Lane:
         now = monotonic()
         states = {line.breaker.state(now) for line in self.replicas}
         return next((state for state in (State.CLOSED, State.HALF_OPEN) if state in states), State.OPEN)
+
+    @property
+    def circuits(self) -> dict[str, State]:
+        """Of each replica, by its id."""
+        now = monotonic()
+        return {line.replica.id: line.breaker.state(now) for line in self.replicas}
+
+    @property
+    def circuits_by_number(self) -> dict[int, State]:
+        now = monotonic()
+        return {line.replica.number: line.breaker.state(now) for line in self.replicas}
 
     def _unavailable(self) -> ReplicaUnavailable:
         if any(line.connected for line in self.replicas):
@@ -285,8 +362,8 @@ class Lane:
             waiting.tries += 1
             self._queue.appendleft(waiting)
 
-    def _replica_lost(self, reason: str) -> None:
-        self._suspect(self.endpoint.model_id, reason)
+    def _replica_lost(self, replica: Replica, reason: str) -> None:
+        self._suspect(replica, reason)
         if not self._usable(monotonic()):
             while self._queue:
                 self._queue.popleft().fail(self._unavailable())
@@ -299,7 +376,7 @@ class Lane:
             one.fail(ReplicaTimeout(f"`{self.endpoint.name}` did not answer within {self._flow.timeout_seconds:g} s."))
         if any(one.settled for one in self._queue):
             self._queue = deque(one for one in self._queue if not one.settled)
-        for line in self.replicas:
+        for line in (*self.replicas, *self._left):
             line.watch(now)
 
     async def close(self) -> None:
@@ -308,7 +385,9 @@ class Lane:
         for one in (*self._queue, *self._away):
             one.fail(self._unavailable())
         self._queue.clear()
-        for line in self.replicas:
+        for stream in list(self.streams):
+            stream.end(self._unavailable())
+        for line in (*self.replicas, *self._left):
             await line.close()
 
 
@@ -320,6 +399,7 @@ def answer_names(endpoint: Endpoint) -> dict[int, bytes]:
     return {
         frames.FORM_NATIVE: b'{"model":%b,"version":%b,"model_id":%b,' % (name, version, model_id),
         **dict.fromkeys(
-            (frames.FORM_V2, frames.FORM_V2_BINARY), b'{"model_name":%b,"model_version":%b,' % (name, version)
+            (frames.FORM_V2, frames.FORM_V2_BINARY, frames.FORM_GENERATE),
+            b'{"model_name":%b,"model_version":%b,' % (name, version),
         ),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -14,6 +14,7 @@ from model_container import frames
 from model_container.frames import Answer, Asked, Frame, Request
 
 Reply = Callable[["Batch | None"], None]
+AnyLink = TypeVar("AnyLink", bound="Link")
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -150,12 +151,16 @@ class Link(asyncio.Protocol):
 
 
 async def connect(replica: Replica, timeout_seconds: float, lost: Callable[[], None] = lambda: None) -> Link:
-    """A link whose replica has loaded its model and said so.
+    """A link whose replica has loaded its model and said so; see `welcomed`."""
+    return await welcomed(Link(replica.token, lost), replica, timeout_seconds)
+
+
+async def welcomed(link: AnyLink, replica: Replica, timeout_seconds: float) -> AnyLink:
+    """The link, connected to a replica that has loaded its model and said so.
 
     Raises ReplicaUnavailable if nobody listens or the token is refused, ReplicaTimeout past the time.
     """
     loop = asyncio.get_running_loop()
-    link = Link(replica.token, lost)
     try:
         async with asyncio.timeout(timeout_seconds):
             if replica.socket:

@@ -13,11 +13,14 @@ import msgspec
 from msgspec import Struct
 
 from app.core.model import Replica
-from app.core.route_table import RouteTable
+from app.core.route_table import Endpoint, RouteTable
 from app.dispatch.admit import RateLimiter, header_fields
+from app.dispatch.balance import ReplicaLine
 from app.dispatch.batch import Flow, Lane, Reply, Waiting
+from app.dispatch.breaker import State
 from app.dispatch.route import pick
-from app.errors import PROBLEM_JSON, PrismError, ReplicaUnavailable
+from app.dispatch.stream import Stream
+from app.errors import PROBLEM_JSON, PrismError, ReplicaUnavailable, Unavailable
 from app.observe.tally import Tally
 from model_container import frames
 
@@ -50,11 +53,11 @@ class Prediction(Struct, frozen=True):
 class Dispatcher:
     """Holds the current route table and the lanes of its endpoints.
 
-    suspect: called with (model_id, reason) when a replica gives no sign of life; must not block.
+    suspect: called with (replica, reason) when it gives no sign of life; must not block.
     tallies: what happened to each registered model, by model_id. refusals: requests that reached no model, by code.
     """
 
-    def __init__(self, limits: RateLimiter, flow: Flow, suspect: Callable[[str, str], None]) -> None:
+    def __init__(self, limits: RateLimiter, flow: Flow, suspect: Callable[[Replica, str], None]) -> None:
         self.tallies: dict[str, Tally] = {}
         self.refusals: Counter[str] = Counter()
         self._limits = limits
@@ -63,8 +66,9 @@ class Dispatcher:
         self._table = RouteTable()
         self._lanes: dict[str, Lane] = {}
         self._by_ref: dict[str, Lane] = {}
-        self._draining: dict[str, Lane] = {}
+        self._draining: dict[str, tuple[Lane, ReplicaLine]] = {}
         self._sweeper: asyncio.Task[None] | None = None
+        self._ending = False
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -91,6 +95,30 @@ class Dispatcher:
         self.submit(call.ref, call.caller, waiting)
         return waiting
 
+    def stream(self, call: Call) -> Stream:
+        """limit → route → stream; to be closed by who asks. Raises errors of app.errors if it is not let in."""
+        request = frames.Request(call.body, call.dialect, frames.OPTION_PROBABILITIES if call.probabilities else 0)
+        try:
+            allowance = self._limits.take(call.caller, monotonic())
+            if self._ending:
+                raise server_ends()
+            lane = self._by_ref.get(call.ref) or self._lanes[pick(self._table, call.ref).model_id]
+            return Stream(lane, request, allowance)
+        except PrismError as error:
+            self.refusals[error.code] += 1
+            raise
+
+    def open_streams(self, model_id: str) -> int:
+        """Also on replicas that left the table and finish what they have."""
+        return sum(len(lane.streams) for lane in self._all_lanes() if lane.endpoint.model_id == model_id)
+
+    def end_streams(self) -> None:
+        """At the server's end: they could go on for ever."""
+        self._ending = True
+        for lane in self._all_lanes():
+            for stream in list(lane.streams):
+                stream.end(server_ends())
+
     async def predict(self, call: Call) -> Prediction:
         """limit → route → batch → answer. Raises errors of app.errors."""
         waiting = self.begin(call)
@@ -99,25 +127,44 @@ class Dispatcher:
         return Prediction(reply.status, answer_body(waiting, reply, call.request_id), content_type(reply), headers)
 
     async def publish(self, table: RouteTable) -> None:
-        """Make `table` the current one, once its new replicas are connected; those it leaves out start to drain."""
-        kept: dict[str, Lane] = {}
-        new: dict[str, Lane] = {}
-        for model_id, endpoint in table.endpoints.items():
-            current = self._lanes.get(model_id)
-            if current is not None and current.endpoint.replicas == endpoint.replicas:
-                kept[model_id] = current
-            else:
-                new[model_id] = Lane(endpoint, self._flow, self._suspect, self._tally(model_id))
-        await asyncio.gather(*(lane.open() for lane in new.values()))
-        left = {lane for model_id, lane in self._lanes.items() if kept.get(model_id) is not lane}
-        self._table, self._lanes = table, {**kept, **new}
+        """Make `table` the current one, once its new replicas are connected; those it leaves out start to drain.
+
+        A model that serves keeps its lane, whatever replicas come and go: what waits there goes to those that stay.
+        """
+        endpoints = table.endpoints
+        reached = dict(zip(endpoints, await asyncio.gather(*map(self._reach, endpoints.values())), strict=True))
+        left = [
+            (lane, line)
+            for lane in self._lanes.values()
+            for line in lane.replicas
+            if lane.endpoint.model_id not in reached
+        ]
+        self._table, self._lanes = table, {model_id: lane for model_id, (lane, _) in reached.items()}
+        for model_id, (lane, lines) in reached.items():
+            left += [(lane, line) for line in lane.serve_with(endpoints[model_id], lines)]
         self._by_ref = {ref: self._lanes[endpoint.model_id] for ref, endpoint in table.live.items()}
         self._forget_gone(table)
-        for lane in left:
-            for replica in lane.endpoint.replicas:
-                self._draining[replica.id] = lane
+        for lane, line in left:
+            self._draining[line.replica.id] = lane, line
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep())
+
+    async def _reach(self, endpoint: Endpoint) -> tuple[Lane, list[ReplicaLine]]:
+        lane = self._lanes.get(endpoint.model_id)
+        if lane is not None:
+            return lane, await lane.reach(endpoint)
+        lane = Lane(endpoint, self._flow, self._suspect, self._tally(endpoint.model_id))
+        await lane.open()
+        return lane, lane.replicas
+
+    def circuits(self, model_id: str) -> dict[str, State]:
+        """How far each replica that takes traffic may be tried, by its id."""
+        lane = self._lanes.get(model_id)
+        return lane.circuits if lane is not None else {}
+
+    def _all_lanes(self) -> set[Lane]:
+        """Also those that left the table and finish what they have."""
+        return {*self._lanes.values(), *(lane for lane, _ in self._draining.values())}
 
     def _tally(self, model_id: str) -> Tally:
         return self.tallies.setdefault(model_id, Tally())
@@ -128,21 +175,22 @@ class Dispatcher:
 
     async def drained(self, replica: Replica, timeout_seconds: float) -> bool:
         """Wait until a replica that left the table has answered all it took; False if time ran out first."""
-        lane = self._draining.pop(replica.id, None)
-        if lane is None:
+        found = self._draining.pop(replica.id, None)
+        if found is None:
             return True
+        lane, line = found
         deadline = monotonic() + timeout_seconds
-        while lane.pending and monotonic() < deadline:
+        while lane.holds(line) and monotonic() < deadline:
             await asyncio.sleep(0.01)
-        done = not lane.pending
-        await lane.close()
+        done = not lane.holds(line)
+        await lane.let_go(line)
         return done
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = monotonic()
-            for lane in (*self._lanes.values(), *self._draining.values()):
+            for lane in self._all_lanes():
                 if lane.pending:
                     lane.sweep(now)
 
@@ -151,7 +199,7 @@ class Dispatcher:
             self._sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
-        for lane in (*self._lanes.values(), *self._draining.values()):
+        for lane in self._all_lanes():
             await lane.close()
 
 
@@ -179,6 +227,16 @@ class Awaited(Waiting):
     def failed(self, error: PrismError) -> None:
         if not self.reply.done():
             self.reply.set_exception(error)
+
+
+def server_ends() -> Unavailable:
+    return Unavailable("The server is ending.", hint="Ask again when it is back.")
+
+
+def stream_headers(stream: Stream) -> str:
+    """As `answer_headers`; what it takes is not known when it begins."""
+    allowance = stream.allowance
+    return f"{stream.lane.version_headers}{'' if allowance is None else allowance.header_lines}"
 
 
 def answer_headers(waiting: Waiting, reply: Reply) -> str:

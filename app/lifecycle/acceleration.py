@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from pathlib import Path
 
 import msgspec
 import structlog
@@ -20,30 +19,23 @@ from msgspec import structs
 
 from app.core.acceleration import AccelerationStatus, Report
 from app.core.environment import Lock, Requirements
-from app.core.inspection import Format, Pin
+from app.core.inspection import Pin
 from app.core.model import ACCELERATED_FILE, Form, Model
 from app.core.route_table import serves
 from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
 from app.lifecycle.buildlog import BuildLog
+from app.lifecycle.conversion import NotFaster, store, unsuited, uses
 from app.lifecycle.ledger import Ledger
-from app.lifecycle.onnx_file import read_onnx
 from app.lifecycle.pipeline import Road, runtime_requirements
-from app.registry.atomic import write_atomic
 
 log = structlog.get_logger(__name__)
 
 CONVERT_SECONDS = 300.0
-MAX_ONNX_BYTES = 256 << 20
-CONVERTIBLE = ("scikit-learn", "xgboost", "lightgbm")
 CONVERTERS = ("skl2onnx", "onnx", "onnxruntime")
 SHARED = ("onnxruntime", "numpy")
 """What the faster form is served with at the very versions with which it was compared."""
 
 TRIED = (AccelerationStatus.ACCELERATED, AccelerationStatus.KEPT)
-
-
-class NotFaster(Exception):
-    """The original form stays, and this says why."""
 
 
 class Accelerator:
@@ -144,15 +136,30 @@ class Accelerator:
         model = await self._amend(model, lock=lock, report=report)
         await self._road.build(model, lines, model.accelerated)
         faster = structs.replace(model.acceleration, status=AccelerationStatus.ACCELERATED)
-        before = await self._road.exchange(structs.replace(model, acceleration=faster))
-        model = await self._ledger.amend(model_id, acceleration=faster)
+        await self._exchange(model, structs.replace(model, acceleration=faster))
         gain = report.speedup.get("1", 0.0)
         lines.write(f"acceleration: served in ONNX now, {gain:g} times as fast for one row ({report.converter})")
         log.info("accelerated", model=model.ref, speedup=report.speedup, converter=report.converter)
+
+    async def _exchange(self, model: Model, faster: Model) -> None:
+        """Every replica, one after another; where one fails, back to the form that all had."""
+        recorded = False
+
+        async def record() -> None:
+            nonlocal recorded
+            recorded = True
+            await self._ledger.amend(model.model_id, acceleration=faster.acceleration)
+
         try:
-            await self._road.stop_replica(model, before)
-        except asyncio.CancelledError:
-            await self._road.kill_replica(model, before)
+            await self._road.replicas.exchange_form(faster, record)
+        except Conflict:  # stopped or replaced: what is recorded stands
+            if not recorded:
+                raise
+        except PrismError as error:
+            if recorded:
+                original = await self._amend(model, status=AccelerationStatus.KEPT, reason=str(error))
+                with contextlib.suppress(PrismError):
+                    await self._road.replicas.exchange_form(original, nothing_to_record)
             raise
 
     async def _amend(self, model: Model, **changes: object) -> Model:
@@ -160,7 +167,11 @@ class Accelerator:
 
     async def _converter_lock(self, model: Model, lines: BuildLog) -> Lock:
         assert model.lock is not None  # it serves
-        packages = (*model.lock.packages, *CONVERTERS, *(("onnxmltools",) if uses(model.lock, "xgboost") else ()))
+        packages = (
+            *model.lock.packages,
+            *CONVERTERS,
+            *(("onnxmltools",) if uses(model.lock, "xgboost", "xgboost-cpu") else ()),
+        )
         requirements = Requirements(packages, (), (model.lock.python,), "that of the model")
         return await self._road.lock_for(requirements, model, lines)
 
@@ -206,7 +217,7 @@ class Accelerator:
 
     async def _ask(self, model: Model, form: Form) -> tuple[bytes, bytes]:
         try:
-            async with self._road.opened(model, form) as (_, link, _welcome), asyncio.timeout(CONVERT_SECONDS):
+            async with self._road.starter.opened(model, form) as link, asyncio.timeout(CONVERT_SECONDS):
                 return await link.convert()
         except TimeoutError as error:
             raise NotFaster(f"the conversion took longer than {CONVERT_SECONDS:g} s") from error
@@ -216,35 +227,5 @@ class Accelerator:
             ) from error
 
 
-def unsuited(model: Model) -> str:
-    """ "" for what may have a faster form, by what its file says; else why it has none."""
-    if model.inspection is None:
-        return "its file was never inspected"
-    if model.inspection.format is Format.ONNX:
-        return "it is in ONNX already"
-    if model.calling.method not in ("", "predict") or (model.calling.inputs and model.calling.strict):
-        return "its model_config.yaml says how it is called"
-    if model.calling.batchable is False:
-        return "its owner wants no two requests in one call"
-    if model.inspection.format in (Format.PYTHON, Format.MLFLOW):
-        return "it is a folder, loaded by its own code"
-    if not any(pin.distribution in CONVERTIBLE for pin in model.inspection.pins):
-        return f"its file names none of {', '.join(CONVERTIBLE)}"
-    return ""
-
-
-def uses(lock: Lock, distribution: str) -> bool:
-    return any(line.startswith(f"{distribution}==") for line in lock.packages)
-
-
-def store(path: Path, content: bytes) -> None:
-    """Raises NotFaster for what is no whole ONNX file, and then leaves nothing."""
-    if len(content) > MAX_ONNX_BYTES:
-        raise NotFaster(f"its ONNX form is larger than {MAX_ONNX_BYTES >> 20} MiB")
-    write_atomic(path, content)
-    reason = "the converter sent no ONNX file"
-    with contextlib.suppress(PrismError):
-        if read_onnx(path) is not None:
-            return
-    path.unlink()
-    raise NotFaster(reason)
+async def nothing_to_record() -> None:
+    """The form that is taken back is the recorded one already."""

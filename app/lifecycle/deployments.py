@@ -6,39 +6,30 @@ One job at a time works on a model; asking for something else ends the job that 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
 
 import structlog
 
 from app.core.acceleration import AccelerationStatus
-from app.core.model import Deployment, FormName, Model, Replica, Restart, Status, TargetName
+from app.core.model import Deployment, FormName, Model, Replica, Restart, Status
 from app.core.route_table import serves
 from app.errors import Conflict, PrismError, TargetUnavailable
 from app.lifecycle.acceleration import Accelerator
-from app.lifecycle.buildlog import BuildLog
-from app.lifecycle.intake import take_in
+from app.lifecycle.adoption import Adoption
+from app.lifecycle.buildlog import BuildLog, telling_lines
+from app.lifecycle.intake import replica_number, take_in
+from app.lifecycle.jobs import Jobs, Work
 from app.lifecycle.ledger import Ledger, utc_now
 from app.lifecycle.pipeline import Road
 from app.lifecycle.probe import Connect
 from app.lifecycle.receive import Upload, discard, remove_torn_uploads
+from app.lifecycle.removal import removal, remove_made
 from app.lifecycle.unfold import read_upload
-from app.registry.models import folder_size_bytes
-from app.runtime.docker_images import model_image
 
 log = structlog.get_logger(__name__)
 
-Work = Callable[[], Awaitable[None]]
-
-RESTARTS_KEPT = 20
-ADOPT_TIMEOUT_SECONDS = 1.5
 IN_PROGRESS = (
-    Status.RECEIVED,
-    Status.INSPECTING,
-    Status.RESOLVING,
-    Status.BUILDING,
-    Status.STARTING,
-    Status.PROBING,
+    *(Status.RECEIVED, Status.INSPECTING, Status.RESOLVING, Status.BUILDING),
+    *(Status.STARTING, Status.PROBING),
 )
 
 
@@ -49,8 +40,8 @@ class Deployments:
         self.ledger = ledger
         self.road = road
         self.acceleration = Accelerator(ledger, road)
-        self._connect = connect
-        self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._adoption = Adoption(ledger, road, connect)
+        self._jobs = Jobs()
 
     async def accept(self, upload: Upload, *, run: bool, received_ms: float, keep_refused: bool = False) -> Model:
         """Record the upload and set it on its way; see `settled` for the end of it.
@@ -69,19 +60,12 @@ class Deployments:
             names = ", ".join(danger.name for danger in model.inspection.dangers)
             BuildLog(self.ledger.folder(model.model_id)).write(f"dangerous globals accepted by the owner: {names}")
             log.warning("dangerous globals accepted", model=model.ref, model_id=model.model_id, dangers=names)
-        await self.road.publish_now()
+        await self.road.publisher.follow()
         self._begin(model, lambda: self.road.bring_up(model, run=run))
         return model
 
     def _begin(self, model: Model, work: Work) -> None:
-        job = asyncio.create_task(self._finish(model, work), name=f"deploy {model.ref}")
-        self._jobs[model.model_id] = job
-
-        def ended(done: asyncio.Task[None]) -> None:
-            if self._jobs.get(model.model_id) is done:
-                del self._jobs[model.model_id]
-
-        job.add_done_callback(ended)
+        self._jobs.begin(model.model_id, self._finish(model, work), f"deploy {model.ref}")
 
     async def _finish(self, model: Model, work: Work) -> None:
         try:
@@ -113,25 +97,19 @@ class Deployments:
             status = Status.LIVE
         problem = {**error.problem(), "step": deployment.status}
         await self.ledger.update(model.model_id, status=status, error=problem)
-        await self.road.publish_now()
+        await self.road.publisher.follow()
 
     async def settled(self, model_id: str) -> Deployment:
         """Wait until no job works on the model. The job goes on if the waiter is cancelled."""
-        job = self._jobs.get(model_id)
-        if job is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.shield(job)
+        await self._jobs.settled(model_id)
         return self.ledger.deployment(model_id)
 
     def busy(self, model_id: str) -> bool:
-        return model_id in self._jobs
+        return self._jobs.busy(model_id)
 
     async def _end_job(self, model_id: str) -> None:
         await self.acceleration.end(model_id)
-        job = self._jobs.pop(model_id, None)
-        if job is not None:
-            job.cancel()
-            await asyncio.wait([job])
+        await self._jobs.end(model_id)
 
     async def start(self, model: Model) -> None:
         """Bring a model to life that is built, stopped or failed; one that lives is left alone."""
@@ -147,13 +125,12 @@ class Deployments:
         deployment = self.ledger.deployment(model.model_id)
         stopped = Status.FAILED if deployment.status is Status.FAILED else Status.STOPPED
         await self.ledger.update(model.model_id, status=stopped, wanted=False)
-        await self.road.publish_now()
-        if deployment.replica is not None:
-            await self.road.stop_replica(model, deployment.replica)
-        await self.ledger.update(model.model_id, replica=None)
+        await self.road.publisher.follow()
+        await self.road.starter.stop_all(model, deployment.replicas)
+        await self.ledger.update(model.model_id, replicas=())
 
     async def restart(self, model: Model) -> None:
-        """A new replica takes over from the present one, which serves until then."""
+        """New replicas take over from the present ones, one after another; each of these serves until then."""
         deployment = self.ledger.deployment(model.model_id)
         if model.lock is None:
             raise Conflict(
@@ -162,75 +139,67 @@ class Deployments:
             )
         await self._end_job(model.model_id)
         if serves(deployment):
-            self._begin(model, lambda: self.road.replace_replica(model))
+            self._begin(model, lambda: self.road.replicas.roll(model))
         else:
             await self.start(model)
 
-    async def replace_lost(self, model: Model, restart: Restart) -> None:
-        """Bring a new replica in place of one that is gone or answers no more."""
-        await self._end_job(model.model_id)
-        model = self.ledger.model(model.model_id) or model
-        before = self.ledger.deployment(model.model_id)
-        restarts = (*before.restarts, restart)[-RESTARTS_KEPT:]
-        await self.ledger.update(
-            model.model_id, status=Status.UNHEALTHY, restarts=restarts, error={"detail": restart.reason}
-        )
-        await self.road.publish_now()
-        if before.replica is not None:
-            await self.road.kill_replica(model, before.replica)
-            await self.ledger.update(model.model_id, replica=None)
-        self._begin(model, lambda: self.road.replace_replica(model))
+    async def scale(self, model: Model, replicas: int) -> None:
+        """Want so many replicas. More are started, each taking traffic once it answers; fewer are drained and stopped.
+
+        A model that does not run takes it up when it is started. Raises BadInput for a number that cannot be.
+        """
+        model = await self.ledger.amend(model.model_id, replicas=replica_number(replicas))
+        if self.ledger.deployment(model.model_id).wanted:
+            self._begin(model, self._jobs.behind(model.model_id, lambda: self._adjust(model)))
+
+    async def _adjust(self, model: Model) -> None:
+        """To the wanted number."""
+        if serves(self.ledger.deployment(model.model_id)):
+            await self.road.replicas.trim(model)
+            await self.road.replicas.fill(self.ledger.model(model.model_id) or model)
+
+    async def lose(self, model: Model, replica: Replica, reason: str) -> bool:
+        """One is gone, or answers no more: out of the traffic at once, and ended. False if it was no replica any more.
+
+        Whoever keeps watch has another one started; see `refill`.
+        """
+        if not await self.road.publisher.lose(model, replica, reason):
+            return False
+        lines = await self.road.starter.last_lines(model, replica)
+        restart = Restart(at=utc_now(), reason=reason, lines=telling_lines(lines))
+        await self.road.publisher.note_restart(model.model_id, restart)
+        await self.road.starter.kill(model, replica)
+        return True
+
+    async def refill(self, model: Model, at_most: int) -> Deployment:
+        """Start what is missing, once nothing else works on the model; returns how that ended."""
+        deployment = await self.settled(model.model_id)
+        if deployment.wanted and len(deployment.replicas) < self.ledger.replicas_wanted(model):
+            self._begin(model, lambda: self._refill(model, at_most))
+        return await self.settled(model.model_id)
+
+    async def _refill(self, model: Model, at_most: int) -> None:
+        if not serves(self.ledger.deployment(model.model_id)):
+            await self.acceleration.end(model.model_id)
+        await self.road.replicas.fill(self.ledger.model(model.model_id) or model, at_most)
 
     async def delete(self, model: Model) -> list[str]:
         """Remove every trace; returns what was removed, for a person."""
         removed = await self.removal(model)
         await self.stop(model)
         model = self.ledger.model(model.model_id) or model
-        used = self._environments_of_others(model)
-        if model.target is not None:
-            target = self.road.target(model)
-            for form in model.forms:
-                if form.name is not FormName.ORIGINAL:
-                    await target.remove_form(model, form, form.lock.hash in used)
-            await target.remove(model, model.lock is None or model.lock.hash in used)
+        await remove_made(model, self.ledger, self.road)
         await self.ledger.remove(model.model_id)
-        await self.road.publish_now()
+        await self.road.publisher.follow()
         return removed
 
     async def removal(self, model: Model) -> list[str]:
         """What `delete` would remove now, for a person: a line for each thing."""
-        folder = self.ledger.folder(model.model_id)
-        size_kb = await asyncio.to_thread(folder_size_bytes, folder) / 1000
-        size = f"{size_kb:.1f} kB" if size_kb < 1000 else f"{size_kb / 1000:.1f} MB"
-        found = [f"model {model.ref} ({model.model_id})", f"{folder} ({size})"]
-        replica = self.ledger.deployment(model.model_id).replica
-        if replica is not None:
-            found.append(f"{'container' if replica.target is TargetName.DOCKER else 'process'} {replica.id}")
-        if model.target is TargetName.DOCKER and model.lock is not None:
-            found.append(f"image {model_image(model.model_id)}")
-        used = self._environments_of_others(model)
-        unshared = dict.fromkeys(form.lock.hash for form in model.forms if form.lock.hash not in used)
-        return found + [f"environment {each}" for each in unshared if model.target is not None]
-
-    def _environments_of_others(self, model: Model) -> set[str]:
-        """Hashes of those that stay, because another model uses them."""
-        others = (other for other in self.ledger.models() if other.model_id != model.model_id)
-        return {form.lock.hash for other in others for form in other.forms}
+        return await removal(model, self.ledger)
 
     async def prune_stale(self) -> list[str]:
         """Drop registry entries whose model is gone, and stop replicas of ours that no entry knows."""
-        stale = [one.model_id for one in self.ledger.deployments() if self.ledger.model(one.model_id) is None]
-        for model_id in stale:
-            await self.ledger.forget(model_id)
-        known = {one.replica.id for one in self.ledger.deployments() if one.replica is not None}
-        pruned = [f"entry {model_id}" for model_id in stale]
-        for target in self.road.targets:
-            for replica in await target.replicas():
-                working = self.busy(replica.model_id) or self.acceleration.busy(replica.model_id)
-                if replica.id not in known and not working:
-                    await target.stop(replica, 0)
-                    pruned.append(f"replica {replica.id} of {replica.model_id}")
-        return pruned
+        return await self._adoption.prune(lambda model_id: self.busy(model_id) or self.acceleration.busy(model_id))
 
     async def resume(self, *, registry_lost: bool) -> None:
         """After a gateway's start: adopt what runs, bring back what should, remove what nobody knows."""
@@ -238,64 +207,42 @@ class Deployments:
         await asyncio.to_thread(remove_torn_uploads, self.ledger.folder(""), known)
         running = [replica for target in self.road.targets for replica in await target.replicas()]
         await asyncio.gather(*(self._resume_one(model, running, registry_lost) for model in self.ledger.models()))
-        await self.road.publish_now()
+        await self.road.publisher.follow()
         await self.prune_stale()
         for model in self.ledger.models():
             await self.acceleration.begin(model.model_id)
 
     async def _resume_one(self, model: Model, running: list[Replica], registry_lost: bool) -> None:
         model = await self.acceleration.take_back(model)
-        known = {one.model_id: one for one in self.ledger.deployments()}
-        form = model.form.name if model.form else FormName.ORIGINAL
-        found = [one for one in running if one.model_id == model.model_id and one.form is form]
-        for stray in running:  # a converter that was cut off, or a form that is not wanted any more
-            if stray.model_id == model.model_id and stray not in found:
-                await self.road.kill_replica(model, stray)
-        deployment = known.get(model.model_id)
-        if deployment is None:
-            await self.ledger.add(model, wanted=bool(found), status=Status.STOPPED)
-            deployment = self.ledger.deployment(model.model_id)
+        if all(one.model_id != model.model_id for one in self.ledger.deployments()):
+            form = model.form.name if model.form else FormName.ORIGINAL
+            runs = any(one.model_id == model.model_id and one.form is form for one in running)
+            await self.ledger.add(model, wanted=runs, status=Status.STOPPED)
+        deployment = self.ledger.deployment(model.model_id)
+        adopted = await self._adoption.adopt(model, running, registry_lost=registry_lost)
         if not deployment.wanted:
             if deployment.status in IN_PROGRESS:  # stored and being built when the gateway ended
                 self._begin(model, lambda: self.road.bring_up(model, run=False))
-            return
-        recorded = deployment.replica.id if deployment.replica is not None else ""
-        for replica in found:
-            if (replica.id == recorded or registry_lost) and await self._adopts(replica):
-                log.info("adopted a running replica", model=model.ref, replica=replica.id)
-                live_at = deployment.live_at or utc_now()
-                await self.ledger.update(
-                    model.model_id, status=Status.LIVE, replica=replica, target=replica.target, live_at=live_at
-                )
-                return
-        await self.ledger.update(model.model_id, replica=None)
-        if deployment.status is not Status.FAILED:
+        elif len(adopted) < model.replicas and adopted:
+            self._begin(model, lambda: self.road.replicas.fill(model))
+        elif not adopted and deployment.status is not Status.FAILED:
             self._begin(model, lambda: self.road.bring_up(model, run=True))
-
-    async def _adopts(self, replica: Replica) -> bool:
-        try:
-            link, _ = await self._connect(replica, ADOPT_TIMEOUT_SECONDS)
-        except PrismError:
-            return False
-        link.close()
-        return True
 
     async def shut_down(self, *, keep_models: bool) -> None:
         """The gateway ends. Replicas end too, yet stay wanted, so that the next start brings them back."""
         await self.acceleration.close()
-        for model_id in list(self._jobs):
-            await self._end_job(model_id)
+        await self._jobs.end_all()
         if keep_models:
             return
-        running = [one for one in self.ledger.deployments() if one.replica is not None]
+        running = [one for one in self.ledger.deployments() if one.replicas]
         for one in running:
             status = Status.STOPPED if serves(one) else one.status
             await self.ledger.update(one.model_id, status=status)
-        await self.road.publish_now()
+        await self.road.publisher.follow()
         await asyncio.gather(*(self._put_down(one) for one in running))
 
     async def _put_down(self, deployment: Deployment) -> None:
         model = self.ledger.model(deployment.model_id)
-        if model is not None and deployment.replica is not None:
-            await self.road.stop_replica(model, deployment.replica)
-            await self.ledger.update(model.model_id, replica=None)
+        if model is not None:
+            await self.road.starter.stop_all(model, deployment.replicas)
+            await self.ledger.update(model.model_id, replicas=())

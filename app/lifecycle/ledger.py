@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import structs
 
 from app.core.model import Deployment, Model, Replica, Status
-from app.core.route_table import RouteTable, route_table
+from app.core.route_table import RouteTable, route_table, serves
 from app.errors import NotFound
 from app.lifecycle.buildlog import BuildLog
 from app.registry.containers import ContainerRegistry
@@ -49,6 +49,10 @@ class Ledger:
         if deployment is None:
             raise NotFound(f"The registry has no entry for `{model_id}`.", hint="GET /registry lists them.")
         return deployment
+
+    def replicas_wanted(self, model: Model) -> int:
+        """As its record says it now: the number may have been changed since this value of it was read."""
+        return (self._store.get(model.model_id) or model).replicas
 
     def find(self, ref: str) -> Model:
         """By model_id, `name@version`, or name: then the version that serves, else the newest. Raises NotFound."""
@@ -99,23 +103,28 @@ class Ledger:
         return model
 
     async def update(self, model_id: str, **changes: Any) -> Deployment:
-        deployment = self._changed(model_id, **changes)
+        deployment = self.changed(model_id, **changes)
         await self._registry.save(deployment)
         return deployment
 
-    def _changed(self, model_id: str, **changes: Any) -> Deployment:
+    def changed(self, model_id: str, **changes: Any) -> Deployment:
+        """The deployment as it will be recorded by `record`."""
         return structs.replace(self.deployment(model_id), updated_at=utc_now(), **changes)
 
-    def going_live(self, model_id: str, replica: Replica) -> Deployment:
-        """The deployment as it will be recorded once its traffic has moved to this replica."""
-        return self._changed(
+    def going_live(self, model_id: str, replicas: Sequence[Replica], error: dict[str, Any] | None) -> Deployment:
+        """The deployment as it will be recorded once its traffic has moved to these replicas.
+
+        It is live since now, unless it was. error: why there are not as many as wanted.
+        """
+        before = self.deployment(model_id)
+        return self.changed(
             model_id,
             status=Status.LIVE,
             wanted=True,
-            target=replica.target,
-            replica=replica,
-            live_at=utc_now(),
-            error=None,
+            target=replicas[0].target,
+            replicas=tuple(replicas),
+            live_at=before.live_at if before.live_at and serves(before) else utc_now(),
+            error=error,
         )
 
     async def record(self, deployment: Deployment) -> None:

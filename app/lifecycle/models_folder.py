@@ -21,6 +21,7 @@ from app.core.model import Model, Status
 from app.core.route_table import serves
 from app.errors import BadInput, NotFound, PrismError
 from app.lifecycle.deployments import Deployments
+from app.lifecycle.entry_versions import EntryVersions
 from app.lifecycle.intake import model_name
 from app.lifecycle.ledger import utc_now
 from app.lifecycle.models_tree import Look, copy_entry, look, stray_files
@@ -34,9 +35,6 @@ SETTLE_SECONDS: Final = 1.0
 
 UNDER_WAY_MAX: Final = 2
 """Entries that are being built and started at a time, so that a full folder leaves the processor to live models."""
-
-EARLIER_KEPT: Final = 1
-"""Versions of an entry that stay, stopped, beside the one that serves; without a bound, each change would leave one."""
 
 
 class _Entry(Struct):
@@ -70,6 +68,7 @@ class ModelsFolder:
         self.looked_at = ""
         self._deployments = deployments
         self._ledger = deployments.ledger
+        self._versions = EntryVersions(deployments)
         self._interval_seconds = interval_seconds
         self._clock = clock
         self._wall_clock = wall_clock
@@ -121,7 +120,7 @@ class ModelsFolder:
         if entry.seen is None or seen.files != entry.seen.files or seen.problem != entry.seen.problem:
             entry.seen, entry.seen_at = seen, now
         if entry.taken is not None and (entry.taken.files, entry.taken.problem) == (seen.files, seen.problem):
-            await self._clear_up(name)
+            await self._versions.clear_up(name)
         elif self._is_settled(seen, now - entry.seen_at) and len(self._under_way()) < UNDER_WAY_MAX:
             entry.taken, entry.problem = seen, None
             await self._take(name, entry, seen)
@@ -163,48 +162,24 @@ class ModelsFolder:
         except BaseException:
             await discard(folder)
             raise
-        present = self._newest(name)
+        present = self._versions.newest(name)
         is_known = present is not None and present.artifact.sha256 == artifact.sha256
+        if present is not None and not is_known and again is not None and again.files == seen.files:
+            is_known = await self._versions.takes_number(present, artifact, place)
         if again is None or again.files != seen.files or is_known:
             await discard(folder)
             if not is_known:
                 entry.taken = None
                 return None
             assert present is not None
-            await self._start_again(present)
+            await self._versions.start_again(present)
             return present
-        await self._give_up_unfinished(name)
+        await self._versions.give_up_unfinished(name)
         upload = Upload(model_id, folder, {"model_name": name}, artifact, (), models_folder=name)
         elapsed_ms = (self._clock() - began) * 1000
         model = await self._deployments.accept(upload, run=True, received_ms=elapsed_ms)
         log.info("an entry of the models folder is a new version", entry=name, model=model.ref)
         return model
-
-    async def _start_again(self, model: Model) -> None:
-        """One that failed before, as its folder is looked at for the first time or was touched; not one that was stopped."""
-        deployment = self._ledger.deployment(model.model_id)
-        if deployment.status is Status.FAILED and not self._deployments.busy(model.model_id):
-            await self._deployments.start(model)
-
-    async def _give_up_unfinished(self, name: str) -> None:
-        """A version that is on its way while a newer one is there would take the traffic from it in the end."""
-        for model in self._versions(name):
-            if not serves(self._ledger.deployment(model.model_id)) and self._deployments.busy(model.model_id):
-                await self._deployments.delete(model)
-
-    async def _clear_up(self, name: str) -> None:
-        """Versions that the one that serves has made superfluous."""
-        versions = self._versions(name)
-        newest, earlier = (versions[-1], versions[:-1]) if versions else (None, [])
-        if newest is None or self._deployments.busy(newest.model_id):
-            return
-        if not serves(self._ledger.deployment(newest.model_id)):
-            return
-        failed = [one for one in earlier if self._ledger.deployment(one.model_id).status is Status.FAILED]
-        stopped = [one for one in earlier if one not in failed and not serves(self._ledger.deployment(one.model_id))]
-        for model in (*failed, *stopped[: max(0, len(stopped) - EARLIER_KEPT)]):
-            if not self._deployments.busy(model.model_id):
-                await self._deployments.delete(model)
 
     async def _follow_gone(self, name: str) -> None:
         """An entry is removed once it has been away for a moment: a folder may be put in its place by two renames."""
@@ -213,17 +188,10 @@ class ModelsFolder:
         entry.gone_at = now if entry.gone_at is None else entry.gone_at
         if now - entry.gone_at < SETTLE_SECONDS:
             return
-        for model in self._versions(name):
+        for model in self._versions.of(name):
             await self._deployments.delete(model)
             log.info("an entry of the models folder is gone; its version is deleted", entry=name, model=model.ref)
         del self._entries[name]
-
-    def _versions(self, name: str) -> list[Model]:
-        """Of this entry, oldest first; uploads of the same name are not among them."""
-        return [model for model in self._ledger.models() if model.models_folder == name]
-
-    def _newest(self, name: str) -> Model | None:
-        return next(reversed(self._versions(name)), None)
 
     @property
     def broken(self) -> list[tuple[str, dict[str, Any]]]:
@@ -245,7 +213,7 @@ class ModelsFolder:
         }
 
     def _entry_document(self, name: str, entry: _Entry) -> dict[str, Any]:
-        model = self._newest(name)
+        model = self._versions.newest(name)
         error, state, serving = entry.problem, "waiting", None
         if model is not None and entry.taken is not None:
             deployment = self._ledger.deployment(model.model_id)

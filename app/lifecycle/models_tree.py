@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -11,11 +12,13 @@ from typing import Final
 from msgspec import Struct
 
 from app.core.model import Artifact
+from app.core.model_config import FILE_NAME
 from app.errors import BadInput, PrismError, TooLarge
 from app.lifecycle.archive_entry import MEMBERS_MAX
 from app.lifecycle.unpack import FACTOR, LEFT_OUT, parts_of
 
 COPY_BYTES: Final = 1 << 20
+REPLICAS_LINE: Final = re.compile(rb"^replicas[ \t]*:[^\n]*(\n|\Z)", re.MULTILINE)
 
 
 class Look(Struct, frozen=True):
@@ -96,7 +99,7 @@ def copy_entry(root: Path, name: str, into: Path, max_upload_bytes: int) -> Arti
     while len(inside := _visible(top)) == 1 and inside[0].is_dir():
         top = inside[0]
     into.mkdir(parents=True, mode=0o755)
-    digest, size_bytes = hashlib.sha256(), 0
+    whole, rest, size_bytes = hashlib.sha256(), hashlib.sha256(), 0
     for path in sorted(_files(root, top)):
         place = path.relative_to(top)
         parts_of(str(place))
@@ -106,17 +109,29 @@ def copy_entry(root: Path, name: str, into: Path, max_upload_bytes: int) -> Arti
                 f"`{name}` holds more than {FACTOR * max_upload_bytes >> 20} MiB.",
                 hint=f"That is {FACTOR} times PRISM_MAX_UPLOAD_MB; raise it, or leave out what the model does not need.",
             )
-        digest.update(f"{place}\0{path.stat().st_size}\0".encode())
         (into / place).parent.mkdir(parents=True, exist_ok=True)
-        _copy(path, into / place, digest)
-    return Artifact(name, digest.hexdigest(), size_bytes)
+        head = f"{place}\0{path.stat().st_size}\0".encode()
+        whole.update(head)
+        if str(place) == FILE_NAME:
+            _copy(path, into / place, whole)
+            rest.update(_without_replicas((into / place).read_bytes()))
+        else:
+            rest.update(head)
+            _copy(path, into / place, whole, rest)
+    return Artifact(name, whole.hexdigest(), size_bytes, rest_sha256=rest.hexdigest())
 
 
-def _copy(source: Path, target: Path, digest: hashlib._Hash) -> None:
+def _without_replicas(config: bytes) -> bytes:
+    """A file that says nothing else is as good as none."""
+    return REPLICAS_LINE.sub(b"", config).strip()
+
+
+def _copy(source: Path, target: Path, *digests: hashlib._Hash) -> None:
     descriptor = os.open(source.resolve(), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as reading, target.open("xb") as writing:
         while chunk := reading.read(COPY_BYTES):
-            digest.update(chunk)
+            for digest in digests:
+                digest.update(chunk)
             writing.write(chunk)
 
 

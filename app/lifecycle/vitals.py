@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 from msgspec import Struct
@@ -34,12 +34,12 @@ class Vitals:
         self._last: dict[str, Vital] = {}
 
     async def of(self, wanted: Iterable[Deployment]) -> dict[str, Vital]:
-        """By model_id, of those that have a replica which its target could be asked about."""
-        replicas = [one.replica for one in wanted if one.replica is not None]
+        """By the id of a replica, of those that their target could be asked about."""
+        replicas = [replica for one in wanted for replica in one.replicas]
         found = await asyncio.gather(*(self._look(replica) for replica in replicas))
-        known = {one.replica.id for one in self._deployments.ledger.deployments() if one.replica is not None}
+        known = {replica.id for one in self._deployments.ledger.deployments() for replica in one.replicas}
         self._last = {key: value for key, value in self._last.items() if key in known}
-        return {replica.model_id: vital for replica, vital in zip(replicas, found, strict=True) if vital is not None}
+        return {replica.id: vital for replica, vital in zip(replicas, found, strict=True) if vital is not None}
 
     async def _look(self, replica: Replica) -> Vital | None:
         before = self._last.get(replica.id)
@@ -58,3 +58,18 @@ class Vitals:
             cores = max(0.0, state.cpu_seconds - before.state.cpu_seconds) / (now - before.at)
         vital = self._last[replica.id] = Vital(state, now, cores)
         return vital
+
+
+class Use(Struct, frozen=True):
+    """What several replicas use together. cores: None where that of none is known yet. replicas: of how many it is."""
+
+    memory_bytes: int
+    cores: float | None
+    replicas: int
+
+
+def use_of(deployment: Deployment, vitals: Mapping[str, Vital]) -> Use:
+    """vitals: as `Vitals.of` gives them."""
+    found = [vitals[replica.id] for replica in deployment.replicas if replica.id in vitals]
+    cores = [vital.cores for vital in found if vital.cores is not None]
+    return Use(sum(vital.state.rss_bytes for vital in found), sum(cores) if cores else None, len(deployment.replicas))

@@ -22,7 +22,11 @@ CIRCUITS = ("closed", "half-open", "open")
 
 
 class ModelFigures(Struct, frozen=True):
-    """Of one registered model. queued: requests that wait now. live: it takes traffic. circuit: of its replicas."""
+    """Of one registered model. queued: requests that wait now. live: it takes traffic. circuit: of its replicas.
+
+    circuits: of each replica that takes traffic, by its number. replicas_wanted: how many should, while it is wanted.
+    streams: that are open now.
+    """
 
     name: str
     version: str
@@ -31,6 +35,9 @@ class ModelFigures(Struct, frozen=True):
     queued: int
     live: bool
     circuit: str
+    circuits: Mapping[int, str]
+    replicas_wanted: int
+    streams: int = 0
 
 
 class Road(Collector):
@@ -53,7 +60,14 @@ class Road(Collector):
         circuit = GaugeMetricFamily(
             "prism_circuit_state", "0 while requests pass, 1 for a trial, 2 while none does.", labels=LABELS
         )
+        replicas = GaugeMetricFamily(
+            "prism_replica_circuit_state",
+            "The same of one replica, for each that takes traffic.",
+            labels=(*LABELS, "replica"),
+        )
+        wanted = GaugeMetricFamily("prism_replicas_wanted", "Replicas that should take traffic.", labels=LABELS)
         live = GaugeMetricFamily("prism_model_live", "1 while the model takes traffic.", labels=LABELS)
+        streams = GaugeMetricFamily("prism_open_streams", "Streams of a model that are open now.", labels=LABELS)
         refused = CounterMetricFamily("prism_refusals", "Requests that were let through to no model.", labels=("code",))
         for one in self._models:
             labels = (one.name, one.version, one.model_id)
@@ -64,10 +78,14 @@ class Road(Collector):
             batches.add_metric(labels, buckets(one.tally.batch_size), one.tally.batch_size.total)
             queued.add_metric(labels, one.queued)
             live.add_metric(labels, int(one.live))
+            streams.add_metric(labels, one.streams)
             circuit.add_metric(labels, CIRCUITS.index(one.circuit))
+            wanted.add_metric(labels, one.replicas_wanted)
+            for number, state in one.circuits.items():
+                replicas.add_metric((*labels, str(number)), CIRCUITS.index(state))
         for code, number in sorted(self._refusals.items()):
             refused.add_metric((code,), number)
-        yield from (requests, seconds, latency, batches, queued, live, circuit, refused)
+        yield from (requests, seconds, latency, batches, queued, live, circuit, replicas, wanted, streams, refused)
 
 
 def buckets(histogram: Histogram) -> list[tuple[str, float]]:

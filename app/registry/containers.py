@@ -7,6 +7,7 @@ import fcntl
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -19,11 +20,29 @@ from app.registry.atomic import write_atomic
 log = structlog.get_logger(__name__)
 
 
+FORMAT = 2
+"""Of the file. In format 1 a deployment had one `replica`, or null."""
+
+
 class _File(Struct):
     """What the file holds. format: raised when an older PRISM could not read it."""
 
     deployments: dict[str, Deployment]
-    format: int = 1
+    format: int = FORMAT
+
+
+def _read(content: bytes) -> dict[str, Deployment]:
+    """Raises MsgspecError for what is no registry, of this format or the one before."""
+    file = msgspec.json.decode(content, type=dict[str, Any])
+    if file.get("format", 1) == 1:
+        earlier = msgspec.convert(file.get("deployments"), dict[str, dict[str, Any]])
+        file["deployments"] = {key: {"replicas": _one(entry), **entry} for key, entry in earlier.items()}
+    return msgspec.convert(file, _File).deployments
+
+
+def _one(entry: dict[str, Any]) -> list[Any]:
+    replica = entry.pop("replica", None)
+    return [] if replica is None else [replica]
 
 
 class ContainerRegistry:
@@ -64,7 +83,7 @@ class ContainerRegistry:
         except FileNotFoundError:
             return True
         try:
-            self._deployments = msgspec.json.decode(content, type=_File).deployments
+            self._deployments = _read(content)
         except msgspec.MsgspecError as error:
             aside = self._path.with_name(f"{self._path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
             self._path.rename(aside)

@@ -12,7 +12,7 @@ CHOICES = (("all", "All"), ("info", "Info and above"), ("warning", "Warnings and
 
 PATTERNS = {
     "colour": r"\x1b\[[0-9;]*[A-Za-z]",
-    "time": r"^[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3} ",
+    "time": r"^\[[0-9]{1,2}\] |^[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3} ",
     "traceback": r"^[ \t]*Traceback \(most recent call last\)",
     "error": r"\b(ERROR|CRITICAL|FATAL)\b|^E[0-9]{4} |\[(error|critical|fatal) *\]|^(error|fatal|failed)\b"
     r'|"?\blevel"?[=:] ?"?(error|critical|fatal)\b|^[\w.]*(Error|Exception)(:|$)'
@@ -23,7 +23,7 @@ PATTERNS = {
 }
 """Understood alike by Python and JavaScript: static/log-lines.js is given these very texts by the page.
 
-colour: of a terminal, taken out. time: of day, in front of the lines of a build.
+colour: of a terminal, taken out. time: of day, in front of the lines of a build; or the number of the replica, where a model has several.
 """
 
 _COMPILED = {name: re.compile(pattern, re.ASCII) for name, pattern in PATTERNS.items()}

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from msgspec import Struct
 
 from app.core.acceleration import AccelerationStatus
-from app.core.model import Deployment, Limits, Model
+from app.core.model import REPLICAS_MAX, Deployment, Limits, Model, Replica
 from app.core.route_table import serves
 from app.core.signature import Tensor
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.logs import model_log
-from app.lifecycle.vitals import Vital, Vitals
+from app.lifecycle.vitals import Use, Vital, Vitals, use_of
 from app.observe.history import History
 from app.ui.charts import Chart, charts
 from app.ui.figures import seconds_since, significant
@@ -25,10 +25,19 @@ TYPES = {"FP": "number", "INT": "whole number", "UINT": "whole number", "BYTES":
 RUNNING_POLL, QUIET_POLL = "every 1s", "every 5s"
 
 
+class ReplicaShown(Struct, frozen=True):
+    """One that runs. vital: what it uses, None where that is not known. circuit: how far requests reach it."""
+
+    replica: Replica
+    vital: Vital | None
+    circuit: str
+    uptime_seconds: float
+
+
 class ModelView(Struct, frozen=True):
     """poll: how often the page looks again. log: the build's last lines, while they matter.
 
-    uptime_seconds: of the replica. versions: the others of that name, newest first.
+    replicas: those that run. use: what they use together. versions: the others of that name, newest first.
     """
 
     model: Model
@@ -43,9 +52,10 @@ class ModelView(Struct, frozen=True):
     endpoint: str
     exact_endpoint: str
     charts: Sequence[Chart]
-    vital: Vital | None
+    replicas: Sequence[ReplicaShown]
+    most_replicas: int
+    use: Use
     limits: Limits
-    uptime_seconds: float
     acceleration: str
     walls: Sequence[str]
     versions: Sequence[tuple[Model, Deployment, Badge]]
@@ -53,14 +63,18 @@ class ModelView(Struct, frozen=True):
 
 
 async def model_view(
-    model: Model, deployments: Deployments, history: History, vitals: Vitals, base_url: str
+    model: Model,
+    deployments: Deployments,
+    history: History,
+    vitals: Vitals,
+    circuits: Mapping[str, str],
+    base_url: str,
 ) -> ModelView:
-    """base_url: as the browser reaches this server, without a slash at its end."""
+    """circuits: of its replicas, by their ids. base_url: as the browser reaches this server, without a slash at its end."""
     deployment = deployments.ledger.deployment(model.model_id)
     shown = steps(deployment)
     busy, failed = in_progress(deployment), any(step.state == "failed" for step in shown)
     uses = await vitals.of([deployment])
-    replica = deployment.replica
     quiet = f"No request in the last {history.kept_seconds / 60:.0f} minutes."
     empty = f"{quiet} Try it, or send one to its endpoint." if serves(deployment) else f"{quiet} It is not running."
     return ModelView(
@@ -76,9 +90,13 @@ async def model_view(
         endpoint=f"{base_url}/models/{quote(model.name)}/predict",
         exact_endpoint=f"{base_url}/models/{model.model_id}/predict",
         charts=charts(history.moments(model.model_id), history.kept_seconds, empty),
-        vital=uses.get(model.model_id),
+        replicas=[
+            ReplicaShown(one, uses.get(one.id), circuits.get(one.id, ""), seconds_since(one.started_at))
+            for one in deployment.replicas
+        ],
+        most_replicas=REPLICAS_MAX,
+        use=use_of(deployment, uses),
         limits=deployments.road.settings.limits,
-        uptime_seconds=seconds_since(replica.started_at) if replica else 0.0,
         acceleration=acceleration_told(model),
         walls=walls_told(model.runtime.get("confinement") or {}),
         versions=[

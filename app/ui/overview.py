@@ -10,7 +10,7 @@ from app.core.model import Deployment, Model, Status
 from app.core.route_table import serves
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.models_folder import ModelsFolder
-from app.lifecycle.vitals import Vital, Vitals
+from app.lifecycle.vitals import Use, Vitals, use_of
 from app.observe.history import History
 from app.runtime.examination import disk
 from app.ui.charts import Spark, spark
@@ -32,7 +32,10 @@ class Attention(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
-    """One version that is live or on its way. errors, memory, processor: told, "" where nothing is known."""
+    """One version that is live or on its way. errors, memory, processor: told, "" where nothing is known.
+
+    replicas: how many of the wanted ones run, "" where that is one.
+    """
 
     model: Model
     deployment: Deployment
@@ -43,6 +46,7 @@ class Row(Struct, frozen=True):
     erroneous: bool
     memory: str
     processor: str
+    replicas: str
 
 
 class Overview(Struct, frozen=True):
@@ -71,12 +75,12 @@ async def overview(
     start = (page - 1) * PER_PAGE
     chosen = [*active, *idle][start : start + PER_PAGE]
     shown = [pair for pair in chosen if is_active(pair[1])]
-    uses = await vitals.of(deployment for _, deployment in shown)
+    uses = await vitals.of([deployment for _, deployment in shown])
     attention = [*broken_entries(models_folder), *needs_attention(known), *scarce_disk(deployments)]
     return Overview(
         attention=attention[:ATTENTION_SHOWN],
         more_attention=max(0, len(attention) - ATTENTION_SHOWN),
-        rows=[row(model, deployment, history, deployments, uses.get(model.model_id)) for model, deployment in shown],
+        rows=[row(model, deployment, history, deployments, use_of(deployment, uses)) for model, deployment in shown],
         rest=[(model, deployment, badge(deployment)) for model, deployment in chosen if not is_active(deployment)],
         count=len(known),
         page=page,
@@ -88,11 +92,11 @@ def is_active(deployment: Deployment) -> bool:
     return serves(deployment) or in_progress(deployment) or deployment.status is Status.UNHEALTHY
 
 
-def row(model: Model, deployment: Deployment, history: History, deployments: Deployments, vital: Vital | None) -> Row:
+def row(model: Model, deployment: Deployment, history: History, deployments: Deployments, use: Use) -> Row:
     moments = history.moments(model.model_id)
     recent = history.recent(model.model_id)
     limits = deployments.road.settings.limits
-    state = vital.state if vital is not None else None
+    cpus = limits.cpus * use.replicas
     return Row(
         model=model,
         deployment=deployment,
@@ -101,12 +105,13 @@ def row(model: Model, deployment: Deployment, history: History, deployments: Dep
         latency=spark(moments, history.kept_seconds, lambda step: step.latency_ms(0.95), milliseconds),
         errors=percent(recent.error_rate) if recent.requests else "–",
         erroneous=recent.error_rate >= 0.01,
-        memory=f"{memory(state.rss_bytes)} of {memory(limits.memory_mb << 20)}" if state and state.rss_bytes else "",
-        processor=(
-            f"{vital.cores:.2f} of {limits.cpus:g} {'core' if limits.cpus == 1 else 'cores'}"
-            if vital and vital.cores is not None
+        memory=(
+            f"{memory(use.memory_bytes)} of {memory((limits.memory_mb << 20) * use.replicas)}"
+            if use.memory_bytes
             else ""
         ),
+        processor=(f"{use.cores:.2f} of {cpus:g} {'core' if cpus == 1 else 'cores'}" if use.cores is not None else ""),
+        replicas=f"{use.replicas} of {model.replicas} replicas" if model.replicas > 1 or use.replicas > 1 else "",
     )
 
 
@@ -126,6 +131,9 @@ def troubles(model: Model, deployment: Deployment) -> Iterator[tuple[int, Attent
         yield 0, Attention("bad", title, detail, hint, model.model_id)
     elif deployment.status is Status.FAILED:
         yield 1, Attention("bad", f"{model.ref} failed", detail, hint, model.model_id)
+    elif error and serves(deployment) and len(deployment.replicas) < model.replicas:
+        title = f"{model.ref} serves with {len(deployment.replicas)} of {model.replicas} replicas"
+        yield 2, Attention("warn", title, detail, hint, model.model_id)
     elif error and serves(deployment):
         title = f"{model.ref} serves as before, but its last change failed"
         yield 2, Attention("warn", title, detail, hint, model.model_id)

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from app.core.inspection import Format, Inspection
-from app.core.model import TargetName
+from app.core.model import REPLICAS_MAX, TargetName
 from app.core.route_table import serves
 from app.errors import PrismError
 from app.lifecycle.deployments import Deployments
@@ -44,6 +44,7 @@ class Review(Struct, frozen=True):
     example: str
     target_names: Sequence[TargetName]
     accelerates: bool
+    most_replicas: int
     is_pickle: bool
 
 
@@ -69,6 +70,7 @@ async def review(
         example=example_of(inspection),
         target_names=[target.name for target in deployments.road.targets],
         accelerates=deployments.road.settings.accelerate == "auto",
+        most_replicas=REPLICAS_MAX,
         is_pickle=inspection.format is not Format.ONNX,
     )
 

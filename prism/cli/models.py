@@ -1,4 +1,4 @@
-"""The models of a server: `prism models ls`, `show`, `rm`, `logs`, `start`, `stop`, `restart`."""
+"""The models of a server: `prism models ls`, `show`, `rm`, `logs`, `start`, `stop`, `restart`, `scale`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def list_models(as_json: Json = False, url: Url = None, key_file: KeyFile = None
     with session(as_json, url, key_file) as here:
         models = here.client.models.list()
         rows = [
-            (model.name, model.version, model.status, model.target or "-", _size(model), model.model_id)
+            (model.name, model.version, model.status, model.target or "-", running(model), _size(model), model.model_id)
             for model in models
         ]
-        listing = table(("NAME", "VERSION", "STATUS", "TARGET", "SIZE", "MODEL ID"), rows) if rows else "No models yet."
+        heads = ("NAME", "VERSION", "STATUS", "TARGET", "REPLICAS", "SIZE", "MODEL ID")
+        listing = table(heads, rows) if rows else "No models yet."
         here.output.data({"models": [model.document for model in models]}, listing)
         here.output.next_step(f"prism models show {models[0].name}" if models else "prism push model.joblib")
 
@@ -65,6 +66,9 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines as they come.")] = False,
     tail: Annotated[int, typer.Option(min=0, help="Lines to begin with.")] = 200,
     build: Annotated[bool, typer.Option("--build", help="The log of its build.")] = False,
+    replica: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Of the replica of that number alone.")
+    ] = None,
     as_json: Json = False,
     url: Url = None,
     key_file: KeyFile = None,
@@ -72,7 +76,7 @@ def logs(
     """Print what a model wrote; with --json, each line is a JSON string."""
     with session(as_json, url, key_file) as here:
         take = here.client.models.follow_logs if follow else here.client.models.logs
-        for line in take(ref, tail=tail, kind="build" if build else "runtime"):
+        for line in take(ref, tail=tail, kind="build" if build else "runtime", replica=replica):
             here.output.line(line)
 
 
@@ -92,19 +96,65 @@ def stop(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = N
 
 @app.command()
 def restart(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
-    """Replace a model's replica by a new one."""
+    """Replace a model's replicas by new ones, one after another."""
     with session(as_json, url, key_file) as here:
         _say_outcome(here, here.client.models.restart(ref), wanted="live")
 
 
+@app.command()
+def scale(
+    ref: Ref,
+    replicas: Annotated[int, typer.Argument(help="How many copies of the model are to serve, 1 to 64.")],
+    as_json: Json = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Change how many replicas of a model serve; no request fails meanwhile."""
+    with session(as_json, url, key_file) as here:
+        model = here.client.models.scale(ref, replicas)
+        name = printable(model.ref or model.model_id)
+        count = f"replicas: {running(model)}" if model.replicas else f"{replicas} wanted once it is started"
+        here.output.data(model.document, f"{name} is {printable(model.status)}, {count}.")
+        if model.replicas and len(model.replicas) != replicas:
+            if model.error:
+                here.output.error(model.error)
+            raise typer.Exit(UNHEALTHY)
+
+
+def running(model: Model) -> str:
+    """How many replicas run, and how many should where that is another number."""
+    if model.replicas_wanted is None:
+        return "-"
+    number, is_meant = len(model.replicas), model.status in ("live", "unhealthy")
+    return f"{number} of {model.replicas_wanted}" if is_meant and number != model.replicas_wanted else f"{number}"
+
+
+def replicas_table(model: Model) -> str:
+    """A line for each replica, "" where there is one."""
+    if len(model.replicas) < 2:
+        return ""
+    rows = [
+        (
+            str(one.number),
+            one.id[:12] if one.target == "docker" else f"process {one.pid}",
+            one.circuit or "-",
+            size(one.memory_bytes) if one.memory_bytes else "-",
+            f"{one.cores:.2f}" if one.cores is not None else "-",
+        )
+        for one in model.replicas
+    ]
+    return table(("REPLICA", "RUNS AS", "CIRCUIT", "MEMORY", "CORES"), rows)
+
+
 def describe(model: Model) -> str:
-    """All that a person wants to know of a model, in a few lines and two tables."""
+    """All that a person wants to know of a model, in a few lines and some tables."""
     facts = [
         ("status", model.status),
         ("model id", model.model_id),
         ("endpoint", model.endpoint),
         ("target", model.target),
         ("artifact", f"{model.artifact.filename}, {_size(model)}" if model.artifact else None),
+        ("replicas", running(model)),
         ("created", model.created_at),
         ("live since", model.live_at),
         ("acceleration", acceleration(model)),
@@ -115,6 +165,8 @@ def describe(model: Model) -> str:
     blocks = [f"{printable(model.name)} {printable(model.version)}", _facts(facts)]
     if model.description:
         blocks.insert(1, printable(model.description))
+    if listed := replicas_table(model):
+        blocks.append(listed)
     if model.signature and model.signature.inputs:
         rows = [(tensor.name, tensor.datatype, _shape(tensor.shape)) for tensor in model.signature.inputs]
         blocks.append(table(("INPUT", "TYPE", "SHAPE"), rows))

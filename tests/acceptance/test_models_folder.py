@@ -157,7 +157,7 @@ BROKEN = {
     "torn": ({"a_pkl": "\x80"}, "a.pkl"),
     "no@name": ({"model_py": model_py("1")}, "contains '@'"),
     "no-framework": ({"a_joblib": IRIS / "iris.joblib", "model_config_yaml": "framework: onnx"}, "framework: onnx"),
-    "two-replicas": ({"model_py": model_py("1"), "model_config_yaml": "replicas: 2"}, "one replica"),
+    "no-replica": ({"model_py": model_py("1"), "model_config_yaml": "replicas: 0"}, "replicas: 0"),
     "no-python": ({"model_py": model_py("1"), "model_config_yaml": "python_version: 3.2"}, "3.2"),
 }
 
@@ -287,3 +287,31 @@ def in_parallel(url: str, name: str, body: object, count: int) -> list[int]:
     for thread in threads:
         thread.join()
     return statuses
+
+
+def test_a_new_number_of_replicas_takes_effect_without_a_new_version_and_without_a_failed_request(
+    home: Callable[..., Home], tmp_path: Path
+) -> None:
+    folder = tmp_path / "models"
+    config = "description: steady\nreplicas: {}\n"
+    put(folder, "steady", model_py=model_py("1"), model_config_yaml=config.format(2))
+    here = home()
+    here.becomes("steady", "live")
+
+    def numbers() -> list[int]:
+        return [one["number"] for one in here.server.model("steady")["replicas"]]
+
+    assert numbers() == [1, 2]
+    with Callers(here.server.url, "steady") as callers:
+        put(folder, "steady", model_config_yaml=config.format(3))
+        wait_for(lambda: numbers() == [1, 2, 3], SECONDS, "a third replica")
+        (folder / "steady" / "model_config.yaml").write_text("description: steady\n")
+        wait_for(lambda: numbers() == [1], SECONDS, "one replica")
+    assert not callers.failures
+    assert here.entry("steady")["ref"] == "steady@1.0.0"
+    put(folder, "steady", model_config_yaml="replicas: 65")
+    assert "replicas: 65" in here.becomes("steady", "broken")["error"]["detail"]
+    assert here.answer("steady", [[1]]) == [1]
+    put(folder, "steady", model_config_yaml="description: another\nreplicas: 2\n")
+    here.becomes("steady", "live")
+    wait_for(lambda: here.entry("steady")["ref"] == "steady@1.1.0", SECONDS, "a version of its own")

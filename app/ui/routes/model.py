@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app.core.model import Model
 from app.lifecycle.deployments import Deployments
+from app.lifecycle.intake import replica_number
 from app.lifecycle.vitals import Vitals
 from app.observe.history import History
 from app.ui.model_view import model_view, shape_told, type_told
@@ -17,7 +18,14 @@ from app.ui.pages import Pages
 from app.ui.routes.share import share_context
 
 
-def router(deployments: Deployments, history: History, vitals: Vitals, pages: Pages) -> APIRouter:
+def router(
+    deployments: Deployments,
+    history: History,
+    vitals: Vitals,
+    circuits: Callable[[str], Mapping[str, str]],
+    pages: Pages,
+) -> APIRouter:
+    """circuits: of a model's replicas, by their ids."""
     routes = APIRouter(include_in_schema=False)
     ledger = deployments.ledger
     verbs: dict[str, Callable[[Model], Awaitable[object]]] = {
@@ -29,7 +37,8 @@ def router(deployments: Deployments, history: History, vitals: Vitals, pages: Pa
     @routes.get("/model")
     async def model_page(request: Request, model_id: Annotated[str, Query()]) -> HTMLResponse:
         base_url = str(request.base_url).rstrip("/")
-        view = await model_view(ledger.find(model_id), deployments, history, vitals, base_url)
+        model = ledger.find(model_id)
+        view = await model_view(model, deployments, history, vitals, circuits(model.model_id), base_url)
         context = {
             "view": view,
             "model": view.model,
@@ -46,6 +55,12 @@ def router(deployments: Deployments, history: History, vitals: Vitals, pages: Pa
         removal = await deployments.removal(model)
         context = {"model": model, "deployment": ledger.deployment(model.model_id), "removal": removal}
         return pages.render(request, "delete.html", context)
+
+    @routes.post("/models-ui/{model_id}/scale")
+    async def scale(model_id: str, replicas: Annotated[str, Form()]) -> RedirectResponse:
+        model = ledger.find(model_id)
+        await deployments.scale(model, replica_number(replicas))
+        return RedirectResponse(f"/model?model_id={model.model_id}", 303)
 
     @routes.post("/models-ui/{model_id}/delete")
     async def delete(model_id: str) -> RedirectResponse:

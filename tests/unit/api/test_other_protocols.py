@@ -35,7 +35,7 @@ class TestV1:
         assert answer.headers["x-model-version"] == "1.0.0"
 
     async def test_tells_which_models_there_are_and_whether_they_answer(self, here: Gateway) -> None:
-        await here.add("m2", "old", status=Status.STOPPED, wanted=False, replica=None)
+        await here.add("m2", "old", status=Status.STOPPED, wanted=False, replicas=())
         assert (await here.http.get("/v1/models")).json() == {"models": ["iris"]}
         assert (await here.http.get("/v1/models/iris")).json() == {"name": "iris", "ready": True}
         assert (await here.http.get("/v1/models/old")).json() == {"name": "old", "ready": False}
@@ -84,7 +84,7 @@ class TestMlflow:
 
     async def test_which_model_is_meant_is_clear_as_long_as_one_name_is_live(self, here: Gateway) -> None:
         await here.add("m2", "iris", "1.1.0")
-        await here.add("m3", "old", status=Status.STOPPED, wanted=False, replica=None)
+        await here.add("m3", "old", status=Status.STOPPED, wanted=False, replicas=())
         answer = await here.http.post("/invocations", json={"inputs": ROWS})
         assert answer.headers["x-model-version"] == "1.1.0"
         await here.add("m4", "other")
@@ -152,7 +152,7 @@ class TestByName:
         assert answer.json() == {"model": "iris", "predictions": iris.predict(ROWS).tolist()}
 
     async def test_lists_the_models_that_answer(self, here: Gateway) -> None:
-        await here.add("m2", "old", status=Status.STOPPED, wanted=False, replica=None)
+        await here.add("m2", "old", status=Status.STOPPED, wanted=False, replicas=())
         assert (await here.http.get("/available_models")).json() == {"available_models": ["iris"]}
 
     async def test_single_rows_are_joined_where_that_is_asked_for(self, here: Gateway, iris: Any) -> None:

@@ -13,7 +13,7 @@ from app.core.acceleration import AccelerationStatus
 from app.core.inspection import Format, Inspection, Pin
 from app.core.model import FormName, Model, Status
 from app.errors import StartFailed
-from app.lifecycle.acceleration import unsuited
+from app.lifecycle.conversion import unsuited
 from tests.fakes import eventually
 from tests.unit.lifecycle.test_deployments import House, house, house_again
 
@@ -57,7 +57,7 @@ async def test_what_is_proven_faster_takes_over_and_the_original_and_the_convert
         model = await reaches(home, AccelerationStatus.ACCELERATED)
         (serving,) = home.target.fakes.values()
         assert serving.replica.form is FormName.ACCELERATED
-        assert home.ledger.deployment(model.model_id).replica == serving.replica
+        assert home.ledger.deployment(model.model_id).replicas == (serving.replica,)
         assert home.status(model.model_id) is Status.LIVE
         assert await home.predict("iris") == 200
         assert serving.batches[-1] == 1

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import structs
 
 from app.core.environment import Lock, Requirements
 from app.core.inspection import Format, Inspection
-from app.core.model import Artifact, Model, Restart, Status, TargetName
+from app.core.model import Artifact, Model, Replica, Status, TargetName
 from app.dispatch.admit import RateLimiter
 from app.dispatch.pipeline import Call, Dispatcher
 from app.errors import BuildFailed, TargetUnavailable
+from app.lifecycle.backoff import backoff_seconds
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.ledger import Ledger, utc_now
-from app.lifecycle.monitor import Monitor, backoff_seconds
+from app.lifecycle.monitor import Monitor
 from app.lifecycle.pipeline import Road
 from app.main import connect, flow
 from app.registry.containers import ContainerRegistry
@@ -65,8 +66,8 @@ class House:
         self.deployments = Deployments(self.ledger, road, connect)
         self.monitor = Monitor(self.deployments, connect, 10, 30, clock=lambda: self.now)
 
-    def suspect(self, model_id: str, reason: str) -> None:
-        self.monitor.suspect(model_id, reason)
+    def suspect(self, replica: Replica, reason: str) -> None:
+        self.monitor.suspect(replica, reason)
 
     async def add(self, model_id: str, name: str = "iris") -> Model:
         (self.ledger.folder(model_id)).mkdir(parents=True)
@@ -127,7 +128,7 @@ async def test_a_new_model_replaces_the_old_ones_only_once_it_lives(tmp_path: Pa
         assert home.status("a" * 12) is Status.STOPPED
         assert home.target.events.count("stop") == 1
         assert await home.predict("other") == 200
-        assert home.ledger.deployment("a" * 12).replica is None
+        assert home.ledger.deployment("a" * 12).replicas == ()
 
 
 async def test_side_by_side_only_the_same_name_is_replaced(tmp_path: Path) -> None:
@@ -262,7 +263,7 @@ async def test_a_lost_registry_is_rebuilt_from_what_runs(tmp_path: Path) -> None
 async def test_a_replica_that_nobody_knows_is_stopped_and_a_torn_upload_removed(tmp_path: Path) -> None:
     home = House(tmp_path)
     model = await home.live("a" * 12)
-    await home.ledger.update(model.model_id, wanted=False, status=Status.STOPPED, replica=None)
+    await home.ledger.update(model.model_id, wanted=False, status=Status.STOPPED, replicas=())
     await home.dispatcher.close()
     torn = home.ledger.folder("f" * 12)
     (torn / "artifact").mkdir(parents=True)
@@ -363,8 +364,20 @@ async def test_delete_removes_the_environment_only_with_its_last_user(tmp_path: 
 async def test_stopping_in_the_middle_of_a_restart_ends_it(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         model = await home.live("a" * 12)
-        await home.deployments.replace_lost(structs.replace(model), Restart("now", "lost"))
+
+        start = home.target.start
+
+        async def never_loads(*arguments: Any) -> Replica:
+            replica = await start(*arguments)
+            home.target.fakes[replica.id].silent = True
+            return replica
+
+        home.target.start = never_loads  # type: ignore[method-assign]
+        assert await home.deployments.lose(model, home.replica().replica, "lost")
+        again = asyncio.create_task(home.deployments.refill(model, 1))
+        await eventually(lambda: home.deployments.busy(model.model_id))
         await home.deployments.stop(home.ledger.find("iris"))
+        await again
         assert home.status("a" * 12) is Status.STOPPED
         assert home.target.fakes == {}
 

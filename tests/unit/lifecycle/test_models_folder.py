@@ -14,7 +14,8 @@ import pytest
 from app.core.model import Status
 from app.errors import BadInput, TooLarge
 from app.lifecycle import models_folder as module
-from app.lifecycle.models_folder import EARLIER_KEPT, SETTLE_SECONDS, ModelsFolder
+from app.lifecycle.entry_versions import EARLIER_KEPT
+from app.lifecycle.models_folder import SETTLE_SECONDS, ModelsFolder
 from app.lifecycle.models_tree import copy_entry, look
 from tests.unit.lifecycle.test_deployments import House, house
 

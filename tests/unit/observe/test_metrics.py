@@ -24,10 +24,22 @@ def busy_tally() -> Tally:
 
 def samples() -> dict[str, float]:
     """By name and the labels that tell them apart."""
-    model = ModelFigures('na"me', "1.0.0", "m1", busy_tally(), queued=2, live=True, circuit="open")
+    model = ModelFigures(
+        'na"me',
+        "1.0.0",
+        "m1",
+        busy_tally(),
+        queued=2,
+        live=True,
+        circuit="open",
+        circuits={1: "closed", 2: "half-open"},
+        replicas_wanted=3,
+    )
     text = exposition(Road([model], {"unauthorized": 4})).decode()
     return {
-        "|".join((one.name, *(one.labels[key] for key in ("status", "le", "code") if key in one.labels))): one.value
+        "|".join(
+            (one.name, *(one.labels[key] for key in ("status", "le", "code", "replica") if key in one.labels))
+        ): one.value
         for family in text_string_to_metric_families(text)
         for one in family.samples
     }
@@ -46,6 +58,9 @@ def test_the_counts_of_the_road_are_its_metrics() -> None:
     assert found["prism_queue_length"] == 2
     assert found["prism_model_live"] == 1
     assert found["prism_circuit_state"] == 2
+    assert found["prism_replica_circuit_state|1"] == 0
+    assert found["prism_replica_circuit_state|2"] == 1
+    assert found["prism_replicas_wanted"] == 3
     assert found["prism_refusals_total|unauthorized"] == 4
 
 

@@ -153,7 +153,7 @@ def test_with_json_the_whole_answer_is_data_and_an_error_is_json_on_standard_err
 
 
 def test_models_are_listed_and_shown() -> None:
-    assert "iris  1.0.0    live    process  1.2 kB  m1" in prism("models", "ls").stdout
+    assert "iris  1.0.0    live    process  -         1.2 kB  m1" in prism("models", "ls").stdout
     shown = prism("models", "show", "iris").stdout
     assert "Python 3.11" in shown
     assert "scikit-learn==1.5.2" in shown

@@ -88,3 +88,15 @@ def test_progress_is_told_in_bytes_and_counts_again_when_the_file_is_read_again(
 def test_a_missing_file_is_reported_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pkl"), requests.deploy(tmp_path / "nowhere.pkl").content():
         pass
+
+
+def test_the_number_of_replicas_is_sent_only_where_it_is_given() -> None:
+    form = requests.deploy("m.pkl", replicas=3).form
+    assert form is not None
+    assert form.fields["replicas"] == "3"
+    without = requests.deploy("m.pkl").form
+    assert without is not None
+    assert "replicas" not in without.fields
+    call = requests.scale("iris@1.0.0", 5)
+    assert (call.method, call.path, call.json) == ("PATCH", "/models/iris@1.0.0", b'{"replicas":5}')
+    assert requests.logs("iris", replica=2).params == {"tail": "200", "kind": "runtime", "replica": "2"}

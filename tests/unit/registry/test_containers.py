@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from app.core.model import Deployment, Replica, Restart, Status, TargetName
 from app.errors import Conflict
@@ -21,7 +22,7 @@ def deployment(model_id: str) -> Deployment:
         Status.LIVE,
         True,
         TargetName.PROCESS,
-        REPLICA,
+        (REPLICA,),
         restarts=(Restart("t", "why", ("l",)),),
     )
 
@@ -67,3 +68,21 @@ async def test_a_cancelled_save_is_still_written_and_in_turn(tmp_path: Path) -> 
     again = ContainerRegistry(tmp_path / "containers.json")
     again.load()
     assert {one.model_id for one in again.all()} == {"m1", "m2"}
+
+
+async def test_a_file_of_the_version_with_one_replica_is_read_as_it_is(tmp_path: Path) -> None:
+    registry = ContainerRegistry(tmp_path / "containers.json")
+    for model_id in ("m1", "m2"):
+        await registry.save(deployment(model_id))
+    path = tmp_path / "containers.json"
+    earlier = json.loads(path.read_text())
+    earlier["format"] = 1
+    first, second = earlier["deployments"]["m1"], earlier["deployments"]["m2"]
+    first["replica"] = {key: value for key, value in first.pop("replicas")[0].items() if key != "number"}
+    del second["replicas"]
+    second["replica"] = None
+    path.write_text(json.dumps(earlier))
+    again = ContainerRegistry(path)
+    assert again.load() is True
+    assert again.get("m1") == deployment("m1")
+    assert again.get("m2") == structs.replace(deployment("m2"), replicas=())

@@ -86,9 +86,9 @@ async def test_a_row_tells_what_its_replica_uses(tmp_path: Path) -> None:
         replica = home.replica().replica
         deployments = home.ledger.deployments()
         home.target.states[replica.id] = ReplicaState(True, rss_bytes=1 << 26, cpu_seconds=10.0)
-        first = (await vitals.of(deployments))["a" * 12]
+        first = (await vitals.of(deployments))[replica.id]
         assert (first.state.rss_bytes, first.cores) == (1 << 26, None)
         home.target.states[replica.id] = ReplicaState(True, rss_bytes=1 << 26, cpu_seconds=12.0)
-        assert (await vitals.of(deployments))["a" * 12] is first, "asked again too soon"
+        assert (await vitals.of(deployments))[replica.id] is first, "asked again too soon"
         home.now += 2 * KEPT_SECONDS
-        assert (await vitals.of(deployments))["a" * 12].cores == pytest.approx(2.0 / (2 * KEPT_SECONDS))
+        assert (await vitals.of(deployments))[replica.id].cores == pytest.approx(2.0 / (2 * KEPT_SECONDS))

@@ -66,6 +66,6 @@ def test_the_step_that_failed_is_told_by_what_is_known_of_it(
 
 def test_a_model_that_serves_while_it_is_replaced_says_so() -> None:
     assert badge(deployment(Status.STARTING)).text == "starting"
-    assert badge(deployment(Status.STARTING, replica=REPLICA)).text == "replacing"
-    assert badge(deployment(Status.LIVE, replica=REPLICA)).tone == "good"
+    assert badge(deployment(Status.STARTING, replicas=(REPLICA,))).text == "replacing"
+    assert badge(deployment(Status.LIVE, replicas=(REPLICA,))).tone == "good"
     assert badge(deployment(Status.FAILED)).tone == badge(deployment(Status.UNHEALTHY)).tone == "bad"

@@ -1,0 +1,89 @@
+"""What runs and was not started just now: replicas of an earlier gateway, which serve on as they are, and strays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+from msgspec import structs
+
+from app.core.model import FormName, Model, Replica, Status
+from app.errors import PrismError
+from app.lifecycle.ledger import Ledger, utc_now
+from app.lifecycle.pipeline import Road
+from app.lifecycle.probe import Connect
+
+log = structlog.get_logger(__name__)
+
+ADOPT_TIMEOUT_SECONDS = 1.5
+
+
+class Adoption:
+    """Takes over replicas that answer, and ends those that nobody wants."""
+
+    def __init__(self, ledger: Ledger, road: Road, connect: Connect) -> None:
+        self._ledger = ledger
+        self._road = road
+        self._connect = connect
+
+    async def adopt(self, model: Model, running: Iterable[Replica], *, registry_lost: bool) -> tuple[Replica, ...]:
+        """Those of a wanted model that the record knows, as many as are wanted; all others of the model are ended.
+
+        registry_lost: there was no record, so each that has the wanted form is known.
+        """
+        ours = [one for one in running if one.model_id == model.model_id]
+        deployment = self._ledger.deployment(model.model_id)
+        known = {one.id: one for one in deployment.replicas}
+        form = model.form.name if model.form else FormName.ORIGINAL
+        found = [known.get(one.id, one) for one in ours if one.form is form and (registry_lost or one.id in known)]
+        answering = await asyncio.gather(*(self._answers(one) for one in found))
+        adopted = [one for one, answers in zip(found, answering, strict=True) if answers and deployment.wanted]
+        adopted = sorted(adopted, key=lambda one: one.number)[: model.replicas]
+        adopted = adopted if known else renumbered(adopted)
+        kept = {one.id for one in adopted}
+        await asyncio.gather(*(self._road.starter.kill(model, one) for one in ours if one.id not in kept))
+        await self._record(model, tuple(adopted))
+        return tuple(adopted)
+
+    async def _record(self, model: Model, adopted: tuple[Replica, ...]) -> None:
+        deployment = self._ledger.deployment(model.model_id)
+        if not adopted:
+            if deployment.replicas:
+                await self._ledger.update(model.model_id, replicas=())
+            return
+        log.info("adopted running replicas", model=model.ref, replicas=[one.id for one in adopted])
+        live_at = deployment.live_at or utc_now()
+        await self._ledger.update(
+            model.model_id, status=Status.LIVE, replicas=adopted, target=adopted[0].target, live_at=live_at
+        )
+
+    async def prune(self, is_worked_on: Callable[[str], bool]) -> list[str]:
+        """Drop entries whose model is gone, and stop replicas that no entry knows; returns what that was, for a person.
+
+        is_worked_on: of a model_id. Replicas of such a model may not be recorded yet.
+        """
+        stale = [one.model_id for one in self._ledger.deployments() if self._ledger.model(one.model_id) is None]
+        for model_id in stale:
+            await self._ledger.forget(model_id)
+        known = {replica.id for one in self._ledger.deployments() for replica in one.replicas}
+        pruned = [f"entry {model_id}" for model_id in stale]
+        for target in self._road.targets:
+            for replica in await target.replicas():
+                if replica.id not in known and not is_worked_on(replica.model_id):
+                    await target.stop(replica, 0)
+                    pruned.append(f"replica {replica.id} of {replica.model_id}")
+        return pruned
+
+    async def _answers(self, replica: Replica) -> bool:
+        try:
+            link, _ = await self._connect(replica, ADOPT_TIMEOUT_SECONDS)
+        except PrismError:
+            return False
+        link.close()
+        return True
+
+
+def renumbered(replicas: Iterable[Replica]) -> list[Replica]:
+    """From 1 on: the number of each was in the record alone."""
+    return [structs.replace(one, number=number) for number, one in enumerate(replicas, 1)]

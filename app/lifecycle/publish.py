@@ -1,0 +1,133 @@
+"""Moves traffic: which replicas take it, in one step each time, and the record that follows it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from app.core.model import Deployment, Model, Replica, Restart, Status
+from app.core.route_table import RouteTable, serves
+from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
+from app.lifecycle.ledger import Ledger
+
+RESTARTS_KEPT = 20
+
+
+class Traffic(Protocol):
+    """Who sends requests to replicas: takes the current route table, says when a replica has nothing left to do."""
+
+    async def publish(self, table: RouteTable) -> None: ...
+
+    async def drained(self, replica: Replica, timeout_seconds: float) -> bool: ...
+
+
+class Publisher:
+    """Changes what takes traffic, one change at a time.
+
+    Traffic has moved before the record says so: whoever reads `live` there may ask at once.
+    single_active: a model that becomes live replaces those of other names too.
+    """
+
+    def __init__(self, ledger: Ledger, traffic: Traffic, *, single_active: bool) -> None:
+        self._ledger = ledger
+        self._traffic = traffic
+        self._single_active = single_active
+        self._publishing = asyncio.Lock()
+
+    async def follow(self) -> None:
+        """Make the traffic follow the ledger."""
+        async with self._publishing:
+            await self._traffic.publish(self._ledger.route_table())
+
+    async def drained(self, replica: Replica, timeout_seconds: float) -> bool:
+        return await self._traffic.drained(replica, timeout_seconds)
+
+    async def go_live(
+        self, model: Model, replicas: Sequence[Replica], error: dict[str, Any] | None
+    ) -> list[Deployment]:
+        """These replicas in, out whatever they replace; returns the other models among that, as they were.
+
+        error: why there are not as many as wanted; None if there are.
+        """
+        async with self._publishing:
+            rivals = [one for one in self._ledger.deployments() if self._replaces(model, one)]
+            for rival in rivals:
+                await self._ledger.update(rival.model_id, status=Status.STOPPED, wanted=False)
+            await self._move(self._ledger.going_live(model.model_id, replicas, error))
+        return rivals
+
+    async def join(self, model: Model, replica: Replica) -> None:
+        """One more in. Raises Conflict if the model is not wanted any more, or has enough."""
+        async with self._publishing:
+            now = self._ledger.deployment(model.model_id)
+            wanted = self._ledger.replicas_wanted(model)
+            if not now.wanted or len(now.replicas) >= wanted:
+                raise Conflict(f"`{model.name}` was stopped or changed meanwhile.")
+            replicas = (*now.replicas, replica)
+            error = None if len(replicas) >= wanted else shortage(len(replicas), wanted, "others are being started")
+            replicas = tuple(sorted(replicas, key=lambda one: one.number))
+            await self._move(self._ledger.going_live(model.model_id, replicas, error))
+
+    async def exchange(self, model: Model, before: Replica, after: Replica) -> None:
+        """One in the place of another. Raises Conflict if that is not there any more; nothing has changed then."""
+        async with self._publishing:
+            now = self._ledger.deployment(model.model_id)
+            if before not in now.replicas or not serves(now):
+                raise Conflict(f"`{model.name}` was stopped or changed meanwhile.")
+            replicas = tuple(after if one == before else one for one in now.replicas)
+            error = now.error if len(replicas) < self._ledger.replicas_wanted(model) else None
+            await self._move(self._ledger.going_live(model.model_id, replicas, error))
+
+    async def leave(self, model: Model, leaving: Sequence[Replica]) -> None:
+        """Out of the traffic; some stay."""
+        async with self._publishing:
+            now = self._ledger.deployment(model.model_id)
+            staying = tuple(one for one in now.replicas if one not in leaving)
+            error = now.error if len(staying) < self._ledger.replicas_wanted(model) else None
+            await self._move(self._ledger.changed(model.model_id, replicas=staying, error=error))
+
+    async def lose(self, model: Model, replica: Replica, reason: str) -> bool:
+        """Out of the traffic, as it is gone or answers no more; False if somebody took it out before."""
+        async with self._publishing:
+            now = self._ledger.deployment(model.model_id)
+            if replica not in now.replicas or not serves(now):
+                return False
+            staying = tuple(one for one in now.replicas if one != replica)
+            error = (
+                shortage(len(staying), self._ledger.replicas_wanted(model), reason) if staying else {"detail": reason}
+            )
+            status = now.status if staying else Status.UNHEALTHY
+            await self._move(self._ledger.changed(model.model_id, replicas=staying, status=status, error=error))
+        return True
+
+    async def note_restart(self, model_id: str, restart: Restart) -> None:
+        restarts = (*self._ledger.deployment(model_id).restarts, restart)[-RESTARTS_KEPT:]
+        await self._ledger.update(model_id, restarts=restarts)
+
+    async def forget(self, rival: Deployment) -> None:
+        """The record of one that was replaced, once its replicas have ended, unless it was started again meanwhile."""
+        with contextlib.suppress(NotFound):
+            if self._ledger.deployment(rival.model_id).replicas == rival.replicas:
+                await self._ledger.update(rival.model_id, replicas=())
+
+    async def _move(self, coming: Deployment) -> None:
+        await self._traffic.publish(self._ledger.route_table(coming))
+        await self._ledger.record(coming)
+
+    def _replaces(self, model: Model, other: Deployment) -> bool:
+        rival = other.name == model.name or (self._single_active and not self._is_of_folder(model, other))
+        return rival and other.model_id != model.model_id and (serves(other) or other.status is Status.UNHEALTHY)
+
+    def _is_of_folder(self, model: Model, other: Deployment) -> bool:
+        """Models of the models folder live side by side: none of them is one of those of which only one is active."""
+        beside = self._ledger.model(other.model_id)
+        return bool(model.models_folder) or (beside is not None and bool(beside.models_folder))
+
+
+def shortage(serving: int, wanted: int, reason: PrismError | str) -> dict[str, Any]:
+    """Told of a model that serves with fewer replicas than wanted: no problem of a request, so without a status."""
+    code = reason.code if isinstance(reason, PrismError) else ReplicaUnavailable.code
+    hint = "It is started again, with growing pauses."
+    return {"code": code, "detail": f"{serving} of {wanted} replicas serve: {reason}", "hint": hint}

@@ -1,0 +1,129 @@
+"""Changes the replicas of a live model: more of them, fewer, others in their place. It serves all the while."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from app.core.model import REPLICAS_MAX, Model, Replica, Status
+from app.core.route_table import serves
+from app.errors import Conflict, PrismError
+from app.lifecycle.ledger import Ledger
+from app.lifecycle.publish import Publisher, shortage
+from app.lifecycle.start import STARTS_AT_A_TIME, Starter, all_of
+
+
+class Replicas:
+    """The replicas that take traffic, as the record has them."""
+
+    def __init__(self, ledger: Ledger, starter: Starter, publisher: Publisher) -> None:
+        self._ledger = ledger
+        self._starter = starter
+        self._publisher = publisher
+
+    async def fill(self, model: Model, at_most: int = REPLICAS_MAX) -> None:
+        """Start what is missing of the wanted number, each in the traffic as soon as it answers its sample.
+
+        Raises what the first failure raised if none serves in the end; else the record says what is missing and why.
+        """
+        room = asyncio.Semaphore(STARTS_AT_A_TIME)
+        failures: list[PrismError] = []
+
+        async def add(number: int) -> None:
+            async with room:
+                try:
+                    await self._add(model, number)
+                except PrismError as error:
+                    failures.append(error)
+
+        present = self._ledger.deployment(model.model_id).replicas
+        await all_of(add(number) for number in self._missing(model, present)[:at_most])
+        now, wanted = self._ledger.deployment(model.model_id), self._ledger.replicas_wanted(model)
+        if failures and not serves(now):
+            raise failures[0]
+        if failures and len(now.replicas) < wanted:
+            await self._ledger.update(model.model_id, error=shortage(len(now.replicas), wanted, failures[0]))
+        if serves(now) and now.status is not Status.LIVE:  # a replacement was given up on its way
+            await self._ledger.update(model.model_id, status=Status.LIVE)
+
+    async def _add(self, model: Model, number: int) -> None:
+        begun = await self._starter.begin(model, number)
+        try:
+            await self._starter.probe(model, begun)
+            await self._publisher.join(model, begun.replica)
+        except Conflict:  # not wanted any more
+            await self._starter.stop(model, begun.replica)
+        except BaseException:
+            await self._starter.stop(model, begun.replica)
+            raise
+
+    def _missing(self, model: Model, present: Iterable[Replica]) -> list[int]:
+        """Numbers of the replicas that are to be started."""
+        used = {one.number for one in present}
+        free = [number for number in range(1, REPLICAS_MAX + 1) if number not in used]
+        return free[: max(0, self._ledger.replicas_wanted(model) - len(used))]
+
+    async def trim(self, model: Model) -> None:
+        """Those beyond the wanted number: out of the traffic, drained, stopped."""
+        extra = self._ledger.deployment(model.model_id).replicas[self._ledger.replicas_wanted(model) :]
+        if extra:
+            await self._publisher.leave(model, extra)
+            await self._starter.stop_all(model, extra)
+
+    async def roll(self, model: Model) -> None:
+        """Replace one replica after another, then start what is missing. Raises what the failing step raised; the
+        replicas that are left serve on.
+        """
+        for before in self._ledger.deployment(model.model_id).replicas:
+            if before not in self._ledger.deployment(model.model_id).replicas:
+                continue  # lost meanwhile
+            async with self._ledger.step(model.model_id, Status.STARTING):
+                begun = await self._starter.begin(model, before.number)
+            try:
+                async with self._ledger.step(model.model_id, Status.PROBING):
+                    await self._starter.probe(model, begun)
+                await self._publisher.exchange(model, before, begun.replica)
+            except Conflict:  # lost meanwhile
+                await self._starter.stop(model, begun.replica)
+                continue
+            except BaseException:
+                await self._starter.stop(model, begun.replica)
+                raise
+            await self._stop_replaced(model, before)
+        await self.fill(model)
+
+    async def exchange_form(self, model: Model, record: Callable[[], Awaitable[object]]) -> None:
+        """Replace every replica of another form by one of this, without a word in the status: it serves all the while.
+
+        record: called once the first one serves.
+        Raises Conflict if the model was stopped or replaced meanwhile, else what the failing step raised. Nothing has
+        changed then, if `record` was not called.
+        """
+        assert model.form is not None  # it serves
+        form, is_recorded = model.form.name, False
+        while serves(now := self._ledger.deployment(model.model_id)):
+            before = next((one for one in now.replicas if one.form is not form), None)
+            if before is None:
+                return
+            begun = await self._starter.begin(model, before.number)
+            try:
+                await self._starter.probe(model, begun)
+                await self._publisher.exchange(model, before, begun.replica)
+            except Conflict:  # that one was lost meanwhile
+                await self._starter.kill(model, begun.replica)
+                continue
+            except BaseException:
+                await self._starter.kill(model, begun.replica)
+                raise
+            if not is_recorded:
+                await record()
+                is_recorded = True
+            await self._stop_replaced(model, before)
+        raise Conflict(f"`{model.name}` was stopped or replaced meanwhile.")
+
+    async def _stop_replaced(self, model: Model, replica: Replica) -> None:
+        try:
+            await self._starter.stop(model, replica)
+        except asyncio.CancelledError:
+            await self._starter.kill(model, replica)
+            raise

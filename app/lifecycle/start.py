@@ -1,0 +1,243 @@
+"""Starts replicas, waits until they have loaded, has them answer a sample, and ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec import Struct, structs
+
+from app.core.model import Form, Model, Replica, TargetName
+from app.core.signature import Signature
+from app.errors import PrismError, ProbeFailed, StartFailed, TargetUnavailable, Unavailable
+from app.lifecycle.buildlog import telling_lines
+from app.lifecycle.ledger import Ledger
+from app.lifecycle.probe import Connect, ReplicaLink, probe
+from app.lifecycle.publish import Publisher
+from app.runtime.target import Target
+from app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+START_POLL_SECONDS = 0.02
+REPLICA_LOGS = "replicas"
+"""Below a model's folder: the logs of its replicas from number 2 on, in a folder each."""
+
+STARTS_AT_A_TIME = 4
+"""Replicas of one model that load at once: each takes a core while it does, and a laptop has few."""
+
+
+class Begun(Struct, frozen=True):
+    """A replica that has loaded and takes no traffic yet."""
+
+    replica: Replica
+    link: ReplicaLink
+    welcome: dict[str, Any]
+
+
+class Starter:
+    """Brings single replicas to life and to their end, on whatever target."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        targets: Mapping[TargetName, Target],
+        connect: Connect,
+        publisher: Publisher,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._targets = targets
+        self._connect = connect
+        self._publisher = publisher
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def target(self, model: Model) -> Target:
+        """Where this model runs. Raises TargetUnavailable if its target is not there on this machine."""
+        name = model.target or next(iter(self._targets), None)
+        if name is None or name not in self._targets:
+            raise TargetUnavailable(
+                f"The target `{name}` of `{model.name}` is not available on this machine"
+                f"{', and `gpu` needs it' if model.execution.gpus else ''}.",
+                hint="`prism doctor` says what is missing; or upload with another target.",
+            )
+        return self._targets[name]
+
+    async def begin(self, model: Model, number: int = 1, form: Form | None = None) -> Begun:
+        """Start one and wait until it has loaded. Raises StartFailed; then nothing of it is left."""
+        form = form or model.form
+        if form is not None and number > 1:
+            form = structs.replace(form, log_folder=log_folder(number))
+        folder = self._ledger.folder(model.model_id)
+        if form is not None:
+            (folder / form.log_folder).mkdir(parents=True, exist_ok=True)
+        async with self._turns[
+            model.model_id
+        ]:  # a start clears up after replicas that died, which two cannot do at once
+            starting = asyncio.ensure_future(self.target(model).start(model, folder, self._settings.limits, form))
+            try:
+                replica = structs.replace(await asyncio.shield(starting), number=number)
+            except asyncio.CancelledError:
+                with contextlib.suppress(PrismError):  # it comes all the same, and nobody would know it
+                    await self.kill(model, await starting)
+                raise
+        try:
+            link, welcome = await self._welcome(model, replica)
+        except BaseException:
+            await self.kill(model, replica)
+            raise
+        return Begun(replica, link, welcome)
+
+    async def begin_all(self, model: Model, numbers: Sequence[int]) -> tuple[list[Begun], list[PrismError]]:
+        """Several, a few at a time: those that have loaded, and why others have not.
+
+        Where all of the first few fail, the others are not tried: they would fail alike.
+        """
+        room = asyncio.Semaphore(STARTS_AT_A_TIME)
+        begun: list[Begun] = []
+        failures: list[PrismError] = []
+
+        async def begin_one(number: int) -> None:
+            async with room:
+                try:
+                    begun.append(await self.begin(model, number))
+                except PrismError as error:
+                    failures.append(error)
+
+        try:
+            await all_of(map(begin_one, numbers[:STARTS_AT_A_TIME]))
+            if begun:
+                await all_of(map(begin_one, numbers[STARTS_AT_A_TIME:]))
+        except BaseException:
+            await self.end_all(model, begun)
+            raise
+        return begun, failures
+
+    async def probe_all(self, model: Model, begun: list[Begun]) -> tuple[list[Replica], list[PrismError]]:
+        """Those that answer their sample, and why others do not; these are ended."""
+        good: list[Replica] = []
+        failures: list[PrismError] = []
+
+        async def probe_one(one: Begun) -> None:
+            try:
+                await self.probe(model, one)
+            except PrismError as error:
+                failures.append(error)
+                await self.kill(model, one.replica)
+            else:
+                good.append(one.replica)
+
+        try:
+            await all_of(map(probe_one, begun))
+        except BaseException:
+            await self.end_all(model, begun)
+            raise
+        return sorted(good, key=lambda replica: replica.number), failures
+
+    async def end_all(self, model: Model, begun: Iterable[Begun]) -> None:
+        """Of those that never took traffic."""
+        for one in begun:
+            one.link.close()
+        await asyncio.gather(*(self.kill(model, one.replica) for one in begun))
+
+    @contextlib.asynccontextmanager
+    async def opened(self, model: Model, form: Form) -> AsyncIterator[ReplicaLink]:
+        """The link of a replica that never takes traffic; it ends with the block."""
+        begun = await self.begin(model, form=form)
+        try:
+            yield begun.link
+        finally:
+            begun.link.close()
+            await self.kill(model, begun.replica)
+
+    async def probe(self, model: Model, begun: Begun) -> None:
+        """Have it answer a sample; that sample, and what the runtime says of itself and its model, are kept."""
+        patience = model.bounds.predict_timeout_seconds or self._settings.predict_timeout_seconds
+        try:
+            async with asyncio.timeout(patience):
+                sample = await probe(model, begun.link, begun.welcome.get("samples", []))
+        except TimeoutError as error:
+            raise ProbeFailed(
+                f"`{model.name}` did not answer its sample within {patience:g} s.",
+                hint="Give a smaller `expected_input_json`, or raise PRISM_PREDICT_TIMEOUT_SECONDS.",
+            ) from error
+        finally:
+            begun.link.close()
+        signature = msgspec.convert(begun.welcome.get("signature"), Signature)
+        told = ("python", "adapter", "libraries", "execution", "confinement")
+        facts = {key: begun.welcome[key] for key in told if key in begun.welcome}
+        known = self._ledger.model(model.model_id)
+        if known is None or (known.signature, known.sample, known.runtime) != (signature, sample, facts):
+            await self._ledger.amend(model.model_id, signature=signature, sample=sample, runtime=facts)
+
+    async def _welcome(self, model: Model, replica: Replica) -> tuple[ReplicaLink, dict[str, Any]]:
+        target = self.target(model)
+        timeout = self._settings.start_timeout_seconds
+        deadline = monotonic() + timeout
+        while True:
+            try:
+                return await self._connect(replica, max(0.1, min(1.0, deadline - monotonic())))
+            except Unavailable:
+                state = await target.state(replica)
+            if not state.running:
+                raise StartFailed(
+                    f"`{model.name}` stopped while loading: {await self._last_words(model, replica, state.detail)}",
+                    hint=f"See the whole log with GET /models/{model.model_id}/logs.",
+                )
+            if monotonic() > deadline:
+                raise StartFailed(
+                    f"`{model.name}` did not load within {timeout:g} s.",
+                    hint=f"Raise PRISM_START_TIMEOUT_SECONDS, or see GET /models/{model.model_id}/logs.",
+                )
+            await asyncio.sleep(START_POLL_SECONDS)
+
+    async def last_lines(self, model: Model, replica: Replica, count: int = 50) -> list[str]:
+        folder = self._ledger.folder(model.model_id) / replica_log_folder(model, replica)
+        return [line.text async for line in self.target(model).logs(replica, folder, count, False)]
+
+    async def _last_words(self, model: Model, replica: Replica, detail: str) -> str:
+        lines = telling_lines(await self.last_lines(model, replica))
+        return " | ".join((detail, *lines)) if detail else " | ".join(lines) or "it said nothing"
+
+    async def stop(self, model: Model, replica: Replica) -> None:
+        """Drain, then stop: every request it took is answered first, as far as the drain timeout allows."""
+        await self._end(model, replica, self._settings.drain_timeout_seconds)
+
+    async def kill(self, model: Model, replica: Replica) -> None:
+        """Stop one that answers no more, or took no traffic, without waiting for it."""
+        await self._end(model, replica, 0)
+
+    async def stop_all(self, model: Model, replicas: Iterable[Replica]) -> None:
+        """Drain and stop them, at the same time."""
+        await asyncio.gather(*(self.stop(model, one) for one in replicas))
+
+    async def _end(self, model: Model, replica: Replica, patience_seconds: float) -> None:
+        await self._publisher.drained(replica, patience_seconds)
+        try:
+            await self.target(model).stop(replica, patience_seconds)
+        except PrismError as error:
+            log.error("a replica could not be stopped", model=model.ref, replica=replica.id, error=str(error))
+
+
+def log_folder(number: int) -> str:
+    """Below the model's folder: where the log of its replica of that number is kept, whichever it is at the time."""
+    return "" if number == 1 else f"{REPLICA_LOGS}/{number}"
+
+
+def replica_log_folder(model: Model, replica: Replica) -> str:
+    form = model.converter if model.converter is not None and replica.form is model.converter.name else None
+    return form.log_folder if form is not None else log_folder(replica.number)
+
+
+async def all_of(works: Iterable[Any]) -> None:
+    """Wait for all of them, also where one fails; then raise what the first one did."""
+    for found in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(found, BaseException):
+            raise found
