@@ -34,6 +34,7 @@ from model_container.frames import (
     encode,
     encode_answers,
 )
+from model_container.receiver import Receiver
 from model_container.stream import Items, Streamer
 from model_container.turns import Turns
 
@@ -44,7 +45,6 @@ STREAM_END_SECONDS = 2.0
 MAX_HELLO_BYTES = 4096
 _FIRST_BYTES = 4
 _HTTP = frozenset((b"GET ", b"POST", b"HEAD", b"PUT ", b"DELE", b"OPTI", b"PATC"))
-_RECEIVE_BYTES = 1 << 18
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -172,15 +172,14 @@ class Server:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(encode(frames[0].id, WELCOME, self._welcome_bytes))
         frames = frames[1:]
-        # One buffer for good: a fresh one of this size costs a mapping and its page faults each time.
-        buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        receiver = Receiver(connection)
         while True:
             for frame in frames:
                 connection.sendall(self._reply(frame))
-            count = connection.recv_into(buffer)
-            if not count:
+            data = receiver.receive(lone=len(frames) == 1 and frames[0].items == 1)
+            if not data:
                 return
-            frames = reader.feed(bytes(buffer[:count]))
+            frames = reader.feed(data)
 
     def _is_welcome(self, hello: Frame) -> bool:
         try:

@@ -25,6 +25,7 @@ from app.dispatch.admit import Allowance
 from app.dispatch.balance import ReplicaLine
 from app.dispatch.breaker import FAILURES_TO_OPEN, State
 from app.dispatch.link import Batch
+from app.dispatch.wakefulness import Wakefulness
 from app.errors import Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
 from app.observe.tally import Tally
 from model_container import frames
@@ -131,6 +132,7 @@ class Lane:
         self._gathering = False
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self._wakefulness = Wakefulness(self._loop)
         self.replicas = [self._line(replica) for replica in endpoint.replicas]
         self._left: list[ReplicaLine] = []
 
@@ -310,6 +312,8 @@ class Lane:
             if waiting.tries:
                 break
         if batch:
+            if len(batch) == 1:
+                self._wakefulness.stir(now)
             self._away.update(batch)
             line.send(batch, lambda result: self._settle(batch, now, result))
 
