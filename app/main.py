@@ -1,4 +1,4 @@
-"""Wires settings, adapters, the two roads and the routes into one application; nothing else happens here."""
+"""The gateway as one ASGI application: every route, with the parts that it calls; nothing else happens here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.staticfiles import StaticFiles
@@ -33,39 +33,10 @@ from app.api.body_limit import BodyLimit
 from app.api.guard import Guard, LoginNeeded, RequireAdmin, to_login
 from app.api.sessions import Sessions
 from app.api.v2_documents import EXTENSIONS
-from app.api.wrong_keys import WrongKeys
-from app.core.hosts import Hosts
-from app.core.model import Replica
-from app.core.route_table import serves
-from app.dispatch.admit import Admission, Keys, RateLimiter
-from app.dispatch.batch import Flow
 from app.dispatch.company import Company
 from app.dispatch.door import Door
-from app.dispatch.link import connect as connect_link
-from app.dispatch.pipeline import Dispatcher
-from app.lifecycle.deployments import Deployments
-from app.lifecycle.ledger import Ledger
-from app.lifecycle.models_folder import ModelsFolder
-from app.lifecycle.monitor import Monitor
-from app.lifecycle.pipeline import Road
-from app.lifecycle.probe import ReplicaLink
-from app.lifecycle.staging import Staging
-from app.lifecycle.vitals import Vitals
-from app.observe.history import History
-from app.public_surface import PublicSurface
-from app.registry.containers import ContainerRegistry
-from app.registry.keys import KeyEntry, KeyStore
-from app.registry.models import ModelStore
-from app.runtime import process_tree
-from app.runtime.resolutions import Resolutions
-from app.runtime.targets import available_targets
 from app.settings import Settings
-from app.share.ngrok import NgrokTunnel
-from app.share.record import ShareRecord
-from app.share.share import Share
-from app.share.ssh import SshTunnel
-from app.share.traffic import FollowedTraffic
-from app.share.tunnel import NewKey, Tunnel
+from app.system import System
 from app.ui.pages import Pages, wants_page
 from app.ui.problem_page import problem_page
 from app.ui.routes import dashboard, documentation, login
@@ -76,94 +47,13 @@ from app.ui.routes import settings as settings_page
 from app.ui.routes import share as share_panel
 from app.ui.routes import upload as upload_page
 
-if TYPE_CHECKING:
-    import grpc
-
 UI = Path(__file__).parent / "ui"
-MIB = 1 << 20
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The gateway as an ASGI application. Its lifespan adopts, resumes and, at the end, stops the models."""
-    store = ModelStore(settings.upload_root)
-    containers = ContainerRegistry(settings.registry_path)
-    ledger = Ledger(store, containers)
-    keys = Keys(settings.keys, settings.keys_of_admins)
-    wrong_keys = WrongKeys()
-    key_store = KeyStore(settings.registry_path.with_name("keys.json"))
-    key_store.tell(keys)
-
-    def suspect(replica: Replica, reason: str) -> None:
-        if settings.enable_health_monitor:
-            monitor.suspect(replica, reason)
-
-    limits = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
-    dispatcher = Dispatcher(limits, flow(settings), suspect)
-    hosts = Hosts(settings.allowed_hosts.split(","))
-    admission = Admission(keys, must_have_key=lambda: keys.required, has_host=hosts.known)
-    targets = available_targets(settings)
-    road = Road(
-        settings=settings,
-        ledger=ledger,
-        targets=targets,
-        resolve=Resolutions(settings.environments / "resolved", settings.resolution_max_age_hours * 3600).resolve,
-        connect=connect,
-        traffic=FollowedTraffic(dispatcher, lambda table: share.follow(table)),
-    )
-    deployments = Deployments(ledger, road, connect)
-    public_surface = PublicSurface(
-        ledger,
-        dispatcher,
-        keys,
-        max_body_bytes=settings.max_body_mb * MIB,
-        receive_timeout_seconds=settings.receive_timeout_seconds,
-        keep_alive_seconds=settings.keep_alive_seconds,
-        drain_timeout_seconds=settings.drain_timeout_seconds,
-    )
-    share = Share(
-        tunnel(settings),
-        public_surface,
-        ShareRecord(settings.registry_path.with_name("share.json"), process_tree),
-        has_keys=lambda: keys.required or bool(key_store.entries()),
-        create_key=lambda name: new_key(*key_store.create(name)),
-    )
-    staging = Staging(deployments)
-    models_folder = ModelsFolder(deployments, settings.models_folder, settings.models_dir_interval_seconds)
-    history = History(dispatcher.tallies)
-    vitals = Vitals(deployments)
-    monitor = Monitor(deployments, connect, settings.health_monitor_interval_seconds, settings.predict_timeout_seconds)
-
-    grpc_listener = grpc_server(settings, dispatcher, admission, deployments, wrong_keys)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        containers.acquire()
-        try:
-            await share.clear_up()
-            store.load()
-            key_store.load()
-            await deployments.resume(registry_lost=not containers.load())
-            if settings.enable_health_monitor:
-                monitor.begin()
-            history.begin()
-            models_folder.begin()
-            if settings.enable_tunnel:
-                await share.share_everything(ledger.route_table())
-            if grpc_listener is not None:
-                await grpc_listener.start()
-            yield
-            if grpc_listener is not None:
-                await grpc_listener.stop(settings.drain_timeout_seconds)
-            await share.close()
-            await public_surface.close()
-            await history.end()
-            await models_folder.end()
-            await monitor.end()
-            await deployments.shut_down(keep_models=app.state.keep_models)
-            await dispatcher.close()
-        finally:
-            containers.release()
-
+    """Its lifespan adopts, resumes and, at the end, stops the models."""
+    system = System(settings)
+    pages, sessions = Pages(UI / "templates"), Sessions()
     app = FastAPI(
         title="PRISM",
         version=health.VERSION,
@@ -172,117 +62,101 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    app.state.system = system
     app.state.keep_models = False
     app.state.closing = asyncio.Event()
-    app.state.door = Door(dispatcher, admission, settings.max_body_mb * MIB, settings.receive_timeout_seconds)
-    app.state.public_surface = public_surface
-    app.state.share = share
-    pages = Pages(UI / "templates")
+    app.state.door = Door(system.dispatcher, system.admission, system.max_body_bytes, settings.receive_timeout_seconds)
+    app.state.public_surface = system.public_surface
+    app.state.share = system.share
     problems.install(app, problem_page(pages))
-    sessions = Sessions()
-    admins: list[Any] = [Depends(RequireAdmin(keys, sessions, wrong_keys))]
-    admins_but_programs: list[Any] = [Depends(RequireAdmin(keys, sessions, wrong_keys, asks_who_this_is))]
     app.add_exception_handler(LoginNeeded, to_login)
-    app.include_router(health.router(deployments, monitor, settings.enable_health_monitor, settings.grpc_port))
-    max_upload_bytes = settings.max_upload_mb * MIB
+    admins: list[Any] = [Depends(RequireAdmin(system.keys, sessions, system.wrong_keys))]
+    app.include_router(
+        health.router(system.deployments, system.monitor, settings.enable_health_monitor, settings.grpc_port)
+    )
+    include_administration(app, system, admins)
+    include_predictions(app, system, admins)
+    include_pages(app, system, pages, sessions, admins)
+    app.add_middleware(BodyLimit, max_bytes=system.max_body_bytes)
+    app.add_middleware(Guard, hosts=system.hosts)
+    return app
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    system: System = app.state.system
+    system.acquire()
+    try:
+        await system.begin()
+        yield
+        await system.end(keep_models=app.state.keep_models)
+    finally:
+        system.release()
+
+
+def include_administration(app: FastAPI, system: System, admins: list[Any]) -> None:
+    """For admins: what models there are, and everything that changes something."""
+    deployments, share = system.deployments, system.share
     app.include_router(
         models.router(
-            deployments, staging, max_upload_bytes, app.state.closing, share.public_url, dispatcher.circuits, vitals
+            deployments,
+            system.staging,
+            system.max_upload_bytes,
+            app.state.closing,
+            share.public_url,
+            system.dispatcher.circuits,
+            system.vitals,
         ),
         dependencies=admins,
     )
     app.include_router(registry.router(deployments, share.public_url), dependencies=admins)
-    app.include_router(models_folder_api.router(models_folder), dependencies=admins)
-    app.include_router(share_api.router(share, ledger), dependencies=admins)
-    app.include_router(keys_api.router(key_store), dependencies=admins)
-    app.include_router(metrics.router(ledger, dispatcher), dependencies=admins)
-    asking = Asking(dispatcher, admission, settings.max_body_mb * MIB)
+    app.include_router(models_folder_api.router(system.models_folder), dependencies=admins)
+    app.include_router(share_api.router(share, system.ledger), dependencies=admins)
+    app.include_router(keys_api.router(system.key_store), dependencies=admins)
+    app.include_router(metrics.router(system.ledger, system.dispatcher), dependencies=admins)
+
+
+def include_predictions(app: FastAPI, system: System, admins: list[Any]) -> None:
+    """For every caller that is let in: predictions in each protocol, and what it asks of models beside them."""
+    settings, ledger = system.settings, system.ledger
+    asking = Asking(system.dispatcher, system.admission, system.max_body_bytes)
     app.include_router(predict.router(asking))
-    app.include_router(v2_repository.router(asking, ledger, dispatcher.tallies, flow(settings)))
-    app.include_router(v2_repository.admin_router(asking, deployments), dependencies=admins)
-    app.include_router(v2.router(asking, ledger, lambda: all_wanted_serve(ledger), EXTENSIONS))
+    app.include_router(v2_repository.router(asking, ledger, system.dispatcher.tallies, system.flow))
+    app.include_router(v2_repository.admin_router(asking, system.deployments), dependencies=admins)
+    app.include_router(v2.router(asking, ledger, system.is_ready, EXTENSIONS))
     app.include_router(generate.router(asking))
     app.include_router(kserve.list_router(asking))
     app.include_router(kserve.router(asking, ledger))
     app.include_router(mlflow.router(asking))
     app.include_router(by_name.router(asking, Company(settings.batched_wait_ms / 1000, settings.max_batch_size)))
+
+
+def include_pages(app: FastAPI, system: System, pages: Pages, sessions: Sessions, admins: list[Any]) -> None:
+    """For people."""
+    deployments, ledger, history, vitals = system.deployments, system.ledger, system.history, system.vitals
+    admins_but_programs = [Depends(RequireAdmin(system.keys, sessions, system.wrong_keys, asks_who_this_is))]
     app.include_router(
-        dashboard.router(deployments, models_folder, history, vitals, pages, max_upload_bytes),
+        dashboard.router(deployments, system.models_folder, history, vitals, pages, system.max_upload_bytes),
         dependencies=admins_but_programs,
     )
     app.include_router(documentation.router(pages))
-    app.include_router(login.router(keys, sessions, pages))
+    app.include_router(login.router(system.keys, sessions, pages))
     app.include_router(
-        predict_page.router(ledger, dispatcher, admission, pages, settings.max_body_mb * MIB), dependencies=admins
+        predict_page.router(ledger, system.dispatcher, system.admission, pages, system.max_body_bytes),
+        dependencies=admins,
     )
     app.include_router(logs_page.router(deployments, pages), dependencies=admins)
-    app.include_router(model_page.router(deployments, history, vitals, dispatcher.circuits, pages), dependencies=admins)
-    app.include_router(upload_page.router(deployments, staging, pages, max_upload_bytes), dependencies=admins)
-    app.include_router(share_panel.router(share, ledger, pages), dependencies=admins)
-    app.include_router(settings_page.router(settings, key_store, keys, pages), dependencies=admins)
+    app.include_router(
+        model_page.router(deployments, history, vitals, system.dispatcher.circuits, pages), dependencies=admins
+    )
+    app.include_router(
+        upload_page.router(deployments, system.staging, pages, system.max_upload_bytes), dependencies=admins
+    )
+    app.include_router(share_panel.router(system.share, ledger, pages), dependencies=admins)
+    app.include_router(settings_page.router(system.settings, system.key_store, system.keys, pages), dependencies=admins)
     app.mount("/static", StaticFiles(directory=UI / "static"))
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_mb * MIB)
-    app.add_middleware(Guard, hosts=hosts)
-    return app
-
-
-def grpc_server(
-    settings: Settings, dispatcher: Dispatcher, admission: Admission, deployments: Deployments, wrong_keys: WrongKeys
-) -> grpc.aio.Server | None:
-    """Bound, not started; None where no port is set for it. Needs a running loop. Raises InvalidSetting."""
-    if not settings.grpc_port:
-        return None
-    from app.grpc.server import bound
-    from app.grpc.service import Service
-
-    def is_ready() -> bool:
-        return all_wanted_serve(deployments.ledger)
-
-    service = Service(dispatcher, admission, deployments, is_ready, flow(settings), wrong_keys)
-    return bound(service, settings.host, settings.grpc_port, settings.max_body_mb * MIB)
 
 
 def asks_who_this_is(request: Request) -> bool:
     """A program at `/`, where a browser gets the models."""
     return request.url.path == "/" and not wants_page(request)
-
-
-def all_wanted_serve(ledger: Ledger) -> bool:
-    return all(serves(one) for one in ledger.deployments() if one.wanted)
-
-
-def flow(settings: Settings) -> Flow:
-    return Flow(
-        max_batch_size=settings.max_batch_size,
-        queue_length=settings.queue_length,
-        window_seconds=settings.batch_window_ms / 1000,
-        timeout_seconds=settings.predict_timeout_seconds,
-        heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds,
-        log_timings=settings.debug_mode,
-        max_streams=settings.max_streams,
-    )
-
-
-def tunnel(settings: Settings) -> Tunnel:
-    """The way out that PRISM_TUNNEL names."""
-    timeout = settings.tunnel_start_timeout_seconds
-    if settings.ssh_tunnel is None:
-        token, folder = settings.ngrok_authtoken.get_secret_value(), settings.run_folder / "ngrok"
-        return NgrokTunnel(token, folder, process_tree, start_timeout_seconds=timeout)
-    return SshTunnel(
-        settings.ssh_tunnel,
-        process_tree,
-        start_timeout_seconds=timeout,
-        identity=settings.tunnel_identity,
-        known_hosts=settings.tunnel_known_hosts,
-    )
-
-
-def new_key(entry: KeyEntry, key: str) -> NewKey:
-    return NewKey(entry.id, entry.name, key)
-
-
-async def connect(replica: Replica, timeout_seconds: float) -> tuple[ReplicaLink, dict[str, Any]]:
-    """How the lifecycle reaches a replica: over the link of the request road."""
-    link = await connect_link(replica, timeout_seconds)
-    return link, link.welcomed.result()

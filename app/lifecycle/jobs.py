@@ -47,13 +47,8 @@ class Jobs:
     async def settled(self, model_id: str) -> None:
         """Wait until no job works on the model. The job goes on if the waiter is cancelled."""
         task = self._tasks.get(model_id)
-        if task is None:
-            return
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if not task.cancelled():
-                raise
+        if task is not None:
+            await asyncio.wait([task])  # unlike a shield, it never takes the job's end by cancellation for the waiter's
 
     async def end(self, model_id: str) -> None:
         task = self._tasks.pop(model_id, None)

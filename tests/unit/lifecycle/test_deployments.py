@@ -21,11 +21,11 @@ from app.lifecycle.deployments import Deployments
 from app.lifecycle.ledger import Ledger, utc_now
 from app.lifecycle.monitor import Monitor
 from app.lifecycle.pipeline import Road
-from app.main import connect, flow
 from app.registry.containers import ContainerRegistry
 from app.registry.models import ModelStore
 from app.runtime.target import Log, ReplicaState
 from app.settings import Settings
+from app.system import connect, flow
 from model_container.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import FakeReplica, FakeTarget, eventually
 

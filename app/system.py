@@ -1,0 +1,189 @@
+"""What a gateway is made of: settings, adapters and the two roads, wired; and how it begins and ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from app.api.wrong_keys import WrongKeys
+from app.core.hosts import Hosts
+from app.core.model import Replica
+from app.core.route_table import serves
+from app.dispatch.admit import Admission, Keys, RateLimiter
+from app.dispatch.batch import Flow
+from app.dispatch.link import connect as connect_link
+from app.dispatch.pipeline import Dispatcher
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.ledger import Ledger
+from app.lifecycle.models_folder import ModelsFolder
+from app.lifecycle.monitor import Monitor
+from app.lifecycle.pipeline import Road
+from app.lifecycle.probe import ReplicaLink
+from app.lifecycle.staging import Staging
+from app.lifecycle.vitals import Vitals
+from app.observe.history import History
+from app.public_surface import PublicSurface
+from app.registry.containers import ContainerRegistry
+from app.registry.keys import KeyEntry, KeyStore
+from app.registry.models import ModelStore
+from app.runtime import process_tree
+from app.runtime.resolutions import Resolutions
+from app.runtime.targets import available_targets
+from app.settings import Settings
+from app.share.ngrok import NgrokTunnel
+from app.share.record import ShareRecord
+from app.share.share import Share
+from app.share.ssh import SshTunnel
+from app.share.traffic import FollowedTraffic
+from app.share.tunnel import NewKey, Tunnel
+
+if TYPE_CHECKING:
+    import grpc
+
+MIB = 1 << 20
+
+
+class System:
+    """The parts of one gateway, by the names that the rest of the code has for them."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Needs a running loop where a port for gRPC is set. Raises InvalidSetting."""
+        self.settings = settings
+        self.max_body_bytes = settings.max_body_mb * MIB
+        self.max_upload_bytes = settings.max_upload_mb * MIB
+        self._store = ModelStore(settings.upload_root)
+        self._containers = ContainerRegistry(settings.registry_path)
+        self.ledger = Ledger(self._store, self._containers)
+        self.keys = Keys(settings.keys, settings.keys_of_admins)
+        self.wrong_keys = WrongKeys()
+        self.key_store = KeyStore(settings.registry_path.with_name("keys.json"))
+        self.key_store.tell(self.keys)
+        self.flow = flow(settings)
+        limits = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
+        self.dispatcher = Dispatcher(limits, self.flow, self._suspect)
+        self.hosts = Hosts(settings.allowed_hosts.split(","))
+        self.admission = Admission(self.keys, must_have_key=lambda: self.keys.required, has_host=self.hosts.known)
+        self.deployments = Deployments(self.ledger, self._road(), connect)
+        self.public_surface = PublicSurface(
+            self.ledger,
+            self.dispatcher,
+            self.keys,
+            max_body_bytes=self.max_body_bytes,
+            receive_timeout_seconds=settings.receive_timeout_seconds,
+            keep_alive_seconds=settings.keep_alive_seconds,
+            drain_timeout_seconds=settings.drain_timeout_seconds,
+        )
+        self.share = Share(
+            tunnel(settings),
+            self.public_surface,
+            ShareRecord(settings.registry_path.with_name("share.json"), process_tree),
+            has_keys=lambda: self.keys.required or bool(self.key_store.entries()),
+            create_key=lambda name: new_key(*self.key_store.create(name)),
+        )
+        self.staging = Staging(self.deployments)
+        interval_seconds = settings.models_dir_interval_seconds
+        self.models_folder = ModelsFolder(self.deployments, settings.models_folder, interval_seconds)
+        self.history = History(self.dispatcher.tallies)
+        self.vitals = Vitals(self.deployments)
+        self.monitor = Monitor(
+            self.deployments, connect, settings.health_monitor_interval_seconds, settings.predict_timeout_seconds
+        )
+        self._grpc_listener = self._grpc() if settings.grpc_port else None
+
+    def _road(self) -> Road:
+        settings = self.settings
+        resolutions = Resolutions(settings.environments / "resolved", settings.resolution_max_age_hours * 3600)
+        return Road(
+            settings=settings,
+            ledger=self.ledger,
+            targets=available_targets(settings),
+            resolve=resolutions.resolve,
+            connect=connect,
+            traffic=FollowedTraffic(self.dispatcher, lambda table: self.share.follow(table)),
+        )
+
+    def _grpc(self) -> grpc.aio.Server:
+        """Bound, not started."""
+        from app.grpc.server import bound
+        from app.grpc.service import Service
+
+        service = Service(self.dispatcher, self.admission, self.deployments, self.is_ready, self.flow, self.wrong_keys)
+        return bound(service, self.settings.host, self.settings.grpc_port, self.max_body_bytes)
+
+    def _suspect(self, replica: Replica, reason: str) -> None:
+        if self.settings.enable_health_monitor:
+            self.monitor.suspect(replica, reason)
+
+    def is_ready(self) -> bool:
+        """Whether every model that is wanted takes traffic."""
+        return all(serves(one) for one in self.ledger.deployments() if one.wanted)
+
+    def acquire(self) -> None:
+        """Be the only gateway on this registry. Raises Conflict if there is another."""
+        self._containers.acquire()
+
+    def release(self) -> None:
+        self._containers.release()
+
+    async def begin(self) -> None:
+        """Adopt what runs, bring back what should, keep watch."""
+        await self.share.clear_up()
+        self._store.load()
+        self.key_store.load()
+        await self.deployments.resume(registry_lost=not self._containers.load())
+        if self.settings.enable_health_monitor:
+            self.monitor.begin()
+        self.history.begin()
+        self.models_folder.begin()
+        if self.settings.enable_tunnel:
+            await self.share.share_everything(self.ledger.route_table())
+        if self._grpc_listener is not None:
+            await self._grpc_listener.start()
+
+    async def end(self, *, keep_models: bool) -> None:
+        """Answer what is under way, then stop. keep_models: they run on, for the next gateway to adopt."""
+        if self._grpc_listener is not None:
+            await self._grpc_listener.stop(self.settings.drain_timeout_seconds)
+        await self.share.close()
+        await self.public_surface.close()
+        await self.history.end()
+        await self.models_folder.end()
+        await self.monitor.end()
+        await self.deployments.shut_down(keep_models=keep_models)
+        await self.dispatcher.close()
+
+
+def flow(settings: Settings) -> Flow:
+    return Flow(
+        max_batch_size=settings.max_batch_size,
+        queue_length=settings.queue_length,
+        window_seconds=settings.batch_window_ms / 1000,
+        timeout_seconds=settings.predict_timeout_seconds,
+        heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds,
+        log_timings=settings.debug_mode,
+        max_streams=settings.max_streams,
+    )
+
+
+def tunnel(settings: Settings) -> Tunnel:
+    """The way out that PRISM_TUNNEL names."""
+    timeout = settings.tunnel_start_timeout_seconds
+    if settings.ssh_tunnel is None:
+        token, folder = settings.ngrok_authtoken.get_secret_value(), settings.run_folder / "ngrok"
+        return NgrokTunnel(token, folder, process_tree, start_timeout_seconds=timeout)
+    return SshTunnel(
+        settings.ssh_tunnel,
+        process_tree,
+        start_timeout_seconds=timeout,
+        identity=settings.tunnel_identity,
+        known_hosts=settings.tunnel_known_hosts,
+    )
+
+
+def new_key(entry: KeyEntry, key: str) -> NewKey:
+    return NewKey(entry.id, entry.name, key)
+
+
+async def connect(replica: Replica, timeout_seconds: float) -> tuple[ReplicaLink, dict[str, Any]]:
+    """How the lifecycle reaches a replica: over the link of the request road."""
+    link = await connect_link(replica, timeout_seconds)
+    return link, link.welcomed.result()
