@@ -153,6 +153,7 @@ def describe(model: Model) -> str:
         ("model id", model.model_id),
         ("endpoint", model.endpoint),
         ("target", model.target),
+        ("gpu", gpus(model)),
         ("artifact", f"{model.artifact.filename}, {_size(model)}" if model.artifact else None),
         ("replicas", running(model)),
         ("created", model.created_at),
@@ -173,6 +174,14 @@ def describe(model: Model) -> str:
     if evidence := pins(model):
         blocks.append(evidence)
     return "\n\n".join(blocks)
+
+
+def gpus(model: Model) -> str | None:
+    """Which, or how many, each of its replicas is given; None for none."""
+    wanted = model.document.get("gpu")
+    if wanted is True:
+        return "all of the engine"
+    return ", ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted) if wanted else None
 
 
 def pins(model: Model) -> str:

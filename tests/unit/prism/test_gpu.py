@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from app.core.execution import EVERY, Gpus, gpus
+from prism.cli.models import gpus as shown
 from prism.requests import deploy
+from prism.responses import Model, record
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,11 @@ def test_without_a_wish_the_form_says_nothing() -> None:
     for form in (deploy("model.onnx").form, deploy("model.onnx", gpu=False).form):
         assert form is not None
         assert "gpu" not in form.fields
+
+
+@pytest.mark.parametrize(
+    ("gpu", "said"),
+    [(False, None), (None, None), (True, "all of the engine"), (2, "2"), (["0", "GPU-fef8089b"], "0, GPU-fef8089b")],
+)
+def test_the_command_line_says_which_each_replica_is_given(gpu: object, said: str | None) -> None:
+    assert shown(record(Model, {"model_id": "m", "gpu": gpu})) == said
