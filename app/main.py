@@ -66,7 +66,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.keep_models = False
     app.state.closing = asyncio.Event()
     app.state.door = Door(system.dispatcher, system.admission, system.max_body_bytes, settings.receive_timeout_seconds)
-    app.state.public_surface = system.public_surface
     app.state.share = system.share
     problems.install(app, problem_page(pages))
     app.add_exception_handler(LoginNeeded, to_login)

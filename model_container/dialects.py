@@ -15,13 +15,19 @@ from __future__ import annotations
 from typing import Any, Dict, FrozenSet, List, Sequence
 
 from model_container.content import Content, Decoded, Named, Rows, no_rows
-from model_container.frames import FORM_GENERATE
+from model_container.frames import DIALECT_MLFLOW, DIALECT_V1, FORM_GENERATE
 from model_container.json_body import parse
 from model_container.problems import Problem, shown
 from model_container.v2 import decode_request
 
 VALUE_KEYS = ("input", "inputs", "features", "instances")
 KEYS = (*VALUE_KEYS, "dataframe_split", "dataframe_records")
+KEYED = {
+    DIALECT_V1: (("instances", "inputs"), ("parameters", "signature_name")),
+    DIALECT_MLFLOW: (("dataframe_split", "dataframe_records", "instances", "inputs"), ("params",)),
+}
+"""Of these dialects: under which keys the rows are, and which may stand beside them."""
+
 TEXT_INPUT = "text_input"
 _BESIDE = ("id", "parameters")
 

@@ -19,19 +19,11 @@ from model_container.frames import (
     DIALECT_CSV,
     DIALECT_GENERATE,
     DIALECT_JSON,
-    DIALECT_MLFLOW,
-    DIALECT_V1,
     DIALECT_V2_BINARY,
     Request,
 )
 from model_container.json_body import parse
 from model_container.problems import Problem
-
-_KEYED = {
-    DIALECT_V1: (("instances", "inputs"), ("parameters", "signature_name")),
-    DIALECT_MLFLOW: (("dataframe_split", "dataframe_records", "instances", "inputs"), ("params",)),
-}
-"""Under which keys the rows are, and which may stand beside them."""
 
 _NOTHING: Dict[str, Any] = {"inputs": []}
 
@@ -50,9 +42,9 @@ def decode(request: Request) -> Decoded:
         if isinstance(value, dict) and dialects.is_v2(value):
             return _with_arrays(dialects.decode(request.body))
         return Decoded(_content(value if _key(value, dialects.KEYS) is None else _kept(value, dialects.KEYS)))
-    if request.dialect not in _KEYED:
+    if request.dialect not in dialects.KEYED:
         raise Problem(400, "unknown_dialect", f"This runtime knows no dialect {request.dialect}.", "Restart the model.")
-    keys, ignored = _KEYED[request.dialect]
+    keys, ignored = dialects.KEYED[request.dialect]
     body = {key: one for key, one in value.items() if key not in ignored} if isinstance(value, dict) else value
     if _key(body, keys) is None:
         raise Problem(

@@ -36,9 +36,10 @@ from model_container.frames import (
     Request,
 )
 from model_container.http_answers import JSON, Told, to_json, told_problem
-from model_container.http_streams import HEADERS, StreamForm, checked, form_asked_for, generated_form, parts_of
+from model_container.http_streams import checked, parts_of
 from model_container.problems import Problem
 from model_container.stream import Items
+from model_container.stream_forms import HEADERS, StreamForm, form_asked_for, generated_form
 from model_container.values import ANY
 
 BINARY = "application/octet-stream"

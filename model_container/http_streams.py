@@ -1,81 +1,18 @@
-"""Streams of an image that runs by itself, in the forms of the gateway; see http_routes.py for the paths.
-
-text/event-stream                           server-sent events: an id and an item each, then `end` or `error`
-application/x-ndjson, application/jsonl     {"item": …} a line, then {"end": …} or {"error": …}
-"""
+"""Streams of an image that runs by itself; see stream_forms.py for their forms, http_routes.py for the paths."""
 
 from __future__ import annotations
 
 import json
 from contextlib import closing
-from typing import Any, Callable, Dict, Generator, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Generator
 
 from model_container.frames import FORM_PROBLEM, Answer
 from model_container.problems import Problem
 from model_container.stream import Items
-
-HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-"""No proxy holds items back to send them in one go."""
+from model_container.stream_forms import StreamForm
 
 Tell = Callable[[Problem], bytes]
 """A problem as clients of the path read it."""
-
-
-class StreamForm(NamedTuple):
-    """item: of its number and its JSON. end, error: of the JSON of what is told then."""
-
-    media_type: str
-    item: Callable[[int, bytes], bytes]
-    end: Callable[[bytes], bytes]
-    error: Callable[[bytes], bytes]
-
-
-EVENTS = StreamForm(
-    "text/event-stream; charset=utf-8",
-    item=lambda number, body: b"id: %d\ndata: %b\n\n" % (number, body),
-    end=lambda body: b"event: end\ndata: %b\n\n" % body,
-    error=lambda body: b"event: error\ndata: %b\n\n" % body,
-)
-LINES = StreamForm(
-    "application/x-ndjson",
-    item=lambda _, body: b'{"item":%b}\n' % body,
-    end=lambda body: b'{"end":%b}\n' % body,
-    error=lambda body: b'{"error":%b}\n' % body,
-)
-_FORMS: Mapping[str, StreamForm] = {
-    "text/event-stream": EVENTS,
-    "application/x-ndjson": LINES,
-    "application/jsonl": LINES._replace(media_type="application/jsonl"),
-}
-
-
-def generated_form(prefix: bytes) -> StreamForm:
-    """Of the generate extension. prefix: the names that stand in front of an answer's members."""
-
-    def item(_: int, body: bytes) -> bytes:
-        return b"data: %b\n\n" % (prefix[:-1] + b"}" if body == b"{}" else prefix + body[1:])
-
-    return StreamForm(EVENTS.media_type, item, lambda _: b"", lambda body: b"data: %b\n\n" % body)
-
-
-def form_asked_for(accept: str) -> Optional[StreamForm]:
-    """The form that an Accept header names; None if it names none, or prefers an ordinary answer."""
-    weights: Dict[str, float] = dict(map(_weighed, accept.lower().split(",")))
-    kind = max(_FORMS, key=lambda name: weights.get(name, 0.0))
-    weight = weights.get(kind, 0.0)
-    return _FORMS[kind] if weight > 0 and weight >= weights.get("application/json", 0.0) else None
-
-
-def _weighed(part: str) -> Tuple[str, float]:
-    kind, *parameters = (each.strip() for each in part.split(";"))
-    for parameter in parameters:
-        key, _, value = parameter.partition("=")
-        if key.strip() == "q":
-            try:
-                return kind, float(value)
-            except ValueError:
-                return kind, 0.0
-    return kind, 1.0
 
 
 Parts = Generator[bytes, None, None]

@@ -16,8 +16,6 @@ from model_container.frames import (
 )
 from model_container.problems import Problem
 
-_V1_KEYS = ("instances", "inputs")
-_MLFLOW_KEYS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _PLAIN_STARTS = {
     DIALECT_V1: (b'{"instances"', b'{"inputs"'),
     DIALECT_MLFLOW: (b'{"instances"', b'{"inputs"'),
@@ -32,10 +30,8 @@ def read(request: Request, adapter: Adapter) -> Decoded:
         return dialects.decode(request.body, adapter.names)
     if request.dialect == DIALECT_V2_BINARY:
         return v2.decode(request.body, adapter.signature)
-    if request.dialect == DIALECT_V1:
-        return dialects.decode_keyed(request.body, _V1_KEYS, ("parameters", "signature_name"))
-    if request.dialect == DIALECT_MLFLOW:
-        return dialects.decode_keyed(request.body, _MLFLOW_KEYS, ("params",))
+    if request.dialect in dialects.KEYED:
+        return dialects.decode_keyed(request.body, *dialects.KEYED[request.dialect])
     if request.dialect == DIALECT_GENERATE:
         return dialects.decode_generate(request.body, adapter.names, whole=False)
     if request.dialect == DIALECT_CSV:

@@ -16,15 +16,17 @@ from msgspec import Struct, structs
 from starlette.requests import ClientDisconnect
 
 from app.api import compression
-from app.api.bodies import limited_body
+from app.api.bodies import check_content_type, limited_body
 from app.api.guard import api_key, caller_address
-from app.api.problems import problem_response
-from app.api.streamed import Streamed, StreamForm, problem_of
+from app.api.problems import problem_response, request_id_of
+from app.api.streamed import Streamed, problem_of
 from app.dispatch.admit import Admission, header_fields
 from app.dispatch.batch import Reply
 from app.dispatch.pipeline import Awaited, Call, Dispatcher, answer_body, answer_headers, stream_headers
+from app.dispatch.stream import Stream
 from app.errors import PrismError
 from model_container import frames
+from model_container.stream_forms import StreamForm
 
 JSON = "application/json"
 T = TypeVar("T")
@@ -82,6 +84,22 @@ class Asking:
             self._dispatcher.refusals[error.code] += 1
             raise
 
+    async def call(
+        self,
+        request: Request,
+        ref: str,
+        *types: str,
+        dialect: int = frames.DIALECT_JSON,
+        probabilities: bool = False,
+    ) -> Call:
+        """What is asked of `ref`: the caller is admitted, then the body's type checked, then the body read.
+
+        types: of the body, beside JSON. Raises what `admit`, `check_content_type` and `body` raise.
+        """
+        caller = self.admit(request, ref)
+        check_content_type(request.headers.get("content-type", ""), *types)
+        return Call(ref, await self.body(request), caller, probabilities, request_id_of(request), dialect)
+
     async def body(self, request: Request) -> bytes:
         """Raises TooLarge, BadInput, UnsupportedFormat; see bodies.py."""
         return await limited_body(request, self._max_body_bytes)
@@ -102,7 +120,7 @@ class Asking:
         body = await packed(request, answer.body, headers) if packs else answer.body
         return Response(body, headers=headers, media_type=answer.media_type)
 
-    async def stream(self, request: Request, call: Call, form: StreamForm) -> Response:
+    async def stream(self, request: Request, call: Call, form: Callable[[Stream], StreamForm]) -> Response:
         """The items as they are made, or the problem before the first one. Raises errors of app.errors."""
         stream = self._dispatcher.stream(call)
         beginning = asyncio.ensure_future(stream.first())
@@ -114,7 +132,8 @@ class Asking:
             raise
         headers = header_fields(stream_headers(stream))
         if items or not stream.has_failed:
-            return Streamed(stream, items, form, self._admission.tell, call.request_id, request.url.path, headers)
+            told = (self._admission.tell, call.request_id, request.url.path)
+            return Streamed(stream, items, form(stream), *told, headers)
         stream.close()
         if stream.error is not None:
             raise stream.error

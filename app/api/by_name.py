@@ -8,11 +8,9 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from app.api.asking import JSON, Answer, Asking, whole
-from app.api.bodies import check_content_type
-from app.api.problems import request_id_of
 from app.dispatch.batch import Reply
 from app.dispatch.company import Company
-from app.dispatch.pipeline import Awaited, Call
+from app.dispatch.pipeline import Awaited
 from model_container import frames
 
 FEATURES_BODY: dict[str, Any] = {
@@ -42,19 +40,14 @@ def router(asking: Asking, company: Company) -> APIRouter:
     @routes.post("/predict/{model_name}", summary="Predict at once", openapi_extra=FEATURES_BODY)
     async def predict(request: Request, model_name: str) -> Response:
         """Answers `{"model", "predictions"}`. What arrives while the model is busy is joined all the same."""
-        return await asking.ask(request, await asked(request, model_name), named)
+        return await asking.ask(request, await asking.call(request, model_name), named)
 
     @routes.post("/predict_batched/{model_name}", summary="Predict in company", openapi_extra=FEATURES_BODY)
     async def predict_batched(request: Request, model_name: str) -> Response:
         """As `/predict/{model_name}`, but it waits a moment for rows of other requests, to be joined with them."""
-        call = await asked(request, model_name)
+        call = await asking.call(request, model_name)
         await company.gather(model_name)
         return await asking.ask(request, call, named)
-
-    async def asked(request: Request, ref: str) -> Call:
-        caller = asking.admit(request, ref)
-        check_content_type(request.headers.get("content-type", ""))
-        return Call(ref, await asking.body(request), caller, request_id=request_id_of(request))
 
     return routes
 

@@ -10,17 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 
 from app.api.asking import JSON, Asking
-from app.api.bodies import check_content_type
-from app.api.problems import request_id_of
-from app.api.streamed import StreamForm
 from app.dispatch.inference import ref_of
 from app.dispatch.pipeline import Call
-from app.dispatch.stream import Stream, named_item
+from app.dispatch.stream import Stream
 from model_container import frames
+from model_container.stream_forms import StreamForm, generated_form
 
 _EXAMPLE = {"text_input": "a b", "parameters": {"temperature": 0}}
 GENERATE_BODY: dict[str, Any] = {
@@ -38,27 +35,15 @@ STREAM_ANSWER: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _data(stream: Stream, _: int, body: bytes) -> bytes:
-    return b"data: %b\n\n" % named_item(stream, body)
-
-
-def _error(document: dict[str, Any]) -> bytes:
-    return b"data: %b\n\n" % msgspec.json.encode(document)
-
-
-GENERATED = StreamForm("text/event-stream", item=_data, end=lambda _: b"", error=_error, alive=b": alive\n\n")
-"""Its clients know neither ids nor kinds of events: an error is told by its member, the end by the connection's."""
+def generated(stream: Stream) -> StreamForm:
+    return generated_form(stream.lane.names[frames.FORM_GENERATE])
 
 
 def router(asking: Asking) -> APIRouter:
     routes = APIRouter(tags=["Open Inference Protocol V2"])
 
     async def asked(request: Request, name: str, version: str) -> Call:
-        ref = ref_of(name, version)
-        caller = asking.admit(request, ref)
-        check_content_type(request.headers.get("content-type", ""))
-        body = await asking.body(request)
-        return Call(ref, body, caller, request_id=request_id_of(request), dialect=frames.DIALECT_GENERATE)
+        return await asking.call(request, ref_of(name, version), dialect=frames.DIALECT_GENERATE)
 
     @routes.post("/v2/models/{name}/generate", summary="Generate", openapi_extra=GENERATE_BODY)
     @routes.post(
@@ -86,6 +71,6 @@ def router(asking: Asking) -> APIRouter:
     )
     async def generate_stream(request: Request, name: str, version: str = "") -> Response:
         """Server-sent events, one an item as the model makes it."""
-        return await asking.stream(request, await asked(request, name, version), GENERATED)
+        return await asking.stream(request, await asked(request, name, version), generated)
 
     return routes

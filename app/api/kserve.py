@@ -7,9 +7,6 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from app.api.asking import JSON, Asking, bare
-from app.api.bodies import check_content_type
-from app.api.problems import request_id_of
-from app.dispatch.pipeline import Call
 from app.lifecycle.ledger import Ledger
 from model_container import frames
 
@@ -41,11 +38,7 @@ def router(asking: Asking, ledger: Ledger) -> APIRouter:
     @routes.post("/v1/models/{name}:predict", summary="Predict", openapi_extra=PREDICT_BODY)
     async def predict(request: Request, name: str) -> Response:
         """`{"instances": […]}` or `{"inputs": …}`; answers `{"predictions": […]}`."""
-        caller = asking.admit(request, name)
-        check_content_type(request.headers.get("content-type", ""))
-        body = await asking.body(request)
-        call = Call(name, body, caller, request_id=request_id_of(request), dialect=frames.DIALECT_V1)
-        return await asking.ask(request, call, bare)
+        return await asking.ask(request, await asking.call(request, name, dialect=frames.DIALECT_V1), bare)
 
     return routes
 

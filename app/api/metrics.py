@@ -30,7 +30,7 @@ def router(ledger: Ledger, dispatcher: Dispatcher) -> APIRouter:
                     queued=lane.queued if lane is not None else 0,
                     live=lane is not None,
                     circuit=lane.circuit if lane is not None else "closed",
-                    circuits=lane.circuits_by_number if lane is not None else {},
+                    circuits={each.number: state for each, state in lane.circuits.items()} if lane is not None else {},
                     replicas_wanted=model.replicas if model is not None and one.wanted else 0,
                     streams=dispatcher.open_streams(one.model_id),
                 )

@@ -14,10 +14,11 @@ from fastapi.responses import PlainTextResponse
 from app.api.asking import JSON, Asking, bare
 from app.api.health import VERSION
 from app.api.problems import request_id_of
-from app.api.streamed import ANSWERS, form_asked_for
+from app.api.streamed import ANSWERS
 from app.dispatch.pipeline import Call
 from app.errors import BadInput, Unavailable, UnsupportedFormat
 from model_container import frames
+from model_container.stream_forms import form_asked_for
 
 CSV = "text/csv"
 _TABLE = {"type": "array", "items": {"type": "object"}}
@@ -83,7 +84,7 @@ def router(asking: Asking) -> APIRouter:
         body = await asking.body(request)
         call = Call(ref, body, caller, request_id=request_id_of(request), dialect=dialect)
         form = form_asked_for(request.headers.get("accept", ""))
-        return await (asking.ask(request, call, bare) if form is None else asking.stream(request, call, form))
+        return await (asking.ask(request, call, bare) if form is None else asking.stream(request, call, lambda _: form))
 
     return routes
 

@@ -7,10 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.asking import Asking
-from app.api.bodies import check_content_type
-from app.api.problems import request_id_of
-from app.api.streamed import ANSWERS, form_asked_for
-from app.dispatch.pipeline import Call
+from app.api.streamed import ANSWERS
+from model_container.stream_forms import form_asked_for
 
 BODY_EXAMPLES = {
     "one row, by name": {"value": {"sepal length (cm)": 5.1, "sepal width (cm)": 3.5}},
@@ -43,13 +41,10 @@ def router(asking: Asking) -> APIRouter:
         `ref` is a model's name (follows its newest live version), `name@version`, or a model_id. With `Accept:
         text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md.
         """
-        caller = asking.admit(request, ref)
-        check_content_type(request.headers.get("content-type", ""))
-        body = await asking.body(request)
-        call = Call(ref, body, caller, probabilities, request_id_of(request))
+        call = await asking.call(request, ref, probabilities=probabilities)
         form = form_asked_for(request.headers.get("accept", ""))
         if form is not None:
-            return await asking.stream(request, call, form)
+            return await asking.stream(request, call, lambda _: form)
         return await asking.ask(request, call, packs=False)  # as at the protocol door
 
     return routes

@@ -1,8 +1,4 @@
-"""Predictions as streams: which form a client asks for, and how its items, end and errors are written.
-
-text/event-stream                           server-sent events
-application/x-ndjson, application/jsonl     chunked, a JSON document a line
-"""
+"""Predictions as streams over HTTP, in the forms of model_container/stream_forms.py."""
 
 from __future__ import annotations
 
@@ -11,21 +7,19 @@ from typing import Any
 
 import msgspec
 from fastapi.responses import StreamingResponse
-from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 
 from app.core.error_shapes import shaped
-from app.dispatch.pipeline import complete_problem
+from app.dispatch.pipeline import problem_document
 from app.dispatch.stream import Stream, end_document
 from app.errors import PrismError
+from model_container.stream_forms import HEADERS, StreamForm
 
 ALIVE_SECONDS = 15.0
 """Of silence, after which a stream of events says that it goes on; proxies cut what is silent for a minute."""
 
-HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-"""No proxy holds items back to send them in one go."""
-
 Document = dict[str, Any]
+encode = msgspec.json.encode
 
 
 _EXAMPLES = {
@@ -45,70 +39,10 @@ ANSWERS: dict[int | str, Document] = {
 """Of a route that answers either way, for its description."""
 
 
-class StreamForm(Struct, frozen=True):
-    """item: of its number and its JSON. alive: what may stand between two items and means nothing."""
-
-    media_type: str
-    item: Callable[[Stream, int, bytes], bytes]
-    end: Callable[[Document], bytes]
-    error: Callable[[Document], bytes]
-    alive: bytes = b""
-
-
-def _event(name: bytes, document: Document) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (name, msgspec.json.encode(document))
-
-
-def _line(name: bytes, document: bytes) -> bytes:
-    return b'{"%b":%b}\n' % (name, document)
-
-
-EVENTS = StreamForm(
-    "text/event-stream",
-    item=lambda _, number, body: b"id: %d\ndata: %b\n\n" % (number, body),  # JSON has no line ends of its own
-    end=lambda document: _event(b"end", document),
-    error=lambda document: _event(b"error", document),
-    alive=b": alive\n\n",
-)
-LINES = StreamForm(
-    "application/x-ndjson",
-    item=lambda _, __, body: _line(b"item", body),
-    end=lambda document: _line(b"end", msgspec.json.encode(document)),
-    error=lambda document: _line(b"error", msgspec.json.encode(document)),
-)
-FORMS = {
-    "text/event-stream": EVENTS,
-    "application/x-ndjson": LINES,
-    "application/jsonl": msgspec.structs.replace(LINES, media_type="application/jsonl"),
-}
-
-
-def form_asked_for(accept: str) -> StreamForm | None:
-    """The form of the stream that an Accept header names; None if it names none, or prefers an ordinary answer."""
-    weights = dict(map(_weighed, accept.lower().split(",")))
-    kind = max(FORMS, key=lambda name: weights.get(name, 0.0))
-    weight = weights.get(kind, 0.0)
-    return FORMS[kind] if weight > 0 and weight >= weights.get("application/json", 0.0) else None
-
-
-def _weighed(part: str) -> tuple[str, float]:
-    """A media range and its weight; RFC 9110, 12.5.1."""
-    kind, *parameters = (each.strip() for each in part.split(";"))
-    for parameter in parameters:
-        key, _, value = parameter.partition("=")
-        if key.strip() == "q":
-            try:
-                return kind, float(value)
-            except ValueError:
-                return kind, 0.0
-    return kind, 1.0
-
-
 def problem_of(stream: Stream, request_id: str) -> Document:
     """The problem with which the runtime ended it."""
     assert stream.answer is not None
-    document: Document = msgspec.json.decode(complete_problem(stream.answer.body, stream.answer.status, request_id))
-    return document
+    return problem_document(stream.answer.body, stream.answer.status, request_id)
 
 
 class Streamed(StreamingResponse):
@@ -143,12 +77,12 @@ class Streamed(StreamingResponse):
         items = self._items
         while items or not stream.is_over:
             if items:
-                yield b"".join([form.item(stream, number + index, body) for index, body in enumerate(items)])
+                yield b"".join([form.item(number + index, body) for index, body in enumerate(items)])
                 number += len(items)
             elif number:
                 yield form.alive
             items = await stream.take(ALIVE_SECONDS)
-        yield form.error(self._problem()) if stream.has_failed else form.end(end_document(stream))
+        yield form.error(encode(self._problem())) if stream.has_failed else form.end(encode(end_document(stream)))
 
     def _problem(self) -> Document:
         error = self._stream.error

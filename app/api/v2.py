@@ -10,14 +10,13 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from msgspec import structs
 
 from app.api.asking import Answer, Asking
-from app.api.bodies import check_content_type
-from app.api.problems import request_id_of
 from app.api.v2_documents import model_document, server_document
 from app.dispatch.batch import Reply
 from app.dispatch.inference import BINARY, JSON, JSON_LENGTH_HEADER, inference_answer, json_length_of, ref_of
-from app.dispatch.pipeline import Awaited, Call
+from app.dispatch.pipeline import Awaited
 from app.errors import BadInput, Unavailable
 from app.lifecycle.ledger import Ledger
 from model_container import frames
@@ -106,13 +105,9 @@ def router(asking: Asking, ledger: Ledger, is_ready: Callable[[], bool], extensi
     )
     async def infer(request: Request, name: str, version: str = "") -> Response:
         """Tensors are JSON numbers, or bytes behind the JSON; so are outputs, as the request says."""
-        ref = ref_of(name, version)
-        caller = asking.admit(request, ref)
-        check_content_type(request.headers.get("content-type", ""), BINARY)
-        body = await asking.body(request)
-        marked = frames.JSON_LENGTH.pack(json_length(request, len(body))) + body
-        call = Call(ref, marked, caller, request_id=request_id_of(request), dialect=frames.DIALECT_V2_BINARY)
-        return await asking.ask(request, call, answer)
+        call = await asking.call(request, ref_of(name, version), BINARY, dialect=frames.DIALECT_V2_BINARY)
+        mark = frames.JSON_LENGTH.pack(json_length(request, len(call.body)))
+        return await asking.ask(request, structs.replace(call, body=mark + call.body), answer)
 
     def found(request: Request, name: str, version: str) -> Any:
         ref = ref_of(name, version)

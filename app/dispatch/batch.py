@@ -123,8 +123,8 @@ class Lane:
         self.endpoint = endpoint
         self.tally = tally
         self.version_headers = f"x-model-version: {endpoint.version}\r\nx-model-id: {endpoint.model_id}\r\n"
-        self.names = self._names = answer_names(endpoint)
-        self.flow = self._flow = flow = flow_of(endpoint, flow)
+        self.names = answer_names(endpoint)
+        self.flow = flow_of(endpoint, flow)
         self._suspect = suspect
         self._queue: deque[Waiting] = deque()
         self._away: set[Waiting] = set()
@@ -138,7 +138,7 @@ class Lane:
 
     def _line(self, replica: Replica) -> ReplicaLine:
         lost = partial(self._replica_lost, replica)
-        return ReplicaLine(replica, self._flow.heartbeat_timeout_seconds, self._pump, lost)
+        return ReplicaLine(replica, self.flow.heartbeat_timeout_seconds, self._pump, lost)
 
     @property
     def _queue_bound(self) -> str:
@@ -191,9 +191,9 @@ class Lane:
 
     def submit(self, waiting: Waiting, now: float) -> None:
         """Queue it. Raises Overloaded if the queue is full, ReplicaUnavailable if nothing can answer."""
-        if len(self._queue) >= self._flow.queue_length:
+        if len(self._queue) >= self.flow.queue_length:
             self._pump()
-            if len(self._queue) >= self._flow.queue_length:
+            if len(self._queue) >= self.flow.queue_length:
                 raise Overloaded(
                     f"{len(self._queue)} requests already wait for `{self.endpoint.name}`.",
                     hint=f"Send less at a time, or raise {self._queue_bound}.",
@@ -201,9 +201,9 @@ class Lane:
         if not self._usable(now):
             raise self._unavailable()
         waiting.arrived = now
-        waiting.deadline = now + self._flow.timeout_seconds
+        waiting.deadline = now + self.flow.timeout_seconds
         self._queue.append(waiting)
-        if len(self._queue) >= self._flow.max_batch_size:
+        if len(self._queue) >= self.flow.max_batch_size:
             self._pump()
         elif not self._gathering:
             self._gathering = True
@@ -211,7 +211,7 @@ class Lane:
 
     def admit_stream(self, stream: Ending, now: float) -> None:
         """Raises Overloaded if as many are open as may be, ReplicaUnavailable if nothing can answer."""
-        if len(self.streams) >= self._flow.max_streams:
+        if len(self.streams) >= self.flow.max_streams:
             raise Overloaded(
                 f"{len(self.streams)} streams of `{self.endpoint.name}` are already open.",
                 hint="Close one, or raise PRISM_MAX_STREAMS.",
@@ -237,20 +237,14 @@ class Lane:
     @property
     def circuit(self) -> State:
         """How far its replicas may be tried: closed if any may."""
-        now = monotonic()
-        states = {line.breaker.state(now) for line in self.replicas}
+        states = set(self.circuits.values())
         return next((state for state in (State.CLOSED, State.HALF_OPEN) if state in states), State.OPEN)
 
     @property
-    def circuits(self) -> dict[str, State]:
-        """Of each replica, by its id."""
+    def circuits(self) -> dict[Replica, State]:
+        """Of each replica."""
         now = monotonic()
-        return {line.replica.id: line.breaker.state(now) for line in self.replicas}
-
-    @property
-    def circuits_by_number(self) -> dict[int, State]:
-        now = monotonic()
-        return {line.replica.number: line.breaker.state(now) for line in self.replicas}
+        return {line.replica: line.breaker.state(now) for line in self.replicas}
 
     def _unavailable(self) -> ReplicaUnavailable:
         if any(line.connected for line in self.replicas):
@@ -269,7 +263,7 @@ class Lane:
         """Send what waits to whoever is idle, and full batches to whoever has room; else the window ends the wait."""
         while self._queue:
             now = monotonic()
-            full = len(self._queue) >= self._flow.max_batch_size
+            full = len(self._queue) >= self.flow.max_batch_size
             line = self._choose(now, full)
             if line is None:
                 self._arm_window(now)
@@ -288,7 +282,7 @@ class Lane:
 
     def _arm_window(self, now: float) -> None:
         if self._timer is None:
-            wait = self._queue[0].arrived + self._flow.window_seconds - now
+            wait = self._queue[0].arrived + self.flow.window_seconds - now
             self._timer = self._loop.call_later(max(0.0, wait), self._window_over)
 
     def _window_over(self) -> None:
@@ -301,7 +295,7 @@ class Lane:
 
     def _send(self, line: ReplicaLine, now: float) -> None:
         batch: list[Waiting] = []
-        while self._queue and len(batch) < self._flow.max_batch_size:
+        while self._queue and len(batch) < self.flow.max_batch_size:
             waiting = self._queue.popleft()
             if waiting.settled:  # its client has gone, or its time was over
                 continue
@@ -327,7 +321,7 @@ class Lane:
         self._pump()
 
     def _answer(self, batch: list[Waiting], sent: float, result: Batch) -> None:
-        tally, names = self.tally, self._names
+        tally, names = self.tally, self.names
         now = monotonic()
         tally.batch_size.observe([len(batch)])
         tally.model_seconds += result.model_us / 1_000_000
@@ -336,7 +330,7 @@ class Lane:
         tally.last_at = now
         tally.count([status for one, (_, status, _) in zip(batch, result.answers, strict=True) if not one.settled])
         tally.latency.observe([now - one.arrived for one in batch if not one.settled])
-        if self._flow.log_timings:
+        if self.flow.log_timings:
             self._log_timings(batch, sent, now, result)
         shared = f'batch;desc="{len(batch)}", inference;dur={result.model_us / 1000:.2f}'
         for one, (body, status, form) in zip(batch, result.answers, strict=True):
@@ -377,7 +371,7 @@ class Lane:
         asks silent replicas for a sign."""
         late = [one for one in (*self._away, *self._queue) if one.deadline <= now]
         for one in late:
-            one.fail(ReplicaTimeout(f"`{self.endpoint.name}` did not answer within {self._flow.timeout_seconds:g} s."))
+            one.fail(ReplicaTimeout(f"`{self.endpoint.name}` did not answer within {self.flow.timeout_seconds:g} s."))
         if any(one.settled for one in self._queue):
             self._queue = deque(one for one in self._queue if not one.settled)
         for line in (*self.replicas, *self._left):

@@ -18,7 +18,7 @@ from app.dispatch.admit import REQUEST_ID, Admission, sent_key
 from app.dispatch.inference import BINARY, INFER, JSON_LENGTH_HEADER, json_length_of, ref_of
 from app.dispatch.pipeline import Dispatcher
 from app.errors import NotFound, PrismError, Unauthorized
-from model_container import frames
+from model_container import frames, stream_forms
 
 PREDICT = re.compile(rb"/models/([A-Za-z0-9_.@+-]+)/predict(\?probabilities=(?:true|false))?")
 PROBLEMS_MAX = 256
@@ -35,7 +35,7 @@ NEUTRAL = frozenset(
 )
 """Headers that mean nothing to a prediction, unless what is accepted is a stream."""
 
-STREAM_TYPES = (b"text/event-stream", b"application/x-ndjson", b"application/jsonl")
+STREAM_TYPES = tuple(map(str.encode, stream_forms.FORMS))
 
 
 class Head(Struct, frozen=True):

@@ -160,7 +160,7 @@ class Dispatcher:
     def circuits(self, model_id: str) -> dict[str, State]:
         """How far each replica that takes traffic may be tried, by its id."""
         lane = self._lanes.get(model_id)
-        return lane.circuits if lane is not None else {}
+        return {replica.id: state for replica, state in lane.circuits.items()} if lane is not None else {}
 
     def _all_lanes(self) -> set[Lane]:
         """Also those that left the table and finish what they have."""
@@ -252,7 +252,7 @@ def answer_body(waiting: Waiting, reply: Reply, request_id: str) -> bytes:
     Raises ReplicaUnavailable for what is no answer; a status that has no body would make it the next one's.
     """
     if reply.form == frames.FORM_PROBLEM and 400 <= reply.status < 600:
-        return complete_problem(reply.body, reply.status, request_id)
+        return msgspec.json.encode(problem_document(reply.body, reply.status, request_id))
     if reply.status != 200 or not reply.body.startswith(b"{"):
         raise ReplicaUnavailable(f"The replica of `{waiting.lane.endpoint.name}` sent an answer that is no answer.")
     return reply.names + reply.body[1:] if reply.names else reply.body
@@ -262,12 +262,15 @@ def content_type(reply: Reply) -> str:
     return PROBLEM_JSON if reply.form == frames.FORM_PROBLEM else "application/json"
 
 
-def complete_problem(body: bytes, status: int, request_id: str) -> bytes:
-    """The problem that a runtime wrote (`code`, `detail`, …) as an RFC 9457 document."""
+def problem_document(body: bytes, status: int, request_id: str) -> dict[str, Any]:
+    """The problem that a runtime wrote (`code`, `detail`, …) as an RFC 9457 document.
+
+    Raises ReplicaUnavailable for what is no problem.
+    """
     try:
         said = msgspec.json.decode(body, type=dict[str, Any])
     except msgspec.MsgspecError:
         raise ReplicaUnavailable("The replica sent a problem that is no JSON object.") from None
     code = said.get("code", "prediction_failed")
     document = {"type": f"/docs/errors#{code}", "title": code.replace("_", " ").capitalize(), "status": status, **said}
-    return msgspec.json.encode({**document, "request_id": request_id})
+    return {**document, "request_id": request_id}

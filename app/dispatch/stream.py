@@ -235,9 +235,3 @@ def end_document(stream: Stream) -> dict[str, Any]:
     endpoint = stream.lane.endpoint
     named = {"model": endpoint.name, "version": endpoint.version, "model_id": endpoint.model_id}
     return {**named, "items": stream.items}
-
-
-def named_item(stream: Stream, body: bytes) -> bytes:
-    """An item that is an object, with the names of the model and its version in front."""
-    names = stream.lane.names[frames.FORM_GENERATE]
-    return names[:-1] + b"}" if body == b"{}" else names + body[1:]

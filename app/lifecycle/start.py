@@ -78,9 +78,7 @@ class Starter:
         folder = self._ledger.folder(model.model_id)
         if form is not None:
             (folder / form.log_folder).mkdir(parents=True, exist_ok=True)
-        async with self._turns[
-            model.model_id
-        ]:  # a start clears up after replicas that died, which two cannot do at once
+        async with self._turns[model.model_id]:  # it clears up after replicas that died, which two cannot do at once
             starting = asyncio.ensure_future(self.target(model).start(model, folder, self._settings.limits, form))
             try:
                 replica = structs.replace(await asyncio.shield(starting), number=number)

@@ -52,7 +52,10 @@ FORBIDDEN = [
     (
         "app",
         ("model_container",),
-        ("model_container.frames", "model_container.config", "model_container.confine", "model_container.logfile"),
+        (
+            *("model_container.frames", "model_container.stream_forms", "model_container.config"),
+            *("model_container.confine", "model_container.logfile"),
+        ),
     ),
     ("app", ("prism",), ()),
     ("model_container", ("app", "prism"), ()),

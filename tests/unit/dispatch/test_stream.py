@@ -16,7 +16,6 @@ import pytest
 from msgspec import structs
 
 from app.api import streamed
-from app.api.streamed import EVENTS, LINES, form_asked_for
 from app.core.model import Deployment, Replica, Status, TargetName
 from app.core.route_table import Endpoint, RouteTable, route_table
 from app.dispatch.admit import Admission, Keys, RateLimiter, all_of_it
@@ -30,6 +29,7 @@ from app.observe.tally import Tally
 from model_container import frames
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.serve import Server
+from model_container.stream_forms import EVENTS, LINES, form_asked_for
 from tests.fakes import FakeReplica, eventually
 from tests.unit.model_container.test_streaming import Model
 
