@@ -468,7 +468,7 @@ async def test_every_escape_from_inside_a_model_fails(
 async def test_the_network_itself_keeps_models_from_each_other(lab: Lab, engine: docker.DockerClient) -> None:
     """A program that the engine starts in the container has no filter of ours."""
     neighbour, replica = await lab.start(name="neighbour"), await lab.start()
-    await connected(neighbour)
+    await asyncio.gather(connected(neighbour), connected(replica))
     connect_to = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2); print('through')"
     inside = engine.containers.get(replica.id)
     address = container_address(engine, lab, neighbour)["IPAddress"]
