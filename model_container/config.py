@@ -61,8 +61,8 @@ class RuntimeConfig:
 
     socket: Unix socket to listen on ("" for none). host, port: TCP address to listen on (port 0 for none).
     token: what a connection must say in HELLO; "" lets anyone in (an image run by hand). threads: for the
-    model's own parallelism (OpenMP, BLAS, onnxruntime). gpu: whether one was passed
-    to it. execution_providers: of onnxruntime, best first, [] for the usual. call: how its owner wants it called.
+    model's own parallelism (OpenMP, BLAS, onnxruntime). gpu: whether one was passed to it. execution_providers: of
+    onnxruntime, best first, [] for the usual. call: how its owner wants it called.
     """
 
     artifact: str

@@ -10,8 +10,8 @@ GET  /v2, /v2/health/(live|ready), /v2/models/NAME[/ready]          Open Inferen
 POST /v2/models/NAME/infer                                          the same, with binary tensors
 POST /v2/models/NAME/(generate|generate_stream)                     Triton's generate extension
 
-Vertex names two paths of its own for /health and /v1/…:predict. NAME is any: the image has one model and does not know what it is called. So is the version of V2's
-/v2/models/NAME/versions/VERSION/….
+Vertex names two paths of its own for /health and /v1/…:predict. NAME is any: the image has one model and does not know
+what it is called. So is the version of V2's /v2/models/NAME/versions/VERSION/….
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 WELCOME, the first frame it sends to whoever says HELLO, tells what it has become:
 
-    {"protocol": 1, "streams": true, "pid": 42, "python": "3.11.7", "adapter": "joblib", "libraries": {"scikit-learn": "1.5.2", …},
-     "execution": {"execution_providers": […], …} or {}, "signature": {…},
+    {"protocol": 1, "streams": true, "pid": 42, "python": "3.11.7", "adapter": "joblib",
+     "libraries": {"scikit-learn": "1.5.2", …}, "execution": {"execution_providers": […], …} or {}, "signature": {…},
      "samples": [bodies in a native dialect, best first], "confinement": {…}, "load_ms": 812}
 
 Exit codes: 0 after SIGTERM, 2 for a configuration that cannot be used, 3 when the model does not load.

@@ -72,7 +72,8 @@ class AsyncPrism:
         """The model's predictions one by one, as it makes them; of a model that does not yield, one a row.
 
         data, probabilities: as for `predict`. The request is sent when the first item is asked for, and again only
-        before it came. A model that fails later on raises its error then. Closing the generator (`aclosing` does) ends the stream.
+        before it came. A model that fails later on raises its error then. Closing the generator (`aclosing` does) ends
+        the stream.
         """
         call, attempt = requests.predict(ref, data, probabilities=probabilities), 0
         while True:

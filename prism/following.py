@@ -19,7 +19,10 @@ MORE_PATIENT = 3
 
 
 class Following:
-    """The log of one model, or of its replica of a number. last_id: of the last line that came. is_over: nothing more comes."""
+    """The log of one model, or of its replica of a number.
+
+    last_id: of the last line that came. is_over: nothing more comes.
+    """
 
     def __init__(self, ref: str, kind: LogKind, tail: int, replica: int | None = None) -> None:
         self._call: Call[list[str]] = logs(ref, tail=tail, kind=kind, replica=replica)

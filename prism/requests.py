@@ -92,7 +92,8 @@ class DeployOptions(TypedDict, total=False):
     expected_input: a JSON-able request body known to be right, or JSON as bytes.
     requirements: lines of a requirements file; they win over what PRISM infers. target: "auto", "docker" or "process".
     allow_unsafe: consent to load a file with dangerous globals. accelerate: whether a proven faster form of it may
-    serve; None leaves it to the server. replicas: how many copies of it serve; None leaves it to its model_config.yaml. gpu: true for every GPU, how many, or the ids of which. on_bytes: told how much of the file is sent.
+    serve; None leaves it to the server. replicas: how many copies of it serve; None leaves it to its model_config.yaml.
+    gpu: True for every GPU, how many, or the ids of which. on_bytes: told how much of the file is sent.
     """
 
     name: str | None

@@ -104,7 +104,8 @@ class Model(Struct, frozen=True):
 
     status: received, inspecting, resolving, building, built, starting, probing, live, unhealthy, stopped, failed.
     replicas: those that run; replicas_wanted: how many should while it is live, None from a server that knows of one.
-    endpoint: absolute URL that takes predictions. public_url: the same from anywhere, while it is shared. sample: a request body known to be answered.
+    endpoint: absolute URL that takes predictions. public_url: the same from anywhere, while it is shared.
+    sample: a request body known to be answered.
     error: the problem document of what failed. timings_ms: how long each step took.
     """
 

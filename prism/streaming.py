@@ -16,10 +16,9 @@ ACCEPT = "application/x-ndjson"
 class ItemReader:
     """has_begun: an item has come. end: what the server said after the last one, {"model", "version", "items", …}."""
 
-    def __init__(self, request_id: str = "") -> None:
+    def __init__(self) -> None:
         self.has_begun = False
         self.end: dict[str, Any] | None = None
-        self._request_id = request_id
         self._rest: list[bytes] = []
 
     def feed(self, data: bytes) -> Iterator[Any]:
@@ -35,7 +34,7 @@ class ItemReader:
                 self.has_begun = True
                 yield document["item"]
             elif "error" in document:
-                raise from_problem(document["error"], request_id=self._request_id)
+                raise from_problem(document["error"])
             else:
                 self.end = document.get("end")
 

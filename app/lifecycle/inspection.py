@@ -57,8 +57,9 @@ MAGICS: Final = (
 def inspect(path: Path, filename: str, beside: frozenset[str] = frozenset()) -> Inspection:
     """Everything that reading the file at `path` tells; it may take seconds, so call it in a thread.
 
-    filename: as the owner named it. beside: paths of the files that came with it, from its own folder. Raises BadInput for an empty file, UnsupportedFormat for what is no model file
-    that PRISM serves, UnreadableArtifact for one that is damaged or could be read in two ways.
+    filename: as the owner named it. beside: paths of the files that came with it, from its own folder.
+    Raises BadInput for an empty file, UnsupportedFormat for what is no model file that PRISM serves,
+    UnreadableArtifact for one that is damaged or could be read in two ways.
     """
     if path.stat().st_size == 0:
         raise BadInput("The file is empty.", hint="Save the model again and upload the file.", field="file")

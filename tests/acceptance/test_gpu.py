@@ -12,7 +12,8 @@ import pytest
 from app.runtime.docker_engine import engine_info
 from app.runtime.gpu import offered
 from tests.acceptance.conftest import StartServer
-from tests.acceptance.server import CHECKOUT, problem, wait_for
+from tests.acceptance.html_page import Element, page, parse, submit
+from tests.acceptance.server import CHECKOUT, Server, problem, wait_for
 
 
 @pytest.mark.docker
@@ -35,6 +36,34 @@ def test_a_model_that_wants_a_gpu_fails_with_one_clear_error_where_the_engine_ha
     assert model["error"]["detail"] == told["detail"]
     assert "Traceback" not in server.log()
     assert server.upload(iris_file, model_name="iris").json()["gpu"] is False
+
+
+@pytest.mark.docker
+def test_the_upload_page_asks_for_gpus_and_says_what_is_wrong_beside_the_field(
+    start_server: StartServer, iris_file: Path
+) -> None:
+    server = start_server(PRISM_TARGET="auto")
+    form = reviewed(server, iris_file).one("form", id="deploy-form")
+
+    refused = submit(server, form, model_name="iris", gpu="plenty")
+
+    assert refused.status_code == 400
+    again = parse(refused).one("form", id="deploy-form")
+    field = again.one("input", id="gpu").attributes
+    assert (field["value"], field["aria-invalid"]) == ("plenty", "true")
+    assert "plenty" in again.one("div", id="gpu-wrong").text
+    deployed = submit(server, again, gpu="2")
+    assert deployed.status_code == 303
+    assert server.model("iris")["gpu"] == 2
+
+
+def test_the_upload_page_offers_no_gpu_where_no_container_could_have_it(
+    start_server: StartServer, iris_file: Path
+) -> None:
+    server = start_server(PRISM_TARGET="process")
+    shown = reviewed(server, iris_file)
+    assert shown.all("input", id="replicas")
+    assert not shown.all("input", id="gpu")
 
 
 def test_a_process_gets_no_gpu_and_says_so_before_anything_is_built(start_server: StartServer, iris_file: Path) -> None:
@@ -79,6 +108,12 @@ def test_execution_providers_are_for_onnx_models_and_reach_them(
     assert told["code"] == "start_failed"
     assert "CUDAExecutionProvider there is none" in told["detail"]
     assert server.predict("same", {"features": [[1, 2]]}).json()["predictions"] == [[1, 2]]
+
+
+def reviewed(server: Server, file: Path) -> Element:
+    """The page that shows what is in a file and asks how to deploy it."""
+    answer = submit(server, page(server, "/upload-model").one("form"), [("file", file.name, file.read_bytes())])
+    return page(server, answer.headers["location"])
 
 
 def packed(path: Path, model: Path, config: str) -> Path:
