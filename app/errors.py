@@ -82,7 +82,7 @@ class BadInput(PrismError):
 class UnsupportedFormat(BadInput):
     code = "unsupported_format"
     status = 415
-    title = "This is not a model file that PRISM serves"
+    title = "This format is not taken here"
 
 
 class UnreadableArtifact(BadInput):
