@@ -35,7 +35,8 @@ from app.core.environment import Lock
 from app.core.model import Limits, Model, Replica
 from app.dispatch.link import Link, connect
 from app.errors import BuildFailed, ReplicaUnavailable, StartFailed, TargetUnavailable
-from app.runtime.docker import DockerTarget, engine_answers
+from app.runtime.docker import DockerTarget
+from app.runtime.docker_engine import engine_answers
 from app.runtime.target import Target
 from model_container.frames import Request
 from tests.integration.process_lab import HARMLESS, connected, descendants, predict, small_lock, until, write_model

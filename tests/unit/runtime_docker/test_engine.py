@@ -64,7 +64,7 @@ def test_where_there_is_none_the_answer_is_no(url: str, monkeypatch: pytest.Monk
 
 def test_a_machine_without_an_engine_never_imports_docker_py() -> None:
     code = (
-        "import sys; from app.runtime.docker import DockerTarget, engine_answers; engine_answers();"
+        "import sys; import app.runtime.docker; from app.runtime.docker_engine import engine_answers; engine_answers();"
         " sys.exit('docker' in sys.modules or 'requests' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0
