@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -57,7 +57,7 @@ class Starter:
         self._targets = targets
         self._connect = connect
         self._publisher = publisher
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def target(self, model: Model) -> Target:
         """Where this model runs. Raises TargetUnavailable if its target is not there on this machine."""
@@ -78,7 +78,9 @@ class Starter:
         folder = self._ledger.folder(model.model_id)
         if form is not None:
             (folder / form.log_folder).mkdir(parents=True, exist_ok=True)
-        async with self._turns[model.model_id]:  # it clears up after replicas that died, which two cannot do at once
+        # A start clears up after replicas that died, which two cannot do at once.
+        turn = self._turns.setdefault(model.model_id, asyncio.Lock())
+        async with turn:
             starting = asyncio.ensure_future(self.target(model).start(model, folder, self._settings.limits, form))
             try:
                 replica = structs.replace(await asyncio.shield(starting), number=number)
