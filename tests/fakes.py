@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -104,7 +105,7 @@ async def fake_replica(path: Path, handler: Handler = echo) -> AsyncIterator[Fak
         await fake.die()
 
 
-async def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait until it holds. Raises AssertionError if it does not within `seconds`."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():
@@ -119,6 +120,7 @@ class FakeTarget:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._numbers = itertools.count()
         self.fakes: dict[str, FakeReplica] = {}
         self.states: dict[str, ReplicaState] = {}
         self.handler: Handler = echo
@@ -144,9 +146,8 @@ class FakeTarget:
         return ""
 
     async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
-        number = len(self.events)
         welcome = {"samples": [[1]], "signature": {"kind": "table", "inputs": []}}
-        fake = FakeReplica(self._folder / f"{number}.sock", self.handler, welcome)
+        fake = FakeReplica(self._folder / f"{next(self._numbers)}.sock", self.handler, welcome)
         chosen = form or model.form
         loaded = chosen.name if chosen else FormName.ORIGINAL
         fake.replica = structs.replace(fake.replica, model_id=model.model_id, form=loaded)

@@ -119,10 +119,14 @@ class ReplicaLine:
         if self.breaker.state(now) is State.OPEN:  # whoever waits by then is the trial
             asyncio.get_running_loop().call_later(OPEN_SECONDS, self._free)
 
-    def watch(self, now: float) -> None:
-        """While a batch is away for long: ask for a sign of life, and end the wait if none comes."""
+    def watch(self, now: float, overslept: float) -> None:
+        """While a batch is away for long: ask for a sign of life, and end the wait if none comes.
+
+        overslept: seconds in which the server itself stood still and heard nobody, which are no silence.
+        """
         if self._oldest_sent is None or self._closed:
             return
+        self._last_sign = min(now, self._last_sign + overslept)
         if now - self._last_sign >= self._heartbeat_timeout_seconds:
             self._give_up(f"silent for {self._heartbeat_timeout_seconds:g} s with requests in hand")
         elif now - self._oldest_sent >= SILENCE_BEFORE_PING_SECONDS and (self._asking is None or self._asking.done()):

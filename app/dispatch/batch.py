@@ -366,16 +366,16 @@ class Lane:
             while self._queue:
                 self._queue.popleft().fail(self._unavailable())
 
-    def sweep(self, now: float) -> None:
+    def sweep(self, now: float, overslept: float) -> None:
         """Called every tenth of a second: ends what is past its deadline, drops what nobody waits for any more, and
-        asks silent replicas for a sign."""
+        asks silent replicas for a sign. overslept: how much later than that it is called, in seconds."""
         late = [one for one in (*self._away, *self._queue) if one.deadline <= now]
         for one in late:
             one.fail(ReplicaTimeout(f"`{self.endpoint.name}` did not answer within {self.flow.timeout_seconds:g} s."))
         if any(one.settled for one in self._queue):
             self._queue = deque(one for one in self._queue if not one.settled)
         for line in (*self.replicas, *self._left):
-            line.watch(now)
+            line.watch(now, overslept)
 
     async def close(self) -> None:
         if self._timer is not None:

@@ -187,12 +187,14 @@ class Dispatcher:
         return done
 
     async def _sweep(self) -> None:
+        now = monotonic()
         while True:
+            before = now
             await asyncio.sleep(SWEEP_SECONDS)
             now = monotonic()
             for lane in self._all_lanes():
                 if lane.pending:
-                    lane.sweep(now)
+                    lane.sweep(now, now - before - SWEEP_SECONDS)
 
     async def close(self) -> None:
         if self._sweeper is not None:

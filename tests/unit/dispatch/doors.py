@@ -31,7 +31,7 @@ from tests.fakes import FakeReplica, Handler, echo
 
 MAX_BODY_BYTES = 1 << 18
 FLOW = Flow(max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seconds=20, heartbeat_timeout_seconds=20)
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 20.0
 OF_THE_MOMENT = ("date", "x-request-id", "server-timing", "content-length", "ratelimit-reset")
 
 
@@ -111,7 +111,7 @@ async def started(app: FastAPI, http: Any, keep_alive_seconds: float) -> uvicorn
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=cast(int, keep_alive_seconds),
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=20,
     )
     config.load()
     server = uvicorn.Server(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,12 +17,13 @@ from app.core.model import Bounds, Deployment, Status, TargetName
 from app.core.route_table import Endpoint, route_table
 from app.dispatch.admit import RateLimiter
 from app.dispatch.batch import Flow, flow_of
-from app.dispatch.pipeline import Call, Dispatcher, Prediction
+from app.dispatch.pipeline import SWEEP_SECONDS, Call, Dispatcher, Prediction
 from app.errors import Conflict, NotFound, Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
 from model_container.frames import Answer, Request
 from tests.fakes import FakeReplica, echo, eventually, fake_replica
 
-FLOW = Flow(max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seconds=5.0, heartbeat_timeout_seconds=0.6)
+FLOW = Flow(max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seconds=20, heartbeat_timeout_seconds=20)
+HEARTBEAT = structs.replace(FLOW, heartbeat_timeout_seconds=0.6)
 
 
 def live(fake: FakeReplica, name: str = "iris", model_id: str = "m1") -> Deployment:
@@ -101,7 +103,7 @@ async def test_a_full_queue_refuses_at_once(tmp_path: Path) -> None:
         await release.wait()
         return await echo(requests)
 
-    narrow = Flow(1, 4, 10.0, 5.0, 5.0)
+    narrow = Flow(1, 4, 10.0, 20.0, 20.0)
     async with fake_replica(tmp_path / "s", held) as fake, dispatching(live(fake), flow=narrow) as dispatcher:
         waiting = asyncio.create_task(outcomes(dispatcher, 10))
         await eventually(lambda: fake.batches == [1])
@@ -125,7 +127,10 @@ async def test_a_request_past_its_time_gets_504(tmp_path: Path) -> None:
 
 async def test_a_silent_replica_fails_its_requests_fast_and_is_suspected(tmp_path: Path) -> None:
     suspects: list[str] = []
-    async with fake_replica(tmp_path / "s") as fake, dispatching(live(fake), suspects=suspects) as dispatcher:
+    async with (
+        fake_replica(tmp_path / "s") as fake,
+        dispatching(live(fake), flow=HEARTBEAT, suspects=suspects) as dispatcher,
+    ):
         await dispatcher.predict(call(1))
         fake.silent = True
         began = asyncio.get_running_loop().time()
@@ -142,8 +147,29 @@ async def test_a_busy_replica_that_gives_signs_of_life_is_waited_for(tmp_path: P
         await asyncio.sleep(1.5)  # the work itself: longer than the heartbeat timeout
         return await echo(requests)
 
-    async with fake_replica(tmp_path / "s", slow) as fake, dispatching(live(fake)) as dispatcher:
+    async with fake_replica(tmp_path / "s", slow) as fake, dispatching(live(fake), flow=HEARTBEAT) as dispatcher:
         assert (await dispatcher.predict(call(1))).status == 200
+
+
+async def test_a_server_that_stood_still_does_not_take_it_for_the_silence_of_a_replica(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def held(requests: list[Request]) -> list[Answer]:
+        await release.wait()
+        return await echo(requests)
+
+    suspects: list[str] = []
+    async with (
+        fake_replica(tmp_path / "s", held) as fake,
+        dispatching(live(fake), flow=HEARTBEAT, suspects=suspects) as dispatcher,
+    ):
+        taken = asyncio.create_task(dispatcher.predict(call(1)))
+        await eventually(lambda: fake.batches == [1])
+        time.sleep(2 * HEARTBEAT.heartbeat_timeout_seconds)
+        await asyncio.sleep(2 * SWEEP_SECONDS)
+        release.set()
+        assert (await taken).status == 200
+    assert not suspects
 
 
 async def test_a_request_lost_with_its_replica_is_tried_once_more_alone(tmp_path: Path) -> None:
@@ -181,11 +207,11 @@ async def test_the_only_replica_dying_gives_503_and_never_a_hang(tmp_path: Path)
     async with fake_replica(tmp_path / "a", dies) as fake:
         fakes.append(fake)
         async with dispatching(live(fake), suspects=suspects) as dispatcher:
-            results = await asyncio.wait_for(outcomes(dispatcher, 5), 2)
+            results = await asyncio.wait_for(outcomes(dispatcher, 5), 10)
             assert all(isinstance(one, ReplicaUnavailable) for one in results)
             await asyncio.sleep(1.2)  # past the time that an open breaker stays open
             with pytest.raises(ReplicaUnavailable):
-                await asyncio.wait_for(dispatcher.predict(call(1)), 1)
+                await asyncio.wait_for(dispatcher.predict(call(1)), 10)
     assert suspects
 
 
@@ -196,7 +222,7 @@ async def test_a_replica_that_comes_back_is_used_again(tmp_path: Path) -> None:
         with pytest.raises(ReplicaUnavailable):
             await dispatcher.predict(call(2))
         await fake.start()
-        deadline = asyncio.get_running_loop().time() + 3
+        deadline = asyncio.get_running_loop().time() + 20
         while True:
             try:
                 assert (await dispatcher.predict(call(3))).status == 200
@@ -219,7 +245,7 @@ async def test_a_replaced_replica_answers_what_it_took_before_it_counts_as_drain
             await eventually(lambda: old.batches == [1])
             await dispatcher.publish(route_table([live(new)]))
             assert (await dispatcher.predict(call(2))).status == 200
-            draining = asyncio.create_task(dispatcher.drained(old.replica, 5))
+            draining = asyncio.create_task(dispatcher.drained(old.replica, 20))
             await asyncio.sleep(0.05)
             assert not draining.done()
             release.set()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from msgspec import structs
 
 from app.core.model import Deployment
 from app.core.route_table import RouteTable, route_table
+from app.dispatch import breaker
 from app.dispatch.admit import RateLimiter
 from app.dispatch.breaker import FAILURES_TO_OPEN, State
 from app.dispatch.pipeline import Dispatcher, Prediction
@@ -77,7 +79,7 @@ async def test_a_replica_that_left_answers_what_it_has_and_gets_no_more(tmp_path
             await eventually(lambda: goes.batches == [1])
             await dispatcher.publish(table(goes, stays))
             await dispatcher.publish(table(stays))
-            draining = asyncio.create_task(dispatcher.drained(goes.replica, 5))
+            draining = asyncio.create_task(dispatcher.drained(goes.replica, 20))
             assert [one.status for one in await outcomes(dispatcher, 8) if isinstance(one, Prediction)] == [200] * 8
             assert not draining.done()
             held.release.set()
@@ -93,13 +95,17 @@ async def test_a_model_that_is_stopped_drains_all_its_replicas(tmp_path: Path) -
             asked = [asyncio.create_task(dispatcher.predict(call(number))) for number in range(2)]
             await eventually(lambda: bool(first.batches or second.batches))
             await dispatcher.publish(RouteTable())
-            draining = [asyncio.create_task(dispatcher.drained(one.replica, 5)) for one in (first, second)]
+            draining = [asyncio.create_task(dispatcher.drained(one.replica, 20)) for one in (first, second)]
             held.release.set()
             assert await asyncio.gather(*draining) == [True, True]
             assert [answer.status for answer in await asyncio.gather(*asked)] == [200, 200]
 
 
-async def test_the_circuit_of_one_replica_stays_as_it_is_while_others_come_and_go(tmp_path: Path) -> None:
+async def test_the_circuit_of_one_replica_stays_as_it_is_while_others_come_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "OPEN_SECONDS", 60.0)
+
     async def fail(requests: list[Request]) -> list[Answer]:
         return [Answer(b'{"code":"model_error","detail":"It failed."}', 500, FORM_PROBLEM) for _ in requests]
 

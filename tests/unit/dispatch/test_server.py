@@ -10,13 +10,13 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
 
 from app.dispatch.batch import Flow
-from app.dispatch.server import HEAD_LIMIT_BYTES, PIPELINED_MAX
+from app.dispatch.server import HEAD_LIMIT_BYTES, PIPELINED_MAX, Connection
 from model_container import frames
 from model_container.frames import Answer as Predicted
 from model_container.frames import Request
@@ -89,6 +89,11 @@ async def held(folder: Path, **settings: Any) -> AsyncIterator[tuple[Gateway, as
             yield both, release
         finally:
             release.set()
+
+
+def connections(both: Gateway) -> list[Connection]:
+    """Those that the protocol door has open."""
+    return cast(list[Connection], list(both.server.server_state.connections))
 
 
 # Two doors ------------------------------------------------------------------------------------------------------------
@@ -343,6 +348,7 @@ async def test_a_wrong_request_behind_a_good_one_does_not_take_its_answer(tmp_pa
             release.clear()
             async with connected(both.protocol) as client:
                 await client.send(request(b"[1]"), wrong)
+                await eventually(lambda: [each.flow.read_paused for each in connections(both)] == [True])
                 release.set()
                 answer, *more = await client.rest()
                 assert answer.echoed == [1]
@@ -654,7 +660,7 @@ async def test_a_client_that_does_not_take_its_answers_is_not_read_from_and_then
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(3):
                     await send_until_closed(client, [sent] * 1000)
-            await eventually(lambda: not both.server.server_state.connections)
+            await eventually(lambda: not connections(both))
         assert len(answers) < 200
 
 
@@ -669,8 +675,9 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(tmp_path: Path, cap
             await eventually(lambda: both.replica.batches == [1])
             for sent in (b"", b"POST /mod", request()[:60], request()[:-1], request()):
                 async with connected(both.protocol) as client:
+                    await eventually(lambda: len(connections(both)) == 2)
                     await client.send(sent)
-            await eventually(lambda: len(both.server.server_state.connections) == 1)
+                await eventually(lambda: len(connections(both)) == 1)
             await eventually(lambda: both.lane.queued == 0)
             release.set()
             assert (await other.answer()).echoed == [0]
@@ -699,7 +706,7 @@ async def test_shutting_down_takes_the_rest_of_a_body(tmp_path: Path) -> None:
     async with gateway(tmp_path) as both:
         async with connected(both.protocol) as client:
             await client.send(request(b"[1]")[:-1])
-            await eventually(lambda: len(both.server.server_state.connections) == 1)
+            await eventually(lambda: [each.cycle is not None for each in connections(both)] == [True])
             stopping = asyncio.create_task(both.server.shutdown())
             await asyncio.sleep(0)
             await client.send(b"]")
