@@ -9,7 +9,7 @@ from app.core.hosts import Hosts
 from app.core.model import Replica
 from app.core.route_table import serves
 from app.dispatch.admit import Admission, Keys, RateLimiter
-from app.dispatch.batch import Flow
+from app.dispatch.flow import Flow
 from app.dispatch.link import connect as connect_link
 from app.dispatch.pipeline import Dispatcher
 from app.lifecycle.deployments import Deployments

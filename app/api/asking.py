@@ -21,9 +21,9 @@ from app.api.guard import api_key, caller_address
 from app.api.problems import problem_response, request_id_of
 from app.api.streamed import Streamed, problem_of
 from app.dispatch.admit import Admission, header_fields
-from app.dispatch.batch import Reply
 from app.dispatch.pipeline import Awaited, Call, Dispatcher, answer_body, answer_headers, stream_headers
 from app.dispatch.stream import Stream
+from app.dispatch.waiting import Reply
 from app.errors import PrismError
 from model_container import frames
 from model_container.stream_forms import StreamForm

@@ -8,9 +8,9 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from app.api.asking import JSON, Answer, Asking, whole
-from app.dispatch.batch import Reply
 from app.dispatch.company import Company
 from app.dispatch.pipeline import Awaited
+from app.dispatch.waiting import Reply
 from model_container import frames
 
 FEATURES_BODY: dict[str, Any] = {

@@ -14,9 +14,9 @@ from msgspec import structs
 
 from app.api.asking import Answer, Asking
 from app.api.v2_documents import model_document, server_document
-from app.dispatch.batch import Reply
 from app.dispatch.inference import BINARY, JSON, JSON_LENGTH_HEADER, inference_answer, json_length_of, ref_of
 from app.dispatch.pipeline import Awaited
+from app.dispatch.waiting import Reply
 from app.errors import BadInput, Unavailable
 from app.lifecycle.ledger import Ledger
 from model_container import frames

@@ -12,7 +12,7 @@ from app.core.inspection import Format
 from app.core.model import Deployment, Model
 from app.core.route_table import serves
 from app.core.signature import Signature, Tensor
-from app.dispatch.batch import Flow
+from app.dispatch.flow import Flow
 from app.errors import Unavailable
 from app.lifecycle.deployments import IN_PROGRESS
 from app.observe.tally import Tally

@@ -15,7 +15,7 @@ from app.api.problems import problem_response, request_id_of
 from app.api.v2_documents import config_document, index_entry, stats_document
 from app.core.model import Model
 from app.core.route_table import serves
-from app.dispatch.batch import Flow
+from app.dispatch.flow import Flow
 from app.dispatch.inference import ref_of
 from app.errors import BadInput
 from app.lifecycle.deployments import Deployments

@@ -17,91 +17,20 @@ from typing import Protocol
 
 import msgspec
 import structlog
-from msgspec import Struct
 
 from app.core.model import Replica
 from app.core.route_table import Endpoint
-from app.dispatch.admit import Allowance
 from app.dispatch.balance import ReplicaLine
 from app.dispatch.breaker import FAILURES_TO_OPEN, State
+from app.dispatch.flow import Flow, flow_of
 from app.dispatch.link import Batch
+from app.dispatch.waiting import Reply, Waiting
 from app.dispatch.wakefulness import Wakefulness
 from app.errors import Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
 from app.observe.tally import Tally
 from model_container import frames
 
 log = structlog.get_logger(__name__)
-
-
-class Reply(Struct, frozen=True, gc=False):
-    """One answer as the runtime wrote it, and what it took.
-
-    names: what stands in front of the body's own members, b"" if nothing does. timing: Server-Timing's value.
-    """
-
-    status: int
-    form: int
-    names: bytes
-    body: bytes
-    timing: str
-
-
-class Waiting:
-    """One request on its way. Exactly one of `answered` and `failed` is called, unless it is `settled` before.
-
-    lane, allowance: set once it is admitted. settled: True as soon as nobody waits for it any more.
-    """
-
-    __slots__ = ("allowance", "arrived", "body", "deadline", "lane", "options", "settled", "tries")
-
-    dialect = frames.DIALECT_JSON
-    allowance: Allowance | None
-    lane: Lane
-
-    def __init__(self, body: bytes, options: int = 0) -> None:
-        self.body = body
-        self.options = options
-        self.settled = False
-        self.tries = 0
-        self.arrived = 0.0
-        self.deadline = 0.0
-
-    def answered(self, reply: Reply) -> None:
-        raise NotImplementedError
-
-    def failed(self, error: PrismError) -> None:
-        raise NotImplementedError
-
-    def fail(self, error: PrismError) -> None:
-        """End it with an error, unless it has ended."""
-        if not self.settled:
-            self.settled = True
-            self.lane.tally.count([error.status])
-            self.failed(error)
-
-
-class Flow(Struct, frozen=True):
-    """The bounds of every lane, from the settings. log_timings: of each request, which costs more than its answer."""
-
-    max_batch_size: int
-    queue_length: int
-    window_seconds: float
-    timeout_seconds: float
-    heartbeat_timeout_seconds: float
-    log_timings: bool = False
-    max_streams: int = 32
-
-
-def flow_of(endpoint: Endpoint, flow: Flow) -> Flow:
-    """The bounds of one endpoint: the model's own where its owner gave any, else those of the settings."""
-    own = endpoint.bounds
-    return msgspec.structs.replace(
-        flow,
-        max_batch_size=own.max_batch_size or flow.max_batch_size,
-        queue_length=own.queue_length or flow.queue_length,
-        window_seconds=flow.window_seconds if own.batch_window_ms is None else own.batch_window_ms / 1000,
-        timeout_seconds=own.predict_timeout_seconds or flow.timeout_seconds,
-    )
 
 
 class Ending(Protocol):

@@ -6,8 +6,8 @@ import re
 
 from msgspec import structs
 
-from app.dispatch.batch import Reply, Waiting
 from app.dispatch.pipeline import answer_body
+from app.dispatch.waiting import Reply, Waiting
 from model_container import frames
 
 INFER = re.compile(rb"/v2/models/([A-Za-z0-9_.@+-]+)(?:/versions/([A-Za-z0-9_.+-]+))?/infer")

@@ -16,10 +16,12 @@ from app.core.model import Replica
 from app.core.route_table import Endpoint, RouteTable
 from app.dispatch.admit import RateLimiter, header_fields
 from app.dispatch.balance import ReplicaLine
-from app.dispatch.batch import Flow, Lane, Reply, Waiting
+from app.dispatch.batch import Lane
 from app.dispatch.breaker import State
+from app.dispatch.flow import Flow
 from app.dispatch.route import pick
 from app.dispatch.stream import Stream
+from app.dispatch.waiting import Reply, Waiting
 from app.errors import PROBLEM_JSON, PrismError, ReplicaUnavailable, Unavailable
 from app.observe.tally import Tally
 from model_container import frames

@@ -18,7 +18,7 @@ from app.api.wrong_keys import WrongKeys
 from app.core.model import Model
 from app.core.route_table import serves
 from app.dispatch.admit import Admission, header_fields
-from app.dispatch.batch import Flow
+from app.dispatch.flow import Flow
 from app.dispatch.inference import ref_of
 from app.dispatch.pipeline import Call, Dispatcher, answer_body, answer_headers
 from app.errors import BadInput, Forbidden, PrismError, Unauthorized

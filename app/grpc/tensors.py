@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from app.dispatch.batch import Reply
 from app.dispatch.pipeline import Awaited, answer_body
+from app.dispatch.waiting import Reply
 from app.errors import BadInput
 from app.grpc.inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 from model_container import frames

@@ -22,8 +22,8 @@ from app.core.hosts import Hosts
 from app.core.model import Artifact, Deployment, Model, Status, TargetName
 from app.core.signature import Signature
 from app.dispatch.admit import Admission, Keys, RateLimiter
-from app.dispatch.batch import Flow
 from app.dispatch.company import Company
+from app.dispatch.flow import Flow
 from app.dispatch.pipeline import Dispatcher
 from app.lifecycle.ledger import Ledger
 from app.registry.containers import ContainerRegistry

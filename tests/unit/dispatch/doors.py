@@ -23,8 +23,9 @@ from app.core.hosts import Hosts
 from app.core.model import Deployment, Status, TargetName
 from app.core.route_table import route_table
 from app.dispatch.admit import Admission, Keys, RateLimiter
-from app.dispatch.batch import Flow, Lane
+from app.dispatch.batch import Lane
 from app.dispatch.door import Door
+from app.dispatch.flow import Flow
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.server import Connection
 from tests.fakes import FakeReplica, Handler, echo

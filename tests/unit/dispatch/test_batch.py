@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from app.core.model import Bounds, Deployment, Status, TargetName
 from app.core.route_table import Endpoint, route_table
 from app.dispatch.admit import RateLimiter
-from app.dispatch.batch import Flow, flow_of
+from app.dispatch.flow import Flow, flow_of
 from app.dispatch.pipeline import SWEEP_SECONDS, Call, Dispatcher, Prediction
 from app.errors import Conflict, NotFound, Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
 from model_container.frames import Answer, Request

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from app.dispatch.batch import Flow
+from app.dispatch.flow import Flow
 from app.dispatch.server import HEAD_LIMIT_BYTES, PIPELINED_MAX, Connection
 from model_container import frames
 from model_container.frames import Answer as Predicted

@@ -19,9 +19,10 @@ from app.api import streamed
 from app.core.model import Deployment, Replica, Status, TargetName
 from app.core.route_table import Endpoint, RouteTable, route_table
 from app.dispatch.admit import Admission, Keys, RateLimiter, all_of_it
-from app.dispatch.batch import Flow, Lane
+from app.dispatch.batch import Lane
 from app.dispatch.breaker import OPEN_SECONDS, State
 from app.dispatch.door import Door
+from app.dispatch.flow import Flow
 from app.dispatch.pipeline import Call, Dispatcher
 from app.dispatch.stream import Stream, end_document
 from app.errors import NotFound, Overloaded, RateLimited, ReplicaUnavailable, Unavailable

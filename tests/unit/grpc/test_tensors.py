@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from app.dispatch.batch import Reply
 from app.dispatch.pipeline import Awaited
+from app.dispatch.waiting import Reply
 from app.errors import BadInput, ReplicaUnavailable
 from app.grpc import tensors
 from app.grpc.inference_pb2 import ModelInferRequest

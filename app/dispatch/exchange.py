@@ -1,0 +1,107 @@
+"""One request that the protocol door answers itself: how it is asked, and how its answer or its problem is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from app.core.error_shapes import shaped
+from app.dispatch.door import Head
+from app.dispatch.inference import inference_answer
+from app.dispatch.pipeline import answer_body, answer_headers, content_type
+from app.dispatch.waiting import Reply, Waiting
+from app.errors import PROBLEM_JSON, PrismError
+from model_container import frames
+
+if TYPE_CHECKING:
+    from app.dispatch.server import Connection
+
+INFERENCE_PATH = "/v2"
+
+
+class _NoEvent:
+    """uvicorn wakes the ASGI application by an event; there is none to be woken."""
+
+    def set(self) -> None:
+        pass
+
+
+class Exchange(Waiting):
+    """One predict request on a connection. To uvicorn's protocol it looks like the cycle of an ASGI request."""
+
+    __slots__ = ("connection", "head")
+
+    message_event = _NoEvent()
+
+    def __init__(self, connection: Connection, head: Head, body: bytes) -> None:
+        super().__init__(body, head.options)
+        self.connection = connection
+        self.head = head
+
+    @property
+    def response_complete(self) -> bool:
+        return self.settled
+
+    def begin(self) -> None:
+        """The body is whole."""
+        connection, head = self.connection, self.head
+        try:
+            connection.door.dispatcher.submit(head.ref, head.caller or connection.address, self)
+        except PrismError as error:
+            self.settled = True
+            self.failed(error)
+
+    def _request_id(self) -> str:
+        return self.head.request_id or self.connection.door.new_request_id()
+
+    def answered(self, reply: Reply) -> None:
+        self.body = b""  # the connection may stay idle for long, and must not keep it
+        request_id = self._request_id()
+        try:
+            body = answer_body(self, reply, request_id)
+        except PrismError as error:
+            self.failed(error)
+        else:
+            self.connection.respond(reply.status, content_type(reply), request_id, answer_headers(self, reply), body)
+
+    def failed(self, error: PrismError) -> None:
+        request_id = self._request_id()
+        lines, document = self.connection.door.problem(error)
+        body = b'%b,"request_id":"%b"}' % (document, request_id.encode())
+        self.connection.respond(error.status, PROBLEM_JSON, request_id, lines, body)
+
+
+class Inference(Exchange):
+    """A V2 inference, whose problems and binary answers have forms of their own."""
+
+    __slots__ = ()
+
+    dialect = frames.DIALECT_V2_BINARY
+
+    def begin(self) -> None:
+        assert self.head.mark is not None
+        self.body = self.head.mark + self.body
+        super().begin()
+
+    def answered(self, reply: Reply) -> None:
+        self.body = b""
+        lines = answer_headers(self, reply)
+        try:
+            if reply.form == frames.FORM_PROBLEM:
+                self._tell(reply.status, lines, answer_body(self, reply, ""))
+                return
+            body, kind, own = inference_answer(self, reply)
+        except PrismError as error:
+            self.failed(error)
+            return
+        lines += "".join(f"{name.lower()}: {value}\r\n" for name, value in own.items())
+        self.connection.respond(reply.status, kind, self._request_id(), lines, body)
+
+    def failed(self, error: PrismError) -> None:
+        lines, document = self.connection.door.problem(error)
+        self._tell(error.status, lines, document + b"}")
+
+    def _tell(self, status: int, lines: str, document: bytes) -> None:
+        told, kind = shaped(INFERENCE_PATH, msgspec.json.decode(document))
+        self.connection.respond(status, kind, self._request_id(), lines, msgspec.json.encode(told))
