@@ -207,10 +207,9 @@ class ProcessTarget:
         return await asyncio.to_thread(self._state, replica)
 
     def _state(self, replica: Replica) -> ReplicaState:
-        code = self._reap(replica)
         process = process_tree.find(replica.id)
-        if process is None:
-            return ReplicaState(running=False, detail=self._why_it_ended(replica, code))
+        if process is None:  # only now, lest it ends between the two and nobody learns its exit code
+            return ReplicaState(running=False, detail=self._why_it_ended(replica, self._reap(replica)))
         return process_tree.observe(process)
 
     def _reap(self, replica: Replica) -> int | None:

@@ -32,7 +32,9 @@ StartServer = Callable[..., Server]
 Visit = Callable[..., Visitor]
 LayWire = Callable[..., Wire]
 
-expect.set_options(timeout=10_000)
+WAIT_MS = 30_000
+
+expect.set_options(timeout=WAIT_MS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -104,7 +106,7 @@ def visit(browser: Browser, wire_to: LayWire) -> Iterator[Visit]:
             java_script_enabled=scripts,
             **{"reduced_motion": "reduce", **options},
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(WAIT_MS)
         visitors.append(Visitor(context, server.url, scripts=scripts))
         return visitors[-1]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import BrowserContext, Playwright
+from playwright.sync_api import BrowserContext, Page, Playwright
 
 from tests.acceptance.server import wait_for
 
@@ -34,3 +34,8 @@ def browser_with_real_tabs(playwright: Playwright, command: list[str], profile: 
     finally:
         process.terminate()
         process.wait(30)
+
+
+def expect_hidden(page: Page) -> None:
+    """Asked again by a timer: a page that is hidden draws no frames, by which it would be asked otherwise."""
+    page.wait_for_function("() => document.visibilityState === 'hidden'", polling=100)

@@ -53,6 +53,7 @@ def test_also_in_what_was_asked_and_answered(server: Server, visit: Visit, model
     page = visitor.goto(f"/predict?model_id={model_id}&tab=json")
     page.get_by_label("Request body").fill(f'[[0, "{TEXT}"')
     page.get_by_role("button", name="Predict", exact=True).click()
+    expect(page.get_by_label("Request body")).to_have_attribute("aria-invalid", "true")
     expect(page.get_by_label("Request body")).to_have_value(f'[[0, "{TEXT}"')
     page.get_by_label("Request body").fill(f'[[0, "{TEXT}"]]')
     page.get_by_role("button", name="Predict", exact=True).click()

@@ -34,7 +34,8 @@ def test_a_package_that_no_index_has(server: Server, visit: Visit, iris_file: Pa
     expect(page.get_by_role("region", name="Build log")).to_be_visible()
     expect(page.get_by_role("region", name="Build log")).to_contain_text("scikit-learn==0.0.1")
     visitor.check()
-    progress.get_by_role("button", name="Try again").click()
+    with page.expect_navigation():
+        progress.get_by_role("button", name="Try again").click()
     expect(failed).to_have_count(1, timeout=LIVE_MS)
     assert server.model("impossible")["status"] == "failed"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def server(serve: StartServer) -> Server:
 
 def tab_to(page: Page, goal: Locator) -> None:
     """Press Tab until it has the focus; each stop on the way must be seen."""
+    page.wait_for_load_state()
     for _ in range(STOPS_MOST):
         page.keyboard.press("Tab")
         focused = page.locator(":focus")
@@ -65,6 +67,7 @@ def test_from_a_file_to_a_prediction_by_keyboard(server: Server, visit: Visit, i
     expect_live(page, "by keyboard")
     tab_to(page, page.get_by_role("link", name="Try it"))
     page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"/predict\?"))
     field = page.get_by_label("petal length (cm)")
     tab_to(page, field)
     page.keyboard.press("ControlOrMeta+A")
@@ -96,6 +99,7 @@ def test_a_model_is_deleted_by_keyboard(server: Server, visit: Visit, iris_file:
     page = visitor.goto(f"/model?model_id={model['model_id']}")
     tab_to(page, page.get_by_role("link", name="Delete"))
     page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"/delete-model\?"))
     tab_to(page, page.get_by_role("button", name="Delete it"))
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{server.url}/", timeout=LIVE_MS)

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 from tests.acceptance.server import Server
 from tests.browser import files
 from tests.browser.conftest import LayWire, StartServer, Visit
+from tests.browser.tabs import expect_hidden
 from tests.browser.visitor import Visitor
 
 SHOWN = "() => [...document.querySelectorAll('#log .line')].map((line) => line.textContent)"
@@ -47,6 +48,11 @@ def expect_live(page: Page) -> None:
     expect(page.locator("#log-state")).to_have_text("Live")
 
 
+def expect_read(page: Page, server: Server) -> None:
+    """Its stream has brought all that there is: the page itself came with lines, and it is live from the first word on."""
+    expect(page.locator("#log .block .line")).to_have_count(len(on_disk(server)))
+
+
 def test_lines_come_as_they_are_said(server: Server, visit: Visit) -> None:
     visitor = visit(server, "phone", "dark")
     say(server, 2, "earlier")
@@ -68,7 +74,7 @@ def test_nothing_is_lost_or_doubled_through_a_hidden_tab(
     expect(page.get_by_text("said while seen")).to_be_visible()
     other = visitor.goto("/docs/errors", visitor.context.new_page())
     other.bring_to_front()
-    page.wait_for_function("() => document.visibilityState === 'hidden'")
+    expect_hidden(page)
     say(server, 50, "while hidden")
     assert not page.get_by_text("said while hidden").count()
     page.bring_to_front()
@@ -102,6 +108,7 @@ def test_a_pause_keeps_what_comes_and_shows_it_in_the_end(server: Server, visit:
     visitor = visit(server)
     page = visitor.goto(log_page(server))
     expect_live(page)
+    expect_read(page, server)
     page.get_by_role("button", name="Pause").click()
     say(server, 4, "in the pause")
     expect(page.get_by_role("button", name="Resume (5 waiting)")).to_be_visible()

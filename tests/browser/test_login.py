@@ -46,9 +46,10 @@ def test_a_right_key_leads_to_the_page_that_was_asked_for(server: Server, visit:
 
 def test_after_logging_out_the_pages_ask_again(server: Server, visit: Visit) -> None:
     visitor = visit(server)
-    page = visitor.goto("/login")
+    page = visitor.goto("/upload-model")  # which asks for nothing by itself while the session ends
     log_in(page, KEY)
-    expect(page).to_have_url(f"{server.url}/")
+    expect(page).to_have_url(f"{server.url}/upload-model")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Upload a model")
     session = visitor.context.cookies()
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
@@ -61,9 +62,10 @@ def test_a_session_that_ended_meanwhile_ends_in_the_login_page_and_not_in_a_part
     server: Server, visit: Visit, iris_file: Path
 ) -> None:
     visitor = visit(server)
-    page = visitor.goto("/login")
+    page = visitor.goto("/upload-model")  # which asks for nothing by itself, so that the upload is what is refused
     log_in(page, KEY)
-    expect(page.get_by_role("navigation", name="Main")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Upload a model")
+    page.wait_for_load_state()
     visitor.context.clear_cookies()
     visitor.awaits(401)
     page.get_by_label("Model file", exact=True).set_input_files(iris_file)

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, Request, expect
 from tests.acceptance.server import Server
 from tests.browser import files
 from tests.browser.conftest import StartServer
+from tests.browser.tabs import expect_hidden
 from tests.browser.test_live_log import expect_live, log_page, say
 from tests.browser.visitor import Visitor
 
@@ -53,7 +54,7 @@ def test_only_the_dashboard_that_is_seen_looks_again_by_itself(
     page.wait_for_event("request", looks_again(page))
     other = visitor.goto("/", visitor.context.new_page())
     other.bring_to_front()
-    page.wait_for_function("() => document.visibilityState === 'hidden'")
+    expect_hidden(page)
     before = len(visitor.requests)
     for _ in range(2):
         other.wait_for_event("request", looks_again(other))

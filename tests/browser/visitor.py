@@ -65,6 +65,7 @@ class Visitor:
     def check(self, page: Page | None = None) -> None:
         """The state that is shown now is accessible to all and fits its window."""
         page = page or self.page
+        page.wait_for_load_state()  # without its styles a page that was just gone to is another
         self.faults += [f"{page.url}: axe: {finding}" for finding in self._axe(page)]
         if (wider := page.evaluate(WIDER)) > 0:
             self.faults.append(f"{page.url}: scrolls sideways by {wider} px, at a width of {page.viewport_size}")

@@ -50,8 +50,10 @@ class Agent(BaseHTTPRequestHandler):
 
 def main() -> None:
     token = os.environ.get("NGROK_AUTHTOKEN", "")
-    with open(os.environ["STAND_IN_REPORT"], "w") as file:
+    report = os.environ["STAND_IN_REPORT"]
+    with open(f"{report}.new", "w") as file:
         json.dump({"arguments": sys.argv[1:], "pid": os.getpid(), "has_token": bool(token)}, file)
+    os.replace(f"{report}.new", report)  # whole, whoever ends this and whenever
     behaviour = os.environ["STAND_IN"]
     if behaviour == "silent":
         time.sleep(1000)

@@ -136,6 +136,7 @@ class Proxy:
 async def connect_proxy(ports_of: Mapping[str, int] = MappingProxyType({})) -> AsyncIterator[Proxy]:
     """Tunnels CONNECT requests and remembers their destinations. ports_of: hosts that are here in truth."""
     proxy = Proxy("")
+    serving: set[asyncio.Task[None] | None] = set()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -145,6 +146,7 @@ async def connect_proxy(ports_of: Mapping[str, int] = MappingProxyType({})) -> A
         writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
         head = await reader.readuntil(b"\r\n\r\n")
         destination = head.split()[1].decode()
         proxy.asked_for.append(destination)
@@ -158,3 +160,5 @@ async def connect_proxy(ports_of: Mapping[str, int] = MappingProxyType({})) -> A
     async with server:
         proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield proxy
+        if serving:  # they end with their clients, and before their loop does
+            await asyncio.wait([task for task in serving if task], timeout=30)

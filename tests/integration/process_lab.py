@@ -90,7 +90,8 @@ class Lab:
         """The JSON after `mark` in the replica's log."""
 
         async def found() -> list[str]:
-            return [line for line in self.log(name).splitlines() if line.startswith(mark)]
+            whole = self.log(name).rpartition("\n")[0]  # the last line may still be being written
+            return [line for line in whole.splitlines() if line.startswith(mark)]
 
         lines = await until(found, f"a line {mark!r} in the log:\n{self.log(name)}")
         return json.loads(lines[0].removeprefix(mark))

@@ -14,6 +14,9 @@ import psutil
 
 from tests.acceptance.server import free_port, wait_for
 
+END_SECONDS = 30
+"""Within which what was told to end has ended."""
+
 PROGRAM = shutil.which("sshd") or "/usr/sbin/sshd"
 PRIVILEGE_SEPARATION = Path("/run/sshd")
 """Where sshd, run by root, wants an empty folder; the system's own start scripts make it."""

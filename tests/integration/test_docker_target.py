@@ -508,6 +508,16 @@ async def said(lab: Lab, replica: Replica, tail: int, after: str = "") -> list[s
     return [line.text async for line in lines if line.kind == "line"]
 
 
+async def logged(lab: Lab, replica: Replica, text: str) -> None:
+    """Until the engine has written it down, which is some time after it was said."""
+
+    async def is_there() -> bool:
+        lines = lab.target.logs(replica, lab.folder / "intruder", 1, False)
+        return [line.text async for line in lines if line.kind == "line"] == [text]
+
+    await until(is_there, f"{text!r} at the end of its log")
+
+
 async def test_one_killed_from_outside_says_by_which_signal(lab: Lab) -> None:
     replica = await lab.start()
     await connected(replica)
@@ -581,6 +591,7 @@ async def test_its_log_can_be_followed_until_it_ends_and_left_at_any_time(lab: L
     replica = await lab.start("print('one\\ntwo', flush=True)\n" + HARMLESS)
     await connected(replica)
     folder = lab.folder / "intruder"
+    await logged(lab, replica, "two")
     assert [line.text async for line in lab.target.logs(replica, folder, 1, False)] == ["two"]
     left = lab.target.logs(replica, folder, 10, True)
     assert [(await anext(left)).text, (await anext(left)).text] == ["one", "two"]
@@ -616,7 +627,7 @@ threading.Thread(target=talk, daemon=True).start()
 async def test_its_log_goes_on_behind_any_line_for_any_gateway(lab: Lab) -> None:
     folder = lab.folder / "intruder"
     first = await lab.start(TALKER.replace("{run}", "1") + HARMLESS)
-    live = lab.target.logs(first, folder, 0, True)
+    live = lab.target.logs(first, folder, 1000, True)  # also what it said before it was listened to
     received: list[str] = []
     while not received or received[-1] != "1 done":
         line = await anext(live)
@@ -636,6 +647,7 @@ async def test_behind_a_line_of_a_container_that_was_replaced_comes_its_rest_and
     model = await lab.build("print('one\\ntwo\\nthree', flush=True)\n" + HARMLESS)
     first = await lab.start_again(model)
     await connected(first)
+    await logged(lab, first, "three")
     one = await anext(lab.target.logs(first, folder, 3, False))
     assert one.text == "one"
     await lab.target.stop(first, 5)
@@ -643,6 +655,7 @@ async def test_behind_a_line_of_a_container_that_was_replaced_comes_its_rest_and
     assert [line.text for line in kept] == ["two", "three"]
     second = await lab.start_again(model)
     await connected(second)
+    await logged(lab, second, "three")
 
     async def after(place: str) -> list[tuple[str, str]]:
         lines = lab.target.logs(second, folder, 10, False, place)

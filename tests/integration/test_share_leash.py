@@ -19,7 +19,7 @@ from app.share.child import Child, inherited_environment, leashed
 from app.share.record import ShareRecord
 from app.share.tunnel import State, Status, Worker
 from tests.acceptance.server import CHECKOUT, wait_for
-from tests.integration.sshd import alive
+from tests.integration.sshd import END_SECONDS, alive
 
 # A program with a child of its own, that says who they are.
 FAMILY = "import subprocess, os; other = subprocess.Popen(['sleep', '1000']); print(os.getpid(), other.pid, flush=True); other.wait()"
@@ -74,9 +74,9 @@ def test_whichever_is_killed_the_rest_ends_with_it(parent: Parent, which: str) -
     assert process.stdout is not None
     leash, program, other = pids_of(process.stdout.readline())
     os.kill(process.pid if which == "the server" else leash, signal.SIGKILL)
-    wait_for(lambda: gone([leash, program]), 5, "the end of leash and program")
+    wait_for(lambda: gone([leash, program]), END_SECONDS, "the end of leash and program")
     if which == "the server":
-        wait_for(lambda: gone([other]), 5, "the end of what the program started")
+        wait_for(lambda: gone([other]), END_SECONDS, "the end of what the program started")
     else:
         os.kill(other, signal.SIGKILL)  # a server would: it kills the group of a leash that ended
 
@@ -92,7 +92,7 @@ def test_the_closed_pipe_alone_ends_the_whole_group() -> None:
         pids = pids_of(leash.stdout.readline())
         assert not gone(pids)
         leash.stdin.close()
-        wait_for(lambda: gone([leash.pid, *pids]), 5, "the end of the group")
+        wait_for(lambda: gone([leash.pid, *pids]), END_SECONDS, "the end of the group")
 
 
 def test_a_leash_whose_holder_is_gone_already_starts_nothing(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_the_end_of_the_program_is_that_of_the_group() -> None:
         assert leash.stdout is not None
         pids = pids_of(leash.stdout.readline())
         assert leash.stdout.read() == ""
-        wait_for(lambda: gone([leash.pid, *pids]), 5, "the end of the group")
+        wait_for(lambda: gone([leash.pid, *pids]), END_SECONDS, "the end of the group")
 
 
 async def start_family() -> tuple[Child, list[int]]:
@@ -124,7 +124,7 @@ async def start_family() -> tuple[Child, list[int]]:
 async def test_a_killed_child_leaves_nobody_of_its_group() -> None:
     child, pids = await start_family()
     await child.kill()
-    wait_for(lambda: gone(pids), 5, "the end of the group")
+    wait_for(lambda: gone(pids), END_SECONDS, "the end of the group")
 
 
 async def test_a_tunnel_of_an_earlier_server_is_ended_and_forgotten(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_a_tunnel_of_an_earlier_server_is_ended_and_forgotten(tmp_path: Pa
 
     await ShareRecord(tmp_path / "share.json", process_tree).end_stale()
 
-    wait_for(lambda: gone(pids), 5, "the end of the group")
+    wait_for(lambda: gone(pids), END_SECONDS, "the end of the group")
     assert not (tmp_path / "share.json").exists()
     await child.kill()
 

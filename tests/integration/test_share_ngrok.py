@@ -22,7 +22,7 @@ from app.runtime import process_tree
 from app.share.ngrok import NgrokTunnel
 from app.share.tunnel import Connection, Worker
 from tests.acceptance.server import wait_for
-from tests.integration.sshd import alive
+from tests.integration.sshd import END_SECONDS, alive
 
 TOKEN = "2abc_a_token_that_must_not_be_seen"
 STAND_IN = Path(__file__).with_name("ngrok_stand_in.py")
@@ -87,7 +87,7 @@ async def test_a_download_that_cannot_reach_ngrok_is_told_as_that(lab: Lab, monk
         await lab.open()
     assert told.value.reason == "network_blocked"
     assert "PRISM_TUNNEL=ssh://" in told.value.hint
-    wait_for(lab.all_gone, 5, "the end of the worker")
+    wait_for(lab.all_gone, END_SECONDS, "the end of the worker")
 
 
 async def test_a_place_that_cannot_be_written_to_is_not_the_network(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ async def test_the_tunnel_stands_and_ends_with_all_its_processes(stand_in: Lab) 
     assert not stand_in.all_gone()
 
     await connection.close()
-    wait_for(stand_in.all_gone, 5, "the end of worker and agent")
+    wait_for(stand_in.all_gone, END_SECONDS, "the end of worker and agent")
 
 
 async def test_the_token_is_on_no_command_line_and_in_no_file_and_the_agent_has_it(stand_in: Lab) -> None:
@@ -148,7 +148,7 @@ async def test_what_the_agent_meets_is_told_each_in_its_own_words(
         await stand_in.open()
     assert told.value.reason == reason
     assert TOKEN not in json.dumps(told.value.problem())
-    wait_for(stand_in.all_gone, 5, "the end of worker and agent")
+    wait_for(stand_in.all_gone, END_SECONDS, "the end of worker and agent")
 
 
 async def test_an_agent_that_says_nothing_is_slow_and_is_ended(stand_in: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,17 +157,18 @@ async def test_an_agent_that_says_nothing_is_slow_and_is_ended(stand_in: Lab, mo
         await stand_in.open(timeout_seconds=2)
     assert told.value.reason == "too_slow"
     assert "PRISM_TUNNEL_START_TIMEOUT" in told.value.hint
-    wait_for(stand_in.all_gone, 5, "the end of worker and agent")
+    wait_for(stand_in.all_gone, END_SECONDS, "the end of worker and agent")
 
 
-async def test_a_worker_that_is_stopped_itself_is_slow_too(stand_in: Lab) -> None:
+async def test_a_worker_that_is_stopped_itself_is_slow_too(stand_in: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAND_IN", "silent")  # else it might be ready before it is stopped
     opening = asyncio.create_task(stand_in.open(timeout_seconds=1))
     while not stand_in.workers:
         await asyncio.sleep(0)
     os.kill(int(stand_in.workers[0].id.split(":")[0]), signal.SIGSTOP)
     with pytest.raises(TunnelFailed, match=r"was not ready within 1 s\."):
         await opening
-    wait_for(stand_in.all_gone, 5, "the end of worker and agent")
+    wait_for(stand_in.all_gone, END_SECONDS, "the end of worker and agent")
 
 
 async def test_an_agent_that_ends_breaks_the_tunnel(stand_in: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +177,7 @@ async def test_an_agent_that_ends_breaks_the_tunnel(stand_in: Lab, monkeypatch: 
     broken = await asyncio.wait_for(connection.broken(), 10)
     assert broken.reason == "ended"
     await connection.close()
-    wait_for(stand_in.all_gone, 5, "the end of worker and agent")
+    wait_for(stand_in.all_gone, END_SECONDS, "the end of worker and agent")
 
 
 async def test_a_worker_that_is_killed_takes_its_agent_with_it(stand_in: Lab) -> None:
@@ -185,5 +186,5 @@ async def test_a_worker_that_is_killed_takes_its_agent_with_it(stand_in: Lab) ->
     await asyncio.wait_for(connection.broken(), 10)
     if sys.platform != "linux":  # there the kernel ends the agent with the worker, elsewhere the server does
         await connection.close()
-    wait_for(stand_in.all_gone, 5, "the end of worker and agent")
+    wait_for(stand_in.all_gone, END_SECONDS, "the end of worker and agent")
     await connection.close()

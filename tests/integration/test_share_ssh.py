@@ -23,7 +23,7 @@ from app.runtime import process_tree
 from app.share.ssh import SshTunnel, unreached
 from app.share.tunnel import Connection, Worker
 from tests.acceptance.server import CHECKOUT, free_port, wait_for
-from tests.integration.sshd import Sshd, make_key, ssh_clients
+from tests.integration.sshd import END_SECONDS, Sshd, make_key, ssh_clients
 
 pytestmark = pytest.mark.sshd
 
@@ -51,6 +51,14 @@ def port() -> Iterator[int]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """One at which nobody answers, for as long as the test lasts."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 @pytest.fixture
@@ -87,8 +95,8 @@ async def test_the_host_forwards_a_port_of_its_own_choice_to_us(sshd: Sshd, port
     assert connection.warning == ""
 
     await connection.close()
-    wait_for(lambda: not ssh_clients(sshd.port), 5, "the end of ssh and its leash")
-    wait_for(lambda: not sshd.connections(), 5, "the end of the connection at the host")
+    wait_for(lambda: not ssh_clients(sshd.port), END_SECONDS, "the end of ssh and its leash")
+    wait_for(lambda: not sshd.connections(), END_SECONDS, "the end of the connection at the host")
     with pytest.raises(OSError, match="refused"):
         get(connection.url)
 
@@ -101,8 +109,8 @@ async def test_a_port_that_was_asked_for_is_the_one(sshd: Sshd, port: int) -> No
     await connection.close()
 
 
-async def test_a_url_that_does_not_answer_is_told_with_what_to_set_at_the_host(sshd: Sshd) -> None:
-    connection = await open_tunnel(sshd, free_port())
+async def test_a_url_that_does_not_answer_is_told_with_what_to_set_at_the_host(sshd: Sshd, closed_port: int) -> None:
+    connection = await open_tunnel(sshd, closed_port)
     assert "GatewayPorts" in connection.warning
     await connection.close()
 
@@ -172,9 +180,11 @@ async def test_another_program_at_the_url_is_not_taken_for_us() -> None:
         assert "no other program has that port" in await unreached(url)
 
 
-async def test_a_host_without_sshd_and_a_name_without_a_host_are_told_apart(sshd: Sshd, port: int) -> None:
+async def test_a_host_without_sshd_and_a_name_without_a_host_are_told_apart(
+    sshd: Sshd, port: int, closed_port: int
+) -> None:
     with pytest.raises(TunnelFailed) as told:
-        await open_tunnel(sshd, port, f"ssh://127.0.0.1:{free_port()}")
+        await open_tunnel(sshd, port, f"ssh://127.0.0.1:{closed_port}")
     assert told.value.reason == "connection_refused"
     with pytest.raises(TunnelFailed) as told:
         await open_tunnel(sshd, port, "ssh://no-such-host.invalid")
@@ -187,7 +197,7 @@ async def test_a_host_that_accepts_and_says_nothing_is_slow_and_nothing_stays(ss
         with pytest.raises(TunnelFailed, match=r"did not open the tunnel within 0\.5 s") as told:
             await open_tunnel(sshd, port, f"ssh://127.0.0.1:{silent_port}", seconds=0.5)
         assert told.value.reason == "too_slow"
-        wait_for(lambda: not ssh_clients(silent_port), 5, "the end of ssh and its leash")
+        wait_for(lambda: not ssh_clients(silent_port), END_SECONDS, "the end of ssh and its leash")
 
 
 async def test_a_machine_without_ssh_is_told_what_to_install(
@@ -267,4 +277,4 @@ def test_a_server_that_is_killed_leaves_no_ssh(sshd: Sshd, port: int) -> None:
         assert get(holder.stdout.readline().strip()) == b"hello"
         assert len(ssh_clients(sshd.port)) == 2
         os.kill(holder.pid, signal.SIGKILL)
-        wait_for(lambda: not ssh_clients(sshd.port), 5, "the end of ssh and its leash")
+        wait_for(lambda: not ssh_clients(sshd.port), END_SECONDS, "the end of ssh and its leash")
