@@ -24,6 +24,8 @@ SPEED_ROWS = (1, 256)
 LEAST_SPEEDUP = {1: 1.2, 256: 1.0}
 MEASURED_SECONDS = 0.1
 MEASURED_CALLS = 50
+MEASURED_CALLS_MIN = 3
+"""However long they take: one that was held up by whatever else the machine does is then not the median."""
 
 
 class Difference(Exception):
@@ -173,7 +175,9 @@ def _seconds(call: Callable[[], Any]) -> float:
     call()
     taken: List[float] = []
     began = time.perf_counter()
-    while not taken or (len(taken) < MEASURED_CALLS and time.perf_counter() - began < MEASURED_SECONDS):
+    while len(taken) < MEASURED_CALLS_MIN or (
+        len(taken) < MEASURED_CALLS and time.perf_counter() - began < MEASURED_SECONDS
+    ):
         start = time.perf_counter()
         call()
         taken.append(time.perf_counter() - start)

@@ -16,7 +16,8 @@ from app.lifecycle.probe import Connect
 
 log = structlog.get_logger(__name__)
 
-ADOPT_TIMEOUT_SECONDS = 1.5
+ADOPT_TIMEOUT_SECONDS = 5.0
+"""As long as a replica may take to answer a check: one that a busy machine holds up for a moment serves on, too."""
 
 
 class Adoption:

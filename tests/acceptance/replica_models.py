@@ -59,6 +59,10 @@ class Callers:
         for thread in self._threads:
             thread.join()
 
+    def anew(self) -> None:
+        """Forget who answered; what was asked before this does not count any more."""
+        self.answers = {}
+
     def more(self, number: int = 50) -> None:
         """Wait until so many more were answered."""
         count = self.count
@@ -66,12 +70,13 @@ class Callers:
 
     def heard(self, number: int) -> None:
         """Wait until so many replicas answer from now on."""
-        self.answers.clear()
+        self.anew()
         wait_for(lambda: len(self.answers) >= number or bool(self.failures), 60, f"{number} replicas")
 
     def _ask(self) -> None:
         with httpx2.Client(timeout=60, trust_env=False) as http:
             while not self._over.is_set():
+                answers = self.answers
                 try:
                     answer = http.post(self._path, json=ROWS)
                 except httpx2.HTTPError as error:
@@ -79,7 +84,7 @@ class Callers:
                     return
                 if answer.status_code == 200:
                     who = str(answer.json()["predictions"][0])
-                    self.answers[who] = self.answers.get(who, 0) + 1
+                    answers[who] = answers.get(who, 0) + 1
                 else:
                     self.failures.append(answer.text)
                 self.count += 1

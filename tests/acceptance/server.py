@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +20,8 @@ import psutil
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30
+_given: set[int] = set()
+"""Ports that were given out here."""
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
@@ -29,9 +33,17 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Of those below the ones that the system hands out itself, and another one each time: nobody comes by it by accident
+    before a server listens there, nor while that server is started again."""
+    handed_out = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    end = int(handed_out.read_text().split()[0]) if handed_out.exists() else 49152
+    while True:
+        port = random.SystemRandom().randrange(end - 10_000, end)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 class Server:
@@ -48,6 +60,8 @@ class Server:
             "PRISM_PORT": str(self.port),
             "PRISM_RATE_LIMIT_REQUESTS": "0",
             "PRISM_ACCELERATE": "off",
+            # A replica that a busy machine holds up for a few seconds is not a hung one.
+            "PRISM_HEARTBEAT_TIMEOUT_SECONDS": "20",
             **{name: str(value) for name, value in settings.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None

@@ -222,7 +222,7 @@ def test_a_wrong_content_type_is_named_with_the_right_one(module_server: Server,
 def test_a_body_over_the_limit_is_refused_before_it_is_read(module_server: Server) -> None:
     import socket
 
-    with socket.create_connection(("127.0.0.1", module_server.port), 5) as raw:
+    with socket.create_connection(("127.0.0.1", module_server.port), 30) as raw:
         raw.sendall(
             b"POST /models/iris/predict HTTP/1.1\r\nHost: localhost\r\n"
             b"Content-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n"

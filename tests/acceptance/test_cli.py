@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.server import CHECKOUT, free_port
+from tests.acceptance.server import CHECKOUT, free_port, wait_for
+from tests.integration.sshd import alive
 
 Prism = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -99,7 +100,7 @@ def test_the_port_argument_wins_and_a_taken_port_is_named(prism: Prism, tmp_path
 def test_a_killed_server_leaves_a_record_that_misleads_nobody(prism: Prism) -> None:
     pid = json.loads(prism("run", "--json").stdout)["pid"]
     os.kill(pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+    wait_for(lambda: not alive(pid), 30, "the server's end")
     assert prism("status").returncode == 3
     assert prism("run").returncode == 0
 

@@ -89,7 +89,7 @@ def test_stop_start_restart_and_delete_do_what_they_say(server: Server, iris_fil
     assert server.http.get("/models").json() == {"models": []}
     assert server.http.get("/registry").json() == {"entries": []}
     assert not folder.exists()
-    wait_for(lambda: not server.replica_processes(), 5, "the end of every process of the model")
+    wait_for(lambda: not server.replica_processes(), 30, "the end of every process of the model")
 
 
 def test_an_upload_may_be_watched_instead_of_waited_for(server: Server, iris_file: Path) -> None:

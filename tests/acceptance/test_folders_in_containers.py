@@ -122,8 +122,12 @@ def test_the_models_folder_is_served_and_followed(server: Server, models_folder:
     becomes(server, "iris", ROW, ["virginica"])
     becomes(server, "echo", {"features": [1]}, ["first"])
     assert in_a_container(server, "iris")
-    entries = {one["name"]: one for one in server.http.get("/models-folder").json()["entries"]}
-    assert "framework" in str(entries["broken"]), "the misspelt key is answered with the right one"
+
+    def broken() -> str:
+        entries = server.http.get("/models-folder").json()["entries"]
+        return str([one for one in entries if (one["name"], one["state"]) == ("broken", "broken")])
+
+    wait_for(lambda: "framework" in broken(), 30, "the misspelt key is answered with the right one")
     assert server.predict("broken", {"features": [1]}).status_code == 404
 
     put(models_folder, "echo", model_py=MODEL.replace("VALUE", "second"))

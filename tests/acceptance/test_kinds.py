@@ -130,8 +130,10 @@ def test_what_a_model_prints_is_in_its_log_live_and_after(here: Server, tmp_path
     assert answer.status_code == 201, answer.text
     with here.http.stream("GET", "/models/talker/logs", params={"follow": "true", "tail": "0"}) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
+        lines = stream.iter_lines()
+        assert any(line.startswith("id: ") for line in lines), "the place from which on it is followed"
         here.predict("talker", [[42]])
-        assert "data: saw 42" in stream.iter_lines()
+        assert "data: saw 42" in lines
     assert "saw 42" in here.http.get("/models/talker/logs").text
     here.http.post("/models/talker/stop")
     assert "saw 42" in here.http.get("/models/talker/logs").text

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from tests.acceptance.html_page import BROWSER, Element, get, page, parse, submit
+from tests.acceptance.replica_models import archive
 from tests.acceptance.server import Server, problem, wait_for
 from tests.acceptance.test_first_model import ROW
 
@@ -21,6 +22,17 @@ CODE = (
 )
 NEEDS_CODE = b"c__main__\nScaler\n)R."
 LIVE_SECONDS = 120
+WAITS = """
+import os, time
+
+class Model:
+    def load(self):
+        while not os.path.exists(os.path.join(os.path.dirname(__file__), "go")):
+            time.sleep(0.02)
+
+    def predict(self, rows):
+        return rows
+"""
 
 
 @pytest.fixture(scope="module")
@@ -130,19 +142,20 @@ def test_from_a_file_to_a_live_model_without_a_script(server: Server, iris_file:
     )
 
 
-def test_while_it_comes_to_life_the_page_shows_the_steps_and_loads_itself_again(
-    server: Server, iris_file: Path
-) -> None:
-    answer = server.upload(iris_file, path="/models/upload-and-run?wait=false", model_name="on-its-way")
+def test_while_it_comes_to_life_the_page_shows_the_steps_and_loads_itself_again(server: Server, tmp_path: Path) -> None:
+    file = archive(tmp_path, model_py=WAITS)
+    answer = server.upload(file, path="/models/upload-and-run?wait=false", model_name="on-its-way")
     path = f"/model?model_id={answer.json()['model_id']}"
     shown = page(server, path)
-    assert shown.all("meta", **{"http-equiv": "refresh"}), "it was live before it could be looked at"
+    assert shown.all("meta", **{"http-equiv": "refresh"})
     steps = shown.one("section", id="progress").one("ol")
     names = [one.one("span", **{"class": "step-name"}).text for one in steps.all("li")]
     assert names == ["Upload", "Inspect", "Resolve", "Build", "Start", "Probe", "Live"]
     (now,) = [one for one in steps.all("li") if one.attributes.get("aria-current") == "step"]
     assert "under way" in now.text
+    (server.home / "model_store/uploads" / answer.json()["model_id"] / "artifact/model/go").touch()
     wait_until_live(server, path)
+    assert server.model("on-its-way")["status"] == "live"
 
 
 def test_a_form_without_review_deploys_at_once(server: Server, iris_file: Path) -> None:

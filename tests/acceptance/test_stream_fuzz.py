@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.acceptance.served import passing_graph, serving
@@ -49,7 +49,7 @@ def server(
 def test_nothing_that_is_sent_makes_a_route_fail(server: Server, path: str) -> None:
     statuses: set[int] = set()
 
-    @settings(max_examples=80, deadline=None, database=None)
+    @settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(body=BODIES, accept=ACCEPTS)
     def attempt(body: bytes, accept: str) -> None:
         headers: Any = {"Content-Type": "application/json", "Accept": accept}

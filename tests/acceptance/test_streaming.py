@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -286,6 +287,8 @@ def test_a_slow_client_makes_nothing_grow_and_keeps_nobody_waiting(server: Serve
         assert memory(server) - before < 32 << 20
         assert server.predict("words", {"words": "c d"}).json()["predictions"] == ["c", "d"]
         assert documents(ask(server, {"words": "e"}).text.splitlines())[0] == {"item": "e"}
+        place.remove("closed")
+    wait_for(lambda: place.has("closed"), SECONDS, "the generator to be closed")
 
 
 def test_many_streams_at_a_time_go_on_side_by_side(server: Server, place: Place) -> None:
@@ -377,13 +380,14 @@ def test_a_replica_that_dies_ends_its_stream_with_an_error(start_server: StartSe
         lines = response.iter_lines()
         assert next(lines) == '{"item":"a"}'
         for process in server.replica_processes():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it went with its parent
+                process.kill()
         (last,) = documents(list(lines))
         assert last["error"]["code"] == "replica_unavailable"
 
 
 def test_an_item_that_takes_too_long_ends_the_stream(start_server: StartServer, tmp_path: Path) -> None:
-    server = start_server(PRISM_TARGET="process", PRISM_PREDICT_TIMEOUT_SECONDS=2)
+    server = start_server(PRISM_TARGET="process", PRISM_PREDICT_TIMEOUT_SECONDS=8)
     server.deploy(zipped(tmp_path, "words", WORDS))
     *items, last = documents(ask(server, {"words": "a wait b"}).text.splitlines())
     assert items == [{"item": "a"}]

@@ -29,7 +29,7 @@ from app.lifecycle.ledger import Ledger
 from app.public_surface import PublicSurface
 from app.registry.containers import ContainerRegistry
 from app.registry.models import ModelStore
-from tests.fakes import FakeReplica
+from tests.fakes import FakeReplica, eventually
 from tests.unit.dispatch.doors import FLOW, Answer, ask, connected, request
 
 KEY = "X-API-Key: made"
@@ -88,9 +88,9 @@ async def place(folder: Path, *, rate_limit: int = 0) -> AsyncIterator[Place]:
         dispatcher,
         keys,
         max_body_bytes=1 << 16,
-        receive_timeout_seconds=5,
-        keep_alive_seconds=5,
-        drain_timeout_seconds=2,
+        receive_timeout_seconds=20,
+        keep_alive_seconds=20,
+        drain_timeout_seconds=20,
     )
     surface.share("iris")
     there = Place(surface, await surface.open(), keys, ledger, registry, dispatcher, replicas["m1"], replicas["m2"])
@@ -284,6 +284,7 @@ async def test_a_prediction_that_is_under_way_is_answered_before_it_closes(here:
     here.shared.handler = held
     async with connected(here.port) as client:
         await client.send(request(b"[1]", KEY))
+        await eventually(lambda: here.shared.batches == [1])
         closing = asyncio.create_task(here.surface.close())
         await asyncio.sleep(0)
         release.set()

@@ -155,12 +155,13 @@ class TestByName:
         await here.add("m2", "old", status=Status.STOPPED, wanted=False, replicas=())
         assert (await here.http.get("/available_models")).json() == {"available_models": ["iris"]}
 
-    async def test_single_rows_are_joined_where_that_is_asked_for(self, here: Gateway, iris: Any) -> None:
+    async def test_single_rows_are_joined_where_that_is_asked_for(self, tmp_path: Path, iris: Any) -> None:
         async def one(row: list[float]) -> Any:
             answer = await here.http.post("/predict_batched/iris", json={"features": [row]})
             return answer.json()["predictions"]
 
-        answers = await asyncio.gather(*(one(row) for row in ROWS * 3))
+        async with gateway(tmp_path, EstimatorAdapter(iris), batched_wait_seconds=2) as here:
+            answers = await asyncio.gather(*(one(row) for row in ROWS * 3))
         assert [answer[0] for answer in answers] == iris.predict(ROWS * 3).tolist()
         assert here.replica.batches == [6]
 

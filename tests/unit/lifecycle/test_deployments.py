@@ -40,7 +40,7 @@ class House:
     """Everything between the API and the target, as main wires it, on a fake target."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        self.settings = Settings(home=folder, heartbeat_timeout_seconds=0.5, drain_timeout_seconds=1, **settings)
+        self.settings = Settings(home=folder, heartbeat_timeout_seconds=20, drain_timeout_seconds=1, **settings)
         self.folder = folder
         self.target = FakeTarget(folder)
         self.now = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
@@ -37,6 +38,7 @@ class Watched:
         (self.root / name).mkdir(exist_ok=True)
         path = self.root / name / file
         path.write_text(source(value))
+        self.now = max(self.now, time.time())  # the file is not of a time that is yet to come
         return path
 
     async def look(self, after_seconds: float = 0.0) -> None:
@@ -66,8 +68,8 @@ async def watched(folder: Path) -> AsyncIterator[Watched]:
 
 async def test_an_entry_is_taken_once_its_files_stop_changing(tmp_path: Path) -> None:
     async with watched(tmp_path) as here:
-        here.now = time.time() - 1000  # a file server's clock that is ahead: the times of files tell nothing
         path = here.put("m")
+        here.now = time.time() - 1000  # a file server's clock that is ahead: the times of files tell nothing
         await here.look()
         for size in range(5):
             path.write_text(source("x" * size))
@@ -165,7 +167,15 @@ async def test_a_root_that_cannot_be_read_removes_nothing(tmp_path: Path) -> Non
 
 
 async def test_a_version_on_its_way_gives_way_to_a_newer_one(tmp_path: Path) -> None:
+    building = asyncio.Event()
     async with watched(tmp_path) as here:
+        build = here.home.target.build_environment
+
+        async def held(*arguments: Any) -> None:
+            await building.wait()
+            await build(*arguments)
+
+        here.home.target.build_environment = held  # type: ignore[method-assign, assignment]
         here.put("m", 1)
         here.now += SETTLE_SECONDS * 2
         await here.folder.cycle()
@@ -173,6 +183,7 @@ async def test_a_version_on_its_way_gives_way_to_a_newer_one(tmp_path: Path) -> 
         here.put("m", 2)
         here.now += SETTLE_SECONDS * 2
         await here.folder.cycle()
+        building.set()
         await here.settle()
         (model,) = here.home.ledger.models()
         assert here.home.status(model.model_id) is Status.LIVE

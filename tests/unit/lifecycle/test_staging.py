@@ -147,13 +147,14 @@ async def test_an_id_that_nobody_knows_is_refused_and_leaves_nothing(tmp_path: P
 
 async def test_one_that_nobody_wants_is_gone_at_once_and_a_forgotten_one_in_time(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        staging = Staging(home.deployments, kept_seconds=0.1)
-        unwanted, forgotten = [await staging.add(form(home, HARMLESS), 0) for _ in range(2)]
+        staging, hasty = Staging(home.deployments), Staging(home.deployments, kept_seconds=0.1)
+        unwanted, waiting = [await staging.add(form(home, HARMLESS), 0) for _ in range(2)]
         await staging.forget(unwanted.upload_id)
-        assert folders(home) == [forgotten.upload_id]
-        await eventually(lambda: folders(home) == [])
+        assert folders(home) == [waiting.upload_id]
+        forgotten = await hasty.add(form(home, HARMLESS), 0)
+        await eventually(lambda: folders(home) == [waiting.upload_id])
         with pytest.raises(NotFound):
-            staging.get(forgotten.upload_id)
+            hasty.get(forgotten.upload_id)
 
 
 async def test_a_model_outlives_the_time_of_its_upload(tmp_path: Path) -> None:

@@ -168,7 +168,8 @@ def test_the_converted_form_answers_as_the_original_or_is_refused_with_a_reason(
         assert_alike(answers(adapter, requests, options), answers(faster, requests, options))
 
 
-def test_votes_of_a_forest_that_are_even_fall_as_in_scikit_learn() -> None:
+def test_votes_of_a_forest_that_are_even_fall_as_in_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert_judge, "LEAST_SPEEDUP", {})
     forest = RandomForestClassifier(100, random_state=0).fit(X, CLASSES)
     _, content = prove(EstimatorAdapter(forest))
     faster = AcceleratedAdapter(open_session(content, 1))

@@ -315,7 +315,10 @@ def test_a_frame_with_two_requests_ends_the_connection(connect: Connect) -> None
         client.receive()
 
 
-def test_the_end_of_the_runtime_ends_a_stream_with_a_problem(serve: Any, model: Model) -> None:
+def test_the_end_of_the_runtime_ends_a_stream_with_a_problem(
+    serve: Any, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model_container.serve.STREAM_END_SECONDS", SECONDS)
     server, connect = serve(EstimatorAdapter(model))
     model.gates = {1: threading.Event()}
     client, idle = connect(), connect()
@@ -356,7 +359,7 @@ def test_the_end_does_not_wait_for_who_takes_nothing(serve: Any, model: Model) -
     stopping.start()
     stopping.join(SECONDS)
     assert not stopping.is_alive()
-    assert model.closed.is_set()
+    assert model.closed.wait(SECONDS)
     client.socket.close()
 
 

@@ -157,7 +157,7 @@ async def test_an_asynchronous_deployment_that_fails_raises_what_failed(server: 
 def test_a_deployment_that_takes_too_long_says_that_it_goes_on(server: SmallServer, model_file: Path) -> None:
     server.states = [document("building")]
     with Prism(server.url, timeouts=Timeouts(deploy_seconds=0.1)) as prism:
-        with pytest.raises(errors.RequestTimedOut, match=r"still building .*prism models show iris@1\.0\.0"):
+        with pytest.raises(errors.RequestTimedOut, match=r"still (received|building) .*prism models show iris@1\.0\.0"):
             prism.deploy(model_file)
 
 

@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from app.runtime import docker_engine
 from app.runtime.docker_engine import Engine, engine_answers
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker_engine, "PING_SECONDS", 30.0)
 
 
 class Pong(http.server.BaseHTTPRequestHandler):

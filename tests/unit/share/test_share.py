@@ -159,7 +159,7 @@ async def test_a_broken_tunnel_is_opened_again_and_its_new_url_is_on_record(shar
     await eventually(lambda: sharing.share.status.state is State.ON)
     assert sharing.share.status.public_url("iris") == "http://far:2/models/iris/predict"
     assert sharing.share.status.error is None
-    assert json.loads(sharing.file.read_text())["status"]["url"] == "http://far:2"
+    await eventually(lambda: json.loads(sharing.file.read_text())["status"]["url"] == "http://far:2")
     assert sharing.tunnel.connections[0].closed
 
 
