@@ -61,14 +61,18 @@ def generated_form(prefix: bytes) -> StreamForm:
 
 def form_asked_for(accept: str) -> Optional[StreamForm]:
     """The form that an Accept header names; None if it names none, or prefers an ordinary answer."""
-    weights: Dict[str, float] = dict(map(_weighed, accept.lower().split(",")))
+    weights = weights_of(accept)
     kind = max(FORMS, key=lambda name: weights.get(name, 0.0))
     weight = weights.get(kind, 0.0)
     return FORMS[kind] if weight > 0 and weight >= weights.get("application/json", 0.0) else None
 
 
+def weights_of(accept: str) -> Dict[str, float]:
+    """Of what an Accept header, or one of its kin, names; 0 for what it refuses. RFC 9110, 12.4.2."""
+    return dict(map(_weighed, accept.lower().split(",")))
+
+
 def _weighed(part: str) -> Tuple[str, float]:
-    """A media range and its weight; RFC 9110, 12.5.1."""
     kind, *parameters = (each.strip() for each in part.split(";"))
     for parameter in parameters:
         key, _, value = parameter.partition("=")

@@ -6,6 +6,7 @@ import gzip
 import zlib
 
 from app.errors import BadInput, UnsupportedFormat
+from model_container.stream_forms import weights_of
 
 MIN_BYTES = 1024
 """Smaller answers fit in one packet either way."""
@@ -81,19 +82,10 @@ def expansion(content_encoding: str) -> Expansion | None:
 
 def chosen(accept_encoding: str) -> str:
     """The encoding in which an answer goes to who sent that header: "gzip", "deflate" or "" for as it is."""
-    weights = dict(map(_weighed, accept_encoding.lower().split(",")))
+    weights = weights_of(accept_encoding)
     best = max(("gzip", "deflate"), key=lambda name: weights.get(name, 0.0))
     weight = weights.get(best, weights.get("*", 0.0))
     return best if weight > 0 and weight >= weights.get("identity", 0.0) else ""
-
-
-def _weighed(part: str) -> tuple[str, float]:
-    name, _, parameter = part.partition(";")
-    key, _, value = parameter.partition("=")
-    try:
-        return name.strip(), float(value) if key.strip() == "q" else 1.0
-    except ValueError:
-        return name.strip(), 0.0
 
 
 def compressed(body: bytes, encoding: str) -> bytes:

@@ -12,12 +12,9 @@ from app.core.model import FormName, Model, Replica, Status
 from app.errors import PrismError
 from app.lifecycle.ledger import Ledger, utc_now
 from app.lifecycle.pipeline import Road
-from app.lifecycle.probe import Connect
+from app.lifecycle.probe import CHECK_TIMEOUT_SECONDS, Connect
 
 log = structlog.get_logger(__name__)
-
-ADOPT_TIMEOUT_SECONDS = 5.0
-"""As long as a replica may take to answer a check: one that a busy machine holds up for a moment serves on, too."""
 
 
 class Adoption:
@@ -78,7 +75,7 @@ class Adoption:
 
     async def _answers(self, replica: Replica) -> bool:
         try:
-            link, _ = await self._connect(replica, ADOPT_TIMEOUT_SECONDS)
+            link, _ = await self._connect(replica, CHECK_TIMEOUT_SECONDS)
         except PrismError:
             return False
         link.close()

@@ -16,13 +16,12 @@ from app.core.route_table import serves
 from app.errors import PrismError
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.ledger import utc_now
-from app.lifecycle.probe import Connect, answers_sample
+from app.lifecycle.probe import CHECK_TIMEOUT_SECONDS, Connect, answers_sample
 from app.lifecycle.revival import Revival
 
 log = structlog.get_logger(__name__)
 
 FAILURES_TO_UNHEALTHY = 3
-CHECK_TIMEOUT_SECONDS = 5.0
 
 
 class Verdict(Struct, frozen=True):

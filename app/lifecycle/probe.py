@@ -24,6 +24,9 @@ class ReplicaLink(Protocol):
     def close(self) -> None: ...
 
 
+CHECK_TIMEOUT_SECONDS = 5.0
+"""As long as a replica that runs may take to answer; one that a busy machine holds up for a moment serves on."""
+
 Connect = Callable[[Replica, float], Awaitable[tuple[ReplicaLink, dict[str, Any]]]]
 """(replica, timeout in seconds) → an open link and the replica's welcome. Raises Unavailable errors."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from app.core.model import Replica, TargetName
-from app.runtime.docker_container import HOME_LABEL, Plan, published_port
+from app.core.model import Replica
+from app.runtime.docker_container import HOME_LABEL, Plan, replica_of
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -21,18 +21,9 @@ def run(client: DockerClient, plan: Plan) -> Replica:
     except BaseException:
         container.remove(v=True, force=True)
         raise
-    return Replica(
-        model_id=plan.model.model_id,
-        target=TargetName.DOCKER,
-        id=str(container.id),
-        token=plan.token,
-        started_at=plan.started_at,
-        socket=plan.socket,
-        port=published_port(inspection),
-        image=plan.image,
-        pid=inspection["State"]["Pid"],
-        form=plan.form.name,
-    )
+    replica = replica_of(inspection)
+    assert replica is not None  # the labels are those of the plan
+    return replica
 
 
 def _ensure_network(client: DockerClient, plan: Plan) -> None:

@@ -34,8 +34,7 @@ OWN_FIELDS = ("allow_unsafe", "code_files")
 class Review(Struct, frozen=True):
     """values: of the form's fields. wrong: by field, the problem that it caused. trouble: a problem of no field.
 
-    name: under which it would be deployed now. target_names: the first is the one that "auto" takes. gives_gpus:
-    whether one of them could give a model a GPU.
+    name: under which it would be deployed now. target_names: the first is the one that "auto" takes.
     """
 
     staged: Staged
@@ -49,7 +48,6 @@ class Review(Struct, frozen=True):
     consequence: str
     example: str
     target_names: Sequence[TargetName]
-    gives_gpus: bool
     accelerates: bool
     most_replicas: int
     is_pickle: bool
@@ -64,7 +62,6 @@ async def review(
     told = [error] if error is not None else refusals
     problems = [one.problem() for one in told]
     name = suggested_name(values.get("model_name", ""), staged.upload.artifact.filename)
-    target_names = [target.name for target in deployments.road.targets]
     return Review(
         staged=staged,
         inspection=inspection,
@@ -76,8 +73,7 @@ async def review(
         name=name,
         consequence=consequence(name, deployments),
         example=example_of(inspection),
-        target_names=target_names,
-        gives_gpus=TargetName.DOCKER in target_names,
+        target_names=[target.name for target in deployments.road.targets],
         accelerates=deployments.road.settings.accelerate == "auto",
         most_replicas=REPLICAS_MAX,
         is_pickle=inspection.format is not Format.ONNX,
