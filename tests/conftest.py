@@ -9,10 +9,11 @@ import functools
 import gc
 import os
 import shutil
+import socket
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import docker
@@ -175,3 +176,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.line(f"{count} test{'s' if count > 1 else ''}: {reason}")
     if not refused:
         terminalreporter.line("Install what is missing, or run ./scripts/test --all to have it count as an error.")
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """At which nobody listens, nor can anybody begin to, for as long as the test lasts."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])

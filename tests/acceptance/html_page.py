@@ -139,6 +139,24 @@ def submit(
     return server.http.post(form.attributes["action"], content=body, headers=headers, follow_redirects=False)
 
 
+def offered(server: Server, name: str, content: bytes, code: bytes | None = None) -> httpx2.Response:
+    """What the upload page answers to a file."""
+    form = page(server, "/upload-model").one("form")
+    files = [("file", name, content), *([("code_files", "shapes.py", code)] if code else [])]
+    return submit(server, form, files)
+
+
+def reviewed(server: Server, name: str, content: bytes) -> Element:
+    """The page that shows what is in a file."""
+    answer = offered(server, name, content)
+    assert answer.status_code == 303, answer.text
+    return page(server, answer.headers["location"])
+
+
+def deploy_form(shown: Element) -> Element:
+    return shown.one("form", id="deploy-form")
+
+
 def multipart(fields: dict[str, str], files: list[tuple[str, str, bytes]]) -> bytes:
     """As browsers write it, who send a file that nobody chose as an empty one without a name."""
     parts = [(f'name="{name}"', value.encode()) for name, value in fields.items()]

@@ -12,8 +12,8 @@ import pytest
 from app.runtime.docker_engine import engine_info
 from app.runtime.gpu import offered
 from tests.acceptance.conftest import StartServer
-from tests.acceptance.html_page import Element, page, parse, submit
-from tests.acceptance.server import CHECKOUT, Server, problem, wait_for
+from tests.acceptance.html_page import deploy_form, parse, reviewed, submit
+from tests.acceptance.server import CHECKOUT, problem, wait_for
 
 
 @pytest.mark.docker
@@ -43,12 +43,12 @@ def test_the_upload_page_asks_for_gpus_and_says_what_is_wrong_beside_the_field(
     start_server: StartServer, iris_file: Path
 ) -> None:
     server = start_server(PRISM_TARGET="auto")
-    form = reviewed(server, iris_file).one("form", id="deploy-form")
+    form = deploy_form(reviewed(server, iris_file.name, iris_file.read_bytes()))
 
     refused = submit(server, form, model_name="iris", gpu="plenty")
 
     assert refused.status_code == 400
-    again = parse(refused).one("form", id="deploy-form")
+    again = deploy_form(parse(refused))
     field = again.one("input", id="gpu").attributes
     assert (field["value"], field["aria-invalid"]) == ("plenty", "true")
     assert "plenty" in again.one("div", id="gpu-wrong").text
@@ -61,7 +61,7 @@ def test_the_upload_page_offers_no_gpu_where_no_container_could_have_it(
     start_server: StartServer, iris_file: Path
 ) -> None:
     server = start_server(PRISM_TARGET="process")
-    shown = reviewed(server, iris_file)
+    shown = reviewed(server, iris_file.name, iris_file.read_bytes())
     assert shown.all("input", id="replicas")
     assert not shown.all("input", id="gpu")
 
@@ -108,12 +108,6 @@ def test_execution_providers_are_for_onnx_models_and_reach_them(
     assert told["code"] == "start_failed"
     assert "CUDAExecutionProvider there is none" in told["detail"]
     assert server.predict("same", {"features": [[1, 2]]}).json()["predictions"] == [[1, 2]]
-
-
-def reviewed(server: Server, file: Path) -> Element:
-    """The page that shows what is in a file and asks how to deploy it."""
-    answer = submit(server, page(server, "/upload-model").one("form"), [("file", file.name, file.read_bytes())])
-    return page(server, answer.headers["location"])
 
 
 def packed(path: Path, model: Path, config: str) -> Path:

@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
-from tests.acceptance.html_page import BROWSER, Element, get, page, parse, submit
+from tests.acceptance.html_page import BROWSER, Element, deploy_form, get, offered, page, parse, reviewed, submit
 from tests.acceptance.replica_models import archive
 from tests.acceptance.server import Server, problem, wait_for
 from tests.acceptance.test_first_model import ROW
@@ -53,24 +52,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Iter
 def iris(server: Server, iris_file: Path) -> str:
     """The model_id of a model that is live."""
     return str(server.deploy(iris_file, model_name="iris", model_description="Species of flowers")["model_id"])
-
-
-def offered(server: Server, name: str, content: bytes, code: bytes | None = None) -> httpx2.Response:
-    """What the upload page answers to a file."""
-    form = page(server, "/upload-model").one("form")
-    files = [("file", name, content), *([("code_files", "shapes.py", code)] if code else [])]
-    return submit(server, form, files)
-
-
-def reviewed(server: Server, name: str, content: bytes) -> Element:
-    """The page that shows what is in a file."""
-    answer = offered(server, name, content)
-    assert answer.status_code == 303, answer.text
-    return page(server, answer.headers["location"])
-
-
-def deploy_form(shown: Element) -> Element:
-    return shown.one("form", id="deploy-form")
 
 
 def stored(server: Server) -> set[Path]:

@@ -33,6 +33,7 @@ from model_container.frames import (
     encode,
     encode_requests,
 )
+from tests.acceptance.server import free_port
 
 PROGRAM = Path(__file__).parents[2] / "model_container" / "__main__.py"
 DEADLINE_SECONDS = 60.0
@@ -281,11 +282,8 @@ def test_a_useless_configuration_ends_the_start_with_one_line(runtimes: Runtimes
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def port() -> int:
+    return free_port()
 
 
 def call(
@@ -300,33 +298,33 @@ def call(
         connection.close()
 
 
-def test_it_also_answers_plain_http(runtimes: Runtimes, artifact: Path, free_port: int) -> None:
-    runtimes.start(artifact, port=free_port)
+def test_it_also_answers_plain_http(runtimes: Runtimes, artifact: Path, port: int) -> None:
+    runtimes.start(artifact, port=port)
     runtimes.connect()
-    assert call(free_port, "GET", "/health") == (200, {"status": "ok"})
-    assert call(free_port, "POST", "/predict", BODY) == (200, {"predictions": ["up"]})
-    status, answer = call(free_port, "POST", "/predict?probabilities=true", BODY)
+    assert call(port, "GET", "/health") == (200, {"status": "ok"})
+    assert call(port, "POST", "/predict", BODY) == (200, {"predictions": ["up"]})
+    status, answer = call(port, "POST", "/predict?probabilities=true", BODY)
     assert (status, answer["classes"]) == (200, ["down", "up"])
-    assert call(free_port, "GET", "/")[1]["signature"]["methods"] == ["predict", "predict_proba"]
+    assert call(port, "GET", "/")[1]["signature"]["methods"] == ["predict", "predict_proba"]
 
 
-def test_http_errors_are_problem_documents(runtimes: Runtimes, negative: Path, free_port: int) -> None:
-    runtimes.start(negative, port=free_port)
+def test_http_errors_are_problem_documents(runtimes: Runtimes, negative: Path, port: int) -> None:
+    runtimes.start(negative, port=port)
     runtimes.connect()
-    assert call(free_port, "GET", "/nothing")[1]["code"] == "not_found"
-    assert call(free_port, "GET", "/predict")[1]["code"] == "method_not_allowed"
-    assert call(free_port, "POST", "/predict", BODY, token="guess")[1]["code"] == "unauthorized"
-    status, problem = call(free_port, "POST", "/predict", b"{")
+    assert call(port, "GET", "/nothing")[1]["code"] == "not_found"
+    assert call(port, "GET", "/predict")[1]["code"] == "method_not_allowed"
+    assert call(port, "POST", "/predict", BODY, token="guess")[1]["code"] == "unauthorized"
+    status, problem = call(port, "POST", "/predict", b"{")
     assert (status, problem["status"], problem["code"]) == (400, 400, "not_json")
-    status, problem = call(free_port, "POST", "/predict", BODY, **{"Content-Length": str(1 << 40)})
+    status, problem = call(port, "POST", "/predict", BODY, **{"Content-Length": str(1 << 40)})
     assert (status, problem["code"]) == (413, "too_large")
 
 
-def test_a_model_that_does_not_predict_is_not_healthy(runtimes: Runtimes, tmp_path: Path, free_port: int) -> None:
+def test_a_model_that_does_not_predict_is_not_healthy(runtimes: Runtimes, tmp_path: Path, port: int) -> None:
     path = tmp_path / "unfitted.pkl"
     path.write_bytes(pickle.dumps(LogisticRegression()))
-    runtimes.start(path, port=free_port)
+    runtimes.start(path, port=port)
     runtimes.connect()
-    status, problem = call(free_port, "GET", "/health")
+    status, problem = call(port, "GET", "/health")
     assert (status, problem["code"]) == (503, "unhealthy")
     assert "not fitted" in problem["detail"]

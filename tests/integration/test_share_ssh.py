@@ -54,14 +54,6 @@ def port() -> Iterator[int]:
 
 
 @pytest.fixture
-def closed_port() -> Iterator[int]:
-    """One at which nobody answers, for as long as the test lasts."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
-
-
-@pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[Sshd]:
     server = Sshd(tmp_path)
     server.start()

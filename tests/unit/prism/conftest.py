@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +12,6 @@ from tests.unit.prism.small_server import SmallServer, small_server
 def server() -> Iterator[SmallServer]:
     with small_server() as running:
         yield running
-
-
-@pytest.fixture
-def free_port() -> Iterator[int]:
-    """Nobody listens there, nor can anybody begin to."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield int(held.getsockname()[1])
 
 
 @pytest.fixture(autouse=True)

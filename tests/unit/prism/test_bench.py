@@ -78,14 +78,14 @@ def test_a_model_that_cannot_be_asked_is_said_to_be_so(server: SmallServer, chan
 
 
 def test_unknown_models_missing_keys_and_absent_servers_have_their_exit_codes(
-    server: SmallServer, monkeypatch: pytest.MonkeyPatch, free_port: int
+    server: SmallServer, monkeypatch: pytest.MonkeyPatch, closed_port: int
 ) -> None:
     assert bench("nobody").exit_code == 3
     server.key = "right"
     assert bench("iris").exit_code == 5
     monkeypatch.setenv("PRISM_API_KEY", "right")
     assert json.loads(bench("iris", "--json").stdout)["statuses"].keys() == {"200"}
-    absent = bench("iris", "--url", f"http://127.0.0.1:{free_port}")
+    absent = bench("iris", "--url", f"http://127.0.0.1:{closed_port}")
     assert (absent.exit_code, "prism run" in absent.stderr) == (1, True)
 
 

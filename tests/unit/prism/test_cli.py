@@ -196,16 +196,16 @@ def test_status_is_exit_code_4_while_a_wanted_model_is_down(server: SmallServer)
     assert "prism models show m1" in result.stderr
 
 
-def test_status_is_exit_code_3_without_a_server(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PRISM_URL", f"http://127.0.0.1:{free_port}")
+def test_status_is_exit_code_3_without_a_server(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRISM_URL", f"http://127.0.0.1:{closed_port}")
     result = prism("status", "--json")
     assert result.exit_code == 3
     assert json.loads(result.stdout) == {"server": None, "models": []}
 
 
-def test_without_a_server_every_command_says_how_to_start_one(free_port: int, model_file: Path) -> None:
+def test_without_a_server_every_command_says_how_to_start_one(closed_port: int, model_file: Path) -> None:
     for command in (["push", str(model_file)], ["models", "ls"], ["predict", "iris", "[1]"], ["open"]):
-        result = prism(*command, "--url", f"http://127.0.0.1:{free_port}")
+        result = prism(*command, "--url", f"http://127.0.0.1:{closed_port}")
         assert result.exit_code == 1
         assert "prism run" in result.stderr
 

@@ -118,17 +118,17 @@ def test_a_key_that_no_header_can_carry_is_refused_without_showing_it() -> None:
     assert "sec" not in str(raised.value)
 
 
-def test_where_nobody_listens_the_error_says_how_to_start_a_server(free_port: int) -> None:
-    with Prism(f"http://127.0.0.1:{free_port}", max_retries=0) as prism:
+def test_where_nobody_listens_the_error_says_how_to_start_a_server(closed_port: int) -> None:
+    with Prism(f"http://127.0.0.1:{closed_port}", max_retries=0) as prism:
         with pytest.raises(errors.ConnectionFailed, match="prism run") as raised:
             prism.health()
         assert not raised.value.sent
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
-    server: SmallServer, free_port: int, monkeypatch: pytest.MonkeyPatch
+    server: SmallServer, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port}")
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port}")
     with Prism(server.url) as prism:
         assert prism.health().status == "ok"
 

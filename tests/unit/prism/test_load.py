@@ -256,8 +256,8 @@ async def test_a_run_can_be_ended_early() -> None:
     assert result.successes >= 10
 
 
-async def test_no_server_and_no_url_are_told_apart(free_port: int) -> None:
+async def test_no_server_and_no_url_are_told_apart(closed_port: int) -> None:
     with pytest.raises(ConnectionFailed, match="took 0 connections"):
-        await load(f"http://127.0.0.1:{free_port}/", [b"{}"], seconds=0.1)
+        await load(f"http://127.0.0.1:{closed_port}/", [b"{}"], seconds=0.1)
     with pytest.raises(InvalidRequest, match="is not an http"):
         await load("ftp://127.0.0.1/", [b"{}"])

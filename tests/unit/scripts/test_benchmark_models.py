@@ -21,6 +21,7 @@ from scripts.peers.models import COLUMNS, is_right, train
 from scripts.peers.peer import ECHO, bodies, peer_names, prediction_in, read_peer
 from scripts.peers.process import free_ports, running, wait_until_open
 from tests.acceptance.server import wait_for
+from tests.integration.sshd import alive
 
 CHECKOUT = Path(__file__).parents[3]
 WRK = """Running 2s test @ http://127.0.0.1:8000/
@@ -156,15 +157,7 @@ def test_a_server_that_makes_a_daemon_leaves_nothing_behind(tmp_path: Path) -> N
         pid = int((tmp_path / "pid").read_text())
         assert psutil.pid_exists(pid)
     assert process.returncode is not None
-    wait_for(lambda: is_gone(pid), 20, "the daemon to be gone")
-
-
-def is_gone(pid: int) -> bool:
-    """Or about to be: what nobody has asked after yet."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    wait_for(lambda: not alive(pid), 20, "the daemon to be gone")
 
 
 def test_a_server_that_ends_at_once_is_told_of_at_once(tmp_path: Path) -> None:
