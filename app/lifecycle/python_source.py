@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +68,7 @@ def pins_of_imports(folder: Path, python_version: str = "") -> tuple[Pin, ...]:
 def parsed(path: Path, python_version: str) -> ast.Module | None:
     """None for source of a newer Python than this one's, which may have words that this one does not know."""
     try:
-        return ast.parse(read_text(path, CODE_LIMIT_BYTES), path.name)
+        return syntax_tree(read_text(path, CODE_LIMIT_BYTES), path.name)
     except SyntaxError as error:
         if _is_newer(python_version):
             return None
@@ -76,6 +77,21 @@ def parsed(path: Path, python_version: str) -> ast.Module | None:
         ) from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise BadInput(f"{path.name} is not Python that can be read.", field="file") from error
+
+
+def syntax_tree(source: str, filename: str) -> ast.Module:
+    """As `ast.parse`, with the collection of garbage put off.
+
+    In Python 3.11 a collection in the middle of it breaks it if what is collected parses too, as the logging of a
+    forgotten task's traceback does: "AST constructor recursion depth mismatch" (python/cpython#106905).
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(source, filename)
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _is_newer(python_version: str) -> bool:

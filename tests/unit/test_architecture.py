@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import gc
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from app.lifecycle.python_source import syntax_tree
 from app.settings import Settings
 from scripts import settings_page
 
@@ -91,25 +90,12 @@ class Import(NamedTuple):
 def modules() -> dict[str, ast.Module]:
     """Every module of the project by its dotted name, parsed."""
     found = {}
-    with collection_put_off():
-        for package in PACKAGES:
-            for path in sorted((ROOT / package).rglob("*.py")):
-                parts = path.relative_to(ROOT).with_suffix("").parts
-                name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-                found[name] = ast.parse(path.read_text(), str(path))
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            found[name] = syntax_tree(path.read_text(), str(path))
     return found
-
-
-@contextmanager
-def collection_put_off() -> Iterator[None]:
-    """In Python 3.11, a collection in the middle of ast.parse() breaks it if what is collected parses too, as the
-    logging of a forgotten task's traceback does: "AST constructor recursion depth mismatch" (python/cpython#106905).
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 @cache

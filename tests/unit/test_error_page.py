@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.api.problems import MethodNotAllowed
 from app.errors import PrismError
+from app.lifecycle.python_source import syntax_tree
 from app.ui.routes.documentation import family
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -30,7 +31,7 @@ def test_the_page_lists_the_codes_of_the_runtime_and_no_others() -> None:
     for path in (CHECKOUT / "model_container").rglob("*.py"):
         if path.name.startswith("http_"):  # an image run by hand; behind the gateway nobody meets its refusals
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(syntax_tree(path.read_text(), str(path))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 words.add(node.value)
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Problem":
