@@ -8,6 +8,7 @@
     │   ├── UnsafeArtifact       422  dangerous globals, and no consent
     │   ├── TooLarge             413  a body or an upload over its limit
     │   ├── HeadTooLarge         431  request line and headers over their limit
+    │   ├── ExpectationFailed    417  an Expect header that nobody knows
     │   ├── RequestTimeout       408  the request took too long to arrive
     │   └── InvalidSetting       400  a setting with a bad value; stops the start
     ├── Unauthorized             401
@@ -113,6 +114,12 @@ class HeadTooLarge(BadInput):
     code = "head_too_large"
     status = 431
     title = "The request's headers are larger than the limit"
+
+
+class ExpectationFailed(BadInput):
+    code = "expectation_failed"
+    status = 417
+    title = "What the request expects of the server is not known"
 
 
 class RequestTimeout(BadInput):

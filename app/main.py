@@ -31,6 +31,7 @@ from app.api import share as share_api
 from app.api.asking import Asking
 from app.api.body_limit import BodyLimit
 from app.api.guard import Guard, LoginNeeded, RequireAdmin, to_login
+from app.api.head import HeadAsGet
 from app.api.sessions import Sessions
 from app.api.v2_documents import EXTENSIONS
 from app.dispatch.company import Company
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         summary="From a model file to a live, safe endpoint.",
         lifespan=lifespan,
         docs_url=None,
+        openapi_url=None,
         redoc_url=None,
     )
     app.state.system = system
@@ -78,6 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
     include_pages(app, system, pages, sessions, admins)
     app.add_middleware(BodyLimit, max_bytes=system.max_body_bytes)
     app.add_middleware(Guard, hosts=system.hosts)
+    app.add_middleware(HeadAsGet)
     return app
 
 

@@ -12,10 +12,12 @@ import socket
 import uvicorn
 
 from app.api.public import create_public_app, in_public
+from app.core.hosts import is_host
 from app.dispatch.admit import Admission, Keys
 from app.dispatch.door import Door
 from app.dispatch.listener import listener_config
 from app.dispatch.pipeline import Dispatcher
+from app.dispatch.wrong_keys import WrongKeys
 from app.lifecycle.ledger import Ledger
 
 CALLERS = "public"
@@ -45,7 +47,8 @@ class PublicSurface:
         admission = Admission(
             keys,
             must_have_key=lambda: not self._open_to_all,
-            has_host=lambda name: True,  # it goes by the tunnel's, which nobody knows before
+            has_host=is_host,  # whichever: it goes by the tunnel's name, which nobody knows before
+            wrong_keys=WrongKeys(),  # its own: all its callers have the tunnel's address, which is also the owner's
             serves=self.serves,
             anonymous=CALLERS,
             tell=in_public,

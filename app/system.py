@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from app.api.wrong_keys import WrongKeys
 from app.core.hosts import Hosts
 from app.core.model import Replica
 from app.core.route_table import serves
@@ -12,6 +11,7 @@ from app.dispatch.admit import Admission, Keys, RateLimiter
 from app.dispatch.flow import Flow
 from app.dispatch.link import connect as connect_link
 from app.dispatch.pipeline import Dispatcher
+from app.dispatch.wrong_keys import WrongKeys
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.ledger import Ledger
 from app.lifecycle.models_folder import ModelsFolder
@@ -61,7 +61,9 @@ class System:
         limits = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
         self.dispatcher = Dispatcher(limits, self.flow, self._suspect)
         self.hosts = Hosts(settings.allowed_hosts.split(","))
-        self.admission = Admission(self.keys, must_have_key=lambda: self.keys.required, has_host=self.hosts.known)
+        self.admission = Admission(
+            self.keys, must_have_key=lambda: self.keys.required, has_host=self.hosts.known, wrong_keys=self.wrong_keys
+        )
         self.deployments = Deployments(self.ledger, self._road(), connect)
         self.public_surface = PublicSurface(
             self.ledger,

@@ -121,7 +121,7 @@ class APIError(PrismError):
 
 
 class BadRequestError(APIError):
-    codes: ClassVar[tuple[str, ...]] = ("bad_input", "request_timeout")
+    codes: ClassVar[tuple[str, ...]] = ("bad_input", "request_timeout", "expectation_failed")
     default_status = 400
 
 

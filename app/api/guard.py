@@ -19,10 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
 from app.api.sessions import COOKIE, Sessions
-from app.api.wrong_keys import WrongKeys
-from app.core.hosts import Hosts
+from app.core.hosts import Hosts, is_host
 from app.dispatch.admit import REQUEST_ID, Keys, sent_key
-from app.errors import Forbidden, PrismError, Unauthorized
+from app.dispatch.wrong_keys import WrongKeys
+from app.errors import BadInput, ExpectationFailed, Forbidden, PrismError, Unauthorized
 
 
 class Gate:
@@ -39,18 +39,36 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = scope["request_id"] = request_id_from(Headers(scope=scope).get("x-request-id", ""))
+        headers = Headers(scope=scope)
+        request_id = scope["request_id"] = request_id_from(headers.get("x-request-id", ""))
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
-        refusal = self.refusal(scope)
+        refusal = malformed(headers) or self.refusal(scope)
         if refusal is not None:
-            await problem_response(refusal.problem(), request_id, path=scope["path"])(scope, receive, send_with_id)
+            response = problem_response(refusal.problem(), request_id, refusal.headers, scope["path"])
+            await response(scope, receive, send_with_id)
         else:
             await self._app(scope, receive, send_with_id)
+
+
+def malformed(headers: Headers) -> PrismError | None:
+    """Why no server could answer a request with these headers; None for a sound one."""
+    hosts = headers.getlist("host")
+    if len(hosts) != 1:
+        told = "names two hosts" if hosts else "names no host"
+        return BadInput(f"The request {told}.", hint="Send one Host header.")
+    if not is_host(hosts[0]):
+        return BadInput(
+            f"`{hosts[0][:100]}` is not a host.", hint="Send a name or an address, with or without a port, as Host."
+        )
+    expected = headers.get("expect", "")
+    if expected and expected.lower() != "100-continue":
+        return ExpectationFailed(f"This server cannot meet `Expect: {expected[:100]}`.", hint="Leave that header out.")
+    return None
 
 
 class Guard(Gate):
@@ -63,8 +81,6 @@ class Guard(Gate):
     def refusal(self, scope: Scope) -> Forbidden | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if len(headers.getlist("host")) > 1:
-            return Forbidden("The request names two hosts.", hint="Send one Host header.")
         if not self._hosts.known(host):
             return Forbidden(
                 f"This server is not known as `{host[:100]}`.",

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253})"
+HOST = re.compile(rf"(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::[0-9]{{1,5}})?")
+"""A Host header's value: a name or an IPv4 address, or an IPv6 address in brackets; with or without a port."""
+
+
+def is_host(value: str) -> bool:
+    """Whether a Host header's value has the form of one (RFC 9110, 7.2), without escapes or a user in front."""
+    return HOST.fullmatch(value) is not None
 
 
 class Hosts:
@@ -15,6 +25,8 @@ class Hosts:
 
     def known(self, host: str) -> bool:
         """Whether a Host header's value names this server. An address does, whichever it is: only names can be rebound."""
+        if not is_host(host):
+            return False
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
+from app.dispatch.wrong_keys import WrongKeys
 from app.errors import NotFound, PrismError, RateLimited, Unauthorized
 
 KEY_HINT = "Send a valid key as `X-API-Key: …` or `Authorization: Bearer …`."
@@ -112,6 +113,7 @@ def all_of_it(error: PrismError) -> PrismError:
 class Admission(Struct, frozen=True):
     """Whom one surface lets in to predict, and for what it answers.
 
+    wrong_keys: how many came from where; of this surface alone if its callers share the address of a tunnel.
     must_have_key: whether a caller without one is refused at this moment. has_host: whether it goes by that name.
     serves: whether it answers for this reference; one for which it does not does not exist there.
     anonymous: the name under which all callers without a key are counted; "" counts each under its address.
@@ -121,16 +123,31 @@ class Admission(Struct, frozen=True):
     keys: Keys
     must_have_key: Callable[[], bool]
     has_host: Callable[[str], bool]
+    wrong_keys: WrongKeys
     serves: Callable[[str], bool] = every_ref
     anonymous: str = ""
     tell: Callable[[PrismError], PrismError] = all_of_it
 
     def caller(self, key: str, address: str) -> str:
-        """The name under which this caller is counted. Raises Unauthorized."""
-        return self.keys.caller(key, self.anonymous or address, self.must_have_key())
+        """The name under which this caller is counted. Raises RateLimited after too many wrong keys, Unauthorized."""
+        if not key:
+            return self.keys.caller("", self.anonymous or address, self.must_have_key())
+        self.wrong_keys.check_caller(address, key)
+        try:
+            caller = self.keys.caller(key, self.anonymous or address, self.must_have_key())
+        except Unauthorized:
+            self.wrong_keys.note(address, key)
+            raise
+        if self.keys.known(key):
+            self.wrong_keys.note_right(address, key)
+        return caller
+
+    def is_guess(self, key: str) -> bool:
+        """Whether a key is wrong where one is needed."""
+        return bool(key) and not self.keys.known(key) and self.must_have_key()
 
     def admit(self, key: str, address: str, ref: str) -> str:
-        """As `caller`, who asks for this model. Raises Unauthorized, then NotFound."""
+        """As `caller`, who asks for this model. Raises RateLimited, Unauthorized, then NotFound."""
         caller = self.caller(key, address)
         if not self.serves(ref):
             raise NotFound(f"There is no model `{ref[:200]}`.", ref=ref[:200])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from itertools import count
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -17,7 +18,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from app.dispatch.admit import REQUEST_ID, Admission, sent_key
 from app.dispatch.inference import BINARY, INFER, JSON_LENGTH_HEADER, json_length_of, ref_of
 from app.dispatch.pipeline import Dispatcher
-from app.errors import NotFound, PrismError, Unauthorized
+from app.dispatch.wrong_keys import network_of
+from app.errors import NotFound, PrismError, RateLimited, Unauthorized
 from model_container import frames, stream_forms
 
 PREDICT = re.compile(rb"/models/([A-Za-z0-9_.@+-]+)/predict(\?probabilities=(?:true|false))?")
@@ -60,6 +62,13 @@ class Target(Struct, frozen=True):
     mark: bytes | None = None
 
 
+class Connection(Protocol):
+    """A client's connection, as far as its door knows it. heads: those that it need not read."""
+
+    address: str
+    heads: dict[bytes, Head]
+
+
 class Door:
     """What every connection of one surface shares.
 
@@ -79,11 +88,22 @@ class Door:
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._openings: dict[tuple[int, str], str] = {}
         self._problems: dict[tuple[str, ...], tuple[str, bytes]] = {}
+        self.connections: set[Connection] = set()
         admission.keys.on_change(self.forget)
+        admission.wrong_keys.on_bound(self._forget_in)
 
     def forget(self) -> None:
         """Read every head anew: who is let in, or to what, is no longer what it was."""
         self.heads.clear()
+
+    def heads_for(self, address: str) -> dict[bytes, Head]:
+        """The remembered heads; none where too many wrong keys came from, so that each key is looked at."""
+        return {} if self._admission.wrong_keys.bounded(address) else self.heads
+
+    def _forget_in(self, network: str) -> None:
+        for connection in self.connections:
+            if network_of(connection.address) == network:
+                connection.heads = {}
 
     def new_request_id(self) -> str:
         """Unique, not secret; a random number for each would cost a system call."""
@@ -113,7 +133,7 @@ class Door:
             known = self._problems[key] = lines, msgspec.json.encode(error.problem())[:-1]
         return known
 
-    def read_head(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> Head | None:
+    def read_head(self, url: bytes, headers: list[tuple[bytes, bytes]], address: str) -> Head | None:
         """headers: names in lower case. None for what is not plain, and so for the other door to judge."""
         given = dict(headers)
         if len(given) != len(headers):
@@ -134,13 +154,15 @@ class Door:
             and given.keys() <= NEUTRAL
             and not any(kind in given.get(b"accept", b"").lower() for kind in STREAM_TYPES)
         )
-        if not plain:
+        if not plain or self._admission.is_guess(key):  # the other door counts those
             return None
         try:
-            caller = self._admission.admit(key, "", target.ref)
-        except (Unauthorized, NotFound):
+            caller = self._admission.admit(key, address, target.ref)
+        except (Unauthorized, NotFound, RateLimited):
             return None
-        return Head(target.ref, target.options, int(length), caller, request_id, target.mark)
+        return Head(
+            target.ref, target.options, int(length), "" if caller == address else caller, request_id, target.mark
+        )
 
     def remember(self, raw: bytes, head: Head, lines: int) -> None:
         """raw: the head with its blank line. lines: how many the parser saw, which must be all there are."""

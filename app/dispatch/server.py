@@ -22,6 +22,7 @@ from typing import Any
 import httptools
 import msgspec
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -31,18 +32,35 @@ from app.dispatch.exchange import Exchange, Inference
 from app.errors import BadInput, HeadTooLarge, PrismError, RequestTimeout
 
 HEAD_LIMIT_BYTES = 1 << 16
-PIPELINED_MAX = 128
-"""Requests sent ahead on one connection. What is 18 bytes on the wire waits as 3 KiB, so there must be a bound."""
-
 PATHS = (b"POST /models/", b"POST /v2/models/")
 """With these begins what the door answers itself."""
 
 RECEIVE_BYTES_PER_SECOND = 1024
 """A sender that is not slower than this may take as long as its body needs."""
 
+HEADS_A_TURN = 16
+"""Requests of one connection that are read in one turn of the loop, and wait for those ahead of them. Who sends
+hundreds ahead waits for all others in between; what is 18 bytes on the wire takes 3 KiB once it is read."""
+
+FEW_BYTES = 1024
+"""So much that arrives at once holds too few requests to be counted."""
+
+LINGER_SECONDS = 1.0
+"""How long what still comes is thrown away after a refusal. A close with bytes unread makes the client's system drop
+the refusal before the client has read it (RFC 9112, 9.6)."""
 
 FORESEEN = (PrismError, httptools.HttpParserError, httptools.HttpParserUpgrade)
 """What may have gone before a request that cannot be read, without being a defect of ours."""
+
+
+class HoldingFlow(FlowControl):
+    """uvicorn's flow control, which resumes no reading while something that was read is held back."""
+
+    held = False
+
+    def resume_reading(self) -> None:
+        if not self.held:
+            super().resume_reading()
 
 
 class Connection(HttpToolsProtocol):
@@ -59,6 +77,9 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.door = door
         self.address = ""
+        self.heads = door.heads
+        self._held = b""  # read, and left to later turns of the loop
+        self._blocked = False  # what arrives is held, or thrown away
         self._raw_head = b""
         self._arriving = False  # a request has begun to arrive and is not whole
         self._in_head = False
@@ -73,17 +94,24 @@ class Connection(HttpToolsProtocol):
         self._closing = False
         self._refused = False  # nothing more is read
         self._watch: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow: HoldingFlow = HoldingFlow(transport)
         self.address = self.client[0] if self.client else "unknown"
+        self.heads = self.door.heads_for(self.address)
+        self.door.connections.add(self)
         self._watch = self.loop.call_later(self.timeout_keep_alive, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.door.connections.discard(self)
+        self._held = b""
         self._received_whole()
-        if self._watch is not None:
-            self._watch.cancel()
+        for timer in (self._watch, self._linger):
+            if timer is not None:
+                timer.cancel()
         if isinstance(self.cycle, Exchange):
             self.cycle.settled = True  # and so dropped from its queue
         super().connection_lost(exc)
@@ -91,10 +119,14 @@ class Connection(HttpToolsProtocol):
             self.cycle = None  # they hold each other, and collections are rare
 
     def data_received(self, data: bytes) -> None:
+        if self._blocked:
+            if not self._refused:
+                self._hold(self._held + data)
+            return
         if not self._arriving and (self.cycle is None or self.cycle.response_complete):
             end = data.find(b"\r\n\r\n") + 4
             raw = data[:end]
-            head = self.door.heads.get(raw)
+            head = self.heads.get(raw)
             if head is not None and len(data) - end == head.length:
                 self._quiet = False
                 exchange: Any = (Exchange if head.mark is None else Inference)(self, head, data[end:])
@@ -105,6 +137,40 @@ class Connection(HttpToolsProtocol):
             self._raw_head = raw if data.startswith(PATHS) else b""
         else:
             self._raw_head = b""
+        self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        """Parse what has arrived, a few requests at once; what is behind them waits for the loop's next turn."""
+        few = len(data) <= max(FEW_BYTES, self._body_bytes_left())
+        end = len(data) if few else end_of_heads(data, HEADS_A_TURN)
+        if end == len(data):
+            self._take(data)
+            return
+        self._take(data[:end])
+        if not self._refused:
+            self._hold(data[end:])
+            self.loop.call_soon(self._read_on)
+
+    def _body_bytes_left(self) -> int:
+        """How many are to come of a body that is answered here."""
+        cycle: Any = self.cycle
+        return cycle.head.length - len(self._body) if self._arriving and isinstance(cycle, Exchange) else 0
+
+    def _hold(self, data: bytes) -> None:
+        self._held = data
+        self._blocked = self.flow.held = True
+        self.flow.pause_reading()
+
+    def _read_on(self) -> None:
+        if not self._held or self.pipeline or self.transport.is_closing():
+            return
+        data, self._held = self._held, b""
+        self._blocked = self.flow.held = False
+        self._read(data)
+        if not self.pipeline and not self.flow.write_paused:
+            self.flow.resume_reading()
+
+    def _take(self, data: bytes) -> None:
         self._parse(data)
         self._received += len(data)
         self._bare += len(data)
@@ -141,8 +207,6 @@ class Connection(HttpToolsProtocol):
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def on_message_begin(self) -> None:
-        if len(self.pipeline) >= PIPELINED_MAX:  # RFC 9112, 9.3.2: the client asks again for what was not answered
-            raise BadInput(f"More than {PIPELINED_MAX} requests were sent ahead.", hint="Await answers in between.")
         self._arriving = self._in_head = True
         self._quiet = False
         self._began = monotonic()
@@ -180,7 +244,7 @@ class Connection(HttpToolsProtocol):
         free = self.cycle is None or self.cycle.response_complete
         if not free or self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
             return None
-        return self.door.read_head(self.url, self.headers)
+        return self.door.read_head(self.url, self.headers, self.address)
 
     def on_body(self, body: bytes) -> None:
         self._bare = -self._segment
@@ -211,9 +275,19 @@ class Connection(HttpToolsProtocol):
         head = f"{opening}{request_id}\r\n{lines}{close}content-length: {len(body)}\r\n\r\n"
         transport.write(head.encode("latin-1") + body)
         if last:
-            transport.close()
+            self._close()
         elif self.pipeline or self.flow.read_paused:
             self.on_response_complete()
+
+    def _close(self) -> None:
+        """End the connection behind its last answer; after a refusal not before the client could read it."""
+        if not self._refused:
+            self.transport.close()
+            return
+        self.flow.held = False
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._linger = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def on_response_complete(self) -> None:
         """As uvicorn's, but for the keep-alive timer: one that is set and cancelled for each request costs too much."""
@@ -227,10 +301,14 @@ class Connection(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         elif self._closing:
             self.transport.close()
+        if self._held and not self.pipeline:
+            self.loop.call_soon(self._read_on)
 
     def shutdown(self) -> None:
         self._closing = True
-        if not isinstance(self.cycle, Exchange) or self.cycle.settled:
+        if self._linger is not None:
+            self.transport.close()
+        elif not isinstance(self.cycle, Exchange) or self.cycle.settled:
             super().shutdown()
 
     def pause_writing(self) -> None:
@@ -256,6 +334,7 @@ class Connection(HttpToolsProtocol):
                 self.transport.close()
             return
         self._quiet, self._unread = idle, unread
+        self.heads = self.door.heads_for(self.address)
         self._watch = self.loop.call_later(self.timeout_keep_alive, self._look)
 
     def _wait_for_the_rest(self) -> None:
@@ -282,7 +361,8 @@ class Connection(HttpToolsProtocol):
         cycle: Any = self.cycle
         has_cycle = self._arriving and not self._in_head
         self._received_whole()
-        self._closing = self._refused = True
+        self._closing = self._refused = self._blocked = True
+        self._held = b""
         if has_cycle and self.pipeline:
             self.pipeline.popleft()  # it came last
             self.flow.pause_reading()
@@ -307,3 +387,14 @@ class Connection(HttpToolsProtocol):
 def head_too_large() -> HeadTooLarge:
     limit = f"The request's headers are over {HEAD_LIMIT_BYTES >> 10} KiB."
     return HeadTooLarge(limit, hint="Send fewer or shorter ones.")
+
+
+def end_of_heads(data: bytes, most: int) -> int:
+    """The place behind that many blank lines; the end where there are fewer."""
+    place = 0
+    for _ in range(most):
+        found = data.find(b"\r\n\r\n", place)
+        if found < 0:
+            return len(data)
+        place = found + 4
+    return place

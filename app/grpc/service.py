@@ -14,13 +14,13 @@ from msgspec import Struct
 
 from app.api.v2_documents import config_document, index_entry, model_document, server_document
 from app.api.v2_repository import asked_for, stats, versions_of
-from app.api.wrong_keys import WrongKeys
 from app.core.model import Model
 from app.core.route_table import serves
 from app.dispatch.admit import Admission, header_fields
 from app.dispatch.flow import Flow
 from app.dispatch.inference import ref_of
 from app.dispatch.pipeline import Call, Dispatcher, answer_body, answer_headers
+from app.dispatch.wrong_keys import WrongKeys
 from app.errors import BadInput, Forbidden, PrismError, Unauthorized
 from app.grpc import documents, tensors
 from app.grpc import inference_pb2 as messages

@@ -88,6 +88,26 @@ def test_the_docs_ask_no_other_site_for_anything(start_server: StartServer) -> N
         assert server.http.get(f"/static/vendor/swagger-ui/{asset}").status_code == 200
 
 
+def test_open_routes_are_answered_to_head_too_and_keep_to_the_pages_policy(start_server: StartServer) -> None:
+    server = start_server(PRISM_TARGET="process", PRISM_ADMIN_KEYS="owner")
+    for path in ("/health", "/docs", "/openapi.json", "/static/page.css", "/none", "/models"):
+        got, head = server.http.get(path), server.http.head(path)
+        assert (head.status_code, head.content) == (got.status_code, b""), path
+        assert head.headers["content-length"] == got.headers["content-length"], path
+    docs = server.http.get("/docs").headers
+    assert "default-src 'none'" in docs["content-security-policy"]
+    assert "unsafe-inline" not in docs["content-security-policy"]
+    assert docs["x-content-type-options"] == "nosniff"
+
+
+def test_a_host_that_is_none_and_an_unknown_expectation_are_told(start_server: StartServer) -> None:
+    server = start_server(PRISM_TARGET="process")
+    for host, status in (("", 400), ("a b", 400), ("user@localhost", 400), ("localhost/x", 400), ("evil.example", 403)):
+        assert problem(server.http.get("/health", headers={"Host": host}))["status"] == status, host
+    refused = problem(server.http.get("/health", headers={"Expect": "a-miracle"}))
+    assert (refused["status"], refused["code"]) == (417, "expectation_failed")
+
+
 def test_browsers_get_a_page_and_programs_json(start_server: StartServer, iris_file: Path) -> None:
     server = start_server(PRISM_TARGET="process")
     assert "<h1" in server.http.get("/", headers={"Accept": "text/html"}).text

@@ -7,7 +7,7 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from app.api.wrong_keys import ATTEMPTS
+from app.dispatch.wrong_keys import ATTEMPTS
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import Server, free_port, problem
 
@@ -25,7 +25,12 @@ def guess(server: Server) -> None:
         assert problem(refused)["status"] == 401
 
 
+def ask(server: Server, key: str) -> int:
+    return server.http.post("/models/none/predict", json={}, headers={"X-API-Key": key}).status_code
+
+
 def test_an_address_that_guesses_is_heard_no_more_not_even_when_it_is_right(server: Server) -> None:
+    assert ask(server, "caller") == 404
     entered = server.http.post("/login", data={"key": "owner"}, headers={"Origin": server.url})
     session = dict(entered.cookies)
     server.http.cookies.clear()
@@ -39,9 +44,19 @@ def test_an_address_that_guesses_is_heard_no_more_not_even_when_it_is_right(serv
 
     assert server.http.get("/models").status_code == 401
     assert server.http.get("/health", headers=OWNER).status_code == 200
-    assert server.http.post("/models/none/predict", json={}, headers={"X-API-Key": "caller"}).status_code == 404
+    assert ask(server, "caller") == 404  # as before: it was in use here
+    assert ask(server, "owner") == 429
     server.http.cookies.update(session)
     assert server.http.get("/models").status_code == 200
+
+
+def test_guesses_at_predictions_are_bounded_too_and_shut_nobody_out_who_is_in(server: Server) -> None:
+    """A head that is remembered lets in nobody without a look at the key, also on a connection that was open before."""
+    assert [ask(server, "caller") for _ in range(3)] == [404] * 3
+    assert [ask(server, f"guess-{number}") for number in range(ATTEMPTS)] == [401] * ATTEMPTS
+    assert ask(server, "guess-again") == 429
+    assert ask(server, "owner") == 429
+    assert ask(server, "caller") == 404
 
 
 def test_a_valid_key_that_may_do_less_is_no_guess(server: Server) -> None:

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
-from fastapi import APIRouter, Request
-from fastapi.openapi.docs import get_swagger_ui_html
+import msgspec
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
 from app.errors import PrismError
 from app.ui.pages import Pages
-
-ASSETS = "/static/vendor/swagger-ui"
 
 
 def router(pages: Pages) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/docs")
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title="PRISM API",
-            swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{ASSETS}/swagger-ui.css",
-            swagger_favicon_url=f"{ASSETS}/favicon-32x32.png",
-        )
+    async def docs(request: Request) -> HTMLResponse:
+        return pages.render(request, "docs.html", {})
 
     @routes.get("/docs/errors")
     async def errors(request: Request) -> HTMLResponse:
         """Where the `type` of every problem document leads."""
         return pages.render(request, "errors.html", {"errors": list(family(PrismError))})
+
+    @cache
+    def description(app: FastAPI) -> bytes:
+        """Encode the description of every route, once: it is long, and whoever reaches the server may ask for it."""
+        return msgspec.json.encode(app.openapi())
+
+    @routes.get("/openapi.json")
+    async def openapi(request: Request) -> Response:
+        return Response(description(request.app), media_type="application/json")
 
     return routes
 

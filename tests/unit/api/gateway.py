@@ -25,6 +25,7 @@ from app.dispatch.admit import Admission, Keys, RateLimiter
 from app.dispatch.company import Company
 from app.dispatch.flow import Flow
 from app.dispatch.pipeline import Dispatcher
+from app.dispatch.wrong_keys import WrongKeys
 from app.lifecycle.ledger import Ledger
 from app.registry.containers import ContainerRegistry
 from app.registry.models import ModelStore
@@ -110,7 +111,7 @@ def application(ledger: Ledger, dispatcher: Dispatcher, keys: Keys, batched_wait
     """As main.py wires it, but for what changes deployments."""
     app = FastAPI()
     problems.install(app)
-    admission = Admission(keys, must_have_key=lambda: keys.required, has_host=Hosts([]).known)
+    admission = Admission(keys, must_have_key=lambda: keys.required, has_host=Hosts([]).known, wrong_keys=WrongKeys())
     asking = Asking(dispatcher, admission, MAX_BODY_BYTES)
     app.include_router(predict.router(asking))
     app.include_router(v2_repository.router(asking, ledger, dispatcher.tallies, FLOW))

@@ -28,6 +28,7 @@ from app.dispatch.door import Door
 from app.dispatch.flow import Flow
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.server import Connection
+from app.dispatch.wrong_keys import WrongKeys
 from tests.fakes import FakeReplica, Handler, echo
 
 MAX_BODY_BYTES = 1 << 18
@@ -73,7 +74,7 @@ async def gateway(
     iris = Deployment("m1", "iris", "1.0.0", Status.LIVE, True, TargetName.PROCESS, (replica.replica,), live_at="2026")
     await dispatcher.publish(route_table([iris]))
     known = Keys(keys)
-    admission = Admission(known, must_have_key=lambda: known.required, has_host=Hosts([]).known)
+    admission = Admission(known, must_have_key=lambda: known.required, has_host=Hosts([]).known, wrong_keys=WrongKeys())
     door = Door(dispatcher, admission, MAX_BODY_BYTES, receive_timeout_seconds)
     app = application(dispatcher, admission)
     servers = [await started(app, http, keep_alive_seconds) for http in (partial(Connection, door), "httptools")]
@@ -186,6 +187,7 @@ class Client:
         self._reading = _Reading()
         self._taken = 0
         self.received = b""
+        self.reset = False
 
     async def send(self, *segments: bytes) -> None:
         """Each as a segment of its own, unless the machine is so slow that the server finds two at a time."""
@@ -217,6 +219,7 @@ class Client:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 data = await self._loop.sock_recv(self._connection, 1 << 16)
         except ConnectionResetError:  # it closed while something unread was on its way to it
+            self.reset = True
             return False
         if data:
             self.received += data

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.dispatch.admit import Admission, Keys, RateLimiter
+from app.dispatch.wrong_keys import WrongKeys
 from app.errors import NotFound, RateLimited, Unauthorized
 
 
@@ -79,7 +80,9 @@ def test_who_concluded_something_from_the_keys_is_told_of_every_change() -> None
 def test_a_surface_may_need_a_key_where_the_server_does_not() -> None:
     keys = Keys([])
     keys.add("key_1", digest("made"))
-    surface = Admission(keys, lambda: True, lambda host: True, serves=lambda ref: ref == "iris", anonymous="public")
+    surface = Admission(
+        keys, lambda: True, lambda host: True, WrongKeys(), serves=lambda ref: ref == "iris", anonymous="public"
+    )
     assert surface.admit("made", "a", "iris") == keys.caller("made", "b")
     with pytest.raises(Unauthorized):
         surface.admit("", "a", "iris")
@@ -90,7 +93,7 @@ def test_a_surface_may_need_a_key_where_the_server_does_not() -> None:
 
 
 def test_callers_without_a_key_are_counted_as_one_where_their_address_says_nothing() -> None:
-    surface = Admission(Keys([]), lambda: False, lambda host: True, anonymous="public")
+    surface = Admission(Keys([]), lambda: False, lambda host: True, WrongKeys(), anonymous="public")
     assert surface.admit("", "10.0.0.1", "iris") == surface.admit("", "10.0.0.2", "iris") == "public"
 
 

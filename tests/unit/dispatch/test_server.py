@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.dispatch.flow import Flow
-from app.dispatch.server import HEAD_LIMIT_BYTES, PIPELINED_MAX, Connection
+from app.dispatch.server import FEW_BYTES, HEAD_LIMIT_BYTES, HEADS_A_TURN, Connection
 from model_container import frames
 from model_container.frames import Answer as Predicted
 from model_container.frames import Request
@@ -130,8 +130,8 @@ ALIKE = {
     "no type": (200, request(b"[1]", KEY).replace(b"Content-Type: application/json\r\n", b"")),
     "an empty type": (200, request(b"[1]", KEY).replace(b"application/json", b"")),
     "another host": (403, request(b"[1]", KEY, host="evil.example")),
-    "an empty host": (403, request(b"[1]", KEY, host="")),
-    "no host": (403, request(b"[1]", KEY).replace(b"Host: localhost\r\n", b"")),
+    "an empty host": (400, request(b"[1]", KEY, host="")),
+    "no host": (400, request(b"[1]", KEY).replace(b"Host: localhost\r\n", b"")),
     "an address for a host": (200, request(b"[1]", KEY, host="192.0.2.1:8000")),
     "another origin": (403, request(b"[1]", KEY, "Origin: http://evil.example")),
     "its own origin": (200, request(b"[1]", KEY, "Origin: http://localhost")),
@@ -223,7 +223,7 @@ STATUSES = {
     "chunks": ([200, 200], CHUNKED),
     "a trailer": ([200, 200], CHUNKED[:-2] + b"X-Request-ID: x\r\n\r\n"),
     "expect": ([100, 200, 200], request(b"[1]", "Expect: 100-continue")),
-    "an expectation of something else": ([200, 200], request(b"[1]", "Expect: nothing")),
+    "an expectation of something else": ([417, 200], request(b"[1]", "Expect: nothing")),
     "get": ([405, 200], request(b"", method="GET", length="")),
     "an unknown method": ([400], request(b"[1]", method="PREDICT")),
     "padded length": ([200, 200], request(b"[1]", length=" \t3 \t")),
@@ -333,9 +333,47 @@ async def test_a_request_may_come_byte_by_byte(doors: Gateway) -> None:
             assert (await client.answer()).echoed == [1, 2]
 
 
-async def test_more_requests_ahead_than_a_connection_may_hold_end_it_after_what_it_holds(doors: Gateway) -> None:
-    answers = await last_words(doors.protocol, HEALTH * 1000)
-    assert [answer.status for answer in answers] == [200] * (PIPELINED_MAX + 1)
+UNKNOWN = request(b"[1]", path="/models/none/predict")
+
+
+@pytest.mark.parametrize(("one", "status"), [(HEALTH, 200), (UNKNOWN, 404)], ids=["by ASGI", "at the protocol"])
+async def test_hundreds_sent_ahead_are_answered_a_few_a_turn(doors: Gateway, one: bytes, status: int) -> None:
+    """Turns of the loop are counted meanwhile, in each of which another client would have had its own."""
+    turns, most_ahead = 0, 0
+
+    def turn() -> None:
+        nonlocal turns, most_ahead
+        turns += 1
+        most_ahead = max([most_ahead, *(len(each.pipeline) for each in connections(doors))])
+        watching[0] = asyncio.get_running_loop().call_soon(turn)
+
+    async with connected(doors.protocol) as client:
+        watching = [asyncio.get_running_loop().call_soon(turn)]
+        await client.send(one * 1000 + LAST)
+        answers = await client.rest()
+        watching[0].cancel()
+    assert [answer.status for answer in answers] == [status] * 1000 + [200]
+    assert turns >= 1000 / HEADS_A_TURN - FEW_BYTES / len(one)
+    assert most_ahead <= HEADS_A_TURN
+
+
+async def test_what_is_refused_can_be_read_by_who_is_still_sending(doors: Gateway) -> None:
+    """A megabyte behind a head that is too large: the refusal arrives, and the connection ends in order."""
+    async with connected(doors.protocol) as client:
+        await client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Large: %b" % (b"x" * HEAD_LIMIT_BYTES))
+        await client.send(*[b"x" * 65536] * 16)
+        (answer,) = await client.rest()
+    assert answer.status == 431
+    assert answer.ended
+    assert not client.reset
+
+
+async def test_nothing_is_answered_behind_a_refusal(doors: Gateway) -> None:
+    async with connected(doors.protocol) as client:
+        await client.send(request(b"[1]"))
+        assert (await client.answer()).status == 200
+        await client.send(b"hello\r\n\r\n", request(b"[1]"), HEALTH)
+        assert [answer.status for answer in await client.rest()] == [400]
 
 
 async def test_a_wrong_request_behind_a_good_one_does_not_take_its_answer(tmp_path: Path) -> None:

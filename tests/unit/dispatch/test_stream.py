@@ -25,6 +25,7 @@ from app.dispatch.door import Door
 from app.dispatch.flow import Flow
 from app.dispatch.pipeline import Call, Dispatcher
 from app.dispatch.stream import Stream, end_document
+from app.dispatch.wrong_keys import WrongKeys
 from app.errors import NotFound, Overloaded, RateLimited, ReplicaUnavailable, Unavailable
 from app.observe.tally import Tally
 from model_container import frames
@@ -335,13 +336,13 @@ def test_the_accept_header_says_whether_and_how_to_stream(accept: str, form: Any
 
 def door() -> Door:
     dispatcher = Dispatcher(RateLimiter(0, 1), FLOW, lambda *_: None)
-    return Door(dispatcher, Admission(Keys(), lambda: False, lambda name: True), 1000, 1)
+    return Door(dispatcher, Admission(Keys(), lambda: False, lambda name: True, WrongKeys()), 1000, 1)
 
 
 @pytest.mark.parametrize("accept", [b"text/event-stream", b"*/*, Application/X-NDJSON", b"application/jsonl;q=0.1"])
 def test_a_head_that_asks_for_a_stream_takes_the_other_door(accept: bytes) -> None:
     read: Callable[[bytes], Any] = lambda value: door().read_head(  # noqa: E731
-        b"/models/counter/predict", [(b"host", b"x"), (b"content-length", b"2"), (b"accept", value)]
+        b"/models/counter/predict", [(b"host", b"x"), (b"content-length", b"2"), (b"accept", value)], "127.0.0.1"
     )
     assert read(b"*/*") is not None
     assert read(accept) is None
