@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
+from app.core.child_environment import CREDENTIAL_HELPERS, LANGUAGE, USER, USER_FOLDERS, blanked_environment
 from app.errors import NotFound, PrismError, TargetUnavailable
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ DEFAULT_URL = "unix:///var/run/docker.sock"
 PING_SECONDS = 3.0
 ANSWER_SECONDS = 60
 THREADS = 16
+FOR_HELPERS = (*USER, *LANGUAGE, *USER_FOLDERS, *CREDENTIAL_HELPERS)
 CHUNKS_AHEAD = 1000
 MEND = "Start Docker (`docker info` must answer), or set PRISM_TARGET=process, which needs no engine."
 
@@ -176,6 +178,7 @@ class Engine:
         client: DockerClient | None = None
         try:
             client = docker.from_env(version=self._version or None, timeout=ANSWER_SECONDS)
+            _keep_from_helpers(client)
             self._version = client.api.api_version
             yield client
         except Absent as error:
@@ -187,6 +190,12 @@ class Engine:
         finally:
             if client:
                 client.close()
+
+
+def _keep_from_helpers(client: DockerClient) -> None:
+    """docker-py starts the programs that keep a registry's password with all of this process's environment."""
+    client.api.credstore_env = blanked_environment(FOR_HELPERS)
+    client.api.reload_config()
 
 
 def explain(error: APIError) -> str:

@@ -9,11 +9,12 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import uv
 
+from app.core.child_environment import LANGUAGE, PYENV, USER, USER_FOLDERS, child_environment
 from app.errors import DeployFailed
 from app.runtime.package_index import PackageIndex, machine_index
 from app.runtime.target import Log
@@ -21,7 +22,8 @@ from app.runtime.target import Log
 SUPPORTED = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 """Python minors that a model's environment may have, oldest first."""
 
-KEPT = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
+FOR_UV = (*USER, *LANGUAGE, *USER_FOLDERS)
+FOR_PROBES = (*USER, *LANGUAGE, *PYENV)
 TELLING_LINES = 20
 TORCH_HOST = "download.pytorch.org"
 UNREACHABLE = (
@@ -62,7 +64,7 @@ async def run_uv(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=_environment(os.environ, index),
+        env=_environment(index),
         # "/" has no pyproject.toml or uv.toml, which uv would obey if it found them in the gateway's folder.
         cwd="/",
         start_new_session=True,
@@ -112,10 +114,9 @@ def hint_for(text: str) -> str:
     return "Give `requirements` that can be installed together, or another `python_version`."
 
 
-def _environment(environ: Mapping[str, str], index: PackageIndex) -> dict[str, str]:
-    kept = {name: environ[name] for name in KEPT if name in environ}
+def _environment(index: PackageIndex) -> dict[str, str]:
     quiet = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_WRAP": "1"}
-    return {**kept, **quiet, **index.uv_environment()}
+    return child_environment(FOR_UV, {**quiet, **index.uv_environment()})
 
 
 async def _converse(
@@ -210,6 +211,7 @@ async def _probe(path: str) -> tuple[str, str] | None:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
+            env=child_environment(FOR_PROBES),
             start_new_session=True,
         )
     except OSError:

@@ -13,23 +13,28 @@ from pathlib import Path
 
 import psutil
 
+from app.core.child_environment import (
+    CERTIFICATES,
+    LANGUAGE,
+    NGROK,
+    PROXIES,
+    SSH,
+    USER,
+    USER_FOLDERS,
+    child_environment,
+)
 from app.share import leash
 from app.share.tunnel import Processes, Worker
 
 CODE_FOLDER = Path(__file__).resolve().parents[2]
 LINES_KEPT = 50
-OUR_OWN = ("PRISM_", "NGROK_", "MODEL_")
-"""Beginnings of variables that hold our settings, keys among them: no program that we start has a use for them."""
+LOOKED_FOR = (*USER, *LANGUAGE, *USER_FOLDERS, *PROXIES, *CERTIFICATES, *SSH, *NGROK)
+"""Variables that ssh and ngrok read."""
 
 
 def leashed(command: Sequence[str], parent: int) -> tuple[str, ...]:
     """The command line that runs `command` so that it ends with process `parent`."""
     return (sys.executable, "-I", "-S", str(leash.__file__), str(parent), *command)
-
-
-def inherited_environment() -> dict[str, str]:
-    """What ssh and ngrok look for (HOME, PATH, SSH_AUTH_SOCK, proxies), without any setting of ours."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(OUR_OWN)}
 
 
 class Child:
@@ -41,15 +46,18 @@ class Child:
         self._process = process
 
     @classmethod
-    async def start(cls, command: Sequence[str], processes: Processes, environment: Mapping[str, str]) -> Child:
-        """command: one that ends with this process, by `leashed` or by itself. Raises OSError if it cannot be run."""
+    async def start(cls, command: Sequence[str], processes: Processes, own: Mapping[str, str] | None = None) -> Child:
+        """command: one that ends with this process, by `leashed` or by itself. own: variables for it alone.
+
+        Raises OSError if it cannot be run.
+        """
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             cwd=CODE_FOLDER,
-            env=environment,
+            env=child_environment(LOOKED_FOR, own),
             start_new_session=True,
         )
         try:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from app.errors import TunnelFailed
-from app.share.child import Child, inherited_environment
+from app.share.child import Child
 from app.share.ngrok_words import Told, failure
 from app.share.tunnel import OnWorker, Processes
 
@@ -40,8 +40,8 @@ class NgrokTunnel:
         if not self._token:
             raise failure(Told("no_token", ""))
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        environment = {**inherited_environment(), "NGROK_AUTHTOKEN": self._token, "TMPDIR": str(self._folder)}
-        child = await Child.start(self.command(port), self._processes, environment)
+        own = {"NGROK_AUTHTOKEN": self._token, "TMPDIR": str(self._folder)}
+        child = await Child.start(self.command(port), self._processes, own)
         try:
             await on_worker(child.worker)
             async with asyncio.timeout(self._timeout_seconds + GRACE_SECONDS):

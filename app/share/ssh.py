@@ -14,7 +14,7 @@ from pathlib import Path
 
 from app.core.ssh_address import SshAddress
 from app.errors import TunnelFailed
-from app.share.child import Child, inherited_environment, leashed
+from app.share.child import Child, leashed
 from app.share.ssh_words import granted_port, login, why
 from app.share.tunnel import OnWorker, Processes
 
@@ -63,7 +63,7 @@ class SshTunnel:
 
     async def open(self, port: int, on_worker: OnWorker) -> SshConnection:
         command = [self._program(), *self.arguments(port)]
-        child = await Child.start(leashed(command, os.getpid()), self._processes, inherited_environment())
+        child = await Child.start(leashed(command, os.getpid()), self._processes)
         try:
             await on_worker(child.worker)
             async with asyncio.timeout(self._timeout_seconds):

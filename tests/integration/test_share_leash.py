@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from app.runtime import process_tree
-from app.share.child import Child, inherited_environment, leashed
+from app.share.child import Child, leashed
 from app.share.record import ShareRecord
 from app.share.tunnel import State, Status, Worker
 from tests.acceptance.server import CHECKOUT, wait_for
@@ -115,7 +115,7 @@ def test_the_end_of_the_program_is_that_of_the_group() -> None:
 
 async def start_family() -> tuple[Child, list[int]]:
     command = leashed([sys.executable, "-c", FAMILY], os.getpid())
-    child = await Child.start(command, process_tree, inherited_environment())
+    child = await Child.start(command, process_tree)
     async for line in child.lines():
         return child, [int(child.worker.id.split(":")[0]), *pids_of(line)]
     raise AssertionError("it said nothing")
@@ -165,7 +165,7 @@ async def test_a_record_that_cannot_be_read_is_removed(tmp_path: Path, content: 
 async def test_a_very_long_line_does_not_stop_the_reading() -> None:
     program = "import sys; sys.stdout.write('x' * 300_000 + '\\n'); print('after')"
     command = leashed([sys.executable, "-c", program], os.getpid())
-    child = await Child.start(command, process_tree, inherited_environment())
+    child = await Child.start(command, process_tree)
     lines = [line async for line in child.lines()]
     assert lines[-1] == "after"
     await child.kill()

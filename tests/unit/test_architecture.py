@@ -66,11 +66,11 @@ CORE_LIBRARIES = {"msgspec"}
 SLOW_LIBRARIES = {"docker", "sqlalchemy", "sqlite3"}
 READS_ENVIRONMENT = {
     "app.settings",
+    "app.core.child_environment",  # hands on what programs that we start may have of it
     "app.runtime.package_index",  # of pip and uv, not of PRISM
     "app.runtime.uv",
     "app.runtime.docker_engine",  # DOCKER_HOST, as Docker's own clients read it
     "app.runtime.targets",  # XDG_RUNTIME_DIR, the system's place for sockets
-    "app.share.child",  # what ssh and ngrok look for in it, handed on without our settings
     "model_container.config",
     "prism.connection",  # where the server is, for a client that may be on another machine
 }
