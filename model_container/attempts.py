@@ -1,6 +1,6 @@
 """Tries, from behind the walls, what a model must not be able to do. `prism doctor` and the tests run it.
 
-    python -I attempts.py < {"confinement": {…} or null, "targets": {…}}
+    python -I -S attempts.py < {"confinement": {…} or null, "targets": {…}}
 
 Prints {"report": what confine() said, "attempts": {area: {attempt: why it was refused, or "" if it succeeded}}}.
 The targets are real and belong to whoever asks: a listener, a socket, a file, a folder, a process to kill.
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from model_container.config import Confinement
 from model_container.confine import confine

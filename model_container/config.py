@@ -57,7 +57,7 @@ AS_USUAL = Call()
 @dataclass(frozen=True)
 class RuntimeConfig:
     """artifact: path of the model file, or of its folder. format: names the adapter. code: folder of the owner's Python
-    files.
+    files. environment: folder of the model's packages, "" where the Python that was started has them.
 
     socket: Unix socket to listen on ("" for none). host, port: TCP address to listen on (port 0 for none).
     token: what a connection must say in HELLO; "" lets anyone in (an image run by hand). threads: for the
@@ -68,6 +68,7 @@ class RuntimeConfig:
     artifact: str
     format: str
     code: str = ""
+    environment: str = ""
     socket: str = ""
     host: str = "127.0.0.1"
     port: int = 0

@@ -23,6 +23,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, Callable, Dict, List
 
 from model_container.config import VARIABLE, RuntimeConfig, vertex_routes
+from model_container.environment import enter
 from model_container.frames import PROTOCOL
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def main() -> int:
     # It may go on in a forked child, so no thread may have been started before it.
     confinement = confine(config.confinement)
     _on_stop(lambda: os._exit(0))
+    if config.environment:
+        enter(config.environment)
     try:
         from model_container.adapters import load
 
@@ -94,9 +97,12 @@ def main() -> int:
 
 def _read_config() -> RuntimeConfig:
     try:
-        return RuntimeConfig.from_environment()
+        config = RuntimeConfig.from_environment()
     except KeyError as error:
         raise ValueError(f"{VARIABLE} is not set; it holds the runtime's configuration as JSON") from error
+    if config.environment and not sys.flags.no_site:
+        raise ValueError("its Python was started without -S, which runs code of packages before the walls are up")
+    return config
 
 
 def set_threads(count: int) -> None:

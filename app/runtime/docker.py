@@ -95,7 +95,7 @@ class DockerTarget:
     async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
         form = form or model.form
         image = model_image(as_imaged(model, form).model_id) if form else ""
-        if form is None or not await self._images.exists(image):
+        if form is None or not await self._images.is_current(image):
             raise StartFailed(f"There is no image {image}.", hint=f"Deploy {model.name} again.")
         await self._sweep(model.model_id)
         token = secrets.token_hex(4)

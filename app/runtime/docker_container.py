@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
 from app.runtime.calling import call_of, execution_of
-from app.runtime.docker_context import NOBODY, PORT, RUNTIME_PLACE, place_of
+from app.runtime.docker_context import ENVIRONMENT_PLACE, NOBODY, PORT, RUNTIME_PLACE, place_of
 from app.runtime.gpu import device_requests
 from app.runtime.target import ReplicaState
 from model_container.config import VARIABLE, Confinement, RuntimeConfig
@@ -66,6 +66,7 @@ class Plan(Struct, frozen=True):
             artifact=f"{RUNTIME_PLACE}/artifact/{place_of(self.form)}",
             format=self.form.format.value,
             code=f"{RUNTIME_PLACE}/code" if self.form.code and (self.folder / "code").is_dir() else "",
+            environment=ENVIRONMENT_PLACE,
             socket=f"{SOCKET_PLACE}/{SOCKET_NAME}" if self.sockets else "",
             host="0.0.0.0",
             port=PORT,

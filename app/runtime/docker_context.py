@@ -11,24 +11,30 @@ from pathlib import Path
 
 from app.core.environment import Lock
 from app.core.model import Form, Limits, Model
-from app.runtime.bytecode import COMPILE
 from app.runtime.calling import call_of, execution_of
-from app.runtime.runtime_copy import PACKAGE
+from app.runtime.interpreter import PACKAGE, WITHOUT_SITE
 from model_container.config import VARIABLE, Confinement, RuntimeConfig
 
 RUNTIME_PLACE = "/opt/prism"
+ENVIRONMENT_PLACE = "/opt/environment"
+LAYOUT_LABEL, LAYOUT = "prism.layout", "2"
+"""Of an environment's image, and by inheritance of those on it. Without it, it was a virtual environment with a Python
+of its own, which ran what packages asked it to; such an image is built anew."""
+
 PORT = 8080
 NOBODY = 65534
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+COMPILER = 65533
+"""Compiles the packages and owns them; no user of any name, and not the one that a replica runs as, which may then not
+write to them."""
+
 # Installed on this machine, where the package index is configured and uv's cache is: a build needs no network, and no
 # credential comes near an image.
 ENVIRONMENT = """\
 FROM {base}
-LABEL prism.environment="{hash}"
-USER 0:0
-COPY packages /opt/venv/lib/python{python}/site-packages
-RUN python -m venv --without-pip /opt/venv && (/opt/venv/bin/python {compile} /opt/venv/lib || true)
-ENV PATH=/opt/venv/bin:{path}
+LABEL prism.environment="{hash}" {layout_label}="{layout}"
+COPY --chown={compiler}:{compiler} packages {place}
+USER {compiler}:{compiler}
+RUN python {isolated} -m compileall -qq -j 0 -x /tests/ {place}/lib || true
 """
 # What all models of an environment share comes first, where the builder finds it in its cache.
 MODEL = """\
@@ -36,7 +42,7 @@ MODEL = """\
 FROM {environment}
 USER 0:0
 COPY model_container {place}/model_container
-RUN python -I -m compileall -q {place}/model_container
+RUN python {isolated} -m compileall -q {place}/model_container
 EXPOSE {port}
 USER {nobody}:{nobody}
 ENTRYPOINT ["{place}/model_container/entrypoint.sh"]
@@ -53,9 +59,15 @@ def place_of(form: Form) -> str:
 
 
 def write_environment_context(to: io.BufferedIOBase, lock: Lock, base_image: str, packages: Path) -> None:
-    """A tar of all that `prism_env_<hash>` is built from. packages: a folder that holds what `lock` lists, installed."""
+    """A tar of all that `prism_env_<hash>` is built from. packages: a folder where what `lock` lists is installed."""
     dockerfile = ENVIRONMENT.format(
-        base=base_image, hash=lock.hash, python=lock.python, compile=" ".join(COMPILE), path=SYSTEM_PATH
+        base=base_image,
+        hash=lock.hash,
+        layout_label=LAYOUT_LABEL,
+        layout=LAYOUT,
+        compiler=COMPILER,
+        place=ENVIRONMENT_PLACE,
+        isolated=" ".join(WITHOUT_SITE),
     )
     with tarfile.open(fileobj=to, mode="w") as tar:
         _add(tar, "Dockerfile", dockerfile.encode())
@@ -73,6 +85,7 @@ def model_dockerfile(model: Model, environment: str, image: str, has_code: bool)
         artifact=f"{RUNTIME_PLACE}/artifact/{place_of(form)}",
         format=model.inspection.format.value,
         code=f"{RUNTIME_PLACE}/code" if has_code else "",
+        environment=ENVIRONMENT_PLACE,
         host="0.0.0.0",
         port=PORT,
         call=call_of(model, form),
@@ -83,6 +96,7 @@ def model_dockerfile(model: Model, environment: str, image: str, has_code: bool)
         ref=json.dumps(model.ref),
         environment=environment,
         place=RUNTIME_PLACE,
+        isolated=" ".join(WITHOUT_SITE),
         code=f"COPY code {RUNTIME_PLACE}/code\n" if has_code else "",
         port=PORT,
         image=image,

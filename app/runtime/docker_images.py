@@ -18,12 +18,14 @@ from app.core.environment import Lock
 from app.core.model import Model
 from app.errors import BuildFailed, Conflict, NotFound, PrismError
 from app.runtime.docker_context import (
+    LAYOUT,
+    LAYOUT_LABEL,
     model_dockerfile,
     write_environment_context,
     write_model_context,
 )
 from app.runtime.docker_engine import Engine
-from app.runtime.packages import install
+from app.runtime.packages import install_for_container
 from app.runtime.target import Log
 from app.runtime.uv import SUPPORTED, TELLING_LINES, find_interpreters
 
@@ -85,19 +87,27 @@ class Images:
             return False
         return True
 
+    async def is_current(self, image: str) -> bool:
+        """Whether it is there, and not laid out as an earlier PRISM did it."""
+        try:
+            found = await self._engine.ask(lambda client: client.images.get(image))
+        except NotFound:
+            return False
+        return bool(found.labels.get(LAYOUT_LABEL) == LAYOUT)
+
     async def build_environment(self, lock: Lock, log: Log) -> None:
         """Returns at once if the image is there; waits for who builds it already. Raises BuildFailed."""
         image = environment_image(lock)
         alone = self._building.setdefault(lock.hash, asyncio.Lock())
         async with alone:
-            if await self.exists(image):
+            if await self.is_current(image):
                 return
             base = self.base_image(lock.python)
             await self._fetch(base, log)
             began = time.monotonic()
             try:
                 async with self._folder(image) as packages:
-                    await install(lock, packages, log, self._timeout_seconds)
+                    await install_for_container(lock, packages, log, self._timeout_seconds)
                     await self._build(image, lambda file: write_environment_context(file, lock, base, packages), log)
             except BaseException:
                 await self._forget_torso(lock)

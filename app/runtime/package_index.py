@@ -125,6 +125,8 @@ def translate(environ: Mapping[str, str], configured: Mapping[str, str]) -> Pack
     }
     chosen = {name: value for name, value in environ.items() if name in PASSED_ON or name.startswith("UV_INDEX_")}
     chosen = {name: value for name, value in chosen.items() if value}
+    if chosen.get("UV_LINK_MODE") == "symlink":  # to a cache that no replica may read
+        chosen.pop("UV_LINK_MODE")
     if "UV_INDEX_URL" in chosen:  # the older name of UV_DEFAULT_INDEX; uv would prefer the translated one
         translated.pop("UV_DEFAULT_INDEX")
     if "UV_EXTRA_INDEX_URL" in chosen:

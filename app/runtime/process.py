@@ -1,6 +1,6 @@
 """The process target: each replica is a child process behind the operating system's own walls; no engine needed.
 
-    <environments>/<lock hash>/                  virtual environment, shared by all models with that lock
+    <environments>/<lock hash>-2/                packages, shared by all models with that lock
     <run_folder>/runtime-<content hash>/         private copy of model_container/
     <run_folder>/<model_id>/<id>/replica.json    the record by which a later gateway finds the replica
     <run_folder>/<model_id>/<id>/work/           the only folder a replica may write to
@@ -30,17 +30,19 @@ import msgspec
 import psutil
 from msgspec import Struct
 
+from app.core.child_environment import child_environment
 from app.core.environment import Lock
 from app.core.model import Form, Limits, Model, Replica, TargetName
 from app.errors import BuildFailed, StartFailed
 from app.runtime import process_tree
 from app.runtime.calling import call_of, execution_of
+from app.runtime.environments import Environments
+from app.runtime.interpreter import isolated
 from app.runtime.log_reader import LogLine
 from app.runtime.replica_log import last_words, log_path, read_log, rotate
 from app.runtime.runtime_copy import compile_for, runtime_copy
 from app.runtime.target import Availability, Log, ReplicaState
 from app.runtime.uv import find_interpreters
-from app.runtime.virtual_environments import VirtualEnvironments
 from model_container.config import VARIABLE, Confinement, RuntimeConfig
 
 MAX_SOCKET_PATH_BYTES = 100  # 108 on Linux and 104 on macOS, with the final zero
@@ -75,7 +77,7 @@ class ProcessTarget:
     def __init__(
         self, environments: Path, run_folder: Path, sockets: Path, build_timeout_seconds: float, home: str
     ) -> None:
-        self._environments = VirtualEnvironments(environments, build_timeout_seconds)
+        self._environments = Environments(environments, build_timeout_seconds)
         self._run_folder = run_folder
         self._sockets = sockets
         self._home = home
@@ -102,8 +104,7 @@ class ProcessTarget:
             copy = await asyncio.to_thread(self._runtime)
             chosen = form or model.form
             if chosen:
-                python = self._environments.path(chosen.lock) / "bin" / "python"
-                await asyncio.to_thread(compile_for, python, copy)
+                await asyncio.to_thread(compile_for, self._environments.python(chosen.lock), copy)
         except OSError as error:
             raise BuildFailed(
                 f"The runtime could not be copied to {self._run_folder}: {error.strerror}.",
@@ -149,6 +150,7 @@ class ProcessTarget:
             artifact=str(artifact),
             format=form.format.value,
             code=str(code) if has_code else "",
+            environment=str(environment),
             socket=address,
             port=port,
             token=secrets.token_urlsafe(32),
@@ -163,11 +165,8 @@ class ProcessTarget:
                 file_mb=limits.memory_mb,
             ),
         )
-        python = environment / "bin" / "python"
-        command = [str(python), "-I", "-B", str(runtime / "model_container" / "__main__.py")]
-        child = _spawn(
-            command, work, {**_environment(environment, work, threads), VARIABLE: config.to_json()}, log_folder
-        )
+        command = isolated(self._environments.python(form.lock), runtime / "model_container" / "__main__.py")
+        child = _spawn(command, work, {**_variables(work, threads), VARIABLE: config.to_json()}, log_folder)
         replica = Replica(
             model_id=model.model_id,
             target=TargetName.PROCESS,
@@ -290,10 +289,10 @@ class ProcessTarget:
         return found
 
 
-def _environment(environment: Path, work: Path, threads: int) -> dict[str, str]:
-    """Nothing of the gateway's: no keys, no proxies, no search paths."""
+def _variables(work: Path, threads: int) -> dict[str, str]:
+    """Of a replica, which gets nothing of the gateway's: no keys, no proxies, no search paths."""
     return {
-        "PATH": f"{environment / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "HOME": str(work),
         "TMPDIR": str(work),
@@ -301,7 +300,7 @@ def _environment(environment: Path, work: Path, threads: int) -> dict[str, str]:
     }
 
 
-def _spawn(command: list[str], work: Path, environment: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
+def _spawn(command: list[str], work: Path, variables: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
     """No pipe leads to the gateway, so its death changes nothing for the replica."""
     path = log_path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -314,7 +313,7 @@ def _spawn(command: list[str], work: Path, environment: dict[str, str], folder: 
             stdout=log,
             stderr=log,
             cwd=work,
-            env=environment,
+            env=child_environment(own=variables),
             start_new_session=True,
             umask=0o077,
         )

@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 
 from app.runtime.bytecode import compile_folder
+from app.runtime.interpreter import PACKAGE
 
 COMPILE_SECONDS = 60.0
-PACKAGE = Path(__file__).resolve().parent.parent.parent / "model_container"
 
 
 def runtime_copy(run_folder: Path) -> Path:
@@ -34,7 +34,7 @@ def runtime_copy(run_folder: Path) -> Path:
     return copy
 
 
-def compile_for(python: Path, copy: Path) -> None:
+def compile_for(python: str, copy: Path) -> None:
     """Bytecode for one Python, once; a replica may not write its own. A failure only makes starts slower."""
     interpreter = hashlib.sha256(os.fsencode(os.path.realpath(python))).hexdigest()[:16]
     done = copy / f".compiled-{interpreter}"

@@ -16,6 +16,7 @@ import uv
 
 from app.core.child_environment import LANGUAGE, PYENV, USER, USER_FOLDERS, child_environment
 from app.errors import DeployFailed
+from app.runtime.interpreter import own_interpreter
 from app.runtime.package_index import PackageIndex, machine_index
 from app.runtime.target import Log
 
@@ -196,12 +197,7 @@ def interpreter_candidates(path: str, home: Path) -> list[str]:
     ]
     names = [f"python{minor}" for minor in SUPPORTED]
     files = [str(place / name) for place in places for name in names if os.access(place / name, os.X_OK)]
-    return list(dict.fromkeys([_own_interpreter(), *files]))
-
-
-def _own_interpreter() -> str:
-    """Of the gateway, outside its virtual environment: an environment must outlive the one PRISM runs in."""
-    return getattr(sys, "_base_executable", None) or sys.executable
+    return list(dict.fromkeys([own_interpreter(), *files]))
 
 
 async def _probe(path: str) -> tuple[str, str] | None:

@@ -14,9 +14,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from app.core.child_environment import child_environment
+from app.runtime.interpreter import PACKAGE, WITHOUT_SITE, isolated, own_interpreter
 from model_container.config import Confinement
 
-PACKAGE = Path(__file__).resolve().parent.parent.parent / "model_container"
 SECONDS = 30
 
 
@@ -66,7 +67,9 @@ def _targets(folder: Path) -> Iterator[dict[str, Any]]:
         hidden.bind("\0" + abstract)
         for one in (tcp, unix, hidden):
             one.listen()
-        victim = subprocess.Popen([sys.executable, "-I", "-c", "input()"], stdin=subprocess.PIPE)
+        victim = subprocess.Popen(
+            [own_interpreter(), *WITHOUT_SITE, "-c", "input()"], stdin=subprocess.PIPE, env=child_environment()
+        )
         try:
             yield {
                 "tcp_port": tcp.getsockname()[1],
@@ -85,7 +88,7 @@ def _targets(folder: Path) -> Iterator[dict[str, Any]]:
 def _try(confinement: Confinement | None, targets: dict[str, Any], work: Path) -> tuple[dict[str, Any], str]:
     """What the attempts printed, and what went wrong if they printed nothing."""
     asked = {"confinement": asdict(confinement) if confinement else None, "targets": targets}
-    command = [sys.executable, "-I", "-B", str(PACKAGE / "attempts.py")]
+    command = isolated(own_interpreter(), PACKAGE / "attempts.py")
     try:
         done = subprocess.run(
             command,
@@ -94,7 +97,7 @@ def _try(confinement: Confinement | None, targets: dict[str, Any], work: Path) -
             text=True,
             timeout=SECONDS,
             cwd=work,
-            env={"PATH": os.defpath},
+            env=child_environment(own={"PATH": os.defpath}),
             start_new_session=True,
             check=False,
         )

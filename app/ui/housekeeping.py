@@ -75,7 +75,7 @@ async def storage(settings: Settings) -> Storage:
 
 def _storage(settings: Settings) -> Storage:
     environments = settings.environments
-    built = _counted(environments.glob("*/.complete"), "environment")
+    built = _counted(environments.glob("*.json"), "environment")
     models = _counted(settings.upload_root.glob("*/model.json"), "model")
     places = (
         Place("Models", settings.upload_root, folder_size_bytes(settings.upload_root), models),

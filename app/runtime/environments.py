@@ -1,7 +1,12 @@
-"""Virtual environments of the process target: one for each lock hash, built once, by whoever comes first.
+"""Environments of the process target: one for each lock hash, built once, by whoever comes first.
 
-Built in its final place, since a virtual environment holds absolute paths. A marker written last says that it is
-complete; without the marker it is a torso of a crash and is built anew.
+    <root>/<lock hash>-2/       what the lock lists, installed; no Python of its own. 2 is the layout
+    <root>/<lock hash>-2.json   written last, and says that it is complete and which Python it is for
+    <root>/<lock hash>.txt      the lock
+
+What starts a replica is read from the record, which lies where no package is installed to. An environment without one
+is a torso of a crash and is built anew. Layout 1 was a virtual environment in `<root>/<lock hash>/`: it is not used,
+and goes with its lock.
 """
 
 from __future__ import annotations
@@ -15,30 +20,47 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
+from msgspec import Struct
+
 from app.core.environment import Lock
 from app.errors import BuildFailed
-from app.runtime import torch_backend
 from app.runtime.bytecode import compile_folder
+from app.runtime.packages import install
 from app.runtime.target import Log
-from app.runtime.uv import find_interpreters, run_uv
+from app.runtime.uv import find_interpreters
 
-MARKER = ".complete"
+LAYOUT = 2
 LOCK_POLL_SECONDS = 0.1
 
 
-class VirtualEnvironments:
-    """root: `<root>/<lock hash>/` is an environment, `<root>/<lock hash>.txt` its lock."""
+class Record(Struct, frozen=True):
+    """python: path of the base interpreter that the packages are for."""
+
+    python: str
+
+
+class Environments:
+    """In `root`, for the lock that each is made from."""
 
     def __init__(self, root: Path, build_timeout_seconds: float) -> None:
         self.root = root
         self.build_timeout_seconds = build_timeout_seconds
 
     def path(self, lock: Lock) -> Path:
-        return self.root / lock.hash
+        return self.root / f"{lock.hash}-{LAYOUT}"
+
+    def python(self, lock: Lock) -> str:
+        """The interpreter to start with; "" where the environment is not built, or its Python has been uninstalled."""
+        try:
+            record = msgspec.json.decode(self._record(lock).read_bytes(), type=Record)
+        except (OSError, msgspec.MsgspecError):
+            return ""
+        whole = self.path(lock).is_dir() and os.access(record.python, os.X_OK)
+        return record.python if whole else ""
 
     def is_built(self, lock: Lock) -> bool:
-        """Also false when the Python it was made from has been uninstalled."""
-        return (self.path(lock) / MARKER).is_file() and (self.path(lock) / "bin" / "python").exists()
+        return bool(self.python(lock))
 
     async def build(self, lock: Lock, log: Log) -> None:
         """Returns at once if it is built; waits for another builder, also of another process. Raises BuildFailed."""
@@ -52,11 +74,20 @@ class VirtualEnvironments:
         if not self.root.is_dir():
             return
         async with self._alone(lock):
-            await asyncio.to_thread(shutil.rmtree, self.path(lock), ignore_errors=True)
+            await asyncio.to_thread(self._forget, lock)
+            await asyncio.to_thread(shutil.rmtree, self.root / lock.hash, ignore_errors=True)
             self._lock_text(lock).unlink(missing_ok=True)
+
+    def _record(self, lock: Lock) -> Path:
+        return self.root / f"{lock.hash}-{LAYOUT}.json"
 
     def _lock_text(self, lock: Lock) -> Path:
         return self.root / f"{lock.hash}.txt"
+
+    def _forget(self, lock: Lock) -> None:
+        """The record first: what is left of the rest is then a torso."""
+        self._record(lock).unlink(missing_ok=True)
+        shutil.rmtree(self.path(lock), ignore_errors=True)
 
     async def _build(self, lock: Lock, log: Log) -> None:
         interpreters = await find_interpreters()
@@ -65,21 +96,23 @@ class VirtualEnvironments:
                 f"The model needs Python {lock.python}, and this machine has {', '.join(interpreters) or 'none'}.",
                 hint=f"Install Python {lock.python}, or give the model another `python_version`.",
             )
-        place = self.path(lock)
-        python = place / "bin" / "python"
-        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
-        self._lock_text(lock).write_text(lock.text)
+        python = interpreters[lock.python]
         started = time.monotonic()
-        await self._run_uv(["venv", "--no-project", "--python", interpreters[lock.python], str(place)], log)
-        # Wheels only: building a source distribution would run its author's code here, outside any wall.
-        install = ["pip", "sync", "--python", str(python), "--only-binary", ":all:", *torch_backend.to_install(lock)]
-        await self._run_uv([*install, str(self._lock_text(lock))], log)
-        await asyncio.to_thread(compile_folder, python, place / "lib", self.build_timeout_seconds)
-        (place / MARKER).write_text(f"{lock.hash}\n")
+        await asyncio.to_thread(self._forget, lock)
+        self._lock_text(lock).write_text(lock.text)
+        try:
+            await install(lock, self.path(lock), python, log, self.build_timeout_seconds)
+            await asyncio.to_thread(compile_folder, python, self.path(lock) / "lib", self.build_timeout_seconds)
+        except BaseException:
+            await asyncio.to_thread(self._forget, lock)
+            raise
+        self._write_record(lock, python)
         log(f"Environment {lock.hash} built in {time.monotonic() - started:.1f} s.")
 
-    async def _run_uv(self, arguments: list[str], log: Log) -> None:
-        await run_uv(arguments, log=log, timeout_seconds=self.build_timeout_seconds, error=BuildFailed)
+    def _write_record(self, lock: Lock, python: str) -> None:
+        unfinished = self._record(lock).with_suffix(".new")
+        unfinished.write_bytes(msgspec.json.encode(Record(python)))
+        unfinished.replace(self._record(lock))
 
     @asynccontextmanager
     async def _alone(self, lock: Lock) -> AsyncIterator[None]:

@@ -1,0 +1,23 @@
+"""How a Python is started here: isolated, and without `site`, which runs code that packages bring.
+
+Always the base interpreter, whose folder no package of a model is ever installed into. It sees the standard library
+and the runtime; a model's packages come onto its search path behind the walls (model_container/environment.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent.parent / "model_container"
+WITHOUT_SITE = ("-I", "-S", "-B")
+
+
+def isolated(python: str, program: Path, *arguments: str) -> list[str]:
+    """The command that runs `program` so. python: a base interpreter."""
+    return [python, *WITHOUT_SITE, str(program), *arguments]
+
+
+def own_interpreter() -> str:
+    """Of the gateway, outside its virtual environment: what is made with it must outlive the one PRISM runs in."""
+    return getattr(sys, "_base_executable", None) or sys.executable
