@@ -24,8 +24,8 @@ def enter(folder: str) -> None:
     place = packages(folder)
     sys.path.append(place)
     sys.prefix = sys.exec_prefix = folder
-    _have_children_find(place)
     _add_what_site_adds(place)
+    _have_children_find(place)
 
 
 def _have_children_find(place: str) -> None:
@@ -37,7 +37,10 @@ def _have_children_find(place: str) -> None:
 
 
 def _add_what_site_adds(place: str) -> None:
-    """`exit` and `quit`; and where Python has no `distutils` any more, the one that setuptools brings."""
+    """`exit` and `quit`; and where Python has no `distutils` any more, the one that setuptools brings.
+
+    While the flags are true: without -S in them, `site` would do all of its work as it is imported.
+    """
     import_module("site").setquit()
     if sys.version_info >= (3, 12) and os.path.isdir(os.path.join(place, "_distutils_hack")):
         import_module("_distutils_hack").add_shim()

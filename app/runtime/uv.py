@@ -24,6 +24,7 @@ SUPPORTED = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 """Python minors that a model's environment may have, oldest first."""
 
 FOR_UV = (*USER, *LANGUAGE, *USER_FOLDERS)
+QUIET = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_WRAP": "1"}
 FOR_PROBES = (*USER, *LANGUAGE, *PYENV)
 TELLING_LINES = 20
 TORCH_HOST = "download.pytorch.org"
@@ -65,7 +66,7 @@ async def run_uv(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=_environment(index),
+        env=child_environment(FOR_UV, {**QUIET, **index.uv_environment()}),
         # "/" has no pyproject.toml or uv.toml, which uv would obey if it found them in the gateway's folder.
         cwd="/",
         start_new_session=True,
@@ -113,11 +114,6 @@ def hint_for(text: str) -> str:
     if "no space left" in lowered:
         return "The disk is full: free some space, for example with `uv cache prune`."
     return "Give `requirements` that can be installed together, or another `python_version`."
-
-
-def _environment(index: PackageIndex) -> dict[str, str]:
-    quiet = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_WRAP": "1"}
-    return child_environment(FOR_UV, {**quiet, **index.uv_environment()})
 
 
 async def _converse(

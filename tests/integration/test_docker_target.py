@@ -396,7 +396,7 @@ def everything(asked):
         "write to /": (write, "/new"),
         "write to /opt/prism": (write, "/opt/prism/model_container/runtime.py"),
         "write to its artifact": (write, "/opt/prism/artifact/model.pkl"),
-        "write to the environment": (write, "/opt/venv/new"),
+        "write to the environment": (write, "/opt/environment/new"),
         "run what it wrote": (run_own_program,),
         "become root": (os.setuid, 0),
         "chroot": (os.chroot, "/tmp"),

@@ -14,6 +14,7 @@ from app.core.inspection import Format, Inspection
 from app.core.model import Artifact, Calling, Model
 from app.core.signature import Tensor
 from app.runtime.docker_context import (
+    NOBODY,
     model_dockerfile,
     write_environment_context,
     write_model_context,
@@ -43,7 +44,14 @@ def test_an_environment_is_built_of_files_alone(tmp_path: Path) -> None:
     with tarfile.open(fileobj=context) as tar:
         assert set(tar.getnames()) == {"Dockerfile", "packages", "packages/numpy", "packages/numpy/__init__.py"}
         assert tar.getmember("packages/numpy").mode == 0o755
-        assert "COPY packages /opt/venv/lib/python3.11/site-packages" in read(tar, "Dockerfile")
+        dockerfile = read(tar, "Dockerfile")
+    steps = dockerfile.splitlines()
+    copied, user, compiled = (
+        steps.index(next(s for s in steps if s.startswith(word))) for word in ("COPY", "USER", "RUN")
+    )
+    assert copied < user < compiled, "nothing runs as root once the packages are there"
+    assert steps[user] not in ("USER 0:0", f"USER {NOBODY}:{NOBODY}"), "a replica may not write to its packages"
+    assert steps[compiled].startswith("RUN python -I -S -B -m compileall ")
 
 
 def read(tar: tarfile.TarFile, name: str) -> str:
