@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     )
     environment_root: Path = Field(
         Path("model_store/environments"),
-        description="Where the process target keeps one virtual environment for each lock hash.",
+        description="Where the process target keeps the packages of each lock hash.",
     )
     run_root: Path = Field(
         Path("model_store/run"), description="Working folders of replicas, the server's record and its log."

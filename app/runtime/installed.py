@@ -20,16 +20,18 @@ HARMLESS_PTH = frozenset(
     {
         "7ea7ffef3fe2a117ee12c68ed6553617f0d7fd2f0590257c25c484959a3b7373",  # setuptools up to 59
         "2638ce9e2500e572a5e0de7faed6661eb569d1b696fcba07b0dd223da5f5d224",  # setuptools from 60 on
-        "28d86507e791da835cf8b9dd21fe98b579b77b3ca27e3ad27bae6239bc94f769",  # cuda-bindings, of PyTorch for CUDA
+        "7b9d5f18e0af2d7bda9a8a17ca2767ee854875f0f9fb7430734bd140fea6d2c6",  # cuda-bindings 12, of PyTorch for CUDA
+        "28d86507e791da835cf8b9dd21fe98b579b77b3ca27e3ad27bae6239bc94f769",  # cuda-bindings 12.9
         "c47e604f1738522a583f7aab6cffb80821cd18157dede051e10aa185e0af065e",  # protobuf up to 3.20, google-auth, …
         "6f40f9759937454ccae78b59f62643bcb9bbbbc96d73913362b1829a1b2ea0dc",  # google-cloud-core, -storage, …
         "4e0e2ba637b0171ece4364f416026bd37ab5a630eebf4b37fcab7b3a6e8d4536",  # googleapis-common-protos
+        "1603bfdee834ef511710a4fc9a038f054872aecc0fb4f0988cea540b26aeed45",  # matplotlib up to 3.6
         "af80ee4584a67e12c46d49cb14269fba7e5d2b62e9be639ef13acc1d10ac977c",  # matplotlib 3.7
         "444376de46bbeaa015b62bae3fe592ac7003e257a2714b0507f0150837d17bc5",  # ruamel.yaml up to 0.17
         "4961151fe8c45ac298acbd2aa02e86049692b71fe22b11a8018f4f432705542e",  # zope.interface
     }
 )
-"""SHA-256 of `.pth` files that common packages bring. They are not obeyed: all but the first three make namespace
+"""SHA-256 of `.pth` files that common packages bring. They are not obeyed: all but the first four make namespace
 packages, for which Python needs no help; what setuptools' is for is in model_container/environment.py."""
 
 MAX_PTH_BYTES = 1 << 16
@@ -97,8 +99,16 @@ def _recorded(packages: Path) -> dict[Path, str]:
     found: dict[Path, str] = {}
     for record in packages.glob("*.dist-info/RECORD"):
         distribution = record.parent.name.removesuffix(".dist-info").replace("-", " ", 1)
-        with record.open(newline="", encoding="utf-8", errors="replace") as lines:
-            for row in csv.reader(lines):
-                if row:
-                    found[Path(os.path.normpath(packages / row[0]))] = distribution
+        found |= {Path(os.path.normpath(packages / name)): distribution for name in _names_in(record, distribution)}
     return found
+
+
+def _names_in(record: Path, distribution: str) -> list[str]:
+    try:
+        with record.open(newline="", encoding="utf-8", errors="replace") as lines:
+            return [row[0] for row in csv.reader(lines) if row]
+    except (OSError, csv.Error) as error:
+        raise BuildFailed(
+            f"The RECORD of {distribution} cannot be read: {error}.",
+            hint=f"Do without {distribution}, or ask its authors for a sound wheel.",
+        ) from error

@@ -81,6 +81,7 @@ async def test_whatever_a_model_starts_finds_its_packages(tmp_path: Path) -> Non
     finally:
         await lab.stop_all()
 
+    assert "Traceback" not in lab.log(), "also what joblib starts to clear up after it"
     squares = [[version("numpy")], [0, 1, 4, 9]]
     assert said == {"by_joblib": squares, "by_spawn": squares, "by_command": [[version("numpy")], [0]]}
 

@@ -90,6 +90,19 @@ def test_a_link_to_what_lies_beside_it_is_let_be(tmp_path: Path) -> None:
     check(tmp_path, "3.11")
 
 
+@pytest.mark.parametrize("hostile", ["a folder", "a field without an end"])
+def test_a_record_that_cannot_be_read_is_refused(tmp_path: Path, hostile: str) -> None:
+    record = environment(tmp_path) / "evilpkg-1.0.dist-info" / "RECORD"
+    if hostile == "a folder":
+        record.unlink()
+        record.mkdir()
+    else:
+        record.write_text('"' + "x" * 200_000)
+
+    with pytest.raises(BuildFailed, match=r"RECORD of evilpkg 1\.0 cannot be read"):
+        check(tmp_path, "3.11")
+
+
 def test_a_record_of_a_file_outside_is_refused(tmp_path: Path) -> None:
     packages = environment(tmp_path)
     with (packages / "evilpkg-1.0.dist-info" / "RECORD").open("a") as record:
