@@ -17,7 +17,7 @@ import pytest
 
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import CHECKOUT, Server, problem, wait_for
-from tests.integration import ngrok_stand_in
+from tests.integration.ngrok_stand_in import write_agent
 from tests.integration.sshd import Sshd, alive, ssh_clients
 
 ROW = {"input": [5.1, 3.5, 1.4, 0.2]}
@@ -318,15 +318,12 @@ def test_a_killed_server_leaves_neither_the_ngrok_worker_nor_its_agent(
     """The agent is a stand-in."""
     report = tmp_path / "report.json"
     agent = tmp_path / "ngrok"
-    agent.write_text(f'#!/bin/sh\nexec {sys.executable} {ngrok_stand_in.__file__} "$@"\n')
-    agent.chmod(0o700)
+    write_agent(agent, "works", report)
     server = start_server(
         PRISM_TARGET="process",
         PRISM_TUNNEL="ngrok",
         NGROK_AUTHTOKEN="a-token",
         PYNGROK_NGROK_PATH=agent,
-        STAND_IN="works",
-        STAND_IN_REPORT=report,
     )
     server.deploy(iris_file, model_name="iris")
     shared = share(server, create_key=True)

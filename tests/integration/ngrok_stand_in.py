@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A stand-in for the ngrok agent: its arguments, its log format and its API on loopback; no tunnel and no ngrok.
 
-STAND_IN says how it behaves: "works", "refuses" the token, finds no "network", stays "silent", or "dies" when told to.
+STAND_IN, which its script sets, says how it behaves: "works", "refuses" the token, finds no "network", stays "silent", or "dies" when told to.
 STAND_IN_REPORT: a file that it writes its arguments, its pid and whether it was given a token to.
 """
 
@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 NETWORK = 'failed to dial ngrok server with address \\"connect.ngrok-agent.com:443\\": dial tcp: lookup: no such host'
+
+
+def write_agent(agent: Path, behaviour: str, report: Path) -> None:
+    """The program to be taken for ngrok. What it is to do is in it: the server hands on no variable unknown to it."""
+    command = shlex.join(["env", f"STAND_IN={behaviour}", f"STAND_IN_REPORT={report}", sys.executable, __file__])
+    agent.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    agent.chmod(0o700)
 
 
 def log(message: str, level: str = "info", **fields: str) -> None:

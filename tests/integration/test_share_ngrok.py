@@ -22,21 +22,25 @@ from app.runtime import process_tree
 from app.share.ngrok import NgrokTunnel
 from app.share.tunnel import Connection, Worker
 from tests.acceptance.server import wait_for
+from tests.integration.ngrok_stand_in import write_agent
 from tests.integration.sshd import END_SECONDS, alive
 
 TOKEN = "2abc_a_token_that_must_not_be_seen"
-STAND_IN = Path(__file__).with_name("ngrok_stand_in.py")
 
 
 class Lab:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "worker"
         self.report = folder / "report.json"
+        self.agent_file = folder / "ngrok"
         self.workers: list[Worker] = []
 
     async def open(self, token: str = TOKEN, timeout_seconds: float = 20) -> Connection:
         tunnel = NgrokTunnel(token, self.folder, process_tree, start_timeout_seconds=timeout_seconds)
         return await tunnel.open(8123, self._note)
+
+    def behave(self, behaviour: str) -> None:
+        write_agent(self.agent_file, behaviour, self.report)
 
     async def _note(self, worker: Worker) -> None:
         self.workers.append(worker)
@@ -57,18 +61,14 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.delenv("NGROK_AUTHTOKEN", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("STAND_IN_REPORT", str(tmp_path / "report.json"))
     monkeypatch.delenv("PYNGROK_NGROK_PATH", raising=False)
     return Lab(tmp_path)
 
 
 @pytest.fixture
-def stand_in(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
-    agent = tmp_path / "ngrok"
-    agent.write_text(f'#!/bin/sh\nexec {sys.executable} {STAND_IN} "$@"\n')
-    agent.chmod(0o700)
-    monkeypatch.setenv("PYNGROK_NGROK_PATH", str(agent))
-    monkeypatch.setenv("STAND_IN", "works")
+def stand_in(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    lab.behave("works")
+    monkeypatch.setenv("PYNGROK_NGROK_PATH", str(lab.agent_file))
     return lab
 
 
@@ -141,9 +141,9 @@ async def test_requests_are_kept_by_no_inspection_page_of_the_agent(stand_in: La
     ],
 )
 async def test_what_the_agent_meets_is_told_each_in_its_own_words(
-    stand_in: Lab, monkeypatch: pytest.MonkeyPatch, behaviour: str, reason: str, detail: str
+    stand_in: Lab, behaviour: str, reason: str, detail: str
 ) -> None:
-    monkeypatch.setenv("STAND_IN", behaviour)
+    stand_in.behave(behaviour)
     with pytest.raises(TunnelFailed, match=detail) as told:
         await stand_in.open()
     assert told.value.reason == reason
@@ -151,8 +151,8 @@ async def test_what_the_agent_meets_is_told_each_in_its_own_words(
     wait_for(stand_in.all_gone, END_SECONDS, "the end of worker and agent")
 
 
-async def test_an_agent_that_says_nothing_is_slow_and_is_ended(stand_in: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STAND_IN", "silent")
+async def test_an_agent_that_says_nothing_is_slow_and_is_ended(stand_in: Lab) -> None:
+    stand_in.behave("silent")
     with pytest.raises(TunnelFailed, match=r"was not ready within 2 s\.") as told:
         await stand_in.open(timeout_seconds=2)
     assert told.value.reason == "too_slow"
@@ -160,8 +160,8 @@ async def test_an_agent_that_says_nothing_is_slow_and_is_ended(stand_in: Lab, mo
     wait_for(stand_in.all_gone, END_SECONDS, "the end of worker and agent")
 
 
-async def test_a_worker_that_is_stopped_itself_is_slow_too(stand_in: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STAND_IN", "silent")  # else it might be ready before it is stopped
+async def test_a_worker_that_is_stopped_itself_is_slow_too(stand_in: Lab) -> None:
+    stand_in.behave("silent")  # else it might be ready before it is stopped
     opening = asyncio.create_task(stand_in.open(timeout_seconds=1))
     while not stand_in.workers:
         await asyncio.sleep(0)
