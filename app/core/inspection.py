@@ -47,10 +47,14 @@ class PythonNeed(Struct, frozen=True):
 
 
 class Danger(Struct, frozen=True):
-    """A global that would run code of the uploader's choice when the file is loaded."""
+    """A global that would run code of the uploader's choice when the file is loaded.
+
+    package: the module at its top where nothing else is wrong with it than that nobody vouched for that package; else "".
+    """
 
     name: str
     reason: str
+    package: str = ""
 
 
 class Inspection(Struct, frozen=True):

@@ -51,6 +51,7 @@ def _walk(schema: dict[str, Any], protocol: int) -> PickleReading:
     """Outer nodes first, so that the feature names found first are those of the model and not of a step."""
     names: set[str] = set()
     called: set[str] = set()
+    held: set[str] = set()
     versions: set[str] = set()
     features: tuple[str, ...] = ()
     pending: deque[Any] = deque([schema])
@@ -64,6 +65,10 @@ def _walk(schema: dict[str, Any], protocol: int) -> PickleReading:
             names.add(name)
             if node.get("__loader__") == "ConstructorFromReduceNode" or "__reduce__" in node:
                 called.add(name)
+            if node.get("__loader__") == "MethodNode":
+                names.add(f"{name}:{_method(node)}")
+        if node.get("__loader__") == "PartialNode":
+            held |= _kept(node)
         versions |= _texts(node.get("_sklearn_version"))
         features = features or _listed(node.get("feature_names_in_"))
         pending.extend(node.values())
@@ -71,6 +76,7 @@ def _walk(schema: dict[str, Any], protocol: int) -> PickleReading:
         protocol=protocol,
         globals=tuple(sorted(names)),
         called=tuple(sorted(called)),
+        held=tuple(sorted(held)),
         sklearn_versions=tuple(sorted(versions)),
         feature_names=features,
     )
@@ -83,6 +89,23 @@ def _name(node: dict[str, Any]) -> str:
         return ""
     full = f"{module}.{name}"
     return "" if full in PLAIN_TYPES else full
+
+
+def _method(node: dict[str, Any]) -> str:
+    """The name of the method that a node takes from its object, whatever class it says it is of."""
+    content = node.get("content")
+    return str(content.get("func")) if isinstance(content, dict) else "?"
+
+
+def _kept(node: dict[str, Any]) -> set[str]:
+    """What a `functools.partial` will call: the node of its function, whose class counts, and its arguments' own nodes."""
+    content = node.get("content")
+    function = content.get("func") if isinstance(content, dict) else None
+    if not isinstance(function, dict):
+        return {"functools.partial"}
+    if function.get("__loader__") == "PartialNode":
+        return set()  # it is looked into when its turn comes
+    return {_name(function) or "functools.partial"}
 
 
 def _texts(node: Any) -> set[str]:

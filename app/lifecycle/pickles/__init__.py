@@ -25,7 +25,9 @@ class PickleReading(Struct, frozen=True):
 
     globals: sorted `module.name` of every import, `module:a.b` where the name is a path of attributes.
     called: those of the globals that are called, or handed to something that is; `module.name()` where what a call
-    gave is called in turn. changed: those that are changed in place, as no pickle of a model does.
+    gave is called in turn. changed: those that are changed in place, as no pickle of a model does. held: those that
+    `functools.partial` and `defaultdict` are given, to be called later; `module.name()` for what a call gave.
+    formulas: values under the key `formula`, "" for one that is no plain text. computed_keys: a call gave some key, which may be text.
     sklearn_versions: values of `_sklearn_version`. feature_names: of the outermost `feature_names_in_`.
     sets_output: scikit-learn's `set_output` was called, so that steps hand on other things than arrays.
     code_arguments: with how many arguments code objects are made, which tells the Python that made them;
@@ -36,6 +38,9 @@ class PickleReading(Struct, frozen=True):
     globals: tuple[str, ...]
     called: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    formulas: tuple[str, ...] = ()
+    computed_keys: bool = False
     sklearn_versions: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
     sets_output: bool = False
@@ -82,6 +87,9 @@ def _reading(findings: Findings, protocol: int) -> PickleReading:
         globals=tuple(sorted(findings.globals)),
         called=tuple(sorted(findings.called)),
         changed=tuple(sorted(findings.changed)),
+        held=tuple(sorted(findings.held)),
+        formulas=tuple(sorted(findings.formulas)),
+        computed_keys=findings.computed_keys,
         sklearn_versions=tuple(sorted(findings.sklearn_versions)),
         feature_names=findings.feature_names,
         sets_output=findings.sets_output,

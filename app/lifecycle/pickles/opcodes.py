@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from app.lifecycle.pickles.literals import LITERALS, Handler, constant
-from app.lifecycle.pickles.symbols import MARK, NOTABLE_KEYS, OPAQUE, Dict
+from app.lifecycle.pickles.symbols import MARK, NOTABLE_KEYS, OPAQUE, Dict, may_be_text
 
 if TYPE_CHECKING:
     from app.lifecycle.pickles.walker import Walker
@@ -100,7 +100,10 @@ def _set_pairs(walker: Walker, target: Any, items: list[Any]) -> None:
         key = items[index]
         if type(key) is str and key in NOTABLE_KEYS:
             walker.set_item(target, key, items[index + 1])
-        elif type(target) is Dict:
+            continue
+        if may_be_text(key):
+            walker.findings.computed_keys = True
+        if type(target) is Dict:
             target.clean = False
 
 

@@ -8,14 +8,14 @@ from typing import Any, Final
 MAX_TEXT_BYTES: Final = 1024  # longer than any module, class or column name that matters
 
 NOTABLE_KEYS: Final = frozenset(
-    {"_sklearn_version", "feature_names_in_", "_sklearn_output_config"}
+    {"_sklearn_version", "feature_names_in_", "_sklearn_output_config", "formula"}
     | {"shape", "dtype", "numpy_array_alignment_bytes", "subclass", "order", "allow_mmap"}
 )
 ARRAY_WRAPPER: Final = "joblib.numpy_pickle.NumpyArrayWrapper"
-HOLDERS: Final = frozenset(
-    {"numpy.dtype", "functools.partial", "collections.defaultdict", "numpy.ma.core._mareconstruct"}
-)
-"""They keep the functions and classes that they are given, or only make instances with `__new__`."""
+KEEPERS: Final = frozenset({"functools.partial", "collections.defaultdict"})
+"""They keep the functions that they are given, and call them later."""
+HOLDERS: Final = KEEPERS | {"numpy.dtype", "numpy.ma.core._mareconstruct"}
+"""They do not call what they are given while the file is loaded, or only make instances with `__new__`."""
 RETURNERS: Final = frozenset({"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"})
 """They may give back what they are given, which would then be changed under two names."""
 REBUILDERS: Final = re.compile(
@@ -126,6 +126,15 @@ def is_content(value: Any) -> bool:
     return value is OPAQUE or isinstance(value, (str, bytes))
 
 
+def may_be_text(value: Any) -> bool:
+    """Whether a call may have given text: anything but a scalar of numpy's that is a number or a time."""
+    if not isinstance(value, Made):
+        return False
+    dtype = value.args[0] if origin(value) in RETURNERS and value.args else None
+    code = dtype.args[0] if isinstance(dtype, Made) and dtype.args else ""
+    return re.fullmatch(r"[biufcmM]\d*", code if type(code) is str else "") is None
+
+
 def is_plain_dtype(dtype: Made) -> bool:
     """Whether it was made as numpy writes it, a copy of its own: `dtype(text or class, False, True)`."""
     args = dtype.args
@@ -154,6 +163,14 @@ def handed_over(function: str, args: tuple[Any, ...]) -> set[str]:
     elif function.startswith("numpy.random."):
         called |= {f"{origin(value)}()" for value in args[1:] if type(value) is Made}
     return called
+
+
+def kept(keeper: str, args: tuple[Any, ...]) -> set[str]:
+    """Which of the arguments `keeper` will call later: `module.name`, or `module.name()` for what a call gave."""
+    values = args if keeper == "functools.partial" else args[:1]
+    return {value.name for value in values if isinstance(value, Global)} | {
+        f"{origin(value)}()" for value in args[:1] if isinstance(value, Made)
+    }
 
 
 def is_code_type(made_by: Any) -> bool:

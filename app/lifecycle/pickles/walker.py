@@ -13,6 +13,7 @@ from app.lifecycle.compression import Source
 from app.lifecycle.pickles.opcodes import HANDLERS, stop
 from app.lifecycle.pickles.symbols import (
     ARRAY_WRAPPER,
+    KEEPERS,
     MARK,
     MAX_TEXT_BYTES,
     OLD_WRAPPERS,
@@ -29,6 +30,7 @@ from app.lifecycle.pickles.symbols import (
     is_plain_dtype,
     is_wrapper,
     item_bytes,
+    kept,
     origin,
     strings_of_array,
 )
@@ -50,6 +52,9 @@ class Findings:
         self.globals: set[str] = set()
         self.called: set[str] = set()
         self.changed: set[str] = set()
+        self.held: set[str] = set()
+        self.formulas: set[str] = set()
+        self.computed_keys = False
         self.sklearn_versions: set[str] = set()
         self.feature_names: tuple[str, ...] = ()
         self.sets_output = False
@@ -208,6 +213,7 @@ class Walker:
         if type(args) is not tuple:
             raise self.unreadable("it computes the arguments of a call", CANNOT_BE_JUDGED)
         self.refuse_wrappers((made_by, *args))
+        self.keep(made_by, args)
         if self._described is not None and not is_global(made_by, "numpy.dtype"):
             raise self.unreadable("it makes an object within the description of a joblib array", CANNOT_BE_JUDGED)
         if is_code_type(made_by):
@@ -216,6 +222,19 @@ class Walker:
             self.findings.called.add(f"{origin(made_by)}()")
         self.findings.objects += 1
         self.push(Made(made_by, args))
+
+    def keep(self, keeper: Any, args: tuple[Any, ...]) -> None:
+        """Note what a keeper is given; and a keeper that is handed to something else, which could fill it unseen."""
+        if isinstance(keeper, Global) and keeper.name in KEEPERS:
+            self.findings.held.update(kept(keeper.name, args))
+        self.findings.held.update(value.name for value in args if type(value) is Global and value.name in KEEPERS)
+
+    def _refill(self, keeper: Global, state: Any) -> None:
+        """Note what the state of a `functools.partial` gives it, `(function, args, keywords, attributes)`."""
+        if keeper.name == "functools.partial" and type(state) is tuple and len(state) == 4:
+            self.keep(keeper, (state[0], *(state[1] if type(state[1]) is tuple else ())))
+        else:
+            self.findings.held.add(keeper.name)
 
     def _code(self, args: tuple[Any, ...]) -> None:
         self.findings.code_arguments.add(len(args))
@@ -245,6 +264,8 @@ class Walker:
         self.change(target)
         if not isinstance(target, Made):
             return
+        if isinstance(target.callable, Global) and target.callable.name in KEEPERS:
+            self._refill(target.callable, state)
         if is_global(target.callable, "numpy.dtype") and (target.state is not None or not is_plain_dtype(target)):
             raise self.unreadable("it changes a dtype that others may share", CANNOT_BE_JUDGED)
         if not is_global(target.callable, ARRAY_WRAPPER):
@@ -310,6 +331,8 @@ class Walker:
             self.findings.feature_names = strings_of_array(value) or self.findings.feature_names
         elif key == "_sklearn_output_config":
             self.findings.sets_output = True
+        elif key == "formula" and value is not None:
+            self.findings.formulas.add(value if type(value) is str else "")
 
     def begin_frame(self) -> None:
         size = self.take_number(8)

@@ -100,10 +100,17 @@ def test_an_attack_is_refused_or_named_and_runs_nothing(tmp_path: Path, way: str
 
 
 def test_a_class_is_harmless_when_restored_and_needs_consent_when_called(tmp_path: Path) -> None:
-    restored = read(b"\x80\x02cmylibrary\nModel\n)\x81}b.", tmp_path)
-    called = read(b"\x80\x02cmylibrary\nModel\n)R.", tmp_path)
+    restored = read(b"\x80\x02cxgboost.sklearn\nXGBModel\n)\x81}b.", tmp_path)
+    called = read(b"\x80\x02cxgboost.sklearn\nXGBModel\n)R.", tmp_path)
     assert dangers_of(restored) == ()
-    assert [danger.name for danger in dangers_of(called)] == ["mylibrary.Model"]
+    assert [danger.name for danger in dangers_of(called)] == ["xgboost.sklearn.XGBModel"]
+
+
+def test_a_class_of_a_package_that_nobody_vouches_for_needs_consent_and_names_the_package(tmp_path: Path) -> None:
+    (restored,) = dangers_of(read(b"\x80\x02cmylibrary.models\nModel\n)\x81}b.", tmp_path))
+    assert (restored.name, restored.package) == ("mylibrary.models.Model", "mylibrary")
+    (called,) = dangers_of(read(b"\x80\x02cmylibrary\nModel\n)R.", tmp_path))
+    assert (called.name, called.package) == ("mylibrary.Model", "")
 
 
 FRAME = pd.DataFrame(
