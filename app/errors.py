@@ -5,6 +5,7 @@
     │   ├── UnsupportedFormat    415  not a model file PRISM serves
     │   ├── UnreadableArtifact   422  damaged, truncated, or not what its name says
     │   ├── MissingCode          422  the pickle needs classes that only its author has
+    │   ├── UnknownPackage       422  the artifact asks for a package that nobody vouched for
     │   ├── UnsafeArtifact       422  dangerous globals, and no consent
     │   ├── TooLarge             413  a body or an upload over its limit
     │   ├── HeadTooLarge         431  request line and headers over their limit
@@ -96,6 +97,12 @@ class MissingCode(BadInput):
     code = "missing_code"
     status = 422
     title = "The model needs code that is not in the file"
+
+
+class UnknownPackage(BadInput):
+    code = "unknown_package"
+    status = 422
+    title = "The model asks for a package that nobody vouched for"
 
 
 class UnsafeArtifact(BadInput):

@@ -10,6 +10,7 @@
         │   ├── UnsupportedFormatError
         │   ├── UnreadableArtifactError
         │   ├── MissingCodeError
+        │   ├── UnknownPackageError
         │   ├── UnsafeArtifactError
         │   ├── TooLargeError
         │   └── InvalidSettingError
@@ -136,6 +137,10 @@ class UnreadableArtifactError(BadRequestError):
 
 class MissingCodeError(BadRequestError):
     codes = ("missing_code",)
+
+
+class UnknownPackageError(BadRequestError):
+    codes = ("unknown_package",)
 
 
 class UnsafeArtifactError(BadRequestError):

@@ -91,7 +91,8 @@ class DeployOptions(TypedDict, total=False):
     """name: else made from the file's. code_files: Python files for classes that the pickle takes from `__main__`.
     expected_input: a JSON-able request body known to be right, or JSON as bytes.
     requirements: lines of a requirements file; they win over what PRISM infers. target: "auto", "docker" or "process".
-    allow_unsafe: consent to load a file with dangerous globals. accelerate: whether a proven faster form of it may
+    allow_unsafe: consent to load a file with dangerous globals. allow_packages: names of packages that PRISM does not
+    know and may install, or module=name where they differ. accelerate: whether a proven faster form of it may
     serve; None leaves it to the server. replicas: how many copies of it serve; None leaves it to its model_config.yaml.
     gpu: True for every GPU, how many, or the ids of which. on_bytes: told how much of the file is sent.
     """
@@ -104,6 +105,7 @@ class DeployOptions(TypedDict, total=False):
     target: str | None
     code_files: Sequence[File]
     allow_unsafe: bool
+    allow_packages: Sequence[str]
     accelerate: bool | None
     replicas: int | None
     gpu: bool | int | Sequence[str]
@@ -229,6 +231,7 @@ def _send_file(path: str, file: File, options: DeployOptions) -> Call[Model]:
         "python_version": options.get("python_version"),
         "target": options.get("target"),
         "allow_unsafe": "true" if options.get("allow_unsafe") else None,
+        "allow_packages": ",".join(options.get("allow_packages", ())) or None,
         "gpu": _gpu(options.get("gpu", False)),
         "accelerate": {True: "auto", False: "off", None: None}[options.get("accelerate")],
         "replicas": None if options.get("replicas") is None else str(options["replicas"]),

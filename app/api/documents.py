@@ -52,6 +52,8 @@ def model_document(
         "inspection": model.inspection,
         "code_files": model.code_files,
         "unsafe_consent": model.unsafe_consent or None,
+        "allow_packages": model.allow_packages,
+        "packages_consent": model.packages_consent or None,
         "runtime": model.runtime,
         "replica": next(map(replica_document, deployment.replicas), None),
         "replicas": [

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.core.error_shapes import is_ours, shaped
+from app.core.plain import plain
 from app.errors import BadInput, NotFound, PrismError
 
 log = structlog.get_logger(__name__)
@@ -31,8 +32,8 @@ class MethodNotAllowed(PrismError):
 def problem_response(
     document: dict[str, Any], request_id: str, headers: dict[str, str] | None = None, path: str = "/"
 ) -> Response:
-    """path: that was asked, which decides the form."""
-    told, media_type = shaped(path, {**document, "request_id": request_id})
+    """path: that was asked, which decides the form. document: of whatever values; this never fails."""
+    told, media_type = shaped(path, plain({**document, "request_id": request_id}))
     return Response(msgspec.json.encode(told), document["status"], headers, media_type=media_type)
 
 
@@ -45,7 +46,7 @@ def install(app: FastAPI, page: Page = lambda *_: None) -> None:
 
     def answer(request: Request, document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
         request_id = request_id_of(request)
-        path = request.url.path
+        path, document = request.url.path, plain(document)
         shown = page(request, {**document, "request_id": request_id}, headers or {}) if is_ours(path) else None
         return shown or problem_response(document, request_id, headers, path)
 

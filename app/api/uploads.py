@@ -55,6 +55,12 @@ UPLOAD_PROPERTIES: dict[str, Any] = {
         "enum": ["true", "false"],
         "description": "Accept globals that run code when the file is loaded; the consent is recorded.",
     },
+    "allow_packages": {
+        "type": "string",
+        "examples": ["acme-models", "acme=acme-models"],
+        "description": "Packages that PRISM does not know and may install, with commas or more than once: a name, or "
+        "module=name; their code runs behind the walls, and the consent is recorded.",
+    },
 }
 
 

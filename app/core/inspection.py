@@ -63,6 +63,8 @@ class Inspection(Struct, frozen=True):
     compression: "zlib", "gzip", "bz2", "lzma", "xz", "lz4" or "" for none.
     globals: every `module.name` that the pickle imports, sorted.
     missing_code: names it imports from `__main__`, e.g. "__main__.Scaler".
+    unknown_modules: top names of modules that it imports and no known distribution provides.
+    unknown_pins: what requirements that came with it ask for beside known distributions; not installed as it is.
     second_opinion: what picklescan said, one line each; shown, never the judge.
     facts: further things worth showing, e.g. {"pickle_protocol": "5", "opset": "17"}.
     """
@@ -74,5 +76,7 @@ class Inspection(Struct, frozen=True):
     python: PythonNeed | None = None
     dangers: tuple[Danger, ...] = ()
     missing_code: tuple[str, ...] = ()
+    unknown_modules: tuple[str, ...] = ()
+    unknown_pins: tuple[Pin, ...] = ()
     second_opinion: tuple[str, ...] = ()
     facts: dict[str, str] = {}

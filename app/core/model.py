@@ -123,6 +123,7 @@ class Model(Struct, frozen=True):
 
     sample: a request body (JSON value in a native dialect) known to be answered.
     expected_input: the sample its owner gave, if any. unsafe_consent: when the owner accepted dangerous globals.
+    allow_packages: `distribution` or `module=distribution`, which he allowed by name; packages_consent: when.
     code_files: names of the Python files supplied for classes the pickle takes from `__main__`.
     accelerate: "auto" or "off" where its owner said so, else "" for the server's setting.
     models_folder: name of the entry of the models folder that it came from, "" for an upload.
@@ -143,6 +144,8 @@ class Model(Struct, frozen=True):
     code_files: tuple[str, ...] = ()
     allow_unsafe: bool = False
     unsafe_consent: str = ""
+    allow_packages: tuple[str, ...] = ()
+    packages_consent: str = ""
     inspection: Inspection | None = None
     lock: Lock | None = None
     signature: Signature | None = None

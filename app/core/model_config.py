@@ -42,6 +42,7 @@ MEANT: Final = {
     "batch": "max_batch_size",
     "batch_size": "max_batch_size",
     "batching_window_ms": "batch_window_ms",
+    "allow_package": "allow_packages",
     "can_batch": "batchable",
     "cuda": "gpu",
     "dependencies": "requirements",
@@ -117,6 +118,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     target: str = ""
     accelerate: str = ""
     allow_unsafe: bool = False
+    allow_packages: str | tuple[str, ...] = ()
     gpu: bool | int | tuple[str | int, ...] = False
     execution_providers: tuple[str, ...] = ()
     threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
@@ -132,6 +134,10 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def requirement_lines(self) -> str:
         return self.requirements if isinstance(self.requirements, str) else "\n".join(self.requirements)
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        return (self.allow_packages,) if isinstance(self.allow_packages, str) else self.allow_packages
 
 
 KEYS: Final = tuple(field.name for field in msgspec.structs.fields(ModelConfig))

@@ -60,6 +60,10 @@ class Deployments:
             names = ", ".join(danger.name for danger in model.inspection.dangers)
             BuildLog(self.ledger.folder(model.model_id)).write(f"dangerous globals accepted by the owner: {names}")
             log.warning("dangerous globals accepted", model=model.ref, model_id=model.model_id, dangers=names)
+        if model.allow_packages:
+            names = ", ".join(model.allow_packages)
+            BuildLog(self.ledger.folder(model.model_id)).write(f"packages allowed by the owner: {names}")
+            log.warning("packages allowed", model=model.ref, model_id=model.model_id, packages=names)
         await self.road.publisher.follow()
         self._begin(model, lambda: self.road.bring_up(model, run=run))
         return model

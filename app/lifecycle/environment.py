@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 from app.core.environment import Requirements
 from app.core.inspection import Format, Inspection, Pin, PythonNeed
 from app.errors import BadInput, EnvironmentFailed
-from app.lifecycle.distributions import distribution_of
+from app.lifecycle.distributions import distribution_of, is_unknown, top_of
 from app.lifecycle.onnx_file import OnnxReading
 from app.lifecycle.pickles import PickleReading
 
@@ -68,9 +68,9 @@ def pins_of_pickle(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ..
     if numpy := _numpy_pin(reading, sklearn):
         pins["numpy"] = numpy
     for name in reading.globals:
-        if found := distribution_of(_module(name)):
-            distribution, certain = found
-            pins.setdefault(distribution, _import_pin(name, distribution, certain))
+        if distribution := distribution_of(_module(name)):
+            evidence = f"the pickle imports `{name}` and does not say which version"
+            pins.setdefault(distribution, Pin(distribution, "", evidence))
     if reading.feature_names and not _sees_numbers_only(reading):
         evidence = "`feature_names_in_` shows that it was trained on named columns"
         pins.setdefault("pandas", Pin("pandas", "", evidence))
@@ -79,6 +79,11 @@ def pins_of_pickle(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ..
     if sklearn and not numpy:
         pins.pop("numpy", None)  # scikit-learn brings it, and knows better which
     return tuple(pins.values())
+
+
+def unknown_modules_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Top names of the modules of these globals that no known distribution provides."""
+    return tuple(sorted({top_of(module) for module in map(_module, names) if is_unknown(module)}))
 
 
 def pins_of_compression(compression: str) -> tuple[Pin, ...]:
@@ -199,13 +204,6 @@ def _numpy_pin(reading: PickleReading, sklearn: Pin | None) -> Pin | None:
     return None
 
 
-def _import_pin(name: str, distribution: str, certain: bool) -> Pin:
-    evidence = f"the pickle imports `{name}` and does not say which version"
-    if not certain:
-        evidence += f"; a guess that the distribution is named `{distribution}` too"
-    return Pin(distribution, "", evidence)
-
-
 def _first_wins(*sources: Iterable[Pin]) -> tuple[Pin, ...]:
     """All pins of a distribution from the first source that speaks of it."""
     pins: list[Pin] = []
@@ -219,6 +217,11 @@ def with_requirements(pins: tuple[Pin, ...], text: str, source: str) -> tuple[Pi
     """The pins with those of a requirements file that came with the model, which win. Raises BadInput for a line."""
     given = _given_pins(text, f"{source} asks for it", source)
     return _first_wins(given, _without_twins(pins, given))
+
+
+def given_names(text: str) -> set[str]:
+    """Canonical names of the distributions that the owner's requirements name. Raises BadInput for a line."""
+    return {canonicalize_name(pin.distribution) for pin in _given_pins(text)}
 
 
 def _given_pins(text: str, evidence: str = "given by the owner", where: str = "`requirements`") -> list[Pin]:

@@ -25,12 +25,16 @@ FIELDS = (
     "target",
     "code_files",
     "allow_unsafe",
+    "allow_packages",
     "accelerate",
     "replicas",
     "gpu",
     "upload_id",
 )
 FILES = ("file", "code_files")
+REPEATED = ("allow_packages",)
+"""Texts that may come more than once, one a line."""
+
 TEXT_LIMIT_BYTES = 1 << 20
 CODE_LIMIT_BYTES = 4 << 20
 
@@ -177,12 +181,13 @@ class FormReceiver:
                 raise BadInput(f"The file in `{part.field}` has no name.", field=part.field)
             return
         if part.file is None:
-            if part.field in self.texts:
+            if part.field in self.texts and part.field not in REPEATED:
                 raise BadInput(f"The form has the field `{part.field}` twice.", field=part.field)
             try:
-                self.texts[part.field] = part.text.decode("utf-8").strip()
+                text = part.text.decode("utf-8").strip()
             except UnicodeDecodeError as error:
                 raise BadInput(f"The field `{part.field}` is not UTF-8 text.", field=part.field) from error
+            self.texts[part.field] = f"{self.texts[part.field]}\n{text}" if part.field in self.texts else text
             return
         part.file.close()
         part.file = None

@@ -50,47 +50,50 @@ NUMPY_FUNCTIONS: Final = frozenset(
     )
 )
 
-SCIPY_SPECIAL: Final = (
-    "bdtr bdtrc bdtri bei beip ber berp beta betainc betaincc betaincinv betaln binom boxcox boxcox1p btdtr btdtri cbrt "
-    "chdtr chdtrc chdtri comb cosdg cosm1 cotdg dawsn digamma ellipe ellipk entr erf erfc erfcinv erfcx erfi erfinv exp1 "
-    "exp10 exp2 expi expit expm1 expn exprel factorial fdtr fdtrc fdtri gamma gammainc gammaincc gammainccinv gammaincinv "
-    "gammaln gammasgn gdtr gdtrc hankel1 hankel2 huber hyp0f1 hyp1f1 hyp2f1 i0 i0e i1 i1e inv_boxcox inv_boxcox1p iv ive "
-    "j0 j1 jn jv jve k0 k0e k1 k1e kei kelvin ker kl_div kn kolmogi kolmogorov kv kve lambertw log1p log_expit log_ndtr "
-    "log_softmax loggamma logit logsumexp multigammaln nbdtr nbdtrc nbdtri ndtr ndtri ndtri_exp owens_t pdtr pdtrc pdtri "
-    "perm poch polygamma powm1 pseudo_huber psi radian rel_entr rgamma round sindg softmax softplus spence stdtr stdtridf "
-    "stdtrit tandg voigt_profile wofz wrightomega xlog1py xlogy y0 y1 yn yv zeta zetac"
-).split()
+_SCIPY_SPECIAL: Final = """
+bdtr bdtrc bdtri bei beip ber berp beta betainc betaincc betaincinv betaln binom boxcox boxcox1p btdtr btdtri cbrt
+chdtr chdtrc chdtri comb cosdg cosm1 cotdg dawsn digamma ellipe ellipk entr erf erfc erfcinv erfcx erfi erfinv exp1
+exp10 exp2 expi expit expm1 expn exprel factorial fdtr fdtrc fdtri gamma gammainc gammaincc gammainccinv gammaincinv
+gammaln gammasgn gdtr gdtrc hankel1 hankel2 huber hyp0f1 hyp1f1 hyp2f1 i0 i0e i1 i1e inv_boxcox inv_boxcox1p iv ive j0
+j1 jn jv jve k0 k0e k1 k1e kei kelvin ker kl_div kn kolmogi kolmogorov kv kve lambertw log1p log_expit log_ndtr
+log_softmax loggamma logit logsumexp multigammaln nbdtr nbdtrc nbdtri ndtr ndtri ndtri_exp owens_t pdtr pdtrc pdtri
+perm poch polygamma powm1 pseudo_huber psi radian rel_entr rgamma round sindg softmax softplus spence stdtr stdtridf
+stdtrit tandg voigt_profile wofz wrightomega xlog1py xlogy y0 y1 yn yv zeta zetac
+"""
+SCIPY_SPECIAL: Final = _SCIPY_SPECIAL.split()
 
-SKLEARN_FUNCTIONS: Final = (
-    "accuracy_score add_dummy_feature additive_chi2_kernel adjusted_mutual_info_score adjusted_rand_score auc "
-    "average_precision_score balanced_accuracy_score binarize brier_score_loss calinski_harabasz_score chi2 chi2_kernel "
-    "class_likelihood_ratios classification_report cohen_kappa_score completeness_score confusion_matrix consensus_score "
-    "cosine_distances cosine_similarity coverage_error d2_absolute_error_score d2_brier_score d2_log_loss_score "
-    "d2_pinball_score d2_tweedie_score davies_bouldin_score dcg_score det_curve euclidean_distances "
-    "explained_variance_score f1_score f_classif f_oneway f_regression fbeta_score fowlkes_mallows_score hamming_loss "
-    "haversine_distances hinge_loss homogeneity_completeness_v_measure homogeneity_score jaccard_score "
-    "label_ranking_average_precision_score label_ranking_loss laplacian_kernel linear_kernel log_loss "
-    "manhattan_distances matthews_corrcoef max_error maxabs_scale mean_absolute_error mean_absolute_percentage_error "
-    "mean_gamma_deviance mean_pinball_loss mean_poisson_deviance mean_squared_error mean_squared_log_error "
-    "mean_tweedie_deviance median_absolute_error minmax_scale multilabel_confusion_matrix mutual_info_classif "
-    "mutual_info_regression mutual_info_score nan_euclidean_distances ndcg_score normalize normalized_mutual_info_score "
-    "pair_confusion_matrix paired_cosine_distances paired_distances paired_euclidean_distances "
-    "paired_manhattan_distances pairwise_distances pairwise_distances_argmin pairwise_kernels polynomial_kernel "
-    "power_transform precision_recall_curve precision_recall_fscore_support precision_score quantile_transform r2_score "
-    "r_regression rand_score rbf_kernel recall_score robust_scale roc_auc_score roc_curve root_mean_squared_error "
-    "root_mean_squared_log_error scale sigmoid_kernel silhouette_samples silhouette_score top_k_accuracy_score "
-    "v_measure_score zero_one_loss negative_likelihood_ratio positive_likelihood_ratio _identity _passthrough_scorer "
-    "_kmeans_single_elkan _kmeans_single_lloyd"
-).split()
+_SKLEARN_FUNCTIONS: Final = """
+_identity _kmeans_single_elkan _kmeans_single_lloyd _passthrough_scorer accuracy_score add_dummy_feature
+additive_chi2_kernel adjusted_mutual_info_score adjusted_rand_score auc average_precision_score
+balanced_accuracy_score binarize brier_score_loss calinski_harabasz_score chi2 chi2_kernel class_likelihood_ratios
+classification_report cohen_kappa_score completeness_score confusion_matrix consensus_score cosine_distances
+cosine_similarity coverage_error d2_absolute_error_score d2_brier_score d2_log_loss_score d2_pinball_score
+d2_tweedie_score davies_bouldin_score dcg_score det_curve euclidean_distances explained_variance_score f1_score
+f_classif f_oneway f_regression fbeta_score fowlkes_mallows_score hamming_loss haversine_distances hinge_loss
+homogeneity_completeness_v_measure homogeneity_score jaccard_score label_ranking_average_precision_score
+label_ranking_loss laplacian_kernel linear_kernel log_loss manhattan_distances matthews_corrcoef max_error
+maxabs_scale mean_absolute_error mean_absolute_percentage_error mean_gamma_deviance mean_pinball_loss
+mean_poisson_deviance mean_squared_error mean_squared_log_error mean_tweedie_deviance median_absolute_error
+minmax_scale multilabel_confusion_matrix mutual_info_classif mutual_info_regression mutual_info_score
+nan_euclidean_distances ndcg_score negative_likelihood_ratio normalize normalized_mutual_info_score
+pair_confusion_matrix paired_cosine_distances paired_distances paired_euclidean_distances paired_manhattan_distances
+pairwise_distances pairwise_distances_argmin pairwise_kernels polynomial_kernel positive_likelihood_ratio
+power_transform precision_recall_curve precision_recall_fscore_support precision_score quantile_transform r2_score
+r_regression rand_score rbf_kernel recall_score robust_scale roc_auc_score roc_curve root_mean_squared_error
+root_mean_squared_log_error scale sigmoid_kernel silhouette_samples silhouette_score top_k_accuracy_score
+v_measure_score zero_one_loss
+"""
+SKLEARN_FUNCTIONS: Final = _SKLEARN_FUNCTIONS.split()
 
-TORCH_FUNCTIONS: Final = (
-    "abs adaptive_avg_pool1d adaptive_avg_pool2d avg_pool1d avg_pool2d binary_cross_entropy "
-    "binary_cross_entropy_with_logits cat celu conv1d conv2d conv3d cosine_similarity cross_entropy dropout elu embedding "
-    "exp flatten gelu glu hardsigmoid hardswish hardtanh huber_loss instance_norm kl_div l1_loss layer_norm leaky_relu "
-    "linear log log_softmax logsigmoid max max_pool1d max_pool2d mean min mish mse_loss nll_loss normalize one_hot pad "
-    "pairwise_distance prelu relu relu6 rrelu selu sigmoid silu smooth_l1_loss softmax softmin softplus softshrink "
-    "softsign squeeze stack sum tanh tanhshrink threshold unsqueeze"
-).split()
+_TORCH_FUNCTIONS: Final = """
+abs adaptive_avg_pool1d adaptive_avg_pool2d avg_pool1d avg_pool2d binary_cross_entropy
+binary_cross_entropy_with_logits cat celu conv1d conv2d conv3d cosine_similarity cross_entropy dropout elu embedding
+exp flatten gelu glu hardsigmoid hardswish hardtanh huber_loss instance_norm kl_div l1_loss layer_norm leaky_relu
+linear log log_softmax logsigmoid max max_pool1d max_pool2d mean min mish mse_loss nll_loss normalize one_hot pad
+pairwise_distance prelu relu relu6 rrelu selu sigmoid silu smooth_l1_loss softmax softmin softplus softshrink softsign
+squeeze stack sum tanh tanhshrink threshold unsqueeze
+"""
+TORCH_FUNCTIONS: Final = _TORCH_FUNCTIONS.split()
 
 FUNCTIONS: Final = (
     PURE_FUNCTIONS
@@ -154,7 +157,9 @@ MODEL_CLASSES: Final = {
     "pandas": re.compile(
         r"pandas\.(core(?!\.(computation|_numba|util|config_init))|_libs|arrays)\b|pandas\.(?!HDFStore|Excel)\w+$"
     ),
-    "lightgbm": re.compile(r"lightgbm\.(sklearn|compat)\.(LGBM|_LGBM|_\w+FunctionWrapper$)|lightgbm\.\w+\.(CV)?Booster$"),
+    "lightgbm": re.compile(
+        r"lightgbm\.(sklearn|compat)\.(LGBM|_LGBM|_\w+FunctionWrapper$)|lightgbm\.\w+\.(CV)?Booster$"
+    ),
     "xgboost": re.compile(
         r"xgboost\.sklearn\.XGB|xgboost\.core\.(Booster|DMatrix)$"
         r"|xgboost\.callback\.(EarlyStopping|EvaluationMonitor|LearningRateScheduler)$"
@@ -183,26 +188,27 @@ MODEL_CLASSES: Final = {
 TEST_PARTS: Final = re.compile(r"[\w.]*\.(tests?|testing|testutils|_testing|conftest|_precompute)\b[\w.]*")
 """Modules of tests and tools: they run things, and no model needs them."""
 
-ALIASES: Final = frozenset(
-    (
-        "ABC ABCMeta Any ArgumentParser Awaitable BufferedIOBase BytesIO CCompiler CDLL Callable CalledProcessError "
-        "ChainMap ClassVar Client CodeType Collection Command Condition ConfigParser Connection ContextDecorator "
-        "ContextVar DefaultDict Dict Element Enum Event Executor ExitStack FileIO FrameType FunctionType Future "
-        "GeneratorType Generic GenericAlias GzipFile HTTPConnection HTTPError IO InteractiveInterpreter InteractiveShell "
-        "Iterable Iterator LambdaType List Listener LZMAFile Lock Manager Mapping Memory MemorizedFunc MethodType Mock "
-        "ModuleSpec ModuleType NamedTemporaryFile NamedTuple Namespace NewType Optional OptionParser Parallel "
-        "ParallelBackendBase ParamSpec Path PathLike Pdb PickleBuffer Pickler Popen Process ProcessPoolExecutor Protocol "
-        "PurePath PyDLL RLock RawConfigParser RawIOBase Request Semaphore SharedMemory SimpleNamespace SimpleQueue "
-        "SourceFileLoader SpooledTemporaryFile StringIO SubElement SyncManager TarFile Template TemporaryDirectory "
-        "TemporaryFile TestCase TextIOBase TextIOWrapper Thread ThreadPool ThreadPoolExecutor ThreadpoolController Timer "
-        "TracebackType Tuple Type TypeVar TypedDict URLError Union Unpickler UserDict WinDLL XMLParser ZipFile "
-        "NumpyPickler NumpyUnpickler Delayed BatchedCalls HDFStore EvalEnvironment InterProcessLock SkipTest FFI"
-    ).split()
-)
+_ALIASES: Final = """
+ABC ABCMeta Any ArgumentParser Awaitable BatchedCalls BufferedIOBase BytesIO Callable CalledProcessError CCompiler
+CDLL ChainMap ClassVar Client CodeType Collection Command Condition ConfigParser Connection ContextDecorator
+ContextVar DefaultDict Delayed Dict Element Enum EvalEnvironment Event Executor ExitStack FFI FileIO FrameType
+FunctionType Future GeneratorType Generic GenericAlias GzipFile HDFStore HTTPConnection HTTPError
+InteractiveInterpreter InteractiveShell InterProcessLock IO Iterable Iterator LambdaType List Listener Lock LZMAFile
+Manager Mapping MemorizedFunc Memory MethodType Mock ModuleSpec ModuleType NamedTemporaryFile NamedTuple Namespace
+NewType NumpyPickler NumpyUnpickler Optional OptionParser Parallel ParallelBackendBase ParamSpec Path PathLike Pdb
+PickleBuffer Pickler Popen Process ProcessPoolExecutor Protocol PurePath PyDLL RawConfigParser RawIOBase Request RLock
+Semaphore SharedMemory SimpleNamespace SimpleQueue SkipTest SourceFileLoader SpooledTemporaryFile StringIO SubElement
+SyncManager TarFile Template TemporaryDirectory TemporaryFile TestCase TextIOBase TextIOWrapper Thread ThreadPool
+ThreadpoolController ThreadPoolExecutor Timer TracebackType Tuple Type TypedDict TypeVar Union Unpickler URLError
+UserDict WinDLL XMLParser ZipFile
+"""
+ALIASES: Final = frozenset(_ALIASES.split())
 """Classes of the standard library and of tools, which a package of models only takes over under their own names."""
 
 PLAIN_FORMULA: Final = re.compile(
-    r"(?:\s|[-~+*:/(),.\d|]|\*\*|(?:C|I|Treatment|Sum|np\.(?:log|log1p|log2|log10|exp|sqrt|abs|square|power))(?=\()"
-    r"|Q\((?:\"[^\"\\]*\"|'[^'\\]*')\)|[^\W\d]\w*(?![\w(.\[\"'])){0,4096}"
+    r"(?:[-\s~+*:/(,|=]|\)(?!\s*[(.\[])|\d+(?:\.\d+)?(?!\s*[\w.(\[])"
+    r"|(?:C|I|Q|Treatment|Sum|np\.(?:log|log1p|log2|log10|exp|sqrt|abs|square|power))(?=\()"
+    r"|(?:\"[^\"\\]*\"|'[^'\\]*')(?!\s*[(.\[])|(?!__)[^\W\d]\w*(?!\w|\s*[(.\[\"'])){0,4096}"
 )
-"""A formula of columns, of which nothing has to be trusted: patsy and formulaic evaluate it as Python."""
+"""A formula of columns, of which nothing has to be trusted: no call but of these functions, no attribute, no index.
+patsy and formulaic evaluate it as Python."""

@@ -16,8 +16,8 @@ from app.core.inspection import Format, Inspection
 from app.core.model import REPLICAS_MAX, Model, Status, TargetName
 from app.core.model_config import ModelConfig
 from app.errors import BadInput
+from app.lifecycle.consent import allowed_packages, with_consent, word_of
 from app.lifecycle.contents import Contents
-from app.lifecycle.distributions import distribution_of
 from app.lifecycle.inspection import refuse_unusable
 from app.lifecycle.ledger import Ledger, utc_now
 from app.lifecycle.receive import Upload
@@ -54,9 +54,12 @@ def draft(upload: Upload, ledger: Ledger) -> Model:
     texts, contents = upload.texts, upload.contents or Contents(ModelConfig())
     config = contents.config
     name = model_name(texts.get("model_name", ""), upload.artifact.filename)
-    allow_unsafe = boolean("allow_unsafe", texts.get("allow_unsafe", "")) or config.allow_unsafe
+    trusted = config if upload.models_folder else ModelConfig()  # of an upload, its form alone is its owner's word
+    allow_unsafe = boolean("allow_unsafe", texts.get("allow_unsafe", "")) or trusted.allow_unsafe
+    allow_packages = allowed_packages((texts.get("allow_packages", ""), *trusted.allowed))
+    requirements = texts.get("requirements") or trusted.requirement_lines
     expected_input = json_value("expected_input_json", texts.get("expected_input_json", ""))
-    inspection = without_supplied(upload.inspection, upload.code_files)
+    inspection = with_consent(upload.inspection, word_of(allow_packages, requirements, upload.code_files))
     execution = execution_of(config, texts.get("gpu", ""), inspection)
     now = utc_now()
     return Model(
@@ -67,12 +70,14 @@ def draft(upload: Upload, ledger: Ledger) -> Model:
         created_at=now,
         description=texts.get("model_description") or config.description,
         target=target_of(target_name(texts.get("target") or config.target), execution.gpus),
-        requirements=texts.get("requirements") or config.requirement_lines,
+        requirements=requirements,
         python_version=texts.get("python_version") or contents.python_version,
         expected_input=contents.sample if expected_input is None else expected_input,
         code_files=upload.code_files,
         allow_unsafe=allow_unsafe,
         unsafe_consent=now if allow_unsafe and inspection.dangers else "",
+        allow_packages=allow_packages,
+        packages_consent=now if allow_packages else "",
         inspection=inspection,
         accelerate=accelerate_choice(texts.get("accelerate") or config.accelerate),
         bounds=config.bounds,
@@ -109,13 +114,6 @@ def target_of(asked: TargetName | None, wanted: Gpus) -> TargetName | None:
             field="gpu",
         )
     return TargetName.DOCKER if wanted else asked
-
-
-def without_supplied(inspection: Inspection, code_files: tuple[str, ...]) -> Inspection:
-    """A module that its owner supplies is not to be looked for in the package index."""
-    supplied = {guess[0] for name in code_files if (guess := distribution_of(Path(name).stem)) and not guess[1]}
-    pins = tuple(pin for pin in inspection.pins if pin.distribution not in supplied)
-    return structs.replace(inspection, pins=pins)
 
 
 def model_name(given: str, filename: str) -> str:

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from app.core.model import Artifact
 from app.core.model_config import FILE_NAME
+from app.core.plain import valid_text
 from app.errors import BadInput, PrismError, TooLarge
 from app.lifecycle.archive_entry import MEMBERS_MAX
 from app.lifecycle.unpack import FACTOR, LEFT_OUT, parts_of
@@ -37,17 +38,19 @@ def look(root: Path) -> dict[str, Look]:
     entries: dict[str, Look] = {}
     for path in sorted(root.iterdir()):
         if not path.name.startswith(".") and path.name not in LEFT_OUT and path.is_dir():
-            entries[path.name] = _look(root, path)
+            entries[valid_text(path.name)] = _look(root, path)
     return entries
 
 
 def stray_files(root: Path) -> list[str]:
     """Files that lie in the models folder itself, where nothing serves them."""
-    return sorted(path.name for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(valid_text(path.name) for path in root.iterdir() if path.is_file() and path.name[:1] != ".")
 
 
 def _look(root: Path, folder: Path) -> Look:
     found, changed_at = [], 0.0
+    if _is_unreadable(folder.name):
+        return Look((), changed_at, "its name is not UTF-8")
     try:
         for path in _files(root, folder):
             seen = path.stat()
@@ -71,6 +74,8 @@ def _files(root: Path, folder: Path) -> Iterator[Path]:
         for path in sorted(here.iterdir()):
             if path.name in LEFT_OUT or (path.name.startswith(".") and path.name != ".python-version"):
                 continue
+            if _is_unreadable(path.name):
+                raise BadInput(f"The name of `{valid_text(path.name)}` is not UTF-8.", hint="Name it anew.")
             if path.is_dir():
                 if path.is_symlink() and here.resolve().is_relative_to(path.resolve()):
                     raise BadInput(f"`{path.name}` leads back up.", hint="Remove that link.")
@@ -80,6 +85,11 @@ def _files(root: Path, folder: Path) -> Iterator[Path]:
                 yield path
             elif path.is_symlink():
                 raise BadInput(f"The link `{path.name}` leads nowhere.", hint="Correct or remove it.")
+
+
+def _is_unreadable(name: str) -> bool:
+    """Whether the file system has bytes in it that are no text."""
+    return valid_text(name) != name
 
 
 def _check_link(root: Path, path: Path) -> None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from app.core.inspection import Pin
 from app.errors import BadInput
-from app.lifecycle.distributions import distribution_of
+from app.lifecycle.distributions import distribution_of, is_unknown
 from app.lifecycle.form import CODE_LIMIT_BYTES
 from app.lifecycle.yaml_file import read_text
 
@@ -48,21 +48,27 @@ def answering_class(path: Path, python_version: str = "") -> Answering | None:
     return loading[0] if len(loading) == 1 else None
 
 
-def pins_of_imports(folder: Path, python_version: str = "") -> tuple[Pin, ...]:
-    """A pin for each distribution that the folder's source imports, but for its own modules."""
-    files = sorted(path for path in folder.rglob("*.py"))
-    own = {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
+def pins_of_imports(folder: Path, python_version: str = "") -> tuple[tuple[Pin, ...], tuple[str, ...]]:
+    """A pin for each known distribution that the folder's source imports; and the modules that are of none of them,
+    but for its own."""
+    own = own_modules(folder)
     pins: dict[str, Pin] = {}
-    for path in files:
-        for module in sorted(set(imported_modules(path, python_version))):
-            found = distribution_of(module)
-            if found is None or module in own:
-                continue
-            evidence = f"{path.relative_to(folder)} imports `{module}`"
-            if not found[1]:
-                evidence += f"; a guess that the distribution is named `{found[0]}` too"
-            pins.setdefault(found[0], Pin(found[0], "", evidence))
-    return tuple(pins.values())
+    unknown: set[str] = set()
+    for path in sorted(folder.rglob("*.py")):
+        for module in sorted(set(imported_modules(path, python_version)) - own):
+            if distribution := distribution_of(module):
+                evidence = f"{path.relative_to(folder)} imports `{module}`"
+                pins.setdefault(distribution, Pin(distribution, "", evidence))
+            elif is_unknown(module):
+                unknown.add(module)
+    return tuple(pins.values()), tuple(sorted(unknown))
+
+
+def own_modules(folder: Path) -> set[str]:
+    """What Python finds of its own in a folder; nothing where there is none."""
+    if not folder.is_dir():
+        return set()
+    return {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
 
 
 def parsed(path: Path, python_version: str) -> ast.Module | None:

@@ -10,15 +10,17 @@ from time import monotonic
 from typing import Final
 
 from msgspec import structs
+from packaging.utils import canonicalize_name
 
 from app.core.inspection import Danger, Format, Inspection, Pin
 from app.core.model_config import FILE_NAME, ModelConfig
 from app.errors import BadInput, UnreadableArtifact, UnsupportedFormat
 from app.lifecycle.companions import copy_code, move_code, needed_code
+from app.lifecycle.consent import Word, with_consent
 from app.lifecycle.contents import MODEL_SUFFIXES, Contents, read_contents
 from app.lifecycle.environment import with_requirements
 from app.lifecycle.inspection import inspect, is_model_archive
-from app.lifecycle.python_source import MODEL_FILE, answering_class, pins_of_imports
+from app.lifecycle.python_source import MODEL_FILE, answering_class, own_modules, pins_of_imports
 from app.lifecycle.receive import Upload
 from app.lifecycle.unpack import is_archive, unpack
 
@@ -77,6 +79,10 @@ def read_folder(upload: Upload) -> Upload:
     folder = upload.folder / "artifact" / FOLDER
     contents = read_contents(folder)
     inspection = _inspection(folder, contents)
+    if contents.config.requirement_lines and not upload.models_folder:  # as much the artifact's as requirements.txt
+        pins = with_requirements(inspection.pins, contents.config.requirement_lines, FILE_NAME)
+        inspection = structs.replace(inspection, pins=pins)
+    inspection = with_consent(_without_required(inspection), Word())
     _check_framework(contents.config, inspection, contents)
     names = _code(upload.folder, folder, contents, inspection)
     artifact = structs.replace(upload.artifact, main=f"{FOLDER}/{contents.file}".rstrip("/"))
@@ -87,6 +93,13 @@ def read_folder(upload: Upload) -> Upload:
         contents=contents,
         inspection=inspection,
     )
+
+
+def _without_required(inspection: Inspection) -> Inspection:
+    """Without the unknown modules that requirements beside the model name, which are judged in their place."""
+    named = {canonicalize_name(pin.distribution) for pin in inspection.pins}
+    unknown = tuple(module for module in inspection.unknown_modules if canonicalize_name(module) not in named)
+    return structs.replace(inspection, unknown_modules=unknown)
 
 
 def _inspection(folder: Path, contents: Contents) -> Inspection:
@@ -108,10 +121,11 @@ def _of_python(folder: Path, contents: Contents) -> Inspection:
         "code": f"{MODEL_FILE} runs by its owner's intent, behind the walls",
         **_facts(contents),
     }
-    pins = pins_of_imports(folder, contents.python_version)
     if contents.requirements_from:
         pins = with_requirements((), contents.requirements, contents.requirements_from)
-    return Inspection(format=Format.PYTHON, pins=pins, facts=facts)
+        return Inspection(format=Format.PYTHON, pins=pins, facts=facts)
+    pins, unknown = pins_of_imports(folder, contents.python_version)
+    return Inspection(format=Format.PYTHON, pins=pins, unknown_modules=unknown, facts=facts)
 
 
 def _of_mlflow(folder: Path, contents: Contents) -> Inspection:
@@ -120,12 +134,16 @@ def _of_mlflow(folder: Path, contents: Contents) -> Inspection:
     dangers: dict[str, Danger] = {one.name: one for reading in found for one in reading.dangers}
     pins: dict[str, Pin] = {one.distribution: one for reading in found for one in reading.pins}
     source = contents.requirements_from or "MLmodel"
+    unknown = (
+        {module for reading in found for module in reading.unknown_modules} if not contents.requirements_from else set()
+    )
     return Inspection(
         format=Format.MLFLOW,
         globals=tuple(sorted({name for reading in found for name in reading.globals})),
         pins=with_requirements(
             () if contents.requirements_from else tuple(pins.values()), contents.requirements, source
         ),
+        unknown_modules=tuple(sorted(unknown - own_modules(folder) - own_modules(folder / "code"))),
         python=next((reading.python for reading in found if reading.python), None),
         dangers=tuple(dangers.values()),
         second_opinion=tuple(line for reading in found for line in reading.second_opinion),

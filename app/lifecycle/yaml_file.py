@@ -10,6 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from app.core.plain import valid_text
 from app.errors import BadInput
 
 if TYPE_CHECKING:
@@ -74,13 +75,18 @@ def _loader(yaml: Any) -> Any:
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
+        def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+            value = super().construct_scalar(node)
+            return valid_text(value) if isinstance(value, str) else value  # an escape may stand for half a character
+
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen: set[Any] = set()
             for key, _ in node.value:
-                if key.value.__hash__ and (key.tag, key.value) in seen:
+                if not isinstance(key.value, str):
+                    continue
+                if (name := (key.tag, valid_text(key.value))) in seen:
                     raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} twice", key.start_mark)
-                if key.value.__hash__:
-                    seen.add((key.tag, key.value))
+                seen.add(name)
             mapping: dict[Any, Any] = super().construct_mapping(node, deep=True)
             return mapping
 

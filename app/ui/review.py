@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
 
-from app.core.inspection import Format, Inspection
+from app.core.inspection import Danger, Format, Inspection
 from app.core.model import REPLICAS_MAX, TargetName
 from app.core.route_table import serves
 from app.errors import PrismError
+from app.lifecycle.consent import packages_to_allow, with_consent, word_of
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.intake import model_name
 from app.lifecycle.staging import Staged, Staging
@@ -27,18 +29,23 @@ FORMATS = {
     Format.MLFLOW: "MLflow",
     Format.ONNX: "ONNX",
 }
-OWN_FIELDS = ("allow_unsafe", "code_files")
+OWN_FIELDS = ("allow_unsafe", "allow_packages", "code_files")
 """Refused by what was read in the file: said in words of the page's own, until somebody tries to deploy."""
 
 
 class Review(Struct, frozen=True):
     """values: of the form's fields. wrong: by field, the problem that it caused. trouble: a problem of no field.
 
-    name: under which it would be deployed now. target_names: the first is the one that "auto" takes.
+    inspection: with the code that was sent. dangers: of no package alone. packages: that may be allowed, and what asks
+    for each; allowed: those that are, other_packages: what else was written there. name: under which it would be deployed now. target_names: the first is the one that "auto" takes.
     """
 
     staged: Staged
     inspection: Inspection
+    dangers: Sequence[Danger]
+    packages: dict[str, str]
+    allowed: Sequence[str]
+    other_packages: str
     format: str
     values: dict[str, str]
     wrong: dict[str, dict[str, Any]]
@@ -57,7 +64,9 @@ async def review(
     staged: Staged, staging: Staging, deployments: Deployments, error: PrismError | None, values: dict[str, str]
 ) -> Review:
     """error: why it was not deployed, if that was tried."""
-    inspection = staged.inspection
+    inspection = with_consent(staged.inspection, word_of((), "", staged.upload.code_files))
+    packages = packages_to_allow(inspection)
+    allowed = re.split(r"[\s,]+", values.get("allow_packages", ""))
     refusals = [one for one in await staging.refusals(staged) if one.values.get("field") not in OWN_FIELDS]
     told = [error] if error is not None else refusals
     problems = [one.problem() for one in told]
@@ -65,6 +74,10 @@ async def review(
     return Review(
         staged=staged,
         inspection=inspection,
+        dangers=[danger for danger in inspection.dangers if not danger.package],
+        packages=packages,
+        allowed=allowed,
+        other_packages=", ".join(name for name in allowed if name and name not in packages),
         format=FORMATS.get(inspection.format, inspection.format.value),
         values={**values, "model_name": values.get("model_name") or name},
         wrong={problem["field"]: problem for problem in problems if problem.get("field")},

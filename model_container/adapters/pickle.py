@@ -6,6 +6,8 @@ import pickle
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from model_container.adapters.common_words import in_common_words
 from model_container.adapters.estimator import EstimatorAdapter
@@ -37,5 +39,12 @@ def load_code(folder: str) -> None:
     for path in sorted(Path(folder).glob("*.py")):
         module = import_module(path.stem)
         for name, value in vars(module).items():
-            if not name.startswith("_"):
+            if not name.startswith("_") and _is_own(value, module.__name__):
                 setattr(main, name, value)
+
+
+def _is_own(value: Any, module: str) -> bool:
+    """Whether a file defines it. What it imports, such as `subprocess`, no pickle takes from `__main__`."""
+    if isinstance(value, ModuleType):
+        return False
+    return not callable(value) or getattr(value, "__module__", None) == module

@@ -46,6 +46,14 @@ def push(
     allow_unsafe: Annotated[
         bool, typer.Option("--allow-unsafe", help="Consent to load a file with dangerous globals.")
     ] = False,
+    allow_package: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|MODULE=NAME",
+            help="Let a package that PRISM does not know be installed, whose code then runs behind the walls; "
+            "may be repeated.",
+        ),
+    ] = None,
     accelerate: Annotated[
         bool | None,
         typer.Option("--accelerate/--no-accelerate", help="Serve it in ONNX once that is proven equal and faster."),
@@ -70,6 +78,7 @@ def push(
             "target": target,
             "code_files": code or [],
             "allow_unsafe": allow_unsafe,
+            "allow_packages": allow_package or [],
             "accelerate": accelerate,
             "replicas": replicas,
             "gpu": gpu,

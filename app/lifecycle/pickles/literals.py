@@ -6,6 +6,7 @@ import codecs
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from app.core.plain import valid_text
 from app.lifecycle.pickles.symbols import MAX_TEXT_BYTES, OPAQUE
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _quoted_string(walker: Walker) -> None:
 
 
 def _unicode_line(walker: Walker) -> None:
-    walker.push(walker.take_line().decode("raw-unicode-escape"))
+    walker.push(valid_text(walker.take_line().decode("raw-unicode-escape")))
 
 
 def _integer_line(walker: Walker) -> None:

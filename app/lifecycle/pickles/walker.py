@@ -7,6 +7,7 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Sequence
 from typing import Any, Final
 
+from app.core.plain import valid_text
 from app.errors import UnreadableArtifact
 from app.lifecycle.bytecode import python_of
 from app.lifecycle.compression import Source
@@ -155,7 +156,7 @@ class Walker:
         self.findings.text_bytes += size
         if self.findings.text_bytes > MAX_TEXTS_BYTES:
             raise self.unreadable("it holds more text than any model PRISM serves", TOO_LARGE)
-        return self.take(size).decode("utf-8", "surrogatepass")
+        return valid_text(self.take(size).decode("utf-8", "surrogatepass"))
 
     # --- the stack
 

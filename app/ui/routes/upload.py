@@ -52,7 +52,8 @@ def router(deployments: Deployments, staging: Staging, pages: Pages, max_upload_
         """What the form asks for. A file is read first and kept waiting, so that whatever else is wrong costs no
         second upload."""
         upload_id = form.texts.get("upload_id", "")
-        form.texts.setdefault("allow_unsafe", "")  # a box that is not ticked is not sent
+        for field in ("allow_unsafe", "allow_packages"):
+            form.texts.setdefault(field, "")  # a box that is not ticked is not sent
         looks = form.texts.get(REVIEW, "")
         if not upload_id:
             upload_id = (await staging.add(form, received_ms)).upload_id

@@ -19,6 +19,7 @@ from app.lifecycle.environment import (
     pins_of_pickle,
     python_need_of,
     requirements_for,
+    unknown_modules_of,
 )
 from app.lifecycle.onnx_file import OnnxReading
 from app.lifecycle.pickles import PickleReading
@@ -52,12 +53,13 @@ def requirements(
 @pytest.mark.parametrize(
     ("module", "expected"),
     [
-        ("sklearn.linear_model", ("scikit-learn", True)),
-        ("cv2", ("opencv-python-headless", True)),
-        ("PIL.Image", ("pillow", True)),
-        ("imblearn.pipeline", ("imbalanced-learn", True)),
-        ("lightgbm.sklearn", ("lightgbm", True)),
-        ("acme_models.churn", ("acme_models", False)),
+        ("sklearn.linear_model", "scikit-learn"),
+        ("cv2", "opencv-python-headless"),
+        ("PIL.Image", "pillow"),
+        ("imblearn.pipeline", "imbalanced-learn"),
+        ("lightgbm.sklearn", "lightgbm"),
+        ("quantile_forest", "quantile-forest"),
+        ("acme_models.churn", None),
         ("collections", None),
         ("builtins", None),
         ("__builtin__", None),
@@ -65,7 +67,7 @@ def requirements(
         ("_codecs", None),
     ],
 )
-def test_modules_are_mapped_to_distributions(module: str, expected: tuple[str, bool] | None) -> None:
+def test_modules_are_mapped_to_distributions_by_the_table_alone(module: str, expected: str | None) -> None:
     assert distribution_of(module) == expected
 
 
@@ -114,13 +116,14 @@ def test_other_libraries_are_needed_by_their_import() -> None:
     assert "xgboost.sklearn.XGBClassifier" in found["xgboost"].evidence
 
 
-def test_a_guess_says_that_it_is_one() -> None:
-    assert "guess" in pins("acme.Model")["acme"].evidence
-    assert "guess" not in pins("catboost.core.CatBoost")["catboost"].evidence
+def test_a_module_that_no_table_knows_is_asked_for_by_nobody() -> None:
+    assert pins("acme.Model", "_evil.Model", "scikit_learn.Model") == {}
+    assert unknown_modules_of(("acme.a.Model", "acme.b.Model", "os.system", "sklearn.svm._classes.SVC")) == ("acme",)
 
 
 def test_a_path_of_attributes_is_an_import_of_its_module() -> None:
-    assert set(pins("acme.models:Model.load")) == {"acme"}
+    assert set(pins("xgboost.sklearn:XGBModel.load")) == {"xgboost"}
+    assert unknown_modules_of(("acme.models:Model.load",)) == ("acme",)
 
 
 def test_named_columns_need_pandas_and_joblib_files_joblib() -> None:
