@@ -122,6 +122,32 @@ class RunsOnLoad:
         return os.system, (self.command,)
 
 
+def test_a_class_of_an_unknown_package_is_missing_code_and_nothing_is_asked_of_the_index(
+    module_server: Server, tmp_path: Path
+) -> None:
+    path = file(tmp_path, "evil.pkl", b"\x80\x02cevilpkg\nModel\n)\x81.")
+    for fields in ({}, {"allow_unsafe": "true"}, {"allow_packages": "another"}, {"requirements": "another"}):
+        document = problem(module_server.upload(path, **fields))
+        assert (document["code"], document["missing"]) == ("missing_code", ["evilpkg"])
+        assert "`--allow-package evilpkg`" in document["detail"]
+    assert problem(module_server.upload(path, allow_packages="evilpkg==1"))["field"] == "allow_packages"
+    assert "evilpkg" not in module_server.log()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x80\x04X\x07\x00\x00\x00acme\xed\xa0\x80X\x05\x00\x00\x00Model\x93.", b"V\\ud800\n0cacme\nModel\n."],
+)
+def test_half_a_character_in_a_name_is_refused_like_any_name(
+    module_server: Server, tmp_path: Path, content: bytes
+) -> None:
+    path = file(tmp_path, "half.pkl", content)
+    assert problem(module_server.upload(path))["code"] == "missing_code"
+    inspected = module_server.http.post("/models/inspect", files={"file": ("half.pkl", content)})
+    assert inspected.status_code < 300
+    assert [refusal["code"] for refusal in inspected.json()["refusals"]] == ["missing_code", "unsafe_artifact"]
+
+
 def test_a_malicious_pickle_runs_nothing_in_the_gateway(module_server: Server, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     path = file(tmp_path, "evil.pkl", pickle.dumps(RunsOnLoad(f"touch {mark}")))

@@ -19,6 +19,9 @@ DANGEROUS = b"cos\nsystem\n(S'true'\ntR."
 CODE = (
     b"class Scaler:\n    def __init__(self): self.factor = 2\n    def predict(self, rows): return [2 for _ in rows]\n"
 )
+STRANGER = b"\x80\x02ciniconfig\nIniConfig\n)\x81."
+"""Restores an object of a package that is harmless, and in no table."""
+
 NEEDS_CODE = b"c__main__\nScaler\n)R."
 LIVE_SECONDS = 120
 WAITS = """
@@ -219,6 +222,24 @@ def test_a_dangerous_file_is_deployed_with_consent_alone(server: Server) -> None
     assert agreed.status_code == 303
     assert server.model("danger")["unsafe_consent"]
     assert "Consent" in page(server, agreed.headers["location"]).text
+
+
+def test_a_package_that_nobody_knows_is_installed_with_consent_that_names_it_alone(server: Server) -> None:
+    shown = reviewed(server, "stranger.pkl", STRANGER)
+    box = shown.one("input", type="checkbox", name="allow_packages")
+    assert box.attributes["value"] == "iniconfig"
+    assert "checked" not in box.attributes
+    assert "behind the walls" in shown.one("section", id="packages").text
+    refused = submit(server, deploy_form(shown), model_name="stranger")
+    assert refused.status_code == 422
+    assert "`--allow-package iniconfig`" in refused.text.replace("<code>", "`").replace("</code>", "`")
+    agreed = submit(server, deploy_form(parse(refused)), allow_packages="iniconfig")
+    assert agreed.status_code == 303
+    model = server.model("stranger")
+    assert model["allow_packages"] == ["iniconfig"]
+    assert model["packages_consent"]
+    assert "iniconfig" in page(server, agreed.headers["location"]).one("section", id="artifact").text
+    server.http.delete("/models/stranger")
 
 
 def test_code_that_is_missing_is_named_and_can_be_added(server: Server) -> None:

@@ -142,3 +142,12 @@ def test_a_filename_never_leaves_its_folder(name: str) -> None:
     assert "\0" not in safe
     assert not safe.startswith(".")
     assert len(safe) <= 128
+
+
+async def test_packages_may_be_allowed_one_by_one_and_nothing_else_comes_twice(tmp_path: Path) -> None:
+    body = form(part("allow_packages", b"a"), part("allow_packages", b"b,c"))
+    received = await receive(pieces(body, 100), TYPE, len(body), tmp_path, LIMIT)
+    assert received.texts["allow_packages"] == "a\nb,c"
+    body = form(part("requirements", b"a"), part("requirements", b"b"))
+    with pytest.raises(BadInput, match="twice"):
+        await receive(pieces(body, 100), TYPE, len(body), tmp_path, LIMIT)

@@ -119,6 +119,12 @@ def test_requirements_and_samples_are_read_from_files(server: SmallServer, model
     assert b'{"input": [42]}' in server.upload
 
 
+def test_packages_are_allowed_by_name(server: SmallServer, model_file: Path) -> None:
+    options = ["--allow-package", "acme", "--allow-package", "other=other-models"]
+    assert prism("push", str(model_file), *options).exit_code == 0
+    assert b"acme,other=other-models" in server.upload
+
+
 def test_predictions_are_data_one_a_line_and_the_rest_is_messages() -> None:
     result = prism("predict", "iris", '{"input": [1]}')
     assert (result.exit_code, result.stdout) == (0, '"setosa"\n')

@@ -56,6 +56,7 @@ def test_the_form_holds_only_what_was_given(tmp_path: Path) -> None:
         expected_input={"input": [1]},
         requirements=["numpy==2.1", "scikit-learn"],
         allow_unsafe=True,
+        allow_packages=["acme", "other=other-models"],
         accelerate=False,
         code_files=[tmp_path / "a.py", tmp_path / "b.py"],
     )
@@ -65,6 +66,7 @@ def test_the_form_holds_only_what_was_given(tmp_path: Path) -> None:
         "expected_input_json": '{"input":[1]}',
         "requirements": "numpy==2.1\nscikit-learn",
         "allow_unsafe": "true",
+        "allow_packages": "acme,other=other-models",
         "accelerate": "off",
     }
     assert [name for name, _ in call.form.files] == ["file", "code_files", "code_files"]
