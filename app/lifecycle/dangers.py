@@ -97,7 +97,7 @@ def danger(name: str) -> str:
         return "it belongs to the tests and tools of a library, not to what a model needs"
     module, _, attribute = name.rpartition(".")
     if attribute in ALIASES and name not in STANDARD:
-        return "it is not of that module, which only has it from elsewhere"
+        return "it bears the name of a tool that starts, opens or imports things, and is none of a model's own classes"
     if name in STANDARD or name in REBUILDERS or _is_function(name) or OTHER_KINDS.fullmatch(name):
         return ""
     return "" if CALLED.fullmatch(name) else _danger_in_package(name, module.partition(".")[0], attribute)

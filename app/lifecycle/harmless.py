@@ -148,7 +148,7 @@ OTHER_KINDS: Final = re.compile(
 MODEL_CLASSES: Final = {
     "sklearn": re.compile(
         r"sklearn\.(?!datasets|callback|externals|_build_utils|_min_dependencies|experimental"
-        r"|utils\.(_testing|_mocking|parallel|fixes|_joblib|_show_versions|estimator_checks|_plotting|_repr_html)\b)"
+        r"|utils\.(_testing|_mocking|parallel|_joblib|_show_versions|estimator_checks|_plotting|_repr_html)\b)"
     ),
     "numpy": re.compile(r"numpy\.(random|core|_core|ma|dtypes|matrixlib|polynomial)\b"),
     "scipy": re.compile(
@@ -161,7 +161,7 @@ MODEL_CLASSES: Final = {
         r"lightgbm\.(sklearn|compat)\.(LGBM|_LGBM|_\w+FunctionWrapper$)|lightgbm\.\w+\.(CV)?Booster$"
     ),
     "xgboost": re.compile(
-        r"xgboost\.sklearn\.XGB|xgboost\.core\.(Booster|DMatrix)$"
+        r"xgboost\.sklearn\.XGB|xgboost\.core\.Booster$"
         r"|xgboost\.callback\.(EarlyStopping|EvaluationMonitor|LearningRateScheduler)$"
     ),
     "catboost": re.compile(r"catboost\.core\.CatBoost|(_catboost|catboost\._catboost)\._CatBoost$"),

@@ -9,6 +9,7 @@ from typing import Protocol
 from app.core.environment import Lock, Requirements
 from app.core.model import Deployment, Form, Model, Status, TargetName
 from app.lifecycle.buildlog import BuildLog
+from app.lifecycle.consent import with_consent, word_of
 from app.lifecycle.environment import requirements_for
 from app.lifecycle.ledger import Ledger
 from app.lifecycle.probe import Connect
@@ -100,10 +101,13 @@ class Road:
             await self.publisher.forget(rival)
 
     async def requirements(self, model: Model) -> Requirements:
-        """What its environment must have. Raises BadInput or EnvironmentFailed if that can never be."""
+        """What its environment must have, and no package that neither PRISM knows nor its owner names, however it came
+        into the record. Raises BadInput or EnvironmentFailed if that can never be.
+        """
         assert model.inspection is not None
+        word = word_of(model.allow_packages, model.requirements, model.code_files)
         return requirements_for(
-            model.inspection,
+            with_consent(model.inspection, word),
             user_requirements=model.requirements,
             python_version=model.python_version,
             available_pythons=await self.target(model).pythons(),

@@ -258,6 +258,8 @@ class Walker:
         """Note that `target` gets items or a state of the pickle's choice."""
         if type(target) is Global:
             self.findings.changed.add(target.name)
+        elif type(target) is Made and is_global(target.callable, "logging.getLogger"):
+            self.findings.changed.add("logging.getLogger()")
 
     def build(self) -> None:
         state, target = self.pop(), self.stack[-1]

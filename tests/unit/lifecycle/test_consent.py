@@ -6,6 +6,7 @@ from pathlib import Path
 
 import joblib
 import pytest
+from msgspec import structs
 from sklearn.linear_model import LinearRegression
 
 from app.core.inspection import Danger, Format, Inspection, Pin
@@ -162,3 +163,14 @@ async def test_a_package_is_allowed_by_the_form_and_the_consent_recorded(tmp_pat
         assert model.packages_consent
         assert not model.unsafe_consent
         assert "evilpkg" in {pin.distribution for pin in model.inspection.pins if model.inspection}
+
+
+async def test_a_guess_that_an_older_server_recorded_is_not_asked_of_the_index(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        model = draft(folder(tmp_path / "m", {"notes.txt": ""}), home.ledger)
+        assert model.inspection is not None
+        older = structs.replace(model.inspection, pins=(*model.inspection.pins, Pin("evilpkg", "", "a guess")))
+        asked = await home.deployments.road.requirements(structs.replace(model, inspection=older))
+        assert "evilpkg" not in asked.packages
+        allowed = structs.replace(model, inspection=older, allow_packages=("evilpkg",))
+        assert "evilpkg" in (await home.deployments.road.requirements(allowed)).packages

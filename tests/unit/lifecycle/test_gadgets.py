@@ -157,6 +157,7 @@ HELD = {
     "a base of copyreg": b"\x80\x02ccopyreg\n_reconstructor\n" + PARTIAL + PARTIAL + CLASS + b"\x87R.",
     "a factory of a defaultdict": b"\x80\x02ccollections\ndefaultdict\n" + CLASS + b"\x85R.",
     "a factory set later": b"\x80\x02ccollections\ndefaultdict\n)R(N}X\x0f\x00\x00\x00default_factory" + CLASS + b"stb.",
+    "a logger that others share": b"\x80\x02clogging\ngetLogger\n)R}b.",
     "a partial of partials": pickle.dumps(partial(partial(psutil.Popen), ["true"])),
 }  # fmt: skip
 
