@@ -12,12 +12,13 @@ from typing import Final
 from packaging.utils import canonicalize_name
 
 _SAME_NAME: Final = """
-autogluon catboost cloudpickle darts dask deslib dill econml einops eli5 flaml flax gensim gplearn hdbscan hmmlearn
-hyperopt imodels implicit interpret jax joblib keras kmodes lifelines lightfm lightgbm lightning lime mapie mlflow
-mlforecast mlxtend networkx ngboost nltk numba numpy onnx onnxmltools onnxruntime optuna pandas patsy peft pmdarima
-polars prophet pyarrow pycaret pygam pyod pytz quantile_forest rapidfuzz river safetensors scipy seaborn sentencepiece
-shap skl2onnx skops skorch skrub sktime spacy statsforecast statsmodels tensorflow textblob threadpoolctl timm
-tokenizers torch torchaudio torchmetrics torchvision tpot transformers tsfresh tslearn xarray xgboost
+autogluon catboost cloudpickle darts dask deslib dill econml einops eli5 flaml flax gensim gplearn h5py hdbscan
+hmmlearn hyperopt imodels implicit interpret jax joblib keras kmodes lifelines lightfm lightgbm lightning lime mapie
+matplotlib mlflow mlforecast mlxtend networkx ngboost nltk numba numpy onnx onnxmltools onnxruntime optuna orjson
+pandas patsy peft plotly pmdarima polars prophet pyarrow pycaret pydantic pygam pyod pytz quantile_forest rapidfuzz
+regex requests river safetensors scipy seaborn sentencepiece shap skl2onnx skops skorch skrub sktime spacy
+statsforecast statsmodels sympy tabulate tensorflow textblob threadpoolctl timm tokenizers torch torchaudio
+torchmetrics torchvision tpot tqdm transformers tsfresh tslearn xarray xgboost
 """
 SAME_NAME: Final = frozenset(_SAME_NAME.split())
 """Modules whose distribution bears their name."""
@@ -63,16 +64,16 @@ OTHER_BUILDS: Final = frozenset(_OTHER_BUILDS.split())
 """The same modules in another build, or parts of them."""
 
 _TOOLS: Final = """
-absl-py accelerate aiohttp attrs blinker boto3 botocore cachetools certifi cffi charset-normalizer click colorama
-configparser cryptography cython databricks-sdk datasets decorator defusedxml docker entrypoints evaluate fastapi
-filelock flask fsspec gitpython google-auth googleapis-common-protos graphene greenlet grpcio gunicorn h5py httpx idna
-importlib-metadata importlib-resources ipython itsdangerous jinja2 jsonschema llvmlite lz4 mako markdown markupsafe
-matplotlib ml-dtypes msgspec multidict mypy-extensions narwhals nltk oauthlib openpyxl opentelemetry-api
-opentelemetry-sdk opt-einsum orjson packaging pip platformdirs plotly prometheus-client protobuf psutil py4j pyasn1
-pybind11 pydantic pydantic-core pygments pyparsing python-dotenv querystring-parser regex requests rich s3fs
-sacremoses setuptools six smart-open smmap sqlalchemy sqlparse starlette sympy tabulate tblib tenacity termcolor toml
-tomli toolz tornado tqdm typer typing-extensions typing-inspection tzdata ujson urllib3 uvicorn websocket-client
-werkzeug wheel wrapt zipp zstandard
+absl-py accelerate aiohttp attrs black blinker boto3 botocore cachetools certifi cffi charset-normalizer click
+colorama comm configparser coverage cryptography cython databricks-sdk datasets debugpy decorator defusedxml docker
+entrypoints evaluate fastapi filelock flask fsspec gitpython google-auth googleapis-common-protos graphene greenlet
+grpcio gunicorn httpx hypothesis idna importlib-metadata importlib-resources ipykernel ipython itsdangerous jinja2
+jsonschema jupyter-client jupyter-core llvmlite lz4 mako markdown markupsafe ml-dtypes msgspec multidict mypy
+mypy-extensions narwhals nbconvert nbformat nltk notebook oauthlib openpyxl opentelemetry-api opentelemetry-sdk
+opt-einsum packaging pexpect pip platformdirs pluggy prometheus-client prompt-toolkit protobuf psutil py4j pyasn1
+pybind11 pydantic-core pygments pyparsing pytest python-dotenv querystring-parser rich ruff s3fs sacremoses setuptools
+six smart-open smmap sqlalchemy sqlparse starlette tblib tenacity termcolor toml tomli toolz tornado traitlets typer
+typing-extensions typing-inspection tzdata ujson urllib3 uvicorn websocket-client werkzeug wheel wrapt zipp zstandard
 """
 TOOLS: Final = frozenset(_TOOLS.split())
 """What requirements of models list beside their libraries, as MLflow writes them down. No module is mapped to these."""
