@@ -23,6 +23,10 @@ class Confinement:
     readable: paths it may read and execute from; None leaves the file system as it is (a container's is closed).
     writable: paths it may also write to. memory_mb, pids, file_mb: resource limits, 0 for none.
     seccomp: refuse new network sockets and the system calls that no model needs.
+
+    cgroup: version of the control group that bounds it, "engine" for a container's own, "" where there is none.
+    controllers: which of memory, pids and cpu it bounds. Descriptors, -1 for none: join, of the group's cgroup.procs;
+    kills and peak, that the supervisor reads its end and its most memory from; end, that it writes them to.
     """
 
     namespaces: bool = False
@@ -32,6 +36,12 @@ class Confinement:
     pids: int = 0
     file_mb: int = 0
     seccomp: bool = True
+    cgroup: str = ""
+    controllers: list[str] = field(default_factory=list)
+    join: list[int] = field(default_factory=list)
+    kills: int = -1
+    peak: int = -1
+    end: int = -1
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
     seccomp         Linux 3.17      new network sockets, every connect, and the kernel's rarely used doors
     capabilities    always          root's powers, also for programs it starts
     limits          always          memory, processes, file size, open files
+    control group   root, or given  memory of all kinds, processes, processor: of the whole replica
 
 Each stands without the others, since each is missing on some machine. A socket opened before keeps working, also a
 TCP one: it belongs to the network it was opened in.
@@ -20,9 +21,10 @@ import platform
 import resource
 import struct
 import sys
-from typing import Any
+from dataclasses import replace
+from typing import Any, Optional
 
-from model_container import kernel, landlock, namespaces, seccomp, supervisor
+from model_container import kernel, landlock, namespaces, seccomp, supervisor, use
 from model_container.config import Confinement
 
 _SYSTEM = (
@@ -45,7 +47,8 @@ _SYSTEM = (
     "/sys/devices/system/node",
     "/sys/fs/cgroup",
 )
-_DEVICES = ("/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_DEVICES = ("/dev/null", "/dev/full", "/dev/random", "/dev/urandom")
+_ZEROS = "/dev/zero"  # mapped shared it is memory that only a control group counts
 _SCRATCH = ("/tmp", "/dev/shm")  # new and empty, where the root is its own
 # Where /proc shows every process of the machine, only these of it.
 _OWN_PROC = (
@@ -68,7 +71,8 @@ def confine(confinement: Confinement) -> dict[str, Any]:
 
     Call with one thread, no event loop and the sockets bound. Never raises: what the kernel does not grant is
     left out and named under "missing", e.g. {"namespaces": ["user", "network", …], "landlock_abi": 7,
-    "seccomp": True, "limits": {"memory_mb": 2048, …}, "capabilities": "none", "missing": []}.
+    "seccomp": True, "limits": {"memory_mb": 2048, …}, "capabilities": "none", "missing": [], "bounds":
+    {"memory": "cgroup v2", "pids": "cgroup v2", "cpu": "number of threads"}}.
     """
     report: dict[str, Any] = {
         "namespaces": [],
@@ -78,15 +82,17 @@ def confine(confinement: Confinement) -> dict[str, Any]:
         "limits": {},
         "capabilities": "kept",
         "missing": [],
+        "bounds": {},
     }
     if kernel.LINUX:
         if confinement.namespaces:
-            _separate(confinement, report)
+            confinement = _separate(confinement, report)
+        report["bounds"] = _bounds(confinement)
         _limit(confinement, report)
         _drop_capabilities(report)
         _lock_files(confinement, report)
         if confinement.seccomp:
-            _filter_calls(report)
+            _filter_calls(confinement, report)
     else:
         _limit(confinement, report)
         system = f"{platform.system()} on {platform.machine()}"
@@ -99,18 +105,31 @@ def _missing(report: dict[str, Any], wall: str, error: Exception) -> None:
     report["missing"].append(f"{wall}: {getattr(error, 'strerror', None) or error}")
 
 
-def _separate(confinement: Confinement, report: dict[str, Any]) -> None:
+def _bounds(confinement: Confinement) -> dict[str, str]:
+    """What holds the replica as a whole to its memory, its processes and its share of the processor."""
+    if confinement.cgroup == "engine":
+        return dict.fromkeys(("memory", "pids", "cpu"), "the engine's cgroup")
+    without = {
+        "memory": "seccomp and supervisor" if confinement.seccomp else "supervisor",
+        "pids": "supervisor",
+        "cpu": "number of threads",
+    }
+    held = confinement.controllers if confinement.cgroup else ()
+    return {name: f"cgroup {confinement.cgroup}" if name in held else told for name, told in without.items()}
+
+
+def _separate(confinement: Confinement, report: dict[str, Any]) -> Confinement:
+    """Returns what of it came true: without the control group if that could not be joined."""
     _offer_to_the_out_of_memory_killer()
     try:
         namespaces.enter()
         report["namespaces"] = list(namespaces.NAMES)
     except OSError as error:
         _missing(report, "namespaces", error)
-    try:
-        runtime = supervisor.split(supervisor.Bounds(confinement.memory_mb, confinement.pids))
-    except OSError as error:
-        _missing(report, "supervisor", error)
-        return
+    runtime = _watched(confinement, report)
+    confinement = _in_its_group(confinement, report)
+    if runtime is None:
+        return confinement
     if report["namespaces"] and confinement.pids:
         # Where it cannot be set, RLIMIT_NPROC and the supervisor hold the number.
         with contextlib.suppress(OSError, ValueError):
@@ -118,11 +137,35 @@ def _separate(confinement: Confinement, report: dict[str, Any]) -> None:
     if report["namespaces"] and confinement.readable is not None:
         scratch_mb = max(64, confinement.memory_mb // 4)
         try:
-            namespaces.close_root(_allowed(confinement), confinement.writable, scratch_mb)
+            namespaces.close_root(_allowed(confinement), confinement.writable, _devices(confinement), scratch_mb)
             report["root"] = "own"
         except OSError as error:
             _missing(report, "own root", error)
-    runtime.walls_are_up(report["root"] == "own")
+    runtime.walls_are_up(report["root"] == "own", bool(confinement.cgroup))
+    return confinement
+
+
+def _watched(confinement: Confinement, report: dict[str, Any]) -> Optional[supervisor.Runtime]:
+    """The runtime's side of the fork; None, and still one process, where it cannot be made."""
+    kept = supervisor.Kept(use.Group(confinement.kills, confinement.peak), confinement.end)
+    try:
+        return supervisor.split(supervisor.Bounds(confinement.memory_mb, confinement.pids), kept)
+    except OSError as error:
+        _missing(report, "supervisor", error)
+        return None
+
+
+def _in_its_group(confinement: Confinement, report: dict[str, Any]) -> Confinement:
+    """Join it, in every hierarchy. What cannot be joined bounds nothing, and is not there."""
+    try:
+        for descriptor in confinement.join:
+            os.write(descriptor, b"0")  # the process that writes it, whatever its number is to whom
+    except OSError as error:
+        _missing(report, "cgroup", error)
+        confinement = replace(confinement, cgroup="", controllers=[])
+    finally:
+        supervisor.close(*confinement.join)
+    return confinement
 
 
 def _offer_to_the_out_of_memory_killer() -> None:
@@ -147,7 +190,11 @@ def _allowed(confinement: Confinement) -> list[str]:
 
 def _readable(confinement: Confinement, own_root: bool) -> list[str]:
     proc = ["/proc", "/etc/passwd", "/etc/group"] if own_root else [f"/proc/{name}" for name in _OWN_PROC]
-    return [*_allowed(confinement), *_DEVICES, *proc]
+    return [*_allowed(confinement), *_devices(confinement), *proc]
+
+
+def _devices(confinement: Confinement) -> list[str]:
+    return [*_DEVICES, _ZEROS] if confinement.cgroup else [*_DEVICES]
 
 
 def _lock_files(confinement: Confinement, report: dict[str, Any]) -> None:
@@ -210,9 +257,9 @@ def _empty_bounding_set() -> None:
             return
 
 
-def _filter_calls(report: dict[str, Any]) -> None:
+def _filter_calls(confinement: Confinement, report: dict[str, Any]) -> None:
     try:
-        seccomp.install()
+        seccomp.install(unseen_memory=bool(confinement.cgroup))
         report["seccomp"] = True
     except OSError as error:
         _missing(report, "seccomp", error)

@@ -22,7 +22,6 @@ _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 32, 4096, 16384, 1 << 18
 
 _ROOT = "/tmp"  # where the new root is put together; everything it needs is held open before it is covered
 _NOBODY = 65534
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _MADE_NEW = ("/", "/tmp", "/dev", "/dev/shm", "/proc")
 _LINKS = {
     "/dev/fd": "/proc/self/fd",
@@ -64,7 +63,7 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-def close_root(readable: Sequence[str], writable: Sequence[str], scratch_mb: int) -> None:
+def close_root(readable: Sequence[str], writable: Sequence[str], devices: Sequence[str], scratch_mb: int) -> None:
     """Leave nothing of the file system but these paths, read-only and writable; /tmp and /dev/shm are new and empty.
 
     scratch_mb: size of each of the two, in MiB. For the first process of a new pid namespace: mounts its /proc.
@@ -72,7 +71,7 @@ def close_root(readable: Sequence[str], writable: Sequence[str], scratch_mb: int
     """
     working = os.getcwd()
     kernel.mount(None, "/", None, _RECURSIVE | _PRIVATE)
-    sources = _held(readable, writable)
+    sources = _held((*readable, *devices), writable)
     try:
         kernel.mount("tmpfs", _ROOT, "tmpfs", _NO_SUID | _NO_DEV, "mode=755,size=1m")
         try:
@@ -81,7 +80,7 @@ def close_root(readable: Sequence[str], writable: Sequence[str], scratch_mb: int
                 options = f"mode=1777,size={scratch_mb}m,nr_inodes=65536"
                 kernel.mount("tmpfs", _ROOT + path, "tmpfs", _NO_SUID | _NO_DEV, options)
             for path, descriptor, is_writable in sources:
-                _bind(path, descriptor, is_writable)
+                _bind(path, descriptor, is_writable or path in devices)
             _link((*readable, *writable))
             _mount_proc(_ROOT + "/proc")
             _name_the_user()
@@ -101,7 +100,7 @@ def close_root(readable: Sequence[str], writable: Sequence[str], scratch_mb: int
 
 def _held(readable: Sequence[str], writable: Sequence[str]) -> list[tuple[str, int, bool]]:
     """Real path, open descriptor, writable; parents before what lies in them, and nothing twice."""
-    wanted = {os.path.realpath(path): False for path in (*readable, *_DEVICES)}
+    wanted = {os.path.realpath(path): False for path in readable}
     wanted.update({os.path.realpath(path): True for path in writable})
     held: list[tuple[str, int, bool]] = []
     for path in sorted(wanted):
@@ -124,7 +123,7 @@ def _bind(path: str, descriptor: int, is_writable: bool) -> None:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
     kernel.mount(f"/proc/self/fd/{descriptor}", target, None, _BIND | _RECURSIVE)
-    if not is_writable and path not in _DEVICES:
+    if not is_writable:
         _make_read_only(target)
 
 

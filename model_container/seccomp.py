@@ -82,6 +82,14 @@ _NUMBERS: dict[str, tuple[int, int]] = {
     "mount_setattr": (442, 442),
     "quotactl_fd": (443, 443),
 }
+# Memory that neither a process nor a folder shows, once it is no longer mapped.
+_UNSEEN_MEMORY: dict[str, tuple[int, int]] = {
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "shmget": (29, 194),
+    "msgget": (68, 186),
+}
+_MMAP = (9, 222)
 _CONDITIONAL = ("ioctl", "socket", "sendto", "sendmsg", "sendmmsg", "socketpair", "clone", "personality", "prctl")
 _LAST_KNOWN = 462  # mseal; what came later is answered as an older kernel would
 
@@ -95,6 +103,7 @@ _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_MASK = 1, 1, 0xF
 _MSG_FASTOPEN = 0x20000000
 _CLONE_NEW = 0x7E020000  # every CLONE_NEW* that clone() can carry
+_MAP_SHARED, _MAP_ANONYMOUS = 0x1, 0x20  # MAP_SHARED_VALIDATE has the first bit too, MAP_PRIVATE has not
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _PERSONALITY_QUERY = 0xFFFFFFFF
 
@@ -173,13 +182,34 @@ def _conditions() -> dict[str, list[Instruction]]:
     }
 
 
-def program(machine: str) -> list[Instruction]:
-    """The filter for one architecture. Raises KeyError for one that has no table here."""
+def _without_unseen_memory(column: int) -> list[Instruction]:
+    """As by a kernel that has none of it, so that libraries take files in /dev/shm, whose size is known."""
+    code = [_load(0)]
+    for numbers in _UNSEEN_MEMORY.values():
+        code += [_jump(_EQUAL, numbers[column], 0, 1), _ENOSYS]
+    return [
+        *code,
+        _jump(_EQUAL, _MMAP[column], 0, 5),
+        _load(_low(3)),
+        _jump(_ANY_BIT, _MAP_ANONYMOUS, 0, 2),
+        _jump(_ANY_BIT, _MAP_SHARED, 0, 1),
+        _EPERM,
+        _load(0),
+    ]
+
+
+def program(machine: str, unseen_memory: bool = True) -> list[Instruction]:
+    """The filter for one architecture. Raises KeyError for one that has no table here.
+
+    unseen_memory: whether there may be memory that only a control group counts: memfd, System V, shared anonymous.
+    """
     column = {"x86_64": 0, "aarch64": 1}[machine]
     code = [_load(4), _jump(_EQUAL, _AUDIT_ARCH[machine], 1, 0), _answer(_KILL), _load(0)]
     if machine == "x86_64":
         code += [_jump(_ANY_BIT, _X32_BIT, 0, 1), _answer(_KILL)]
     code += [_jump(_GREATER, _LAST_KNOWN, 0, 1), _ENOSYS]
+    if not unseen_memory:
+        code += _without_unseen_memory(column)
     for name, block in _conditions().items():
         code += [_jump(_EQUAL, _NUMBERS[name][column], 0, len(block)), *block]
     for name, numbers in _NUMBERS.items():
@@ -193,12 +223,12 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
 
-def install() -> None:
+def install(unseen_memory: bool = True) -> None:
     """For this process, all its threads and every later child, for good. Raises OSError.
 
     Needs no_new_privs or CAP_SYS_ADMIN.
     """
-    code = program(kernel.MACHINE)
+    code = program(kernel.MACHINE, unseen_memory)
     packed = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in code))
     header = _Program(len(code), ctypes.cast(packed, ctypes.c_void_p))
     set_mode_filter, every_thread = 1, 1

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from app.core.model import Replica
+from app.dispatch.replica_socket import held
 from app.errors import ReplicaTimeout, ReplicaUnavailable
 from model_container import frames
 from model_container.frames import Answer, Asked, Frame, Request
@@ -164,7 +165,8 @@ async def welcomed(link: AnyLink, replica: Replica, timeout_seconds: float) -> A
     try:
         async with asyncio.timeout(timeout_seconds):
             if replica.socket:
-                await loop.create_unix_connection(lambda: link, replica.socket)
+                with held(replica.socket) as socket:
+                    await loop.create_unix_connection(lambda: link, socket)
             else:
                 await loop.create_connection(lambda: link, "127.0.0.1", replica.port)
             await asyncio.shield(link.welcomed)

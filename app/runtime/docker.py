@@ -4,7 +4,6 @@
     prism_model_<model_id>         image, on the one above
     prism_<model_id>_<random>      container, published on a port of 127.0.0.1
     prism_<home>                   bridge network of this PRISM, whose containers cannot speak with each other
-    <sockets>/<random>/model.sock  its Unix socket, where the engine shares this machine
 
 What a later gateway must know of a container is in the container's labels.
 """
@@ -35,7 +34,7 @@ from app.runtime.docker_forms import as_imaged, lay_out
 from app.runtime.docker_images import Images, model_image
 from app.runtime.docker_launch import run
 from app.runtime.docker_logs import ContainerLogs
-from app.runtime.docker_sockets import Sockets
+from app.runtime.docker_sockets import reached
 from app.runtime.gpu import refusal
 from app.runtime.log_reader import LogLine
 from app.runtime.replica_log import log_path
@@ -51,17 +50,14 @@ class DockerTarget:
     """Replicas as containers that outlive the gateway.
 
     home: label that tells this PRISM's containers from another's. run_folder: has room for build contexts.
-    sockets: a short path. base_image: of environments, with {version} for the Python minor.
+    base_image: of environments, with {version} for the Python minor.
     """
 
     name = TargetName.DOCKER
 
-    def __init__(
-        self, *, home: str, run_folder: Path, sockets: Path, base_image: str, build_timeout_seconds: float
-    ) -> None:
+    def __init__(self, *, home: str, run_folder: Path, base_image: str, build_timeout_seconds: float) -> None:
         self._home = home
         self._engine = Engine()
-        self._sockets = Sockets(sockets, self._engine)
         self._logs = ContainerLogs(self._engine, home)
         self._images = Images(self._engine, base_image, run_folder, build_timeout_seconds)
         # The network comes with the first container and goes with the last; not between the two steps of a start.
@@ -108,7 +104,7 @@ class DockerTarget:
             form=form,
             folder=folder,
             limits=limits,
-            sockets=await self._sockets.make(token),
+            has_socket=await self._engine.shares_this_machine(),
             token=secrets.token_urlsafe(32),
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
@@ -134,7 +130,6 @@ class DockerTarget:
             async with self._networking:
                 return await self._engine.ask(lambda client: run(client, plan), refused)
         except PrismError as error:
-            self._sockets.remove(plan.socket)
             raise refused(error.detail) if isinstance(error, NotFound) else error from error
 
     async def state(self, replica: Replica) -> ReplicaState:
@@ -167,7 +162,6 @@ class DockerTarget:
             if inspection["State"]["Running"]:
                 await self._end(inspection, grace_seconds)
             await self._discard(replica.id)
-        await asyncio.to_thread(self._sockets.remove, replica.socket)
         await self._remove_empty_network()
 
     async def _end(self, inspection: dict[str, Any], grace_seconds: float) -> None:
@@ -223,11 +217,10 @@ class DockerTarget:
         for inspection in await self._containers(model_id):
             if not inspection["State"]["Running"] and inspection["State"]["Status"] != "created":
                 await self._discard(inspection["Id"])
-                self._sockets.remove(inspection["Config"]["Labels"].get("prism.socket", ""))
 
     async def replicas(self) -> tuple[Replica, ...]:
         living = [one for one in await self._containers() if one["State"]["Running"]]
-        return tuple(replica for one in living if (replica := replica_of(one)))
+        return tuple(reached(replica) for one in living if (replica := replica_of(one)))
 
     async def _containers(self, model_id: str = "") -> list[dict[str, Any]]:
         """Inspections of this PRISM's containers, also of those that have ended."""

@@ -19,7 +19,7 @@ from model_container.config import VARIABLE, Confinement, RuntimeConfig
 HOME_LABEL = "prism.home"
 MODEL_LABEL = "prism.model_id"
 SOCKET_PLACE = "/run/prism"
-SOCKET_NAME = "model.sock"
+SOCKET = f"{SOCKET_PLACE}/model.sock"
 MIB = 1 << 20
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -31,7 +31,7 @@ THREAD_VARIABLES = (
 
 
 class Plan(Struct, frozen=True):
-    """One container to be. sockets: the folder of its Unix socket on this machine, or None where it cannot have one."""
+    """One container to be. has_socket: whether the gateway may look for one inside; see docker_sockets.py."""
 
     name: str
     home: str
@@ -41,13 +41,13 @@ class Plan(Struct, frozen=True):
     form: Form
     folder: Path
     limits: Limits
-    sockets: Path | None
+    has_socket: bool
     token: str
     started_at: str
 
     @property
     def socket(self) -> str:
-        return str(self.sockets / SOCKET_NAME) if self.sockets else ""
+        return SOCKET if self.has_socket else ""
 
     def labels(self) -> dict[str, str]:
         """All that a later gateway needs to reach it and to end it."""
@@ -67,7 +67,7 @@ class Plan(Struct, frozen=True):
             format=self.form.format.value,
             code=f"{RUNTIME_PLACE}/code" if self.form.code and (self.folder / "code").is_dir() else "",
             environment=ENVIRONMENT_PLACE,
-            socket=f"{SOCKET_PLACE}/{SOCKET_NAME}" if self.sockets else "",
+            socket=self.socket,
             host="0.0.0.0",
             port=PORT,
             token=self.token,
@@ -75,7 +75,9 @@ class Plan(Struct, frozen=True):
             **execution_of(self.model, self.form, self.limits),
             # A container brings namespaces and a root of its own. seccomp refuses every connect(), so that
             # nothing gets out even to this machine's own addresses, which no network setting of Docker shuts.
-            confinement=Confinement(namespaces=False, readable=None, seccomp=True),
+            confinement=Confinement(
+                namespaces=False, readable=None, seccomp=True, cgroup="engine", file_mb=self.limits.memory_mb
+            ),
         )
 
     def options(self) -> dict[str, Any]:
@@ -100,16 +102,24 @@ class Plan(Struct, frozen=True):
             "memswap_limit": memory_bytes,
             "nano_cpus": round(self.limits.cpus * 1e9),
             "device_requests": device_requests(self.model.execution.gpus) if config.gpu else [],
-            "tmpfs": {"/tmp": f"rw,noexec,nosuid,nodev,mode=1777,size={max(64, self.limits.memory_mb // 4)}m"},
+            "ulimits": [{"name": "fsize", "soft": memory_bytes, "hard": memory_bytes}],
+            "tmpfs": self._in_memory(),
             # docker-init collects what a model's processes leave behind, and hands SIGTERM on.
             "init": True,
             "network": self.network,
             "ports": {f"{PORT}/tcp": ("127.0.0.1", None)},
-            # Z: on SELinux machines a folder is closed to containers unless it is labelled for one.
-            "volumes": {str(self.sockets): {"bind": SOCKET_PLACE, "mode": "rw,Z"}} if self.sockets else {},
             "restart_policy": {"Name": "no"},
             "log_config": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
         }
+
+    def _in_memory(self) -> dict[str, str]:
+        """All that it may write to: folders of its own, bounded, and counted to its memory."""
+        alone = "rw,noexec,nosuid,nodev"
+        user, group = runtime_user()
+        folders = {"/tmp": f"{alone},mode=1777,size={max(64, self.limits.memory_mb // 4)}m"}
+        if self.has_socket:
+            folders[SOCKET_PLACE] = f"{alone},mode=0700,uid={user},gid={group},size=64k,nr_inodes=16"
+        return folders
 
 
 def runtime_user() -> tuple[int, int]:
@@ -118,7 +128,7 @@ def runtime_user() -> tuple[int, int]:
 
 
 def replica_of(inspection: Mapping[str, Any]) -> Replica | None:
-    """None for a container whose labels are not a replica's."""
+    """None for a container whose labels are not a replica's. Its socket is named as docker_sockets.py reaches it."""
     labels = inspection["Config"].get("Labels") or {}
     try:
         return Replica(
@@ -127,7 +137,7 @@ def replica_of(inspection: Mapping[str, Any]) -> Replica | None:
             id=inspection["Id"],
             token=labels["prism.token"],
             started_at=labels["prism.started_at"],
-            socket=labels["prism.socket"],
+            socket=socket_in(inspection["State"]["Pid"]) if labels["prism.socket"] == SOCKET else "",
             port=published_port(inspection),
             image=inspection["Config"]["Image"],
             pid=inspection["State"]["Pid"],
@@ -135,6 +145,11 @@ def replica_of(inspection: Mapping[str, Any]) -> Replica | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def socket_in(pid: int) -> str:
+    """As this machine sees it, through the root of the container's first process; "" while it does not run."""
+    return f"/proc/{pid}/root{SOCKET}" if pid else ""
 
 
 def published_port(inspection: Mapping[str, Any]) -> int:
@@ -149,7 +164,8 @@ def state_of(inspection: Mapping[str, Any]) -> ReplicaState:
     if state["Running"]:
         paused = bool(state["Paused"])
         return ReplicaState(running=True, frozen=paused, detail="paused (docker pause)" if paused else "running")
-    return ReplicaState(running=False, detail=_why_it_ended(state, inspection["HostConfig"]["Memory"] // MIB))
+    detail = _why_it_ended(state, inspection["HostConfig"]["Memory"] // MIB)
+    return ReplicaState(running=False, detail=detail, out_of_memory=bool(state["OOMKilled"]))
 
 
 def _why_it_ended(state: Mapping[str, Any], limit_mb: int) -> str:

@@ -90,7 +90,7 @@ def model_dockerfile(model: Model, environment: str, image: str, has_code: bool)
         port=PORT,
         call=call_of(model, form),
         **execution_of(model, form, Limits()),
-        confinement=Confinement(namespaces=False),
+        confinement=Confinement(namespaces=False, cgroup="engine"),
     )
     return MODEL.format(
         ref=json.dumps(model.ref),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from app.core.model import Replica
 from app.runtime.docker_container import HOME_LABEL, Plan, replica_of
+from app.runtime.docker_sockets import reached
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -23,7 +24,7 @@ def run(client: DockerClient, plan: Plan) -> Replica:
         raise
     replica = replica_of(inspection)
     assert replica is not None  # the labels are those of the plan
-    return replica
+    return reached(replica)
 
 
 def _ensure_network(client: DockerClient, plan: Plan) -> None:

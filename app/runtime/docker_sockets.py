@@ -1,49 +1,37 @@
-"""Folders for the Unix sockets of containers, one each, so that a container sees no other's."""
+"""How the gateway reaches the Unix socket of a container: /run/prism there is in memory, small, and no folder of ours.
+
+A folder of this machine that is mounted into a container is one that a model can fill, and plant links in. So nothing
+is mounted: the socket is reached through /proc/<pid>/root, which leads to what the container's first process sees as
+its root. Linux lets the gateway pass where it is root, or the container runs as its user and holds no capabilities.
+Where it does not, the container's port on loopback is the way, with the same token.
+See docs/decisions/0012-a-containers-socket-through-proc.md.
+"""
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
+import stat
 from pathlib import Path
 
-from app.errors import StartFailed
-from app.runtime.docker_container import SOCKET_NAME, runtime_user
-from app.runtime.docker_engine import Engine
+import msgspec
 
-MAX_PATH_BYTES = 100  # 108 on Linux, with the final zero
+from app.core.model import Replica
+from app.runtime.docker_container import runtime_user
 
 
-class Sockets:
-    """folder: a short path."""
+def reached(replica: Replica) -> Replica:
+    """The replica, without its socket where the folder of it is not to be seen from here."""
+    return (
+        replica
+        if replica.socket and _is_ours(Path(replica.socket).parent)
+        else msgspec.structs.replace(replica, socket="")
+    )
 
-    def __init__(self, folder: Path, engine: Engine) -> None:
-        self._folder = folder
-        self._engine = engine
 
-    async def make(self, token: str) -> Path | None:
-        """For one replica: its user may write to it and, but for root, nobody else may look into it."""
-        folder = self._folder / token
-        if len(os.fsencode(folder / SOCKET_NAME)) > MAX_PATH_BYTES:
-            return None
-        if not await self._engine.shares_this_machine():
-            return None
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            found = self._folder.lstat()
-            if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-                raise PermissionError(errno.EPERM, "it is open to other users")
-            folder.mkdir(mode=0o700)
-            if os.getuid() == 0:
-                os.chown(folder, *runtime_user())
-        except OSError as error:
-            raise StartFailed(
-                f"The sockets of replicas cannot be kept in {self._folder}: {error.strerror}.",
-                hint=f"Remove {self._folder}, or make it yours with mode 0700.",
-            ) from error
-        return folder
-
-    def remove(self, socket: str) -> None:
-        """The socket, and the folder that was made for it."""
-        if socket and Path(socket).parent.parent == self._folder:
-            shutil.rmtree(Path(socket).parent, ignore_errors=True)
+def _is_ours(folder: Path) -> bool:
+    """Whether that process is the container: behind a pid of another machine lies no such folder."""
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == runtime_user()[0]

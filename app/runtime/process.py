@@ -3,11 +3,13 @@
     <environments>/<lock hash>-2/                packages, shared by all models with that lock
     <run_folder>/runtime-<content hash>/         private copy of model_container/
     <run_folder>/<model_id>/<id>/replica.json    the record by which a later gateway finds the replica
+    <run_folder>/<model_id>/<id>/end.json        why the replica ended, by its supervisor; see replica_end.py
     <run_folder>/<model_id>/<id>/work/           the only folder a replica may write to
     <sockets>/<hash>.sock                        its Unix socket
 
-What it does not do: bound the processor (only the number of threads its libraries start), and, on systems other
-than Linux, keep a model from the files and the network of its user. `prism doctor` tries and says how far it goes.
+Where this PRISM may make control groups, one bounds the memory, the processes and the processor of each replica; see
+cgroups.py. On systems other than Linux nothing keeps a model from the files and the network of its user. `prism doctor`
+tries and says how far it goes.
 """
 
 from __future__ import annotations
@@ -36,10 +38,13 @@ from app.core.model import Form, Limits, Model, Replica, TargetName
 from app.errors import BuildFailed, StartFailed
 from app.runtime import process_tree
 from app.runtime.calling import call_of, execution_of
+from app.runtime.cgroups import Cgroup, Cgroups, handed_down
+from app.runtime.cgroups import remove as remove_cgroup
 from app.runtime.environments import Environments
 from app.runtime.interpreter import isolated
 from app.runtime.log_reader import LogLine
-from app.runtime.replica_log import last_words, log_path, read_log, rotate
+from app.runtime.replica_end import Outside, open_end, read_end
+from app.runtime.replica_log import log_path, read_log, rotate
 from app.runtime.runtime_copy import compile_for, runtime_copy
 from app.runtime.target import Availability, Log, ReplicaState
 from app.runtime.uv import find_interpreters
@@ -64,6 +69,7 @@ class Record(Struct, frozen=True):
     home: str
     replica: Replica
     folder: str
+    cgroup: Cgroup | None = None
 
 
 class ProcessTarget:
@@ -81,6 +87,7 @@ class ProcessTarget:
         self._run_folder = run_folder
         self._sockets = sockets
         self._home = home
+        self._cgroups = Cgroups(home)
         # Our own children: only their parent can collect them and learn their exit codes.
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -137,6 +144,16 @@ class ProcessTarget:
         place = self._run_folder / model.model_id / secrets.token_hex(4)
         work = place / "work"
         work.mkdir(parents=True, mode=0o700)
+        cgroup = self._cgroups.make(place.name, limits)
+        try:
+            with handed_down(cgroup) as handed, open_end(place) as end:
+                return self._launch(model, form, folder, limits, place, Outside(cgroup, handed, end))
+        except BaseException:
+            remove_cgroup(cgroup)
+            raise
+
+    def _launch(self, model: Model, form: Form, folder: Path, limits: Limits, place: Path, outside: Outside) -> Replica:
+        work = place / "work"
         runtime, environment = self._runtime(), self._environments.path(form.lock)
         address, port = self._address(place)
         execution = execution_of(model, form, limits)
@@ -163,10 +180,12 @@ class ProcessTarget:
                 memory_mb=limits.memory_mb,
                 pids=limits.pids,
                 file_mb=limits.memory_mb,
+                **outside.told(),
             ),
         )
         command = isolated(self._environments.python(form.lock), runtime / "model_container" / "__main__.py")
-        child = _spawn(command, work, {**_variables(work, threads), VARIABLE: config.to_json()}, log_folder)
+        variables = {**_variables(work, threads), VARIABLE: config.to_json()}
+        child = _spawn(command, work, variables, log_folder, outside.descriptors())
         replica = Replica(
             model_id=model.model_id,
             target=TargetName.PROCESS,
@@ -179,7 +198,7 @@ class ProcessTarget:
             form=form.name,
         )
         self._children[replica.id] = child
-        _write_record(place / "replica.json", Record(self._home, replica, str(log_folder)))
+        _write_record(place / "replica.json", Record(self._home, replica, str(log_folder), outside.cgroup))
         return replica
 
     def _sweep(self, model_id: str) -> None:
@@ -208,22 +227,24 @@ class ProcessTarget:
     def _state(self, replica: Replica) -> ReplicaState:
         process = process_tree.find(replica.id)
         if process is None:  # only now, lest it ends between the two and nobody learns its exit code
-            return ReplicaState(running=False, detail=self._why_it_ended(replica, self._reap(replica)))
+            return self._end_of(replica, self._reap(replica))
         return process_tree.observe(process)
 
     def _reap(self, replica: Replica) -> int | None:
         child = self._children.get(replica.id)
         return child.poll() if child else None
 
-    def _why_it_ended(self, replica: Replica, code: int | None) -> str:
-        """The supervisor's last words; else the exit code, if it was our child."""
+    def _end_of(self, replica: Replica, code: int | None) -> ReplicaState:
+        """As its supervisor told it; else by the exit code, if it was our child."""
         found = self._find_record(replica)
-        said = last_words(log_path(Path(found[1].folder)), replica.pid) if found else ""
-        if said or code is None:
-            return said or "gone; its exit code is not known"
-        if code < 0 or code > 128:
-            return f"killed by signal {-code if code < 0 else code - 128}"
-        return f"exited with code {code}"
+        end = read_end(found[0].parent) if found else None
+        if end:
+            return ReplicaState(running=False, detail=end.reason, out_of_memory=end.out_of_memory)
+        if code is None:
+            return ReplicaState(running=False, detail="gone; its exit code is not known")
+        signalled = code < 0 or code > 128
+        number = -code if code < 0 else code - 128
+        return ReplicaState(False, detail=f"killed by signal {number}" if signalled else f"exited with code {code}")
 
     async def stop(self, replica: Replica, grace_seconds: float) -> None:
         process = await asyncio.to_thread(process_tree.find, replica.id)
@@ -251,6 +272,7 @@ class ProcessTarget:
             Path(replica.socket).unlink(missing_ok=True)
         found = self._find_record(replica)
         if found:
+            remove_cgroup(found[1].cgroup)
             _remove_folder(found[0].parent)
 
     def logs(self, replica: Replica, folder: Path, tail: int, follow: bool, after: str = "") -> AsyncIterator[LogLine]:
@@ -300,7 +322,9 @@ def _variables(work: Path, threads: int) -> dict[str, str]:
     }
 
 
-def _spawn(command: list[str], work: Path, variables: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
+def _spawn(
+    command: list[str], work: Path, variables: dict[str, str], folder: Path, descriptors: tuple[int, ...]
+) -> subprocess.Popen[bytes]:
     """No pipe leads to the gateway, so its death changes nothing for the replica."""
     path = log_path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -316,6 +340,7 @@ def _spawn(command: list[str], work: Path, variables: dict[str, str], folder: Pa
             env=child_environment(own=variables),
             start_new_session=True,
             umask=0o077,
+            pass_fds=descriptors,
         )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import closing
 from pathlib import Path
 
 from app.runtime.log_reader import FilePlace, LogLine, LogReader
@@ -33,18 +32,6 @@ def rotate(path: Path) -> None:
     """One earlier log is kept. Within the life of a replica its supervisor keeps the file small."""
     if path.is_file() and path.stat().st_size > MAX_BYTES:
         path.replace(rotated(path))
-
-
-def last_words(path: Path, pid: int) -> str:
-    """Why the replica of that supervisor ended; "" if it did not say. See model_container/supervisor.py."""
-    said = f"supervisor {pid}: the replica ended: "
-    try:
-        with closing(LogReader(path)) as reader:
-            reader.go_to_tail(50)
-            lines = [line.text for line in reader.lines()]
-    except OSError:
-        return ""
-    return next((line.removeprefix(said) for line in reversed(lines) if line.startswith(said)), "")
 
 
 async def read_log(path: Path, tail: int, grows: Callable[[], bool], after: str = "") -> AsyncIterator[LogLine]:

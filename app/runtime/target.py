@@ -28,7 +28,7 @@ class ReplicaState(Struct, frozen=True):
     """What the operating system or the engine says of a replica, without asking the model.
 
     running: it exists and has not exited. frozen: it exists but is stopped or paused (SIGSTOP, docker pause).
-    detail: for a person, e.g. "killed by the out-of-memory killer (limit 2048 MiB)", "exited with code 3".
+    detail: for a person, e.g. "out of memory, limit 2048 MiB", "exited with code 3". out_of_memory: why it ended.
     rss_bytes, cpu_seconds: of all its processes, the latter since they started; 0 where that cannot be seen.
     """
 
@@ -37,6 +37,7 @@ class ReplicaState(Struct, frozen=True):
     detail: str = ""
     rss_bytes: int = 0
     cpu_seconds: float = 0.0
+    out_of_memory: bool = False
 
 
 class Target(Protocol):

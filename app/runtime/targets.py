@@ -49,7 +49,6 @@ def available_targets(settings: Settings) -> Mapping[TargetName, Target]:
     docker = DockerTarget(
         home=home_label(settings),
         run_folder=settings.run_folder,
-        sockets=socket_folder(settings),
         base_image=settings.base_image,
         build_timeout_seconds=settings.build_timeout_seconds,
     )

@@ -60,11 +60,10 @@ def engine() -> Iterator[docker.DockerClient]:
     client.close()
 
 
-def make_target(folder: Path, home: str, base_image: str = BASE_IMAGE, sockets: Path | None = None) -> DockerTarget:
+def make_target(folder: Path, home: str, base_image: str = BASE_IMAGE) -> DockerTarget:
     return DockerTarget(
         home=home,
         run_folder=folder / "run",
-        sockets=sockets or folder / "s",
         base_image=base_image,
         build_timeout_seconds=300,
     )
@@ -312,7 +311,6 @@ async def test_a_replica_answers_over_socket_and_port_and_after_stop_nothing_of_
     await lab.target.stop(replica, 10)
     assert engine.containers.list(all=True, ignore_removed=True, filters={"label": f"prism.home={lab.home}"}) == []
     assert engine.networks.list(names=[f"prism_{lab.home}"]) == []
-    assert list((tmp_path / "s").iterdir()) == []
     assert await lab.target.replicas() == ()
     assert "gone" in (await lab.target.state(replica)).detail
     await lab.target.stop(replica, 10)
@@ -325,7 +323,6 @@ async def test_only_who_has_the_token_and_only_from_this_machine_may_ask(
 ) -> None:
     replica = await lab.start()
     await connected(replica)
-    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o700
     assert stat.S_IMODE(Path(replica.socket).parent.stat().st_mode) == 0o700
     published = engine.api.inspect_container(replica.id)["NetworkSettings"]["Ports"]["8080/tcp"]
     assert published == [{"HostIp": "127.0.0.1", "HostPort": str(replica.port)}]
@@ -349,7 +346,8 @@ async def test_its_container_holds_no_rights(lab: Lab, engine: docker.DockerClie
     )
     assert host["RestartPolicy"]["Name"] == "no"
     assert inspection["Config"]["User"] not in ("", "0", "0:0", "root")
-    assert [(mount["Destination"], mount["Type"]) for mount in inspection["Mounts"]] == [("/run/prism", "bind")]
+    assert [mount["Destination"] for mount in inspection["Mounts"] if mount["Type"] != "tmpfs"] == []
+    assert [(one["Name"], one["Hard"]) for one in host["Ulimits"]] == [("fsize", 200 << 20)]
     (network,) = engine.networks.list(names=[f"prism_{lab.home}"])
     assert network.attrs["Options"]["com.docker.network.bridge.enable_icc"] == "false"
 
@@ -725,25 +723,88 @@ async def test_a_build_given_up_or_out_of_time_ends(tmp_path: Path, engine: dock
     assert not engine.images.list(f"prism_env_{lock.hash}")
 
 
-async def test_where_a_socket_path_would_be_too_long_it_is_reached_by_its_port(
-    tmp_path: Path, environment: None
-) -> None:
-    home = f"test{uuid4().hex[:8]}"
-    lab = Lab(make_target(tmp_path, home, sockets=tmp_path / ("s" * 100)), tmp_path / "models", home)
+HOSTILE_FOLDER = """
+import os, socket
+
+def refused(function):
     try:
-        replica = await lab.start()
-        assert replica.socket == ""
-        link = await welcomed(replica)
-        assert (await link.predict(Request(b'{"features": [[1, 2]]}'))).status == 200
-        await link.wait_closed()
-    finally:
-        await lab.clean_up()
+        function()
+    except OSError as error:
+        return type(error).__name__ + ": " + (error.strerror or "")
+    return ""
+
+def fill():
+    with open("/run/prism/full", "wb") as file:
+        for _ in range(1024):
+            file.write(bytes(1024))
+            file.flush()
+
+def crowd():
+    for number in range(1000):
+        open(f"/run/prism/{number}", "w").close()
+
+def large_file():
+    os.truncate(os.open("/tmp/large", os.O_CREAT | os.O_WRONLY), 0)
+    with open("/tmp/large", "wb") as file:
+        file.truncate((256 << 20) + 1)
+
+class Model:
+    def predict(self, rows):
+        import json, signal
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        found = {one.__name__: refused(one) for one in (fill, crowd, large_file)}
+        return [json.dumps(found) for _ in rows]
+"""
 
 
-async def test_a_socket_folder_open_to_others_is_refused(lab: Lab, tmp_path: Path) -> None:
-    (tmp_path / "s").mkdir(mode=0o755)
-    with pytest.raises(StartFailed, match="open to other users"):
-        await lab.start()
+async def test_a_container_cannot_fill_this_machine_through_the_folder_of_its_socket(lab: Lab) -> None:
+    link = await welcomed(await lab.start(HOSTILE_FOLDER))
+    answer = await link.predict(Request(b'{"input": ["x"]}'))
+    await link.wait_closed()
+    assert answer.status == 200, answer.body
+    found = json.loads(json.loads(answer.body)["predictions"][0])
+    assert "No space left" in found["fill"], found
+    assert "No space left" in found["crowd"], found
+    assert "File too large" in found["large_file"], found
+
+
+REPLACED = """
+import os
+os.unlink("/run/prism/model.sock")
+os.symlink(TARGET, "/run/prism/model.sock")
+""" + HARMLESS
+
+
+async def test_a_container_that_puts_a_link_in_the_place_of_its_socket_leads_the_gateway_nowhere(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """The link names a socket of this machine; were it followed, who listens there would be handed the token."""
+    with socket.socket(socket.AF_UNIX) as victim:
+        victim.bind(str(tmp_path / "victim"))
+        victim.listen()
+        victim.setblocking(False)
+        replica = await lab.start(REPLACED.replace("TARGET", repr(str(tmp_path / "victim"))))
+        path = Path(replica.socket)
+
+        async def replaced() -> bool:
+            return path.is_symlink()
+
+        await until(replaced, "the socket has been replaced")
+        with pytest.raises(ReplicaUnavailable, match="not the socket"):
+            await connect(replica, 5)
+        with pytest.raises(BlockingIOError):
+            victim.accept()
+
+
+async def test_where_the_root_of_a_container_cannot_be_entered_it_is_reached_by_its_port(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.runtime.docker_sockets.runtime_user", lambda: (12345, 12345))
+    replica = await lab.start()
+    assert replica.socket == ""
+    link = await welcomed(replica)
+    assert (await link.predict(Request(b'{"features": [[1, 2]]}'))).status == 200
+    await link.wait_closed()
 
 
 async def test_a_model_without_its_image_is_not_started(lab: Lab, tmp_path: Path) -> None:

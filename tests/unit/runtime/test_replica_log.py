@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from app.runtime.replica_log import MAX_BYTES, last_words, read_log, rotate
+from app.runtime.replica_log import MAX_BYTES, read_log, rotate
 
 
 async def lines_of(path: Path, tail: int) -> list[str]:
@@ -56,10 +56,3 @@ def test_a_large_log_is_set_aside_once(tmp_path: Path) -> None:
     rotate(path)
     rotate(path)
     assert [one.name for one in tmp_path.iterdir()] == ["log.1"]
-
-
-def test_last_words_are_those_of_the_asked_replica(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_text("supervisor 7: the replica ended: exited with code 3\nsupervisor 8: the replica ended: other\n")
-    assert last_words(path, 7) == "exited with code 3"
-    assert last_words(path, 9) == ""

@@ -14,7 +14,7 @@ from app.runtime.docker_container import Plan, replica_of, state_of
 from model_container.config import RuntimeConfig
 
 
-def plan(folder: Path, sockets: Path | None) -> Plan:
+def plan(folder: Path, has_socket: bool = True) -> Plan:
     model = Model(
         model_id="iris-1",
         name="iris",
@@ -34,7 +34,7 @@ def plan(folder: Path, sockets: Path | None) -> Plan:
         form=model.form,
         folder=folder,
         limits=Limits(memory_mb=512, cpus=2.5, pids=99),
-        sockets=sockets,
+        has_socket=has_socket,
         token="secret",
         started_at="2026-01-01T00:00:00+00:00",
     )
@@ -52,7 +52,7 @@ def inspection(**state: Any) -> dict[str, Any]:
 
 
 def test_a_container_gets_limits_and_no_rights(tmp_path: Path) -> None:
-    options = plan(tmp_path, tmp_path / "s").options()
+    options = plan(tmp_path).options()
     assert options["read_only"]
     assert options["cap_drop"] == ["ALL"]
     assert options["security_opt"] == ["no-new-privileges"]
@@ -61,31 +61,49 @@ def test_a_container_gets_limits_and_no_rights(tmp_path: Path) -> None:
     assert options["pids_limit"] == 99
     assert not options["user"].startswith("0:")
     assert options["ports"] == {"8080/tcp": ("127.0.0.1", None)}
-    assert "noexec,nosuid,nodev" in options["tmpfs"]["/tmp"]
+    assert options["ulimits"] == [{"name": "fsize", "soft": 512 << 20, "hard": 512 << 20}]
+
+
+def test_all_that_a_container_may_write_to_is_in_memory_and_bounded(tmp_path: Path) -> None:
+    options = plan(tmp_path).options()
+    assert "volumes" not in options
+    assert set(options["tmpfs"]) == {"/tmp", "/run/prism"}
+    for mounted in options["tmpfs"].values():
+        assert "noexec,nosuid,nodev" in mounted
+        assert ",size=" in mounted
 
 
 def test_the_runtime_listens_on_its_socket_and_its_port_with_a_token(tmp_path: Path) -> None:
-    config = RuntimeConfig.from_json(plan(tmp_path, tmp_path / "s").options()["environment"]["PRISM_RUNTIME"])
+    config = RuntimeConfig.from_json(plan(tmp_path).options()["environment"]["PRISM_RUNTIME"])
     assert (config.socket, config.port, config.token) == ("/run/prism/model.sock", 8080, "secret")
     assert config.threads == 2
     assert config.confinement.seccomp
 
 
-def test_where_the_engine_shares_no_folders_there_is_no_socket_and_no_mount(tmp_path: Path) -> None:
-    without = plan(tmp_path, None)
+def test_where_the_engine_is_on_another_machine_there_is_no_socket_and_no_place_for_one(tmp_path: Path) -> None:
+    without = plan(tmp_path, has_socket=False)
     assert without.socket == ""
-    assert without.options()["volumes"] == {}
+    assert set(without.options()["tmpfs"]) == {"/tmp"}
     assert without.runtime_config().socket == ""
 
 
 def test_a_replica_is_rebuilt_from_its_labels(tmp_path: Path) -> None:
-    wanted = plan(tmp_path, tmp_path / "s")
+    wanted = plan(tmp_path)
     seen = inspection(Running=True, Pid=42)
     seen["Config"]["Labels"] = wanted.labels()
     replica = replica_of(seen)
     assert replica
     assert (replica.model_id, replica.id, replica.pid, replica.port) == ("iris-1", "abc", 42, 32768)
-    assert (replica.token, replica.socket, replica.started_at) == ("secret", wanted.socket, wanted.started_at)
+    assert (replica.token, replica.started_at) == ("secret", wanted.started_at)
+    assert replica.socket == "/proc/42/root/run/prism/model.sock"
+
+
+def test_a_container_of_an_earlier_version_is_reached_by_its_port_and_not_through_its_folder(tmp_path: Path) -> None:
+    seen = inspection(Running=True, Pid=42)
+    seen["Config"]["Labels"] = {**plan(tmp_path).labels(), "prism.socket": str(tmp_path / "model.sock")}
+    replica = replica_of(seen)
+    assert replica
+    assert (replica.socket, replica.port) == ("", 32768)
 
 
 @pytest.mark.parametrize("labels", [None, {}, {"prism.home": "home", "prism.model_id": "iris-1"}])
