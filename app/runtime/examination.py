@@ -9,11 +9,13 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from app.runtime.walls import Lent
     from app.settings import Settings
 
 LEAST_DISK_BYTES = 1_000_000_000
@@ -84,17 +86,45 @@ def gpu(settings: Settings) -> Finding:
 
 def isolation(settings: Settings) -> Finding:
     """How far the process target is closed; said also where Docker is there, for the target can be chosen."""
+    from app.runtime.cgroup_places import MEND
     from app.runtime.walls import survey
 
-    closed = survey()
-    walls = {"network": "network", "files": "files", "processes": "other processes", "syscalls": "system calls"}
+    with survey_group() as (group, why_not):
+        closed = survey(group=group)
+    walls = {
+        "network": "network",
+        "files": "files",
+        "processes": "other processes",
+        "syscalls": "system calls",
+        "memory": "memory",
+    }
     shut = [told for wall, told in walls.items() if closed.get(wall)]
     open_ = [told for wall, told in walls.items() if not closed.get(wall)]
     found = f"closed: {', '.join(shut) or 'nothing'}" + (f"; open: {', '.join(open_)}" if open_ else "")
+    bounds = closed["details"]["report"].get("bounds", {})
+    found += "".join(f"; {what} by {holder}" for what, holder in bounds.items())
+    found += f" ({why_not})" if why_not else ""
     if not open_:
-        return Finding("ok", "process target", found)
+        return Finding("ok", "process target", found, MEND if why_not else "")
     mend = "Without Docker, serve only models you trust, or use a kernel with user namespaces, Landlock and seccomp."
     return Finding("warn", "process target", found, mend)
+
+
+@contextmanager
+def survey_group() -> Iterator[tuple[Lent, str]]:
+    """A control group as a replica gets it, or why there is none."""
+    from app.core.model import Limits
+    from app.runtime.cgroups import Cgroups, handed_down, remove
+    from app.runtime.replica_end import Outside
+    from app.runtime.walls import MEMORY_MB, Lent
+
+    cgroups = Cgroups(f"doctor{os.getpid()}")
+    cgroup = cgroups.make("survey", Limits(memory_mb=MEMORY_MB, pids=64))
+    try:
+        with handed_down(cgroup) as handed:
+            yield Lent(Outside(cgroup, handed).told(), handed.all()), cgroups.why_not
+    finally:
+        remove(cgroup)
 
 
 def disk(settings: Settings) -> Finding:

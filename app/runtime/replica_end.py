@@ -36,7 +36,7 @@ class Outside(Struct, frozen=True):
 
     cgroup: Cgroup | None
     handed: Handed
-    end: int
+    end: int = -1
 
     def descriptors(self) -> tuple[int, ...]:
         return (*self.handed.all(), self.end)

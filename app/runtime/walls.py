@@ -8,29 +8,44 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from app.core.child_environment import child_environment
 from app.runtime.interpreter import PACKAGE, WITHOUT_SITE, isolated, own_interpreter
+from model_container.attempts import holdings
 from model_container.config import Confinement
 
 SECONDS = 30
 
 
 FULL = Confinement(namespaces=True, readable=[], memory_mb=512, pids=64, file_mb=16)
+AREAS = ("network", "files", "processes", "syscalls", "memory")
+MEMORY_MB, HELD_MB, HELD_SECONDS = 96, 120, 1.0
+"""What a replica may use of memory, what it tries to hold, and for how long: some looks of its supervisor."""
 
 
-def survey(confinement: Confinement | None = FULL) -> dict[str, Any]:
-    """Start a Python behind the walls of a replica, and let it try what a model must not do. Blocks about 0.1 s.
+class Lent(NamedTuple):
+    """A control group for the survey's processes: fields of Confinement, and the descriptors they name."""
 
-    Returns {"network": True, "files": True, "processes": True, "syscalls": True, "details": {…}}: True where every
-    attempt was refused; False for all where there are no walls. details: "refused" and "succeeded", by area, "report"
-    of confine() and "error" if the attempts could not be made. None tries without walls, so that one can see that
-    the attempts are real.
+    fields: Mapping[str, Any] = MappingProxyType({})
+    descriptors: tuple[int, ...] = ()
+
+
+NONE = Lent()
+
+
+def survey(confinement: Confinement | None = FULL, group: Lent = NONE) -> dict[str, Any]:
+    """Start Pythons behind the walls of a replica, and let them try what a model must not do. Blocks about 2 s.
+
+    Returns {"network": True, "files": True, "processes": True, "syscalls": True, "memory": True, "details": {…}}: True
+    where every attempt was refused; False for all where there are no walls. details: "refused" and "succeeded", by
+    area, "report" of confine() and "error" if the attempts could not be made. None tries without walls, so that one
+    can see that the attempts are real.
     """
     if sys.platform != "linux":
         return _verdict({"report": {"missing": [f"walls: not on {sys.platform}"]}}, "")
@@ -39,7 +54,22 @@ def survey(confinement: Confinement | None = FULL) -> dict[str, Any]:
         work = folder / "work"
         work.mkdir(mode=0o700)
         targets = stack.enter_context(_targets(folder / "gateway"))
-        return _verdict(*_try(_complete(confinement, work), targets, work))
+        walls = replace(confinement, **group.fields) if confinement else None
+        answer, error = _try(_complete(walls, work), {"targets": targets}, group, work)
+        answer.setdefault("attempts", {})["memory"] = {
+            kind: _held(_complete(walls, work), kind, group, work) for kind in holdings(0)
+        }
+        return _verdict(answer, error)
+
+
+def _held(confinement: Confinement | None, kind: str, group: Lent, work: Path) -> str:
+    """Why that memory could not be held; "" if it could. What goes over its limit is ended, and says nothing."""
+    if confinement:
+        confinement = replace(confinement, memory_mb=MEMORY_MB, file_mb=MEMORY_MB)
+    asked = {"memory": kind, "size_mb": HELD_MB, "hold_seconds": HELD_SECONDS if confinement else 0}
+    answer, error = _try(confinement, asked, group, work)
+    found: str = answer.get("attempts", {}).get("memory", {}).get(kind, error)
+    return found
 
 
 def _complete(confinement: Confinement | None, work: Path) -> Confinement | None:
@@ -85,9 +115,11 @@ def _targets(folder: Path) -> Iterator[dict[str, Any]]:
             victim.communicate()
 
 
-def _try(confinement: Confinement | None, targets: dict[str, Any], work: Path) -> tuple[dict[str, Any], str]:
+def _try(
+    confinement: Confinement | None, attempts: Mapping[str, Any], group: Lent, work: Path
+) -> tuple[dict[str, Any], str]:
     """What the attempts printed, and what went wrong if they printed nothing."""
-    asked = {"confinement": asdict(confinement) if confinement else None, "targets": targets}
+    asked = {"confinement": asdict(confinement) if confinement else None, **attempts}
     command = isolated(own_interpreter(), PACKAGE / "attempts.py")
     try:
         done = subprocess.run(
@@ -99,6 +131,7 @@ def _try(confinement: Confinement | None, targets: dict[str, Any], work: Path) -
             cwd=work,
             env=child_environment(own={"PATH": os.defpath}),
             start_new_session=True,
+            pass_fds=group.descriptors,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -111,12 +144,11 @@ def _try(confinement: Confinement | None, targets: dict[str, Any], work: Path) -
 
 def _verdict(answer: dict[str, Any], error: str) -> dict[str, Any]:
     found: dict[str, dict[str, str]] = answer.get("attempts", {})
-    areas = ("network", "files", "processes", "syscalls")
     details: dict[str, Any] = {
         "report": answer.get("report", {}),
-        "refused": {area: {name: why for name, why in found.get(area, {}).items() if why} for area in areas},
-        "succeeded": {area: [name for name, why in found.get(area, {}).items() if not why] for area in areas},
+        "refused": {area: {name: why for name, why in found.get(area, {}).items() if why} for area in AREAS},
+        "succeeded": {area: [name for name, why in found.get(area, {}).items() if not why] for area in AREAS},
     }
     if error:
         details["error"] = error
-    return {**{area: bool(found.get(area)) and all(found[area].values()) for area in areas}, "details": details}
+    return {**{area: bool(found.get(area)) and all(found[area].values()) for area in AREAS}, "details": details}

@@ -92,7 +92,6 @@ def test_an_engine_without_a_gpu_says_so_and_leaves_nothing_behind(tmp_path: Pat
     target = DockerTarget(
         home=home,
         run_folder=tmp_path / "run",
-        sockets=tmp_path / "s",
         base_image="python:{version}-slim",
         build_timeout_seconds=300,
     )

@@ -680,7 +680,7 @@ async def test_a_place_names_no_container_of_somebody_else(lab: Lab, engine: doc
         foreign.remove(force=True)
 
 
-async def test_a_start_given_up_leaves_no_container(lab: Lab, tmp_path: Path, engine: docker.DockerClient) -> None:
+async def test_a_start_given_up_leaves_no_container(lab: Lab, engine: docker.DockerClient) -> None:
     model = await lab.build()
     start = asyncio.create_task(lab.target.start(model, lab.folder / model.name, Limits(memory_mb=256)))
 
@@ -692,14 +692,11 @@ async def test_a_start_given_up_leaves_no_container(lab: Lab, tmp_path: Path, en
     with pytest.raises(asyncio.CancelledError):
         await start
     assert not await begun()
-    assert list((tmp_path / "s").iterdir()) == []
 
 
 async def test_a_build_given_up_or_out_of_time_ends(tmp_path: Path, engine: docker.DockerClient) -> None:
     lock = Lock(python=PYTHON, text="".join(f"{name}\n" for name in ("numpy==2.0.0", "msgspec==0.19.0")))
-    hasty = DockerTarget(
-        home="test", run_folder=tmp_path, sockets=tmp_path, base_image=BASE_IMAGE, build_timeout_seconds=1
-    )
+    hasty = DockerTarget(home="test", run_folder=tmp_path, base_image=BASE_IMAGE, build_timeout_seconds=1)
     with pytest.raises(BuildFailed, match="within 1 s"):
         await hasty.build_environment(lock, print)
     lines: list[str] = []
@@ -744,14 +741,12 @@ def crowd():
         open(f"/run/prism/{number}", "w").close()
 
 def large_file():
-    os.truncate(os.open("/tmp/large", os.O_CREAT | os.O_WRONLY), 0)
     with open("/tmp/large", "wb") as file:
         file.truncate((256 << 20) + 1)
 
 class Model:
     def predict(self, rows):
-        import json, signal
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        import json
         found = {one.__name__: refused(one) for one in (fill, crowd, large_file)}
         return [json.dumps(found) for _ in rows]
 """

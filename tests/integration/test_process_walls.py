@@ -42,10 +42,16 @@ def test_behind_all_walls_every_attempt_is_refused() -> None:
     assert {area: found[area] for area in AREAS} == dict.fromkeys(AREAS, True), found["details"]
 
 
+def test_no_kind_of_memory_goes_beyond_the_limit_without_a_control_group() -> None:
+    found = survey()
+    assert found["memory"], found["details"]
+    assert found["details"]["report"]["bounds"]["memory"] == "seccomp and supervisor"
+
+
 def test_without_walls_every_attempt_succeeds() -> None:
     found = survey(None)
-    assert not any(found[area] for area in AREAS)
-    assert found["details"]["refused"] == {area: {} for area in AREAS}
+    assert not any(found[area] for area in (*AREAS, "memory"))
+    assert found["details"]["refused"] == {area: {} for area in (*AREAS, "memory")}
 
 
 def test_an_unprivileged_user_gets_the_same_walls(tmp_path_factory: pytest.TempPathFactory) -> None:
