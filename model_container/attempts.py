@@ -1,7 +1,7 @@
 """Tries, from behind the walls, what a model must not be able to do. `prism doctor` and the tests run it.
 
     python -I -S attempts.py < {"confinement": {…} or null, "targets": {…}}
-    python -I -S attempts.py < {"confinement": {…} or null, "memory": "in a memfd", "size_mb": 120, "hold_seconds": 1}
+    python -I -S attempts.py < {"confinement": {…} or null, "memory": "in memfds", "size_mb": 120, "hold_seconds": 1}
 
 Prints {"report": what confine() said, "attempts": {area: {attempt: why it was refused, or "" if it succeeded}}}.
 The targets are real and belong to whoever asks: a listener, a socket, a file, a folder, a process to kill. Whoever
@@ -65,7 +65,7 @@ def attempts(targets: dict[str, Any]) -> dict[str, Attempts]:
 def holdings(size: int) -> Attempts:
     """Kinds of memory to hold `size` bytes of, each filled."""
     return {
-        "in a memfd": lambda: _fill(os.memfd_create("attempt"), size),
+        "in memfds": lambda: _memfds(size),
         "in System V shared memory": lambda: _system_v(size),
         "in a shared mapping": lambda: _touch(mmap.mmap(-1, size)),
         "in a mapping of /dev/zero": lambda: _zeros(size),
@@ -82,6 +82,12 @@ _MIB = 1 << 20
 def _fill(file: int, size: int) -> None:
     for _ in range(size // _MIB):
         os.write(file, b"x" * _MIB)
+
+
+def _memfds(size: int) -> None:
+    """Four, since one is a file, and a limit of its own holds its size."""
+    for _ in range(4):
+        _fill(os.memfd_create("attempt"), size // 4)
 
 
 def _touch(memory: Any) -> None:

@@ -79,7 +79,7 @@ def test_no_kind_of_memory_goes_beyond_the_limit_of_a_control_group() -> None:
 
 
 SHARED = {
-    "memfd": "write(os.memfd_create('x'))",
+    "memfd": "for _ in range(4): write(os.memfd_create('x'), 100)",
     "mapping": "touch(mmap.mmap(-1, 400 << 20))",
     "forgotten": "for _ in range(4): m = mmap.mmap(-1, 100 << 20); touch(m); m.madvise(mmap.MADV_DONTNEED); kept.append(m)",
     "files": "write(os.open('/dev/shm/x', os.O_CREAT | os.O_RDWR), 60); write(os.open('/tmp/x', os.O_CREAT | os.O_RDWR), 60);"
@@ -93,7 +93,7 @@ async def test_shared_memory_counts(bounded: Lab, kind: str) -> None:
     code = f"""
         import mmap, os, time
         kept = []
-        def write(file, mb=400):
+        def write(file, mb):
             for _ in range(mb):
                 os.write(file, b"x" * (1 << 20))
         def touch(memory):
