@@ -3,7 +3,8 @@
     python -I -S attempts.py < {"confinement": {…} or null, "targets": {…}}
     python -I -S attempts.py < {"confinement": {…} or null, "memory": "in memfds", "size_mb": 120, "hold_seconds": 1}
 
-Prints {"report": what confine() said, "attempts": {area: {attempt: why it was refused, or "" if it succeeded}}}.
+Prints {"report": what confine() said, "attempts": {area: {attempt: why it was refused, or "" if it succeeded}},
+"kinds_of_memory": those that can be asked for}.
 The targets are real and belong to whoever asks: a listener, a socket, a file, a folder, a process to kill. Whoever
 holds more memory than it may is either refused it or ended, so that nothing is printed.
 """
@@ -206,7 +207,7 @@ def main() -> None:
         found = {"memory": {name: holding(name, asked["size_mb"] << 20, asked["hold_seconds"])}}
     else:
         found = refusals(asked["targets"])
-    print(json.dumps({"report": report, "attempts": found}), flush=True)
+    print(json.dumps({"report": report, "attempts": found, "kinds_of_memory": list(holdings(0))}), flush=True)
 
 
 if __name__ == "__main__":

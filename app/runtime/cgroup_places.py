@@ -7,6 +7,7 @@ linux/Documentation/admin-guide/cgroup-v2.rst), so the gateway first moves itsel
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
@@ -18,6 +19,8 @@ import psutil
 
 LEAF = "prism-gateway"
 CONTROLLERS = ("memory", "pids", "cpu")
+REQUIRED = frozenset({"memory", "pids"})
+_MOVES = 10
 MEND = "Start PRISM with `systemd-run --user --scope -p Delegate=yes prism serve` (without --user as root)."
 
 
@@ -58,7 +61,7 @@ def locate(groups: str, mounts: str) -> Place:
     """This process's own groups. groups: /proc/self/cgroup; mounts: /proc/self/mountinfo. Raises NoCgroup."""
     mounted = list(_mounts(mounts))
     first = {name: folder for name in CONTROLLERS if (folder := _folder(name, groups, mounted))}
-    if first.keys() >= {"memory", "pids"}:
+    if first.keys() >= REQUIRED:
         return Place("v1", first)
     folder = _folder("", groups, mounted)
     if folder is None:
@@ -79,6 +82,8 @@ def _seen_at(path: str, mount: _Mount, controller: str) -> Path | None:
     """Where the group `path` is in that mount; None for another hierarchy, or a group outside of what is seen."""
     if mount.version != ("v1" if controller else "v2") or (controller and controller not in mount.controllers):
         return None
+    if path.startswith("/.."):
+        return None  # above the root of a cgroup namespace
     relative = os.path.relpath(path, mount.root)
     return None if relative.startswith("..") else Path(mount.folder, relative)
 
@@ -107,7 +112,7 @@ def prepare(own: Path) -> Place:
     parent = own.parent if own.name == LEAF else own
     try:
         has = set((parent / "cgroup.controllers").read_text().split())
-        if not has >= {"memory", "pids"}:
+        if not has >= REQUIRED:
             raise NoCgroup(f"the control group {parent} has no controllers for memory and pids")
         wanted = [name for name in CONTROLLERS if name in has]
         if not _gives(parent).issuperset(wanted):
@@ -129,15 +134,17 @@ def _vacate(folder: Path) -> None:
     """Move the processes of this gateway to a leaf. Raises NoCgroup if others are there: they are not ours to move."""
     if not (folder / "cgroup.type").exists():
         return  # the root of the hierarchy may hold processes
-    present = _processes(folder)
-    if others := present - _family():
-        raise NoCgroup(f"other processes are in the control group {folder}: {', '.join(map(str, sorted(others)))}")
     leaf = folder / LEAF
-    leaf.mkdir(exist_ok=True)
-    while present:
+    for _ in range(_MOVES):  # again, since it may be starting others at this moment
+        present = _processes(folder)
+        if others := present - _family():
+            raise NoCgroup(f"other processes are in the control group {folder}: {sorted(others)}")
+        if not present:
+            return
+        leaf.mkdir(exist_ok=True)
         for pid in present:
-            (leaf / "cgroup.procs").write_text(str(pid))
-        present = _processes(folder) & _family()  # what was started meanwhile
+            with contextlib.suppress(ProcessLookupError):
+                (leaf / "cgroup.procs").write_text(str(pid))
 
 
 def _processes(folder: Path) -> set[int]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from app.core.model import Limits
-from app.runtime.cgroup_places import NoCgroup, Place, find_place
+from app.runtime.cgroup_places import REQUIRED, NoCgroup, Place, find_place
 
 _PERIOD_US = 100_000
 _REMOVAL_SECONDS = 2.0
@@ -68,7 +68,7 @@ class Cgroups:
             for controller, folder in planned.items()
             if self._is_made(place.version, controller, folder, limits)
         }
-        cgroup = Cgroup(place.version, made) if made.keys() >= {"memory", "pids"} else None
+        cgroup = Cgroup(place.version, made) if made.keys() >= REQUIRED else None
         for folder in {str(folder) for folder in planned.values()} - set(cgroup.folders.values() if cgroup else ()):
             _remove_folder(Path(folder))
         return cgroup

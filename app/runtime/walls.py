@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 from app.core.child_environment import child_environment
 from app.runtime.interpreter import PACKAGE, WITHOUT_SITE, isolated, own_interpreter
-from model_container.attempts import holdings
 from model_container.config import Confinement
 
 SECONDS = 30
@@ -57,7 +56,7 @@ def survey(confinement: Confinement | None = FULL, group: Lent = NONE) -> dict[s
         walls = replace(confinement, **group.fields) if confinement else None
         answer, error = _try(_complete(walls, work), {"targets": targets}, group, work)
         answer.setdefault("attempts", {})["memory"] = {
-            kind: _held(_complete(walls, work), kind, group, work) for kind in holdings(0)
+            kind: _held(_complete(walls, work), kind, group, work) for kind in answer.get("kinds_of_memory", ())
         }
         return _verdict(answer, error)
 

@@ -19,11 +19,17 @@ NUMBERS = {
 }
 
 
-def decide(machine: str, number: int, arguments: Sequence[int] = (), architecture: int | None = None) -> int:
+def decide(
+    machine: str,
+    number: int,
+    arguments: Sequence[int] = (),
+    architecture: int | None = None,
+    unseen_memory: bool = True,
+) -> int:
     """Interprets the classic BPF program over a struct seccomp_data; linux/Documentation/networking/filter.rst."""
     data = number.to_bytes(4, "little") + (architecture or ARCHITECTURES[machine]).to_bytes(4, "little") + bytes(8)
     data += b"".join(value.to_bytes(8, "little") for value in (*arguments, 0, 0, 0, 0, 0, 0)[:6])
-    code, position, accumulator = program(machine), 0, 0
+    code, position, accumulator = program(machine, unseen_memory), 0, 0
     while True:
         operation, yes, no, operand = code[position]
         position += 1
@@ -103,3 +109,35 @@ def test_a_call_of_a_foreign_architecture_ends_the_process(machine: str) -> None
 
 def test_the_x32_calls_end_the_process() -> None:
     assert decide("x86_64", 0x40000000 | 41) == KILLED
+
+
+MEMORY = {
+    "x86_64": {"memfd_create": 319, "memfd_secret": 447, "shmget": 29, "msgget": 68},
+    "aarch64": {"memfd_create": 279, "memfd_secret": 447, "shmget": 194, "msgget": 186},
+}
+MMAP = {"x86_64": 9, "aarch64": 222}
+
+
+@pytest.mark.parametrize("name", sorted(MEMORY["x86_64"]))
+def test_memory_that_nobody_sees_is_there_only_where_a_control_group_counts_it(machine: str, name: str) -> None:
+    number = MEMORY[machine][name]
+    assert decide(machine, number) == ALLOWED
+    assert decide(machine, number, unseen_memory=False) == 0x00050000 | errno.ENOSYS
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_refused"),
+    [(0x21, True), (0x23, True), (0x22, False), (0x01, False), (0x02, False), (0x4022, False), (0x40021, True)],
+    ids=["shared", "shared, checked", "private", "shared file", "private file", "private, reserved", "huge, shared"],
+)
+def test_a_mapping_without_a_file_is_not_shared_where_no_control_group_counts_it(
+    machine: str, flags: int, is_refused: bool
+) -> None:
+    arguments = (0, 4096, 3, flags)
+    assert decide(machine, MMAP[machine], arguments) == ALLOWED
+    assert refused(decide(machine, MMAP[machine], arguments, unseen_memory=False)) == is_refused
+
+
+def test_what_memory_does_not_ask_for_is_decided_as_ever(machine: str) -> None:
+    for number in (*NUMBERS[machine].values(), 435, 463):
+        assert decide(machine, number, unseen_memory=False) == decide(machine, number)
