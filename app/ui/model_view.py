@@ -145,6 +145,7 @@ def walls_told(confinement: dict[str, Any]) -> list[str]:
         found.append("few system calls (seccomp)")
     if confinement.get("capabilities") == "none":
         found.append("no capabilities")
+    found += [f"{what} held by {holder}" for what, holder in confinement.get("bounds", {}).items()]
     return found
 
 
