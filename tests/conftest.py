@@ -20,6 +20,8 @@ import docker
 import pytest
 from docker.errors import DockerException, ImageNotFound
 
+from app.core.model import Limits
+from app.runtime.cgroups import Cgroups, remove
 from app.runtime.package_index import machine_index
 from app.settings import load_settings
 
@@ -109,12 +111,23 @@ def missing_torch() -> str:
     return f"no {wheel} where pip's find-links leads. Fetch it: pip download torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 
 
+@functools.cache
+def missing_cgroup() -> str:
+    """Why tests marked `cgroup` cannot run here and what to do about it; "" if they can."""
+    groups = Cgroups(f"tests{os.getpid()}")
+    made = groups.make("probe", Limits())
+    remove(made)
+    mend = "Run them by: systemd-run --user --scope -p Delegate=yes ./scripts/test (as root without --user)"
+    return "" if made else f"{groups.why_not}. {mend}"
+
+
 NEEDS: dict[str, Callable[[], str]] = {
     "docker": missing_docker,
     "browser": missing_browser,
     "sshd": missing_sshd,
     "node": missing_node,
     "torch": missing_torch,
+    "cgroup": missing_cgroup,
 }
 """Marker → what is missing for tests that carry it. Another need is another row."""
 

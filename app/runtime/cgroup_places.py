@@ -137,7 +137,7 @@ def _vacate(folder: Path) -> None:
     leaf = folder / LEAF
     for _ in range(_MOVES):  # again, since it may be starting others at this moment
         present = _processes(folder)
-        if others := present - _family():
+        if others := set() if _is_delegated(folder) else present - _family():
             raise NoCgroup(f"other processes are in the control group {folder}: {sorted(others)}")
         if not present:
             return
@@ -145,6 +145,14 @@ def _vacate(folder: Path) -> None:
         for pid in present:
             with contextlib.suppress(ProcessLookupError):
                 (leaf / "cgroup.procs").write_text(str(pid))
+
+
+def _is_delegated(folder: Path) -> bool:
+    """Whether systemd gave the group away whole, with all that it started in it (`Delegate=yes`, systemd 251)."""
+    try:
+        return os.getxattr(folder, "user.delegate") == b"1"
+    except (OSError, AttributeError):
+        return False
 
 
 def _processes(folder: Path) -> set[int]:

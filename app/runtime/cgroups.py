@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -170,4 +171,5 @@ def _remove_folder(folder: Path) -> None:
 def _kill(folder: Path) -> None:
     with contextlib.suppress(OSError):
         for pid in (folder / "cgroup.procs").read_text().split():
-            os.kill(int(pid), 9)
+            if int(pid) > 0:  # one of a pid namespace that is not seen from here
+                os.kill(int(pid), signal.SIGKILL)

@@ -26,21 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the walls are L
 SMALL = Limits(memory_mb=256, pids=64)
 
 
-def has_cgroups() -> bool:
-    try:
-        find_place()
-    except NoCgroup:
-        return False
-    return True
-
-
-needs_cgroups = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0 or not has_cgroups(),
-    reason="no control group can be made here; run as root where cgroups can be written",
-)
-
-
-@pytest.fixture(params=[pytest.param("cgroup", marks=needs_cgroups), "none"])
+@pytest.fixture(params=[pytest.param("cgroup", marks=pytest.mark.cgroup), "none"])
 def holder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What bounds the replica: the kernel, or, as where a user is given no control group, the supervisor."""
 
@@ -69,7 +55,7 @@ def groups() -> list[Path]:
     return [path for folder in set(find_place().folders.values()) for path in folder.glob("prism-test-*")]
 
 
-@needs_cgroups
+@pytest.mark.cgroup
 def test_no_kind_of_memory_goes_beyond_the_limit_of_a_control_group() -> None:
     with survey_group() as (group, why_not):
         assert not why_not
@@ -128,7 +114,7 @@ async def test_one_that_forks_and_fills_is_ended_for_its_memory(bounded: Lab) ->
     assert (await bounded.target.state(replica)).out_of_memory
 
 
-@needs_cgroups
+@pytest.mark.cgroup
 async def test_its_group_bounds_processes_and_processor_and_goes_with_it(lab: Lab) -> None:
     code = """
         import os, time
@@ -158,7 +144,7 @@ def is_bound(file: Path) -> bool:
     return file.name in ("memory.limit_in_bytes", "memory.max", "pids.max", "cpu.cfs_quota_us", "cpu.max")
 
 
-@needs_cgroups
+@pytest.mark.cgroup
 async def test_all_processes_but_the_supervisor_are_in_the_group(lab: Lab) -> None:
     replica = await lab.start()
     await connected(replica)
@@ -168,7 +154,7 @@ async def test_all_processes_but_the_supervisor_are_in_the_group(lab: Lab) -> No
     assert supervisor not in others
 
 
-@needs_cgroups
+@pytest.mark.cgroup
 async def test_a_later_gateway_leaves_the_groups_of_the_living_and_removes_those_of_the_dead(
     lab: Lab, tmp_path: Path, environments: Path
 ) -> None:
@@ -188,7 +174,7 @@ async def test_a_later_gateway_leaves_the_groups_of_the_living_and_removes_those
     assert groups() == []
 
 
-@needs_cgroups
+@pytest.mark.cgroup
 async def test_the_group_of_a_replica_that_died_goes_with_the_next_start(lab: Lab, tmp_path: Path) -> None:
     first = await lab.start()
     await connected(first)

@@ -106,9 +106,18 @@ def test_without_one_for_the_processor_the_rest_holds(tmp_path: Path) -> None:
     assert set(prepare(group(tmp_path / "prism.scope", "memory pids")).folders) == {"memory", "pids"}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_group_of_somebody_else_is_out_of_reach(tmp_path: Path) -> None:
+def test_a_group_that_cannot_be_written_is_out_of_reach(tmp_path: Path) -> None:
     own = group(tmp_path / "session.scope", processes=(os.getpid(),))
-    (own / "cgroup.subtree_control").chmod(0o444)
+    (own / LEAF).touch()  # neither root nor anybody else can put a process below it
     with pytest.raises(NoCgroup, match="not given to this user"):
         prepare(own)
+
+
+def test_of_a_group_that_systemd_gave_away_all_processes_are_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = group(tmp_path / "prism.scope", processes=(os.getppid(),))
+    (own / LEAF).mkdir()
+    monkeypatch.setattr(os, "getxattr", lambda path, name: b"1" if name == "user.delegate" else b"", raising=False)
+    prepare(own)
+    assert (own / LEAF / "cgroup.procs").read_text() == str(os.getppid())
