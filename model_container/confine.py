@@ -24,7 +24,7 @@ import sys
 from dataclasses import replace
 from typing import Any, Optional
 
-from model_container import kernel, landlock, namespaces, seccomp, supervisor, use
+from model_container import kernel, landlock, namespaces, seccomp, supervisor, usage
 from model_container.config import Confinement
 
 _SYSTEM = (
@@ -147,7 +147,7 @@ def _separate(confinement: Confinement, report: dict[str, Any]) -> Confinement:
 
 def _watched(confinement: Confinement, report: dict[str, Any]) -> Optional[supervisor.Runtime]:
     """The runtime's side of the fork; None, and still one process, where it cannot be made."""
-    kept = supervisor.Kept(use.Group(confinement.kills, confinement.peak), confinement.end)
+    kept = supervisor.Kept(usage.Group(confinement.kills, confinement.peak), confinement.end)
     try:
         return supervisor.split(supervisor.Bounds(confinement.memory_mb, confinement.pids), kept)
     except OSError as error:

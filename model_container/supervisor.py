@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Dict, Optional, Union
 
-from model_container import kernel, logfile, use
+from model_container import kernel, logfile, usage
 
 _TICK_SECONDS, _WATCHFUL_SECONDS, _WITH_CHILDREN_SECONDS = 1.0, 0.1, 0.02
 _HANDED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -40,7 +40,7 @@ class Bounds:
 class Kept:
     """Descriptors that stay with the supervisor, -1 for none. end: of the file that it writes the end to."""
 
-    group: use.Group = field(default_factory=use.Group)
+    group: usage.Group = field(default_factory=usage.Group)
     end: int = -1
 
     def all(self) -> list[int]:
@@ -108,7 +108,7 @@ class _Watch:
         self.excess = ""
         self.most_bytes = 0
         self.processes = 0
-        self.kills, self.kernel_kills = use.kills_in(kept.group), use.kernel_kills()
+        self.kills, self.kernel_kills = usage.kills_in(kept.group), usage.kernel_kills()
         os.set_blocking(pipe, False)
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
 
@@ -165,15 +165,15 @@ class _Watch:
             "exit_code": None if number else code,
             "signal": number or None,
             "out_of_memory": reason.startswith(_OUT_OF_MEMORY),
-            "peak_memory_bytes": use.peak_of(self.kept.group) or self.most_bytes,
+            "peak_memory_bytes": usage.peak_of(self.kept.group) or self.most_bytes,
         }
         _tell(self.kept.end, end, is_worth_a_line=bool(code))
         return code
 
     def killed_for_memory(self, number: int) -> str:
         if self.kept.group.kills >= 0:
-            return self.out_of_memory() if use.kills_in(self.kept.group) > self.kills else ""
-        if number == signal.SIGKILL and use.kernel_kills() > self.kernel_kills:
+            return self.out_of_memory() if usage.kills_in(self.kept.group) > self.kills else ""
+        if number == signal.SIGKILL and usage.kernel_kills() > self.kernel_kills:
             return f"{_OUT_OF_MEMORY}, on this machine"
         return ""
 
@@ -182,20 +182,20 @@ class _Watch:
 
     def look(self) -> None:
         self.keep_the_log_small()
-        self.kernel_kills = use.kernel_kills()
+        self.kernel_kills = usage.kernel_kills()
         if not self.walls:
             self.walls = self.hear()
             if not self.walls:
                 return  # it is still putting them up, and whose /proc this is cannot be said
         if self.in_group:
             # The kernel killed one of its processes; what is left of it may wait for that one for ever.
-            if use.kills_in(self.kept.group) > self.kills:
+            if usage.kills_in(self.kept.group) > self.kills:
                 self.end(self.out_of_memory())
         else:
             self.count()
 
     def count(self) -> None:
-        used = use.use_of(use.everyone() if self.own_proc else use.descendants(), self.own_proc)
+        used = usage.usage_of(usage.everyone() if self.own_proc else usage.descendants(), self.own_proc)
         self.processes = used.processes
         self.most_bytes = max(self.most_bytes, used.memory_bytes)
         if self.bounds.memory_mb and used.memory_bytes > self.bounds.memory_mb << 20:
@@ -246,7 +246,7 @@ def _tell(file: int, end: End, is_worth_a_line: bool = True) -> None:
 def _end_the_rest() -> None:
     """Processes the runtime left behind; they came to us as their reaper."""
     while True:
-        left = use.descendants()
+        left = usage.descendants()
         if not left:
             return
         for pid in left:

@@ -165,7 +165,7 @@ async def welcomed(link: AnyLink, replica: Replica, timeout_seconds: float) -> A
     try:
         async with asyncio.timeout(timeout_seconds):
             if replica.socket:
-                with held(replica.socket) as socket:
+                with held(replica.socket, replica.id) as socket:
                     await loop.create_unix_connection(lambda: link, socket)
             else:
                 await loop.create_connection(lambda: link, "127.0.0.1", replica.port)

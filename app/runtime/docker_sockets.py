@@ -21,17 +21,22 @@ from app.runtime.docker_container import runtime_user
 
 def reached(replica: Replica) -> Replica:
     """The replica, without its socket where the folder of it is not to be seen from here."""
-    return (
-        replica
-        if replica.socket and _is_ours(Path(replica.socket).parent)
-        else msgspec.structs.replace(replica, socket="")
-    )
+    if replica.socket and _is_ours(Path(replica.socket).parent) and _is_seen(replica):
+        return replica
+    return msgspec.structs.replace(replica, socket="")
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether that process is the container: behind a pid of another machine lies no such folder."""
     try:
         found = os.lstat(folder)
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == runtime_user()[0]
+
+
+def _is_seen(replica: Replica) -> bool:
+    """Whether that process is the container, by its control group; app/dispatch/replica_socket.py asks the same."""
+    try:
+        return replica.id in Path(f"/proc/{replica.pid}/cgroup").read_text()
+    except OSError:
+        return False

@@ -87,3 +87,10 @@ def test_a_socket_of_another_user_is_refused(tmp_path: Path, listener: socket.so
     os.chown(tmp_path / "s", 65534, 65534)
     with pytest.raises(NotASocket):
         reach(str(tmp_path / "s"))
+
+
+@needs_proc
+def test_a_number_that_another_process_got_leads_nowhere(tmp_path: Path, listener: socket.socket) -> None:
+    path = f"/proc/{os.getpid()}/root{tmp_path.resolve()}/s"
+    with pytest.raises(NotASocket, match="is not the container"), held(path, "0123456789abcdef" * 4):
+        pass

@@ -19,7 +19,7 @@ class Group(NamedTuple):
     peak: int = -1
 
 
-class Use(NamedTuple):
+class Usage(NamedTuple):
     memory_bytes: int
     processes: int
 
@@ -50,7 +50,7 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def use_of(pids: Sequence[int], has_own_root: bool) -> Use:
+def usage_of(pids: Sequence[int], has_own_root: bool) -> Usage:
     """Private memory of these processes, and what their /tmp and /dev/shm hold, mapped or not.
 
     Pages of a fork not yet written to count for each process. Shared memory outside of those two is refused where
@@ -63,7 +63,7 @@ def use_of(pids: Sequence[int], has_own_root: bool) -> Use:
         with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/statm") as file:
             _, resident, shared, *_ = file.read().split()
             used += (int(resident) - int(shared)) * page
-    return Use(used, len(pids))
+    return Usage(used, len(pids))
 
 
 def _scratch_bytes() -> int:
