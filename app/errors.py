@@ -28,6 +28,7 @@
         ├── TargetUnavailable         no Docker engine where one was asked for
         ├── Overloaded                a bounded queue is full
         ├── ReplicaUnavailable        no live replica right now
+        │   └── ReplicaProtocolError  502  what it sent is no answer
         └── ReplicaTimeout       504
 
 One handler renders them as RFC 9457 problem documents; the command line and the pages show the same text.
@@ -244,6 +245,19 @@ class Overloaded(Unavailable):
 class ReplicaUnavailable(Unavailable):
     code = "replica_unavailable"
     title = "The model has no live replica right now"
+
+
+class ReplicaProtocolError(ReplicaUnavailable):
+    """A replica sent what is no answer: its model, or a library of it, writes to the connection itself."""
+
+    code = "replica_protocol_error"
+    status = 502
+    title = "The model sent what is no answer"
+
+    @classmethod
+    def of(cls, fault: str) -> ReplicaProtocolError:
+        """fault: what was wrong with what it sent."""
+        return cls(f"The replica broke the protocol: {fault}.")
 
 
 class ReplicaTimeout(Unavailable):

@@ -97,6 +97,12 @@ class Settings(BaseSettings):
     )
     max_upload_mb: int = Field(4096, ge=1, description="Largest model file, in MiB.")
     max_body_mb: int = Field(16, ge=1, description="Largest prediction request, in MiB.")
+    max_answer_mb: int = Field(
+        64,
+        ge=1,
+        le=256,
+        description="Largest answer of a model, or item of a stream, in MiB; those of one batch together: 256 MiB.",
+    )
     receive_timeout_seconds: float = Field(
         30, gt=0, description="Longest a request may take to arrive; a second more for each KiB it has sent."
     )

@@ -9,15 +9,17 @@ from app.core.model import Replica
 from app.core.route_table import serves
 from app.dispatch.admit import Admission, Keys, RateLimiter
 from app.dispatch.flow import Flow
+from app.dispatch.link import WireLimits
 from app.dispatch.link import connect as connect_link
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.wrong_keys import WrongKeys
+from app.errors import ReplicaProtocolError
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.ledger import Ledger
 from app.lifecycle.models_folder import ModelsFolder
 from app.lifecycle.monitor import Monitor
 from app.lifecycle.pipeline import Road
-from app.lifecycle.probe import ReplicaLink
+from app.lifecycle.probe import Connect, ReplicaLink
 from app.lifecycle.staging import Staging
 from app.lifecycle.vitals import Vitals
 from app.observe.history import History
@@ -64,7 +66,7 @@ class System:
         self.admission = Admission(
             self.keys, must_have_key=lambda: self.keys.required, has_host=self.hosts.known, wrong_keys=self.wrong_keys
         )
-        self.deployments = Deployments(self.ledger, self._road(), connect)
+        self.deployments = Deployments(self.ledger, self._road(), connector(self.flow.wire))
         self.public_surface = PublicSurface(
             self.ledger,
             self.dispatcher,
@@ -87,7 +89,10 @@ class System:
         self.history = History(self.dispatcher.tallies)
         self.vitals = Vitals(self.deployments)
         self.monitor = Monitor(
-            self.deployments, connect, settings.health_monitor_interval_seconds, settings.predict_timeout_seconds
+            self.deployments,
+            connector(self.flow.wire),
+            settings.health_monitor_interval_seconds,
+            settings.predict_timeout_seconds,
         )
         self._grpc_listener = self._grpc() if settings.grpc_port else None
 
@@ -99,7 +104,7 @@ class System:
             ledger=self.ledger,
             targets=available_targets(settings),
             resolve=resolutions.resolve,
-            connect=connect,
+            connect=connector(self.flow.wire),
             traffic=FollowedTraffic(self.dispatcher, lambda table: self.share.follow(table)),
         )
 
@@ -163,6 +168,9 @@ def flow(settings: Settings) -> Flow:
         heartbeat_timeout_seconds=settings.heartbeat_timeout_seconds,
         log_timings=settings.debug_mode,
         max_streams=settings.max_streams,
+        wire=WireLimits(
+            max_answer_bytes=settings.max_answer_mb * MIB, stall_seconds=settings.heartbeat_timeout_seconds
+        ),
     )
 
 
@@ -185,7 +193,15 @@ def new_key(entry: KeyEntry, key: str) -> NewKey:
     return NewKey(entry.id, entry.name, key)
 
 
-async def connect(replica: Replica, timeout_seconds: float) -> tuple[ReplicaLink, dict[str, Any]]:
+def connector(limits: WireLimits) -> Connect:
     """How the lifecycle reaches a replica: over the link of the request road."""
-    link = await connect_link(replica, timeout_seconds)
-    return link, link.welcomed.result()
+
+    async def connect(replica: Replica, timeout_seconds: float) -> tuple[ReplicaLink, dict[str, Any]]:
+        link = await connect_link(replica, timeout_seconds, limits=limits)
+        try:
+            return link, link.welcome()
+        except ReplicaProtocolError:
+            link.close()
+            raise
+
+    return connect

@@ -7,7 +7,7 @@ A batch is a PREDICT frame of `count` opaque request bodies, answered by one ANS
 id and one status + body per request, in the order of the requests. Everything is little-endian.
 
     kind     from      payload
-    HELLO    gateway   JSON {"protocol": 1, "token": "…"}; first frame of every connection
+    HELLO    gateway   JSON {"protocol": 1, "token": "…", "max_answer_bytes": …}; first frame of every connection
     WELCOME  runtime   JSON, see runtime.py; sent once the model is loaded. A wrong token closes the connection
     PREDICT  gateway   count × <I B B H> (body length, dialect, options, 0), then the bodies
     ANSWERS  runtime   <I I> (µs decoding and encoding, µs inside the model),
@@ -20,13 +20,15 @@ id and one status + body per request, in the order of the requests. Everything i
                        and who closes it ends the stream
     PART     runtime   one item of a stream as JSON
 
+A replica is not trusted: the gateway takes no frame that it did not ask for, and none larger than it may be.
+
 Imports only the standard library: the gateway and every model's environment share this file.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple, Protocol, Sequence
+from typing import Callable, List, NamedTuple, Protocol, Sequence
 
 PROTOCOL = 1
 
@@ -54,9 +56,19 @@ but the bytes of the model's only input."""
 HEADER = struct.Struct("<IIBBH")
 _REQUEST = struct.Struct("<IBBH")
 _ANSWER = struct.Struct("<IHH")
+_ANSWER_OF_A_KIND = struct.Struct("<II")  # as _ANSWER, status and form in one
+_PLAIN = 200  # such a kind: status 200, FORM_NATIVE
 _TIMES = struct.Struct("<II")
 
 MAX_PAYLOAD_BYTES = 1 << 30
+PROBLEM_BYTES_MAX = 1 << 16
+"""Of the body of an answer in FORM_PROBLEM."""
+
+ANSWERS_BYTES_MAX = 1 << 28
+"""Of the bodies of one ANSWERS frame together, unless a single answer may have more."""
+
+Limit = Callable[[int, int], int]
+"""(frame id, kind) → the largest payload of such a frame now. Raises FrameError for one that must not come."""
 
 
 class FrameError(ValueError):
@@ -129,16 +141,37 @@ def encode_answers(frame_id: int, answers: Sequence[Answer], codec_us: int, mode
     return encode(frame_id, ANSWERS, payload, len(answers))
 
 
+def answers_bytes_max(count: int, answer_bytes_max: int) -> int:
+    """The largest payload of an ANSWERS frame of so many answers."""
+    heads = _TIMES.size + count * _ANSWER.size
+    return heads + min(count * answer_bytes_max, max(answer_bytes_max, ANSWERS_BYTES_MAX), MAX_PAYLOAD_BYTES - heads)
+
+
+NO_ANSWER = b"", 502, FORM_PROBLEM
+"""In place of an answer of an unknown form, or with a status that does not go with it: a problem that says nothing."""
+
+
+def _checked(body: bytes, status: int, form: int) -> tuple[bytes, int, int]:
+    fits = 400 <= status < 600 if form == FORM_PROBLEM else status == 200 and form <= FORM_GENERATE
+    return (body, status, form) if fits else NO_ANSWER
+
+
 def decode_answers(frame: Frame) -> tuple[list[tuple[bytes, int, int]], int, int]:
-    """(body, status, form) in request order, µs of coding, µs in the model. Raises FrameError on a torn payload."""
+    """(body, status, form) in request order, µs of coding, µs in the model.
+
+    What cannot be an answer is NO_ANSWER. Raises FrameError on a torn payload.
+    """
     payload = frame.payload
     position = _TIMES.size + frame.items * _ANSWER.size
     answers = []
     try:
         codec_us, model_us = _TIMES.unpack_from(payload)
-        for length, status, form in _ANSWER.iter_unpack(payload[_TIMES.size : position]):
+        for length, kind in _ANSWER_OF_A_KIND.iter_unpack(payload[_TIMES.size : position]):
             end = position + length
-            answers.append((payload[position:end], status, form))
+            if kind == _PLAIN:  # nearly always
+                answers.append((payload[position:end], _PLAIN, FORM_NATIVE))
+            else:
+                answers.append(_checked(payload[position:end], kind & 0xFFFF, kind >> 16))
             position = end
     except struct.error as error:
         raise FrameError("an ANSWERS frame is shorter than its count says") from error
@@ -147,32 +180,48 @@ def decode_answers(frame: Frame) -> tuple[list[tuple[bytes, int, int]], int, int
     return answers, codec_us, model_us
 
 
+def any_payload(frame_id: int, kind: int) -> int:
+    """The limit where the peer is trusted."""
+    return MAX_PAYLOAD_BYTES
+
+
 class FrameReader:
-    """Cuts a byte stream into frames; keeps what is incomplete until the rest arrives."""
+    """Cuts a byte stream into frames; keeps what is incomplete until the rest arrives.
 
-    def __init__(self) -> None:
-        self._buffer = bytearray()
+    limit: asked as soon as a header is there, so that nothing is kept of a payload that is too large. A frame that
+    came whole and alone is not asked about: whoever takes it judges it.
+    """
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """Frames completed by `data`. Raises FrameError on an impossible length."""
-        buffer = self._buffer
+    def __init__(self, limit: Limit = any_payload) -> None:
+        self.buffer = bytearray()
+        self._limit = limit
+
+    def feed(self, data: bytes, most: int = MAX_PAYLOAD_BYTES) -> List[Frame]:
+        """The first `most` frames that are whole now. Those left come with the next call, which may bring b"".
+
+        Raises FrameError for a frame over its limit.
+        """
         if (
-            not buffer and len(data) >= HEADER.size
+            not self.buffer and len(data) >= HEADER.size
         ):  # nearly always exactly one frame, which needs no copy into a buffer
             length, frame_id, kind, _, count = HEADER.unpack_from(data)
             if len(data) == HEADER.size + length:
                 return [Frame(frame_id, kind, count, data[HEADER.size :])]
-        buffer += data
-        frames = []
-        start = 0
-        while len(buffer) - start >= HEADER.size:
+        self.buffer += data
+        return self._cut(most)
+
+    def _cut(self, most: int) -> List[Frame]:
+        frames: List[Frame] = []
+        buffer, start = self.buffer, 0
+        while len(buffer) - start >= HEADER.size and len(frames) < most:
             length, frame_id, kind, _, count = HEADER.unpack_from(buffer, start)
-            if length > MAX_PAYLOAD_BYTES:
-                raise FrameError(f"a frame of {length} bytes is over the limit of {MAX_PAYLOAD_BYTES}")
-            end = start + HEADER.size + length
+            if length > self._limit(frame_id, kind):
+                raise FrameError(f"a frame of kind {kind} has {length} bytes, which is over its limit")
+            body, end = start + HEADER.size, start + HEADER.size + length
             if len(buffer) < end:
                 break
-            frames.append(Frame(frame_id, kind, count, bytes(buffer[start + HEADER.size : end])))
+            with memoryview(buffer) as view:  # a slice of the buffer would be copied twice
+                frames.append(Frame(frame_id, kind, count, bytes(view[body:end])))
             start = end
         if start:
             del buffer[:start]

@@ -6,9 +6,10 @@ from typing import Any, Dict
 
 import msgspec
 
-from model_container.frames import FORM_PROBLEM, Answer
+from model_container.frames import FORM_PROBLEM, PROBLEM_BYTES_MAX, Answer
 
 MAX_SHOWN = 80
+MAX_SHORT = 2000
 
 
 class Problem(Exception):
@@ -31,6 +32,9 @@ class Problem(Exception):
         except (TypeError, ValueError):  # a lone surrogate or a value that JSON has no word for
             plain = {key: str(value).encode("utf-8", "replace").decode() for key, value in document.items()}
             body = msgspec.json.encode(plain)
+        if len(body) > PROBLEM_BYTES_MAX:  # as with thousands of columns
+            short = {"code": self.code, "detail": self.detail[:MAX_SHORT], "hint": self.hint[:MAX_SHORT]}
+            body = msgspec.json.encode({key: text.encode("utf-8", "replace").decode() for key, text in short.items()})
         return Answer(body, self.status, FORM_PROBLEM)
 
 

@@ -15,10 +15,12 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 import msgspec
 
 from model_container.adapters.base import Adapter
+from model_container.answer_size import within
 from model_container.batch import Batcher
 from model_container.frames import (
     CONVERT,
     HELLO,
+    MAX_PAYLOAD_BYTES,
     PING,
     PONG,
     PREDICT,
@@ -165,8 +167,10 @@ class Server:
             if not data or received > MAX_HELLO_BYTES:
                 return
             frames = reader.feed(data)
-        if not self._is_welcome(frames[0]):
+        said = _hello(frames[0])
+        if not self.admits(said.get("token")):
             return
+        answer_bytes_max = said.get("max_answer_bytes", MAX_PAYLOAD_BYTES)
         connection.settimeout(None)
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -175,22 +179,11 @@ class Server:
         receiver = Receiver(connection)
         while True:
             for frame in frames:
-                connection.sendall(self._reply(frame))
+                connection.sendall(self._reply(frame, answer_bytes_max))
             data = receiver.receive(lone=len(frames) == 1 and frames[0].items == 1)
             if not data:
                 return
             frames = reader.feed(data)
-
-    def _is_welcome(self, hello: Frame) -> bool:
-        try:
-            said = json.loads(hello.payload) if hello.kind == HELLO else None
-        except ValueError:
-            said = None
-        if not isinstance(said, dict):
-            raise FrameError("its first frame is no HELLO")
-        if said.get("protocol") != PROTOCOL:
-            raise FrameError(f"it speaks protocol {said.get('protocol')!r}, this runtime {PROTOCOL}")
-        return self.admits(said.get("token"))
 
     def admits(self, token: object) -> bool:
         """Compared in constant time. Without a token of its own, the runtime admits anyone."""
@@ -198,10 +191,13 @@ class Server:
             isinstance(token, str) and _is_equal(token.encode("utf-8", "replace"), self.token.encode())
         )
 
-    def _reply(self, frame: Frame) -> bytes:
+    def _reply(self, frame: Frame, answer_bytes_max: int) -> bytes:
         if frame.kind == PREDICT:
             answers, codec_us, model_us = self.predict(decode_requests(frame))
-            return encode_answers(frame.id, answers, codec_us, model_us)
+            reply = encode_answers(frame.id, answers, codec_us, model_us)
+            if len(reply) > answer_bytes_max:  # all of it, so that nearly always this is all that is looked at
+                reply = encode_answers(frame.id, within(answers, answer_bytes_max), codec_us, model_us)
+            return reply
         if frame.kind == CONVERT:
             # Only a replica that was started for this has what it takes; see convert.py.
             from model_container.convert import convert
@@ -210,17 +206,31 @@ class Server:
         if frame.kind == PING:
             return encode(frame.id, PONG, msgspec.json.encode(self.pulse()))
         if frame.kind == STREAM:
-            return self._stream(frame)
+            return self._stream(frame, answer_bytes_max)
         raise FrameError(f"a frame of kind {frame.kind} has no answer")
 
-    def _stream(self, frame: Frame) -> bytes:
+    def _stream(self, frame: Frame, item_bytes_max: int) -> bytes:
         """Sends the items; how it ended is what is left to send. Raises OSError once nobody takes them."""
         requests = decode_requests(frame)
         if len(requests) != 1:
             raise FrameError("a STREAM frame has one request")
         self._served += 1
-        ended = self._streamer.send(self._connections[threading.current_thread()], frame.id, requests[0])
+        connection = self._connections[threading.current_thread()]
+        ended = self._streamer.send(connection, frame.id, requests[0], item_bytes_max)
         return encode_answers(frame.id, [ended.answer], 0, ended.model_us)
+
+
+def _hello(frame: Frame) -> Dict[str, Any]:
+    """What the first frame of a connection says. Raises FrameError for one that is no HELLO of this protocol."""
+    try:
+        said = json.loads(frame.payload) if frame.kind == HELLO else None
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or type(said.get("max_answer_bytes", 1)) is not int:
+        raise FrameError("its first frame is no HELLO")
+    if said.get("protocol") != PROTOCOL:
+        raise FrameError(f"it speaks protocol {said.get('protocol')!r}, this runtime {PROTOCOL}")
+    return said
 
 
 def _is_equal(first: bytes, second: bytes) -> bool:

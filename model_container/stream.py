@@ -16,6 +16,7 @@ import time
 from typing import Any, Callable, ContextManager, Dict, Generator, Iterator, List, NamedTuple, Tuple
 
 from model_container.adapters.base import Adapter, Outputs, Yielding
+from model_container.answer_size import answer_too_large
 from model_container.answers import PREDICTIONS, TEXT_OUTPUT, encode_json, generated, items_of
 from model_container.batch import FAILURES, Batcher, check_length, failed
 from model_container.frames import DIALECT_GENERATE, PART, Answer, Request, encode
@@ -75,8 +76,11 @@ class Streamer:
             self._close(made)
         return Ended(answer, spent_ns // 1000)
 
-    def send(self, connection: socket.socket, frame_id: int, request: Request) -> Ended:
-        """Each item in a frame, no faster than they are taken. Raises OSError once the other side has gone."""
+    def send(self, connection: socket.socket, frame_id: int, request: Request, item_bytes_max: int) -> Ended:
+        """Each item in a frame, no faster than they are taken; one that is too large ends it.
+
+        Raises OSError once the other side has gone.
+        """
         thread, items = threading.current_thread(), self.items(request)
         self._sending[thread] = connection
         try:
@@ -85,6 +89,8 @@ class Streamer:
                     body = next(items)
                 except StopIteration as end:
                     return end.value  # type: ignore[no-any-return]
+                if len(body) > item_bytes_max:
+                    return Ended(answer_too_large(len(body), item_bytes_max).answer(), 0)
                 if is_gone(connection) and not self._is_over():  # at the end nothing is read from it any more
                     raise ConnectionResetError("who asked has gone")
                 connection.sendall(encode(frame_id, PART, body))

@@ -30,6 +30,7 @@
         │   ├── TargetUnavailableError
         │   ├── OverloadedError
         │   ├── ReplicaUnavailableError
+        │   │   └── ReplicaProtocolError  502
         │   └── ReplicaTimeoutError
         └── ServerError               500
 
@@ -224,6 +225,10 @@ class OverloadedError(UnavailableError):
 
 class ReplicaUnavailableError(UnavailableError):
     codes = ("replica_unavailable",)
+
+
+class ReplicaProtocolError(ReplicaUnavailableError):
+    codes = ("replica_protocol_error",)
 
 
 class ReplicaTimeoutError(UnavailableError):

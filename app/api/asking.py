@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-import msgspec
 from fastapi import Request, Response
 from msgspec import Struct, structs
 from starlette.requests import ClientDisconnect
@@ -21,7 +20,15 @@ from app.api.guard import api_key, caller_address
 from app.api.problems import problem_response, request_id_of
 from app.api.streamed import Streamed, problem_of
 from app.dispatch.admit import Admission, header_fields
-from app.dispatch.pipeline import Awaited, Call, Dispatcher, answer_body, answer_headers, stream_headers
+from app.dispatch.pipeline import (
+    Awaited,
+    Call,
+    Dispatcher,
+    answer_body,
+    answer_headers,
+    problem_document,
+    stream_headers,
+)
 from app.dispatch.stream import Stream
 from app.dispatch.waiting import Reply
 from app.errors import PrismError
@@ -113,7 +120,7 @@ class Asking:
         reply = await unless_left(request, waiting.answer(), waiting.reply.cancel)
         headers = header_fields(answer_headers(waiting, reply))
         if reply.form == frames.FORM_PROBLEM:
-            document = msgspec.json.decode(answer_body(waiting, reply, call.request_id))
+            document = problem_document(reply.body, reply.status, call.request_id)
             return problem_response(document, call.request_id, headers, request.url.path)
         answer = encode(waiting, reply)
         headers.update(answer.headers)

@@ -8,8 +8,8 @@ from time import monotonic
 
 from app.core.model import Replica
 from app.dispatch.breaker import OPEN_SECONDS, Breaker, State
-from app.dispatch.link import Batch, Link, connect
-from app.errors import PrismError
+from app.dispatch.link import WIRE_LIMITS, Batch, Link, WireLimits, connect
+from app.errors import PrismError, ReplicaUnavailable
 from model_container.frames import Asked
 
 BATCHES_AWAY_MIN = 2
@@ -24,13 +24,17 @@ SMOOTHING = 0.1
 
 SILENCE_BEFORE_PING_SECONDS = 0.5
 CONNECT_TIMEOUT_SECONDS = 2.0
+REOPEN_PAUSE_SECONDS = 1.0
+"""Before a replica is connected to again that broke the protocol, or that ended a connection this young: at once again
+and again it would keep the event loop busy."""
 
 
 class ReplicaLine:
     """Two connections to a replica: one for batches, one that is asked for a sign of life while a batch is away.
 
     free: called when a batch came back or the connection is there again. lost: called with a reason when the
-    replica went silent or its connection ended.
+    replica went silent or its connection ended. limits: of what it may send. fault: how it broke the protocol when
+    its connection ended last, "" if it did not.
     """
 
     def __init__(
@@ -39,8 +43,10 @@ class ReplicaLine:
         heartbeat_timeout_seconds: float,
         free: Callable[[], None],
         lost: Callable[[str], None],
+        limits: WireLimits = WIRE_LIMITS,
     ) -> None:
         self.replica = replica
+        self.fault = ""
         self.breaker = Breaker()
         self.batches_away = 0
         self.streams = 0
@@ -49,6 +55,8 @@ class ReplicaLine:
         self._heartbeat_timeout_seconds = heartbeat_timeout_seconds
         self._free = free
         self._lost = lost
+        self._limits = limits
+        self._opened_at = 0.0
         self._link: Link | None = None
         self._signs: Link | None = None
         self._oldest_sent: float | None = None
@@ -63,11 +71,15 @@ class ReplicaLine:
             await self._connect()
         except PrismError as error:
             self._lost(error.detail)
-            self._opening = asyncio.create_task(self._reopen())
+            self._reopen_after(0.0)
 
     async def _connect(self) -> None:
-        self._link = await connect(self.replica, CONNECT_TIMEOUT_SECONDS, self._link_lost)
-        self._signs = await connect(self.replica, CONNECT_TIMEOUT_SECONDS)
+        self._opened_at = monotonic()
+        self._link = await connect(self.replica, CONNECT_TIMEOUT_SECONDS, self._link_lost, self._limits)
+        if self._signs is None or not self._signs.open:
+            self._signs = await connect(self.replica, CONNECT_TIMEOUT_SECONDS, limits=self._limits)
+        if self._link is None:
+            raise ReplicaUnavailable("The replica closed one connection while another was opened.")
         self.breaker.succeed()
         self._free()
 
@@ -135,7 +147,7 @@ class ReplicaLine:
     async def _ask(self) -> None:
         try:
             if self._signs is None or not self._signs.open:
-                self._signs = await connect(self.replica, self._heartbeat_timeout_seconds)
+                self._signs = await connect(self.replica, self._heartbeat_timeout_seconds, limits=self._limits)
             await self._signs.ping()
             self._last_sign = monotonic()
         except PrismError:
@@ -152,16 +164,22 @@ class ReplicaLine:
     def _link_lost(self) -> None:
         if self._closed:
             return
-        gave_up = self._link is None
-        self._link = None
-        self.breaker.trip(monotonic())
-        if not gave_up:
-            self._lost("its connection ended")
-        if self._opening is None or self._opening.done():
-            self._opening = asyncio.create_task(self._reopen())
+        link, self._link = self._link, None
+        self.fault = link.fault if link is not None else ""
+        now = monotonic()
+        self.breaker.trip(now)
+        if link is not None:
+            self._lost(f"it broke the protocol: {self.fault}" if self.fault else "its connection ended")
+        flutters = bool(self.fault) or now - self._opened_at < REOPEN_PAUSE_SECONDS
+        self._reopen_after(REOPEN_PAUSE_SECONDS if flutters else 0.0)
 
-    async def _reopen(self) -> None:
+    def _reopen_after(self, pause_seconds: float) -> None:
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._reopen(pause_seconds))
+
+    async def _reopen(self, pause_seconds: float) -> None:
         """Until the replica answers again or is taken out of the route table."""
+        await asyncio.sleep(pause_seconds)
         wait = 0.05
         while not self._closed:
             try:

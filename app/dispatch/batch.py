@@ -26,7 +26,7 @@ from app.dispatch.flow import Flow, flow_of
 from app.dispatch.link import Batch
 from app.dispatch.waiting import Reply, Waiting
 from app.dispatch.wakefulness import Wakefulness
-from app.errors import Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
+from app.errors import Overloaded, PrismError, ReplicaProtocolError, ReplicaTimeout, ReplicaUnavailable
 from app.observe.tally import Tally
 from model_container import frames
 
@@ -67,7 +67,7 @@ class Lane:
 
     def _line(self, replica: Replica) -> ReplicaLine:
         lost = partial(self._replica_lost, replica)
-        return ReplicaLine(replica, self.flow.heartbeat_timeout_seconds, self._pump, lost)
+        return ReplicaLine(replica, self.flow.heartbeat_timeout_seconds, self._pump, lost, self.flow.wire)
 
     @property
     def _queue_bound(self) -> str:
@@ -238,13 +238,13 @@ class Lane:
             if len(batch) == 1:
                 self._wakefulness.stir(now)
             self._away.update(batch)
-            line.send(batch, lambda result: self._settle(batch, now, result))
+            line.send(batch, lambda result: self._settle(batch, now, result, line))
 
-    def _settle(self, batch: list[Waiting], sent: float, result: Batch | None) -> None:
+    def _settle(self, batch: list[Waiting], sent: float, result: Batch | None, line: ReplicaLine) -> None:
         self._away.difference_update(batch)
         if result is None:
             for one in reversed(batch):
-                self._retry(one)
+                self._retry(one, line.fault)
         else:
             self._answer(batch, sent, result)
         self._pump()
@@ -266,7 +266,11 @@ class Lane:
             if not one.settled:
                 one.settled = True
                 timing = f"queue;dur={(sent - one.arrived) * 1000:.2f}, {shared}"
-                one.answered(Reply(status, form, names.get(form, b""), body, timing))
+                try:
+                    one.answered(Reply(status, form, names.get(form, b""), body, timing))
+                except Exception:  # of one request, which must not leave the others without an answer
+                    log.exception("an answer could not be given", model=self.endpoint.name)
+                    one.failed(ReplicaProtocolError.of("its answer could not be given"))
 
     def _log_timings(self, batch: list[Waiting], sent: float, now: float, result: Batch) -> None:
         for one, (_, status, _) in zip(batch, result.answers, strict=True):
@@ -281,10 +285,13 @@ class Lane:
                 total_ms=round((now - one.arrived) * 1000, 2),
             )
 
-    def _retry(self, waiting: Waiting) -> None:
-        """A prediction has no side effect, so one whose replica was lost is tried once more elsewhere."""
+    def _retry(self, waiting: Waiting, fault: str) -> None:
+        """A prediction has no side effect, so one whose replica was lost is tried once more elsewhere.
+
+        fault: how the replica broke the protocol, "" if it did not.
+        """
         if waiting.tries or not self._usable(monotonic()):
-            waiting.fail(self._unavailable())
+            waiting.fail(ReplicaProtocolError.of(fault) if fault else self._unavailable())
         else:
             waiting.tries += 1
             self._queue.appendleft(waiting)

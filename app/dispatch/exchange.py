@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from app.core.error_shapes import shaped
 from app.dispatch.door import Head
 from app.dispatch.inference import inference_answer
-from app.dispatch.pipeline import answer_body, answer_headers, content_type
+from app.dispatch.pipeline import answer_body, answer_headers, content_type, problem_document
 from app.dispatch.waiting import Reply, Waiting
 from app.errors import PROBLEM_JSON, PrismError
 from model_container import frames
@@ -89,7 +89,7 @@ class Inference(Exchange):
         lines = answer_headers(self, reply)
         try:
             if reply.form == frames.FORM_PROBLEM:
-                self._tell(reply.status, lines, answer_body(self, reply, ""))
+                self._tell(reply.status, lines, problem_document(reply.body, reply.status, ""))
                 return
             body, kind, own = inference_answer(self, reply)
         except PrismError as error:
@@ -100,8 +100,8 @@ class Inference(Exchange):
 
     def failed(self, error: PrismError) -> None:
         lines, document = self.connection.door.problem(error)
-        self._tell(error.status, lines, document + b"}")
+        self._tell(error.status, lines, msgspec.json.decode(document + b"}"))
 
-    def _tell(self, status: int, lines: str, document: bytes) -> None:
-        told, kind = shaped(INFERENCE_PATH, msgspec.json.decode(document))
+    def _tell(self, status: int, lines: str, problem: dict[str, Any]) -> None:
+        told, kind = shaped(INFERENCE_PATH, problem)
         self.connection.respond(status, kind, self._request_id(), lines, msgspec.json.encode(told))

@@ -5,10 +5,14 @@ from __future__ import annotations
 from msgspec import Struct, structs
 
 from app.core.route_table import Endpoint
+from app.dispatch.link import WIRE_LIMITS, WireLimits
 
 
 class Flow(Struct, frozen=True):
-    """The bounds of every lane, from the settings. log_timings: of each request, which costs more than its answer."""
+    """The bounds of every lane, from the settings. log_timings: of each request, which costs more than its answer.
+
+    wire: what a replica may send.
+    """
 
     max_batch_size: int
     queue_length: int
@@ -17,6 +21,7 @@ class Flow(Struct, frozen=True):
     heartbeat_timeout_seconds: float
     log_timings: bool = False
     max_streams: int = 32
+    wire: WireLimits = WIRE_LIMITS
 
 
 def flow_of(endpoint: Endpoint, flow: Flow) -> Flow:

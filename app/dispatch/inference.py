@@ -8,6 +8,7 @@ from msgspec import structs
 
 from app.dispatch.pipeline import answer_body
 from app.dispatch.waiting import Reply, Waiting
+from app.errors import ReplicaProtocolError
 from model_container import frames
 
 INFER = re.compile(rb"/v2/models/([A-Za-z0-9_.@+-]+)(?:/versions/([A-Za-z0-9_.+-]+))?/infer")
@@ -29,11 +30,19 @@ def json_length_of(said: str, body_bytes: int) -> int | None:
 
 def inference_answer(waiting: Waiting, reply: Reply) -> tuple[bytes, str, dict[str, str]]:
     """The body, its content type and headers of its own: JSON, or JSON whose length a header says and behind it the
-    outputs that were asked for in binary. Raises ReplicaUnavailable for what is no answer.
+    outputs that were asked for in binary. Raises ReplicaProtocolError for what is no answer.
     """
     if reply.form != frames.FORM_V2_BINARY:
         return answer_body(waiting, reply, ""), JSON, {}
+    document, raw = parted(reply)
+    head = answer_body(waiting, document, "")
+    return b"".join((head, raw)), BINARY, {JSON_LENGTH_HEADER: str(len(head))}
+
+
+def parted(reply: Reply) -> tuple[Reply, memoryview]:
+    """A binary answer's JSON, and the bytes behind it. Raises ReplicaProtocolError where its length is no length."""
     start = frames.JSON_LENGTH.size
-    end = start + frames.JSON_LENGTH.unpack_from(reply.body)[0]
-    head = answer_body(waiting, structs.replace(reply, body=reply.body[start:end]), "")
-    return b"".join((head, memoryview(reply.body)[end:])), BINARY, {JSON_LENGTH_HEADER: str(len(head))}
+    end = start + frames.JSON_LENGTH.unpack_from(reply.body)[0] if len(reply.body) >= start else start
+    if end > len(reply.body):
+        raise ReplicaProtocolError.of("a binary answer is shorter than it says")
+    return structs.replace(reply, body=reply.body[start:end]), memoryview(reply.body)[end:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Callable
 from time import monotonic
@@ -22,11 +23,13 @@ from app.dispatch.flow import Flow
 from app.dispatch.route import pick
 from app.dispatch.stream import Stream
 from app.dispatch.waiting import Reply, Waiting
-from app.errors import PROBLEM_JSON, PrismError, ReplicaUnavailable, Unavailable
+from app.errors import PROBLEM_JSON, PrismError, ReplicaProtocolError, Unavailable
 from app.observe.tally import Tally
 from model_container import frames
 
 SWEEP_SECONDS = 0.1
+CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+"""Of a problem."""
 
 
 class Call(Struct, frozen=True):
@@ -253,12 +256,12 @@ def answer_headers(waiting: Waiting, reply: Reply) -> str:
 def answer_body(waiting: Waiting, reply: Reply, request_id: str) -> bytes:
     """What the runtime wrote, made whole without parsing it: the version's names in front, or the problem's frame.
 
-    Raises ReplicaUnavailable for what is no answer; a status that has no body would make it the next one's.
+    Raises ReplicaProtocolError for what is no answer. The connection let only statuses through that go with the form.
     """
-    if reply.form == frames.FORM_PROBLEM and 400 <= reply.status < 600:
+    if reply.form == frames.FORM_PROBLEM:
         return msgspec.json.encode(problem_document(reply.body, reply.status, request_id))
-    if reply.status != 200 or not reply.body.startswith(b"{"):
-        raise ReplicaUnavailable(f"The replica of `{waiting.lane.endpoint.name}` sent an answer that is no answer.")
+    if not reply.body.startswith(b"{"):
+        raise ReplicaProtocolError(f"The replica of `{waiting.lane.endpoint.name}` sent an answer that is no answer.")
     return reply.names + reply.body[1:] if reply.names else reply.body
 
 
@@ -266,15 +269,32 @@ def content_type(reply: Reply) -> str:
     return PROBLEM_JSON if reply.form == frames.FORM_PROBLEM else "application/json"
 
 
+class _Problem(Struct):
+    """What a runtime's problem has to say."""
+
+    code: str = "prediction_failed"
+    detail: str = "The model did not say what was wrong."
+    hint: str = ""
+
+
 def problem_document(body: bytes, status: int, request_id: str) -> dict[str, Any]:
     """The problem that a runtime wrote (`code`, `detail`, …) as an RFC 9457 document.
 
-    Raises ReplicaUnavailable for what is no problem.
+    Its further members are carried as they were written, and not read. Raises ReplicaProtocolError for what is no problem.
     """
     try:
-        said = msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.MsgspecError:
-        raise ReplicaUnavailable("The replica sent a problem that is no JSON object.") from None
-    code = said.get("code", "prediction_failed")
-    document = {"type": f"/docs/errors#{code}", "title": code.replace("_", " ").capitalize(), "status": status, **said}
-    return {**document, "request_id": request_id}
+        if not body:
+            raise ValueError("it is empty")
+        if len(body) > frames.PROBLEM_BYTES_MAX:
+            raise ValueError(f"it has {len(body)} bytes")
+        body.decode()  # what is not read is not checked either
+        said = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        problem = msgspec.json.decode(body, type=_Problem)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ReplicaProtocolError(f"The replica sent a problem that is none: {error}.") from None
+    if CODE.fullmatch(problem.code) is None:
+        raise ReplicaProtocolError("The replica sent a problem whose code is none.")
+    title = problem.code.replace("_", " ").capitalize()
+    document = {"type": f"/docs/errors#{problem.code}", "title": title, "status": status, "code": problem.code}
+    told = {"detail": problem.detail, **({"hint": problem.hint} if problem.hint else {})}
+    return {**said, **document, **told, "request_id": request_id}

@@ -16,10 +16,10 @@ from app.dispatch.admit import Allowance
 from app.dispatch.balance import CONNECT_TIMEOUT_SECONDS, ReplicaLine
 from app.dispatch.batch import Lane
 from app.dispatch.breaker import Breaker, State
-from app.dispatch.link import Batch, Link, welcomed
+from app.dispatch.link import Batch, Link, WireLimits, welcomed
 from app.errors import PrismError, ReplicaTimeout, ReplicaUnavailable, Unavailable
 from model_container import frames
-from model_container.frames import Answer, Frame, Request
+from model_container.frames import Answer, Frame, FrameError, Request
 
 log = structlog.get_logger(__name__)
 
@@ -29,42 +29,55 @@ TRIES = 2
 class StreamLink(Link):
     """A connection that asks one thing. heard: set while an item, or the end, is there to be taken."""
 
-    def __init__(self, token: str) -> None:
-        super().__init__(token)
+    def __init__(self, token: str, limits: WireLimits) -> None:
+        super().__init__(token, limits=limits)
         self.end: Batch | None = None
         self.is_over = False
         self.heard = asyncio.Event()
         self._items: list[bytes] = []
-        self._paused = False
 
     def ask(self, request: Request) -> None:
         """Raises ReplicaUnavailable if the connection has ended."""
         if self._transport is None:
             raise ReplicaUnavailable("The replica closed the connection before it was asked.")
-        self._transport.write(frames.encode_requests(self._expect(self._over), [request], frames.STREAM))
+        frame_id = self._expect(self._over, 1, self._limits.max_answer_bytes)
+        self._transport.write(frames.encode_requests(frame_id, [request], frames.STREAM))
 
     def take(self) -> list[bytes]:
         """All that came since the last time; more is read only now."""
         items, self._items = self._items, []
         if not self.is_over:
             self.heard.clear()
-        if self._paused and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
+        if self._paused:
+            self._loop.call_soon(
+                self._go_on
+            )  # in a turn of its own: an item that is there already must not end the wait
         return items
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._items and not self._paused and self.open and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
+        if self._items and self.open:
+            self._pause()
+
+    def _go_on(self) -> None:
+        if not self._items:
+            super()._go_on()
 
     def _take(self, frame: Frame) -> None:
-        if frame.kind == frames.PART:
-            self._items.append(frame.payload)
-            self.heard.set()
-        else:
+        if frame.kind != frames.PART:
             super()._take(frame)
+            return
+        if len(frame.payload) > self._limit(frame.id, frame.kind):
+            raise FrameError(f"an item of a stream has {len(frame.payload)} bytes, which is over its limit")
+        if not frame.payload or b"\n" in frame.payload or b"\r" in frame.payload:
+            raise FrameError("an item of a stream is none")  # a line end would begin an event of its own
+        self._items.append(frame.payload)
+        self.heard.set()
+
+    def _limit(self, frame_id: int, kind: int) -> int:
+        if kind == frames.PART and frame_id in self._expected:
+            return self._limits.max_answer_bytes
+        return super()._limit(frame_id, kind)
 
     def _over(self, end: Batch | None) -> None:
         self.end, self.is_over = end, True
@@ -148,8 +161,10 @@ class Stream:
         self._line = line = self.lane.line_for_stream(monotonic())
         line.streams += 1
         line.breaker.begin()
-        self._link = link = await welcomed(StreamLink(line.replica.token), line.replica, CONNECT_TIMEOUT_SECONDS)
-        if not link.welcomed.result().get("streams"):
+        self._link = link = await welcomed(
+            StreamLink(line.replica.token, self.lane.flow.wire), line.replica, CONNECT_TIMEOUT_SECONDS
+        )
+        if not link.welcomed.result().streams:
             raise Unavailable(
                 f"The replica of `{self.lane.endpoint.name}` is of a PRISM that had no streams yet.",
                 hint="Restart the model; if that does not help, upload it again.",
@@ -160,13 +175,13 @@ class Stream:
         items = await self.take(self.lane.flow.timeout_seconds)
         if link.is_over and link.end is None and not items and not self._told_to_end:
             error, self.error = self.error, None
-            raise error or ReplicaUnavailable("The replica was lost.")
+            raise error or link.error_at_its_end("The replica was lost.")
         return items
 
     def _hear_end(self, end: Batch | None) -> None:
         if end is None:
-            if self.error is None:
-                self.error = ReplicaUnavailable(f"The replica of `{self.lane.endpoint.name}` was lost.")
+            if self.error is None and self._link is not None:
+                self.error = self._link.error_at_its_end(f"The replica of `{self.lane.endpoint.name}` was lost.")
             return
         self.answer = Answer(*end.answers[0])
         self.lane.tally.model_seconds += end.model_us / 1_000_000

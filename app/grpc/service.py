@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from app.api.v2_documents import config_document, index_entry, model_document, server_document
@@ -19,7 +18,7 @@ from app.core.route_table import serves
 from app.dispatch.admit import Admission, header_fields
 from app.dispatch.flow import Flow
 from app.dispatch.inference import ref_of
-from app.dispatch.pipeline import Call, Dispatcher, answer_body, answer_headers
+from app.dispatch.pipeline import Call, Dispatcher, answer_headers, problem_document
 from app.dispatch.wrong_keys import WrongKeys
 from app.errors import BadInput, Forbidden, PrismError, Unauthorized
 from app.grpc import documents, tensors
@@ -91,7 +90,7 @@ class Service:
         reply = await waiting.answer()
         headers = header_fields(answer_headers(waiting, reply))
         if reply.form == frames.FORM_PROBLEM:
-            problem = msgspec.json.decode(answer_body(waiting, reply, caller.request_id))
+            problem = problem_document(reply.body, reply.status, caller.request_id)
             raise Refusal(problem["status"], f"{problem['detail']} {problem.get('hint', '')}".strip(), headers)
         return Answer(tensors.response(waiting, reply), headers)
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from msgspec import structs
 
+from app.core.foreign_json import ForeignJsonError, read_json
+from app.dispatch.inference import parted
 from app.dispatch.pipeline import Awaited, answer_body
 from app.dispatch.waiting import Reply
-from app.errors import BadInput
+from app.errors import BadInput, ReplicaProtocolError
 from app.grpc.inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 from model_container import frames
 
@@ -105,19 +106,24 @@ def parameters(given: Mapping[str, InferParameter]) -> dict[str, Any]:
 
 
 def response(waiting: Awaited, reply: Reply) -> ModelInferResponse:
-    """Of an answer in a V2 form, its outputs as raw_output_contents. Raises ReplicaUnavailable for what is none."""
-    head, raw = reply.body, memoryview(b"")
-    if reply.form == frames.FORM_V2_BINARY:
-        start = frames.JSON_LENGTH.size
-        end = start + frames.JSON_LENGTH.unpack_from(reply.body)[0]
-        head, raw = reply.body[start:end], memoryview(reply.body)[end:]
-    document = msgspec.json.decode(answer_body(waiting, structs.replace(reply, body=head), ""))
+    """Of an answer in a V2 form, its outputs as raw_output_contents. Raises ReplicaProtocolError for what is none."""
+    try:
+        return _response(waiting, reply)
+    except (ForeignJsonError, LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise ReplicaProtocolError.of(f"its answer is no V2 answer, {type(error).__name__}") from None
+
+
+def _response(waiting: Awaited, reply: Reply) -> ModelInferResponse:
+    head, raw = parted(reply) if reply.form == frames.FORM_V2_BINARY else (reply, memoryview(b""))
+    document = read_json(answer_body(waiting, head, ""), dict[str, Any])
     answer = ModelInferResponse(
         model_name=document["model_name"], model_version=document["model_version"], id=document.get("id", "")
     )
     position = 0
     for tensor in document["outputs"]:
         size = tensor["parameters"]["binary_data_size"]
+        if not 0 <= size <= len(raw) - position:
+            raise ValueError("a tensor has more bytes than there are")
         answer.outputs.add(name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"])
         answer.raw_output_contents.append(bytes(raw[position : position + size]))
         position += size

@@ -13,16 +13,16 @@ import asyncio
 import contextlib
 import shutil
 
-import msgspec
 import structlog
 from msgspec import structs
 
 from app.core.acceleration import AccelerationStatus, Report
 from app.core.environment import Lock, Requirements
+from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.inspection import Pin
 from app.core.model import ACCELERATED_FILE, Form, Model
 from app.core.route_table import serves
-from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
+from app.errors import Conflict, NotFound, PrismError, ReplicaProtocolError, ReplicaUnavailable
 from app.lifecycle.buildlog import BuildLog
 from app.lifecycle.conversion import NotFaster, store, unsuited, uses
 from app.lifecycle.ledger import Ledger
@@ -202,8 +202,8 @@ class Accelerator:
             await asyncio.to_thread(shutil.rmtree, folder / form.log_folder, ignore_errors=True)
             await self._road.target(model).remove_form(model, form, environment_in_use=True)
         try:
-            report = msgspec.json.decode(said, type=Report)
-        except msgspec.MsgspecError as error:
+            report: Report = read_json(said, Report)
+        except ForeignJsonError as error:
             raise NotFaster(f"the converter's report cannot be read: {error}") from error
         if report.reason or not content:
             await self._amend(model, report=report)
@@ -221,6 +221,8 @@ class Accelerator:
                 return await link.convert()
         except TimeoutError as error:
             raise NotFaster(f"the conversion took longer than {CONVERT_SECONDS:g} s") from error
+        except ReplicaProtocolError as error:
+            raise NotFaster(f"the conversion failed: {error.detail}") from error
         except ReplicaUnavailable as error:
             raise NotFaster(
                 "the conversion ended its process, perhaps for want of memory (PRISM_MODEL_MEMORY_MB)"

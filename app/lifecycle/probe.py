@@ -7,9 +7,17 @@ from typing import Any, Protocol
 
 import msgspec
 
+from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.model import Model, Replica
 from app.errors import ProbeFailed
 from model_container.frames import Answer, Request
+
+
+class Pulse(Protocol):
+    """How long the prediction under way has taken, 0 when idle."""
+
+    @property
+    def busy_ms(self) -> int: ...
 
 
 class ReplicaLink(Protocol):
@@ -17,13 +25,14 @@ class ReplicaLink(Protocol):
 
     async def predict(self, request: Request) -> Answer: ...
 
-    async def ping(self) -> dict[str, Any]: ...
+    async def ping(self) -> Pulse: ...
 
     async def convert(self) -> tuple[bytes, bytes]: ...
 
     def close(self) -> None: ...
 
 
+DETAIL_CHARACTERS_MAX = 2000
 CHECK_TIMEOUT_SECONDS = 5.0
 """As long as a replica that runs may take to answer; one that a busy machine holds up for a moment serves on."""
 
@@ -37,25 +46,33 @@ async def probe(model: Model, link: ReplicaLink, samples: list[Any]) -> Any:
     samples: request bodies made from the signature. Raises ProbeFailed with the model's own words.
     """
     candidates = [model.expected_input] if model.expected_input is not None else samples
-    problem: dict[str, Any] = {"detail": "The runtime could make no sample from the model's signature."}
+    problem = "The runtime could make no sample from the model's signature."
     for index, sample in enumerate(candidates):
         answer = await link.predict(Request(msgspec.json.encode(sample)))
         if answer.status == 200:
             return sample
         if index == 0:
-            problem = msgspec.json.decode(answer.body)
+            problem = _detail(answer.body)
     raise _failure(model, candidates, problem)
 
 
-def _failure(model: Model, candidates: list[Any], problem: dict[str, Any]) -> ProbeFailed:
+def _detail(problem: bytes) -> str:
+    """What a runtime's problem says, whatever it is that it sent."""
+    try:
+        return str(read_json(problem, dict[str, Any]).get("detail", ""))[:DETAIL_CHARACTERS_MAX]
+    except ForeignJsonError:
+        return problem[:DETAIL_CHARACTERS_MAX].decode(errors="replace")
+
+
+def _failure(model: Model, candidates: list[Any], problem: str) -> ProbeFailed:
     if model.expected_input is not None:
         return ProbeFailed(
-            f"The model did not answer its `expected_input_json`: {problem['detail']}",
+            f"The model did not answer its `expected_input_json`: {problem}",
             hint="Give a sample that the model was trained to take, and upload again.",
             sample=model.expected_input,
         )
     return ProbeFailed(
-        f"The model answered none of {len(candidates)} samples made from its signature: {problem['detail']}",
+        f"The model answered none of {len(candidates)} samples made from its signature: {problem}",
         hint="Upload again with `expected_input_json`, one sample that the model can answer.",
         samples=candidates,
     )
@@ -67,8 +84,7 @@ async def answers_sample(model: Model, link: ReplicaLink, patience_seconds: floa
     A replica at work on requests counts as answering, unless it has been at the same batch for longer than
     `patience_seconds`: its callers have given up by then, and it may never end.
     """
-    pong = await link.ping()
-    busy_seconds = pong.get("busy_ms", 0) / 1000
+    busy_seconds = (await link.ping()).busy_ms / 1000
     if busy_seconds > patience_seconds:
         return f"it has worked on one batch for {busy_seconds:.0f} s"
     if busy_seconds:

@@ -9,17 +9,16 @@ from time import monotonic
 from typing import Any
 from weakref import WeakValueDictionary
 
-import msgspec
 import structlog
 from msgspec import Struct, structs
 
 from app.core.model import Form, Model, Replica, TargetName
-from app.core.signature import Signature
-from app.errors import PrismError, ProbeFailed, StartFailed, TargetUnavailable, Unavailable
+from app.errors import PrismError, ProbeFailed, ReplicaProtocolError, StartFailed, TargetUnavailable, Unavailable
 from app.lifecycle.buildlog import telling_lines
 from app.lifecycle.ledger import Ledger
 from app.lifecycle.probe import Connect, ReplicaLink, probe
 from app.lifecycle.publish import Publisher
+from app.lifecycle.welcome import Welcome, facts_of, welcome_of
 from app.runtime.target import Target
 from app.settings import Settings
 
@@ -34,11 +33,12 @@ STARTS_AT_A_TIME = 4
 
 
 class Begun(Struct, frozen=True):
-    """A replica that has loaded and takes no traffic yet."""
+    """A replica that has loaded and takes no traffic yet. facts: that it told of itself, for the model's record."""
 
     replica: Replica
     link: ReplicaLink
-    welcome: dict[str, Any]
+    welcome: Welcome
+    facts: dict[str, Any]
 
 
 class Starter:
@@ -89,11 +89,19 @@ class Starter:
                     await self.kill(model, await starting)
                 raise
         try:
-            link, welcome = await self._welcome(model, replica)
+            link, said = await self._welcome(model, replica)
+            welcome = self._read(model, link, said)
         except BaseException:
             await self.kill(model, replica)
             raise
-        return Begun(replica, link, welcome)
+        return Begun(replica, link, welcome, facts_of(said))
+
+    def _read(self, model: Model, link: ReplicaLink, said: dict[str, Any]) -> Welcome:
+        try:
+            return welcome_of(said)
+        except ValueError as error:
+            link.close()
+            raise StartFailed(f"The runtime of `{model.name}` does not say what it serves: {error}.") from None
 
     async def begin_all(self, model: Model, numbers: Sequence[int]) -> tuple[list[Begun], list[PrismError]]:
         """Several, a few at a time: those that have loaded, and why others have not.
@@ -162,7 +170,7 @@ class Starter:
         patience = model.bounds.predict_timeout_seconds or self._settings.predict_timeout_seconds
         try:
             async with asyncio.timeout(patience):
-                sample = await probe(model, begun.link, begun.welcome.get("samples", []))
+                sample = await probe(model, begun.link, begun.welcome.samples)
         except TimeoutError as error:
             raise ProbeFailed(
                 f"`{model.name}` did not answer its sample within {patience:g} s.",
@@ -170,12 +178,10 @@ class Starter:
             ) from error
         finally:
             begun.link.close()
-        signature = msgspec.convert(begun.welcome.get("signature"), Signature)
-        told = ("python", "adapter", "libraries", "execution", "confinement")
-        facts = {key: begun.welcome[key] for key in told if key in begun.welcome}
+        told, facts = begun.welcome, begun.facts
         known = self._ledger.model(model.model_id)
-        if known is None or (known.signature, known.sample, known.runtime) != (signature, sample, facts):
-            await self._ledger.amend(model.model_id, signature=signature, sample=sample, runtime=facts)
+        if known is None or (known.signature, known.sample, known.runtime) != (told.signature, sample, facts):
+            await self._ledger.amend(model.model_id, signature=told.signature, sample=sample, runtime=facts)
 
     async def _welcome(self, model: Model, replica: Replica) -> tuple[ReplicaLink, dict[str, Any]]:
         target = self.target(model)
@@ -184,6 +190,8 @@ class Starter:
         while True:
             try:
                 return await self._connect(replica, max(0.1, min(1.0, deadline - monotonic())))
+            except ReplicaProtocolError as error:
+                raise StartFailed(f"`{model.name}` cannot be served: {error.detail}") from error
             except Unavailable:
                 state = await target.state(replica)
             if not state.running:

@@ -300,7 +300,7 @@ async def test_a_replica_answers_over_socket_and_port_and_after_stop_nothing_of_
     over_port = msgspec.structs.replace(replica, socket="")
     for one in (replica, over_port):
         link = await connect(one, 10)
-        assert link.welcomed.result()["adapter"] == "pickle"
+        assert link.welcome()["adapter"] == "pickle"
         assert (await link.predict(Request(b'{"features": [[1, 2]]}'))).status == 200
         await link.wait_closed()
     state = await lab.target.state(replica)

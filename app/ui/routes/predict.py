@@ -17,11 +17,12 @@ from starlette.formparsers import FormParser, MultiPartException, MultiPartParse
 from app.api.bodies import limited_body
 from app.api.guard import api_key, caller_address
 from app.api.problems import request_id_of
+from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.model import Model
 from app.core.route_table import serves
 from app.dispatch.admit import Admission
-from app.dispatch.pipeline import Call, Dispatcher
-from app.errors import BadInput, PrismError
+from app.dispatch.pipeline import Call, Dispatcher, Prediction
+from app.errors import BadInput, PrismError, ReplicaProtocolError
 from app.lifecycle.ledger import Ledger
 from app.ui.field_values import Unreadable, parse_json
 from app.ui.pages import Pages
@@ -122,9 +123,9 @@ def router(
         began = perf_counter()
         try:
             answer = await dispatcher.predict(call)
+            document = document_of(answer)
         except PrismError as error:
             return Outcome(request_id, (perf_counter() - began) * 1000, problem=error.problem())
-        document = msgspec.json.decode(answer.body)
         timings = timings_of(answer.headers.get("server-timing", ""))
         return Outcome(
             request_id,
@@ -136,6 +137,17 @@ def router(
         )
 
     return routes
+
+
+def document_of(answer: Prediction) -> dict[str, Any]:
+    """Raises ReplicaProtocolError for an answer that cannot be shown."""
+    try:
+        document: dict[str, Any] = read_json(answer.body, dict[str, Any])
+    except ForeignJsonError as error:
+        raise ReplicaProtocolError.of(f"its answer is no JSON object, {error}") from None
+    if not all(isinstance(document.get(key) or [], list) for key in ("predictions", "classes", "probabilities")):
+        raise ReplicaProtocolError.of("its answer has no list of predictions")
+    return document
 
 
 def offers_probabilities(model: Model) -> bool:

@@ -207,7 +207,7 @@ async def check_odd_answer(folder: Path, odd: Predicted) -> None:
     async with gateway(folder, answers) as both:
         async with connected(both.protocol) as one, connected(both.protocol) as other:
             await asyncio.gather(one.send(request(b'"odd"')), other.send(request(b"[1]")))
-            assert (await one.answer()).problem["code"] == "replica_unavailable"
+            assert (await one.answer()).problem["code"] == "replica_protocol_error"
             assert (await other.answer()).echoed == [1]
 
 

@@ -14,6 +14,7 @@ from app.core.environment import Lock, Requirements
 from app.core.inspection import Format, Inspection
 from app.core.model import Artifact, Model, Replica, Status, TargetName
 from app.dispatch.admit import RateLimiter
+from app.dispatch.link import WIRE_LIMITS
 from app.dispatch.pipeline import Call, Dispatcher
 from app.errors import BuildFailed, TargetUnavailable
 from app.lifecycle.backoff import backoff_seconds
@@ -25,7 +26,7 @@ from app.registry.containers import ContainerRegistry
 from app.registry.models import ModelStore
 from app.runtime.target import Log, ReplicaState
 from app.settings import Settings
-from app.system import connect, flow
+from app.system import connector, flow
 from model_container.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import FakeReplica, FakeTarget, eventually
 
@@ -60,11 +61,11 @@ class House:
             ledger=self.ledger,
             targets=targets,
             resolve=resolve,
-            connect=connect,
+            connect=connector(WIRE_LIMITS),
             traffic=self.dispatcher,
         )
-        self.deployments = Deployments(self.ledger, road, connect)
-        self.monitor = Monitor(self.deployments, connect, 10, 30, clock=lambda: self.now)
+        self.deployments = Deployments(self.ledger, road, connector(WIRE_LIMITS))
+        self.monitor = Monitor(self.deployments, connector(WIRE_LIMITS), 10, 30, clock=lambda: self.now)
 
     def suspect(self, replica: Replica, reason: str) -> None:
         self.monitor.suspect(replica, reason)
