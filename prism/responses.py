@@ -224,7 +224,7 @@ def decode(answer: Answer) -> dict[str, Any]:
     """The JSON object in an answer. Raises InvalidResponse."""
     try:
         return msgspec.json.decode(answer.body, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         kind = answer.headers.get("content-type", "no content type")
         raise InvalidResponse(
             f"The answer (status {answer.status}, {kind}) is not a JSON object.",

@@ -50,7 +50,7 @@ class ItemReader:
     def _decoded(self, line: bytes) -> dict[str, Any]:
         try:
             return msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidResponse(
                 f"A line of the stream is not a JSON object: {line[:80]!r}.",
                 hint="Check that the URL is that of a PRISM server.",

@@ -125,6 +125,7 @@ class FakeTarget:
         self.states: dict[str, ReplicaState] = {}
         self.handler: Handler = echo
         self.conversion: Conversion = cannot_convert
+        self.welcome: dict[str, Any] = {"samples": [[1]], "signature": {"kind": "table", "inputs": []}}
         self.events: list[str] = []
 
     @property
@@ -146,8 +147,7 @@ class FakeTarget:
         return ""
 
     async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
-        welcome = {"samples": [[1]], "signature": {"kind": "table", "inputs": []}}
-        fake = FakeReplica(self._folder / f"{next(self._numbers)}.sock", self.handler, welcome)
+        fake = FakeReplica(self._folder / f"{next(self._numbers)}.sock", self.handler, self.welcome)
         chosen = form or model.form
         loaded = chosen.name if chosen else FormName.ORIGINAL
         fake.replica = structs.replace(fake.replica, model_id=model.model_id, form=loaded)

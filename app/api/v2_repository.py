@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import Struct
 
 from app.api.asking import Asking
 from app.api.problems import problem_response, request_id_of
 from app.api.v2_documents import config_document, index_entry, stats_document
+from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.model import Model
 from app.core.route_table import serves
 from app.dispatch.flow import Flow
@@ -113,6 +113,6 @@ def versions_of(ledger: Ledger, name: str) -> list[Model]:
 def read(body: bytes) -> Asked:
     """An empty body asks for nothing special. Raises BadInput."""
     try:
-        return msgspec.json.decode(body, type=Asked) if body.strip() else Asked()
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return read_json(body, Asked) if body.strip() else Asked()
+    except ForeignJsonError as error:
         raise BadInput(f"The body is not what this route takes: {error}.", hint="Send `{}`, or nothing.") from None

@@ -8,10 +8,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import msgspec
 from msgspec import structs
 
 from app.core.execution import GPU_FORMS, Execution, Gpus, gpus
+from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.inspection import Format, Inspection
 from app.core.model import REPLICAS_MAX, Model, Status, TargetName
 from app.core.model_config import ModelConfig
@@ -166,8 +166,8 @@ def json_value(field: str, text: str) -> Any:
     if not text:
         return None
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return read_json(text)
+    except ForeignJsonError as error:
         raise BadInput(
             f"`{field}` is not JSON: {error}.",
             hint='Give one request the model can answer, for example {"age": 41, "city": "Oslo"}.',

@@ -113,7 +113,7 @@ def _texts(node: Any) -> set[str]:
     content = node.get("content") if isinstance(node, dict) else None
     try:
         text = msgspec.json.decode(content) if isinstance(content, str) else None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return set()
     return {text} if isinstance(text, str) else set()
 

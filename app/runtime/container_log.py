@@ -54,27 +54,33 @@ def short(identifier: str) -> str:
     return identifier[:12]
 
 
+LINE_BYTES_MAX = 1 << 20
+"""What has no end by then comes in pieces, or a container that never ends its line would fill this process."""
+
+
 class StampedLines:
     """Makes lines of the engine's messages. Each message has a stamp; a long line is several messages of one time."""
 
     def __init__(self, container: str) -> None:
         self._place = ContainerPlace(short(container))
         self._begun: list[bytes] = []
+        self._begun_bytes = 0
         self._stamp = ""
 
     def add(self, message: bytes) -> Iterator[Stamped]:
-        """The line that ends with this message, if one does."""
+        """The line that ends with this message, if one does, or has become too long."""
         found = STAMP.match(message)
         if found and not self._begun:
             self._stamp = found[1].decode()
         self._begun.append(message[found.end() :] if found else message)
-        if message.endswith(b"\n"):
+        self._begun_bytes += len(message)
+        if message.endswith(b"\n") or self._begun_bytes >= LINE_BYTES_MAX:
             yield from self.rest()
 
     def rest(self) -> Iterator[Stamped]:
         """The line that has no end yet."""
         if self._begun:
-            text, self._begun = b"".join(self._begun).removesuffix(b"\n"), []
+            text, self._begun, self._begun_bytes = b"".join(self._begun).removesuffix(b"\n"), [], 0
             ordinal = self._place.ordinal + 1 if self._place.stamp == self._stamp else 0
             self._place = ContainerPlace(self._place.container, self._stamp, ordinal)
             yield self._place, text

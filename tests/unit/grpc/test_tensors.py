@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as npst
 
 from app.dispatch.pipeline import Awaited
 from app.dispatch.waiting import Reply
-from app.errors import BadInput, ReplicaUnavailable
+from app.errors import BadInput, ReplicaProtocolError, ReplicaUnavailable
 from app.grpc import tensors
 from app.grpc.inference_pb2 import ModelInferRequest
 from app.grpc.server import address_of
@@ -162,3 +162,32 @@ def test_what_is_no_answer_is_refused() -> None:
 )
 def test_a_caller_is_known_by_its_address(peer: str, address: str) -> None:
     assert address_of(peer) == address
+
+
+RAW = {"name": "y", "datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": 4}}
+
+
+@pytest.mark.parametrize(
+    ("document", "raw"),
+    [
+        ({}, b""),
+        ({"outputs": 5}, b""),
+        ({"outputs": ["y"]}, b""),
+        ({"outputs": [{**RAW, "shape": ["a"]}]}, b"1234"),
+        ({"outputs": [{**RAW, "shape": [2**70]}]}, b"1234"),
+        ({"outputs": [{**RAW, "name": 1}]}, b"1234"),
+        ({"outputs": [RAW]}, b"12"),
+        ({"outputs": [{**RAW, "parameters": {"binary_data_size": -1}}]}, b"1234"),
+        ({"outputs": [{**RAW, "parameters": {"binary_data_size": "4"}}]}, b"1234"),
+        ({"id": 7, "outputs": []}, b""),
+    ],
+)
+def test_an_answer_that_is_none_is_the_replicas_fault(document: dict[str, Any], raw: bytes) -> None:
+    with pytest.raises(ReplicaProtocolError):
+        tensors.response(waiting(), reply(document, raw))
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff\xff\xff\xff{}", JSON_LENGTH.pack(5000) + b'{"a":' * 1000])
+def test_a_binary_answer_that_cannot_be_parted_is_the_replicas_fault(body: bytes) -> None:
+    with pytest.raises(ReplicaProtocolError):
+        tensors.response(waiting(), Reply(200, FORM_V2_BINARY, NAMES, body, ""))

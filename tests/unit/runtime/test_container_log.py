@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from app.runtime.container_log import (
     GONE,
+    LINE_BYTES_MAX,
     ROTATED,
     ContainerPlace,
     Stamped,
@@ -134,3 +135,12 @@ def test_who_has_read_nothing_of_a_container_begins_at_its_beginning(tmp_path: P
     assert place_in(path, CONTAINER, "") == start
     keep_log(path, OTHER, messages([b"one"]))
     assert place_in(path, CONTAINER, "f1-2-00000000") == start
+
+
+def test_a_line_that_never_ends_comes_in_pieces() -> None:
+    lines = StampedLines(CONTAINER)
+    stamp = b"2026-01-01T00:00:00.000000000Z "
+    found = [one for _ in range(200) for one in lines.add(stamp + b"x" * (16 << 10))]
+    assert len(found) == 3
+    assert all(len(text) <= LINE_BYTES_MAX + (16 << 10) for _, text in found)
+    assert [place.ordinal for place, _ in found] == [0, 1, 2]
