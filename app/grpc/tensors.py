@@ -33,6 +33,9 @@ _CONTENTS = {
 }
 """By datatype, the field of InferTensorContents that holds its values, and struct's letter for one of them."""
 
+HEAD_BYTES_MAX = 1 << 20
+"""Of an answer's JSON, which names and describes tensors: their values come in binary, as was asked."""
+
 Tensor = ModelInferRequest.InferInputTensor
 
 
@@ -115,6 +118,8 @@ def response(waiting: Awaited, reply: Reply) -> ModelInferResponse:
 
 def _response(waiting: Awaited, reply: Reply) -> ModelInferResponse:
     head, raw = parted(reply) if reply.form == frames.FORM_V2_BINARY else (reply, memoryview(b""))
+    if len(head.body) > HEAD_BYTES_MAX:
+        raise ValueError("its JSON has no tensors in binary")
     document = read_json(answer_body(waiting, head, ""), dict[str, Any])
     answer = ModelInferResponse(
         model_name=document["model_name"], model_version=document["model_version"], id=document.get("id", "")

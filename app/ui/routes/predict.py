@@ -22,7 +22,7 @@ from app.core.model import Model
 from app.core.route_table import serves
 from app.dispatch.admit import Admission
 from app.dispatch.pipeline import Call, Dispatcher, Prediction
-from app.errors import BadInput, PrismError, ReplicaProtocolError
+from app.errors import BadInput, PrismError, ReplicaProtocolError, TooLarge
 from app.lifecycle.ledger import Ledger
 from app.ui.field_values import Unreadable, parse_json
 from app.ui.pages import Pages
@@ -33,6 +33,9 @@ from app.ui.statuses import badge
 
 FORM, JSON = "form", "json"
 MAX_FIELDS = 500
+SHOWN_BYTES_MAX = 4 << 20
+"""Of an answer. It is read whole in the event loop, where small values take twenty times their bytes."""
+
 OF_THE_INPUT = (400, 413, 422)
 """Statuses of problems that another input would cure."""
 
@@ -140,7 +143,9 @@ def router(
 
 
 def document_of(answer: Prediction) -> dict[str, Any]:
-    """Raises ReplicaProtocolError for an answer that cannot be shown."""
+    """Raises ReplicaProtocolError for what is no answer, TooLarge for more than a page shows."""
+    if len(answer.body) > SHOWN_BYTES_MAX:
+        raise TooLarge(f"The answer has {len(answer.body)} bytes, too many to show.", hint="Ask for it with a program.")
     try:
         document: dict[str, Any] = read_json(answer.body, dict[str, Any])
     except ForeignJsonError as error:
