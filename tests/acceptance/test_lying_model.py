@@ -99,8 +99,8 @@ def lie(server: Server, what: str) -> int:
 
 
 @pytest.fixture
-def here(start_server: StartServer, tmp_path: Path) -> Server:
-    server = start_server(PRISM_TARGET="process", PRISM_SINGLE_ACTIVE_MODEL="false", PRISM_RATE_LIMIT_REQUESTS="0")
+def here(start_server: StartServer, target: str, tmp_path: Path) -> Server:
+    server = start_server(PRISM_TARGET=target, PRISM_SINGLE_ACTIVE_MODEL="false", PRISM_RATE_LIMIT_REQUESTS="0")
     for name, code in (("liar", LIAR), ("steady", STEADY)):
         files = {f"{name}/model.py": code, f"{name}/sample_input.json": SAMPLE}
         server.deploy(zipped(tmp_path, files, f"{name}.zip"))
