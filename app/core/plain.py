@@ -23,8 +23,11 @@ def valid_text(text: str) -> str:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """What JSON has a word for; what has none is named by its type. It never raises."""
-    if value is None or isinstance(value, bool | float):
+    """What JSON has a word for; what has none is named by its type. It never raises.
+
+    What is JSON already stays as it is (`msgspec.Raw`).
+    """
+    if value is None or isinstance(value, bool | float | msgspec.Raw):
         return value
     if isinstance(value, str):
         return valid_text(str.__str__(value))
