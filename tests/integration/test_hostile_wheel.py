@@ -82,7 +82,6 @@ def docker_target(folder: Path) -> DockerTarget:
     return DockerTarget(
         home=f"test{uuid4().hex[:8]}",
         run_folder=folder / "run",
-        sockets=folder / "s",
         base_image="python:{version}-slim",
         build_timeout_seconds=300,
     )
