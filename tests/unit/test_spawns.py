@@ -34,7 +34,6 @@ WITHOUT = {
         "subprocess.Popen",
     ): "in a child already: its environment, made by the server, is the command's",
     ("model_container.supervisor", "os.fork"): "in a child already, and no other program",
-    ("model_container.attempts", "os.fork"): "in a child already, and no other program",
     ("model_container.precompile", "os.fork"): "in a child already, and no other program",
     ("model_container.attempts", "os.fork"): "in a child already, behind walls, and no other program",
 }
