@@ -177,6 +177,20 @@ MODEL_CLASSES: Final = {
     "sklearn_pandas": re.compile(r"sklearn_pandas\.(dataframe_mapper|transformers|pipeline|categorical_imputer)\."),
     "ngboost": re.compile(r"ngboost\."),
     "pygam": re.compile(r"pygam\."),
+    "pmdarima": re.compile(r"pmdarima\.(arima|base|model_selection|pipeline|preprocessing)\b"),
+    "prophet": re.compile(r"prophet\.forecaster\.Prophet$"),
+    "sksurv": re.compile(r"sksurv\.(?!datasets|io)"),
+    "econml": re.compile(r"econml\.(?!automated_ml|cate_interpreter|data|dowhy|solutions)"),
+    "interpret": re.compile(r"interpret\.glassbox\."),
+    "quantile_forest": re.compile(r"quantile_forest\."),
+    "hmmlearn": re.compile(r"hmmlearn\."),
+    "tslearn": re.compile(r"tslearn\.(?!bases|datasets|foundation|hdftools)"),
+    "kmodes": re.compile(r"kmodes\."),
+    "mapie": re.compile(r"mapie\."),
+    "river": re.compile(r"river\.(?!api|checks|datasets|stream|test)"),
+    "gensim": re.compile(
+        r"gensim\.(corpora\.dictionary|models\.(doc2vec|fasttext|keyedvectors|l[ds]\w+|tfidf\w+|word2vec))\."
+    ),
     "torch": re.compile(
         r"torch\.(ao\.)?nn\.(modules|parameter|intrinsic|quantized|quantizable|qat|utils\.parametriz\w+)\b"
         r"|torch\.\w*(Storage|Tensor)$|torch\.storage\.|torch\.nn\.[A-Z]\w+$"
@@ -196,11 +210,11 @@ FunctionType Future GeneratorType Generic GenericAlias GzipFile HDFStore HTTPCon
 InteractiveInterpreter InteractiveShell InterProcessLock IO Iterable Iterator LambdaType List Listener Lock LZMAFile
 Manager Mapping MemorizedFunc Memory MethodType Mock ModuleSpec ModuleType NamedTemporaryFile NamedTuple Namespace
 NewType NumpyPickler NumpyUnpickler Optional OptionParser Parallel ParallelBackendBase ParamSpec Path PathLike Pdb
-PickleBuffer Pickler Popen Process ProcessPoolExecutor Protocol PurePath PyDLL RawConfigParser RawIOBase Request RLock
-Semaphore SharedMemory SimpleNamespace SimpleQueue SkipTest SourceFileLoader SpooledTemporaryFile StringIO SubElement
-SyncManager TarFile Template TemporaryDirectory TemporaryFile TestCase TextIOBase TextIOWrapper Thread ThreadPool
-ThreadpoolController ThreadPoolExecutor Timer TracebackType Tuple Type TypedDict TypeVar Union Unpickler URLError
-UserDict WinDLL XMLParser ZipFile
+PickleBuffer Pickler Pipe Pool Popen Process ProcessPoolExecutor Protocol PurePath PyDLL Queue RawConfigParser
+RawIOBase Request RLock Semaphore SharedMemory SharedMemoryManager SimpleNamespace SimpleQueue SkipTest
+SourceFileLoader SpooledTemporaryFile StringIO SubElement SyncManager TarFile Template TemporaryDirectory
+TemporaryFile TestCase TextIOBase TextIOWrapper Thread ThreadPool ThreadpoolController ThreadPoolExecutor Timer
+TracebackType Tuple Type TypedDict TypeVar Union Unpickler URLError UserDict WinDLL XMLParser ZipFile
 """
 ALIASES: Final = frozenset(_ALIASES.split())
 """Classes of the standard library and of tools, which a package of models only takes over under their own names."""
