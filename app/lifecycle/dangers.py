@@ -79,7 +79,9 @@ def danger_of_holding(name: str) -> str:
 
     name: as PickleReading.held says.
     """
-    if name == "functools.partial()" or name in CONTAINERS or name in REBUILDERS or _is_function(name):
+    if name == "functools.partial()" or name.startswith(OF_THE_SCRIPT):
+        return ""
+    if name in CONTAINERS or name in REBUILDERS or _is_function(name):
         return ""
     return "it is kept to be called later, and is no function that is known to be harmless"
 

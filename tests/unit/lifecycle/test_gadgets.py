@@ -175,6 +175,11 @@ def test_known_functions_may_be_kept(value: Any) -> None:
     assert dangers(pickle.dumps(value)) == set()
 
 
+def test_functions_of_the_script_that_made_it_may_be_kept() -> None:
+    """Their code is their owner's, and refused as missing without it."""
+    assert dangers(b"\x80\x02" + PARTIAL + b"c__main__\nclean\n\x85R.") == set()
+
+
 @pytest.mark.parametrize(
     ("formula", "harmless"),
     [
