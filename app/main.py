@@ -15,6 +15,7 @@ from app.api import (
     by_name,
     generate,
     health,
+    inspections,
     kserve,
     metrics,
     mlflow,
@@ -111,6 +112,7 @@ def include_administration(app: FastAPI, system: System, admins: list[Any]) -> N
         ),
         dependencies=admins,
     )
+    app.include_router(inspections.router(deployments.road.readers), dependencies=admins)
     app.include_router(registry.router(deployments, share.public_url), dependencies=admins)
     app.include_router(models_folder_api.router(system.models_folder), dependencies=admins)
     app.include_router(share_api.router(share, system.ledger), dependencies=admins)

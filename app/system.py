@@ -28,6 +28,7 @@ from app.registry.containers import ContainerRegistry
 from app.registry.keys import KeyEntry, KeyStore
 from app.registry.models import ModelStore
 from app.runtime import process_tree
+from app.runtime.reader_process import ReaderProcess
 from app.runtime.resolutions import Resolutions
 from app.runtime.targets import available_targets
 from app.settings import Settings
@@ -106,6 +107,7 @@ class System:
             resolve=resolutions.resolve,
             connect=connector(self.flow.wire),
             traffic=FollowedTraffic(self.dispatcher, lambda table: self.share.follow(table)),
+            ask=ReaderProcess(settings.inspect_memory_mb, settings.inspect_timeout_seconds).ask,
         )
 
     def _grpc(self) -> grpc.aio.Server:

@@ -22,7 +22,8 @@ class Confinement:
     namespaces: own user, network, mount, pid and ipc namespaces (the process target; a container has its own).
     readable: paths it may read and execute from; None leaves the file system as it is (a container's is closed).
     writable: paths it may also write to. memory_mb, pids, file_mb: resource limits, 0 for none.
-    seccomp: refuse new network sockets and the system calls that no model needs.
+    seccomp: refuse new network sockets and the system calls that no model needs. background: leave the processor to
+    everyone else who wants it.
 
     cgroup: version of the control group that bounds it, "engine" for a container's own, "" where there is none.
     controllers: which of memory, pids and cpu it bounds. Descriptors, -1 for none: join, of the group's cgroup.procs;
@@ -42,6 +43,7 @@ class Confinement:
     kills: int = -1
     peak: int = -1
     end: int = -1
+    background: bool = False
 
 
 @dataclass(frozen=True)

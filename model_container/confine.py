@@ -21,6 +21,7 @@ import platform
 import resource
 import struct
 import sys
+import time
 from dataclasses import replace
 from typing import Any, Optional
 
@@ -64,6 +65,7 @@ _OWN_PROC = (
     "sys/kernel",
 )
 _MOST_FILES = 4096
+_BACKGROUND_SLICE_NS = 100_000
 
 
 def confine(confinement: Confinement) -> dict[str, Any]:
@@ -130,6 +132,8 @@ def _separate(confinement: Confinement, report: dict[str, Any]) -> Confinement:
     confinement = _in_its_group(confinement, report)
     if runtime is None:
         return confinement
+    if confinement.background:
+        _give_way()  # in the session that the fork made, and while /proc is still the machine's
     if report["namespaces"] and confinement.pids:
         # Where it cannot be set, RLIMIT_NPROC and the supervisor hold the number.
         with contextlib.suppress(OSError, ValueError):
@@ -166,6 +170,25 @@ def _in_its_group(confinement: Confinement, report: dict[str, Any]) -> Confineme
     finally:
         supervisor.close(*confinement.join)
     return confinement
+
+
+def _give_way() -> None:
+    """Run where nobody else wants the processor.
+
+    Linux schedules sessions as groups of equal weight (autogroup), so that a niceness alone counts only within its own.
+    Without privileges a group's may be set ten times a second, by all processes of the machine together.
+    """
+    with contextlib.suppress(OSError):
+        kernel.run_in_the_background(_BACKGROUND_SLICE_NS)
+    for _ in range(5):
+        try:
+            with open("/proc/self/autogroup", "w") as group:
+                group.write("19")
+            return
+        except BlockingIOError:
+            time.sleep(0.1)
+        except OSError:
+            return
 
 
 def _offer_to_the_out_of_memory_killer() -> None:

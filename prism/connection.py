@@ -36,7 +36,8 @@ def call_settings(call: Call[Any], timeouts: Timeouts) -> dict[str, Any]:
     """The arguments of `request` that do not depend on the body."""
     read = call.read_seconds(timeouts)
     timeout = httpx2.Timeout(timeouts.request_seconds, connect=timeouts.connect_seconds, read=read)
-    return {"method": call.method, "url": call.path, "params": dict(call.params), "timeout": timeout}
+    settings = {"method": call.method, "url": call.path, "params": dict(call.params), "timeout": timeout}
+    return {**settings, "headers": dict(call.headers)} if call.headers else settings
 
 
 def answer(response: httpx2.Response) -> Answer:

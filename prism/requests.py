@@ -67,6 +67,7 @@ class Call(Generic[T]):
     path: str
     parse: Callable[[Answer], T]
     params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     json: bytes | None = None
     form: Form | None = None
     patience: Literal["request", "predict", "deploy"] = "request"
@@ -95,6 +96,7 @@ class DeployOptions(TypedDict, total=False):
     know and may install, or module=name where they differ. accelerate: whether a proven faster form of it may
     serve; None leaves it to the server. replicas: how many copies of it serve; None leaves it to its model_config.yaml.
     gpu: True for every GPU, how many, or the ids of which. on_bytes: told how much of the file is sent.
+    request_id: by which `inspections` tells the file's place while it waits to be read.
     """
 
     name: str | None
@@ -110,6 +112,7 @@ class DeployOptions(TypedDict, total=False):
     replicas: int | None
     gpu: bool | int | Sequence[str]
     on_bytes: OnBytes | None
+    request_id: str | None
 
 
 def deploy(file: File, **options: Unpack[DeployOptions]) -> Call[Model]:
@@ -165,6 +168,10 @@ def health() -> Call[Health]:
 
 def monitor() -> Call[dict[str, Any]]:
     return Call("GET", "/health/monitor", responses.decode)
+
+
+def inspections() -> Call[list[dict[str, Any]]]:
+    return Call("GET", "/inspections", responses.inspections)
 
 
 def registry() -> Call[list[dict[str, Any]]]:
@@ -236,12 +243,14 @@ def _send_file(path: str, file: File, options: DeployOptions) -> Call[Model]:
         "accelerate": {True: "auto", False: "off", None: None}[options.get("accelerate")],
         "replicas": None if options.get("replicas") is None else str(options["replicas"]),
     }
+    request_id = options.get("request_id")
     code_files = [("code_files", code) for code in options.get("code_files", ())]
     return Call(
         "POST",
         path,
         responses.model,
         params={"wait": "false"},
+        headers={} if request_id is None else {"X-Request-ID": request_id},
         form=Form(
             fields={name: value for name, value in fields.items() if value is not None},
             files=[("file", file), *code_files],

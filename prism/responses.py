@@ -284,6 +284,10 @@ def pruned(answer: Answer) -> list[str]:
     return [str(item) for item in _items(answer, "pruned")]
 
 
+def inspections(answer: Answer) -> list[dict[str, Any]]:
+    return _items(answer, "inspections")
+
+
 def entries(answer: Answer) -> list[dict[str, Any]]:
     return [dict(entry) for entry in _items(answer, "entries")]
 

@@ -15,6 +15,8 @@ from msgspec import structs
 
 from app.core.environment import Lock
 from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
+from app.core.reading import Question
+from app.lifecycle.reader import answer
 from app.runtime.log_reader import LogLine
 from app.runtime.target import Availability, Log, ReplicaState
 from model_container import frames
@@ -22,6 +24,11 @@ from model_container.frames import Answer, Request
 
 Handler = Callable[[list[Request]], Awaitable[list[Answer]]]
 Conversion = Callable[[], Awaitable[tuple[bytes, bytes]]]
+
+
+async def read_here(question: Question) -> bytes:
+    """What a reader would answer, without the process and its walls."""
+    return await asyncio.to_thread(answer, question)
 
 
 async def cannot_convert() -> tuple[bytes, bytes]:

@@ -6,8 +6,10 @@ from collections.abc import Collection
 from typing import Any
 
 from fastapi import Request
+from msgspec import structs
 from starlette.requests import ClientDisconnect
 
+from app.api.problems import request_id_of
 from app.errors import BadInput
 from app.lifecycle.form import FIELDS
 from app.lifecycle.ledger import Ledger
@@ -85,7 +87,7 @@ async def received(
     """The form of this request, its files on disk. See `receive` for its parameters and errors."""
     length = request.headers.get("content-length", "")
     try:
-        return await receive(
+        form = await receive(
             request.stream(),
             request.headers.get("content-type", ""),
             int(length) if length.isdigit() else None,
@@ -94,5 +96,6 @@ async def received(
             fields,
             texts,
         )
+        return structs.replace(form, request_id=request_id_of(request))
     except ClientDisconnect as error:
         raise BadInput("The upload was cut off by its sender.") from error

@@ -159,7 +159,7 @@ def model_config(document: Any) -> ModelConfig:
         config = msgspec.convert(given, ModelConfig)
     except msgspec.ValidationError as error:
         raise _mistyped(given, str(error)) from error
-    return _checked(config)
+    return checked(config)
 
 
 def _check_keys(document: dict[Any, Any]) -> None:
@@ -186,7 +186,8 @@ def _ports(key: str, given: Any) -> Any:
     return given
 
 
-def _checked(config: ModelConfig) -> ModelConfig:
+def checked(config: ModelConfig) -> ModelConfig:
+    """The same, if its values are ones that can be. Raises BadInput naming key and value."""
     for key, value, known in (("framework", config.framework, FRAMEWORKS), ("accelerate", config.accelerate, CHOICES)):
         if value and value not in known:
             near = difflib.get_close_matches(value.lower(), known, 1, 0.5)

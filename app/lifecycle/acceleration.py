@@ -208,7 +208,7 @@ class Accelerator:
         if report.reason or not content:
             await self._amend(model, report=report)
             raise NotFaster(report.reason or "the converter sent no file")
-        await asyncio.to_thread(store, folder / ACCELERATED_FILE, content)
+        await store(folder / ACCELERATED_FILE, content, self._road.readers)
         lines.write(
             f"acceleration: {report.rows_compared} rows agree (largest difference {report.max_difference:.3g}), "
             f"speed-up {report.speedup}"

@@ -9,6 +9,14 @@ from app.errors import UnreadableArtifact
 
 MEMBERS_MAX: Final = 10_000
 CHUNK_BYTES: Final = 1 << 20
+FACTOR: Final = 4
+"""An archive may hold this many times the largest upload: weights hardly shrink when packed, tables and text do."""
+
+PATH_BYTES_MAX: Final = 512
+NAME_BYTES_MAX: Final = 200
+DEPTH_MAX: Final = 32
+LEFT_OUT: Final = frozenset({"__MACOSX", "__pycache__", ".DS_Store", ".git", ".ipynb_checkpoints", "Thumbs.db"})
+"""What programs put beside a person's files; not unpacked."""
 
 
 class Entry(NamedTuple):
@@ -36,3 +44,23 @@ def shown(name: str) -> str:
     """A member's name for a message: quoted, what cannot be printed escaped, and cut."""
     text = ascii(name[:100]) if not name.isprintable() else name[:100]
     return f"`{text}`"
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """A member's name as the folders and the file that it names, () for the top itself.
+
+    Raises UnreadableArtifact for one that leads, or on some machine would lead, anywhere but down.
+    """
+    if name.startswith("/"):
+        raise refused(f"{shown(name)} is an absolute path")
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    if ".." in parts:
+        raise refused(f"{shown(name)} leads out of the folder")
+    bad = sorted({char for char in name if char in '\\:*?"<>|' or not char.isprintable()})
+    if bad:
+        raise refused(f"the name {shown(name)} contains {' '.join(map(ascii, bad))}")
+    if any(part != part.strip() or part.endswith(".") or len(part.encode()) > NAME_BYTES_MAX for part in parts):
+        raise refused(f"the name {shown(name)} is too long, or begins or ends with a space or a dot")
+    if len(parts) > DEPTH_MAX or len(name.encode()) > PATH_BYTES_MAX:
+        raise refused(f"{shown(name)} is nested too deep")
+    return parts

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ast
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from app.core.inspection import Inspection
@@ -34,28 +33,6 @@ def needed_code(folder: Path, inspection: Inspection, python_version: str = "") 
         needed.add(name)
         pending |= (set(_imports(modules[name], python_version)) & modules.keys()) - needed
     return tuple(sorted(modules[name].name for name in needed))
-
-
-def move_code(names: Iterable[str], source: Path, code: Path) -> None:
-    """Beside what the owner uploaded as code, which wins."""
-    code.mkdir(exist_ok=True)
-    for name in names:
-        if not (code / name).exists():
-            (source / name).rename(code / name)
-
-
-def copy_code(source: Path, code: Path) -> tuple[str, ...]:
-    """All of a folder that is declared as code; returns the names at its top."""
-    code.mkdir(exist_ok=True)
-    names = sorted(path.name for path in source.iterdir())
-    for name in names:
-        if (code / name).exists():
-            continue
-        if (source / name).is_dir():
-            shutil.copytree(source / name, code / name)
-        else:
-            shutil.copy(source / name, code / name)
-    return tuple(names)
 
 
 def _imports(path: Path, python_version: str) -> Iterator[str]:

@@ -91,10 +91,11 @@ def with_consent(inspection: Inspection, word: Word) -> Inspection:
         name = word.distribution(module)
         if module not in word.supplied and canonicalize_name(name) in named - asked_for:
             pins.append(Pin(name, "", f"its owner named it for `{module}`"))
+    installed = set(pins)
     return structs.replace(
         inspection,
         pins=tuple(pins),
-        unknown_pins=tuple(pin for pin in read if pin not in pins),
+        unknown_pins=tuple(pin for pin in read if pin not in installed),
         unknown_modules=tuple(module for module in inspection.unknown_modules if not word.provides(module)),
         dangers=tuple(one for one in inspection.dangers if not one.package or not word.vouches(one.package)),
     )

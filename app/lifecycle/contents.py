@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 
+from app.core.contents import MLMODEL, Contents
 from app.core.inspection import Format
-from app.core.model import Calling
 from app.core.model_config import FILE_NAME, ModelConfig, model_config
 from app.errors import BadInput, UnsupportedFormat
-from app.lifecycle.mlflow_folder import MLMODEL, MlflowReading, read_mlflow
+from app.lifecycle.mlflow_folder import read_mlflow
 from app.lifecycle.python_source import MODEL_FILE, answering_class
 from app.lifecycle.yaml_file import read_text, read_yaml
 
@@ -26,41 +25,6 @@ EXPECTED: Final = (
     f"or exactly one model file ({', '.join(MODEL_SUFFIXES)}). Beside it may be {REQUIREMENTS}, {FILE_NAME}, "
     f"{SAMPLE}, {PYTHON_VERSION} and .py files."
 )
-
-
-class Contents(Struct, frozen=True):
-    """A folder as its owner laid it out.
-
-    file: of the model, below the folder; "" where the folder as a whole is the model. format: of such a folder, None
-    where the file's own content says it.
-    requirements, requirements_from: the text of a requirements file, and its name. sample: a request that it answers.
-    mlflow: what MLmodel says.
-    """
-
-    config: ModelConfig
-    file: str = ""
-    format: Format | None = None
-    requirements: str = ""
-    requirements_from: str = ""
-    python_version: str = ""
-    sample: Any = None
-    mlflow: MlflowReading | None = None
-
-    @property
-    def calling(self) -> Calling:
-        """What the owner wrote in model_config.yaml, else what MLflow wrote down."""
-        config, mlflow = self.config, self.mlflow
-        by_hand = bool(config.inputs) or mlflow is None
-        inputs = config.inputs if by_hand or mlflow is None else mlflow.inputs
-        outputs = config.outputs or (mlflow.outputs if mlflow is not None else ())
-        return Calling(
-            method=config.method or (mlflow.method if mlflow is not None else ""),
-            batchable=config.batchable,
-            inputs=tuple(port.tensor() for port in inputs),
-            outputs=tuple(port.tensor() for port in outputs),
-            source=FILE_NAME if by_hand else MLMODEL,
-            strict=by_hand,
-        )
 
 
 def read_contents(folder: Path) -> Contents:

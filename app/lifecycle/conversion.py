@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 from pathlib import Path
 
 from app.core.environment import Lock
 from app.core.inspection import Format
 from app.core.model import Model
-from app.errors import PrismError
-from app.lifecycle.onnx_file import read_onnx
+from app.lifecycle.readers import Readers
 from app.registry.atomic import write_atomic
 
 MAX_ONNX_BYTES = 256 << 20
@@ -44,14 +43,11 @@ def uses(lock: Lock, *distributions: str) -> bool:
     return any(line.partition("==")[0] in distributions for line in lock.packages)
 
 
-def store(path: Path, content: bytes) -> None:
+async def store(path: Path, content: bytes, readers: Readers) -> None:
     """Raises NotFaster for what is no whole ONNX file, and then leaves nothing."""
     if len(content) > MAX_ONNX_BYTES:
         raise NotFaster(f"its ONNX form is larger than {MAX_ONNX_BYTES >> 20} MiB")
-    write_atomic(path, content)
-    reason = "the converter sent no ONNX file"
-    with contextlib.suppress(PrismError):
-        if read_onnx(path) is not None:
-            return
-    path.unlink()
-    raise NotFaster(reason)
+    await asyncio.to_thread(write_atomic, path, content)
+    if not await readers.is_onnx(path):
+        path.unlink()
+        raise NotFaster("the converter sent no ONNX file")

@@ -21,9 +21,9 @@ from app.lifecycle.jobs import Jobs, Work
 from app.lifecycle.ledger import Ledger, utc_now
 from app.lifecycle.pipeline import Road
 from app.lifecycle.probe import Connect
+from app.lifecycle.read_upload import read_upload
 from app.lifecycle.receive import Upload, discard, remove_torn_uploads
 from app.lifecycle.removal import removal, remove_made
-from app.lifecycle.unfold import read_upload
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ class Deployments:
         """
         try:
             if upload.inspection is None:
-                upload = await read_upload(upload, self.road.settings.max_upload_mb << 20)
+                upload = await read_upload(upload, self.road.readers, self.road.settings.max_upload_mb << 20)
             model = await take_in(upload, self.ledger, self.road.requirements, wanted=run, received_ms=received_ms)
         except BaseException:
             if not keep_refused:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +10,6 @@ from msgspec import structs
 
 from app.core.model import Artifact, Model, Status
 from app.core.route_table import serves
-from app.lifecycle.contents import read_config
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.receive import discard
 
@@ -50,7 +48,7 @@ class EntryVersions:
         if model.artifact.rest_sha256 != artifact.rest_sha256:
             return False
         try:
-            config = await asyncio.to_thread(read_config, place)
+            config = await self._deployments.road.readers.read_config(place)
         except BaseException:
             await discard(self._ledger.folder(place.parent.parent.name))
             raise

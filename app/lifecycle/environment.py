@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
@@ -18,8 +18,10 @@ from app.core.environment import Requirements
 from app.core.inspection import Format, Inspection, Pin, PythonNeed
 from app.errors import BadInput, EnvironmentFailed
 from app.lifecycle.distributions import distribution_of, is_unknown, top_of
-from app.lifecycle.onnx_file import OnnxReading
-from app.lifecycle.pickles import PickleReading
+
+if TYPE_CHECKING:
+    from app.lifecycle.onnx_file import OnnxReading
+    from app.lifecycle.pickles import PickleReading
 
 FIRST_SKLEARN_WITH_NUMPY_2: Final = Version("1.4.2")
 """https://scikit-learn.org/stable/whats_new/v1.4.html#version-1-4-2; older wheels do not say so in their metadata."""
@@ -58,6 +60,10 @@ ML_OPSETS: Final = {3: "1.12", 4: "1.17", 5: "1.18"}
 IR_VERSIONS: Final = {10: "1.18", 11: "1.23", 12: "1.24", 13: "1.24"}
 """The first onnxruntime that takes a file of this version: https://onnxruntime.ai/docs/reference/compatibility.html,
 and from 1.15 on tried out, as releases refuse opsets that the page lists (1.15 does 19) and the page ends at 1.20."""
+
+
+REQUIREMENTS_MAX: Final = 1000
+"""Lines, each of which takes some 30 µs to read, in the gateway too."""
 
 
 def pins_of_pickle(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ...]:
@@ -226,8 +232,15 @@ def given_names(text: str) -> set[str]:
 
 def _given_pins(text: str, evidence: str = "given by the owner", where: str = "`requirements`") -> list[Pin]:
     lines = text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines()
-    bare = (re.sub(r"(^|\s)#.*$", "", line).strip() for line in lines)
-    return [_pin_of(_requirement(line, where), evidence) for line in bare if line]
+    bare = [text for line in lines if (text := re.sub(r"(^|\s)#.*$", "", line).strip())]
+    if len(bare) > REQUIREMENTS_MAX:
+        hint = "Name those that the model needs; what they need comes by itself."
+        raise BadInput(
+            f"{where} names {len(bare)} packages, and at most {REQUIREMENTS_MAX} are taken.",
+            hint=hint,
+            field="requirements",
+        )
+    return [_pin_of(_requirement(line, where), evidence) for line in bare]
 
 
 def _pin_of(requirement: Requirement, evidence: str) -> Pin:

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import structs
 
+from app.core.contents import Contents
 from app.core.execution import GPU_FORMS, Execution, Gpus, gpus
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.inspection import Format, Inspection
@@ -17,10 +18,9 @@ from app.core.model import REPLICAS_MAX, Model, Status, TargetName
 from app.core.model_config import ModelConfig
 from app.errors import BadInput
 from app.lifecycle.consent import allowed_packages, with_consent, word_of
-from app.lifecycle.contents import Contents
-from app.lifecycle.inspection import refuse_unusable
 from app.lifecycle.ledger import Ledger, utc_now
 from app.lifecycle.receive import Upload
+from app.lifecycle.refusals import refuse_unusable
 
 NAME_LIMIT = 100
 TRUE, FALSE = ("true", "1", "yes", "on"), ("", "false", "0", "no", "off")

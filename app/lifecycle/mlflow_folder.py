@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from app.core.contents import MLMODEL, MlflowReading
 from app.core.model_config import Port
 from app.errors import BadInput
 from app.lifecycle.yaml_file import read_text, read_yaml
 
-MLMODEL: Final = "MLmodel"
 MLFLOW: Final = frozenset({"mlflow", "mlflow-skinny", "mlflow-tracing"})
 INSTALLERS: Final = frozenset({"pip", "setuptools", "wheel"})
 SAMPLE_ROWS_MAX: Final = 1
@@ -50,27 +49,6 @@ DATATYPES: Final = {
     "str": "BYTES",
     **{f"{sign}int{size}": f"{sign.upper()}INT{size}" for sign in ("", "u") for size in (8, 16, 32, 64)},
 }
-
-
-class MlflowReading(Struct, frozen=True):
-    """file: to be loaded without MLflow, "" where it is needed. flavor: which one. requirements: what is installed.
-
-    left_out: of its requirements, what is not. code: folder of the owner's Python files below it, "" for none.
-    method: that answers. inputs, outputs: of its signature, none where PRISM has no words for them.
-    """
-
-    file: str
-    flavor: str
-    requirements: str
-    requirements_from: str
-    left_out: tuple[str, ...] = ()
-    python_version: str = ""
-    code: str = ""
-    method: str = ""
-    inputs: tuple[Port, ...] = ()
-    outputs: tuple[Port, ...] = ()
-    sample: Any = None
-    version: str = ""
 
 
 def read_mlflow(folder: Path) -> MlflowReading:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import structlog
 from msgspec import Struct
 
+from app.core.contents import FOLDER
 from app.core.model import Model, Status
 from app.core.route_table import serves
 from app.errors import BadInput, NotFound, PrismError
@@ -26,7 +27,6 @@ from app.lifecycle.intake import model_name
 from app.lifecycle.ledger import utc_now
 from app.lifecycle.models_tree import Look, copy_entry, look, stray_files
 from app.lifecycle.receive import Upload, discard
-from app.lifecycle.unfold import FOLDER
 
 log = structlog.get_logger(__name__)
 
@@ -235,7 +235,13 @@ class ModelsFolder:
             "ref": model.ref if model is not None else None,
             "serving": serving,
             "error": error,
+            "message": self._place(name),
         }
+
+    def _place(self, name: str) -> str | None:
+        """Of its reading, while that waits or goes on."""
+        places = self._deployments.road.readers.places
+        return next((one.message for one in places if not one.request_id and one.filename == name), None)
 
 
 def _folder_for(name: str) -> str:

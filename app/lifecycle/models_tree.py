@@ -15,10 +15,12 @@ from app.core.model import Artifact
 from app.core.model_config import FILE_NAME
 from app.core.plain import valid_text
 from app.errors import BadInput, PrismError, TooLarge
-from app.lifecycle.archive_entry import MEMBERS_MAX
-from app.lifecycle.unpack import FACTOR, LEFT_OUT, parts_of
+from app.lifecycle.archive_entry import FACTOR, LEFT_OUT, MEMBERS_MAX, parts_of
 
 COPY_BYTES: Final = 1 << 20
+CONFIG_BYTES_MAX: Final = 1 << 20
+"""Of a model_config.yaml; a larger one is refused when it is read."""
+
 REPLICAS_LINE: Final = re.compile(rb"^replicas[ \t]*:[^\n]*(\n|\Z)", re.MULTILINE)
 
 
@@ -122,7 +124,7 @@ def copy_entry(root: Path, name: str, into: Path, max_upload_bytes: int) -> Arti
         (into / place).parent.mkdir(parents=True, exist_ok=True)
         head = f"{place}\0{path.stat().st_size}\0".encode()
         whole.update(head)
-        if str(place) == FILE_NAME:
+        if str(place) == FILE_NAME and path.stat().st_size <= CONFIG_BYTES_MAX:
             _copy(path, into / place, whole)
             rest.update(_without_replicas((into / place).read_bytes()))
         else:

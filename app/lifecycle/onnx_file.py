@@ -15,9 +15,17 @@ from typing import Final, NoReturn
 from msgspec import Struct
 
 from app.errors import UnreadableArtifact
+from app.lifecycle.onnx_size import OnnxSize, TooLargeError
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 MAX_DEPTH: Final = 64
+"""Of messages in each other; a graph in a graph takes three."""
+
+MAX_NAME_BYTES: Final = 8192
+"""Of a node, a value, a tensor, an operator: exporters write the path of modules, some hundred bytes."""
+
+DAMAGED: Final = "The file is damaged or was not transferred completely; save it or upload it again."
+TOO_LARGE: Final = "Simplify the model, for example with onnxsim or onnx.inliner, and export it again."
 
 MODEL_FIELDS: Final = {
     1: VARINT,
@@ -40,6 +48,21 @@ CHILDREN: Final[dict[str, dict[int, str]]] = {
     "tensor": {},
 }
 """Which fields of a message hold a message that has to be looked into."""
+
+NAMES: Final[dict[str, frozenset[int]]] = {
+    "model": frozenset(),
+    "training": frozenset(),
+    "function": frozenset({1, 4, 5, 6, 10, 13}),
+    "graph": frozenset({2}),
+    "node": frozenset({1, 2, 3, 4, 7, 8}),
+    "attribute": frozenset({1, 21}),
+    "sparse": frozenset(),
+    "tensor": frozenset({8}),
+}
+"""Which fields of a message are names."""
+
+CALLED: Final = {"node": (7, 4, 8), "function": (10, 1, 13)}
+"""Where domain, name and overload of an operator are: in the node that calls it, in the function that it may be."""
 
 # Lists of numbers in an attribute are not packed: a large forest has millions. A regular expression passes over
 # whole runs (`ints` = 8, `floats` = 7) at the speed of C.
@@ -90,10 +113,15 @@ class _Reader:
         self._outputs: list[str] = []
         self._initializers: set[str] = set()
         self._has_graph = False
+        self._size = OnnxSize()
 
     def read(self) -> OnnxReading:
-        for number, value, start, end in self._fields(0, len(self._data)):
-            self._model_field(number, value, start, end)
+        try:
+            for number, value, start, end in self._fields(0, len(self._data)):
+                self._model_field(number, value, start, end)
+            self._size.check()
+        except TooLargeError as error:
+            raise UnreadableArtifact(f"The ONNX file is not taken: {error}.", hint=TOO_LARGE) from error
         if not self._has_graph:
             self._refuse(len(self._data), "it ends before the graph")
         if missing := sorted(self._domains - self._opsets.keys()) or (["ai.onnx"] if not self._opsets else []):
@@ -142,15 +170,25 @@ class _Reader:
     def _walk(self, message: str, start: int, end: int, depth: int) -> None:
         """Look through a message for weights that are in other files, down to its last field."""
         if depth > MAX_DEPTH:
-            self._refuse(start, f"graphs are nested more than {MAX_DEPTH} deep")
-        children = CHILDREN[message]
+            raise TooLargeError(f"its graphs are nested more than {MAX_DEPTH // 3} deep")
+        if message == "function":
+            self._size.begin_function()
+        children, names, called = CHILDREN[message], NAMES[message], dict.fromkeys(CALLED.get(message, ()), "")
         for number, value, first, last in self._fields(start, end):
-            if number in children:
+            if number in names:
+                text = self._text(first, last)
+                if number in called:
+                    called[number] = text
+            elif number in children:
                 self._walk(children[number], first, last, depth + 1)
             elif message == "tensor" and number == 13:
                 self._weights_elsewhere(first, last)
             elif message == "tensor" and number == 14 and value == 1 and not self._beside:
                 raise _elsewhere("another file")
+        if message == "node":
+            self._size.node(_operator(called, message))
+        elif message == "function":
+            self._size.end_function(_operator(called, message))
 
     def _weights_elsewhere(self, start: int, end: int) -> None:
         """One key and value of where they are; `location` is a path from the file's own folder."""
@@ -201,14 +239,21 @@ class _Reader:
         self._refuse(position, "a number has no end")
 
     def _text(self, start: int, end: int) -> str:
+        if end - start > MAX_NAME_BYTES:
+            raise TooLargeError(f"it has a name of {end - start} bytes, and at most {MAX_NAME_BYTES} are taken")
         return self._data[start:end].decode("utf-8", "replace")
 
     def _refuse(self, position: int, reason: str) -> NoReturn:
         raise UnreadableArtifact(
             f"The ONNX file cannot be read at byte {position} of {len(self._data)}: {reason}.",
-            hint="The file is damaged or was not transferred completely; save it or upload it again.",
+            hint=DAMAGED,
             offset=position,
         )
+
+
+def _operator(called: dict[int, str], message: str) -> tuple[str, str, str]:
+    domain, name, overload = (called[number] for number in CALLED[message])
+    return ("" if domain == "ai.onnx" else domain), name, overload
 
 
 def _elsewhere(where: str) -> UnreadableArtifact:

@@ -14,6 +14,7 @@ from app.lifecycle.environment import requirements_for
 from app.lifecycle.ledger import Ledger
 from app.lifecycle.probe import Connect
 from app.lifecycle.publish import Publisher, Traffic, shortage
+from app.lifecycle.readers import Ask, Readers
 from app.lifecycle.replicas import Replicas
 from app.lifecycle.start import Begun, Starter
 from app.runtime.target import Log, Target
@@ -32,7 +33,7 @@ class Road:
     """The steps from a stored artifact to replicas that take traffic; `bring_up` is the whole of it.
 
     starter: brings single replicas to life and to their end. publisher: moves the traffic. replicas: changes those of a
-    model that is live.
+    model that is live. readers: read artifacts, for all that the gateway learns of them.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class Road:
         resolve: Resolve,
         connect: Connect,
         traffic: Traffic,
+        ask: Ask,
     ) -> None:
         self.settings = settings
+        self.readers = Readers(ask)
         self.targets = tuple(targets.values())
         self.publisher = Publisher(ledger, traffic, single_active=settings.single_active_model)
         self.starter = Starter(settings, ledger, targets, connect, self.publisher)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from app.core.contents import Contents
 from app.core.inspection import Inspection
 from app.core.model import Artifact
 from app.errors import BadInput, PrismError
-from app.lifecycle.contents import Contents
 from app.lifecycle.form import FIELDS, TEXT_LIMIT_BYTES, FormReceiver, boundary_of, too_large_file
 
 MODEL_ID = re.compile(r"[0-9a-f]{12}")
@@ -30,6 +30,7 @@ class Form(Struct, frozen=True):
     texts: dict[str, str]
     artifact: Artifact | None
     code_files: tuple[str, ...]
+    request_id: str = ""
 
     def upload(self) -> Upload:
         """Raises BadInput if it holds no model."""
@@ -37,14 +38,17 @@ class Form(Struct, frozen=True):
             raise BadInput(
                 "The form has no `file`.", hint="Choose the model file; with curl: `-F file=@model.pkl`.", field="file"
             )
-        return Upload(self.model_id, self.folder, self.texts, self.artifact, self.code_files)
+        return Upload(
+            self.model_id, self.folder, self.texts, self.artifact, self.code_files, request_id=self.request_id
+        )
 
 
 class Upload(Struct, frozen=True):
     """A model that came in: what was said of it, and its artifact and code files on disk below `folder`.
 
     inspection: what was read out of it, which took inspect_ms. contents: of what came as a folder.
-    models_folder: the entry of the models folder that it was taken from, "" for what was sent.
+    models_folder: the entry of the models folder that it was taken from, "" for what was sent. request_id: of the
+    request that brought it.
     """
 
     model_id: str
@@ -56,6 +60,7 @@ class Upload(Struct, frozen=True):
     inspect_ms: float = 0.0
     contents: Contents | None = None
     models_folder: str = ""
+    request_id: str = ""
 
     @property
     def artifact_path(self) -> Path:

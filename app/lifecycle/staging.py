@@ -16,10 +16,10 @@ from app.core.inspection import Inspection
 from app.core.model import Model
 from app.errors import BadInput, NotFound, PrismError
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.inspection import refusals_of
 from app.lifecycle.intake import draft
+from app.lifecycle.read_upload import read_upload
 from app.lifecycle.receive import Form, Upload, discard
-from app.lifecycle.unfold import read_upload
+from app.lifecycle.refusals import refusals_of
 
 KEPT_SECONDS = 3600.0
 
@@ -54,8 +54,8 @@ class Staging:
         Raises BadInput for a form without one, UnsupportedFormat or UnreadableArtifact; then nothing is left of it.
         """
         try:
-            upload = form.upload()
-            upload = await read_upload(upload, self._deployments.road.settings.max_upload_mb << 20)
+            road = self._deployments.road
+            upload = await read_upload(form.upload(), road.readers, road.settings.max_upload_mb << 20)
         except BaseException:
             await discard(form.folder)
             raise

@@ -1,31 +1,29 @@
-"""Reads an upload: an archive is unpacked and its folder looked into, a file is read as it is. Nothing of it runs."""
+"""Reads an upload: an archive is unpacked and its folder looked into, a file is read as it is. Nothing of it runs.
+
+Runs in a reader alone, the confined child of `reader.py`.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic
 from typing import Final
 
 from msgspec import structs
 from packaging.utils import canonicalize_name
 
+from app.core.contents import FOLDER, Contents
 from app.core.inspection import Danger, Format, Inspection, Pin
 from app.core.model_config import FILE_NAME, ModelConfig
+from app.core.reading import Reading
 from app.errors import BadInput, UnreadableArtifact, UnsupportedFormat
-from app.lifecycle.companions import copy_code, move_code, needed_code
+from app.lifecycle.companions import needed_code
 from app.lifecycle.consent import Word, with_consent
-from app.lifecycle.contents import MODEL_SUFFIXES, Contents, read_contents
+from app.lifecycle.contents import MODEL_SUFFIXES, read_contents
 from app.lifecycle.environment import with_requirements
 from app.lifecycle.inspection import inspect, is_model_archive
 from app.lifecycle.python_source import MODEL_FILE, answering_class, own_modules, pins_of_imports
-from app.lifecycle.receive import Upload
 from app.lifecycle.unpack import is_archive, unpack
-
-FOLDER: Final = "model"
-"""Below the artifact's folder, what an archive held."""
 
 PICKLED: Final = (Format.PICKLE, Format.JOBLIB, Format.SKOPS)
 TORCH: Final = (Format.TORCH, Format.TORCHSCRIPT, Format.TORCH_EXPORT)
@@ -41,58 +39,35 @@ FRAMEWORKS: Final = {
 DISTRIBUTIONS: Final = {"sklearn": "scikit-learn"}
 
 
-async def read_upload(upload: Upload, max_upload_bytes: int) -> Upload:
-    """The upload with what reading it told, which may take seconds.
+def read_artifact(path: Path, filename: str, staging: Path, max_upload_bytes: int) -> Reading:
+    """filename: as its owner named it. staging: an empty folder, into which an archive is unpacked.
 
     Raises UnsupportedFormat, UnreadableArtifact, TooLarge, or BadInput for a file that came with the model.
     """
-    began = monotonic()
-    read = await asyncio.to_thread(_read, upload, max_upload_bytes)
-    return structs.replace(read, inspect_ms=(monotonic() - began) * 1000)
-
-
-def _read(upload: Upload, max_upload_bytes: int) -> Upload:
-    if upload.models_folder:
-        return read_folder(upload)
-    path = upload.artifact_path
-    if path.stat().st_size and is_archive(path) and not is_model_archive(path):
-        _unpack(path, upload.folder, max_upload_bytes)
-        return read_folder(upload)
-    return structs.replace(upload, inspection=inspect(path, upload.artifact.filename))
-
-
-def _unpack(path: Path, folder: Path, max_upload_bytes: int) -> None:
-    """In place of the archive, what it held; a single folder in it is taken for what is meant."""
-    archive, unpacked = folder / "archive", folder / "unpacked"
-    path.rename(archive)
-    unpack(archive, unpacked, max_upload_bytes)
-    archive.unlink()
-    top = unpacked
-    while len(inside := list(top.iterdir())) == 1 and inside[0].is_dir():
+    if not path.stat().st_size or not is_archive(path) or is_model_archive(path):
+        return Reading(inspect(path, filename))
+    top = staging / FOLDER
+    unpack(path, top, max_upload_bytes)
+    while len(inside := list(top.iterdir())) == 1 and inside[0].is_dir():  # a single folder is taken for what is meant
         top = inside[0]
-    top.rename(folder / "artifact" / FOLDER)
-    shutil.rmtree(unpacked, ignore_errors=True)
+    return structs.replace(read_folder(top), top=str(top.relative_to(staging)))
 
 
-def read_folder(upload: Upload) -> Upload:
-    """An upload whose files lie unpacked in `artifact/model/`."""
-    folder = upload.folder / "artifact" / FOLDER
+def read_folder(folder: Path, *, of_models_folder: bool = False) -> Reading:
+    """A model's folder. of_models_folder: whether it is its owner's own, whose model_config.yaml is his word.
+
+    Raises as `read_artifact` does.
+    """
     contents = read_contents(folder)
     inspection = _inspection(folder, contents)
-    if contents.config.requirement_lines and not upload.models_folder:  # as much the artifact's as requirements.txt
+    if contents.config.requirement_lines and not of_models_folder:  # as much the artifact's as requirements.txt
         pins = with_requirements(inspection.pins, contents.config.requirement_lines, FILE_NAME)
         inspection = structs.replace(inspection, pins=pins)
     inspection = with_consent(_without_required(inspection), Word())
     _check_framework(contents.config, inspection, contents)
-    names = _code(upload.folder, folder, contents, inspection)
-    artifact = structs.replace(upload.artifact, main=f"{FOLDER}/{contents.file}".rstrip("/"))
-    return structs.replace(
-        upload,
-        artifact=artifact,
-        code_files=tuple(dict.fromkeys((*upload.code_files, *names))),
-        contents=contents,
-        inspection=inspection,
-    )
+    has_own_code = not contents.file or (contents.mlflow is not None and contents.mlflow.code)
+    code = () if has_own_code else needed_code(folder, inspection, contents.python_version)
+    return Reading(inspection, contents, code=code)
 
 
 def _without_required(inspection: Inspection) -> Inspection:
@@ -174,19 +149,6 @@ def _facts(contents: Contents) -> dict[str, str]:
     if contents.config != ModelConfig():
         facts["config"] = FILE_NAME
     return facts
-
-
-def _code(root: Path, folder: Path, contents: Contents, inspection: Inspection) -> tuple[str, ...]:
-    """What the model file needs of the .py files beside it, now in the folder of code; a folder keeps its own."""
-    if not contents.file:
-        return ()
-    code = root / "code"
-    if contents.mlflow is not None and contents.mlflow.code:
-        return copy_code(folder / contents.mlflow.code, code)
-    names = needed_code(folder, inspection, contents.python_version)
-    if names:
-        move_code(names, folder, code)
-    return names
 
 
 def _check_framework(config: ModelConfig, inspection: Inspection, contents: Contents) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from app.errors import TooLarge
-from app.lifecycle.archive_entry import MEMBERS_MAX, Entry, refused, shown
+from app.lifecycle.archive_entry import FACTOR, LEFT_OUT, MEMBERS_MAX, Entry, parts_of, refused, shown
 from app.lifecycle.compression import Stream
 from app.lifecycle.tar_members import is_tar, tar_members
 from app.lifecycle.zip_file import ZIP_MAGIC
@@ -22,18 +22,9 @@ from app.lifecycle.zip_members import zip_members
 
 EMPTY_ZIP_MAGIC: Final = b"PK\5\6"
 TAR_COMPRESSIONS: Final = ("", "gzip")
-FACTOR: Final = 4
-"""An archive may hold this many times the largest upload: weights hardly shrink when packed, tables and text do."""
-
 RATIO: Final = 200
 RATIO_COUNTS_FROM_BYTES: Final = 64 << 20
 """Beyond that, an archive that grows to more than RATIO times itself is taken for a bomb. Deflate can do 1032."""
-
-PATH_BYTES_MAX: Final = 512
-NAME_BYTES_MAX: Final = 200
-DEPTH_MAX: Final = 32
-LEFT_OUT: Final = frozenset({"__MACOSX", "__pycache__", ".DS_Store", ".git", ".ipynb_checkpoints", "Thumbs.db"})
-"""What programs put beside a person's files; not unpacked."""
 
 
 class Bounds(NamedTuple):
@@ -141,26 +132,6 @@ class _Tree:
         with os.fdopen(descriptor, "wb") as file:
             for chunk in entry.content:
                 file.write(chunk)
-
-
-def parts_of(name: str) -> tuple[str, ...]:
-    """A member's name as the folders and the file that it names, () for the top itself.
-
-    Raises UnreadableArtifact for one that leads, or on some machine would lead, anywhere but down.
-    """
-    if name.startswith("/"):
-        raise refused(f"{shown(name)} is an absolute path")
-    parts = tuple(part for part in name.split("/") if part not in ("", "."))
-    if ".." in parts:
-        raise refused(f"{shown(name)} leads out of the folder")
-    bad = sorted({char for char in name if char in '\\:*?"<>|' or not char.isprintable()})
-    if bad:
-        raise refused(f"the name {shown(name)} contains {' '.join(map(ascii, bad))}")
-    if any(part != part.strip() or part.endswith(".") or len(part.encode()) > NAME_BYTES_MAX for part in parts):
-        raise refused(f"the name {shown(name)} is too long, or begins or ends with a space or a dot")
-    if len(parts) > DEPTH_MAX or len(name.encode()) > PATH_BYTES_MAX:
-        raise refused(f"{shown(name)} is nested too deep")
-    return parts
 
 
 def _compared(parts: tuple[str, ...]) -> tuple[str, ...]:

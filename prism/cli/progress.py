@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from prism.cli.output import Output, duration, size
+from prism.cli.output import Output, duration, printable, size
 
 if TYPE_CHECKING:
     from rich.spinner import Spinner
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prism.responses import Model
 
 STEPS = ("Upload", "Inspect", "Resolve", "Build", "Start", "Probe", "Live")
+INSPECT = STEPS.index("Inspect")
 BUILD = STEPS.index("Build")
 STEP_OF = {"received": 1, "inspect": 1, "inspecting": 1, "resolving": 2, "building": 3, "starting": 4, "probing": 5}
 """Which step is under way in each status of a model that is not settled; timings come by the same names."""
@@ -52,6 +53,7 @@ class Timeline:
 
     def reach(self, status: str, timings_ms: Mapping[str, float], now: float) -> None:
         """The model is in this status since `now`; the server's own timings win over what was seen from here."""
+        self.steps[INSPECT] = replace(self.steps[INSPECT], note="")
         if status == "failed":
             self._end("failed", now)
         else:
@@ -63,7 +65,14 @@ class Timeline:
         if status == "live":
             self.steps[-1] = replace(self.steps[-1], seconds=now - self.steps[0].began, note="in all")
 
+    def wait_to_be_read(self, message: str, now: float) -> None:
+        """message: the server's, `Inspect: 3rd in the queue`."""
+        self._advance(INSPECT, now)
+        self.steps[INSPECT] = replace(self.steps[INSPECT], note=message.removeprefix("Inspect: "))
+
     def _advance(self, reached: int, now: float) -> None:
+        if reached < len(self.steps) and self.steps[reached].state == "running":
+            return
         self._end("done", now)
         for index, step in enumerate(self.steps):
             if index < reached and step.state == "waiting":
@@ -89,6 +98,12 @@ class Progress:
 
     def on_bytes(self, sent_bytes: int, total_bytes: int) -> None:
         self._timeline.upload(sent_bytes, total_bytes)
+
+    def on_place(self, message: str) -> None:
+        self._timeline.wait_to_be_read(message, time.monotonic())
+        if not self._output.is_terminal:
+            self._tell_ended_steps()
+            self._output.say(f"{STEPS[INSPECT]:<8} {printable(message.removeprefix('Inspect: '))}")
 
     def on_status(self, model: Model) -> None:
         self._timeline.reach(model.status, model.timings_ms, time.monotonic())

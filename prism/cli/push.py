@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -103,11 +104,14 @@ def curl(model: Model, with_key: bool) -> str:
 
 
 def _send(here: Session, file: Path, run: bool, options: DeployOptions) -> Model:
+    from prism.cli.queue_place import told_place
+
     progress = Progress(here.output, run=run)
     options["on_bytes"] = progress.on_bytes
+    options["request_id"] = request_id = secrets.token_hex(8)
     send = here.client.deploy if run else here.client.upload
     try:
-        with progress.shown():
+        with progress.shown(), told_place(here.client, request_id, progress.on_place):
             return send(file, on_status=progress.on_status, **options)
     except KeyboardInterrupt:
         here.output.say("What has been uploaded goes on by itself; `prism models ls` shows it.")

@@ -53,12 +53,19 @@ FORBIDDEN = [
         ("model_container",),
         (
             *("model_container.frames", "model_container.stream_forms", "model_container.config"),
-            *("model_container.confine", "model_container.logfile"),
+            *("model_container.confine", "model_container.logfile", "model_container.kernel"),
         ),
     ),
     ("app", ("prism",), ()),
     ("model_container", ("app", "prism"), ()),
 ]
+READS_ARTIFACTS = "app.lifecycle.reader"  # the program of a confined child, which nothing of the gateway imports
+PARSERS = {
+    *(f"app.lifecycle.{name}" for name in ("inspection", "unfold", "contents", "companions", "compression", "pickles")),
+    *(f"app.lifecycle.{name}" for name in ("onnx_file", "torch_file", "skops_file", "mlflow_folder", "yaml_file")),
+    *(f"app.lifecycle.{name}" for name in ("python_source", "unpack", "zip_file", "zip_members", "tar_members")),
+    *("picklescan", "yaml", "lz4", "zipfile", "pickletools", "ast", "bz2", "lzma"),
+}
 ACT_ON_THIS_MACHINE = ("prism.cli.doctor", "prism.cli.local_server")  # the rest of the CLI speaks through the API
 COMMANDS_MAY_IMPORT = ("app.errors", "app.settings")
 MODEL_LIBRARIES = {"numpy", "sklearn", "joblib", "onnxruntime", "onnx", "pandas", "scipy", "pickle", "cloudpickle"}
@@ -141,6 +148,17 @@ def within(module: str, packages: tuple[str, ...] | set[str]) -> bool:
 
 def told(found: list[Import]) -> str:
     return "\n".join(str(one) for one in found)
+
+
+def test_artifacts_are_parsed_in_readers_alone() -> None:
+    """Whatever the gateway imports, at its start or later, has no parser in it; the readers' program has them all."""
+    reached: set[Import] = set()
+    pending = {"app.serve", "app.main"}
+    while pending:
+        found = {one for one in imports() if one.importer in pending and not one.only_for_types} - reached
+        reached |= found
+        pending = {one.imported for one in found}
+    assert not told([one for one in reached if within(one.imported, {*PARSERS, READS_ARTIFACTS})])
 
 
 def test_there_are_no_import_cycles() -> None:

@@ -104,7 +104,8 @@ class Walker:
                     self._leave_frame()
                 findings.opcodes += 1
                 if findings.opcodes > MAX_OPCODES or findings.objects + len(stack) > MAX_OBJECTS:
-                    raise self.unreadable("it holds more objects than any model PRISM serves", TOO_LARGE)
+                    what = f"it holds more than {MAX_OBJECTS} objects or {MAX_OPCODES} opcodes"
+                    raise self.unreadable(f"{what}, more than any model PRISM serves", TOO_LARGE)
         except (IndexError, KeyError, ValueError, OverflowError, RecursionError) as error:
             raise self.unreadable(f"an opcode does not fit ({type(error).__name__}: {error})") from error
         if self._in_frame():
@@ -155,7 +156,8 @@ class Walker:
             return OPAQUE
         self.findings.text_bytes += size
         if self.findings.text_bytes > MAX_TEXTS_BYTES:
-            raise self.unreadable("it holds more text than any model PRISM serves", TOO_LARGE)
+            what = f"it holds more than {MAX_TEXTS_BYTES >> 20} MiB of short texts"
+            raise self.unreadable(f"{what}, more than any model PRISM serves", TOO_LARGE)
         return valid_text(self.take(size).decode("utf-8", "surrogatepass"))
 
     # --- the stack

@@ -2,6 +2,7 @@
 import { announce } from "/static/page.js";
 
 const MB = 1e6;
+const LOOK_MS = 1000;
 
 function megabytes(bytes) {
   return (bytes / MB).toFixed(bytes < 10 * MB ? 1 : 0);
@@ -17,6 +18,8 @@ function send(form) {
     return;
   }
   const request = new XMLHttpRequest();
+  const requestId = Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  let looking;
   const began = performance.now();
   const progress = form.querySelector("progress");
   const what = form.querySelector(".progress-what");
@@ -24,6 +27,7 @@ function send(form) {
   const cancel = form.querySelector(".cancel");
 
   function done() {
+    clearInterval(looking);
     form.classList.remove("busy");
     form.querySelector(".drop-progress").hidden = true;
   }
@@ -45,6 +49,7 @@ function send(form) {
   request.upload.onload = () => {
     progress.removeAttribute("value"); // all has been sent; how long the reading takes nobody can say
     what.textContent = `Reading ${file.name}`;
+    looking = setInterval(() => tellPlace(requestId, what), LOOK_MS);
   };
   request.onabort = () => {
     done();
@@ -64,8 +69,22 @@ function send(form) {
   };
   request.open("POST", form.action);
   request.setRequestHeader("HX-Request", "true");
+  request.setRequestHeader("X-Request-ID", requestId);
   request.setRequestHeader("HX-Current-URL", location.href);
   request.send(new FormData(form));
+}
+
+/** While others are read first, say in which place this one is. */
+async function tellPlace(requestId, what) {
+  try {
+    const answer = await fetch("/inspections");
+    const { inspections } = await answer.json();
+    const own = inspections.find((one) => one.request_id === requestId);
+    if (own?.place) what.textContent = own.message;
+    else if (own) what.textContent = `Reading ${own.filename}`;
+  } catch {
+    // The upload's own request tells what is wrong with the server.
+  }
 }
 
 /** Put the answer where the upload was; a page without that place is left for the one that has it. */

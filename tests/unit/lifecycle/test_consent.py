@@ -13,11 +13,12 @@ from app.core.inspection import Danger, Format, Inspection, Pin
 from app.core.model import Artifact
 from app.errors import BadInput, MissingCode, UnknownPackage, UnsafeArtifact
 from app.lifecycle.consent import allowed_packages, packages_to_allow, with_consent, word_of
-from app.lifecycle.inspection import inspect, refusals_of
+from app.lifecycle.inspection import inspect
 from app.lifecycle.intake import draft
 from app.lifecycle.receive import Upload
+from app.lifecycle.refusals import refusals_of
 from app.lifecycle.staging import Staging
-from app.lifecycle.unfold import FOLDER, read_folder
+from app.lifecycle.unfold import read_folder
 from tests.unit.lifecycle.test_contents import laid_out
 from tests.unit.lifecycle.test_deployments import house
 from tests.unit.lifecycle.test_staging import form
@@ -121,10 +122,11 @@ def test_only_names_are_allowed(given: list[str], expected: tuple[str, ...] | No
 
 
 def folder(place: Path, files: dict[str, str], models_folder: str = "") -> Upload:
-    joblib.dump(
-        LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]), laid_out(place / "artifact" / FOLDER, files) / "m.joblib"
-    )
-    return read_folder(Upload("1" * 12, place, {}, Artifact("m.zip", "0", 1), (), models_folder=models_folder))
+    laid_out(place, files)
+    joblib.dump(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]), place / "m.joblib")
+    read = read_folder(place, of_models_folder=bool(models_folder))
+    sent = Upload("1" * 12, place, {}, Artifact("m.zip", "0", 1), (), models_folder=models_folder)
+    return structs.replace(sent, inspection=read.inspection, contents=read.contents)
 
 
 @pytest.mark.parametrize(

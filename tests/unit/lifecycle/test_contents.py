@@ -10,16 +10,15 @@ import joblib
 import pytest
 from sklearn.linear_model import LinearRegression
 
+from app.core.contents import Contents
 from app.core.inspection import Format, Inspection, Pin
-from app.core.model import Artifact
 from app.errors import BadInput, PrismError, UnsupportedFormat
 from app.lifecycle.companions import needed_code
-from app.lifecycle.contents import Contents, read_contents
+from app.lifecycle.contents import read_contents
 from app.lifecycle.mlflow_folder import read_mlflow
 from app.lifecycle.python_source import answering_class, pins_of_imports
-from app.lifecycle.receive import Upload
 from app.lifecycle.torch_file import MODULE_OF_WEIGHTS
-from app.lifecycle.unfold import FOLDER, read_folder
+from app.lifecycle.unfold import read_folder
 
 ANSWERS = "class Model:\n    def load(self): pass\n    def predict(self, rows): return rows\n"
 
@@ -172,18 +171,20 @@ def test_only_code_that_the_file_needs_is_taken(tmp_path: Path) -> None:
     assert needed(missing_code=(MODULE_OF_WEIGHTS,)) == ("net.py",)
 
 
-def upload(folder: Path, files: dict[str, str]) -> Upload:
-    place = laid_out(folder / "artifact" / FOLDER, files)
+def with_a_line(folder: Path, files: dict[str, str]) -> Path:
+    place = laid_out(folder, files)
     joblib.dump(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]), place / "line.joblib")
-    return Upload("1" * 12, folder, {}, Artifact("line.zip", "0", 1), ())
+    return place
 
 
 def test_a_file_with_its_companions_is_read_as_both(tmp_path: Path) -> None:
-    read = read_folder(upload(tmp_path, {"requirements.txt": "scikit-learn>=1.5\nextra\n", "train.py": "import x\n"}))
-    assert read.inspection is not None
+    read = read_folder(
+        with_a_line(tmp_path, {"requirements.txt": "scikit-learn>=1.5\nextra\n", "train.py": "import x\n"})
+    )
     assert read.inspection.format is Format.JOBLIB
-    assert read.artifact.file == f"artifact/{FOLDER}/line.joblib"
-    assert read.code_files == ()
+    assert read.contents is not None
+    assert read.contents.file == "line.joblib"
+    assert read.code == ()
     pins = {pin.distribution: pin for pin in read.inspection.pins}
     assert pins["scikit-learn"] == Pin("scikit-learn", ">=1.5", "requirements.txt asks for it")
     assert "joblib" in pins
@@ -204,22 +205,19 @@ def test_a_file_with_its_companions_is_read_as_both(tmp_path: Path) -> None:
     ],
 )
 def test_the_framework_must_be_that_of_the_file(tmp_path: Path, config: str, words: str | None) -> None:
-    sent = upload(tmp_path, {"model_config.yaml": config})
+    place = with_a_line(tmp_path, {"model_config.yaml": config})
     if words is None:
-        assert read_folder(sent).contents is not None
+        assert read_folder(place).contents is not None
         return
     with pytest.raises(BadInput, match="framework") as caught:
-        read_folder(sent)
+        read_folder(place)
     assert words in caught.value.detail
 
 
 def test_a_method_is_for_objects_that_have_several(tmp_path: Path) -> None:
-    place = laid_out(
-        tmp_path / "artifact" / FOLDER, {"model.py": ANSWERS, "model_config.yaml": "method: predict_proba"}
-    )
-    assert place.is_dir()
+    place = laid_out(tmp_path, {"model.py": ANSWERS, "model_config.yaml": "method: predict_proba"})
     with pytest.raises(BadInput, match="`method: predict_proba`, and the folder is a python"):
-        read_folder(Upload("1" * 12, tmp_path, {}, Artifact("m.zip", "0", 1), ()))
+        read_folder(place)
 
 
 SCHEMA = [{"type": "double", "name": "a", "required": True}, {"type": "string", "name": "b"}]

@@ -28,7 +28,7 @@ from app.runtime.target import Log, ReplicaState
 from app.settings import Settings
 from app.system import connector, flow
 from model_container.frames import FORM_PROBLEM, Answer, Request
-from tests.fakes import FakeReplica, FakeTarget, eventually
+from tests.fakes import FakeReplica, FakeTarget, eventually, read_here
 
 ARTIFACT = Artifact("m.pkl", "0" * 64, 1)
 
@@ -63,6 +63,7 @@ class House:
             resolve=resolve,
             connect=connector(WIRE_LIMITS),
             traffic=self.dispatcher,
+            ask=read_here,
         )
         self.deployments = Deployments(self.ledger, road, connector(WIRE_LIMITS))
         self.monitor = Monitor(self.deployments, connector(WIRE_LIMITS), 10, 30, clock=lambda: self.now)

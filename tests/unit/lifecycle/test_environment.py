@@ -20,6 +20,7 @@ from app.lifecycle.environment import (
     python_need_of,
     requirements_for,
     unknown_modules_of,
+    with_requirements,
 )
 from app.lifecycle.onnx_file import OnnxReading
 from app.lifecycle.pickles import PickleReading
@@ -281,3 +282,8 @@ def test_when_no_python_fits_the_needs_and_the_offer_are_named(
 def test_only_lz4_needs_a_package_to_be_read() -> None:
     assert [pin.distribution for pin in pins_of_compression("lz4")] == ["lz4"]
     assert all(pins_of_compression(name) == () for name in ("", "zlib", "gzip", "bz2", "lzma", "xz"))
+
+
+def test_the_lines_of_requirements_have_a_bound() -> None:
+    with pytest.raises(BadInput, match="names 1001 packages, and at most 1000 are taken"):
+        with_requirements((), "\n".join(f"a{number}" for number in range(1001)), "requirements.txt")

@@ -28,7 +28,8 @@ from sklearn.preprocessing import StandardScaler
 
 from app.core.inspection import Danger, Format, Inspection
 from app.errors import BadInput, MissingCode, UnreadableArtifact, UnsafeArtifact, UnsupportedFormat
-from app.lifecycle.inspection import inspect, refuse_unusable
+from app.lifecycle.inspection import inspect
+from app.lifecycle.refusals import refuse_unusable
 
 X = np.random.default_rng(0).random((40, 3))
 Y = (X[:, 0] > 0.5).astype(int)

@@ -17,6 +17,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from app.errors import UnreadableArtifact
 from app.lifecycle.onnx_file import OnnxReading, read_onnx
+from app.lifecycle.onnx_size import FUNCTIONS_MAX, NODES_MAX, OnnxSize, TooLargeError
 
 
 def graph_model(*, body: onnx.GraphProto | None = None) -> onnx.ModelProto:
@@ -148,3 +149,53 @@ def test_no_damage_gives_another_error(
     file = tmp_path_factory.getbasetemp() / "damaged"
     with contextlib.suppress(UnreadableArtifact):
         read(file, bytes(content))
+
+
+def calling(calls: dict[str, list[str]], main: str = "f0", nodes: int = 1) -> bytes:
+    """A model whose functions call each other so."""
+    model = graph_model()
+    model.graph.node.extend([helper.make_node(main, ["x"], ["z"], domain="mine")] * nodes)
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    for name, called in calls.items():
+        body = [helper.make_node(one, ["a"], ["b"], domain="mine" if one in calls else "") for one in called]
+        imports = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+        model.functions.append(helper.make_function("mine", name, ["a"], ["b"], body, imports))
+    return bytes(model.SerializeToString())
+
+
+def test_functions_that_call_each_other_are_read(file: Path) -> None:
+    assert read(file, calling({"f0": ["f1", "f1"], "f1": ["Relu", "Relu"]}, nodes=3)) is not None
+
+
+@pytest.mark.parametrize(
+    ("calls", "reason"),
+    [
+        ({f"f{n}": [f"f{n + 1}"] * 10 if n < 6 else ["Relu"] for n in range(7)}, "more than 1000000 nodes"),
+        ({f"f{n}": [f"f{n + 1}"] if n < 64 else ["Relu"] for n in range(65)}, "more than 64 deep"),
+        ({"f0": ["f1"], "f1": ["Relu", "f0"]}, "calls itself"),
+    ],
+)
+def test_functions_that_grow_without_end_are_refused(file: Path, calls: dict[str, list[str]], reason: str) -> None:
+    with pytest.raises(UnreadableArtifact, match=reason) as caught:
+        read(file, calling(calls, nodes=2))
+    assert "inliner" in caught.value.hint
+
+
+def test_a_name_has_a_bound(file: Path) -> None:
+    model = graph_model()
+    model.graph.node[0].name = "n" * 8193
+    with pytest.raises(UnreadableArtifact, match="a name of 8193 bytes, and at most 8192"):
+        read(file, model.SerializeToString())
+
+
+def test_nodes_and_functions_have_a_bound() -> None:
+    size = OnnxSize()
+    for _ in range(NODES_MAX):
+        size.node(("", "Relu", ""))
+    with pytest.raises(TooLargeError, match=f"more than {NODES_MAX} nodes"):
+        size.node(("", "Relu", ""))
+    for number in range(FUNCTIONS_MAX):
+        size.begin_function()
+        size.end_function(("mine", str(number), ""))
+    with pytest.raises(TooLargeError, match=f"more than {FUNCTIONS_MAX} functions"):
+        size.end_function(("mine", "one more", ""))

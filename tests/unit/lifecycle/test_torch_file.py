@@ -14,7 +14,8 @@ import pytest
 
 from app.core.inspection import Format
 from app.errors import MissingCode, UnreadableArtifact
-from app.lifecycle.inspection import inspect, refusals_of
+from app.lifecycle.inspection import inspect
+from app.lifecycle.refusals import refusals_of
 
 
 class Storage:

@@ -51,3 +51,14 @@ def test_a_push_that_only_builds_ends_with_the_build() -> None:
     timeline = Timeline(0.0, run=False)
     timeline.reach("built", {}, 5.0)
     assert [(step.name, step.state) for step in timeline.steps][-1] == ("Build", "done")
+
+
+def test_an_upload_that_waits_to_be_read_tells_its_place() -> None:
+    timeline = Timeline(0.0)
+    timeline.wait_to_be_read("Inspect: 3rd in the queue", 1.0)
+    timeline.wait_to_be_read("Inspect: 2nd in the queue", 2.0)
+    assert (timeline.steps[1].name, timeline.steps[1].note) == ("Inspect", "2nd in the queue")
+    assert shown(timeline, 4.0)["Upload"] == ("done", 1.0)
+    assert shown(timeline, 4.0)["Inspect"] == ("running", 3.0)
+    timeline.reach("resolving", {}, 5.0)
+    assert (timeline.steps[1].state, timeline.steps[1].note) == ("done", "")

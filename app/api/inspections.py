@@ -1,0 +1,29 @@
+"""Which artifacts are being read, and which wait for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from app.lifecycle.readers import Place, Readers
+
+
+def router(readers: Readers) -> APIRouter:
+    routes = APIRouter(tags=["models"])
+
+    @routes.get("/inspections", summary="Artifacts that are read, or wait for it")
+    async def inspections() -> dict[str, Any]:
+        """In their order; `request_id` is that of the upload, as it was sent in `X-Request-ID`. Place 0 is being read."""
+        return {"inspections": [_document(place) for place in readers.places]}
+
+    return routes
+
+
+def _document(place: Place) -> dict[str, Any]:
+    return {
+        "request_id": place.request_id or None,
+        "filename": place.filename,
+        "place": place.place,
+        "message": place.message,
+    }

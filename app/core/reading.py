@@ -1,0 +1,69 @@
+"""What is asked of a reader, the confined child that reads artifacts, and what it may answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import Meta, Raw, Struct
+
+from app.core.contents import Contents
+from app.core.inspection import Inspection
+
+ANSWER_BYTES_MAX: Final = 4 << 20
+"""Of one answer: everything that an artifact says of itself. Those of real models take some kilobytes."""
+
+DETAIL_MAX: Final = 4000
+"""Characters of a reader's refusal, and of its hint."""
+
+
+class Question(Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing to read.
+
+    what: an artifact, whose format its content decides; an entry of the models folder; the model_config.yaml of such one;
+    whether a file is a whole ONNX file. path: of it. filename: as its owner named it. staging: an empty folder into
+    which an archive is unpacked, the only place that the reader may write to, "" for none.
+    """
+
+    what: Literal["artifact", "folder", "config", "onnx"]
+    path: str
+    filename: str = ""
+    staging: str = ""
+    max_upload_bytes: int = 0
+
+
+class Reading(Struct, frozen=True, forbid_unknown_fields=True):
+    """What was read of an artifact or a folder.
+
+    top: of an unpacked archive, where in the staging folder the model's own folder is; None if nothing was unpacked.
+    code: names at the top of the model's folder that loading it imports.
+    """
+
+    inspection: Inspection
+    contents: Contents | None = None
+    top: str | None = None
+    code: tuple[str, ...] = ()
+
+
+class Refusal(Struct, frozen=True, forbid_unknown_fields=True):
+    """A PrismError as it crosses the pipe. code: names its class."""
+
+    code: Literal["bad_input", "unsupported_format", "unreadable_artifact", "too_large"]
+    detail: Annotated[str, Meta(max_length=DETAIL_MAX)]
+    hint: Annotated[str, Meta(max_length=DETAIL_MAX)] = ""
+    values: dict[str, Any] = {}
+
+
+class Answer(Struct, frozen=True, forbid_unknown_fields=True):
+    """found: JSON of what was asked for, or refusal: why there is none. missing: walls that the kernel did not grant."""
+
+    found: Raw = Raw(b"null")
+    refusal: Refusal | None = None
+    missing: tuple[str, ...] = ()
+
+
+class Task(Struct, frozen=True, forbid_unknown_fields=True):
+    """A question with the limits of who answers it. file_mb: of each file that it writes."""
+
+    question: Question
+    memory_mb: int
+    file_mb: int

@@ -1,0 +1,97 @@
+"""How large an ONNX model is once its functions stand in the place of their calls, as onnxruntime puts them.
+
+A few functions that call each other twice make billions of nodes of some kilobytes; what loads them never ends.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final, NamedTuple
+
+NODES_MAX: Final = 500_000
+"""In the file, in all of its graphs and functions; the largest models that are known have some ten thousand."""
+
+EXPANDED_NODES_MAX: Final = 1_000_000
+FUNCTIONS_MAX: Final = 10_000
+CALLS_DEEP_MAX: Final = 64
+"""Exporters that make a function of each module call as deep as modules are nested."""
+
+Function = tuple[str, str, str]
+"""Domain, name, overload."""
+
+
+class Expanded(NamedTuple):
+    """A body with all functions in the place of their calls. depth: of the calls in it, 1 for none."""
+
+    nodes: int
+    depth: int
+
+
+class TooLargeError(Exception):
+    """The message names what there is too much of, and the limit."""
+
+
+class OnnxSize:
+    """Counts nodes as they are read: those of a function between `begin_function` and `end_function`."""
+
+    def __init__(self) -> None:
+        self._nodes = 0
+        self._main: Counter[Function] = Counter()
+        self._body = self._main
+        self._functions: dict[Function, Counter[Function]] = {}
+
+    def node(self, calls: Function) -> None:
+        """calls: its operator, which may be a function."""
+        self._nodes += 1
+        if self._nodes > NODES_MAX:
+            raise TooLargeError(f"it has more than {NODES_MAX} nodes")
+        self._body[calls] += 1
+
+    def begin_function(self) -> None:
+        self._body = Counter()
+
+    def end_function(self, function: Function) -> None:
+        if len(self._functions) >= FUNCTIONS_MAX:
+            raise TooLargeError(f"it has more than {FUNCTIONS_MAX} functions")
+        if function in self._functions:
+            raise TooLargeError(f"it has the function `{function[1][:100]}` twice")
+        self._functions[function] = self._body
+        self._body = self._main
+
+    def check(self) -> None:
+        """Raises TooLargeError if its functions, put in the place of their calls, make too much of it."""
+        sizes: dict[Function, Expanded] = {}
+        for function in self._functions:
+            self._measure(function, sizes)
+        _expanded(self._main, sizes)
+
+    def _measure(self, function: Function, sizes: dict[Function, Expanded]) -> None:
+        """Fill in the sizes of this function and of all that it calls, the innermost first."""
+        path = [(function, self._called(function))]
+        under_way = {function}
+        while path:
+            present, pending = path[-1]
+            if not pending:
+                path.pop()
+                under_way.discard(present)
+                sizes[present] = _expanded(self._functions[present], sizes)
+                continue
+            called = pending.pop()
+            if called in under_way:
+                raise TooLargeError(f"the function `{called[1][:100]}` calls itself")
+            if called not in sizes:
+                path.append((called, self._called(called)))
+                under_way.add(called)
+
+    def _called(self, function: Function) -> list[Function]:
+        return [one for one in self._functions[function] if one in self._functions]
+
+
+def _expanded(body: Counter[Function], sizes: dict[Function, Expanded]) -> Expanded:
+    nodes = sum(number * (sizes[called].nodes if called in sizes else 1) for called, number in body.items())
+    if nodes > EXPANDED_NODES_MAX:
+        raise TooLargeError(f"with its functions put in place it has more than {EXPANDED_NODES_MAX} nodes")
+    depth = 1 + max((sizes[called].depth for called in body if called in sizes), default=0)
+    if depth > CALLS_DEEP_MAX:
+        raise TooLargeError(f"its functions call each other more than {CALLS_DEEP_MAX} deep")
+    return Expanded(nodes, depth)

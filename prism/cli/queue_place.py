@@ -1,0 +1,39 @@
+"""Which place an upload has while it waits to be read, told while its own request is still without an answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prism import requests
+from prism.client import Prism
+from prism.errors import PrismError
+
+LOOK_SECONDS = 0.5
+
+
+@contextmanager
+def told_place(client: Prism, request_id: str, tell: Callable[[str], None]) -> Iterator[None]:
+    """While the body runs, ask for the place again and again; `tell` takes each new message of it."""
+    ended = threading.Event()
+    looking = threading.Thread(target=_look, args=(client, request_id, tell, ended), daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        looking.join(client.timeouts.request_seconds)
+
+
+def _look(client: Prism, request_id: str, tell: Callable[[str], None], ended: threading.Event) -> None:
+    before = ""
+    while not ended.wait(LOOK_SECONDS):
+        try:
+            found = client.send(requests.inspections())
+        except PrismError:  # of a server that knows no places, or of one that its own request will tell of
+            return
+        message = next((str(one.get("message", "")) for one in found if one.get("request_id") == request_id), "")
+        if message and message != before and not ended.is_set():
+            tell(message)
+        before = message
