@@ -147,14 +147,14 @@ tries = {{
     "connect": lambda: socket.create_connection(("127.0.0.1", {port}), 1),
     "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
     "unix": lambda: socket.socket(socket.AF_UNIX).connect({unix!r}),
-    "environ": lambda: [][len(os.environ.keys() - {{"PATH", "LANG", "LC_CTYPE"}}) - 1],
+    "environ": lambda: os.environ["PRISM_ADMIN_KEYS"],
 }}
 done = []
 for name, attempt in tries.items():
     try:
         attempt()
         done.append(name)
-    except (OSError, IndexError):
+    except (OSError, KeyError):
         pass
 (staging / "mine").write_text("x")
 path.with_name("mine").write_text("x")  # in a tmpfs of its own, if at all
@@ -163,8 +163,12 @@ raise reader.UnreadableArtifact("done: " + ",".join(done))
 
 
 async def test_a_hole_in_a_parser_opens_nothing(
-    question: Question, gadget: Program, tmp_path_factory: pytest.TempPathFactory
+    question: Question,
+    gadget: Program,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("PRISM_ADMIN_KEYS", "a-secret")
     outside = tmp_path_factory.mktemp("outside")
     (outside / "secret").write_text("secret")
     unix = str(outside / "s")
