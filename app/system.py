@@ -118,9 +118,8 @@ class System:
         service = Service(self.dispatcher, self.admission, self.deployments, self.is_ready, self.flow, self.wrong_keys)
         return bound(service, self.settings.host, self.settings.grpc_port, self.max_body_bytes)
 
-    def _suspect(self, replica: Replica, reason: str) -> None:
-        if self.settings.enable_health_monitor:
-            self.monitor.suspect(replica, reason)
+    def _suspect(self, replica: Replica, reason: str) -> bool:
+        return self.settings.enable_health_monitor and self.monitor.suspect(replica, reason)
 
     def is_ready(self) -> bool:
         """Whether every model that is wanted takes traffic."""

@@ -10,37 +10,66 @@ from msgspec import Struct
 from app.core.model import Bounds, Deployment, Replica, Status
 
 
+class Loss(Struct, frozen=True):
+    """A replica that ended or was given up. by_itself: nobody outside killed or froze it. reason: for a person."""
+
+    replica_id: str
+    reason: str
+    by_itself: bool
+
+
+class Outlook(Struct, frozen=True):
+    """What is to be expected of a model that loses replicas.
+
+    coming: one is being started in the place of a lost one, or is about to be. losses: the last few.
+    """
+
+    coming: bool = False
+    losses: tuple[Loss, ...] = ()
+
+
 class Endpoint(Struct, frozen=True):
-    """One version that takes traffic."""
+    """One version that takes traffic, or will as soon as the replica that is coming is there."""
 
     model_id: str
     name: str
     version: str
     replicas: tuple[Replica, ...]
     bounds: Bounds = Bounds()
+    outlook: Outlook = Outlook()
 
 
 class Absence(Struct, frozen=True):
     """A reference that exists but takes no traffic now, and why.
 
-    returning: it is being brought (back) to life, so trying again soon makes sense.
+    returning: it is being brought (back) to life, so trying again soon makes sense. reason: why it has no replica, as
+    far as callers may know it; "" if nothing went wrong.
     """
 
     ref: str
     status: Status
     returning: bool
+    reason: str = ""
 
 
 class RouteTable(Struct, frozen=True):
-    """live and absent are keyed by every reference: a name, `name@version`, a model_id."""
+    """All are keyed by every reference: a name, `name@version`, a model_id.
+
+    live: takes traffic. absent: does not. awaited: those of the absent whose requests wait, as a replica is coming.
+    """
 
     live: Mapping[str, Endpoint] = MappingProxyType({})
     absent: Mapping[str, Absence] = MappingProxyType({})
+    awaited: Mapping[str, Endpoint] = MappingProxyType({})
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
-        """Endpoints by model_id."""
-        return {endpoint.model_id: endpoint for endpoint in self.live.values()}
+        """Those to which requests may be sent, by model_id."""
+        return {endpoint.model_id: endpoint for endpoint in (*self.awaited.values(), *self.live.values())}
+
+    def endpoint(self, ref: str) -> Endpoint | None:
+        """Where a request for `ref` goes; None if nothing can answer it."""
+        return self.live.get(ref) or self.awaited.get(ref)
 
 
 def references(deployment: Deployment) -> tuple[str, str, str]:
@@ -56,14 +85,28 @@ def serves(deployment: Deployment) -> bool:
     return bool(deployment.replicas) and deployment.wanted and deployment.status not in NOT_SERVING
 
 
-def route_table(deployments: Iterable[Deployment]) -> RouteTable:
-    """A name goes to the version of it that became live last; the other references to that very version."""
+def route_table(
+    deployments: Iterable[Deployment], outlooks: Mapping[str, Outlook] = MappingProxyType({})
+) -> RouteTable:
+    """A name goes to the version of it that became live last; the other references to that very version.
+
+    outlooks: by model_id, of those that lost replicas.
+    """
     live: dict[str, Endpoint] = {}
     absent: dict[str, Absence] = {}
+    awaited: dict[str, Endpoint] = {}
     for one in sorted(deployments, key=lambda each: (each.live_at, each.created_at)):
+        outlook = outlooks.get(one.model_id, Outlook())
+        endpoint = Endpoint(one.model_id, one.name, one.version, one.replicas, one.bounds, outlook)
+        is_awaited = outlook.coming and one.wanted and one.status is Status.UNHEALTHY
         for ref in references(one):
             if serves(one):
-                live[ref] = Endpoint(one.model_id, one.name, one.version, one.replicas, one.bounds)
+                live[ref] = endpoint
+                continue
+            returning = one.wanted and one.status is not Status.FAILED
+            absent[ref] = Absence(ref, one.status, returning, (one.error or {}).get("title", ""))
+            if is_awaited:
+                awaited[ref] = endpoint
             else:
-                absent[ref] = Absence(ref, one.status, one.wanted and one.status is not Status.FAILED)
-    return RouteTable(MappingProxyType(live), MappingProxyType(absent))
+                awaited.pop(ref, None)
+    return RouteTable(MappingProxyType(live), MappingProxyType(absent), MappingProxyType(awaited))

@@ -32,9 +32,11 @@ and again it would keep the event loop busy."""
 class ReplicaLine:
     """Two connections to a replica: one for batches, one that is asked for a sign of life while a batch is away.
 
-    free: called when a batch came back or the connection is there again. lost: called with a reason when the
-    replica went silent or its connection ended. limits: of what it may send. fault: how it broke the protocol when
-    its connection ended last, "" if it did not.
+    free: called when the connection is there again, or a trial is due. lost: called with a reason when the replica
+    went silent or its connection ended; says whether somebody looks after it. limits: of what it may send. fault: how
+    it broke the protocol when its connection ended last, "" if it did not.
+    looked_after: it was lost, and its keeper has neither replaced it nor said that nothing comes of it.
+    has_answered: a request well.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class ReplicaLine:
         replica: Replica,
         heartbeat_timeout_seconds: float,
         free: Callable[[], None],
-        lost: Callable[[str], None],
+        lost: Callable[[str], bool],
         limits: WireLimits = WIRE_LIMITS,
     ) -> None:
         self.replica = replica
@@ -51,6 +53,8 @@ class ReplicaLine:
         self.batches_away = 0
         self.streams = 0
         self.served = 0
+        self.looked_after = False
+        self.has_answered = False
         self._batch_seconds = WORK_AWAY_SECONDS  # smoothed; not known yet
         self._heartbeat_timeout_seconds = heartbeat_timeout_seconds
         self._free = free
@@ -70,7 +74,7 @@ class ReplicaLine:
         try:
             await self._connect()
         except PrismError as error:
-            self._lost(error.detail)
+            self.looked_after = self._lost(error.detail)
             self._reopen_after(0.0)
 
     async def _connect(self) -> None:
@@ -81,6 +85,7 @@ class ReplicaLine:
         if self._link is None:
             raise ReplicaUnavailable("The replica closed one connection while another was opened.")
         self.breaker.succeed()
+        self.looked_after = False
         self._free()
 
     def usable(self, now: float) -> bool:
@@ -126,6 +131,7 @@ class ReplicaLine:
         """What the model refuses is the request's fault; a batch in which it answers nobody may be the replica's."""
         if any(status < 500 for _, status, _ in batch.answers):
             self.breaker.succeed()
+            self.has_answered = True
             return
         self.breaker.fail(now)
         if self.breaker.state(now) is State.OPEN:  # whoever waits by then is the trial
@@ -159,7 +165,7 @@ class ReplicaLine:
         link, self._link = self._link, None
         if link is not None:
             link.close()  # its waiting replies get None from connection_lost
-        self._lost(reason)
+        self.looked_after = self._lost(reason)
 
     def _link_lost(self) -> None:
         if self._closed:
@@ -169,7 +175,7 @@ class ReplicaLine:
         now = monotonic()
         self.breaker.trip(now)
         if link is not None:
-            self._lost(f"it broke the protocol: {self.fault}" if self.fault else "its connection ended")
+            self.looked_after = self._lost(f"it broke the protocol: {self.fault}" if self.fault else "its connection ended")
         flutters = bool(self.fault) or now - self._opened_at < REOPEN_PAUSE_SECONDS
         self._reopen_after(REOPEN_PAUSE_SECONDS if flutters else 0.0)
 

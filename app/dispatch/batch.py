@@ -17,9 +17,11 @@ from typing import Protocol
 
 import msgspec
 import structlog
+from msgspec import structs
 
 from app.core.model import Replica
-from app.core.route_table import Endpoint
+from app.core.route_table import Endpoint, Loss, Outlook
+from app.dispatch.accused import TRIES_MAX, Accused
 from app.dispatch.balance import ReplicaLine
 from app.dispatch.breaker import FAILURES_TO_OPEN, State
 from app.dispatch.flow import Flow, flow_of
@@ -31,6 +33,9 @@ from app.observe.tally import Tally
 from model_container import frames
 
 log = structlog.get_logger(__name__)
+
+
+Suspect = Callable[[Replica, str], "bool | None"]
 
 
 class Ending(Protocol):
@@ -45,10 +50,14 @@ class Ending(Protocol):
 class Lane:
     """The bounded queue of one endpoint and its replicas, which may change while it serves.
 
-    suspect: called with (replica, reason) when it is silent or gone, so that its keeper looks at it.
+    While none of them can answer, requests wait here for one that is coming, within their time; where none is, they
+    are refused at once.
+
+    suspect: called with (replica, reason) when it is silent or gone, so that its keeper looks at it; says whether it
+    has one.
     """
 
-    def __init__(self, endpoint: Endpoint, flow: Flow, suspect: Callable[[Replica, str], None], tally: Tally) -> None:
+    def __init__(self, endpoint: Endpoint, flow: Flow, suspect: Suspect, tally: Tally) -> None:
         self.endpoint = endpoint
         self.tally = tally
         self.version_headers = f"x-model-version: {endpoint.version}\r\nx-model-id: {endpoint.model_id}\r\n"
@@ -57,6 +66,9 @@ class Lane:
         self._suspect = suspect
         self._queue: deque[Waiting] = deque()
         self._away: set[Waiting] = set()
+        self._accused = Accused()
+        self._refusal: ReplicaUnavailable | None = None
+        self._changed = asyncio.Event()
         self.streams: set[Ending] = set()
         self._gathering = False
         self._timer: asyncio.TimerHandle | None = None
@@ -67,7 +79,7 @@ class Lane:
 
     def _line(self, replica: Replica) -> ReplicaLine:
         lost = partial(self._replica_lost, replica)
-        return ReplicaLine(replica, self.flow.heartbeat_timeout_seconds, self._pump, lost, self.flow.wire)
+        return ReplicaLine(replica, self.flow.heartbeat_timeout_seconds, self._freed, lost, self.flow.wire)
 
     @property
     def _queue_bound(self) -> str:
@@ -76,7 +88,7 @@ class Lane:
 
     @property
     def pending(self) -> int:
-        return len(self._queue) + len(self._away) + len(self.streams)
+        return len(self._queue) + len(self._away) + len(self._accused) + len(self.streams)
 
     @property
     def queued(self) -> int:
@@ -101,8 +113,21 @@ class Lane:
             line.served = max(line.served, least)
         self.endpoint, self.replicas = endpoint, lines
         self._left += left
-        self._pump()
+        for loss in endpoint.outlook.losses:
+            for one in reversed(self._accused.released(loss)):
+                self._judge(one, loss)
+        if not self._is_connected and not self._is_coming():
+            self._turn_away(self._unavailable())
+        self._freed()
         return left
+
+    def leave(self, error: PrismError) -> None:
+        """It has left the traffic, and answers what it has; `error` says why whoever comes now is refused."""
+        self.endpoint = structs.replace(self.endpoint, outlook=Outlook())
+        if isinstance(error, ReplicaUnavailable):
+            self._refusal = error
+        if not self._is_connected:
+            self._turn_away(error)
 
     def holds(self, line: ReplicaLine) -> bool:
         """Whether that replica has something left to do: requests in hand, or, unless it was left out, in the queue."""
@@ -115,11 +140,17 @@ class Lane:
         self.replicas = [one for one in self.replicas if one is not line]
         self._left = [one for one in self._left if one is not line]
         await line.close()
-        if not self.replicas:
-            await self.close()
+
+    def _turn_away(self, error: PrismError) -> None:
+        """Nothing will answer what waits."""
+        for one in (*self._queue, *self._accused):
+            one.fail(error)
+        self._queue.clear()
+        for stream in [one for one in self.streams if one.line is None]:
+            stream.end(error)
 
     def submit(self, waiting: Waiting, now: float) -> None:
-        """Queue it. Raises Overloaded if the queue is full, ReplicaUnavailable if nothing can answer."""
+        """Queue it. Raises Overloaded if the queue is full, ReplicaUnavailable if nothing can or will answer."""
         if len(self._queue) >= self.flow.queue_length:
             self._pump()
             if len(self._queue) >= self.flow.queue_length:
@@ -127,7 +158,7 @@ class Lane:
                     f"{len(self._queue)} requests already wait for `{self.endpoint.name}`.",
                     hint=f"Send less at a time, or raise {self._queue_bound}.",
                 )
-        if not self._usable(now):
+        if not self._may_wait(now):
             raise self._unavailable()
         waiting.arrived = now
         waiting.deadline = now + self.flow.timeout_seconds
@@ -139,22 +170,43 @@ class Lane:
             self._loop.call_soon(self._gathered)
 
     def admit_stream(self, stream: Ending, now: float) -> None:
-        """Raises Overloaded if as many are open as may be, ReplicaUnavailable if nothing can answer."""
+        """Raises Overloaded if as many are open as may be, ReplicaUnavailable if nothing can or will answer."""
         if len(self.streams) >= self.flow.max_streams:
             raise Overloaded(
                 f"{len(self.streams)} streams of `{self.endpoint.name}` are already open.",
                 hint="Close one, or raise PRISM_MAX_STREAMS.",
             )
-        if not self._usable(now):
+        if not self._may_wait(now):
             raise self._unavailable()
         self.streams.add(stream)
 
-    def line_for_stream(self, now: float) -> ReplicaLine:
-        """The replica that has least to do. Raises ReplicaUnavailable if none may be tried."""
+    def line_for_stream(self, now: float) -> ReplicaLine | None:
+        """The replica that has least to do; None while one is coming: see `changes`.
+
+        Raises ReplicaUnavailable if none may be tried.
+        """
         lines = [line for line in self.replicas if line.usable(now)]
-        if not lines:
+        if lines:
+            return min(lines, key=lambda line: (line.streams + line.batches_away, line.served))
+        if not self._is_coming():
             raise self._unavailable()
-        return min(lines, key=lambda line: (line.streams + line.batches_away, line.served))
+        return None
+
+    async def changes(self) -> None:
+        """Wait until another replica may be tried, or none is coming any more."""
+        await self._changed.wait()
+
+    def stir(self) -> None:
+        """Have streams that wait for a replica look again."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _may_wait(self, now: float) -> bool:
+        return self._usable(now) or self._is_coming()
+
+    def _is_coming(self) -> bool:
+        """Whether one is on its way, or the keeper of one that was lost a moment ago has not said yet that none is."""
+        return self.endpoint.outlook.coming or any(line.looked_after for line in self.replicas)
 
     def _usable(self, now: float) -> bool:
         """A loop, as this is asked for every request and a generator would take longer than the answer."""
@@ -162,6 +214,10 @@ class Lane:
             if line.usable(now):
                 return True
         return False
+
+    @property
+    def _is_connected(self) -> bool:
+        return any(line.connected for line in self.replicas)
 
     @property
     def circuit(self) -> State:
@@ -176,13 +232,23 @@ class Lane:
         return {line.replica: line.breaker.state(now) for line in self.replicas}
 
     def _unavailable(self) -> ReplicaUnavailable:
-        if any(line.connected for line in self.replicas):
+        if self._refusal is not None:
+            return self._refusal
+        if self._is_connected:
             return ReplicaUnavailable(
                 f"`{self.endpoint.name}` failed every request of its last {FAILURES_TO_OPEN} batches; "
                 "it is left alone for a moment, then tried again.",
                 hint=f"Read its log: prism models logs {self.endpoint.name}.",
             )
         return ReplicaUnavailable(f"No replica of `{self.endpoint.name}` answers right now; it is being replaced.")
+
+    def _freed(self) -> None:
+        """A replica is there, or may be tried, again."""
+        self.stir()
+        if self._accused:
+            for one in self._accused.released_by([line.replica.id for line in self.replicas if line.connected]):
+                one.fail(self._unavailable())
+        self._pump()
 
     def _gathered(self) -> None:
         self._gathering = False
@@ -238,13 +304,13 @@ class Lane:
             if len(batch) == 1:
                 self._wakefulness.stir(now)
             self._away.update(batch)
-            line.send(batch, lambda result: self._settle(batch, now, result, line))
+            line.send(batch, lambda result: self._settle(line, batch, now, result))
 
-    def _settle(self, batch: list[Waiting], sent: float, result: Batch | None, line: ReplicaLine) -> None:
+    def _settle(self, line: ReplicaLine, batch: list[Waiting], sent: float, result: Batch | None) -> None:
         self._away.difference_update(batch)
         if result is None:
             for one in reversed(batch):
-                self._retry(one, line.fault)
+                self._retry(one, line)
         else:
             self._answer(batch, sent, result)
         self._pump()
@@ -285,38 +351,57 @@ class Lane:
                 total_ms=round((now - one.arrived) * 1000, 2),
             )
 
-    def _retry(self, waiting: Waiting, fault: str) -> None:
-        """A prediction has no side effect, so one whose replica was lost is tried once more elsewhere.
+    def _retry(self, waiting: Waiting, line: ReplicaLine) -> None:
+        """A prediction has no side effect, so one whose replica was lost is tried once more elsewhere, alone.
 
-        fault: how the replica broke the protocol, "" if it did not.
+        Where it loses that replica, too, it waits for the word of what ended it.
         """
-        if waiting.tries or not self._usable(monotonic()):
-            waiting.fail(ReplicaProtocolError.of(fault) if fault else self._unavailable())
+        if not waiting.tries:
+            self._try_again(waiting)
+        elif loss := next((one for one in self.endpoint.outlook.losses if one.replica_id == line.replica.id), None):
+            self._judge(waiting, loss)
+        elif line.looked_after:
+            self._accused.hold(waiting, line.replica.id)
         else:
+            waiting.fail(self._unavailable())
+
+    def _try_again(self, waiting: Waiting) -> None:
+        if self._may_wait(monotonic()):
             waiting.tries += 1
             self._queue.appendleft(waiting)
+        else:
+            waiting.fail(self._unavailable())
 
-    def _replica_lost(self, replica: Replica, reason: str) -> None:
-        self._suspect(replica, reason)
-        if not self._usable(monotonic()):
-            while self._queue:
-                self._queue.popleft().fail(self._unavailable())
+    def _judge(self, waiting: Waiting, loss: Loss) -> None:
+        """One that ends its replicas is not tried again; one whose replicas were killed by somebody else may be."""
+        if loss.by_itself or waiting.tries >= TRIES_MAX - 1:
+            waiting.fail(ReplicaUnavailable(f"The replica of `{self.endpoint.name}` ended twice at this request."))
+        else:
+            self._try_again(waiting)
+
+    def _replica_lost(self, replica: Replica, reason: str) -> bool:
+        has_keeper = bool(self._suspect(replica, reason))
+        if not has_keeper and not self._may_wait(monotonic()):
+            self._turn_away(self._unavailable())
+        return has_keeper
 
     def sweep(self, now: float, overslept: float) -> None:
         """Called every tenth of a second: ends what is past its deadline, drops what nobody waits for any more, and
         asks silent replicas for a sign. overslept: how much later than that it is called, in seconds."""
-        late = [one for one in (*self._away, *self._queue) if one.deadline <= now]
+        late = [one for one in (*self._away, *self._queue, *self._accused) if one.deadline <= now]
         for one in late:
             one.fail(ReplicaTimeout(f"`{self.endpoint.name}` did not answer within {self.flow.timeout_seconds:g} s."))
         if any(one.settled for one in self._queue):
             self._queue = deque(one for one in self._queue if not one.settled)
+        if self._accused:
+            self._accused.forget_settled()
         for line in (*self.replicas, *self._left):
             line.watch(now, overslept)
 
     async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for one in (*self._queue, *self._away):
+        for one in (*self._queue, *self._away, *self._accused):
             one.fail(self._unavailable())
         self._queue.clear()
         for stream in list(self.streams):

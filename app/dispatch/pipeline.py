@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -17,10 +16,10 @@ from app.core.model import Replica
 from app.core.route_table import Endpoint, RouteTable
 from app.dispatch.admit import RateLimiter, header_fields
 from app.dispatch.balance import ReplicaLine
-from app.dispatch.batch import Lane
+from app.dispatch.batch import Lane, Suspect
 from app.dispatch.breaker import State
 from app.dispatch.flow import Flow
-from app.dispatch.route import pick
+from app.dispatch.route import pick, refusal
 from app.dispatch.stream import Stream
 from app.dispatch.waiting import Reply, Waiting
 from app.errors import PROBLEM_JSON, PrismError, ReplicaProtocolError, Unavailable
@@ -58,11 +57,12 @@ class Prediction(Struct, frozen=True):
 class Dispatcher:
     """Holds the current route table and the lanes of its endpoints.
 
-    suspect: called with (replica, reason) when it gives no sign of life; must not block.
+    suspect: called with (replica, reason) when it gives no sign of life; must not block. True if its keeper looks at it
+    now, and publishes a table without it if it is lost.
     tallies: what happened to each registered model, by model_id. refusals: requests that reached no model, by code.
     """
 
-    def __init__(self, limits: RateLimiter, flow: Flow, suspect: Callable[[Replica, str], None]) -> None:
+    def __init__(self, limits: RateLimiter, flow: Flow, suspect: Suspect) -> None:
         self.tallies: dict[str, Tally] = {}
         self.refusals: Counter[str] = Counter()
         self._limits = limits
@@ -134,7 +134,8 @@ class Dispatcher:
     async def publish(self, table: RouteTable) -> None:
         """Make `table` the current one, once its new replicas are connected; those it leaves out start to drain.
 
-        A model that serves keeps its lane, whatever replicas come and go: what waits there goes to those that stay.
+        A model that serves keeps its lane, whatever replicas come and go: what waits there goes to those that stay, or to
+        the one that is coming.
         """
         endpoints = table.endpoints
         reached = dict(zip(endpoints, await asyncio.gather(*map(self._reach, endpoints.values())), strict=True))
@@ -144,10 +145,13 @@ class Dispatcher:
             for line in lane.replicas
             if lane.endpoint.model_id not in reached
         ]
+        gone = [lane for model_id, lane in self._lanes.items() if model_id not in reached]
         self._table, self._lanes = table, {model_id: lane for model_id, (lane, _) in reached.items()}
         for model_id, (lane, lines) in reached.items():
             left += [(lane, line) for line in lane.serve_with(endpoints[model_id], lines)]
-        self._by_ref = {ref: self._lanes[endpoint.model_id] for ref, endpoint in table.live.items()}
+        for lane in gone:
+            lane.leave(refusal(table, lane.endpoint.model_id))
+        self._by_ref = {ref: self._lanes[one.model_id] for ref, one in (*table.awaited.items(), *table.live.items())}
         self._forget_gone(table)
         for lane, line in left:
             self._draining[line.replica.id] = lane, line
@@ -189,7 +193,14 @@ class Dispatcher:
             await asyncio.sleep(0.01)
         done = not lane.holds(line)
         await lane.let_go(line)
+        if not lane.replicas and self._lanes.get(lane.endpoint.model_id) is not lane:
+            await lane.close()
         return done
+
+    def has_answered(self, replica: Replica) -> bool:
+        """Whether one that takes traffic has answered a request well."""
+        lane = self._lanes.get(replica.model_id)
+        return lane is not None and any(line.has_answered for line in lane.replicas if line.replica.id == replica.id)
 
     async def _sweep(self) -> None:
         now = monotonic()

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import difflib
 
+from app.core.model import Status
 from app.core.route_table import Absence, Endpoint, RouteTable
 from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
 
 
 def pick(table: RouteTable, ref: str) -> Endpoint:
     """Raises NotFound, Conflict (not running, on purpose or for good) or ReplicaUnavailable (coming back)."""
-    endpoint = table.live.get(ref)
+    endpoint = table.endpoint(ref)
     if endpoint is not None:
         return endpoint
+    raise refusal(table, ref)
+
+
+def refusal(table: RouteTable, ref: str) -> PrismError:
+    """Why nothing can answer what is asked of `ref`."""
     absence = table.absent.get(ref)
-    raise _absent(absence) if absence is not None else not_found(ref, (*table.live, *table.absent))
+    return _absent(absence) if absence is not None else not_found(ref, (*table.live, *table.absent))
 
 
 def _absent(absence: Absence) -> PrismError:
+    if absence.status is Status.UNHEALTHY and absence.reason:
+        return ReplicaUnavailable(
+            f"`{absence.ref}` has no replica: {absence.reason.lower()}. It is tried again, with growing pauses.",
+            hint=f"See why in GET /models/{absence.ref}.",
+        )
     if absence.returning:
         return ReplicaUnavailable(f"`{absence.ref}` is {absence.status.value}; it takes traffic as soon as it is live.")
     return Conflict(

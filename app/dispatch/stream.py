@@ -15,7 +15,7 @@ import structlog
 from app.dispatch.admit import Allowance
 from app.dispatch.balance import CONNECT_TIMEOUT_SECONDS, ReplicaLine
 from app.dispatch.batch import Lane
-from app.dispatch.breaker import Breaker, State
+from app.dispatch.breaker import State
 from app.dispatch.link import Batch, Link, WireLimits, welcomed
 from app.errors import PrismError, ReplicaTimeout, ReplicaUnavailable, Unavailable
 from model_container import frames
@@ -158,7 +158,10 @@ class Stream:
 
     async def _begin(self) -> list[bytes]:
         """Raises ReplicaUnavailable if the replica is lost before anything came of it, Unavailable if it is too old."""
-        self._line = line = self.lane.line_for_stream(monotonic())
+        line = await self._find_line()
+        if line is None:
+            return []
+        self._line = line
         line.streams += 1
         line.breaker.begin()
         self._link = link = await welcomed(
@@ -177,6 +180,22 @@ class Stream:
             error, self.error = self.error, None
             raise error or link.error_at_its_end("The replica was lost.")
         return items
+
+    async def _find_line(self) -> ReplicaLine | None:
+        """Of the replica to ask; one that is coming is waited for. None if it is over before.
+
+        Raises ReplicaUnavailable if none is coming, ReplicaTimeout if none comes in time.
+        """
+        try:
+            async with asyncio.timeout(self._waits_since + self.lane.flow.timeout_seconds - monotonic()):
+                while not self.is_over:
+                    line = self.lane.line_for_stream(monotonic())
+                    if line is not None:
+                        return line
+                    await self.lane.changes()
+        except TimeoutError:
+            raise self._late() from None
+        return None
 
     def _hear_end(self, end: Batch | None) -> None:
         if end is None:
@@ -200,6 +219,7 @@ class Stream:
         self._told_to_end = True
         if self._link is not None:
             self._link.close()  # which wakes who waits
+        self.lane.stir()
 
     def close(self) -> None:
         """Counts it, and ends the model's work for it. Does nothing the second time."""
@@ -231,18 +251,19 @@ class Stream:
         link, self._link = self._link, None
         if line is not None:
             line.streams -= 1
-            self._judge(line.breaker, monotonic())
+            self._judge(line, monotonic())
         if link is not None:
             link.close()
 
-    def _judge(self, breaker: Breaker, now: float) -> None:
+    def _judge(self, line: ReplicaLine, now: float) -> None:
         """As of a batch: what the request is to blame for says nothing about the replica. A trial has an end."""
         if self.answer is not None and self.answer.status >= 500:
-            breaker.fail(now)
+            line.breaker.fail(now)
         elif self.items or self.answer is not None:
-            breaker.succeed()
-        elif breaker.state(now) is State.HALF_OPEN:
-            breaker.trip(now)
+            line.breaker.succeed()
+            line.has_answered = True
+        elif line.breaker.state(now) is State.HALF_OPEN:
+            line.breaker.trip(now)
 
 
 def end_document(stream: Stream) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How long a replica that keeps ending has to wait for its next start."""
+"""How long a replica that was lost has to wait for its next start."""
 
 from __future__ import annotations
 
@@ -8,34 +8,66 @@ BACKOFF_FIRST_SECONDS = 10.0
 BACKOFF_MAX_SECONDS = 300.0
 HEALTHY_RESET_SECONDS = 600.0
 
+URGENT_FIRST_SECONDS = 1.0
+URGENT_MAX_SECONDS = 60.0
+"""Where no other replica serves: it is tried again soon, yet a model that ends at every start takes no core for itself."""
 
-def backoff_seconds(restarts_in_a_row: int) -> float:
-    """How long to wait before the next restart: none before the first, then 10, 20, 40 … 300 s, as Kubernetes does."""
+AWAITED_SECONDS = 2.0
+"""Requests wait for a replica that is due within this time, which is the third start of an urgent one in a row. Past
+that it is not to be expected that the next one comes."""
+
+STEADY_SECONDS = 60.0
+
+
+def backoff_seconds(restarts_in_a_row: int, *, urgent: bool = False) -> float:
+    """How long to wait before the next restart: none before the first, then 10, 20, 40 … 300 s, as Kubernetes does.
+
+    urgent: 1, 2, 4 … 60 s.
+    """
     if not restarts_in_a_row:
         return 0.0
-    return min(BACKOFF_MAX_SECONDS, BACKOFF_FIRST_SECONDS * 2.0 ** (restarts_in_a_row - 1))
+    first, most = (URGENT_FIRST_SECONDS, URGENT_MAX_SECONDS) if urgent else (BACKOFF_FIRST_SECONDS, BACKOFF_MAX_SECONDS)
+    return float(min(most, first * 2.0 ** (restarts_in_a_row - 1)))
 
 
 class Watch(Struct, eq=False):
     """What is remembered of one replica, and handed on to the one that replaces it. Times are monotonic seconds.
 
-    failures: of checks, in a row. restart_due: while it is down, when the next may be started.
+    failures: of checks, in a row. restarts_in_a_row: without one that did well. restart_due: while it is down, when the
+    next may be started. awaited: while it is down, whether requests may wait for that one.
     """
 
     failures: int = 0
     restarts_in_a_row: int = 0
     restarted_at: float = 0.0
     restart_due: float = 0.0
+    awaited: bool = False
 
     def healthy(self, now: float) -> None:
         self.failures = 0
         if self.restarts_in_a_row and now - self.restarted_at >= HEALTHY_RESET_SECONDS:
             self.restarts_in_a_row = 0
 
-    def down(self, now: float) -> None:
-        """Plan the restart."""
+    def lost(self, now: float, *, by_itself: bool, had_answered: bool, is_last: bool) -> None:
+        """Plan the restart: at once, unless it fails again and again by itself.
+
+        One that had answered well and was killed by somebody is none that fails, nor is one after a steady minute. The
+        last one is none either: its model is worth a start for each time that it answered.
+        """
+        urgent = is_last or not by_itself
+        if had_answered and (urgent or now - self.restarted_at >= STEADY_SECONDS):
+            self.restarts_in_a_row = 0
+        self._plan(now, urgent=urgent)
+
+    def start_failed(self, now: float, *, is_last: bool) -> None:
+        """Plan the next try. is_last: no other replica serves."""
+        self._plan(now, urgent=is_last)
+
+    def _plan(self, now: float, *, urgent: bool) -> None:
         self.failures = 0
-        self.restart_due = now + backoff_seconds(self.restarts_in_a_row)
+        pause = backoff_seconds(self.restarts_in_a_row, urgent=urgent)
+        self.restart_due = now + pause
+        self.awaited = pause <= AWAITED_SECONDS
 
     def restarted(self, now: float) -> None:
         self.restarts_in_a_row += 1

@@ -99,6 +99,8 @@ class Deployments:
         deployment = self.ledger.deployment(model.model_id)
         if serves(deployment):
             status = Status.LIVE
+        elif deployment.status is Status.UNHEALTHY:  # it has served, and is tried again
+            status = Status.UNHEALTHY
         problem = {**error.problem(), "step": deployment.status}
         await self.ledger.update(model.model_id, status=status, error=problem)
         await self.road.publisher.follow()
@@ -162,12 +164,14 @@ class Deployments:
             await self.road.replicas.trim(model)
             await self.road.replicas.fill(self.ledger.model(model.model_id) or model)
 
-    async def lose(self, model: Model, replica: Replica, reason: str) -> bool:
+    async def lose(
+        self, model: Model, replica: Replica, reason: str, *, by_itself: bool = True, coming: bool = False
+    ) -> bool:
         """One is gone, or answers no more: out of the traffic at once, and ended. False if it was no replica any more.
 
-        Whoever keeps watch has another one started; see `refill`.
+        Whoever keeps watch has another one started; see `refill`. by_itself, coming: as Publisher.lose takes them.
         """
-        if not await self.road.publisher.lose(model, replica, reason):
+        if not await self.road.publisher.lose(model, replica, reason, by_itself=by_itself, coming=coming):
             return False
         lines = await self.road.starter.last_lines(model, replica)
         restart = Restart(at=utc_now(), reason=reason, lines=telling_lines(lines))
@@ -175,17 +179,21 @@ class Deployments:
         await self.road.starter.kill(model, replica)
         return True
 
-    async def refill(self, model: Model, at_most: int) -> Deployment:
-        """Start what is missing, once nothing else works on the model; returns how that ended."""
+    async def refill(self, model: Model, start_missing: Work) -> None:
+        """Have replicas started that are missing, once nothing else works on the model; returns when that has ended."""
         deployment = await self.settled(model.model_id)
         if deployment.wanted and len(deployment.replicas) < self.ledger.replicas_wanted(model):
-            self._begin(model, lambda: self._refill(model, at_most))
-        return await self.settled(model.model_id)
+            self._begin(model, lambda: self._refill(model, start_missing))
+        await self.settled(model.model_id)
 
-    async def _refill(self, model: Model, at_most: int) -> None:
+    async def _refill(self, model: Model, start_missing: Work) -> None:
         if not serves(self.ledger.deployment(model.model_id)):
             await self.acceleration.end(model.model_id)
-        await self.road.replicas.fill(self.ledger.model(model.model_id) or model, at_most)
+        await start_missing()
+
+    def is_followed(self, model_id: str) -> bool:
+        """Asked by the work on a model: whether other work waits for its end."""
+        return self._jobs.is_followed(model_id)
 
     async def delete(self, model: Model) -> list[str]:
         """Remove every trace; returns what was removed, for a person."""

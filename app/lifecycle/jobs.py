@@ -44,6 +44,10 @@ class Jobs:
     def busy(self, model_id: str) -> bool:
         return model_id in self._tasks
 
+    def is_followed(self, model_id: str) -> bool:
+        """Asked by a job: whether another one waits for its end."""
+        return self._tasks.get(model_id) is not asyncio.current_task()
+
     async def settled(self, model_id: str) -> None:
         """Wait until no job works on the model. The job goes on if the waiter is cancelled."""
         task = self._tasks.get(model_id)

@@ -12,11 +12,13 @@ from typing import Any
 from msgspec import structs
 
 from app.core.model import Deployment, Model, Replica, Status
-from app.core.route_table import RouteTable, route_table, serves
+from app.core.route_table import Loss, Outlook, RouteTable, route_table, serves
 from app.errors import NotFound
 from app.lifecycle.buildlog import BuildLog
 from app.registry.containers import ContainerRegistry
 from app.registry.models import ModelStore
+
+LOSSES_KEPT = 8
 
 
 def utc_now() -> str:
@@ -30,6 +32,7 @@ class Ledger:
     def __init__(self, store: ModelStore, registry: ContainerRegistry) -> None:
         self._store = store
         self._registry = registry
+        self._outlooks: dict[str, Outlook] = {}  # not recorded: the next gateway looks for itself
 
     def folder(self, model_id: str) -> Path:
         return self._store.folder(model_id)
@@ -62,14 +65,22 @@ class Ledger:
         matches = [model for model in self._store.all() if ref in (model.name, model.ref)]
         if not matches:
             raise NotFound(f"There is no model `{ref[:200]}`.", hint="GET /models lists what there is.", ref=ref[:200])
-        live = route_table(self._registry.all()).live.get(ref)
+        live = self.route_table().endpoint(ref)
         serving = self._store.get(live.model_id) if live is not None else None
         return serving or matches[-1]
 
     def route_table(self, *coming: Deployment) -> RouteTable:
         """coming: deployments that take the place of what is recorded of them."""
         deployments = {one.model_id: one for one in (*self._registry.all(), *coming)}
-        return route_table(deployments.values())
+        return route_table(deployments.values(), self._outlooks)
+
+    def outlook(self, model_id: str) -> Outlook:
+        return self._outlooks.get(model_id, Outlook())
+
+    def expect(self, model_id: str, *, coming: bool, loss: Loss | None = None) -> None:
+        """What the next route table says of a model: whether a replica is coming, and which one was lost."""
+        losses = self.outlook(model_id).losses if loss is None else (*self.outlook(model_id).losses, loss)
+        self._outlooks[model_id] = Outlook(coming, losses[-LOSSES_KEPT:])
 
     def next_version(self, name: str) -> str:
         """1.0.0, then 1.1.0, …: an upload under a name that exists is its next minor version."""
@@ -145,6 +156,7 @@ class Ledger:
         await self.update(model_id, metadata={**metadata, "timings_ms": timings})
 
     async def remove(self, model_id: str) -> None:
+        self._outlooks.pop(model_id, None)
         await self._registry.remove(model_id)
         self._store.delete(model_id)
 

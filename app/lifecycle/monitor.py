@@ -9,11 +9,11 @@ from time import monotonic
 from typing import Any
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.core.model import Deployment, Model, Replica
 from app.core.route_table import serves
-from app.errors import PrismError
+from app.errors import NotFound, PrismError
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.ledger import utc_now
 from app.lifecycle.probe import CHECK_TIMEOUT_SECONDS, Connect, answers_sample
@@ -23,12 +23,22 @@ log = structlog.get_logger(__name__)
 
 FAILURES_TO_UNHEALTHY = 3
 
+LOOK_AGAIN_SECONDS = (0.05, 0.2, 0.5, 1.0)
+"""Pauses between the looks at a replica that dropped its connection: a process that is killed is there for a moment
+longer, and one that takes no other connection after all of them answers nobody any more."""
+
 
 class Verdict(Struct, frozen=True):
-    """Of one check. certain: no need to see it three times (the replica is gone, or frozen by someone)."""
+    """Of one check.
+
+    certain: no need to see it three times (the replica is gone, or frozen by someone). reached: it took a connection.
+    by_itself: nobody killed or froze it.
+    """
 
     trouble: str = ""
     certain: bool = False
+    reached: bool = True
+    by_itself: bool = True
 
 
 class Monitor:
@@ -51,7 +61,7 @@ class Monitor:
         self._patience_seconds = patience_seconds
         self._clock = clock
         self._revival = Revival(deployments, clock)
-        self._nudges: set[asyncio.Task[None]] = set()
+        self._nudges: dict[str, asyncio.Task[None]] = {}
         self._loop: asyncio.Task[None] | None = None
         self.figures: dict[str, Any] = {}
 
@@ -68,7 +78,7 @@ class Monitor:
         self._loop = asyncio.create_task(self._run())
 
     async def end(self) -> None:
-        tasks = [*self._nudges, *([self._loop] if self._loop else [])]
+        tasks = [*self._nudges.values(), *([self._loop] if self._loop else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -105,39 +115,52 @@ class Monitor:
             "pruned": pruned,
         }
 
-    def suspect(self, replica: Replica, reason: str) -> None:
-        """A request found it silent or gone: look at once. Must not block."""
+    def suspect(self, replica: Replica, reason: str) -> bool:
+        """A request found it silent or gone: look at once. Must not block. False if nobody looks after replicas."""
         if not self.running:
-            return
+            return False
+        if replica.id in self._nudges:
+            return True
         log.warning("a replica is suspect", model_id=replica.model_id, replica=replica.id, reason=reason)
-        nudge = asyncio.create_task(self._look_at(replica, reason))
-        self._nudges.add(nudge)
-        nudge.add_done_callback(self._nudges.discard)
+        nudge = self._nudges[replica.id] = asyncio.create_task(self._look_at(replica, reason))
+        nudge.add_done_callback(lambda _: self._nudges.pop(replica.id))
+        return True
 
     async def _look_at(self, replica: Replica, reason: str) -> None:
-        with contextlib.suppress(PrismError):
-            deployment = self._deployments.ledger.deployment(replica.model_id)
-            if serves(deployment) and replica in deployment.replicas:
-                await self._check(deployment, replica, silent=reason)
+        """Until it is known whether it is lost."""
+        model = self._deployments.ledger.model(replica.model_id)
+        if model is None or not self._is_still_there(replica):
+            return
+        verdict = await self._verdict(model, replica, reason)
+        for pause in LOOK_AGAIN_SECONDS:
+            if verdict.reached or verdict.certain:
+                break
+            await asyncio.sleep(pause)
+            verdict = await self._verdict(model, replica, reason)
+        verdict = structs.replace(verdict, certain=verdict.certain or not verdict.reached)
+        with contextlib.suppress(NotFound):  # it was deleted
+            await self._heed(model, replica, verdict)
 
-    async def _check(self, deployment: Deployment, replica: Replica, silent: str = "") -> Verdict:
+    async def _check(self, deployment: Deployment, replica: Replica) -> Verdict:
         model = self._deployments.ledger.model(deployment.model_id)
         if model is None:
             return Verdict()
-        verdict = await self._verdict(model, replica, silent)
+        verdict = await self._verdict(model, replica)
+        await self._heed(model, replica, verdict)
+        return verdict
+
+    async def _heed(self, model: Model, replica: Replica, verdict: Verdict) -> None:
         if not self._is_still_there(replica):
-            return verdict  # replaced or stopped while it was being looked at
+            return  # replaced or stopped while it was being looked at
         watch = self._revival.watch(replica)
         if not verdict.trouble:
             watch.healthy(self._clock())
-            return verdict
+            return
         watch.failures += 1
         told = {"model": model.ref, "replica": replica.id, "trouble": verdict.trouble, "failures": watch.failures}
         log.warning("a health check failed", **told)
-        lost = verdict.certain or watch.failures >= FAILURES_TO_UNHEALTHY
-        if lost and await self._deployments.lose(model, replica, verdict.trouble):
-            self._revival.lost(model, replica)
-        return verdict
+        if verdict.certain or watch.failures >= FAILURES_TO_UNHEALTHY:
+            await self._revival.lose(model, replica, verdict.trouble, by_itself=verdict.by_itself)
 
     def _is_still_there(self, replica: Replica) -> bool:
         try:
@@ -146,13 +169,15 @@ class Monitor:
             return False
         return serves(deployment) and replica in deployment.replicas
 
-    async def _verdict(self, model: Model, replica: Replica, silent: str) -> Verdict:
+    async def _verdict(self, model: Model, replica: Replica, silent: str = "") -> Verdict:
+        """silent: why it is suspected, if it is; then one that is silent now, too, is lost."""
         try:
             state = await self._deployments.road.target(model).state(replica)
             if not state.running:
-                return Verdict(state.detail or "it exited", certain=True)
+                return Verdict(state.detail or "it exited", certain=True, by_itself=state.by_itself)
             if state.frozen:
-                return Verdict(f"it is frozen: {state.detail}" if state.detail else "it is frozen", certain=True)
+                detail = f"it is frozen: {state.detail}" if state.detail else "it is frozen"
+                return Verdict(detail, certain=True, by_itself=state.by_itself)
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                 link, _ = await self._connect(replica, CHECK_TIMEOUT_SECONDS)
                 try:
@@ -163,4 +188,4 @@ class Monitor:
         except TimeoutError:
             return Verdict(silent or f"it gave no answer within {CHECK_TIMEOUT_SECONDS:g} s", certain=bool(silent))
         except PrismError as error:
-            return Verdict(error.detail)
+            return Verdict(error.detail, reached=False)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from app.core.model import Deployment, Model, Replica, Restart, Status
-from app.core.route_table import RouteTable, serves
+from app.core.route_table import Loss, RouteTable, serves
 from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
 from app.lifecycle.ledger import Ledger
 
@@ -21,6 +21,8 @@ class Traffic(Protocol):
     async def publish(self, table: RouteTable) -> None: ...
 
     async def drained(self, replica: Replica, timeout_seconds: float) -> bool: ...
+
+    def has_answered(self, replica: Replica) -> bool: ...
 
 
 class Publisher:
@@ -40,6 +42,15 @@ class Publisher:
         """Make the traffic follow the ledger."""
         async with self._publishing:
             await self._traffic.publish(self._ledger.route_table())
+
+    async def expect(self, model_id: str, *, coming: bool) -> None:
+        """Have requests that find no replica wait for one that is coming, or tell them at once that none is."""
+        if self._ledger.outlook(model_id).coming != coming:
+            self._ledger.expect(model_id, coming=coming)
+            await self.follow()
+
+    def has_answered(self, replica: Replica) -> bool:
+        return self._traffic.has_answered(replica)
 
     async def drained(self, replica: Replica, timeout_seconds: float) -> bool:
         return await self._traffic.drained(replica, timeout_seconds)
@@ -88,8 +99,11 @@ class Publisher:
             error = now.error if len(staying) < self._ledger.replicas_wanted(model) else None
             await self._move(self._ledger.changed(model.model_id, replicas=staying, error=error))
 
-    async def lose(self, model: Model, replica: Replica, reason: str) -> bool:
-        """Out of the traffic, as it is gone or answers no more; False if somebody took it out before."""
+    async def lose(self, model: Model, replica: Replica, reason: str, *, by_itself: bool, coming: bool) -> bool:
+        """Out of the traffic, as it is gone or answers no more; False if somebody took it out before.
+
+        by_itself: nobody killed or froze it. coming: another one is started at once.
+        """
         async with self._publishing:
             now = self._ledger.deployment(model.model_id)
             if replica not in now.replicas or not serves(now):
@@ -99,6 +113,8 @@ class Publisher:
                 shortage(len(staying), self._ledger.replicas_wanted(model), reason) if staying else {"detail": reason}
             )
             status = now.status if staying else Status.UNHEALTHY
+            coming = coming or self._ledger.outlook(model.model_id).coming
+            self._ledger.expect(model.model_id, coming=coming, loss=Loss(replica.id, reason, by_itself))
             await self._move(self._ledger.changed(model.model_id, replicas=staying, status=status, error=error))
         return True
 

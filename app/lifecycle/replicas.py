@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import contextlib
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from app.core.model import REPLICAS_MAX, Model, Replica, Status
 from app.core.route_table import serves
@@ -21,7 +22,7 @@ class Replicas:
         self._starter = starter
         self._publisher = publisher
 
-    async def fill(self, model: Model, at_most: int = REPLICAS_MAX) -> None:
+    async def fill(self, model: Model) -> None:
         """Start what is missing of the wanted number, each in the traffic as soon as it answers its sample.
 
         Raises what the first failure raised if none serves in the end; else the record says what is missing and why.
@@ -32,12 +33,17 @@ class Replicas:
         async def add(number: int) -> None:
             async with room:
                 try:
-                    await self._add(model, number)
+                    with contextlib.suppress(Conflict):  # not wanted any more
+                        await self.add(model, number)
                 except PrismError as error:
                     failures.append(error)
 
         present = self._ledger.deployment(model.model_id).replicas
-        await all_of(add(number) for number in self._missing(model, present)[:at_most])
+        await all_of(add(number) for number in self._missing(model, present))
+        await self.note_missing(model, failures)
+
+    async def note_missing(self, model: Model, failures: Sequence[PrismError]) -> None:
+        """In the record, after starts of which these failed. Raises the first of them if none serves."""
         now, wanted = self._ledger.deployment(model.model_id), self._ledger.replicas_wanted(model)
         if failures and not serves(now):
             raise failures[0]
@@ -46,16 +52,25 @@ class Replicas:
         if serves(now) and now.status is not Status.LIVE:  # a replacement was given up on its way
             await self._ledger.update(model.model_id, status=Status.LIVE)
 
-    async def _add(self, model: Model, number: int) -> None:
+    async def add(self, model: Model, number: int) -> Replica:
+        """One more, in the traffic as soon as it answers its sample.
+
+        Raises what the failing step raised, Conflict if it is not wanted any more; then nothing of it is left.
+        """
+        model = self._ledger.model(model.model_id) or model
         begun = await self._starter.begin(model, number)
         try:
             await self._starter.probe(model, begun)
             await self._publisher.join(model, begun.replica)
-        except Conflict:  # not wanted any more
-            await self._starter.stop(model, begun.replica)
         except BaseException:
             await self._starter.stop(model, begun.replica)
             raise
+        return begun.replica
+
+    def free_number(self, model: Model, starting: Collection[int]) -> int:
+        """For one more beside those that run and those that are being started."""
+        used = {one.number for one in self._ledger.deployment(model.model_id).replicas}.union(starting)
+        return next(number for number in range(1, REPLICAS_MAX + 1) if number not in used)
 
     def _missing(self, model: Model, present: Iterable[Replica]) -> list[int]:
         """Numbers of the replicas that are to be started."""

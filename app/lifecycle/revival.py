@@ -1,19 +1,23 @@
-"""Brings replicas back that were lost: each at once the first time, then after pauses that grow, while others serve."""
+"""Brings lost replicas back: at once those that did well, after growing pauses those that fail again and again."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import structlog
 
 from app.core.model import Model, Replica, Status
 from app.core.route_table import serves
-from app.errors import PrismError
+from app.errors import Conflict, NotFound, PrismError
 from app.lifecycle.backoff import Watch
 from app.lifecycle.deployments import Deployments
+from app.lifecycle.start import STARTS_AT_A_TIME
 
 log = structlog.get_logger(__name__)
+
+Starts = dict["asyncio.Task[Replica]", Watch]
 
 
 class Revival:
@@ -21,6 +25,8 @@ class Revival:
 
     def __init__(self, deployments: Deployments, clock: Callable[[], float]) -> None:
         self._deployments = deployments
+        self._replicas = deployments.road.replicas
+        self._publisher = deployments.road.publisher
         self._ledger = deployments.ledger
         self._clock = clock
         self._watches: dict[str, Watch] = {}
@@ -41,88 +47,142 @@ class Revival:
     def watch(self, replica: Replica) -> Watch:
         return self._watches.setdefault(replica.id, Watch())
 
-    def lost(self, model: Model, replica: Replica) -> None:
-        """It was taken out of the traffic: another one is due in its place."""
-        watch = self._watches.pop(replica.id, Watch())
-        self._bring_back(model, [watch])
+    async def lose(self, model: Model, replica: Replica, reason: str, *, by_itself: bool) -> None:
+        """One is gone, or answers no more: out of the traffic, and another one in its place.
+
+        by_itself: nobody killed or froze it.
+        """
+        watch = self.watch(replica)
+        is_last = self._ledger.deployment(model.model_id).replicas == (replica,)
+        had_answered = self._publisher.has_answered(replica)
+        watch.lost(self._clock(), by_itself=by_itself, had_answered=had_answered, is_last=is_last)
+        if await self._deployments.lose(model, replica, reason, by_itself=by_itself, coming=watch.awaited):
+            self._watches.pop(replica.id, None)
+            self._bring_back(model, [watch])
 
     def look_for_missing(self) -> None:
         """Replicas that did not start, and that nobody else is starting, are tried again, after the first pause."""
         for one in self._ledger.deployments():
             model = self._ledger.model(one.model_id)
             down = len(self._down.get(one.model_id, ()))
-            is_meant = one.wanted and (serves(one) or one.status is Status.UNHEALTHY)
-            if model is None or not is_meant or self._deployments.busy(one.model_id):
+            if model is None or not self._is_meant(one.model_id) or self._deployments.busy(one.model_id):
                 continue
             missing = self._ledger.replicas_wanted(model) - len(one.replicas) - down
-            if missing > 0:
-                self._bring_back(model, [Watch(restarts_in_a_row=1) for _ in range(missing)])
+            watches = [Watch(restarts_in_a_row=1) for _ in range(missing)]
+            for watch in watches:
+                watch.start_failed(self._clock(), is_last=not serves(one))
+            if watches:
+                self._bring_back(model, watches)
 
     def forget_gone(self) -> None:
         known = {replica.id for one in self._ledger.deployments() for replica in one.replicas}
         self._watches = {id: watch for id, watch in self._watches.items() if id in known}
 
     def _bring_back(self, model: Model, watches: list[Watch]) -> None:
-        for watch in watches:
-            watch.down(self._clock())
         model_id = model.model_id
         self._down.setdefault(model_id, []).extend(watches)
         self._news.setdefault(model_id, asyncio.Event()).set()
         if model_id not in self._tasks:
-            task = self._tasks[model_id] = asyncio.create_task(self._run(model), name=f"bring back {model.ref}")
-            task.add_done_callback(lambda _: self._over(model_id))
-
-    def _over(self, model_id: str) -> None:
-        del self._tasks[model_id], self._down[model_id], self._news[model_id]
+            self._tasks[model_id] = asyncio.create_task(self._run(model), name=f"bring back {model.ref}")
 
     async def _run(self, model: Model) -> None:
         """Again and again, until none is missing or the model is not wanted any more."""
         down = self._down[model.model_id]
-        while down:
-            due = await self._due(model.model_id, down)
-            try:
-                if not self._is_short(model) or not await self._refill(model, down, due):
-                    return
-            except PrismError:  # it was deleted
-                return
-            except Exception:  # it is tried again, as after any failure
-                log.exception("replicas could not be brought back", model=model.ref)
-                for watch in due:
-                    watch.down(self._clock())
+        try:
+            while down:
+                await self._try_to_bring_back(model, down)
+                with contextlib.suppress(NotFound):
+                    await self._expect(model)
+        finally:  # in one step with the last look at what is down
+            del self._tasks[model.model_id], self._down[model.model_id], self._news[model.model_id]
 
-    async def _due(self, model_id: str, down: list[Watch]) -> list[Watch]:
-        """Those whose pause is over; waits for the first."""
-        while True:
-            now = self._clock()
-            due = [watch for watch in down if watch.restart_due <= now]
-            if due:
-                return due
+    async def _try_to_bring_back(self, model: Model, down: list[Watch]) -> None:
+        await self._until_one_is_due(model.model_id, down)
+        try:
+            if self._is_short(model):
+                await self._deployments.refill(model, lambda: self._start_due(model, down))
+            if not self._is_short(model):
+                down.clear()
+        except PrismError:  # it was deleted
+            down.clear()
+        except Exception:  # it is tried again, as after any failure
+            log.exception("replicas could not be brought back", model=model.ref)
+            for watch in down:
+                watch.start_failed(self._clock(), is_last=False)
+
+    async def _until_one_is_due(self, model_id: str, down: list[Watch]) -> None:
+        while (wait := min(watch.restart_due for watch in down) - self._clock()) > 0:
             self._news[model_id].clear()
-            try:
-                wait = min(watch.restart_due for watch in down) - now
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news[model_id].wait(), wait)
-            except TimeoutError:
-                continue
 
-    def _is_short(self, model: Model) -> bool:
+    def _is_meant(self, model_id: str) -> bool:
+        """Whether replicas of it should run, and it had some."""
+        deployment = self._ledger.deployment(model_id)
+        return deployment.wanted and (serves(deployment) or deployment.status is Status.UNHEALTHY)
+
+    def _is_short(self, model: Model, starting: int = 0) -> bool:
         """False once it was stopped, deleted, or filled up by someone in the meantime."""
-        deployment = self._ledger.deployment(model.model_id)
-        is_meant = deployment.wanted and (serves(deployment) or deployment.status is Status.UNHEALTHY)
-        return is_meant and len(deployment.replicas) < self._ledger.replicas_wanted(model)
+        present = len(self._ledger.deployment(model.model_id).replicas)
+        return self._is_meant(model.model_id) and present + starting < self._ledger.replicas_wanted(model)
 
-    async def _refill(self, model: Model, down: list[Watch], due: list[Watch]) -> bool:
-        """Start as many as are due; those that come get the watches of those that went. False if that was all."""
-        for watch in due:
-            watch.restarted(self._clock())
-        before = {replica.id for replica in self._ledger.deployment(model.model_id).replicas}
-        after = await self._deployments.refill(model, len(due))
-        come = [replica for replica in after.replicas if replica.id not in before]
-        for replica, watch in zip(come, due, strict=False):
-            self._watches[replica.id] = watch
+    async def _expect(self, model: Model) -> None:
+        """Tell the traffic whether a replica is coming."""
+        coming = any(watch.awaited for watch in self._down[model.model_id])
+        await self._publisher.expect(model.model_id, coming=coming)
+
+    async def _start_due(self, model: Model, down: list[Watch]) -> None:
+        """Start those that are due, a few at a time, and those that become it meanwhile.
+
+        Raises what the first failure raised if none serves in the end; else the record says what is missing and why.
+        """
+        starts: Starts = {}
+        failures: list[PrismError] = []
+        try:
+            while self._begin_due(model, down, starts):
+                await self._until_news(model.model_id, down, starts)
+                for task in [one for one in starts if one.done()]:
+                    failures += self._take_up(model, task, starts.pop(task), down)
+                    await self._expect(model)
+        finally:
+            for task in starts:
+                task.cancel()
+            await asyncio.gather(*starts, return_exceptions=True)
+        await self._replicas.note_missing(model, failures)
+
+    def _begin_due(self, model: Model, down: list[Watch], starts: Starts) -> bool:
+        """False once nothing is left to be waited for. Where somebody waits for the end of this, it begins none."""
+        for watch in down if not self._deployments.is_followed(model.model_id) else ():
+            is_due = watch.restart_due <= self._clock() and watch not in starts.values()
+            if is_due and len(starts) < STARTS_AT_A_TIME and self._is_short(model, len(starts)):
+                watch.restarted(self._clock())
+                number = self._replicas.free_number(model, {int(task.get_name()) for task in starts})
+                starts[asyncio.create_task(self._replicas.add(model, number), name=str(number))] = watch
+        return bool(starts)
+
+    async def _until_news(self, model_id: str, down: list[Watch], starts: Starts) -> None:
+        """A start has ended, another replica was lost, or a pause is over."""
+        self._news[model_id].clear()
+        news = asyncio.ensure_future(self._news[model_id].wait())
+        pauses = [watch.restart_due - self._clock() for watch in down if watch not in starts.values()]
+        timeout = min((pause for pause in pauses if pause > 0), default=None)
+        try:
+            await asyncio.wait({*starts, news}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+
+    def _take_up(
+        self, model: Model, task: asyncio.Task[Replica], watch: Watch, down: list[Watch]
+    ) -> tuple[PrismError, ...]:
+        """The replica that came keeps the watch of the one that went. Returns what failed, if anything did."""
+        error = task.exception()
+        if error is None or isinstance(error, Conflict):  # it is not wanted any more
             down.remove(watch)
-        for watch in due[len(come) :]:
-            watch.down(self._clock())
-        if after.wanted and not serves(after) and after.status is not Status.UNHEALTHY:
-            await self._ledger.update(model.model_id, status=Status.UNHEALTHY)
-            await self._deployments.road.publisher.follow()
-        return after.wanted and len(after.replicas) < self._ledger.replicas_wanted(model)
+            if error is None:
+                self._watches[task.result().id] = watch
+            return ()
+        watch.start_failed(self._clock(), is_last=not serves(self._ledger.deployment(model.model_id)))
+        if isinstance(error, PrismError):
+            return (error,)
+        log.error("a replica could not be started", model=model.ref, exc_info=error)
+        return (PrismError(f"{type(error).__name__}: {error}"),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,9 @@ from app.runtime.log_reader import LogLine
 
 Log = Callable[[str], None]
 """Takes one line of a build log, without its line end; called from the event loop's thread only."""
+
+
+_FROM_OUTSIDE = re.compile(r"killed by signal (9|15)\b|gone; its exit code is not known|its container is gone")
 
 
 class Availability(Struct, frozen=True):
@@ -38,6 +42,12 @@ class ReplicaState(Struct, frozen=True):
     rss_bytes: int = 0
     cpu_seconds: float = 0.0
     out_of_memory: bool = False
+
+    @property
+    def by_itself(self) -> bool:
+        """Whether a replica that does not run, or is frozen, came to that by its own doing or past one of its limits:
+        nobody outside killed, removed or stopped it, as far as can be seen."""
+        return not self.frozen and _FROM_OUTSIDE.match(self.detail) is None
 
 
 class Target(Protocol):

@@ -16,6 +16,8 @@ class Traffic(Protocol):
 
     async def drained(self, replica: Replica, timeout_seconds: float) -> bool: ...
 
+    def has_answered(self, replica: Replica) -> bool: ...
+
 
 class FollowedTraffic:
     """follow: called with each table once it is the current one."""
@@ -24,6 +26,7 @@ class FollowedTraffic:
         self._traffic = traffic
         self._follow = follow
         self.drained = traffic.drained
+        self.has_answered = traffic.has_answered
 
     async def publish(self, table: RouteTable) -> None:
         await self._traffic.publish(table)
