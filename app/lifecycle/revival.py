@@ -114,7 +114,8 @@ class Revival:
         while (wait := min(watch.restart_due for watch in down) - self._clock()) > 0:
             self._news[model_id].clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news[model_id].wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._news[model_id].wait()
 
     def _is_meant(self, model_id: str) -> bool:
         """Whether replicas of it should run, and it had some."""
