@@ -43,13 +43,14 @@ class Absence(Struct, frozen=True):
     """A reference that exists but takes no traffic now, and why.
 
     returning: it is being brought (back) to life, so trying again soon makes sense. reason: why it has no replica, as
-    far as callers may know it; "" if nothing went wrong.
+    far as callers may know it; "" if nothing went wrong. losses: of the replicas that it had, the last few.
     """
 
     ref: str
     status: Status
     returning: bool
     reason: str = ""
+    losses: tuple[Loss, ...] = ()
 
 
 class RouteTable(Struct, frozen=True):
@@ -104,7 +105,7 @@ def route_table(
                 live[ref] = endpoint
                 continue
             returning = one.wanted and one.status is not Status.FAILED
-            absent[ref] = Absence(ref, one.status, returning, (one.error or {}).get("title", ""))
+            absent[ref] = Absence(ref, one.status, returning, (one.error or {}).get("title", ""), outlook.losses)
             if is_awaited:
                 awaited[ref] = endpoint
             else:

@@ -121,13 +121,14 @@ class Lane:
         self._freed()
         return left
 
-    def leave(self, error: PrismError) -> None:
+    def leave(self, error: PrismError, losses: tuple[Loss, ...]) -> None:
         """It has left the traffic, and answers what it has; `error` says why whoever comes now is refused."""
-        self.endpoint = structs.replace(self.endpoint, outlook=Outlook())
+        self.endpoint = structs.replace(self.endpoint, outlook=Outlook(losses=losses))
         if isinstance(error, ReplicaUnavailable):
             self._refusal = error
         if not self._is_connected:
             self._turn_away(error)
+        self.stir()
 
     def holds(self, line: ReplicaLine) -> bool:
         """Whether that replica has something left to do: requests in hand, or, unless it was left out, in the queue."""
@@ -140,6 +141,7 @@ class Lane:
         self.replicas = [one for one in self.replicas if one is not line]
         self._left = [one for one in self._left if one is not line]
         await line.close()
+        self.stir()
 
     def _turn_away(self, error: PrismError) -> None:
         """Nothing will answer what waits."""

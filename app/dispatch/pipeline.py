@@ -150,7 +150,8 @@ class Dispatcher:
         for model_id, (lane, lines) in reached.items():
             left += [(lane, line) for line in lane.serve_with(endpoints[model_id], lines)]
         for lane in gone:
-            lane.leave(refusal(table, lane.endpoint.model_id))
+            absence = table.absent.get(lane.endpoint.model_id)
+            lane.leave(refusal(table, lane.endpoint.model_id), absence.losses if absence is not None else ())
         self._by_ref = {ref: self._lanes[one.model_id] for ref, one in (*table.awaited.items(), *table.live.items())}
         self._forget_gone(table)
         for lane, line in left:

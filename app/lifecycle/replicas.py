@@ -52,8 +52,8 @@ class Replicas:
         if serves(now) and now.status is not Status.LIVE:  # a replacement was given up on its way
             await self._ledger.update(model.model_id, status=Status.LIVE)
 
-    async def add(self, model: Model, number: int) -> Replica:
-        """One more, in the traffic as soon as it answers its sample.
+    async def add(self, model: Model, number: int, admit: Callable[[Replica], None] = lambda _: None) -> Replica:
+        """One more, in the traffic as soon as it answers its sample. admit: called right before that.
 
         Raises what the failing step raised, Conflict if it is not wanted any more; then nothing of it is left.
         """
@@ -61,6 +61,7 @@ class Replicas:
         begun = await self._starter.begin(model, number)
         try:
             await self._starter.probe(model, begun)
+            admit(begun.replica)
             await self._publisher.join(model, begun.replica)
         except BaseException:
             await self._starter.stop(model, begun.replica)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -21,7 +23,10 @@ Starts = dict["asyncio.Task[Replica]", Watch]
 
 
 class Revival:
-    """The watches of replicas that run, by their ids, and of those that are down. clock: monotonic seconds."""
+    """The watches of replicas that run, by their ids, of those that are being cleared away, and of those that are down.
+
+    clock: monotonic seconds.
+    """
 
     def __init__(self, deployments: Deployments, clock: Callable[[], float]) -> None:
         self._deployments = deployments
@@ -30,6 +35,7 @@ class Revival:
         self._ledger = deployments.ledger
         self._clock = clock
         self._watches: dict[str, Watch] = {}
+        self._going: defaultdict[str, list[Watch]] = defaultdict(list)
         self._down: dict[str, list[Watch]] = {}
         self._news: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -56,7 +62,12 @@ class Revival:
         is_last = self._ledger.deployment(model.model_id).replicas == (replica,)
         had_answered = self._publisher.has_answered(replica)
         watch.lost(self._clock(), by_itself=by_itself, had_answered=had_answered, is_last=is_last)
-        if await self._deployments.lose(model, replica, reason, by_itself=by_itself, coming=watch.awaited):
+        self._going[model.model_id].append(watch)
+        try:
+            was_there = await self._deployments.lose(model, replica, reason, by_itself=by_itself, coming=watch.awaited)
+        finally:
+            self._going[model.model_id].remove(watch)
+        if was_there:
             self._watches.pop(replica.id, None)
             self._bring_back(model, [watch])
 
@@ -64,7 +75,7 @@ class Revival:
         """Replicas that did not start, and that nobody else is starting, are tried again, after the first pause."""
         for one in self._ledger.deployments():
             model = self._ledger.model(one.model_id)
-            down = len(self._down.get(one.model_id, ()))
+            down = len(self._down.get(one.model_id, ())) + len(self._going[one.model_id])
             if model is None or not self._is_meant(one.model_id) or self._deployments.busy(one.model_id):
                 continue
             missing = self._ledger.replicas_wanted(model) - len(one.replicas) - down
@@ -129,7 +140,7 @@ class Revival:
 
     async def _expect(self, model: Model) -> None:
         """Tell the traffic whether a replica is coming."""
-        coming = any(watch.awaited for watch in self._down[model.model_id])
+        coming = any(watch.awaited for watch in (*self._going[model.model_id], *self._down[model.model_id]))
         await self._publisher.expect(model.model_id, coming=coming)
 
     async def _start_due(self, model: Model, down: list[Watch]) -> None:
@@ -158,7 +169,8 @@ class Revival:
             if is_due and len(starts) < STARTS_AT_A_TIME and self._is_short(model, len(starts)):
                 watch.restarted(self._clock())
                 number = self._replicas.free_number(model, {int(task.get_name()) for task in starts})
-                starts[asyncio.create_task(self._replicas.add(model, number), name=str(number))] = watch
+                admit = partial(self._hand_on, watch)
+                starts[asyncio.create_task(self._replicas.add(model, number, admit), name=str(number))] = watch
         return bool(starts)
 
     async def _until_news(self, model_id: str, down: list[Watch], starts: Starts) -> None:
@@ -172,15 +184,17 @@ class Revival:
         finally:
             news.cancel()
 
+    def _hand_on(self, watch: Watch, replica: Replica) -> None:
+        """The one that comes keeps the watch of the one that went, lest it is lost before anybody looks."""
+        self._watches[replica.id] = watch
+
     def _take_up(
         self, model: Model, task: asyncio.Task[Replica], watch: Watch, down: list[Watch]
     ) -> tuple[PrismError, ...]:
-        """The replica that came keeps the watch of the one that went. Returns what failed, if anything did."""
+        """One start has ended. Returns what failed, if anything did."""
         error = task.exception()
         if error is None or isinstance(error, Conflict):  # it is not wanted any more
             down.remove(watch)
-            if error is None:
-                self._watches[task.result().id] = watch
             return ()
         watch.start_failed(self._clock(), is_last=not serves(self._ledger.deployment(model.model_id)))
         if isinstance(error, PrismError):

@@ -68,8 +68,8 @@ class House:
         self.deployments = Deployments(self.ledger, road, connector(WIRE_LIMITS))
         self.monitor = Monitor(self.deployments, connector(WIRE_LIMITS), 10, 30, clock=lambda: self.now)
 
-    def suspect(self, replica: Replica, reason: str) -> None:
-        self.monitor.suspect(replica, reason)
+    def suspect(self, replica: Replica, reason: str) -> bool:
+        return self.monitor.suspect(replica, reason)
 
     async def add(self, model_id: str, name: str = "iris") -> Model:
         (self.ledger.folder(model_id)).mkdir(parents=True)
