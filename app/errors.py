@@ -24,12 +24,13 @@
     │   ├── StartFailed
     │   └── ProbeFailed
     ├── TunnelFailed             502  the link to a shared model could not be opened
+    ├── ModelCrashed             500  the request ended the replica that worked on it alone
     └── Unavailable              503  carries Retry-After
         ├── TargetUnavailable         no Docker engine where one was asked for
         ├── Overloaded                a bounded queue is full
         ├── ReplicaUnavailable        no live replica right now
         │   └── ReplicaProtocolError  502  what it sent is no answer
-        └── ReplicaTimeout       504
+        └── ReplicaTimeout       504  no Retry-After: it would take as long again
 
 One handler renders them as RFC 9457 problem documents; the command line and the pages show the same text.
 """
@@ -222,6 +223,11 @@ class TunnelFailed(PrismError):
         self.reason = reason
 
 
+class ModelCrashed(PrismError):
+    code = "model_crashed"
+    title = "The model ended while it worked on this request"
+
+
 class Unavailable(PrismError):
     code = "unavailable"
     status = 503
@@ -264,3 +270,8 @@ class ReplicaTimeout(Unavailable):
     code = "replica_timeout"
     status = 504
     title = "The model did not answer in time"
+
+    def __init__(self, detail: str, *, hint: str = "", **values: Any) -> None:
+        hint = hint or "Send less in one request, or raise PRISM_PREDICT_TIMEOUT_SECONDS."
+        super().__init__(detail, hint=hint, **values)
+        del self.headers["Retry-After"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from app.core.hosts import Hosts
 from app.core.model import Replica
 from app.core.route_table import serves
@@ -62,7 +64,7 @@ class System:
         self.key_store.tell(self.keys)
         self.flow = flow(settings)
         limits = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
-        self.dispatcher = Dispatcher(limits, self.flow, self._suspect)
+        self.dispatcher = Dispatcher(limits, self.flow, self._suspect, self._sample)
         self.hosts = Hosts(settings.allowed_hosts.split(","))
         self.admission = Admission(
             self.keys, must_have_key=lambda: self.keys.required, has_host=self.hosts.known, wrong_keys=self.wrong_keys
@@ -120,6 +122,11 @@ class System:
 
     def _suspect(self, replica: Replica, reason: str) -> bool:
         return self.settings.enable_health_monitor and self.monitor.suspect(replica, reason)
+
+    def _sample(self, model_id: str) -> bytes | None:
+        """What the model is known to answer, as its probe asked it; None before the first one."""
+        model = self.ledger.model(model_id)
+        return msgspec.json.encode(model.sample) if model is not None and model.sample is not None else None
 
     def is_ready(self) -> bool:
         """Whether every model that is wanted takes traffic."""

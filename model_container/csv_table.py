@@ -18,8 +18,9 @@ _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": Fal
 _MAX_CELL = 1 << 20
 
 
-def decode(body: bytes, texts: FrozenSet[str]) -> Decoded:
-    """texts: columns that the model wants as strings. The others are truth values or numbers, if all their cells are.
+def decode(body: bytes, strings: FrozenSet[str], texts: FrozenSet[str] = frozenset()) -> Decoded:
+    """strings: columns that the model wants as such. texts: those of them that may hold any text, in which no cell is
+    missing. The other columns are truth values or numbers, if all their cells are.
 
     A first column without a name is the index that pandas writes, and left out. Raises Problem.
     """
@@ -43,15 +44,16 @@ def decode(body: bytes, texts: FrozenSet[str]) -> Decoded:
         if len(row) != len(names):
             raise Problem(422, "ragged_rows", f"Row {index} has {len(row)} values for {len(names)} columns.", row=index)
     columns: Dict[str, Any] = {
-        name: _values([row[position] for row in rows], name in texts)
+        name: cells if name in texts else _values(cells, name in strings)
         for position, name in enumerate(names)
         if name or position
+        for cells in [[row[position] for row in rows]]
     }
     return Decoded(Named(columns))
 
 
-def _values(cells: List[str], is_text: bool) -> List[Any]:
-    if is_text:
+def _values(cells: List[str], are_strings: bool) -> List[Any]:
+    if are_strings:
         return [None if cell in MISSING else cell for cell in cells]
     present = [cell for cell in cells if cell not in MISSING]
     if present and all(cell in _TRUTH for cell in present):

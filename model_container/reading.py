@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model_container import csv_table, dialects, free_form, v2
-from model_container.adapters.base import Adapter, AsSent
+from model_container.adapters.base import Adapter, AsSent, ReadingTexts
 from model_container.content import Decoded
 from model_container.frames import (
     DIALECT_CSV,
@@ -35,8 +35,9 @@ def read(request: Request, adapter: Adapter) -> Decoded:
     if request.dialect == DIALECT_GENERATE:
         return dialects.decode_generate(request.body, adapter.names, whole=False)
     if request.dialect == DIALECT_CSV:
-        inputs = adapter.signature()["inputs"]
-        return csv_table.decode(request.body, frozenset(one["name"] for one in inputs if one["datatype"] == "BYTES"))
+        strings = [one for one in adapter.signature()["inputs"] if one["datatype"] == "BYTES"]
+        texts = adapter.texts if isinstance(adapter, ReadingTexts) else frozenset()
+        return csv_table.decode(request.body, frozenset(one["name"] for one in strings), texts)
     raise Problem(400, "unknown_dialect", f"This runtime knows no dialect {request.dialect}.", "Restart the model.")
 
 

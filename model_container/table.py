@@ -10,7 +10,7 @@ import numpy as np
 
 from model_container.content import Content, Named, Rows, no_rows
 from model_container.problems import Problem, shown
-from model_container.values import ANY, Place, array_of
+from model_container.values import ANY, NEVER, Place, array_of
 
 MAX_NAMES_SHOWN = 8
 LISTED = (list, np.ndarray)
@@ -18,7 +18,8 @@ LISTED = (list, np.ndarray)
 
 
 class Column(NamedTuple):
-    """datatype: of the array built for the model. missing: what null becomes in a column of strings or of ANY."""
+    """datatype: of the array built for the model. missing: what null becomes in a column of strings or of ANY, see
+    array_of."""
 
     name: str
     datatype: str = "FP64"
@@ -39,12 +40,17 @@ class Table:
         self._infinite = infinite
         self.names = tuple(column.name for column in columns)
         self._known = frozenset(self.names)
-        kinds = {(column.datatype, column.missing is None) for column in columns}
+        kinds = {(column.datatype, column.missing is None, column.missing is NEVER) for column in columns}
         self.uniform = len(kinds) == 1 and columns[0].datatype != ANY
 
     @property
     def known_names(self) -> FrozenSet[str]:
         return self._known
+
+    @property
+    def texts(self) -> FrozenSet[str]:
+        """Names of the columns in which null is refused."""
+        return frozenset(one.name for one in self.columns if one.datatype == "BYTES" and one.missing is NEVER)
 
     def arrays(self, content: Content) -> List[Any]:
         """One (rows, columns) matrix if all columns are of one datatype, else one (rows,) array a column."""
@@ -177,7 +183,7 @@ class Table:
 class Texts:
     """The input of a model that reads one text a row."""
 
-    known_names = frozenset(("text",))
+    known_names = texts = frozenset(("text",))
 
     def arrays(self, content: Content) -> List[Any]:
         """One (rows,) array of strings."""
@@ -188,7 +194,7 @@ class Texts:
                 raise wrong_columns(("text",), list(content.values))
             (values,) = content.values.values()
             content = Rows(values if isinstance(values, LISTED) else [values])
-        texts = array_of(_cells(content.values), "BYTES", _place_in("text"), None)
+        texts = array_of(_cells(content.values), "BYTES", _place_in("text"), NEVER)
         if texts.ndim != 1:
             raise Problem(422, "wrong_width", "The model reads one text a row.", 'Send {"input": ["…", "…"]}.')
         if not len(texts):
@@ -203,6 +209,7 @@ class Open:
     """
 
     known_names: FrozenSet[str] = frozenset()
+    texts: FrozenSet[str] = frozenset()
 
     def arrays(self, content: Rows) -> List[Any]:
         values = content.values

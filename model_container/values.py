@@ -33,6 +33,9 @@ DTYPES: Dict[str, Any] = {
 ANY = "ANY"
 """Datatype of a column of which the artifact does not say what it holds: numbers and strings pass as they are."""
 
+NEVER: Any = object()
+"""Stands for what null becomes where there is nothing for it: in text, whose readers take no None for a string."""
+
 _DATATYPES = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
 WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 """What JSON has no number for, as protobuf's JSON form writes it."""
@@ -52,7 +55,8 @@ def datatype_of(dtype: Any) -> str:
 
 
 def array_of(values: Any, datatype: str, place: Place, missing: Any = math.nan, infinite: bool = False) -> Any:
-    """values: nested lists of equal lengths, or an array. missing: what null becomes in a column of strings or of ANY.
+    """values: nested lists of equal lengths, or an array. missing: what null becomes in a column of strings or of ANY;
+    NEVER where it is refused.
 
     infinite: a floating-point number may also be one of WORDS. Raises Problem naming the first value that does not fit.
     """
@@ -63,6 +67,8 @@ def array_of(values: Any, datatype: str, place: Place, missing: Any = math.nan, 
     if datatype == "BYTES":
         leaves, shape = _flatten(values, place)
         for index, leaf in enumerate(leaves):
+            if leaf is None and missing is NEVER:
+                raise _mistyped(leaf, "a string", "missing_value", index, shape, place)
             if leaf is not None and type(leaf) is not str:
                 raise _mistyped(leaf, "a string", "not_a_string", index, shape, place)
         return _object_array([missing if leaf is None else leaf for leaf in leaves], shape)
@@ -208,7 +214,7 @@ def _flatten(values: Any, place: Place) -> Tuple[List[Any], Tuple[int, ...]]:
 
 def _mistyped(leaf: Any, wanted: str, code: str, index: int, shape: Sequence[int], place: Place) -> Problem:
     words, members = place(tuple(int(at) for at in np.unravel_index(index, shape)))
-    hint = ""
+    hint = "A text that is missing is written as an empty string." if wanted == "a string" and leaf is None else ""
     if code == "not_a_number" and isinstance(leaf, str):
         hint = "Write the number without quotes." if _reads_as_number(leaf) else "A missing number is written null."
     return Problem(422, code, f"{words} holds {shown(leaf)} where {wanted} belongs.", hint, **members)

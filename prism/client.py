@@ -25,7 +25,7 @@ class Prism:
     """A connection to one PRISM server; use it as a context manager, or `close()` it.
 
     base_url: else PRISM_URL, else http://127.0.0.1:8000. api_key: else PRISM_API_KEY, else none.
-    max_retries: further tries after a lost connection, 408, 429 or 5xx, waiting as Retry-After asks; an upload
+    max_retries: further tries after a lost connection, 408, 429, 502 or 503, waiting as Retry-After asks; an upload
     that may have arrived is never sent again. transport: another way to carry requests, for tests.
 
     Every method raises the errors of `prism.errors`.

@@ -26,6 +26,7 @@
         │   ├── StartFailedError
         │   └── ProbeFailedError
         ├── TunnelFailedError         502
+        ├── ModelCrashedError         500  the request ended the replica that worked on it alone
         ├── UnavailableError          503  retry_after_seconds
         │   ├── TargetUnavailableError
         │   ├── OverloadedError
@@ -208,6 +209,10 @@ class ProbeFailedError(DeployFailedError):
 
 class TunnelFailedError(APIError):
     codes = ("tunnel_failed",)
+
+
+class ModelCrashedError(APIError):
+    codes = ("model_crashed",)
 
 
 class UnavailableError(APIError):

@@ -10,6 +10,10 @@ from prism.errors import APIError, ConnectionFailed, PrismError, RequestTimedOut
 from prism.requests import Call
 
 
+PASSING = frozenset((408, 502, 503))
+"""Of the server's and of proxies before it: what time may cure."""
+
+
 @dataclass(frozen=True)
 class Retries:
     """first_delay_seconds doubles with each try, less up to a quarter at random so that callers spread out.
@@ -35,12 +39,14 @@ class Retries:
 def worth_repeating(call: Call[Any], failure: PrismError) -> bool:
     """A call that must not run twice is repeated only when the server surely did not take it.
 
-    409 is not repeated: here it says that the model's state forbids the action, which time does not cure.
+    409 is not repeated: here it says that the model's state forbids the action, which time does not cure. Nor is what
+    the request itself may have done, and would do again: 500, a model that failed or was ended by it, and 504, a model
+    that did not come to an end.
     """
     if isinstance(failure, RequestTimedOut):
         return not failure.sent
     if isinstance(failure, ConnectionFailed):
         return call.repeatable or not failure.sent
     if isinstance(failure, APIError):
-        return failure.status == 429 or (call.repeatable and (failure.status == 408 or failure.status >= 500))
+        return failure.status == 429 or (call.repeatable and failure.status in PASSING)
     return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
 from typing import Protocol
@@ -21,11 +21,12 @@ from msgspec import structs
 
 from app.core.model import Replica
 from app.core.route_table import Endpoint, Loss, Outlook
-from app.dispatch.accused import TRIES_MAX, Accused
-from app.dispatch.balance import ReplicaLine
-from app.dispatch.breaker import FAILURES_TO_OPEN, State
+from app.dispatch.balance import Lost, ReplicaLine
+from app.dispatch.breaker import State
 from app.dispatch.flow import Flow, flow_of
 from app.dispatch.link import Batch
+from app.dispatch.pace import Pace
+from app.dispatch.suspects import Suspect, Suspects, is_cause, suspects_of, told
 from app.dispatch.waiting import Reply, Waiting
 from app.dispatch.wakefulness import Wakefulness
 from app.errors import Overloaded, PrismError, ReplicaProtocolError, ReplicaTimeout, ReplicaUnavailable
@@ -35,7 +36,11 @@ from model_container import frames
 log = structlog.get_logger(__name__)
 
 
-Suspect = Callable[[Replica, str], "bool | None"]
+Keeper = Callable[[Replica, str], "bool | None"]
+"""Told (replica, reason) when one is silent or gone, so that it looks at it; says whether it does."""
+
+Sample = Callable[[str], bytes | None]
+"""The body that a model is known to answer, by its model_id; None while there is none."""
 
 
 class Ending(Protocol):
@@ -53,20 +58,24 @@ class Lane:
     While none of them can answer, requests wait here for one that is coming, within their time; where none is, they
     are refused at once.
 
-    suspect: called with (replica, reason) when it is silent or gone, so that its keeper looks at it; says whether it
-    has one.
+    sample: what decides whether a replica whose requests fail is left alone, see trial.py.
     """
 
-    def __init__(self, endpoint: Endpoint, flow: Flow, suspect: Suspect, tally: Tally) -> None:
+    def __init__(
+        self, endpoint: Endpoint, flow: Flow, keeper: Keeper, tally: Tally, sample: Sample = lambda _: None
+    ) -> None:
         self.endpoint = endpoint
         self.tally = tally
         self.version_headers = f"x-model-version: {endpoint.version}\r\nx-model-id: {endpoint.model_id}\r\n"
         self.names = answer_names(endpoint)
         self.flow = flow_of(endpoint, flow)
-        self._suspect = suspect
+        self._keeper = keeper
+        self._sample = partial(sample, endpoint.model_id)
+        self._pace = Pace()
         self._queue: deque[Waiting] = deque()
         self._away: set[Waiting] = set()
-        self._accused = Accused()
+        self._suspects = Suspects()
+        self._judging: set[asyncio.Task[None]] = set()
         self._refusal: ReplicaUnavailable | None = None
         self._changed = asyncio.Event()
         self.streams: set[Ending] = set()
@@ -79,7 +88,7 @@ class Lane:
 
     def _line(self, replica: Replica) -> ReplicaLine:
         lost = partial(self._replica_lost, replica)
-        return ReplicaLine(replica, self.flow.heartbeat_timeout_seconds, self._freed, lost, self.flow.wire)
+        return ReplicaLine(replica, self.flow, self._pace, self._freed, lost, self._sample)
 
     @property
     def _queue_bound(self) -> str:
@@ -88,11 +97,11 @@ class Lane:
 
     @property
     def pending(self) -> int:
-        return len(self._queue) + len(self._away) + len(self._accused) + len(self.streams)
+        return self.queued + len(self._away) + len(self.streams)
 
     @property
     def queued(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + len(self._suspects.queue)
 
     async def open(self) -> None:
         """Connect to every replica, so that the first request finds it warm."""
@@ -113,9 +122,6 @@ class Lane:
             line.served = max(line.served, least)
         self.endpoint, self.replicas = endpoint, lines
         self._left += left
-        for loss in endpoint.outlook.losses:
-            for one in reversed(self._accused.released(loss)):
-                self._judge(one, loss)
         if not self._is_connected and not self._is_coming():
             self._turn_away(self._unavailable())
         self._freed()
@@ -132,7 +138,7 @@ class Lane:
 
     def holds(self, line: ReplicaLine) -> bool:
         """Whether that replica has something left to do: requests in hand, or, unless it was left out, in the queue."""
-        return bool(line.batches_away or line.streams or (self._queue and line in self.replicas))
+        return bool(line.batches_away or line.streams or (self.queued and line in self.replicas))
 
     async def let_go(self, line: ReplicaLine) -> None:
         """Close its line; what it has not answered is tried elsewhere, or failed. Its streams end."""
@@ -145,9 +151,10 @@ class Lane:
 
     def _turn_away(self, error: PrismError) -> None:
         """Nothing will answer what waits."""
-        for one in (*self._queue, *self._accused):
+        for one in (*self._queue, *(each.waiting for each in self._suspects.queue)):
             one.fail(error)
         self._queue.clear()
+        self._suspects.drop_settled()
         for stream in [one for one in self.streams if one.line is None]:
             stream.end(error)
 
@@ -189,7 +196,7 @@ class Lane:
         """
         lines = [line for line in self.replicas if line.usable(now)]
         if lines:
-            return min(lines, key=lambda line: (line.streams + line.batches_away, line.served))
+            return min(lines, key=lambda line: (line.is_withheld, line.streams + line.batches_away, line.served))
         if not self._is_coming():
             raise self._unavailable()
         return None
@@ -238,18 +245,17 @@ class Lane:
             return self._refusal
         if self._is_connected:
             return ReplicaUnavailable(
-                f"`{self.endpoint.name}` failed every request of its last {FAILURES_TO_OPEN} batches; "
+                f"`{self.endpoint.name}` does not answer its own sample any more; "
                 "it is left alone for a moment, then tried again.",
                 hint=f"Read its log: prism models logs {self.endpoint.name}.",
             )
         return ReplicaUnavailable(f"No replica of `{self.endpoint.name}` answers right now; it is being replaced.")
 
     def _freed(self) -> None:
-        """A replica is there, or may be tried, again."""
+        """A replica is there again, or its circuit opened or closed."""
         self.stir()
-        if self._accused:
-            for one in self._accused.released_by([line.replica.id for line in self.replicas if line.connected]):
-                one.fail(self._unavailable())
+        if self.queued and not self._may_wait(monotonic()):
+            self._turn_away(self._unavailable())
         self._pump()
 
     def _gathered(self) -> None:
@@ -258,6 +264,8 @@ class Lane:
 
     def _pump(self) -> None:
         """Send what waits to whoever is idle, and full batches to whoever has room; else the window ends the wait."""
+        if self._suspects.queue:
+            self._try_suspects()
         while self._queue:
             now = monotonic()
             full = len(self._queue) >= self.flow.max_batch_size
@@ -294,28 +302,98 @@ class Lane:
         batch: list[Waiting] = []
         while self._queue and len(batch) < self.flow.max_batch_size:
             waiting = self._queue.popleft()
-            if waiting.settled:  # its client has gone, or its time was over
-                continue
-            if waiting.tries and batch:  # one that was lost with a replica goes alone, not to take others along
-                self._queue.appendleft(waiting)
-                break
-            batch.append(waiting)
-            if waiting.tries:
-                break
+            if not waiting.settled:  # its client has gone, or its time was over
+                batch.append(waiting)
         if batch:
             if len(batch) == 1:
                 self._wakefulness.stir(now)
             self._away.update(batch)
             line.send(batch, lambda result: self._settle(line, batch, now, result))
 
-    def _settle(self, line: ReplicaLine, batch: list[Waiting], sent: float, result: Batch | None) -> None:
-        self._away.difference_update(batch)
-        if result is None:
-            for one in reversed(batch):
-                self._retry(one, line)
+    def _settle(self, line: ReplicaLine, batch: list[Waiting], sent: float, result: Batch | Lost) -> None:
+        if isinstance(result, Lost):
+            self._lose(line, batch, result)
         else:
+            self._away.difference_update(batch)
             self._answer(batch, sent, result)
         self._pump()
+
+    def _lose(self, line: ReplicaLine, batch: list[Waiting], lost: Lost) -> None:
+        """A prediction has no side effect: what the replica had not begun is queued again, what it was at is suspect."""
+        if not lost.begun:
+            self._away.difference_update(batch)
+            self._queue_again(batch, line.fault)
+            return
+        suspects = suspects_of(batch)
+        if not lost.alone:
+            self._away.difference_update(batch)
+            self._queue_alone(suspects, line.fault)
+        self._judge(line, suspects, alone=lost.alone)
+
+    def _queue_again(self, batch: list[Waiting], fault: str = "") -> None:
+        """In front, as they have waited already. fault: how their replica broke the protocol, "" if it did not."""
+        live = [one for one in batch if not one.settled]
+        if self._may_wait(monotonic()):
+            self._queue.extendleft(reversed(live))
+        else:
+            self._refuse(live, fault)
+
+    def _queue_alone(self, suspects: list[Suspect], fault: str) -> None:
+        live = [one for one in suspects if not one.waiting.settled]
+        if self._may_wait(monotonic()):
+            self._suspects.queue.extend(live)
+        else:
+            self._refuse((one.waiting for one in live), fault)
+
+    def _refuse(self, requests: Iterable[Waiting], fault: str = "") -> None:
+        for one in requests:
+            one.fail(ReplicaProtocolError.of(fault) if fault else self._unavailable())
+
+    def _try_suspects(self) -> None:
+        now = monotonic()
+        suspect = self._suspects.next(self.replicas, now, others_come=self._is_coming())
+        line = self._suspects.line
+        if suspect is not None and line is not None:
+            self._away.add(suspect.waiting)
+            line.send([suspect.waiting], lambda result: self._settle_suspect(line, suspect, now, result))
+
+    def _settle_suspect(self, line: ReplicaLine, suspect: Suspect, sent: float, result: Batch | Lost) -> None:
+        self._suspects.returned(suspect)
+        if isinstance(result, Lost):
+            suspect.losses += 1
+            self._judge(line, [suspect], alone=True)
+            self._pump()
+        else:
+            self._settle(line, [suspect.waiting], sent, result)
+
+    def _judge(self, line: ReplicaLine, suspects: list[Suspect], *, alone: bool) -> None:
+        """In the background: what ended their replica decides how, and whether, they are tried again."""
+        task = self._loop.create_task(self._judged(line, suspects, alone=alone))
+        self._judging.add(task)
+        task.add_done_callback(self._judging.discard)
+
+    async def _judged(self, line: ReplicaLine, suspects: list[Suspect], *, alone: bool) -> None:
+        fault = line.fault
+        loss = None if fault else await self.loss_of(line)
+        for one in suspects:
+            one.may_risk_the_last = loss is None or not loss.by_itself
+        if alone:
+            self._away.difference_update(one.waiting for one in suspects)
+            for one in suspects:
+                if is_cause(one, loss):
+                    self._queue_again(self._suspects.cleared_by(one))
+                    one.waiting.fail(ReplicaProtocolError.of(fault) if fault else told(self.endpoint.name, loss))
+                else:
+                    self._queue_alone([one], fault)
+        self._pump()
+
+    async def loss_of(self, line: ReplicaLine) -> Loss | None:
+        """What ended a replica, once its keeper has said it; None if it serves on, or nobody looks after it."""
+        while True:
+            found = next((one for one in self.endpoint.outlook.losses if one.replica_id == line.replica.id), None)
+            if found is not None or not line.looked_after or line not in self.replicas:
+                return found
+            await self.changes()
 
     def _answer(self, batch: list[Waiting], sent: float, result: Batch) -> None:
         tally, names = self.tally, self.names
@@ -353,36 +431,8 @@ class Lane:
                 total_ms=round((now - one.arrived) * 1000, 2),
             )
 
-    def _retry(self, waiting: Waiting, line: ReplicaLine) -> None:
-        """A prediction has no side effect, so one whose replica was lost is tried once more elsewhere, alone.
-
-        Where it loses that replica, too, it waits for the word of what ended it.
-        """
-        if not waiting.tries:
-            self._try_again(waiting)
-        elif loss := next((one for one in self.endpoint.outlook.losses if one.replica_id == line.replica.id), None):
-            self._judge(waiting, loss)
-        elif line.looked_after:
-            self._accused.hold(waiting, line.replica.id)
-        else:
-            waiting.fail(self._unavailable())
-
-    def _try_again(self, waiting: Waiting) -> None:
-        if self._may_wait(monotonic()):
-            waiting.tries += 1
-            self._queue.appendleft(waiting)
-        else:
-            waiting.fail(self._unavailable())
-
-    def _judge(self, waiting: Waiting, loss: Loss) -> None:
-        """One that ends its replicas is not tried again; one whose replicas were killed by somebody else may be."""
-        if loss.by_itself or waiting.tries >= TRIES_MAX - 1:
-            waiting.fail(ReplicaUnavailable(f"The replica of `{self.endpoint.name}` ended twice at this request."))
-        else:
-            self._try_again(waiting)
-
     def _replica_lost(self, replica: Replica, reason: str) -> bool:
-        has_keeper = bool(self._suspect(replica, reason))
+        has_keeper = bool(self._keeper(replica, reason))
         if not has_keeper and not self._may_wait(monotonic()):
             self._turn_away(self._unavailable())
         return has_keeper
@@ -390,22 +440,48 @@ class Lane:
     def sweep(self, now: float, overslept: float) -> None:
         """Called every tenth of a second: ends what is past its deadline, drops what nobody waits for any more, and
         asks silent replicas for a sign. overslept: how much later than that it is called, in seconds."""
-        late = [one for one in (*self._away, *self._queue, *self._accused) if one.deadline <= now]
-        for one in late:
-            one.fail(ReplicaTimeout(f"`{self.endpoint.name}` did not answer within {self.flow.timeout_seconds:g} s."))
+        suspects = [one.waiting for one in self._suspects.queue]
+        for one in [one for one in (*self._away, *self._queue, *suspects) if one.deadline <= now]:
+            one.fail(self._late(one))
         if any(one.settled for one in self._queue):
             self._queue = deque(one for one in self._queue if not one.settled)
-        if self._accused:
-            self._accused.forget_settled()
+        self._suspects.drop_settled()
         for line in (*self.replicas, *self._left):
             line.watch(now, overslept)
+        if any(line.is_held_up for line in self.replicas):
+            self._go_around()
+        if suspects:
+            self._pump()
+
+    def _go_around(self) -> None:
+        """What waits behind a request that holds its replica up is answered by the others."""
+        cause = self._suspects.held_up()
+        if cause is not None:
+            self._queue_again(self._suspects.cleared_by(cause))
+        now = monotonic()
+        if any(line.usable(now) and not line.is_withheld for line in self.replicas):
+            for line in self.replicas:
+                if line.is_held_up:
+                    line.recall()
+        self._pump()
+
+    def _late(self, waiting: Waiting) -> ReplicaTimeout:
+        """Says where its time went."""
+        name, timeout = self.endpoint.name, self.flow.timeout_seconds
+        if any(line.is_at(waiting) for line in (*self.replicas, *self._left)):
+            return ReplicaTimeout(f"`{name}` did not come to an end with this request within {timeout:g} s.")
+        return ReplicaTimeout(
+            f"`{name}` did not answer within {timeout:g} s: others were before this request.",
+            hint="Send less at a time, or give it more replicas.",
+        )
 
     async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for one in (*self._queue, *self._away, *self._accused):
-            one.fail(self._unavailable())
-        self._queue.clear()
+        for task in self._judging:
+            task.cancel()
+        self._turn_away(self._unavailable())
+        self._refuse(self._away)
         for stream in list(self.streams):
             stream.end(self._unavailable())
         for line in (*self.replicas, *self._left):

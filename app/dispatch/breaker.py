@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-FAILURES_TO_OPEN = 5
-"""Consecutive failures after which a replica is left alone; the figure of Envoy's outlier detection."""
+FAILURES_TO_ASK = 5
+"""Batches in a row that failed, after which the model's own sample is asked; the figure of Envoy's outlier detection."""
 
 OPEN_SECONDS = 1.0
-"""How long it is left alone before one batch may try it again."""
+"""How long a replica is left alone before its sample is asked again."""
 
 
 class State(StrEnum):
@@ -18,42 +18,35 @@ class State(StrEnum):
 
 
 class Breaker:
-    """closed → (5 failures in a row, or a trip) → open → (1 s) → half-open: one trial → closed or open again.
+    """closed → (its sample fails, or a trip) → open → (1 s) → half-open: its sample is asked → closed or open again.
 
-    Times are seconds of a monotonic clock, given by the caller.
+    Requests that fail never open it by themselves: whoever sends them would take the model from everybody. They only
+    make it due that the sample is asked. Times are seconds of a monotonic clock, given by the caller.
     """
 
     def __init__(self) -> None:
         self._failures = 0
         self._opened_at: float | None = None
-        self._trial = False
+
+    @property
+    def is_closed(self) -> bool:
+        return self._opened_at is None
 
     def state(self, now: float) -> State:
         if self._opened_at is None:
             return State.CLOSED
         return State.HALF_OPEN if now - self._opened_at >= OPEN_SECONDS else State.OPEN
 
-    def allows(self, now: float) -> bool:
-        if self._opened_at is None:
-            return True
-        state = self.state(now)
-        return state is State.HALF_OPEN and not self._trial
-
-    def begin(self) -> None:
-        """A batch goes out; in half-open it is the one trial."""
-        self._trial = self._opened_at is not None
-
     def succeed(self) -> None:
         self._failures = 0
         self._opened_at = None
-        self._trial = False
 
-    def fail(self, now: float) -> None:
+    def fail(self) -> bool:
+        """Count a batch that failed; True once it is due that the sample decides."""
         self._failures += 1
-        if self._failures >= FAILURES_TO_OPEN or self._opened_at is not None:
-            self.trip(now)
+        return self._failures >= FAILURES_TO_ASK
 
     def trip(self, now: float) -> None:
-        """Open at once: what happened leaves no doubt (silence, a lost connection)."""
+        """Open at once: what happened leaves no doubt (the sample failed, silence, a lost connection)."""
+        self._failures = 0
         self._opened_at = now
-        self._trial = False

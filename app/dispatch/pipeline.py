@@ -16,7 +16,7 @@ from app.core.model import Replica
 from app.core.route_table import Endpoint, RouteTable
 from app.dispatch.admit import RateLimiter, header_fields
 from app.dispatch.balance import ReplicaLine
-from app.dispatch.batch import Lane, Suspect
+from app.dispatch.batch import Keeper, Lane, Sample
 from app.dispatch.breaker import State
 from app.dispatch.flow import Flow
 from app.dispatch.route import pick, refusal
@@ -59,15 +59,17 @@ class Dispatcher:
 
     suspect: called with (replica, reason) when it gives no sign of life; must not block. True if its keeper looks at it
     now, and publishes a table without it if it is lost.
+    sample: the body that a model is known to answer, by its model_id; None while there is none.
     tallies: what happened to each registered model, by model_id. refusals: requests that reached no model, by code.
     """
 
-    def __init__(self, limits: RateLimiter, flow: Flow, suspect: Suspect) -> None:
+    def __init__(self, limits: RateLimiter, flow: Flow, suspect: Keeper, sample: Sample = lambda _: None) -> None:
         self.tallies: dict[str, Tally] = {}
         self.refusals: Counter[str] = Counter()
         self._limits = limits
         self._flow = flow
         self._suspect = suspect
+        self._sample = sample
         self._table = RouteTable()
         self._lanes: dict[str, Lane] = {}
         self._by_ref: dict[str, Lane] = {}
@@ -163,7 +165,7 @@ class Dispatcher:
         lane = self._lanes.get(endpoint.model_id)
         if lane is not None:
             return lane, await lane.reach(endpoint)
-        lane = Lane(endpoint, self._flow, self._suspect, self._tally(endpoint.model_id))
+        lane = Lane(endpoint, self._flow, self._suspect, self._tally(endpoint.model_id), self._sample)
         await lane.open()
         return lane, lane.replicas
 

@@ -15,8 +15,8 @@ import structlog
 from app.dispatch.admit import Allowance
 from app.dispatch.balance import CONNECT_TIMEOUT_SECONDS, ReplicaLine
 from app.dispatch.batch import Lane
-from app.dispatch.breaker import State
 from app.dispatch.link import Batch, Link, WireLimits, welcomed
+from app.dispatch.suspects import told
 from app.errors import PrismError, ReplicaTimeout, ReplicaUnavailable, Unavailable
 from model_container import frames
 from model_container.frames import Answer, Frame, FrameError, Request
@@ -102,6 +102,7 @@ class Stream:
         self._link: StreamLink | None = None
         self._line: ReplicaLine | None = None
         self._told_to_end = False
+        self._was_asked = False
         self._closed = False
         self._arrived = self._waits_since = monotonic()
         lane.admit_stream(self, self._arrived)
@@ -130,11 +131,23 @@ class Stream:
                 self.lane.tally.latency.observe([monotonic() - self._arrived])
                 return items
             except PrismError as error:
-                self._leave()
-                if tries == TRIES or not isinstance(error, ReplicaUnavailable):
-                    self.end(error)
+                cause = await self._cause(error)
+                if cause is not None or tries == TRIES or not isinstance(error, ReplicaUnavailable):
+                    self.end(cause or error)
                     break
         return []
+
+    async def _cause(self, error: PrismError) -> PrismError | None:
+        """What its caller is told, if the replica was lost because of it. Leaves the replica."""
+        line, was_asked = self._line, self._was_asked
+        alone = line is not None and line.is_alone_with_stream(monotonic())
+        if line is not None and isinstance(error, ReplicaUnavailable):
+            line.stream_left_at = monotonic()
+        self._leave()
+        if line is None or not (alone and was_asked and isinstance(error, ReplicaUnavailable)):
+            return None
+        loss = await self.lane.loss_of(line)
+        return told(self.lane.endpoint.name, loss) if loss is not None and loss.by_itself else None
 
     async def take(self, seconds: float) -> list[bytes]:
         """What comes next; none if nothing came in that time, or it is over."""
@@ -163,7 +176,6 @@ class Stream:
             return []
         self._line = line
         line.streams += 1
-        line.breaker.begin()
         self._link = link = await welcomed(
             StreamLink(line.replica.token, self.lane.flow.wire), line.replica, CONNECT_TIMEOUT_SECONDS
         )
@@ -175,6 +187,7 @@ class Stream:
         if self.is_over:
             return []
         link.ask(self._request)
+        self._was_asked = True
         items = await self.take(self.lane.flow.timeout_seconds)
         if link.is_over and link.end is None and not items and not self._told_to_end:
             error, self.error = self.error, None
@@ -251,19 +264,17 @@ class Stream:
         link, self._link = self._link, None
         if line is not None:
             line.streams -= 1
-            self._judge(line, monotonic())
+            self._judge(line)
         if link is not None:
             link.close()
 
-    def _judge(self, line: ReplicaLine, now: float) -> None:
-        """As of a batch: what the request is to blame for says nothing about the replica. A trial has an end."""
+    def _judge(self, line: ReplicaLine) -> None:
+        """As of a batch: what the request is to blame for says nothing about the replica."""
         if self.answer is not None and self.answer.status >= 500:
-            line.breaker.fail(now)
+            line.failed()
         elif self.items or self.answer is not None:
             line.breaker.succeed()
             line.has_answered = True
-        elif line.breaker.state(now) is State.HALF_OPEN:
-            line.breaker.trip(now)
 
 
 def end_document(stream: Stream) -> dict[str, Any]:

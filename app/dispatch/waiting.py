@@ -33,7 +33,7 @@ class Waiting:
     lane, allowance: set once it is admitted. settled: True as soon as nobody waits for it any more.
     """
 
-    __slots__ = ("allowance", "arrived", "body", "deadline", "lane", "options", "settled", "tries")
+    __slots__ = ("allowance", "arrived", "body", "deadline", "lane", "options", "settled")
 
     dialect = frames.DIALECT_JSON
     allowance: Allowance | None
@@ -43,7 +43,6 @@ class Waiting:
         self.body = body
         self.options = options
         self.settled = False
-        self.tries = 0
         self.arrived = 0.0
         self.deadline = 0.0
 

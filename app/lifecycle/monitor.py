@@ -170,7 +170,8 @@ class Monitor:
         return serves(deployment) and replica in deployment.replicas
 
     async def _verdict(self, model: Model, replica: Replica, silent: str = "") -> Verdict:
-        """silent: why it is suspected, if it is; then one that is silent now, too, is lost."""
+        """silent: why it is suspected, if it is; then one that is silent now, too, is lost, and one at the same batch
+        for half of the time that a request may take: it was given up for that, see dispatch/balance.py."""
         try:
             state = await self._deployments.road.target(model).state(replica)
             if not state.running:
@@ -182,7 +183,8 @@ class Monitor:
                 link, _ = await self._connect(replica, CHECK_TIMEOUT_SECONDS)
                 try:
                     patience = model.bounds.predict_timeout_seconds or self._patience_seconds
-                    return Verdict(await answers_sample(model, link, patience))
+                    trouble = await answers_sample(model, link, patience / 2 if silent else patience)
+                    return Verdict(trouble, certain=bool(trouble and silent))
                 finally:
                     link.close()
         except TimeoutError:

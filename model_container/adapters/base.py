@@ -128,6 +128,14 @@ class Yielding(Protocol):
 
 
 @runtime_checkable
+class ReadingTexts(Protocol):
+    """An adapter that knows which of its inputs are texts, in which null is refused."""
+
+    @property
+    def texts(self) -> FrozenSet[str]: ...
+
+
+@runtime_checkable
 class Placed(Protocol):
     """An adapter that decides on what its model computes."""
 

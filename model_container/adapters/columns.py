@@ -9,7 +9,7 @@ from typing import Any, List, Sequence, Tuple
 import numpy as np
 
 from model_container.table import Column
-from model_container.values import ANY
+from model_container.values import ANY, NEVER
 
 # Libraries whose estimators see numbers only, unless an encoder before them says otherwise.
 _NUMERIC_LIBRARIES = ("sklearn", "lightgbm", "xgboost", "imblearn")
@@ -22,7 +22,7 @@ _TYPICAL = ("mean_", "center_", "data_min_", "statistics_")
 class ColumnFacts:
     """datatype: "" until a step tells. choices: of an encoder. typical: a value that was seen at training.
 
-    is_category: the model wants the column as pandas' category dtype, and finds the codes itself.
+    is_filled: a step has filled in what is missing. is_category: the model wants the column as pandas' category dtype, and finds the codes itself.
     """
 
     name: str
@@ -31,6 +31,7 @@ class ColumnFacts:
     typical: Any = None
     missing: Any = math.nan
     is_category: bool = False
+    is_filled: bool = False
 
     def column(self) -> Column:
         # Whole numbers are built as doubles, so that a null beside them changes no other request's dtype;
@@ -104,7 +105,7 @@ def _read(step: Any, facts: List[ColumnFacts]) -> bool:
 
 def _read_leaf(step: Any, facts: List[ColumnFacts]) -> bool:
     if reads_text(step):
-        _set(facts, "BYTES", None)
+        _set(facts, "BYTES", NEVER)
         return True
     categories = getattr(step, "categories_", None)
     if isinstance(categories, list) and len(categories) == len(facts):
@@ -127,6 +128,7 @@ def _read_leaf(step: Any, facts: List[ColumnFacts]) -> bool:
     if type(step).__name__.endswith(("Imputer", "MissingIndicator")):
         for one in facts:
             one.missing = None if getattr(step, "missing_values", math.nan) is None else one.missing
+            one.is_filled = one.is_filled or type(step).__name__.endswith("Imputer")
         return False
     _set(facts, "FP64")
     return False
@@ -157,7 +159,8 @@ def _read_lightgbm(step: Any, facts: List[ColumnFacts]) -> None:
 def _set(facts: List[ColumnFacts], datatype: str, missing: Any = math.nan) -> None:
     for one in facts:
         if not one.datatype:
-            one.datatype, one.missing = datatype, missing
+            one.datatype = datatype
+            one.missing = one.missing if one.is_filled else missing
 
 
 def _set_numeric(facts: List[ColumnFacts]) -> None:

@@ -72,6 +72,10 @@ class EstimatorAdapter:
         return self._input if isinstance(self._input, Table) else None
 
     @property
+    def texts(self) -> FrozenSet[str]:
+        return self._input.texts
+
+    @property
     def _is_uniform(self) -> bool:
         return isinstance(self._input, Table) and self._input.uniform
 

@@ -26,6 +26,7 @@ from model_container.content import Content, Named, Rows
 from model_container.plain import plain_rows
 from model_container.problems import Problem
 from model_container.table import LISTED, Column, Table, wrong_columns
+from model_container.values import NEVER
 
 MAX_SAMPLE_VALUES = 10_000
 
@@ -51,6 +52,7 @@ class OnnxAdapter:
         self._output_names = [one.name for one in self._outputs]
         self._scalars = {name for name, one in self._graph.ports.items() if one.kind == TENSOR and not one.shape}
         self.names: FrozenSet[str] = frozenset(self._input_names)
+        self.texts = frozenset(one.name for one in self._inputs if one.datatype == "BYTES")
         self._optional = self._graph.ports.keys() - self.names
         self._bf16 = {one.name: "BF16" for one in self._outputs if one.datatype == "BF16"}
         self._rows = try_rows(self._trial, self._inputs, self._outputs)
@@ -209,9 +211,9 @@ def _table(inputs: List[Port], by_row: Optional[bool]) -> Optional[Table]:
         return None
     first = inputs[0]
     if all(one.shape[1:] in ((), (1,)) for one in inputs) and by_row is not False:
-        return Table([Column(one.name, one.datatype, None) for one in inputs], named=True, infinite=True)
+        return Table([Column(one.name, one.datatype, NEVER) for one in inputs], named=True, infinite=True)
     if len(inputs) == 1 and len(first.shape) == 2 and first.shape[1]:
-        columns = [Column(f"feature{index + 1}", first.datatype, None) for index in range(first.shape[1])]
+        columns = [Column(f"feature{index + 1}", first.datatype, NEVER) for index in range(first.shape[1])]
         return Table(columns, named=False, infinite=True)
     return None
 

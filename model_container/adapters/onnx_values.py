@@ -18,7 +18,7 @@ from model_container.adapters.onnx_ports import MAP, SEQUENCE, Port
 from model_container.content import no_rows
 from model_container.problems import Problem, shown
 from model_container.table import LISTED
-from model_container.values import WORDS, Place, array_of
+from model_container.values import NEVER, WORDS, Place, array_of
 
 Shape = Optional[Tuple[int, ...]]
 
@@ -33,7 +33,7 @@ def value_of(port: Port, value: Any, shape: Shape = None) -> Any:
         value = value.tolist() if isinstance(value, np.ndarray) else value
         return _sequence(port, value, shape is not None) if port.kind == SEQUENCE else _map(port, value)
     is_single = not isinstance(value, LISTED)
-    array = array_of([value] if is_single else value, port.datatype, _place(port.name), None, True)
+    array = array_of([value] if is_single else value, port.datatype, _place(port.name), NEVER, True)
     check_texts(port.name, array)
     if shape is not None and not array.size:
         array = array.reshape(shape)

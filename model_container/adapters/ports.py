@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, FrozenSet, List, Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from model_container.adapters.base import tensor
 from model_container.content import Content, Rows, no_rows
 from model_container.problems import Problem
 from model_container.table import Column, Table, wrong_columns
-from model_container.values import ANY, Place, array_of
+from model_container.values import ANY, NEVER, Place, array_of
 
 
 class Ports:
@@ -21,7 +22,7 @@ class Ports:
         self.names: FrozenSet[str] = frozenset(one["name"] for one in inputs)
         self.have_rows = all(one["shape"][:1] == [-1] for one in self._inputs)
         self.is_table = all(one["shape"] == [-1] for one in self._inputs)
-        self._table = Table([Column(one["name"], one["datatype"]) for one in self._inputs], named=True)
+        self._table = Table([Column(one["name"], one["datatype"], _missing(one)) for one in self._inputs], named=True)
 
     def arrays(self, content: Content) -> List[Any]:
         """Raises Problem naming what does not fit."""
@@ -40,6 +41,10 @@ class Ports:
             _check_rows(self._inputs, arrays)
         return arrays
 
+    @property
+    def texts(self) -> FrozenSet[str]:
+        return frozenset(one["name"] for one in self._inputs if one["datatype"] == "BYTES")
+
     def by_name(self, arrays: List[Any]) -> Dict[str, Any]:
         """arrays: as from `arrays`, of one request or several joined."""
         names = [one["name"] for one in self._inputs]
@@ -57,11 +62,15 @@ class Ports:
         return [{"inputs": values}]
 
 
+def _missing(port: Dict[str, Any]) -> Any:
+    return NEVER if port["datatype"] == "BYTES" else math.nan
+
+
 def _array(port: Dict[str, Any], value: Any) -> Any:
     """A single row may come without its first dimension."""
     shape = port["shape"]
     nested = value if isinstance(value, (list, np.ndarray)) else [value]
-    array = array_of(nested, port["datatype"], _place(port["name"]), None)
+    array = array_of(nested, port["datatype"], _place(port["name"]), NEVER if port["datatype"] == "BYTES" else None)
     if not shape and array.size == 1:
         return array.reshape(())
     if array.ndim == len(shape) - 1 and shape[0] in (-1, 1):

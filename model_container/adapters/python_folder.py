@@ -153,6 +153,7 @@ class TypedPython(_Python):
         super().__init__(model, call)
         self._ports = Ports(call.inputs)
         self.names: FrozenSet[str] = self._ports.names
+        self.texts = self._ports.texts
         self.joinable = self.joinable and self._ports.have_rows
 
     def inputs(self, content: Content) -> Inputs:

@@ -34,11 +34,13 @@ def live(fake: FakeReplica, name: str = "iris", model_id: str = "m1") -> Deploym
 
 @asynccontextmanager
 async def dispatching(
-    *deployments: Deployment, flow: Flow = FLOW, suspects: list[str] | None = None
+    *deployments: Deployment,
+    flow: Flow = FLOW,
+    suspects: list[str] | None = None,
+    sample: bytes | None = None,
 ) -> AsyncIterator[Dispatcher]:
-    dispatcher = Dispatcher(RateLimiter(0, 60), flow, lambda model_id, reason: (suspects or []).append(reason))
-    if suspects is not None:
-        dispatcher = Dispatcher(RateLimiter(0, 60), flow, lambda _, reason: suspects.append(reason))
+    reasons = [] if suspects is None else suspects
+    dispatcher = Dispatcher(RateLimiter(0, 60), flow, lambda _, reason: reasons.append(reason), lambda _: sample)
     await dispatcher.publish(route_table(deployments))
     try:
         yield dispatcher

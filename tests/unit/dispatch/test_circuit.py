@@ -9,11 +9,11 @@ import pytest
 from msgspec import structs
 
 from app.dispatch import breaker
-from app.dispatch.breaker import FAILURES_TO_OPEN, State
+from app.dispatch.breaker import FAILURES_TO_ASK, State
 from app.dispatch.pipeline import Prediction
 from app.errors import ReplicaUnavailable
 from model_container.frames import FORM_PROBLEM, Answer, Request
-from tests.fakes import FakeReplica, echo, eventually, fake_replica
+from tests.fakes import FakeReplica, Handler, echo, eventually, fake_replica
 from tests.unit.dispatch.test_batch import FLOW, call, dispatching, live, outcomes
 
 
@@ -29,44 +29,87 @@ async def fail_the_first(requests: list[Request]) -> list[Answer]:
     return [*await fail(requests[:1]), *await echo(requests[1:])]
 
 
-async def test_five_batches_without_an_answer_open_it_and_a_good_trial_closes_it(
+SAMPLE = b'"the sample"'
+
+
+def fails(*bodies: bytes) -> Handler:
+    """Fails requests of these bodies, all without any, and answers the others."""
+
+    async def handler(requests: list[Request]) -> list[Answer]:
+        return [(await (fail if not bodies or one.body in bodies else echo)([one]))[0] for one in requests]
+
+    return handler
+
+
+async def test_requests_that_fail_open_it_only_if_the_sample_fails_too_and_the_sample_closes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(breaker, "OPEN_SECONDS", 60.0)  # until all has been looked at
-    async with fake_replica(tmp_path / "s", fail) as fake, dispatching(live(fake)) as dispatcher:
-        for _ in range(FAILURES_TO_OPEN):
+    monkeypatch.setattr(breaker, "OPEN_SECONDS", 0.3)
+    async with (
+        fake_replica(tmp_path / "s", fails()) as fake,
+        dispatching(live(fake), sample=SAMPLE) as dispatcher,
+    ):
+        for _ in range(FAILURES_TO_ASK):
             assert (await dispatcher.predict(call(1))).status == 500
         (lane,) = dispatcher.lanes
-        assert lane.circuit is State.OPEN
-        with pytest.raises(ReplicaUnavailable, match="left alone for a moment") as refused:
+        await eventually(lambda: lane.circuit is not State.CLOSED)
+        with pytest.raises(ReplicaUnavailable, match="its own sample any more") as refused:
             await dispatcher.predict(call(1))
         assert refused.value.headers["Retry-After"] == "1"
-        assert len(fake.batches) == FAILURES_TO_OPEN, "an open breaker sends nothing"
+        asked = len(fake.batches)
+        await eventually(lambda: len(fake.batches) > asked + 1)
+        assert lane.circuit is not State.CLOSED, "the trial failed, and no request of a caller was one"
         fake.handler = echo
-        monkeypatch.undo()
-        await eventually(lambda: lane.circuit is State.HALF_OPEN)
+        await eventually(lambda: lane.circuit is State.CLOSED)
         assert (await dispatcher.predict(call(1))).status == 200
-        assert lane.circuit is State.CLOSED
 
 
-async def test_what_waits_when_it_opens_is_the_trial(tmp_path: Path) -> None:
+async def test_one_caller_whose_requests_fail_takes_the_model_from_nobody(tmp_path: Path) -> None:
+    bodies: list[bytes] = []
+
+    async def picky(requests: list[Request]) -> list[Answer]:
+        bodies.extend(one.body for one in requests)
+        return await fails(b"666")(requests)
+
+    async with fake_replica(tmp_path / "s", picky) as fake, dispatching(live(fake), sample=SAMPLE) as dispatcher:
+        for _ in range(4 * FAILURES_TO_ASK):
+            assert (await dispatcher.predict(call(666))).status == 500
+        assert (await dispatcher.predict(call(1))).status == 200
+        await eventually(lambda: SAMPLE in bodies)
+        assert dispatcher.lanes[0].circuit is State.CLOSED
+
+
+async def test_without_a_sample_failures_never_open_it(tmp_path: Path) -> None:
+    async with fake_replica(tmp_path / "s", fails()) as fake, dispatching(live(fake)) as dispatcher:
+        for _ in range(3 * FAILURES_TO_ASK):
+            assert (await dispatcher.predict(call(1))).status == 500
+        assert dispatcher.lanes[0].circuit is State.CLOSED
+
+
+async def test_what_waits_when_it_opens_is_told_at_once(tmp_path: Path) -> None:
     release = asyncio.Event()
-    circuits: list[State] = []
 
     async def fail_later(requests: list[Request]) -> list[Answer]:
         await release.wait()
-        circuits.append(dispatcher.lanes[0].circuit)
-        return await (fail if len(circuits) <= FAILURES_TO_OPEN + 1 else echo)(requests)
+        if requests[0].body != SAMPLE:
+            release.clear()  # what waits behind has to go on waiting
+            asyncio.get_running_loop().call_later(0.1, release.set)
+        return await fail(requests)
 
-    patient = structs.replace(FLOW, window_seconds=60.0, queue_length=64)
-    async with fake_replica(tmp_path / "s", fail_later) as fake, dispatching(live(fake), flow=patient) as dispatcher:
-        waiting = asyncio.create_task(outcomes(dispatcher, 8 * (FAILURES_TO_OPEN + 2)))
-        await eventually(lambda: fake.batches == [8])
+    narrow = structs.replace(FLOW, max_batch_size=1, queue_length=64)
+    async with (
+        fake_replica(tmp_path / "s", fail_later) as fake,
+        dispatching(live(fake), flow=narrow, sample=SAMPLE) as dispatcher,
+    ):
+        waiting = asyncio.create_task(outcomes(dispatcher, 20))
+        await eventually(lambda: fake.batches == [1])
         release.set()
         answers = await waiting
-    statuses = [one.status for one in answers if isinstance(one, Prediction)]
-    assert statuses == [500] * 48 + [200] * 8, "two batches are away at a time; what is left then is the trial"
-    assert circuits[-1] is State.HALF_OPEN
+    failed = [one for one in answers if isinstance(one, Prediction)]
+    refused = [one for one in answers if isinstance(one, ReplicaUnavailable)]
+    assert len(failed) + len(refused) == 20
+    assert {one.status for one in failed} == {500}
+    assert refused
 
 
 @pytest.mark.parametrize("handler", [refuse, fail_the_first])
@@ -75,7 +118,7 @@ async def test_requests_that_are_at_fault_themselves_never_open_it(tmp_path: Pat
         return await handler(requests)  # type: ignore[operator,no-any-return]
 
     async with fake_replica(tmp_path / "s", served) as fake, dispatching(live(fake)) as dispatcher:
-        for _ in range(FAILURES_TO_OPEN + 2):
+        for _ in range(FAILURES_TO_ASK + 2):
             await outcomes(dispatcher, 3)
         assert dispatcher.lanes[0].circuit is State.CLOSED
         assert isinstance(fake, FakeReplica)

@@ -12,7 +12,7 @@ from app.core.model import Deployment
 from app.core.route_table import RouteTable, route_table
 from app.dispatch import breaker
 from app.dispatch.admit import RateLimiter
-from app.dispatch.breaker import FAILURES_TO_OPEN, State
+from app.dispatch.breaker import FAILURES_TO_ASK, State
 from app.dispatch.pipeline import Dispatcher, Prediction
 from model_container.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import FakeReplica, echo, eventually, fake_replica
@@ -110,15 +110,16 @@ async def test_the_circuit_of_one_replica_stays_as_it_is_while_others_come_and_g
         return [Answer(b'{"code":"model_error","detail":"It failed."}', 500, FORM_PROBLEM) for _ in requests]
 
     async with fake_replica(tmp_path / "a", fail) as sick, fake_replica(tmp_path / "b") as well:
-        async with dispatching(live(sick)) as dispatcher:
-            for _ in range(FAILURES_TO_OPEN):
+        async with dispatching(live(sick), sample=b"1") as dispatcher:
+            for _ in range(FAILURES_TO_ASK):
                 assert (await dispatcher.predict(call(1))).status == 500
+            await eventually(lambda: dispatcher.lanes[0].circuit is State.OPEN)
             assert dispatcher.circuits("m1") == {sick.replica.id: State.OPEN}
             await dispatcher.publish(table(sick, well))
             assert dispatcher.circuits("m1") == {sick.replica.id: State.OPEN, well.replica.id: State.CLOSED}
             assert (await dispatcher.predict(call(1))).status == 200
             assert dispatcher.lanes[0].circuit is State.CLOSED
-    assert len(sick.batches) == FAILURES_TO_OPEN
+    assert len(sick.batches) == FAILURES_TO_ASK + 1, "the last one was the sample"
 
 
 async def test_the_replica_that_is_gone_is_the_one_that_is_suspected(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def http(status: int, retry_after_seconds: float | None = None) -> PrismError:
     return from_problem({}, status=status, retry_after_seconds=retry_after_seconds)
 
 
-@pytest.mark.parametrize("failure", [UNSENT, LOST, http(408), http(429), http(500), http(502), http(503), http(504)])
+@pytest.mark.parametrize("failure", [UNSENT, LOST, http(408), http(429), http(502), http(503)])
 def test_a_call_that_may_run_twice_is_tried_again(failure: PrismError) -> None:
     assert Retries().delay_seconds(GET, failure, 0) is not None
 
@@ -24,6 +24,12 @@ def test_a_call_that_may_run_twice_is_tried_again(failure: PrismError) -> None:
 @pytest.mark.parametrize("failure", [http(400), http(401), http(404), http(409), http(422), InvalidResponse("?")])
 def test_an_answer_that_would_be_the_same_again_is_final(failure: PrismError) -> None:
     assert Retries().delay_seconds(GET, failure, 0) is None
+
+
+@pytest.mark.parametrize("status", [500, 504])
+def test_what_the_request_may_have_done_itself_is_not_done_again(status: int) -> None:
+    assert Retries().delay_seconds(requests.predict("iris", {"features": [[1]]}), http(status), 0) is None
+    assert Retries().delay_seconds(GET, http(status, 1), 0) is None, "also where a Retry-After came with it"
 
 
 @pytest.mark.parametrize("failure", [LOST, http(408), http(500), http(503), RequestTimedOut("late", sent=True)])

@@ -1,0 +1,72 @@
+"""The trial of a replica whose requests fail: the model's own sample, the one that its probe chose, decides.
+
+No caller's request is a trial: what a caller sends can fail by its own fault, and who waits should not pay for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+from app.dispatch import breaker as breakers
+from app.dispatch.breaker import Breaker
+from app.dispatch.link import Link
+from app.errors import PrismError
+from model_container.frames import Request
+
+Sample = Callable[[], bytes | None]
+"""The body that the model is known to answer; None while there is none."""
+
+
+class Trial:
+    """Of one replica. link: its connection now, None without one. verdict: called when its circuit opens or closes."""
+
+    def __init__(
+        self,
+        breaker: Breaker,
+        sample: Sample,
+        link: Callable[[], Link | None],
+        verdict: Callable[[], None],
+        timeout_seconds: float,
+    ) -> None:
+        self._breaker = breaker
+        self._sample = sample
+        self._link = link
+        self._verdict = verdict
+        self._timeout_seconds = timeout_seconds
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Unless one is under way."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+
+    async def end(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        """Until the sample is answered, or the connection is gone: a new one begins with a closed circuit."""
+        while (answered := await self._is_answered()) is False:
+            self._breaker.trip(monotonic())
+            self._verdict()
+            await asyncio.sleep(breakers.OPEN_SECONDS)
+        if answered:
+            self._breaker.succeed()
+            self._verdict()
+
+    async def _is_answered(self) -> bool | None:
+        """None where nothing can be said: there is no sample, or no connection. Too late is no answer only while open:
+        before, it may have waited behind the work of others."""
+        sample, link = self._sample(), self._link()
+        if sample is None or link is None:
+            return None
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return (await link.predict(Request(sample))).status == 200
+        except TimeoutError:
+            return None if self._breaker.is_closed else False
+        except PrismError:
+            return None
