@@ -8,7 +8,7 @@ import pytest
 
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.replica_models import ROWS, Callers, archive, becomes
-from tests.acceptance.server import Server, problem
+from tests.acceptance.server import Server, problem, wait_for
 
 FRAGILE = """
 import os, time, uuid
@@ -33,7 +33,7 @@ class Model:
         time.sleep(0.003)
         return [self.me for row in rows]
 """
-SECONDS = 6.0
+SECONDS = 9.0
 """That a request may take; what does not come to an end takes them all."""
 
 
@@ -62,14 +62,31 @@ def test_with_two_replicas_one_poison_costs_no_other_request(
     server.deploy(archive(tmp_path, model_py=FRAGILE), model_name="who", replicas="2", expected_input_json="[[1]]")
     with Callers(server, "who") as callers:
         answer = server.predict("who", [[poison]])
+        wait_for(lambda: bool(server.model("who")["restarts"]) or bool(callers.failures), 30, "the lost one's end")
         callers.more(200)
         becomes(server, 2)
+        callers.heard(2)  # no longer at work on what has no end
     assert not callers.failures
     told = problem(answer)
     assert told["code"] == code
     assert cause in told["detail"]
     assert "Try again" not in told.get("hint", "")
     assert "Retry-After" not in answer.headers
+    assert 1 <= len(server.model("who")["restarts"]) <= 2
+
+
+@pytest.mark.parametrize(("poison", "cause"), [("exit", "exited with code 3"), ("memory", "out of memory")])
+def test_with_one_replica_the_others_wait_for_the_next_one(
+    server: Server, tmp_path: Path, poison: str, cause: str
+) -> None:
+    server.deploy(archive(tmp_path, model_py=FRAGILE), model_name="who", expected_input_json="[[1]]")
+    with Callers(server, "who") as callers:
+        answer = server.predict("who", [[poison]])
+        callers.more(200)
+    assert not callers.failures
+    told = problem(answer)
+    assert (told["code"], told["status"]) == ("model_crashed", 500)
+    assert cause in told["detail"]
     assert 1 <= len(server.model("who")["restarts"]) <= 2
 
 
