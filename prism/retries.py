@@ -9,7 +9,6 @@ from typing import Any
 from prism.errors import APIError, ConnectionFailed, PrismError, RequestTimedOut
 from prism.requests import Call
 
-
 PASSING = frozenset((408, 502, 503))
 """Of the server's and of proxies before it: what time may cure."""
 
