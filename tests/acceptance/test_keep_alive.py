@@ -99,7 +99,9 @@ def test_a_replica_that_is_killed_comes_back_and_says_why(
     assert server.http.get("/registry").json()["entries"][0]["restarts"] == [restart]
 
 
-def test_a_frozen_replica_fails_fast_and_is_replaced(start_server: StartServer, target: str, iris_file: Path) -> None:
+def test_a_frozen_replica_is_replaced_and_the_next_one_answers_what_it_had(
+    start_server: StartServer, target: str, iris_file: Path
+) -> None:
     server = start_server(
         PRISM_TARGET=target, PRISM_HEALTH_MONITOR_INTERVAL_SECONDS=60, PRISM_HEARTBEAT_TIMEOUT_SECONDS=3
     )
@@ -107,7 +109,7 @@ def test_a_frozen_replica_fails_fast_and_is_replaced(start_server: StartServer, 
     frozen = replica_pid(server, target)
     os.kill(frozen, signal.SIGSTOP)
     began = time.monotonic()
-    assert server.predict("iris", ROW).status_code in (503, 504)
+    assert server.predict("iris", ROW).status_code == 200
     assert time.monotonic() - began < 20, "a prediction may take 30 s"
     wait_for(lambda: answers(server), 60, "the replacement")
     wait_for(lambda: not psutil.pid_exists(frozen), 30, "the end of the frozen process")
