@@ -25,7 +25,11 @@
     │   └── ProbeFailed
     ├── TunnelFailed             502  the link to a shared model could not be opened
     ├── ModelCrashed             500  the request ended the replica that worked on it alone
+    ├── StorageFailed            507  what must be stored cannot be, or the storage itself fails
+    │   ├── DiskFull                  no room, or a quota is used up
+    │   └── StorageReadOnly           mounted for reading alone
     └── Unavailable              503  carries Retry-After
+        ├── TooManyOpenFiles          the server, or the machine, has no file descriptor left
         ├── TargetUnavailable         no Docker engine where one was asked for
         ├── Overloaded                a bounded queue is full
         ├── ReplicaUnavailable        no live replica right now
@@ -228,6 +232,22 @@ class ModelCrashed(PrismError):
     title = "The model ended while it worked on this request"
 
 
+class StorageFailed(PrismError):
+    code = "storage_failed"
+    status = 507
+    title = "The storage does not work"
+
+
+class DiskFull(StorageFailed):
+    code = "disk_full"
+    title = "The disk is full"
+
+
+class StorageReadOnly(StorageFailed):
+    code = "storage_read_only"
+    title = "The storage cannot be written to"
+
+
 class Unavailable(PrismError):
     code = "unavailable"
     status = 503
@@ -236,6 +256,11 @@ class Unavailable(PrismError):
     def __init__(self, detail: str, *, retry_after_seconds: int = 1, hint: str = "", **values: Any) -> None:
         super().__init__(detail, hint=hint or f"Try again in {retry_after_seconds} s.", **values)
         self.headers["Retry-After"] = str(retry_after_seconds)
+
+
+class TooManyOpenFiles(Unavailable):
+    code = "too_many_open_files"
+    title = "No file can be opened right now"
 
 
 class TargetUnavailable(Unavailable):

@@ -74,7 +74,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(LoginNeeded, to_login)
     admins: list[Any] = [Depends(RequireAdmin(system.keys, sessions, system.wrong_keys))]
     app.include_router(
-        health.router(system.deployments, system.monitor, settings.enable_health_monitor, settings.grpc_port)
+        health.router(
+            system.deployments, system.monitor, system.unsaved, settings.enable_health_monitor, settings.grpc_port
+        )
     )
     include_administration(app, system, admins)
     include_predictions(app, system, admins)
@@ -157,7 +159,9 @@ def include_pages(app: FastAPI, system: System, pages: Pages, sessions: Sessions
         upload_page.router(deployments, system.staging, pages, system.max_upload_bytes), dependencies=admins
     )
     app.include_router(share_panel.router(system.share, ledger, pages), dependencies=admins)
-    app.include_router(settings_page.router(system.settings, system.key_store, system.keys, pages), dependencies=admins)
+    app.include_router(
+        settings_page.router(system.settings, system.key_store, system.keys, system.unsaved, pages), dependencies=admins
+    )
     app.mount("/static", StaticFiles(directory=UI / "static"))
 
 

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -18,10 +19,12 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 import psutil
+import structlog
 import uvicorn
 import uvloop
 
 from app.api.health import VERSION
+from app.core.os_errors import log_fields
 from app.dispatch.listener import listener_config
 from app.errors import Forbidden, InvalidSetting, PrismError
 from app.main import create_app
@@ -30,8 +33,14 @@ from app.registry.atomic import write_atomic
 from app.reload import code_changed
 from app.settings import Settings, load_settings
 
+log = structlog.get_logger(__name__)
+
+OPEN_FILES_MAX = 1 << 20
+"""More than any server needs, and little enough for a program that walks through all of them before it starts another."""
+
 
 def main() -> None:
+    raise_open_files()
     try:
         settings = load_settings()
         refuse_open_door(settings)
@@ -46,6 +55,18 @@ def main() -> None:
             sys.exit(f"prism: {error}")
         if again:
             os.execv(sys.executable, [sys.executable, "-m", "app.serve"])
+
+
+def raise_open_files() -> None:
+    """To what the system allows without asking anybody: each connection, of clients and to replicas, is a file.
+
+    A replica sets a limit of its own (model_container/confine.py); ssh, ngrok and uv ask for few.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS: more than the kernel gives one process
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def refuse_open_door(settings: Settings) -> None:
@@ -130,14 +151,18 @@ class AnnouncedServer(uvicorn.Server):
         started = psutil.Process().create_time()
         collect_rarely()
         record = {"pid": os.getpid(), "started": started, "host": host, "port": port, "url": url, "version": VERSION}
-        write_atomic(self._record, json.dumps(record).encode())
+        try:
+            write_atomic(self._record, json.dumps(record).encode())
+        except OSError as error:  # it serves all the same
+            log.error("`prism stop` and `prism status` cannot find this server", **log_fields(error))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._end_streams()
         try:
             await super().shutdown(sockets)
         finally:
-            self._record.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._record.unlink(missing_ok=True)
 
 
 def collect_rarely() -> None:

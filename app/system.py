@@ -29,6 +29,7 @@ from app.public_surface import PublicSurface
 from app.registry.containers import ContainerRegistry
 from app.registry.keys import KeyEntry, KeyStore
 from app.registry.models import ModelStore
+from app.registry.unsaved import Unsaved
 from app.runtime import process_tree
 from app.runtime.reader_process import ReaderProcess
 from app.runtime.resolutions import Resolutions
@@ -55,12 +56,13 @@ class System:
         self.settings = settings
         self.max_body_bytes = settings.max_body_mb * MIB
         self.max_upload_bytes = settings.max_upload_mb * MIB
-        self._store = ModelStore(settings.upload_root)
-        self._containers = ContainerRegistry(settings.registry_path)
+        self.unsaved = Unsaved()
+        self._store = ModelStore(settings.upload_root, self.unsaved)
+        self._containers = ContainerRegistry(settings.registry_path, self.unsaved)
         self.ledger = Ledger(self._store, self._containers)
         self.keys = Keys(settings.keys, settings.keys_of_admins)
         self.wrong_keys = WrongKeys()
-        self.key_store = KeyStore(settings.registry_path.with_name("keys.json"))
+        self.key_store = KeyStore(settings.registry_path.with_name("keys.json"), self.unsaved)
         self.key_store.tell(self.keys)
         self.flow = flow(settings)
         limits = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
@@ -82,7 +84,7 @@ class System:
         self.share = Share(
             tunnel(settings),
             self.public_surface,
-            ShareRecord(settings.registry_path.with_name("share.json"), process_tree),
+            ShareRecord(settings.registry_path.with_name("share.json"), process_tree, self.unsaved),
             has_keys=lambda: self.keys.required or bool(self.key_store.entries()),
             create_key=lambda name: new_key(*self.key_store.create(name)),
         )
@@ -141,6 +143,7 @@ class System:
 
     async def begin(self) -> None:
         """Adopt what runs, bring back what should, keep watch."""
+        self.unsaved.begin()
         await self.share.clear_up()
         self._store.load()
         self.key_store.load()
@@ -165,6 +168,7 @@ class System:
         await self.monitor.end()
         await self.deployments.shut_down(keep_models=keep_models)
         await self.dispatcher.close()
+        await self.unsaved.end()
 
 
 def flow(settings: Settings) -> Flow:

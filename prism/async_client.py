@@ -272,4 +272,4 @@ class AsyncKeys:
 
     async def revoke(self, id: str) -> str:
         """Its next request is refused. Returns its id."""
-        return await self._prism.send(requests.revoke_key(id))
+        return (await self._prism.send(requests.revoke_key(id))).revoked

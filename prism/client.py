@@ -264,4 +264,4 @@ class Keys:
 
     def revoke(self, id: str) -> str:
         """Its next request is refused. Returns its id."""
-        return self._prism.send(requests.revoke_key(id))
+        return self._prism.send(requests.revoke_key(id)).revoked

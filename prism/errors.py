@@ -215,9 +215,26 @@ class ModelCrashedError(APIError):
     codes = ("model_crashed",)
 
 
+class StorageFailedError(APIError):
+    codes = ("storage_failed",)
+    default_status = 507
+
+
+class DiskFullError(StorageFailedError):
+    codes = ("disk_full",)
+
+
+class StorageReadOnlyError(StorageFailedError):
+    codes = ("storage_read_only",)
+
+
 class UnavailableError(APIError):
     codes = ("unavailable",)
     default_status = 503
+
+
+class TooManyOpenFilesError(UnavailableError):
+    codes = ("too_many_open_files",)
 
 
 class TargetUnavailableError(UnavailableError):

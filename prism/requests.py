@@ -18,7 +18,7 @@ import msgspec
 from prism import responses
 from prism.errors import InvalidRequest
 from prism.folder import zipped
-from prism.responses import Answer, ApiKey, Health, Model, Prediction, Share
+from prism.responses import Answer, ApiKey, Health, Model, Prediction, Revocation, Share
 
 T = TypeVar("T")
 File = str | os.PathLike[str] | IO[bytes]
@@ -205,10 +205,10 @@ def create_key(name: str) -> Call[ApiKey]:
     return Call("POST", "/keys", responses.api_key, json=encode({"name": name}), repeatable=False)
 
 
-def revoke_key(id: str) -> Call[str]:
+def revoke_key(id: str) -> Call[Revocation]:
     if not id.strip("./ "):
         raise InvalidRequest(f"{id!r} names no key.", hint="Give its id; `prism keys ls` shows them.")
-    return Call("DELETE", f"/keys/{quote(id, safe='')}", responses.revoked)
+    return Call("DELETE", f"/keys/{quote(id, safe='')}", responses.revocation)
 
 
 def encode(data: Any) -> bytes:

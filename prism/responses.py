@@ -206,6 +206,15 @@ class Share(Struct, frozen=True):
     document: dict[str, Any] = field(default_factory=dict)
 
 
+class Revocation(Struct, frozen=True):
+    """Of a key. saved: false while it is not on the server's disk. hint: then what to do."""
+
+    revoked: str = ""
+    saved: bool = True
+    hint: str = ""
+    document: dict[str, Any] = field(default_factory=dict)
+
+
 class ApiKey(Struct, frozen=True):
     """A key made while the server runs. key: the key itself, told only when it is made. hint: its last characters."""
 
@@ -272,8 +281,8 @@ def api_keys(answer: Answer) -> list[ApiKey]:
     return [record(ApiKey, document) for document in _items(answer, "keys")]
 
 
-def revoked(answer: Answer) -> str:
-    return str(decode(answer).get("revoked", ""))
+def revocation(answer: Answer) -> Revocation:
+    return record(Revocation, decode(answer))
 
 
 def removed(answer: Answer) -> list[str]:

@@ -16,6 +16,7 @@ from msgspec import structs
 from app.core.environment import Lock
 from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
 from app.core.reading import Question
+from app.errors import StartFailed
 from app.lifecycle.reader import answer
 from app.runtime.log_reader import LogLine
 from app.runtime.target import Availability, Log, ReplicaState
@@ -134,6 +135,8 @@ class FakeTarget:
         self.conversion: Conversion = cannot_convert
         self.welcome: dict[str, Any] = {"samples": [[1]], "signature": {"kind": "table", "inputs": []}}
         self.events: list[str] = []
+        self.lost = False
+        """Whether somebody removed what was built."""
 
     @property
     def newest(self) -> FakeReplica | None:
@@ -147,13 +150,19 @@ class FakeTarget:
         return ("3.11",)
 
     async def build_environment(self, lock: Lock, log: Log) -> None:
+        self.lost = False
         self.events.append("environment")
 
     async def build_model(self, model: Model, folder: Path, log: Log, form: Form | None = None) -> str:
         self.events.append("model")
         return ""
 
+    async def is_built(self, model: Model, form: Form) -> bool:
+        return not self.lost
+
     async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
+        if self.lost:
+            raise StartFailed("The environment is not built.")
         fake = FakeReplica(self._folder / f"{next(self._numbers)}.sock", self.handler, self.welcome)
         chosen = form or model.form
         loaded = chosen.name if chosen else FormName.ORIGINAL

@@ -11,12 +11,15 @@ from fastapi import APIRouter
 from app.core.route_table import serves
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.monitor import Monitor
+from app.registry.unsaved import Unsaved
 
 NAME = "PRISM"
 VERSION = version("prism-serve")
 
 
-def router(deployments: Deployments, monitor: Monitor, enabled: bool, grpc_port: int = 0) -> APIRouter:
+def router(
+    deployments: Deployments, monitor: Monitor, unsaved: Unsaved, enabled: bool, grpc_port: int = 0
+) -> APIRouter:
     """enabled: whether the monitor is to run. grpc_port: 0 for none."""
     routes = APIRouter(tags=["server"])
     ledger = deployments.ledger
@@ -32,7 +35,9 @@ def router(deployments: Deployments, monitor: Monitor, enabled: bool, grpc_port:
 
     @routes.get("/health/monitor", summary="What the monitor sees")
     async def monitor_health() -> dict[str, Any]:
-        """last_cycle is null until the first cycle has ended."""
-        return {"enabled": enabled, "running": monitor.running, "last_cycle": monitor.figures or None}
+        """last_cycle is null until the first cycle has ended. unsaved: what holds from memory alone, as the disk
+        refuses it; it is written again until it is there."""
+        figures = monitor.figures or None
+        return {"enabled": enabled, "running": monitor.running, "last_cycle": figures, "unsaved": unsaved.documents()}
 
     return routes

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.keys import KeyEntry, KeyStore
 
+NOT_SAVED = "Revoked; not yet on disk: free some space. It is written again until it is."
+
 
 class NewKey(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -33,8 +35,13 @@ def router(store: KeyStore) -> APIRouter:
 
     @routes.delete("/{id}", summary="Revoke a key")
     async def revoke(id: str) -> dict[str, Any]:
-        """Its next request is refused, also on a connection that is open."""
-        return {"revoked": store.revoke(id).id}
+        """Its next request is refused, also on a connection that is open.
+
+        `saved` is there and false where the disk could not be written to. The key opens nothing all the same; only a server that
+        starts again before `GET /health/monitor` shows nothing unsaved would know it again.
+        """
+        revoked = store.revoke(id).id
+        return {"revoked": revoked} if store.saved else {"revoked": revoked, "saved": False, "hint": NOT_SAVED}
 
     return routes
 

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.core.error_shapes import is_ours, shaped
+from app.core.os_errors import log_fields, problem_of
 from app.core.plain import plain
 from app.errors import BadInput, NotFound, PrismError
 
@@ -78,6 +79,14 @@ def install(app: FastAPI, page: Page = lambda *_: None) -> None:
     async def of_leaving(request: Request, error: ClientDisconnect) -> Response:
         """Nobody reads this; the client left before its body was whole."""
         return answer(request, BadInput("The request was cut off by its sender.").problem())
+
+    @app.exception_handler(OSError)
+    async def of_the_system(request: Request, error: OSError) -> Response:
+        problem = problem_of(error)
+        if problem is None:
+            return await of_anything_else(request, error)
+        log.warning("a request met a fault of the storage", request_path=request.url.path, **log_fields(error))
+        return answer(request, problem.problem(), problem.headers)
 
     @app.exception_handler(Exception)
     async def of_anything_else(request: Request, error: Exception) -> Response:

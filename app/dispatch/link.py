@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.model import Replica
+from app.core.os_errors import problem_of
 from app.dispatch.replica_socket import held
 from app.errors import ReplicaProtocolError, ReplicaTimeout, ReplicaUnavailable
 from model_container import frames
@@ -335,6 +336,8 @@ async def welcomed(link: AnyLink, replica: Replica, timeout_seconds: float) -> A
         await link.wait_closed()
         raise ReplicaTimeout(f"The replica of {replica.model_id} was silent for {timeout_seconds:g} s.") from error
     except OSError as error:
+        if (own := problem_of(error)) is not None:  # of this server, which says nothing of the replica
+            raise own from error
         raise ReplicaUnavailable(f"The replica of {replica.model_id} does not accept connections: {error}.") from error
     except asyncio.CancelledError:
         await link.wait_closed()

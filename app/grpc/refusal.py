@@ -18,6 +18,7 @@ _CODES = {
     429: StatusCode.RESOURCE_EXHAUSTED,
     503: StatusCode.UNAVAILABLE,
     504: StatusCode.DEADLINE_EXCEEDED,
+    507: StatusCode.RESOURCE_EXHAUSTED,
 }
 
 

@@ -13,6 +13,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from app.api.guard import request_id_from
+from app.core.os_errors import as_problem, log_fields
 from app.dispatch.admit import sent_key
 from app.errors import BadInput, InvalidSetting, PrismError
 from app.grpc import inference_pb2 as messages
@@ -119,12 +120,9 @@ def answered(name: str, method: Method, read: Read) -> Callable[[bytes, Context]
         named = (("x-request-id", caller.request_id),)
         try:
             answer = await method(read(raw), caller)
-        except (Refusal, PrismError) as error:
-            refusal = of_error(error) if isinstance(error, PrismError) else error
+        except Exception as error:
+            refusal = refusal_of(error, name, caller)
             await context.abort(refusal.code, refusal.text, (*named, *refusal.trailing))
-        except Exception:
-            log.exception("a request failed unexpectedly", method=name, request_id=caller.request_id)
-            await context.abort(grpc.StatusCode.INTERNAL, UNEXPECTED, named)
         context.set_trailing_metadata((*named, *answer.trailing.items()))
         return answer.message
 
@@ -142,15 +140,25 @@ def streamed(method: Method, read: Read) -> Callable[[AsyncIterator[bytes], Cont
                 request = read(raw)
                 yield messages.ModelStreamInferResponse(infer_response=(await method(request, caller)).message)
                 continue
-            except (Refusal, PrismError) as error:
-                text = (of_error(error) if isinstance(error, PrismError) else error).text
-            except Exception:
-                log.exception("a request failed unexpectedly", method="ModelStreamInfer", request_id=caller.request_id)
-                text = UNEXPECTED
+            except Exception as error:
+                text = refusal_of(error, "ModelStreamInfer", caller).text
             named = messages.ModelInferResponse(id=request.id, model_name=request.model_name)
             yield messages.ModelStreamInferResponse(error_message=text, infer_response=named)
 
     return handle
+
+
+def refusal_of(error: Exception, method: str, caller: Caller) -> Refusal:
+    """Any exception as a status; of one that nobody foresaw the log alone has the details."""
+    if isinstance(error, Refusal):
+        return error
+    problem = as_problem(error)
+    if problem is not error and type(problem) is PrismError:
+        log.exception("a request failed unexpectedly", method=method, request_id=caller.request_id)
+        return Refusal(500, UNEXPECTED, {})
+    if isinstance(error, OSError):
+        log.warning("a request met a fault of the storage", method=method, **log_fields(error))
+    return of_error(problem)
 
 
 def caller_of(context: Context) -> Caller:

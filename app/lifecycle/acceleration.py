@@ -21,8 +21,17 @@ from app.core.environment import Lock, Requirements
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.inspection import Pin
 from app.core.model import ACCELERATED_FILE, Form, Model
+from app.core.os_errors import as_problem
 from app.core.route_table import serves
-from app.errors import Conflict, NotFound, PrismError, ReplicaProtocolError, ReplicaUnavailable
+from app.errors import (
+    Conflict,
+    NotFound,
+    PrismError,
+    ReplicaProtocolError,
+    ReplicaUnavailable,
+    StorageFailed,
+    TooManyOpenFiles,
+)
 from app.lifecycle.buildlog import BuildLog
 from app.lifecycle.conversion import NotFaster, store, unsuited, uses
 from app.lifecycle.ledger import Ledger
@@ -100,11 +109,19 @@ class Accelerator:
             await self._put_off(model_id)
         except NotFound:
             return
+        except (StorageFailed, TooManyOpenFiles) as reason:  # no word on the model
+            log.warning("an acceleration was put off", model_id=model_id, reason=str(reason))
+            await self._put_off(model_id)
         except (NotFaster, PrismError) as reason:
             await self._give_up(model_id, str(reason))
         except Exception as error:
+            problem = as_problem(error)
+            if isinstance(problem, StorageFailed | TooManyOpenFiles):  # no word on the model
+                log.warning("an acceleration was put off", model_id=model_id, reason=str(error))
+                await self._put_off(model_id)
+                return
             log.exception("an acceleration failed unexpectedly", model_id=model_id)
-            await self._give_up(model_id, f"the conversion failed: {type(error).__name__}: {error}")
+            await self._give_up(model_id, f"the conversion failed: {problem}")
 
     async def _put_off(self, model_id: str) -> None:
         """It is tried again when the model lives again."""
@@ -121,7 +138,7 @@ class Accelerator:
         changed = structs.replace(model.acceleration, status=status, reason=reason)
         if status in (AccelerationStatus.KEPT, AccelerationStatus.OFF):
             BuildLog(self._ledger.folder(model.model_id)).write(f"acceleration: the original form stays: {reason}")
-        return await self._ledger.amend(model.model_id, acceleration=changed)
+        return await self._ledger.note(model.model_id, acceleration=changed)
 
     async def _try(self, model_id: str) -> None:
         model = self._ledger.find(model_id)

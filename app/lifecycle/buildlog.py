@@ -5,6 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
+
+from app.core.os_errors import log_fields
+
+log = structlog.get_logger(__name__)
+
 LINES_IN_ERROR = 8
 
 
@@ -15,6 +21,13 @@ class BuildLog:
         self.path = folder / "build.log"
 
     def write(self, line: str) -> None:
+        """A line that cannot be written is told in the server's log, and fails nothing."""
+        try:
+            self._append(line)
+        except OSError as error:
+            log.warning("a line of a build's log could not be kept", line=line[:500], **log_fields(error))
+
+    def _append(self, line: str) -> None:
         with self.path.open("a", encoding="utf-8", errors="replace") as file:
             for each in line.splitlines() or [""]:
                 file.write(f"{datetime.now(UTC):%H:%M:%S.%f}"[:-3] + f" {each}\n")

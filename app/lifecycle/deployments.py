@@ -11,6 +11,7 @@ import structlog
 
 from app.core.acceleration import AccelerationStatus
 from app.core.model import Deployment, FormName, Model, Replica, Restart, Status
+from app.core.os_errors import as_problem, log_fields
 from app.core.route_table import serves
 from app.errors import Conflict, PrismError, TargetUnavailable
 from app.lifecycle.acceleration import Accelerator
@@ -78,8 +79,12 @@ class Deployments:
         except PrismError as error:
             await self._fall_back(model, error)
         except Exception as error:
-            log.exception("a deployment failed unexpectedly", model=model.ref)
-            await self._fail(model, PrismError(f"{type(error).__name__}: {error}"))
+            problem = as_problem(error)
+            if type(problem) is PrismError:
+                log.exception("a deployment failed unexpectedly", model=model.ref)
+            elif isinstance(error, OSError):
+                log.warning("a deployment met a fault of the storage", model=model.ref, **log_fields(error))
+            await self._fail(model, problem)
 
     async def _fall_back(self, model: Model, error: PrismError) -> None:
         """Where the accelerated form does not start any more, the original still may."""
@@ -229,7 +234,7 @@ class Deployments:
         if all(one.model_id != model.model_id for one in self.ledger.deployments()):
             form = model.form.name if model.form else FormName.ORIGINAL
             runs = any(one.model_id == model.model_id and one.form is form for one in running)
-            await self.ledger.add(model, wanted=runs, status=Status.STOPPED)
+            await self.ledger.enter(model, wanted=runs, status=Status.STOPPED)
         deployment = self.ledger.deployment(model.model_id)
         adopted = await self._adoption.adopt(model, running, registry_lost=registry_lost)
         if not deployment.wanted:

@@ -88,30 +88,35 @@ class Ledger:
         return f"1.{max(minors) + 1}.0" if minors else "1.0.0"
 
     async def add(self, model: Model, *, wanted: bool, status: Status) -> None:
-        self._store.save(model)
-        now = utc_now()
-        await self._registry.save(
-            Deployment(
-                model_id=model.model_id,
-                name=model.name,
-                version=model.version,
-                status=status,
-                wanted=wanted,
-                target=model.target,
-                created_at=model.created_at,
-                updated_at=now,
-                bounds=model.bounds,
-            )
-        )
+        """Raises OSError if it cannot be recorded; then nothing of it is left."""
+        try:
+            self._store.save(model)
+            await self._registry.add(new_deployment(model, wanted=wanted, status=status))
+        except OSError:
+            self._store.take_back(model.model_id)
+            raise
+
+    async def enter(self, model: Model, *, wanted: bool, status: Status) -> None:
+        """A deployment for a model that is recorded and has none."""
+        await self._registry.save(new_deployment(model, wanted=wanted, status=status))
 
     async def amend(self, model_id: str, **changes: Any) -> Model:
-        """Complete the model's record with what a step found out."""
+        """Complete the model's record with what a step found out. Raises OSError; then it is what it was."""
+        model = self._changed(model_id, changes)
+        self._store.save(model)
+        return model
+
+    async def note(self, model_id: str, **changes: Any) -> Model:
+        """As `amend`, for what is so whether or not it can be written at once."""
+        model = self._changed(model_id, changes)
+        self._store.note(model)
+        return model
+
+    def _changed(self, model_id: str, changes: dict[str, Any]) -> Model:
         model = self._store.get(model_id)
         if model is None:
             raise NotFound(f"The model `{model_id}` was deleted meanwhile.")
-        model = structs.replace(model, **changes)
-        self._store.save(model)
-        return model
+        return structs.replace(model, **changes)
 
     async def update(self, model_id: str, **changes: Any) -> Deployment:
         deployment = self.changed(model_id, **changes)
@@ -156,10 +161,25 @@ class Ledger:
         await self.update(model_id, metadata={**metadata, "timings_ms": timings})
 
     async def remove(self, model_id: str) -> None:
+        """The files first: an entry without them means nothing. Raises OSError if they cannot be removed."""
         self._outlooks.pop(model_id, None)
-        await self._registry.remove(model_id)
         self._store.delete(model_id)
+        await self._registry.remove(model_id)
 
     async def forget(self, model_id: str) -> None:
         """Drop the registry's entry of a model whose record is gone."""
         await self._registry.remove(model_id)
+
+
+def new_deployment(model: Model, *, wanted: bool, status: Status) -> Deployment:
+    return Deployment(
+        model_id=model.model_id,
+        name=model.name,
+        version=model.version,
+        status=status,
+        wanted=wanted,
+        target=model.target,
+        created_at=model.created_at,
+        updated_at=utc_now(),
+        bounds=model.bounds,
+    )

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from app.core.model import Deployment, Model, Replica
 from app.core.route_table import serves
-from app.errors import NotFound, PrismError
+from app.errors import NotFound, PrismError, TooManyOpenFiles
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.ledger import utc_now
 from app.lifecycle.probe import CHECK_TIMEOUT_SECONDS, Connect, answers_sample
@@ -187,6 +187,9 @@ class Monitor:
                     return Verdict(trouble, certain=bool(trouble and silent))
                 finally:
                     link.close()
+        except TooManyOpenFiles as error:  # no connection could be opened here, which says nothing of the replica
+            log.warning("a replica could not be looked at", model=model.ref, replica=replica.id, error=str(error))
+            return Verdict()
         except TimeoutError:
             return Verdict(silent or f"it gave no answer within {CHECK_TIMEOUT_SECONDS:g} s", certain=bool(silent))
         except PrismError as error:

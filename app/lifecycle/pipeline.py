@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from app.core.environment import Lock, Requirements
-from app.core.model import Deployment, Form, Model, Status, TargetName
+from app.core.model import Deployment, Model, Status, TargetName
 from app.lifecycle.buildlog import BuildLog
 from app.lifecycle.consent import with_consent, word_of
 from app.lifecycle.environment import requirements_for
@@ -54,6 +54,7 @@ class Road:
         self.starter = Starter(settings, ledger, targets, connect, self.publisher)
         self.replicas = Replicas(ledger, self.starter, self.publisher)
         self.target = self.starter.target
+        self.build = self.starter.build
         self._ledger = ledger
         self._resolve_lock = resolve
 
@@ -134,15 +135,6 @@ class Road:
             timeout_seconds=self.settings.build_timeout_seconds,
             platform="linux" if self.target(model).name is TargetName.DOCKER else None,
         )
-
-    async def build(self, model: Model, build_log: BuildLog, form: Form | None = None) -> None:
-        """Environment and image of a form, else of the one that serves. Raises BuildFailed."""
-        form = form or model.form
-        assert form is not None  # it was inspected and locked before
-        build_log.write(f"environment {form.lock.hash}: Python {form.lock.python}, {len(form.lock.packages)} packages")
-        target = self.target(model)
-        await target.build_environment(form.lock, build_log.write)
-        await target.build_model(model, self._ledger.folder(model.model_id), build_log.write, form)
 
 
 def runtime_requirements() -> tuple[str, ...]:

@@ -9,17 +9,26 @@ import shutil
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
+import structlog
 from msgspec import Struct
 
 from app.core.contents import Contents
 from app.core.inspection import Inspection
 from app.core.model import Artifact
-from app.errors import BadInput, PrismError
+from app.core.os_errors import problem_of
+from app.errors import BadInput, PrismError, StorageFailed
 from app.lifecycle.form import FIELDS, TEXT_LIMIT_BYTES, FormReceiver, boundary_of, too_large_file
+
+log = structlog.get_logger(__name__)
 
 MODEL_ID = re.compile(r"[0-9a-f]{12}")
 WRITE_BYTES = 1 << 20
 """Parsed and written at once, in a thread: large enough to be rare, small enough to be nothing in memory."""
+
+
+DISCARD_PAUSES_SECONDS = (0.5, 1, 2, 4, 8, 16, 32, 64)
+_DISCARDING: set[asyncio.Task[None]] = set()
+"""So that none is forgotten by the event loop."""
 
 
 class Form(Struct, frozen=True):
@@ -86,9 +95,9 @@ async def receive(
         raise too_large_file(max_upload_bytes)
     model_id = secrets.token_hex(6)  # MODEL_ID
     folder = root / model_id
-    folder.mkdir(parents=True, mode=0o700)
     receiver = FormReceiver(boundary, folder, max_upload_bytes, fields, {} if texts is None else texts)
     try:
+        folder.mkdir(parents=True, mode=0o700)
         buffer = bytearray()
         async for chunk in chunks:
             buffer += chunk
@@ -101,14 +110,27 @@ async def receive(
         receiver.close()
         await discard(folder)
         if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-            raise _disk_error(error) from error
+            raise problem_of(error) or _disk_error(error) from error
         raise
     return Form(model_id, folder, receiver.texts, receiver.artifact, tuple(receiver.code_files))
 
 
 async def discard(folder: Path) -> None:
-    """Remove what was stored of an upload."""
+    """Remove what was stored of an upload; later, where that cannot be done now, as no file can be opened."""
     await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    if folder.exists():
+        task = asyncio.create_task(_discard_later(folder), name=f"remove {folder.name}")
+        _DISCARDING.add(task)
+        task.add_done_callback(_DISCARDING.discard)
+
+
+async def _discard_later(folder: Path) -> None:
+    for pause_seconds in DISCARD_PAUSES_SECONDS:
+        await asyncio.sleep(pause_seconds)
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        if not folder.exists():
+            return
+    log.error("what is left of an upload could not be removed; the next start tries again", path=str(folder))
 
 
 def remove_torn_uploads(root: Path, known: Collection[str]) -> None:
@@ -123,6 +145,6 @@ def _torn(folder: Path) -> bool:
 
 
 def _disk_error(error: OSError) -> PrismError:
-    return PrismError(
+    return StorageFailed(
         f"The upload could not be stored: {error.strerror}.", hint="Make room, or move MODEL_UPLOAD_ROOT."
     )

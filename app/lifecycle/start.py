@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 
 from app.core.model import Form, Model, Replica, TargetName
 from app.errors import PrismError, ProbeFailed, ReplicaProtocolError, StartFailed, TargetUnavailable, Unavailable
-from app.lifecycle.buildlog import telling_lines
+from app.lifecycle.buildlog import BuildLog, telling_lines
 from app.lifecycle.ledger import Ledger
 from app.lifecycle.probe import Connect, ReplicaLink, probe
 from app.lifecycle.publish import Publisher
@@ -70,8 +70,20 @@ class Starter:
             )
         return self._targets[name]
 
+    async def build(self, model: Model, lines: BuildLog, form: Form | None = None) -> None:
+        """Environment and image of a form, else of the one that serves. Raises BuildFailed."""
+        form = form or model.form
+        assert form is not None  # it was inspected and locked before
+        lines.write(f"environment {form.lock.hash}: Python {form.lock.python}, {len(form.lock.packages)} packages")
+        target = self.target(model)
+        await target.build_environment(form.lock, lines.write)
+        await target.build_model(model, self._ledger.folder(model.model_id), lines.write, form)
+
     async def begin(self, model: Model, number: int = 1, form: Form | None = None) -> Begun:
-        """Start one and wait until it has loaded. Raises StartFailed; then nothing of it is left."""
+        """Start one and wait until it has loaded. Raises StartFailed; then nothing of it is left.
+
+        What was built for it and is gone, as an environment that somebody deleted, is built again from its lock.
+        """
         form = form or model.form
         if form is not None and number > 1:
             form = structs.replace(form, log_folder=log_folder(number))
@@ -81,6 +93,10 @@ class Starter:
         # A start clears up after replicas that died, which two cannot do at once.
         turn = self._turns.setdefault(model.model_id, asyncio.Lock())
         async with turn:
+            if form is not None and not await self.target(model).is_built(model, form):
+                lines = BuildLog(folder)
+                lines.write("what was built is gone from this machine; it is built again")
+                await self.build(model, lines, form)
             starting = asyncio.ensure_future(self.target(model).start(model, folder, self._settings.limits, form))
             try:
                 replica = structs.replace(await asyncio.shield(starting), number=number)
@@ -181,7 +197,7 @@ class Starter:
         told, facts = begun.welcome, begun.facts
         known = self._ledger.model(model.model_id)
         if known is None or (known.signature, known.sample, known.runtime) != (told.signature, sample, facts):
-            await self._ledger.amend(model.model_id, signature=told.signature, sample=sample, runtime=facts)
+            await self._ledger.note(model.model_id, signature=told.signature, sample=sample, runtime=facts)
 
     async def _welcome(self, model: Model, replica: Replica) -> tuple[ReplicaLink, dict[str, Any]]:
         target = self.target(model)

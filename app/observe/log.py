@@ -9,7 +9,11 @@ import structlog
 
 
 def configure_logging(level: str) -> None:
-    """structlog for PRISM, and the standard library's loggers (uvicorn's) through the same formatter."""
+    """structlog for PRISM, and the standard library's loggers (uvicorn's) through the same formatter.
+
+    A line that cannot be written, as to a full disk, is lost, and fails nothing.
+    """
+    logging.raiseExceptions = False
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

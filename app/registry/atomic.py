@@ -8,7 +8,15 @@ from tempfile import NamedTemporaryFile
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write, fsync, rename, fsync the folder. The file is readable by its owner only."""
+    """Write, fsync, rename, fsync the folder. The file is readable by its owner only. An OSError names the file."""
+    try:
+        _write(path, content)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
         try:

@@ -14,8 +14,10 @@ import structlog
 from msgspec import Struct
 
 from app.core.model import Deployment
+from app.core.os_errors import log_fields
 from app.errors import Conflict
 from app.registry.atomic import write_atomic
+from app.registry.unsaved import Unsaved
 
 log = structlog.get_logger(__name__)
 
@@ -46,10 +48,14 @@ def _one(entry: dict[str, Any]) -> list[Any]:
 
 
 class ContainerRegistry:
-    """Deployments by model_id. One server at a time holds the file, by a lock beside it."""
+    """Deployments by model_id. One server at a time holds the file, by a lock beside it.
 
-    def __init__(self, path: Path) -> None:
+    What is in memory is the truth: a change that the disk refuses is written again until it is there, see `Unsaved`.
+    """
+
+    def __init__(self, path: Path, unsaved: Unsaved | None = None) -> None:
         self._path = path
+        self._unsaved = unsaved or Unsaved()
         self._deployments: dict[str, Deployment] = {}
         self._writing = asyncio.Lock()
         self._lock_file: int | None = None
@@ -67,9 +73,12 @@ class ContainerRegistry:
                 f"Another PRISM server (process {holder or 'unknown'}) uses the registry {self._path}.",
                 hint="Stop it with `prism stop`, or give this one its own MODEL_CONTAINER_REGISTRY_PATH.",
             ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
         self._lock_file = lock
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, str(os.getpid()).encode(), 0)
+        except OSError as error:  # it is held all the same; only its holder is not named
+            log.warning("the registry's lock could not be written to", **log_fields(error))
 
     def release(self) -> None:
         if self._lock_file is not None:
@@ -97,14 +106,30 @@ class ContainerRegistry:
     def all(self) -> tuple[Deployment, ...]:
         return tuple(self._deployments.values())
 
-    async def save(self, deployment: Deployment) -> None:
-        """Seen by readers at once; on disk when this returns."""
+    async def add(self, deployment: Deployment) -> None:
+        """One that is new. Raises OSError if it cannot be written; then it is not there."""
         self._deployments[deployment.model_id] = deployment
-        await self._write()
+        try:
+            await self._write()
+        except OSError:
+            self._deployments.pop(deployment.model_id, None)
+            raise
+
+    async def save(self, deployment: Deployment) -> None:
+        """Seen by readers at once; on disk when this returns, or as soon as the disk takes it."""
+        self._deployments[deployment.model_id] = deployment
+        await self._write_or_owe()
 
     async def remove(self, model_id: str) -> None:
+        """Gone at once, as `save` is there at once."""
         if self._deployments.pop(model_id, None) is not None:
+            await self._write_or_owe()
+
+    async def _write_or_owe(self) -> None:
+        try:
             await self._write()
+        except OSError as error:
+            self._unsaved.add(self._path, self._write, error)
 
     async def _write(self) -> None:
         # In a task of its own: a cancelled caller must not let a later write overtake this one.
@@ -114,3 +139,4 @@ class ContainerRegistry:
         async with self._writing:
             content = msgspec.json.format(msgspec.json.encode(_File(self._deployments)))
             await asyncio.to_thread(write_atomic, self._path, content)
+            self._unsaved.saved(self._path)

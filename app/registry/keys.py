@@ -1,7 +1,12 @@
-"""The keys made while the server runs: a JSON file beside the registry, which holds digests and never a key."""
+"""The keys made while the server runs: a JSON file beside the registry, which holds digests and never a key.
+
+A revocation holds at once, whatever the disk does. Where the file cannot be written anew, the key's digest in it is
+overwritten where it stands, which takes no room; where even that fails, the file is written again until it succeeds.
+"""
 
 from __future__ import annotations
 
+import os
 import secrets
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -12,8 +17,10 @@ import msgspec
 import structlog
 from msgspec import Meta, Struct
 
+from app.core.os_errors import log_fields
 from app.errors import BadInput, NotFound
 from app.registry.atomic import write_atomic
+from app.registry.unsaved import Unsaved
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +28,8 @@ PREFIX = "prism_"
 KEY_BYTES = 32
 HINT_LENGTH = 4
 NAME_LENGTH_MAX = 100
+VOID = "0" * 64
+"""In the place of a digest: no key is known to have it, and an entry that has it is none."""
 
 
 class KeyEntry(Struct, frozen=True):
@@ -54,8 +63,9 @@ class _File(Struct):
 class KeyStore:
     """Keys by id, written through. Few and rarely changed, so a write may hold up the event loop for its fsync."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, unsaved: Unsaved | None = None) -> None:
         self._path = path
+        self._unsaved = unsaved or Unsaved()
         self._entries: dict[str, KeyEntry] = {}
         self._told: list[LetIn] = []
 
@@ -71,7 +81,13 @@ class KeyStore:
             log.error("the keys cannot be read; their file was set aside", path=str(aside), error=str(error))
             return
         for entry in entries:
-            self._take(entry)
+            if entry.digest != VOID:
+                self._take(entry)
+
+    @property
+    def saved(self) -> bool:
+        """False while a key is revoked here and still stands in the file: a restart would let it in again."""
+        return self._path not in self._unsaved
 
     def tell(self, who: LetIn) -> None:
         """Of every key that is here, and from now on of each that comes and goes."""
@@ -84,7 +100,10 @@ class KeyStore:
         return tuple(self._entries.values())
 
     def create(self, name: str) -> tuple[KeyEntry, str]:
-        """Make a key; the second is the key itself, which cannot be had again. Raises BadInput for a bad name."""
+        """Make a key; the second is the key itself, which cannot be had again.
+
+        Raises BadInput for a bad name, OSError where it cannot be recorded; then there is no such key.
+        """
         key = PREFIX + secrets.token_urlsafe(KEY_BYTES)
         entry = KeyEntry(
             id=f"key_{secrets.token_hex(6)}",
@@ -93,19 +112,32 @@ class KeyStore:
             digest=sha256(key.encode()).hexdigest(),
             hint=key[-HINT_LENGTH:],
         )
-        self._write([*self._entries.values(), entry])
+        try:
+            self._write([*self._entries.values(), entry])
+        except OSError:
+            self._void(entry)  # the file may be in its place already, and only not known to be safe there
+            raise
         self._take(entry)
         return entry, key
 
     def revoke(self, id: str) -> KeyEntry:
-        """From now on it opens nothing. Raises NotFound."""
+        """From now on it opens nothing; see `saved` for what a restart would say. Raises NotFound."""
         entry = self._entries.pop(id, None)
         if entry is None:
             raise NotFound(f"There is no key `{id[:100]}`.", hint="GET /keys lists them; so does `prism keys ls`.")
         for who in self._told:  # before the disk, which may be full
             who.remove(id)
-        self._write([*self._entries.values()])
+        try:
+            self._write([*self._entries.values()])
+        except OSError as error:
+            if self._void(entry):
+                log.warning("a revoked key was made void where it stands", id=id, **log_fields(error))
+            else:
+                self._unsaved.add(self._path, self._write_again, error)
         return entry
+
+    async def _write_again(self) -> None:
+        self._write([*self._entries.values()])
 
     def _take(self, entry: KeyEntry) -> None:
         self._entries[entry.id] = entry
@@ -114,6 +146,21 @@ class KeyStore:
 
     def _write(self, entries: list[KeyEntry]) -> None:
         write_atomic(self._path, msgspec.json.format(msgspec.json.encode(_File(entries))))
+        self._unsaved.saved(self._path)
+
+    def _void(self, entry: KeyEntry) -> bool:
+        """Whether the file on disk lets it in no more."""
+        try:
+            with self._path.open("r+b", buffering=0) as file:
+                place = file.readall().find(entry.digest.encode())
+                if place >= 0:
+                    os.pwrite(file.fileno(), VOID.encode(), place)
+                    os.fsync(file.fileno())
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
 
 
 def checked_name(name: str) -> str:

@@ -18,6 +18,7 @@ import structlog
 
 from app.core.model import Model
 from app.registry.atomic import write_atomic
+from app.registry.unsaved import Unsaved
 
 log = structlog.get_logger(__name__)
 
@@ -25,8 +26,9 @@ log = structlog.get_logger(__name__)
 class ModelStore:
     """Records are few and small, so all of them are kept in memory and written through."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, unsaved: Unsaved | None = None) -> None:
         self.root = root
+        self._unsaved = unsaved or Unsaved()
         self._models: dict[str, Model] = {}
 
     def load(self) -> None:
@@ -50,13 +52,47 @@ class ModelStore:
         return tuple(sorted(self._models.values(), key=lambda model: model.created_at))
 
     def save(self, model: Model) -> None:
-        write_atomic(self.folder(model.model_id) / "model.json", msgspec.json.format(msgspec.json.encode(model)))
+        """Raises OSError if it cannot be written; then the record is what it was."""
+        path = self._record(model.model_id)
+        write_atomic(path, msgspec.json.format(msgspec.json.encode(model)))
         self._models[model.model_id] = model
+        self._unsaved.saved(path)
+
+    def note(self, model: Model) -> None:
+        """As `save`, for what is so whether or not the disk takes it: then it is written as soon as it does."""
+        try:
+            self.save(model)
+        except OSError as error:
+            self._models[model.model_id] = model
+            self._unsaved.add(self._record(model.model_id), lambda: self._save_again(model.model_id), error)
+
+    async def _save_again(self, model_id: str) -> None:
+        self.save(self._models[model_id])
 
     def delete(self, model_id: str) -> None:
-        """Forget the model and remove its folder with all that is in it."""
+        """Forget the model and remove its folder with all that is in it.
+
+        Its record goes first: what is left by a server that is killed meanwhile is then no model. Raises OSError where
+        nothing can be removed; then the model is there as before.
+        """
+        self._record(model_id).unlink(missing_ok=True)
         self._models.pop(model_id, None)
+        self._unsaved.saved(self._record(model_id))
         shutil.rmtree(self.folder(model_id), ignore_errors=True)
+
+    def take_back(self, model_id: str) -> None:
+        """Forget a model that never was one, also where its files cannot be removed yet."""
+        self._models.pop(model_id, None)
+        try:
+            self.delete(model_id)
+        except OSError as error:
+            self._unsaved.add(self._record(model_id), lambda: self._delete_again(model_id), error)
+
+    async def _delete_again(self, model_id: str) -> None:
+        self.delete(model_id)
+
+    def _record(self, model_id: str) -> Path:
+        return self.folder(model_id) / "model.json"
 
 
 def folder_size_bytes(folder: Path) -> int:

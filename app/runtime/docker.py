@@ -25,6 +25,7 @@ import psutil
 
 from app.core.environment import Lock
 from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
+from app.core.os_errors import problem_in
 from app.errors import Conflict, NotFound, PrismError, StartFailed
 from app.runtime import process_tree
 from app.runtime.container_log import keep_log
@@ -88,6 +89,9 @@ class DockerTarget:
             await asyncio.to_thread(lay_out, form, folder, Path(place))
             return await self._images.build_model(as_imaged(model, form), Path(place), log)
 
+    async def is_built(self, model: Model, form: Form) -> bool:
+        return await self._images.exists(model_image(as_imaged(model, form).model_id))
+
     async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
         form = form or model.form
         image = model_image(as_imaged(model, form).model_id) if form else ""
@@ -121,9 +125,13 @@ class DockerTarget:
     async def _launch(self, plan: Plan) -> Replica:
         def refused(words: str) -> PrismError:
             without_gpu = refusal(plan.model.ref, words) if plan.model.execution.gpus else None
-            return without_gpu or StartFailed(
-                f"The container of {plan.model.ref} could not be started: {words}",
-                hint="See `prism doctor` for the engine, disk space and limits.",
+            return (
+                without_gpu
+                or problem_in(words)
+                or StartFailed(
+                    f"The container of {plan.model.ref} could not be started: {words}",
+                    hint="See `prism doctor` for the engine, disk space and limits.",
+                )
             )
 
         try:

@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from app.core.environment import Lock
 from app.core.model import Model
+from app.core.os_errors import problem_in, problem_of
 from app.errors import BuildFailed, Conflict, NotFound, PrismError
 from app.runtime.docker_context import (
     LAYOUT,
@@ -124,7 +125,7 @@ class Images:
         try:
             (folder / "Dockerfile").write_text(dockerfile)
         except OSError as error:
-            raise BuildFailed(f"{folder}/Dockerfile cannot be written: {error.strerror}.") from error
+            raise _unprepared(image, error) from error
         began = time.monotonic()
         await self._build(image, lambda file: write_model_context(file, dockerfile, model, folder), log)
         log(f"Image {image} built in {time.monotonic() - began:.1f} s.")
@@ -247,15 +248,15 @@ class Images:
                         said.append(line)
                         log(line)
                 if "error" in piece:
-                    raise BuildFailed(
+                    raise problem_in(str(piece["error"])) or BuildFailed(
                         f"The image {image} could not be built: {piece['error']}",
                         hint="The build log says what the engine did before; `prism doctor` checks the engine.",
                         log_lines=said[-TELLING_LINES:],
                     )
 
 
-def _unprepared(image: str, error: OSError) -> BuildFailed:
-    return BuildFailed(
+def _unprepared(image: str, error: OSError) -> PrismError:
+    return problem_of(error) or BuildFailed(
         f"The build of {image} could not be prepared: {error}.",
         hint="Free some disk space, or let PRISM_RUN_ROOT name a folder that can be written to.",
     )

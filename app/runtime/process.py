@@ -15,6 +15,7 @@ tries and says how far it goes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import secrets
@@ -35,6 +36,7 @@ from msgspec import Struct
 from app.core.child_environment import child_environment
 from app.core.environment import Lock
 from app.core.model import Form, Limits, Model, Replica, TargetName
+from app.core.os_errors import problem_of
 from app.errors import BuildFailed, StartFailed
 from app.runtime import process_tree
 from app.runtime.calling import call_of, execution_of
@@ -53,6 +55,9 @@ from model_container.config import VARIABLE, Confinement, RuntimeConfig
 MAX_SOCKET_PATH_BYTES = 100  # 108 on Linux and 104 on macOS, with the final zero
 POLL_SECONDS = 0.02
 KILL_SECONDS = 5.0
+TORSO_SECONDS = 60.0
+"""After so long a start has written its record, or was cut off."""
+
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -113,7 +118,7 @@ class ProcessTarget:
             if chosen:
                 await asyncio.to_thread(compile_for, self._environments.python(chosen.lock), copy)
         except OSError as error:
-            raise BuildFailed(
+            raise problem_of(error) or BuildFailed(
                 f"The runtime could not be copied to {self._run_folder}: {error.strerror}.",
                 hint="Free some disk space, or let PRISM_RUN_ROOT name a folder that can be written to.",
             ) from error
@@ -122,6 +127,9 @@ class ProcessTarget:
     def _runtime(self) -> Path:
         self._run_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return runtime_copy(self._run_folder)
+
+    async def is_built(self, model: Model, form: Form) -> bool:
+        return self._environments.is_built(form.lock)
 
     async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
         form = form or model.form
@@ -133,15 +141,28 @@ class ProcessTarget:
             raise StartFailed(f"The environment of {model.ref} is not built.", hint=f"Deploy {model.name} again.")
         try:
             return await asyncio.to_thread(self._start, model, form, folder, limits)
-        except (OSError, psutil.Error) as error:
-            raise StartFailed(
-                f"The process of {model.ref} could not be started: {error}.",
-                hint="See `prism doctor` for disk space and process limits.",
-            ) from error
+        except OSError as error:
+            raise problem_of(error) or self._not_started(model, error) from error
+        except psutil.Error as error:
+            raise self._not_started(model, error) from error
+
+    def _not_started(self, model: Model, error: Exception) -> StartFailed:
+        return StartFailed(
+            f"The process of {model.ref} could not be started: {error}.",
+            hint="See `prism doctor` for disk space and process limits.",
+        )
 
     def _start(self, model: Model, form: Form, folder: Path, limits: Limits) -> Replica:
+        """Whatever fails, neither a process nor a folder is left of it."""
         self._sweep(model.model_id)
         place = self._run_folder / model.model_id / secrets.token_hex(4)
+        try:
+            return self._start_in(place, model, form, folder, limits)
+        except BaseException:
+            _remove_folder(place)
+            raise
+
+    def _start_in(self, place: Path, model: Model, form: Form, folder: Path, limits: Limits) -> Replica:
         work = place / "work"
         work.mkdir(parents=True, mode=0o700)
         cgroup = self._cgroups.make(place.name, limits)
@@ -186,26 +207,46 @@ class ProcessTarget:
         command = isolated(self._environments.python(form.lock), runtime / "model_container" / "__main__.py")
         variables = {**_variables(work, threads), VARIABLE: config.to_json()}
         child = _spawn(command, work, variables, log_folder, outside.descriptors())
+        try:
+            return self._recorded(child, place, model, form, config, log_folder, outside.cgroup)
+        except BaseException:
+            _end_now(child)
+            raise
+
+    def _recorded(
+        self,
+        child: subprocess.Popen[bytes],
+        place: Path,
+        model: Model,
+        form: Form,
+        config: RuntimeConfig,
+        log_folder: Path,
+        cgroup: Cgroup | None,
+    ) -> Replica:
+        """Where a later gateway finds it. Raises OSError, psutil.Error."""
         replica = Replica(
             model_id=model.model_id,
             target=TargetName.PROCESS,
             id=process_tree.identity(child.pid),
             token=config.token,
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            socket=address,
-            port=port,
+            socket=config.socket,
+            port=config.port,
             pid=child.pid,
             form=form.name,
         )
+        _write_record(place / "replica.json", Record(self._home, replica, str(log_folder), cgroup))
         self._children[replica.id] = child
-        _write_record(place / "replica.json", Record(self._home, replica, str(log_folder), outside.cgroup))
         return replica
 
     def _sweep(self, model_id: str) -> None:
-        """What earlier replicas of the model left that died without a stop()."""
+        """What earlier replicas of the model left that died without a stop(), or whose start was cut off."""
         for _, record in self._records(model_id):
             if not process_tree.find(record.replica.id):
                 self._clean_up(record.replica)
+        for place in self._run_folder.glob(f"{model_id}/*"):
+            if not (place / "replica.json").exists() and time.time() - place.stat().st_mtime > TORSO_SECONDS:
+                _remove_folder(place)
 
     def _address(self, place: Path) -> tuple[str, int]:
         """A Unix socket; where its path would be too long, a free TCP port."""
@@ -351,6 +392,13 @@ def _write_record(path: Path, record: Record) -> None:
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
+
+
+def _end_now(child: subprocess.Popen[bytes]) -> None:
+    """It has loaded nothing yet. It leads a group of its own, in which is all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 async def _ended(processes: list[psutil.Process], seconds: float) -> bool:

@@ -72,6 +72,10 @@ class Target(Protocol):
         """Make the version startable and return its image name ("" where there are no images). form: else model.form."""
         ...
 
+    async def is_built(self, model: Model, form: Form) -> bool:
+        """Whether what `build_environment` and `build_model` made for this form is there; somebody may have removed it."""
+        ...
+
     async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
         """Start one replica of `form`, else of model.form; returns as soon as it exists, before the model is loaded. Raises StartFailed."""
         ...

@@ -15,6 +15,7 @@ from pathlib import Path
 import uv
 
 from app.core.child_environment import LANGUAGE, PYENV, USER, USER_FOLDERS, child_environment
+from app.core.os_errors import problem_in
 from app.errors import DeployFailed
 from app.runtime.interpreter import own_interpreter
 from app.runtime.package_index import PackageIndex, machine_index
@@ -86,7 +87,7 @@ async def run_uv(
     finally:
         await _kill(process)
     if process.returncode:
-        raise error(
+        raise problem_in("\n".join(said)) or error(
             f"`uv {verb}` failed: {' '.join(telling_lines(said)) or f'exit code {process.returncode}.'}",
             hint=hint_for("\n".join(said)),
             log_lines=said[-TELLING_LINES:],

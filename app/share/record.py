@@ -15,6 +15,7 @@ import structlog
 from msgspec import Struct
 
 from app.registry.atomic import write_atomic
+from app.registry.unsaved import Unsaved
 from app.share.tunnel import Processes, Status, Worker
 
 log = structlog.get_logger(__name__)
@@ -31,8 +32,9 @@ class _File(Struct, frozen=True):
 class ShareRecord:
     """path: of the file, beside the registry; whoever holds the registry's lock owns it."""
 
-    def __init__(self, path: Path, processes: Processes) -> None:
+    def __init__(self, path: Path, processes: Processes, unsaved: Unsaved | None = None) -> None:
         self._path = path
+        self._unsaved = unsaved or Unsaved()
         self._processes = processes
         self._writing = asyncio.Lock()
 
@@ -42,12 +44,27 @@ class ShareRecord:
         await asyncio.shield(asyncio.create_task(self._write(content)))
 
     async def _write(self, content: bytes) -> None:
+        """Now, or as soon as the disk takes it: the worker ends with this server in any case."""
+        try:
+            await self._put(content)
+        except OSError as error:
+            self._unsaved.add(self._path, lambda: self._put(content), error)
+
+    async def _put(self, content: bytes) -> None:
         async with self._writing:
             await asyncio.to_thread(write_atomic, self._path, content)
+            self._unsaved.saved(self._path)
 
     async def clear(self) -> None:
+        try:
+            await self._remove()
+        except OSError as error:
+            self._unsaved.add(self._path, self._remove, error)
+
+    async def _remove(self) -> None:
         async with self._writing:
             self._path.unlink(missing_ok=True)
+            self._unsaved.saved(self._path)
 
     async def end_stale(self) -> None:
         """End the tunnel of an earlier server, if it still stands, and forget its URL."""
@@ -55,7 +72,7 @@ class ShareRecord:
             recorded = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except FileNotFoundError:
             return
-        except msgspec.MsgspecError:
+        except (OSError, msgspec.MsgspecError):
             recorded = None
         if (
             recorded is not None

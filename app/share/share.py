@@ -78,6 +78,7 @@ class Share:
         async with self._turn:
             if not (create_key or open_to_all or self.has_keys):
                 raise consent_needed(names)
+            new = [name for name in names if name not in self.status.models]
             self._surface.open_to_all = open_to_all
             self._withdrawn -= set(names)
             opened = await self._add(names)
@@ -87,7 +88,16 @@ class Share:
             if opened.cancelled():
                 raise Conflict("The sharing was stopped before its tunnel stood.", hint="Share it again.") from None
             raise
-        return self._create_key(f"share {', '.join(names)}"[:KEY_NAME_LENGTH]) if create_key else None
+        return await self._key_for(names, new) if create_key else None
+
+    async def _key_for(self, names: Sequence[str], new: Sequence[str]) -> NewKey:
+        """new: what is withdrawn again where no key can be recorded. Raises OSError."""
+        try:
+            return self._create_key(f"share {', '.join(names)}"[:KEY_NAME_LENGTH])
+        except OSError:
+            for name in new:
+                await self.stop(name)
+            raise
 
     async def stop(self, name: str | None = None) -> None:
         """Withdraw one name, or all. What is not shared is no error: it is as was asked."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from prism import requests
 from prism.cli.output import printable, table
 from prism.cli.session import Json, KeyFile, Url, session
 
@@ -47,5 +48,7 @@ def revoke(
 ) -> None:
     """Revoke a key: its next request is refused."""
     with session(as_json, url, key_file) as here:
-        revoked = here.client.keys.revoke(id)
-        here.output.data({"revoked": revoked}, f"Revoked {printable(revoked)}.")
+        revocation = here.client.send(requests.revoke_key(id))
+        here.output.data(revocation.document, f"Revoked {printable(revocation.revoked)}.")
+        if not revocation.saved:
+            here.output.say(printable(revocation.hint))

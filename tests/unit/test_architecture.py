@@ -44,7 +44,7 @@ FORBIDDEN = [
     (
         "app.share",
         ("app", "model_container", "prism"),
-        ("app.share", "app.core", "app.errors", "app.settings", "app.registry.atomic"),
+        ("app.share", "app.core", "app.errors", "app.settings", "app.registry.atomic", "app.registry.unsaved"),
     ),
     ("app.api", ("app.main", "app.system", "app.ui"), ()),
     ("app.ui", ("app.main", "app.system"), ()),

@@ -11,12 +11,13 @@ from fastapi.responses import RedirectResponse
 from app.dispatch.admit import Keys
 from app.errors import PrismError
 from app.registry.keys import KeyEntry, KeyStore
+from app.registry.unsaved import Unsaved
 from app.settings import Settings
 from app.ui.housekeeping import findings, limits, storage
 from app.ui.pages import Pages
 
 
-def router(settings: Settings, store: KeyStore, keys: Keys, pages: Pages) -> APIRouter:
+def router(settings: Settings, store: KeyStore, keys: Keys, unsaved: Unsaved, pages: Pages) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
     made: dict[str, tuple[KeyEntry, str]] = {}  # by a token that shows a new key once
 
@@ -30,6 +31,7 @@ def router(settings: Settings, store: KeyStore, keys: Keys, pages: Pages) -> API
             "made": shown,
             "name": name,
             "error": error,
+            "unsaved": unsaved.documents(),
             "limits": limits(settings),
             "storage": await storage(settings),
             "findings": await findings(settings),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from structlog.testing import capture_logs
 from app.dispatch.admit import Keys
 from app.errors import BadInput, NotFound, Unauthorized
 from app.registry.keys import KeyStore
+from app.registry.unsaved import Unsaved
+from tests.fakes import eventually
 
 
 @pytest.fixture
@@ -62,27 +67,74 @@ def test_a_revoked_key_is_valid_no_more_and_stays_so_after_a_restart(path: Path)
         store.revoke(entry.id)
 
 
-def test_a_key_is_revoked_even_if_the_disk_refuses_to_record_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def refuse(path: Path, content: bytes) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def refuse_any(*_: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def test_a_key_revoked_on_a_full_disk_stays_revoked_whatever_becomes_of_the_server(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its digest is overwritten where it stands; a server that is killed the next moment has forgotten nothing."""
     store, keys = opened(path)
     entry, key = store.create("billing")
+    other_entry, other = store.create("another")
+    monkeypatch.setattr("app.registry.keys.write_atomic", refuse)
+    store.revoke(entry.id)
+    assert store.saved
+    again, keys_again = opened(path)
+    assert again.entries() == (other_entry,)
+    for one in (keys, keys_again):
+        with pytest.raises(Unauthorized):
+            one.caller(key, "")
+        assert one.caller(other, "")
 
-    def full(path: Path, content: bytes) -> None:
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("app.registry.keys.write_atomic", full)
-    with pytest.raises(OSError, match="No space"):
+async def test_a_revocation_that_no_disk_takes_holds_is_told_and_is_written_once_it_can_be(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unsaved = Unsaved(first_pause_seconds=0.01, longest_pause_seconds=0.05)
+    store, keys = KeyStore(path, unsaved), Keys(["configured"])
+    store.tell(keys)
+    entry, key = store.create("billing")
+    unsaved.begin()
+    with monkeypatch.context() as readonly:
+        readonly.setattr("app.registry.keys.write_atomic", refuse)
+        readonly.setattr(os, "pwrite", refuse_any)
         store.revoke(entry.id)
-    with pytest.raises(Unauthorized):
-        keys.caller(key, "")
+        assert not store.saved
+        (told,) = unsaved.documents()
+        assert (told["what"], told["hint"][:10]) == ("the API keys", "Free some ")
+        with pytest.raises(Unauthorized):
+            keys.caller(key, "")
+        await asyncio.sleep(0.05)
+        assert not store.saved
+    await eventually(lambda: store.saved)
+    assert opened(path)[0].entries() == ()
+    await unsaved.end()
+
+
+async def test_a_revocation_is_tried_once_more_when_the_server_ends(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unsaved = Unsaved(first_pause_seconds=1000)
+    store = KeyStore(path, unsaved)
+    entry, _ = store.create("billing")
+    unsaved.begin()
+    with monkeypatch.context() as readonly:
+        readonly.setattr("app.registry.keys.write_atomic", refuse)
+        readonly.setattr(os, "pwrite", refuse_any)
+        store.revoke(entry.id)
+    await unsaved.end()
+    assert opened(path)[0].entries() == ()
 
 
 def test_a_key_that_could_not_be_recorded_is_not_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, _ = opened(path)
-
-    def full(path: Path, content: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("app.registry.keys.write_atomic", full)
+    monkeypatch.setattr("app.registry.keys.write_atomic", refuse)
     with pytest.raises(OSError, match="No space"):
         store.create("billing")
     assert store.entries() == ()

@@ -1,0 +1,125 @@
+"""What a refusal of the operating system means to whoever asked: the one place where an OSError becomes a problem."""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from app.errors import DiskFull, PrismError, StorageFailed, StorageReadOnly, TooManyOpenFiles
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+BROKEN: Final = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE)
+NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
+RETRY_AFTER_SECONDS: Final = 5
+
+PURPOSES: Final = {
+    "keys.json": "the API keys",
+    "containers.json": "the registry",
+    "share.json": "the record of what is shared",
+    "server.json": "the record by which `prism stop` finds the server",
+    "model.json": "the record of a model",
+    "replica.json": "the record of a replica",
+    "build.log": "the log of a build",
+    "artifact": "a model's file",
+    "code": "a model's code",
+    "accelerated": "a model's accelerated form",
+    "environments": "an environment",
+    "uploads": "a model's folder",
+    "run": "the folder of a replica",
+    "logs": "the log of a replica",
+}
+"""What is kept in a file or below a folder of that name; of several the first counts."""
+
+FREE_SPACE: Final = (
+    "Free some space, e.g. with `prism models rm NAME` or `uv cache prune`, then try again. "
+    "The settings page says what this server keeps and where."
+)
+WORDS: Final = re.compile(r"\[Errno (\d+)\]|\(os error (\d+)\)")
+"""How Python (also in a `shutil.Error`) and uv end what they say of a failure."""
+
+SAID: Final = {
+    "no space left on device": errno.ENOSPC,
+    "disk quota exceeded": errno.EDQUOT,
+    "read-only file system": errno.EROFS,
+    "too many open files": errno.EMFILE,
+    "input/output error": errno.EIO,
+}
+
+
+def as_problem(error: Exception) -> PrismError:
+    """Any exception as what is told of it; one that nobody foresaw by its kind and words."""
+    if isinstance(error, PrismError):
+        return error
+    known = problem_of(error) if isinstance(error, OSError) else None
+    return known or PrismError(f"{type(error).__name__}: {error}")
+
+
+def problem_of(error: OSError) -> PrismError | None:
+    """None for what has nothing to do with the storage or with file descriptors."""
+    path = Path(error.filename) if isinstance(error.filename, str | Path) else None
+    numbers = [error.errno] if error.errno else _numbers_in(str(error))
+    return next((known for number in numbers if (known := _problem(number, path))), None)
+
+
+def problem_in(words: str) -> PrismError | None:
+    """That which another program met, by its last words; None where they are of something else."""
+    return next((known for number in _numbers_in(words) if (known := _problem(number, None))), None)
+
+
+def log_fields(error: OSError) -> dict[str, Any]:
+    """For a record of the log, which may name the path."""
+    number = error.errno or next(iter(_numbers_in(str(error))), 0)
+    return {"errno": errno.errorcode.get(number, str(number)), "path": str(error.filename or ""), "error": str(error)}
+
+
+def purpose(path: Path | None) -> str:
+    """What is kept there, in words that name no folder of this machine."""
+    names = (path.name.lstrip("."), *reversed(path.parts[:-1])) if path is not None else ()
+    for name in names:
+        for known, meaning in PURPOSES.items():
+            if name == known or name.startswith(f"{known}."):
+                return meaning
+    return "what this needs"
+
+
+def _numbers_in(text: str) -> list[int]:
+    lowered = text.lower()
+    said = [number for words, number in SAID.items() if words in lowered]
+    return [*(int(python or uv) for python, uv in WORDS.findall(text)), *said]
+
+
+def _problem(number: int, path: Path | None) -> PrismError | None:
+    what = purpose(path)
+    if number in FULL:
+        free = _free_bytes(path)
+        room = {} if free is None else {"free_bytes": free}
+        rest = "" if free is None else f" {free} bytes are free there."
+        reason = "The disk is full" if number == errno.ENOSPC else "The quota of this server's user is used up"
+        return DiskFull(f"{reason}: {what} could not be written.{rest}", hint=FREE_SPACE, **room)
+    if number == errno.EROFS:
+        hint = "Mount it for writing (a fault of the disk may have changed it: see the system's log), then try again."
+        return StorageReadOnly(f"The disk is read-only: {what} could not be written.", hint=hint)
+    if number in BROKEN:
+        hint = "See the system's log (`dmesg`) for the disk's fault; move what this server keeps to another one."
+        return StorageFailed(f"The disk failed: {what} could not be read or written.", hint=hint)
+    if number in NO_DESCRIPTORS:
+        hint = "Try again in a moment; raise the server's limit (`ulimit -n`, LimitNOFILE) if it comes back."
+        return TooManyOpenFiles(
+            f"Too many open files: {what} could not be opened.", retry_after_seconds=RETRY_AFTER_SECONDS, hint=hint
+        )
+    return None
+
+
+def _free_bytes(path: Path | None) -> int | None:
+    """Where it was to be written; None where nobody said."""
+    if path is None:
+        return None
+    for folder in path.parents:
+        try:
+            return shutil.disk_usage(folder).free
+        except OSError:
+            continue
+    return None
