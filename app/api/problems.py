@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from app.core.error_shapes import is_ours, shaped
 from app.core.os_errors import log_fields, problem_of
 from app.core.plain import plain
-from app.errors import BadInput, NotFound, PrismError
+from app.errors import BadInput, NotFound, PrismError, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,12 @@ class MethodNotAllowed(PrismError):
 def problem_response(
     document: dict[str, Any], request_id: str, headers: dict[str, str] | None = None, path: str = "/"
 ) -> Response:
-    """path: that was asked, which decides the form. document: of whatever values; this never fails."""
+    """path: that was asked, which decides the form. document: of whatever values; this never fails.
+
+    Who is told to come back is told when.
+    """
+    if document["status"] == Unavailable.status:
+        headers = {"Retry-After": "1", **(headers or {})}
     told, media_type = shaped(path, plain({**document, "request_id": request_id}))
     return Response(msgspec.json.encode(told), document["status"], headers, media_type=media_type)
 

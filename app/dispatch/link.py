@@ -19,7 +19,7 @@ from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.model import Replica
 from app.core.os_errors import problem_of
 from app.dispatch.replica_socket import held
-from app.errors import ReplicaProtocolError, ReplicaTimeout, ReplicaUnavailable
+from app.errors import ReplicaProtocolError, ReplicaTimeout, ReplicaUnavailable, TooManyOpenFiles
 from model_container import frames
 from model_container.frames import Answer, Asked, Frame, FrameError, Request
 
@@ -336,7 +336,7 @@ async def welcomed(link: AnyLink, replica: Replica, timeout_seconds: float) -> A
         await link.wait_closed()
         raise ReplicaTimeout(f"The replica of {replica.model_id} was silent for {timeout_seconds:g} s.") from error
     except OSError as error:
-        if (own := problem_of(error)) is not None:  # of this server, which says nothing of the replica
+        if isinstance(own := problem_of(error), TooManyOpenFiles):  # here, which says nothing of the replica
             raise own from error
         raise ReplicaUnavailable(f"The replica of {replica.model_id} does not accept connections: {error}.") from error
     except asyncio.CancelledError:

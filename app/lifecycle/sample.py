@@ -13,7 +13,7 @@ from app.core.model import Artifact, Model
 from app.core.route_table import serves
 from app.errors import NotFound
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.receive import Upload
+from app.lifecycle.receive import Upload, discard
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "model_store" / "samples" / "iris"
 NAME = "iris"
@@ -34,19 +34,23 @@ async def deploy_sample(deployments: Deployments) -> Model:
         deployment = deployments.ledger.deployment(model.model_id)
         if model.artifact == artifact and (serves(deployment) or deployments.busy(model.model_id)):
             return model
-    upload = _stored(file, artifact, deployments.ledger.folder(""))
+    upload = await _stored(file, artifact, deployments.ledger.folder(""))
     return await deployments.accept(upload, run=True, received_ms=(monotonic() - began) * 1000)
 
 
-def _stored(file: Path, artifact: Artifact, root: Path) -> Upload:
-    """As an upload stores it; the sample is a few kB."""
+async def _stored(file: Path, artifact: Artifact, root: Path) -> Upload:
+    """As an upload stores it; the sample is a few kB. Raises OSError; then nothing is left of it."""
     model_id = secrets.token_hex(6)
     folder = root / model_id
-    (folder / "artifact").mkdir(parents=True, mode=0o700)
-    shutil.copy(file, folder / "artifact" / file.name)
     texts = {
         "model_name": NAME,
         "model_description": "Species of iris flowers",
         "expected_input_json": (FOLDER / "sample.json").read_text(),
     }
+    try:
+        (folder / "artifact").mkdir(parents=True, mode=0o700)
+        shutil.copy(file, folder / "artifact" / file.name)
+    except OSError:
+        await discard(folder)
+        raise
     return Upload(model_id, folder, texts, artifact, ())

@@ -13,7 +13,15 @@ import structlog
 from msgspec import Struct, structs
 
 from app.core.model import Form, Model, Replica, TargetName
-from app.errors import PrismError, ProbeFailed, ReplicaProtocolError, StartFailed, TargetUnavailable, Unavailable
+from app.errors import (
+    PrismError,
+    ProbeFailed,
+    ReplicaProtocolError,
+    StartFailed,
+    TargetUnavailable,
+    TooManyOpenFiles,
+    Unavailable,
+)
 from app.lifecycle.buildlog import BuildLog, telling_lines
 from app.lifecycle.ledger import Ledger
 from app.lifecycle.probe import Connect, ReplicaLink, probe
@@ -208,6 +216,8 @@ class Starter:
                 return await self._connect(replica, max(0.1, min(1.0, deadline - monotonic())))
             except ReplicaProtocolError as error:
                 raise StartFailed(f"`{model.name}` cannot be served: {error.detail}") from error
+            except TooManyOpenFiles:  # here, and not in what was started
+                raise
             except Unavailable:
                 state = await target.state(replica)
             if not state.running:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write, fsync, rename, fsync the folder. The file is readable by its owner only. An OSError names the file."""
+    """Write, fsync, rename, fsync the folder. The file is readable by its owner only.
+
+    Raises an OSError that names the file. It is then as it was, or, where the fsync of its folder alone failed, there
+    and not known to be safe from a power cut; `holds` tells which.
+    """
     try:
-        _write(path, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            _put(path, content)
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         error.filename = str(path)
         raise
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _put(path: Path, content: bytes) -> None:
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
         try:
             part.write(content)
@@ -25,10 +35,16 @@ def _write(path: Path, content: bytes) -> None:
             os.fsync(part.fileno())
             os.replace(part.name, path)
         except BaseException:
-            Path(part.name).unlink(missing_ok=True)
+            with suppress(OSError):
+                os.unlink(part.name)
             raise
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+def holds(path: Path, content: bytes) -> bool:
+    """Whether that is what a reader finds there, or nobody can say."""
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        return path.read_bytes() == content
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True

@@ -16,7 +16,7 @@ from msgspec import Struct
 from app.core.model import Deployment
 from app.core.os_errors import log_fields
 from app.errors import Conflict
-from app.registry.atomic import write_atomic
+from app.registry.atomic import holds, write_atomic
 from app.registry.unsaved import Unsaved
 
 log = structlog.get_logger(__name__)
@@ -138,5 +138,10 @@ class ContainerRegistry:
     async def _write_in_turn(self) -> None:
         async with self._writing:
             content = msgspec.json.format(msgspec.json.encode(_File(self._deployments)))
-            await asyncio.to_thread(write_atomic, self._path, content)
+            try:
+                await asyncio.to_thread(write_atomic, self._path, content)
+            except OSError as error:
+                if holds(self._path, content):
+                    self._unsaved.add(self._path, self._write, error)
+                raise
             self._unsaved.saved(self._path)

@@ -114,8 +114,9 @@ class KeyStore:
         )
         try:
             self._write([*self._entries.values(), entry])
-        except OSError:
-            self._void(entry)  # the file may be in its place already, and only not known to be safe there
+        except OSError as error:
+            if not self._void(entry):  # the file may be in its place already, and only not known to be safe there
+                self._unsaved.add(self._path, self._write_again, error)
             raise
         self._take(entry)
         return entry, key
@@ -151,9 +152,9 @@ class KeyStore:
     def _void(self, entry: KeyEntry) -> bool:
         """Whether the file on disk lets it in no more."""
         try:
-            with self._path.open("r+b", buffering=0) as file:
-                place = file.readall().find(entry.digest.encode())
-                if place >= 0:
+            place = self._path.read_bytes().find(entry.digest.encode())
+            if place >= 0:
+                with self._path.open("r+b", buffering=0) as file:
                     os.pwrite(file.fileno(), VOID.encode(), place)
                     os.fsync(file.fileno())
         except FileNotFoundError:

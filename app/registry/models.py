@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from app.core.model import Model
-from app.registry.atomic import write_atomic
+from app.registry.atomic import holds, write_atomic
 from app.registry.unsaved import Unsaved
 
 log = structlog.get_logger(__name__)
@@ -53,8 +53,13 @@ class ModelStore:
 
     def save(self, model: Model) -> None:
         """Raises OSError if it cannot be written; then the record is what it was."""
-        path = self._record(model.model_id)
-        write_atomic(path, msgspec.json.format(msgspec.json.encode(model)))
+        path, content = self._record(model.model_id), msgspec.json.format(msgspec.json.encode(model))
+        try:
+            write_atomic(path, content)
+        except OSError as error:
+            if model.model_id in self._models and holds(path, content):
+                self._owe(model.model_id, error)
+            raise
         self._models[model.model_id] = model
         self._unsaved.saved(path)
 
@@ -64,13 +69,16 @@ class ModelStore:
             self.save(model)
         except OSError as error:
             self._models[model.model_id] = model
-            self._unsaved.add(self._record(model.model_id), lambda: self._save_again(model.model_id), error)
+            self._owe(model.model_id, error)
+
+    def _owe(self, model_id: str, error: OSError) -> None:
+        self._unsaved.add(self._record(model_id), lambda: self._save_again(model_id), error)
 
     async def _save_again(self, model_id: str) -> None:
         self.save(self._models[model_id])
 
     def delete(self, model_id: str) -> None:
-        """Forget the model and remove its folder with all that is in it.
+        """Forget the model and remove its folder with all that is in it, if need be later.
 
         Its record goes first: what is left by a server that is killed meanwhile is then no model. Raises OSError where
         nothing can be removed; then the model is there as before.
@@ -78,7 +86,18 @@ class ModelStore:
         self._record(model_id).unlink(missing_ok=True)
         self._models.pop(model_id, None)
         self._unsaved.saved(self._record(model_id))
-        shutil.rmtree(self.folder(model_id), ignore_errors=True)
+        try:
+            self._remove_rest(model_id)
+        except OSError as error:
+            self._unsaved.add(self.folder(model_id), lambda: self._remove_again(model_id), error)
+
+    def _remove_rest(self, model_id: str) -> None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.folder(model_id))
+        self._unsaved.saved(self.folder(model_id))
+
+    async def _remove_again(self, model_id: str) -> None:
+        self._remove_rest(model_id)
 
     def take_back(self, model_id: str) -> None:
         """Forget a model that never was one, also where its files cannot be removed yet."""

@@ -10,6 +10,7 @@ from time import monotonic
 import structlog
 from msgspec import structs
 
+from app.core.os_errors import as_problem
 from app.core.route_table import RouteTable
 from app.errors import BadInput, Conflict, ConsentNeeded, PrismError, TunnelFailed
 from app.share.record import ShareRecord
@@ -189,8 +190,11 @@ class Share:
         except PrismError as error:
             await self._give_up(error, opened)
         except Exception as error:
-            log.exception("sharing failed unexpectedly")
-            await self._give_up(TunnelFailed(f"{type(error).__name__}: {error}", reason="ended"), opened)
+            problem = as_problem(error)
+            if type(problem) is PrismError:
+                log.exception("sharing failed unexpectedly")
+                problem = TunnelFailed(problem.detail, reason="ended")
+            await self._give_up(problem, opened)
 
     async def _stand(self, connection: Connection, opened: asyncio.Future[None]) -> TunnelFailed:
         """The tunnel's whole life, from when it stands; returns what ended it."""

@@ -10,6 +10,7 @@ import msgspec
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
+from app.errors import Unavailable
 from app.ui import figures
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ class Pages:
         headers: dict[str, str] | None = None,
     ) -> HTMLResponse:
         """A template: a page (`*.html`) or a part of one (`partials/*.html`)."""
+        later = {"Retry-After": "1"} if status == Unavailable.status else {}
         return self._templates.TemplateResponse(
-            request, template, context, status_code=status, headers={**SECURITY_HEADERS, **(headers or {})}
+            request, template, context, status_code=status, headers={**SECURITY_HEADERS, **later, **(headers or {})}
         )
 
     def render_either(
