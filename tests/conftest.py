@@ -10,11 +10,13 @@ import gc
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import docker
 import pytest
@@ -121,6 +123,26 @@ def missing_cgroup() -> str:
     return "" if made else f"{groups.why_not}. {mend}"
 
 
+def mount_command() -> list[str]:
+    """What stands before `mount`."""
+    return [] if os.geteuid() == 0 else ["sudo", "-n"]
+
+
+@functools.cache
+def missing_tmpfs() -> str:
+    """Why tests marked `tmpfs` cannot run here and what to do about it; "" if they can."""
+    if sys.platform != "linux":
+        return "a small disk in memory can be had on Linux alone"
+    with TemporaryDirectory() as place:
+        try:
+            mount = [*mount_command(), "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]
+            subprocess.run(mount, check=True, capture_output=True)
+            subprocess.run([*mount_command(), "umount", place], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            return "no small disk can be mounted here. Run the tests as root, or as one who may `sudo mount`"
+    return ""
+
+
 NEEDS: dict[str, Callable[[], str]] = {
     "docker": missing_docker,
     "browser": missing_browser,
@@ -128,6 +150,7 @@ NEEDS: dict[str, Callable[[], str]] = {
     "node": missing_node,
     "torch": missing_torch,
     "cgroup": missing_cgroup,
+    "tmpfs": missing_tmpfs,
 }
 """Marker → what is missing for tests that carry it. Another need is another row."""
 

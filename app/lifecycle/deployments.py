@@ -13,7 +13,7 @@ from app.core.acceleration import AccelerationStatus
 from app.core.model import Deployment, FormName, Model, Replica, Restart, Status
 from app.core.os_errors import as_problem, log_fields
 from app.core.route_table import serves
-from app.errors import Conflict, PrismError, TargetUnavailable
+from app.errors import Conflict, PrismError, StorageFailed, TargetUnavailable, TooManyOpenFiles
 from app.lifecycle.acceleration import Accelerator
 from app.lifecycle.adoption import Adoption
 from app.lifecycle.buildlog import BuildLog, telling_lines
@@ -97,14 +97,19 @@ class Deployments:
         await self._finish(original, lambda: self.road.bring_up(original, run=True))
 
     async def _fail(self, model: Model, error: PrismError) -> None:
-        """Record why. A model whose earlier replica still serves stays live; one whose target is away may come back."""
+        """Record why. A model whose earlier replica still serves stays live; one whose target is away may come back.
+
+        One that was live before and found no room is brought back by the monitor, once there is some.
+        """
         BuildLog(self.ledger.folder(model.model_id)).write(f"failed: {error}")
         log.warning("a deployment failed", model=model.ref, model_id=model.model_id, code=error.code, error=str(error))
         status = Status.STOPPED if isinstance(error, TargetUnavailable) else Status.FAILED
         deployment = self.ledger.deployment(model.model_id)
         if serves(deployment):
             status = Status.LIVE
-        elif deployment.status is Status.UNHEALTHY:  # it has served, and is tried again
+        elif deployment.status is Status.UNHEALTHY or (
+            isinstance(error, StorageFailed | TooManyOpenFiles) and deployment.wanted and deployment.live_at
+        ):  # it has served, and is tried again
             status = Status.UNHEALTHY
         problem = {**error.problem(), "step": deployment.status}
         await self.ledger.update(model.model_id, status=status, error=problem)

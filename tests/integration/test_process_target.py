@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import signal
 import stat
 import sys
@@ -17,13 +19,23 @@ import pytest
 
 from app.core.environment import Lock
 from app.core.model import Limits
-from app.errors import BuildFailed, StartFailed
+from app.errors import BuildFailed, PrismError, StartFailed, StorageFailed, TooManyOpenFiles
 from app.runtime import process_tree
 from app.runtime.process import ProcessTarget
 from app.runtime.replica_log import log_path
 from app.runtime.target import Target
 from tests.acceptance.server import wait_for
-from tests.integration.process_lab import HARMLESS, Lab, connected, descendants, running, small_lock, until, write_model
+from tests.faults import failing
+from tests.integration.process_lab import (
+    HARMLESS,
+    Lab,
+    connected,
+    descendants,
+    running,
+    small_lock,
+    until,
+    write_model,
+)
 
 PYTHON = "{}.{}".format(*sys.version_info[:2])
 
@@ -354,3 +366,38 @@ async def test_the_runtime_is_copied_so_that_nothing_of_the_gateway_can_be_impor
     )
     await lab.start(code)
     assert await lab.said("importable ") == []
+
+
+# What the disk refuses ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EMFILE], ids=errno.errorcode.get)
+async def test_a_start_that_the_disk_refuses_says_so_and_leaves_neither_a_process_nor_a_folder(
+    lab: Lab, tmp_path: Path, number: int
+) -> None:
+    model = write_model(lab.folder / "m", lab.lock, HARMLESS, "m")
+    await lab.target.build_model(model, lab.folder / "m", print)
+    refusals: list[PrismError] = []
+    for first in range(1, 100):
+        with failing(number, tmp_path, first) as faults:
+            try:
+                lab.started.append(await lab.target.start(model, lab.folder / "m", Limits()))
+            except PrismError as error:
+                refusals.append(error)
+        assert {one.pid for one in psutil.Process().children()} == {one.pid for one in lab.started}
+        places = [path for path in (tmp_path / "run").glob("m-1/*") if not (path / "replica.json").exists()]
+        if number == errno.ENOSPC:  # else nothing can be removed either, and a later start does it
+            assert places == []
+        if not faults.failed:
+            break
+    assert refusals
+    assert all(isinstance(one, StorageFailed | TooManyOpenFiles) and one.hint for one in refusals)
+    assert await connected(lab.started[0])
+
+
+async def test_what_a_start_left_that_was_cut_off_is_removed_by_a_later_one(lab: Lab, tmp_path: Path) -> None:
+    left = tmp_path / "run" / "intruder-1" / "0badcafe"
+    (left / "work").mkdir(parents=True)
+    os.utime(left, (1, 1))
+    await lab.start()
+    assert not left.exists()

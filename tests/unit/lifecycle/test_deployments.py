@@ -16,7 +16,7 @@ from app.core.model import Artifact, Model, Replica, Status, TargetName
 from app.dispatch.admit import RateLimiter
 from app.dispatch.link import WIRE_LIMITS
 from app.dispatch.pipeline import Call, Dispatcher
-from app.errors import BuildFailed, TargetUnavailable
+from app.errors import BuildFailed, TargetUnavailable, TooManyOpenFiles
 from app.lifecycle.backoff import backoff_seconds
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.ledger import Ledger, utc_now
@@ -393,3 +393,34 @@ async def house_again(home: House) -> AsyncIterator[None]:
         await home.monitor.end()
         await home.deployments.shut_down(keep_models=False)
         await home.dispatcher.close()
+
+
+async def test_what_was_built_and_is_gone_is_built_again_before_the_next_start(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await home.live("m1")
+        before = home.replica()
+        home.target.lost = True
+        home.target.events.clear()
+        home.target.states[before.replica.id] = ReplicaState(running=False, detail="gone")
+        await home.monitor.cycle()
+        await home.replaced(before)
+        assert home.target.events[-3:] == ["environment", "model", "start"]
+        assert "built again" in (home.ledger.folder("m1") / "build.log").read_text()
+
+
+async def test_a_monitor_without_a_file_to_open_finds_no_fault_in_its_replicas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path) as home:
+        await home.live("m1")
+        before = home.replica()
+
+        async def connect(*_: object) -> None:
+            raise TooManyOpenFiles("Too many open files.")
+
+        monitor = Monitor(home.deployments, connect, 10, 30, clock=lambda: home.now)  # type: ignore[arg-type]
+        for _ in range(4):
+            await monitor.cycle()
+        assert monitor.figures["troubled"] == []
+        assert home.replica() is before
+        assert home.status("m1") is Status.LIVE
