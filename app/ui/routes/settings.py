@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from app.api.keys import NOT_SAVED
 from app.dispatch.admit import Keys
 from app.errors import PrismError
 from app.registry.keys import KeyEntry, KeyStore
@@ -28,6 +29,7 @@ def router(settings: Settings, store: KeyStore, keys: Keys, unsaved: Unsaved, pa
             "settings": settings,
             "keys": keys,
             "entries": store.entries(),
+            "not_saved": "" if store.saved else NOT_SAVED,
             "made": shown,
             "name": name,
             "error": error,

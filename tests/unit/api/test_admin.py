@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -144,6 +146,31 @@ async def test_keys_are_listed_without_their_secret_and_revoked_once(tmp_path: P
         assert (await http.get("/keys")).json() == {"keys": []}
         for wrong in ({}, {"name": ""}, {"name": "x", "admin": True}, {"name": ["x"]}, []):
             assert (await http.post("/keys", json=wrong)).status_code == 400, wrong
+
+
+async def test_a_revocation_that_is_not_on_disk_is_told_by_the_answer_the_monitor_and_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = application(tmp_path)
+    (tmp_path / "model_store" / "uploads").mkdir(parents=True)
+    await made_key(app)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "keys.json"))
+
+    monkeypatch.setattr("app.registry.keys.write_atomic", refuse)
+    monkeypatch.setattr(os, "pwrite", refuse)
+    async with browser(app) as http:
+        (entry,) = (await http.get("/keys")).json()["keys"]
+        answer = (await http.delete(f"/keys/{entry['id']}")).json()
+        assert (answer["revoked"], answer["saved"]) == (entry["id"], False)
+        assert answer["hint"].startswith("Revoked; not yet on disk: free some space.")
+        (unsaved,) = (await http.get("/health/monitor")).json()["unsaved"]
+        assert unsaved["what"] == "the API keys"
+        assert str(tmp_path) not in str(unsaved)
+        page = (await http.get("/settings", headers={"Accept": "text/html"})).text
+        assert "Revoked; not yet on disk" in page
+        assert "Not on disk yet: the API keys" in page
 
 
 # Sessions ---------------------------------------------------------------------------------------------------------------

@@ -22,10 +22,11 @@ class Answering(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, bytes]] = []
+        self.revocation: dict[str, object] = {"revoked": "key_1"}
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append((request.method, request.url.raw_path.decode(), request.read()))
-        documents = {"GET": {"keys": [ENTRY]}, "POST": MADE, "DELETE": {"revoked": "key_1"}}
+        documents = {"GET": {"keys": [ENTRY]}, "POST": MADE, "DELETE": self.revocation}
         return httpx2.Response(200, json=documents[request.method])
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -78,3 +79,14 @@ def test_a_listing_tells_how_each_ends_and_no_key(monkeypatch: pytest.MonkeyPatc
     assert "…wxyz" in listed.stdout
     assert "secret" not in listed.stdout
     assert CliRunner().invoke(app, ["keys", "revoke", "key_1"]).stdout == "Revoked key_1.\n"
+
+
+def test_a_revocation_that_is_not_on_the_servers_disk_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = Answering()
+    far.revocation = {"revoked": "key_1", "saved": False, "hint": "Revoked; not yet on disk: free some space."}
+    monkeypatch.setattr("prism.cli.session.Session.client", Prism("http://here", transport=far))
+    told = CliRunner().invoke(app, ["keys", "revoke", "key_1"])
+    assert told.stdout == "Revoked key_1.\n"
+    assert "not yet on disk: free some space" in told.stderr
+    as_json = CliRunner().invoke(app, ["keys", "revoke", "key_1", "--json"]).stdout
+    assert json.loads(as_json) == far.revocation
