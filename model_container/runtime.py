@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List
 from model_container.config import VARIABLE, RuntimeConfig, vertex_routes
 from model_container.environment import enter
 from model_container.frames import PROTOCOL
+from model_container.log_stream import forgive_full_disks
 
 if TYPE_CHECKING:
     from model_container.adapters.base import Adapter
@@ -48,6 +49,7 @@ _TRACEBACK_FRAMES = 6
 def main() -> int:
     """The whole life of a runtime, in order. Ends the process itself after SIGTERM."""
     began = time.monotonic()
+    forgive_full_disks()
     try:
         config = _read_config()
         set_threads(config.threads)

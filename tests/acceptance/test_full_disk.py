@@ -16,6 +16,15 @@ from tests.acceptance.server import Server, problem, wait_for
 from tests.conftest import mount_command
 
 ADMIN = "of-the-admin"
+LOUD = """
+import sys
+
+class Model:
+    def predict(self, rows):
+        print("x" * 20000, flush=True)
+        print("y", file=sys.stderr)
+        return [1.0 for row in rows]
+"""
 SIZE_MIB = 24
 
 
@@ -68,7 +77,7 @@ def test_a_full_disk_is_told_revokes_for_good_and_leaves_nothing(
         PRISM_HEALTH_MONITOR_INTERVAL_SECONDS=0.5,
     )
     server.http.headers["X-API-Key"] = ADMIN
-    model = archive(tmp_path, model_py=WHO)
+    model = archive(tmp_path, model_py=LOUD)
     try:
         server.start()
         server.deploy(model, model_name="who")
@@ -78,6 +87,7 @@ def test_a_full_disk_is_told_revokes_for_good_and_leaves_nothing(
         fill(small_disk)
 
         assert server.http.delete(f"/keys/{revoked}").status_code == 200
+        assert [asked(server, other_headers) for _ in range(3)] == [200] * 3  # what it prints is lost
         for answer in (server.http.post("/keys", json={"name": "late"}), server.upload(model, model_name="late")):
             document = problem(answer)
             assert (document["status"], document["code"]) == (507, "disk_full")
