@@ -19,8 +19,9 @@ from msgspec import Struct
 
 from app.core.contents import FOLDER
 from app.core.model import Model, Status
+from app.core.os_errors import log_fields, problem_of
 from app.core.route_table import serves
-from app.errors import BadInput, NotFound, PrismError
+from app.errors import BadInput, NotFound, PrismError, StorageFailed, TooManyOpenFiles
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.entry_versions import EntryVersions
 from app.lifecycle.intake import model_name
@@ -139,11 +140,15 @@ class ModelsFolder:
                 raise BadInput(seen.problem)
             model = await self._version_of(name, entry, seen)
         except PrismError as error:
+            if isinstance(error, StorageFailed | TooManyOpenFiles):  # no fault of the entry: it is tried again
+                entry.taken = None
             entry.problem = error.problem()
             log.warning("an entry of the models folder is broken", entry=name, code=error.code, error=str(error))
-        except OSError as error:  # it changes, or goes away, while it is read
+        except OSError as error:  # it changes, or goes away, while it is read; or there is no room for it
             entry.taken = None
-            log.warning("an entry of the models folder could not be read", entry=name, error=str(error))
+            problem = problem_of(error)
+            entry.problem = problem.problem() if problem is not None else None
+            log.warning("an entry of the models folder could not be taken", entry=name, **log_fields(error))
         else:
             entry.model_id = model.model_id if model is not None else ""
 

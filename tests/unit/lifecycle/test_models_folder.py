@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from app.lifecycle import models_folder as module
 from app.lifecycle.entry_versions import EARLIER_KEPT
 from app.lifecycle.models_folder import SETTLE_SECONDS, ModelsFolder
 from app.lifecycle.models_tree import copy_entry, look
+from tests.faults import failing
 from tests.unit.lifecycle.test_deployments import House, house
 
 
@@ -281,3 +283,15 @@ def test_more_than_the_limit_is_not_copied(tmp_path: Path) -> None:
     (root / "m" / "model.bin").write_bytes(bytes(5000))
     with pytest.raises(TooLarge):
         copy_entry(root, "m", tmp_path / "copy", 1000)
+
+
+async def test_an_entry_for_which_there_is_no_room_says_so_and_is_taken_once_there_is(tmp_path: Path) -> None:
+    async with watched(tmp_path) as here:
+        here.put("m")
+        uploads = here.home.ledger.folder("")
+        with failing(errno.ENOSPC, uploads, 1):
+            await here.settle()
+        assert (here.entry("m")["state"], here.entry("m")["error"]["code"]) == ("broken", "disk_full")
+        assert here.refs() == []
+        await here.settle()
+        assert (here.entry("m")["state"], here.entry("m")["error"]) == ("live", None)
