@@ -60,18 +60,20 @@ def as_problem(error: Exception) -> PrismError:
 def problem_of(error: OSError) -> PrismError | None:
     """None for what has nothing to do with the storage or with file descriptors."""
     path = Path(error.filename) if isinstance(error.filename, str | Path) else None
-    numbers = [error.errno] if error.errno else _numbers_in(str(error))
+    numbers = [error.errno] if error.errno else _numbers_told(str(error))
     return next((known for number in numbers if (known := _problem(number, path))), None)
 
 
 def problem_in(words: str) -> PrismError | None:
     """That which another program met, by its last words; None where they are of something else."""
-    return next((known for number in _numbers_in(words) if (known := _problem(number, None))), None)
+    lowered = words.lower()
+    said = [number for text, number in SAID.items() if text in lowered]
+    return next((known for number in (*_numbers_told(words), *said) if (known := _problem(number, None))), None)
 
 
 def log_fields(error: OSError) -> dict[str, Any]:
     """For a record of the log, which may name the path."""
-    number = error.errno or next(iter(_numbers_in(str(error))), 0)
+    number = error.errno or next(iter(_numbers_told(str(error))), 0)
     return {"errno": errno.errorcode.get(number, str(number)), "path": str(error.filename or ""), "error": str(error)}
 
 
@@ -85,10 +87,8 @@ def purpose(path: Path | None) -> str:
     return "what this needs"
 
 
-def _numbers_in(text: str) -> list[int]:
-    lowered = text.lower()
-    said = [number for words, number in SAID.items() if words in lowered]
-    return [*(int(python or uv) for python, uv in WORDS.findall(text)), *said]
+def _numbers_told(text: str) -> list[int]:
+    return [int(python or uv) for python, uv in WORDS.findall(text)]
 
 
 def _problem(number: int, path: Path | None) -> PrismError | None:

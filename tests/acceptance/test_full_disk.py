@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.acceptance.conftest import StartServer
 from tests.acceptance.replica_models import ROWS, WHO, archive
 from tests.acceptance.server import Server, problem, wait_for
 from tests.conftest import mount_command
@@ -26,6 +28,8 @@ class Model:
         return [1.0 for row in rows]
 """
 SIZE_MIB = 24
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells and sets another process's limits")
 
 
 @pytest.fixture
@@ -129,7 +133,9 @@ def test_a_full_disk_is_told_revokes_for_good_and_leaves_nothing(
         server.stop()
 
 
-def test_too_many_open_files_are_told_and_over_once_there_are_fewer(server: Server, iris_file: Path) -> None:
+@needs_linux
+def test_too_many_open_files_are_told_and_over_once_there_are_fewer(start_server: StartServer) -> None:
+    server = start_server(PRISM_TARGET="process")
     assert server.process is not None
     process = psutil.Process(server.process.pid)
     assert server.http.get("/keys").status_code == 200  # by a connection that stays open
@@ -146,14 +152,14 @@ def test_too_many_open_files_are_told_and_over_once_there_are_fewer(server: Serv
     assert server.http.post("/keys", json={"name": "late"}).status_code == 201
 
 
+@needs_linux
 def test_a_server_raises_its_limit_of_open_files_and_a_replica_keeps_its_own(
-    server: Server, environments: Path, tmp_path: Path
+    start_server: StartServer, tmp_path: Path
 ) -> None:
-    server.stop()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:
-        server.start()
+        server = start_server(PRISM_TARGET="process")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert server.process is not None
