@@ -106,7 +106,7 @@ def _recorded(packages: Path) -> dict[Path, str]:
 def _names_in(record: Path, distribution: str) -> list[str]:
     try:
         with record.open(newline="", encoding="utf-8", errors="replace") as lines:
-            return [row[0] for row in csv.reader(lines) if row]
+            return [row[0] for row in csv.reader(lines, strict=True) if row]
     except (OSError, csv.Error) as error:
         raise BuildFailed(
             f"The RECORD of {distribution} cannot be read: {error}.",
