@@ -100,7 +100,7 @@ class Settings(BaseSettings):
         1024, ge=128, description="Memory limit of a process that reads an artifact, in MiB."
     )
     inspect_timeout_seconds: float = Field(
-        300, gt=0, description="Longest that an artifact may take to be read, from its turn on; two are read at a time."
+        600, gt=0, description="Longest that an artifact may take to be read, from its turn on; two are read at a time."
     )
     max_body_mb: int = Field(16, ge=1, description="Largest prediction request, in MiB.")
     max_answer_mb: int = Field(

