@@ -50,7 +50,7 @@ def planned(folder: Path, wanted: Gpus, image: str) -> Plan:
         form=model.form,
         folder=folder,
         limits=Limits(memory_mb=256, pids=64),
-        sockets=None,
+        has_socket=False,
         token="secret",
         started_at="2026-01-01T00:00:00+00:00",
     )
