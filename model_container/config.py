@@ -27,7 +27,8 @@ class Confinement:
 
     cgroup: version of the control group that bounds it, "engine" for a container's own, "" where there is none.
     controllers: which of memory, pids and cpu it bounds. Descriptors, -1 for none: join, of the group's cgroup.procs;
-    kills and peak, that the supervisor reads its end and its most memory from; end, that it writes them to.
+    kills and peak, that the supervisor reads its end and its most memory from; end, that it writes them to; go, a pipe that
+    says when the replica is recorded, so that a later gateway finds it.
     """
 
     namespaces: bool = False
@@ -44,6 +45,7 @@ class Confinement:
     peak: int = -1
     end: int = -1
     background: bool = False
+    go: int = -1
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,7 @@ def _bounds(confinement: Confinement) -> dict[str, str]:
 
 def _separate(confinement: Confinement, report: dict[str, Any]) -> Confinement:
     """Returns what of it came true: without the control group if that could not be joined."""
+    _wait_until_recorded(confinement.go)
     _offer_to_the_out_of_memory_killer()
     try:
         namespaces.enter()
@@ -147,6 +148,14 @@ def _separate(confinement: Confinement, report: dict[str, Any]) -> Confinement:
             _missing(report, "own root", error)
     runtime.walls_are_up(report["root"] == "own", bool(confinement.cgroup))
     return confinement
+
+
+def _wait_until_recorded(go: int) -> None:
+    """End here if whoever starts the replica is gone before a record of it is there: nobody could find it."""
+    if go >= 0:
+        if not os.read(go, 1):
+            os._exit(1)
+        os.close(go)
 
 
 def _watched(confinement: Confinement, report: dict[str, Any]) -> Optional[supervisor.Runtime]:

@@ -166,12 +166,19 @@ class ProcessTarget:
         work = place / "work"
         work.mkdir(parents=True, mode=0o700)
         cgroup = self._cgroups.make(place.name, limits)
+        waiting, go = os.pipe()
         try:
             with handed_down(cgroup) as handed, open_end(place) as end:
-                return self._launch(model, form, folder, limits, place, Outside(cgroup, handed, end))
+                outside = Outside(cgroup, handed, end, waiting)
+                replica = self._launch(model, form, folder, limits, place, outside)
+            os.write(go, b"g")
+            return replica
         except BaseException:
             remove_cgroup(cgroup)
             raise
+        finally:
+            os.close(waiting)
+            os.close(go)
 
     def _launch(self, model: Model, form: Form, folder: Path, limits: Limits, place: Path, outside: Outside) -> Replica:
         work = place / "work"

@@ -32,14 +32,16 @@ class ReplicaEnd(Struct, frozen=True):
 
 
 class Outside(Struct, frozen=True):
-    """cgroup: that the runtime is to join, or None. end: descriptor of the file for its end."""
+    """cgroup: that the runtime is to join, or None. Descriptors: end, of the file for its end; go, of a pipe that it waits
+    at until its record is written."""
 
     cgroup: Cgroup | None
     handed: Handed
     end: int = -1
+    go: int = -1
 
     def descriptors(self) -> tuple[int, ...]:
-        return (*self.handed.all(), self.end)
+        return (*self.handed.all(), self.end, self.go)
 
     def told(self) -> dict[str, Any]:
         """Fields of `Confinement`."""
@@ -50,6 +52,7 @@ class Outside(Struct, frozen=True):
             "kills": self.handed.kills,
             "peak": self.handed.peak,
             "end": self.end,
+            "go": self.go,
         }
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from app.core.model import Limits
+from app.errors import StartFailed
 from app.runtime import cgroups
 from app.runtime.cgroup_places import NoCgroup, find_place
 from app.runtime.examination import survey_group
+from app.runtime.process import Record
 from app.runtime.replica_end import read_end
 from app.runtime.walls import survey
-from tests.integration.process_lab import HARMLESS, Lab, connected, descendants, small_lock, write_model
+from tests.integration.process_lab import HARMLESS, Lab, connected, descendants, small_lock, until, write_model
 from tests.integration.test_process_target import PYTHON, anyio_backend, environments, make_target
 
 __all__ = ["anyio_backend", "environments"]  # fixtures shared with the target's own tests
@@ -229,3 +231,24 @@ async def test_a_later_gateway_is_told_the_end_with_what_was_used(lab: Lab, tmp_
     assert end
     assert (end.exit_code, end.signal, end.out_of_memory) == (7, None, False)
     assert end.peak_memory_bytes > 50 << 20
+
+
+async def test_a_replica_whose_record_could_not_be_written_ends_before_anything_of_its_model_runs(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the gateway is killed between the two: no later one could find it."""
+    pids: list[int] = []
+
+    def full(path: Path, record: Record) -> None:
+        pids.append(record.replica.pid)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("app.runtime.process._write_record", full)
+    with pytest.raises(StartFailed):
+        await lab.start("print('loaded', flush=True)" + HARMLESS)
+
+    async def is_gone() -> bool:
+        return not descendants(pids[0])
+
+    await until(is_gone, "it has ended")
+    assert "loaded" not in lab.log()
