@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Raw, Struct
@@ -11,6 +12,9 @@ from app.core.inspection import Inspection
 
 ANSWER_BYTES_MAX: Final = 4 << 20
 """Of one answer: everything that an artifact says of itself. Those of real models take some kilobytes."""
+
+STORAGE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
+"""Of an OSError for which the artifact is not to blame."""
 
 DETAIL_MAX: Final = 4000
 """Characters of a reader's refusal, and of its hint."""
@@ -54,10 +58,14 @@ class Refusal(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Answer(Struct, frozen=True, forbid_unknown_fields=True):
-    """found: JSON of what was asked for, or refusal: why there is none. missing: walls that the kernel did not grant."""
+    """found: JSON of what was asked for, or refusal: why there is none, or errno, one of STORAGE: what the disk said.
+
+    missing: walls that the kernel did not grant.
+    """
 
     found: Raw = Raw(b"null")
     refusal: Refusal | None = None
+    errno: int = 0
     missing: tuple[str, ...] = ()
 
 

@@ -25,7 +25,7 @@ import msgspec
 import yaml
 
 import app.lifecycle.unfold as unfold
-from app.core.reading import ANSWER_BYTES_MAX, DETAIL_MAX, Answer, Question, Refusal, Task
+from app.core.reading import ANSWER_BYTES_MAX, DETAIL_MAX, STORAGE, Answer, Question, Refusal, Task
 from app.errors import BadInput, PrismError, UnreadableArtifact
 from app.lifecycle.contents import read_config
 from app.lifecycle.onnx_file import read_onnx
@@ -69,6 +69,8 @@ def answer(question: Question, missing: tuple[str, ...] = ()) -> bytes:
         gc.collect()
         return msgspec.json.encode(Answer(refusal=_refusal(_too_much()), missing=missing))
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in STORAGE:
+            return msgspec.json.encode(Answer(errno=error.errno, missing=missing))
         reason = f"{type(error).__name__}: {error}"
         refusal = UnreadableArtifact(
             f"The artifact cannot be read: {reason[:300]!a}.", hint="Save the model again, or export it to ONNX."

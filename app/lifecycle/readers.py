@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from app.core.inspection import Pin
 from app.core.model_config import ModelConfig, checked
-from app.core.reading import ANSWER_BYTES_MAX, Answer, Question, Reading, Refusal
+from app.core.reading import ANSWER_BYTES_MAX, STORAGE, Answer, Question, Reading, Refusal
 from app.errors import BadInput, TooLarge, UnreadableArtifact, UnsupportedFormat
 
 log = structlog.get_logger(__name__)
@@ -132,6 +133,8 @@ class Readers:
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise unusable(error) from error
         self._tell_missing(answer.missing)
+        if answer.errno in STORAGE:
+            raise OSError(answer.errno, os.strerror(answer.errno))
         if answer.refusal is not None:
             raise error_of(answer.refusal)
         return answer

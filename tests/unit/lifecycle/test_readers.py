@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -103,6 +104,13 @@ async def test_a_refusal_comes_as_the_reader_raised_it() -> None:
         await Readers(answering(msgspec.json.encode(Answer(refusal=refusal)))).read(QUESTION)
     document = caught.value.problem()
     assert (document["status"], document["detail"], document["found"]) == (415, "`a` is CSV.", "CSV")
+
+
+async def test_a_disk_that_is_full_is_not_the_artifacts_fault() -> None:
+    with pytest.raises(OSError, match="No space left"):
+        await Readers(answering(msgspec.json.encode(Answer(errno=errno.ENOSPC)))).read(QUESTION)
+    with pytest.raises(UnreadableArtifact):
+        await Readers(answering(msgspec.json.encode(Answer(errno=errno.EPERM)))).read(QUESTION)
 
 
 async def test_a_config_is_checked_again(tmp_path: Path) -> None:
