@@ -241,7 +241,7 @@ async def test_a_replica_whose_record_could_not_be_written_ends_before_anything_
 
     def full(path: Path, record: Record) -> None:
         pids.append(record.replica.pid)
-        raise OSError(28, "No space left on device")
+        raise ProcessLookupError(3, "No such process")
 
     monkeypatch.setattr("app.runtime.process._write_record", full)
     with pytest.raises(StartFailed):
