@@ -90,7 +90,7 @@ class DockerTarget:
             return await self._images.build_model(as_imaged(model, form), Path(place), log)
 
     async def is_built(self, model: Model, form: Form) -> bool:
-        return await self._images.exists(model_image(as_imaged(model, form).model_id))
+        return await self._images.is_current(model_image(as_imaged(model, form).model_id))
 
     async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
         form = form or model.form
