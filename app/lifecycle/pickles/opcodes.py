@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from app.lifecycle.pickles.literals import LITERALS, Handler, constant
-from app.lifecycle.pickles.symbols import MARK, NOTABLE_KEYS, OPAQUE, Dict, may_be_text
+from app.lifecycle.pickles.symbols import HOOKS, MARK, NOTABLE_KEYS, OPAQUE, Dict, Made, callables, may_be_text
 
 if TYPE_CHECKING:
     from app.lifecycle.pickles.walker import Walker
@@ -46,7 +46,7 @@ def _appends(walker: Walker) -> None:
 
 def _extend(walker: Walker, target: Any, items: list[Any]) -> None:
     walker.refuse_wrappers(items)
-    walker.change(target)
+    walker.add_to(target)
     if isinstance(target, list) and len(target) < MAX_KEPT:
         target.extend(items[: MAX_KEPT - len(target)])
 
@@ -98,13 +98,20 @@ def _set_pairs(walker: Walker, target: Any, items: list[Any]) -> None:
     walker.change(target)
     for index in range(0, len(items), 2):
         key = items[index]
+        if type(key) is str and key in HOOKS:
+            walker.findings.called |= callables(items[index + 1])
         if type(key) is str and key in NOTABLE_KEYS:
             walker.set_item(target, key, items[index + 1])
             continue
-        if may_be_text(key):
-            walker.findings.computed_keys = True
+        is_computed = may_be_text(key)
+        walker.findings.computed_keys |= is_computed
         if type(target) is Dict:
             target.clean = False
+            target.has_computed_keys |= is_computed
+        elif type(target) is Made:
+            target.has_state |= is_computed
+    if type(target) is Made:
+        target.has_items = True
 
 
 def _empty_set(walker: Walker) -> None:
@@ -116,7 +123,7 @@ def _add_items(walker: Walker) -> None:
     if not walker.stack:
         raise ValueError("no set to add to")
     walker.refuse_wrappers(items)
-    walker.change(walker.stack[-1])
+    walker.add_to(walker.stack[-1])
 
 
 def _frozen_set(walker: Walker) -> None:

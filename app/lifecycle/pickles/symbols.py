@@ -27,6 +27,10 @@ OLD_WRAPPERS: Final = frozenset(
     | {"joblib.numpy_pickle.NDArrayWrapper", "joblib.numpy_pickle.ZNDArrayWrapper"}
     | {"sklearn.externals.joblib.numpy_pickle.NumpyArrayWrapper"}
 )
+NEW_OBJECT: Final = re.compile(r"sklearn\.[\w.]+\.newObj|[\w.]+\.__pyx_unpickle_\w+")
+"""They call `__new__` of their first argument, which for anything but a class is whatever its attribute says."""
+HOOKS: Final = frozenset({"__setstate__", "__new__"})
+"""Attributes that an object may have of its own, and that are called while the file is loaded."""
 HAS_OBJECTS: Final = 1  # NPY_ITEM_REFCOUNT, a flag of numpy's dtypes
 
 
@@ -46,24 +50,30 @@ class Global:
 
 
 class Made:
-    """What a call gives: `callable(*args)`, then `state` as BUILD sets it."""
+    """What a call gives: `callable(*args)`, then `state` as BUILD sets it.
 
-    __slots__ = ("args", "callable", "state")
+    has_items: entries were set by key. has_state: it may have attributes of the pickle's choice by now.
+    """
+
+    __slots__ = ("args", "callable", "has_items", "has_state", "state")
 
     def __init__(self, made_by: Any, args: Any) -> None:
         self.callable = made_by
         self.args = args
         self.state: Any = None
+        self.has_items = False
+        self.has_state = _is_given_state(origin_of_call(made_by), args) or _may_be_another(made_by, args)
 
 
 class Dict:
-    """Only the notable keys of a dict. clean: it has no others."""
+    """Only the notable keys of a dict. clean: it has no others. has_computed_keys: a call gave some key, which may be text."""
 
-    __slots__ = ("clean", "items")
+    __slots__ = ("clean", "has_computed_keys", "items")
 
     def __init__(self) -> None:
         self.items: dict[str, Any] | None = None
         self.clean = True
+        self.has_computed_keys = False
 
     def set(self, key: Any, value: Any) -> None:
         if type(key) is str and key in NOTABLE_KEYS:
@@ -145,6 +155,37 @@ def origin(value: Any) -> str:
     while isinstance(value, Made):
         value = value.callable
     return value.name if isinstance(value, Global) else "?"
+
+
+def origin_of_call(made_by: Any) -> str:
+    """The name of what was called, "" where that was itself made."""
+    return made_by.name if isinstance(made_by, Global) else ""
+
+
+def _is_given_state(function: str, args: Any) -> bool:
+    """Whether a call gives what it makes attributes, or entries that are not seen and may pass for attributes."""
+    state = args[2] if isinstance(args, tuple) and len(args) > 2 else None
+    if "__pyx_unpickle_" in function:
+        return state is not None
+    if function == "copyreg._reconstructor":
+        return isinstance(state, Made) or (isinstance(state, Dict) and state.has_computed_keys)
+    return function == "torch._utils._rebuild_parameter_with_state"
+
+
+def _may_be_another(made_by: Any, args: Any) -> bool:
+    """Whether a class, e.g. pandas' PeriodDtype, may give back the instance of it that it is given."""
+    name = origin_of_call(made_by)
+    return name not in KEEPERS and any(
+        type(arg) is Made and arg.has_state and origin(arg).rpartition(".")[2] == name.rpartition(".")[2]
+        for arg in args
+    )
+
+
+def callables(value: Any) -> set[str]:
+    """What would be called where `value` is, as PickleReading.called names it."""
+    if isinstance(value, Global):
+        return {value.name}
+    return {f"{origin(value)}()"} if isinstance(value, Made) and origin(value) not in RETURNERS else set()
 
 
 def handed_over(function: str, args: tuple[Any, ...]) -> set[str]:

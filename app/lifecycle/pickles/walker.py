@@ -17,6 +17,7 @@ from app.lifecycle.pickles.symbols import (
     KEEPERS,
     MARK,
     MAX_TEXT_BYTES,
+    NEW_OBJECT,
     OLD_WRAPPERS,
     OPAQUE,
     RETURNERS,
@@ -33,6 +34,7 @@ from app.lifecycle.pickles.symbols import (
     item_bytes,
     kept,
     origin,
+    origin_of_call,
     strings_of_array,
 )
 
@@ -217,6 +219,8 @@ class Walker:
             raise self.unreadable("it computes the arguments of a call", CANNOT_BE_JUDGED)
         self.refuse_wrappers((made_by, *args))
         self.keep(made_by, args)
+        if NEW_OBJECT.fullmatch(origin_of_call(made_by)) and not (args and type(args[0]) is Global):
+            raise self.unreadable("it makes an object of something that is no class", CANNOT_BE_JUDGED)
         if self._described is not None and not is_global(made_by, "numpy.dtype"):
             raise self.unreadable("it makes an object within the description of a joblib array", CANNOT_BE_JUDGED)
         if is_code_type(made_by):
@@ -263,12 +267,24 @@ class Walker:
         elif type(target) is Made and is_global(target.callable, "logging.getLogger"):
             self.findings.changed.add("logging.getLogger()")
 
+    def add_to(self, target: Any) -> None:
+        """What APPEND, APPENDS and ADDITEMS do: call a method of `target`, or an attribute of that name.
+
+        Pickles add first, set entries next and the state last, so that no attribute can be in the method's place.
+        """
+        self.change(target)
+        if type(target) is Made and (target.has_state or target.has_items):
+            raise self.unreadable("it adds to an object that has its state already", CANNOT_BE_JUDGED)
+
     def build(self) -> None:
         state, target = self.pop(), self.stack[-1]
         self.refuse_wrappers((state,))
         self.change(target)
         if not isinstance(target, Made):
             return
+        if target.has_state:  # a second one goes to whatever the first one made of its `__setstate__`
+            raise self.unreadable("it gives an object its state twice", CANNOT_BE_JUDGED)
+        target.has_state = True
         if isinstance(target.callable, Global) and target.callable.name in KEEPERS:
             self._refill(target.callable, state)
         if is_global(target.callable, "numpy.dtype") and (target.state is not None or not is_plain_dtype(target)):
