@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -18,6 +19,7 @@ from typing import Final
 from msgspec import structs
 
 from app.core.contents import FOLDER, Contents
+from app.core.folders import remove_folder
 from app.core.reading import Question, Reading
 from app.errors import UnreadableArtifact
 from app.lifecycle.archive_entry import FACTOR, MEMBERS_MAX, parts_of, shown
@@ -53,7 +55,8 @@ async def _read(upload: Upload, readers: Readers, max_upload_bytes: int) -> Uplo
             await asyncio.to_thread(_unfold, upload, staging, reading.top, FACTOR * max_upload_bytes)
         return await asyncio.to_thread(_taken_over, upload, reading)
     finally:
-        await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
+        with suppress(OSError):  # what is left goes with the upload
+            await asyncio.to_thread(remove_folder, staging)
 
 
 def _model_folder(upload: Upload) -> Path:

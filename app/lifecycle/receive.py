@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-import shutil
 from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 from msgspec import Struct
 
 from app.core.contents import Contents
+from app.core.folders import remove_folder
 from app.core.inspection import Inspection
 from app.core.model import Artifact
 from app.core.os_errors import problem_of
@@ -117,7 +118,8 @@ async def receive(
 
 async def discard(folder: Path) -> None:
     """Remove what was stored of an upload; later, where that cannot be done now, as no file can be opened."""
-    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    with suppress(OSError):
+        await asyncio.to_thread(remove_folder, folder)
     if folder.exists():
         task = asyncio.create_task(_discard_later(folder), name=f"remove {folder.name}")
         _DISCARDING.add(task)
@@ -127,7 +129,8 @@ async def discard(folder: Path) -> None:
 async def _discard_later(folder: Path) -> None:
     for pause_seconds in DISCARD_PAUSES_SECONDS:
         await asyncio.sleep(pause_seconds)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        with suppress(OSError):
+            await asyncio.to_thread(remove_folder, folder)
         if not folder.exists():
             return
     log.error("what is left of an upload could not be removed; the next start tries again", path=str(folder))
@@ -137,7 +140,8 @@ def remove_torn_uploads(root: Path, known: Collection[str]) -> None:
     """Folders of uploads that were cut off, or forgotten, before they became models. known: the models there are."""
     for folder in root.iterdir():
         if MODEL_ID.fullmatch(folder.name) and folder.name not in known and _torn(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                remove_folder(folder)
 
 
 def _torn(folder: Path) -> bool:

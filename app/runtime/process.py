@@ -19,7 +19,6 @@ import contextlib
 import hashlib
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -35,6 +34,7 @@ from msgspec import Struct
 
 from app.core.child_environment import child_environment
 from app.core.environment import Lock
+from app.core.folders import remove_folder
 from app.core.model import Form, Limits, Model, Replica, TargetName
 from app.core.os_errors import problem_of
 from app.errors import BuildFailed, StartFailed
@@ -419,10 +419,6 @@ async def _ended(processes: list[psutil.Process], seconds: float) -> bool:
 
 
 def _remove_folder(folder: Path) -> None:
-    """Also what a model made unreadable for itself; links are removed, not followed."""
-    for parent, names, _ in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
-            if not path.is_symlink():
-                path.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+    """What cannot be removed is left to the next start of the model."""
+    with contextlib.suppress(OSError):
+        remove_folder(folder)

@@ -1,0 +1,49 @@
+"""Removes folders that a model, or what read one, could write to: however deep they are, and whatever may be read."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+
+def remove_folder(folder: Path) -> None:
+    """Fine if it is gone. Links are removed, not followed. Raises OSError; what else can be removed then is.
+
+    Costs a moment more for what `shutil.rmtree` leaves: that goes down by recursion, and holds a file open for each
+    level.
+    """
+    with suppress(OSError, RecursionError):
+        shutil.rmtree(folder)
+    if os.path.lexists(folder):
+        _flatten(folder)
+        folder.rmdir()
+
+
+def _flatten(folder: Path) -> None:
+    """Remove all that is in it, each folder by moving those in it up to the top: no path grows, nothing is recursive."""
+    folder.chmod(0o700)
+    mark, moved = secrets.token_hex(4), 0
+    error: OSError | None = None
+    pending = [Path(entry.path) for entry in os.scandir(folder)]
+    while pending:
+        path = pending.pop()
+        try:
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+                continue
+            path.chmod(0o700)
+            for entry in list(os.scandir(path)):
+                if entry.is_dir(follow_symlinks=False):
+                    os.chmod(entry.path, 0o700)  # else it could not be moved
+                    moved += 1
+                    pending.append(Path(entry.path).rename(folder / f"{mark}-{moved}"))
+                else:
+                    os.unlink(entry.path)
+            path.rmdir()
+        except OSError as failed:
+            error = error or failed
+    if error is not None:
+        raise error
