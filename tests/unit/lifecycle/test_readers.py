@@ -209,3 +209,21 @@ async def test_what_is_unpacked_takes_the_archives_place(tmp_path: Path) -> None
     assert (read.artifact.main, read.code_files) == ("model/m.pkl", ("steps.py",))
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["artifact/model/m.pkl", "code/steps.py"]
+
+
+async def test_what_a_reader_left_is_removed_however_deep_it_is(tmp_path: Path) -> None:
+    upload = uploaded(tmp_path)
+
+    async def ask(question: Question) -> bytes:
+        place = os.open(question.staging, os.O_RDONLY)
+        for _ in range(1500):
+            os.mkdir("deep", dir_fd=place)
+            below = os.open("deep", os.O_RDONLY, dir_fd=place)
+            os.close(place)
+            place = below
+        os.close(place)
+        return told({"inspection": {"format": "pickle"}, "contents": {"config": {}}, "top": "deep"})
+
+    with pytest.raises(UnreadableArtifact, match="nested too deep"):
+        await read_upload(upload, Readers(ask), 1 << 20)
+    assert not (tmp_path / STAGING).exists()
