@@ -16,6 +16,7 @@ be, how many may be sent ahead, how long an answer may lie untaken; and what is 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 from time import monotonic
 from typing import Any
 
@@ -54,12 +55,20 @@ FORESEEN = (PrismError, httptools.HttpParserError, httptools.HttpParserUpgrade)
 
 
 class HoldingFlow(FlowControl):
-    """uvicorn's flow control, which resumes no reading while something that was read is held back."""
+    """uvicorn's flow control, which resumes no reading while something that was read waits: requests behind the one that
+    is being answered, or bytes that are held back. Else each answer would let more in than it takes away.
+
+    held: whether bytes are. ahead: the requests that wait.
+    """
 
     held = False
 
+    def __init__(self, transport: asyncio.Transport, ahead: Sized) -> None:
+        super().__init__(transport)
+        self._ahead = ahead
+
     def resume_reading(self) -> None:
-        if not self.held:
+        if not self.held and not self._ahead:
             super().resume_reading()
 
 
@@ -99,7 +108,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow: HoldingFlow = HoldingFlow(transport)
+        self.flow: HoldingFlow = HoldingFlow(transport, self.pipeline)
         self.address = self.client[0] if self.client else "unknown"
         self.heads = self.door.heads_for(self.address)
         self.door.connections.add(self)
@@ -167,7 +176,7 @@ class Connection(HttpToolsProtocol):
         data, self._held = self._held, b""
         self._blocked = self.flow.held = False
         self._read(data)
-        if not self.pipeline and not self.flow.write_paused:
+        if not self.flow.write_paused:
             self.flow.resume_reading()
 
     def _take(self, data: bytes) -> None:
@@ -295,12 +304,13 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._began = monotonic()  # of the next one, which was not read until now
-        if not self.flow.write_paused:
-            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self._closing:
             self.transport.close()
+            return
+        if not self.flow.write_paused:
+            self.flow.resume_reading()
         if self._held and not self.pipeline:
             self.loop.call_soon(self._read_on)
 
@@ -318,8 +328,7 @@ class Connection(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if not self.pipeline:
-            self.flow.resume_reading()
+        self.flow.resume_reading()
 
     def _look(self) -> None:
         """Ends a connection on which nothing happened since the last look; else looks again later."""

@@ -357,6 +357,20 @@ async def test_hundreds_sent_ahead_are_answered_a_few_a_turn(doors: Gateway, one
     assert most_ahead <= HEADS_A_TURN
 
 
+async def test_who_sends_a_few_ahead_for_each_answer_has_no_more_read_than_is_answered(doors: Gateway) -> None:
+    """Each segment is small enough not to be held back, and comes when an answer has made room for one request."""
+    most_ahead = 0
+    async with connected(doors.protocol) as client:
+        await client.send(HEALTH * 5)
+        for _ in range(100):
+            await client.answer()
+            await client.send(HEALTH * 5)
+            most_ahead = max(most_ahead, len(connections(doors)[0].pipeline))
+        await client.send(LAST)
+        assert len(await client.rest()) == 506 - 100
+    assert most_ahead <= FEW_BYTES / len(HEALTH)
+
+
 async def test_what_is_refused_can_be_read_by_who_is_still_sending(doors: Gateway) -> None:
     """A megabyte behind a head that is too large: the refusal arrives, and the connection ends in order."""
     async with connected(doors.protocol) as client:
