@@ -59,7 +59,7 @@ class Suspects:
         self.drop_settled()
         if self._tried is not None or not self.queue:
             return None
-        if self.line is None or not self.line.usable(now):
+        if self.line is None or self.line not in lines or not self.line.usable(now):  # it was taken out, or lost
             self.release()
             free = [line for line in lines if line.usable(now) and not line.is_withheld]
             if not free or (len(free) < 2 and others_come and not self.queue[0].may_risk_the_last):

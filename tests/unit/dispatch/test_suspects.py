@@ -209,6 +209,42 @@ async def test_a_suspect_has_its_replica_to_itself_under_load(tmp_path: Path) ->
     assert alone[-1] == [POISON], "nothing was sent behind it"
 
 
+async def test_suspects_are_tried_elsewhere_once_the_replica_kept_for_them_is_taken_out(tmp_path: Path) -> None:
+    """As by scaling down, with no time to drain: its connection is closed, and says nothing of the next suspect."""
+    release, kill = asyncio.Event(), asyncio.Event()
+
+    async def slow(requests: list[Request]) -> list[Answer]:
+        await release.wait()
+        return await echo(requests)
+
+    async def killed(requests: list[Request]) -> list[Answer]:
+        await kill.wait()
+        await fakes[2].die()
+        return await echo(requests)
+
+    fakes = [FakeReplica(tmp_path / f"{index}.sock", handler) for index, handler in enumerate((slow, slow, killed))]
+    for fake in fakes:
+        await fake.start()
+    async with kept(*fakes, flow=TOGETHER, reason=KILLED) as keeper:
+        dispatcher = keeper.dispatcher
+        (lane,) = dispatcher.lanes
+        asked = []
+        for bodies, fake in (([101], fakes[0]), ([102], fakes[1]), ([1, 2, 3], fakes[2])):
+            asked += asking(dispatcher, *bodies).values()
+            await eventually(lambda fake=fake, bodies=bodies: fake.batches == [len(bodies)])
+        kill.set()
+        await eventually(lambda: any(line.is_withheld for line in lane.replicas))
+        (leaving,) = [line.replica for line in lane.replicas if line.is_withheld]
+        keeper.replicas = tuple(one for one in keeper.replicas if one != leaving)
+        await dispatcher.publish(keeper.table())
+        await dispatcher.drained(leaving, 0)
+        release.set()
+        outcomes = [await task for task in asked]
+    for fake in fakes:
+        await fake.die()
+    assert [type(one) for one in outcomes] == [Prediction] * 5
+
+
 class Endless:
     """Does not come to an end with `POISON`, and says so when it is asked how long it has been at it."""
 
