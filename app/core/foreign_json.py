@@ -1,4 +1,5 @@
-"""JSON that a replica, an artifact or a caller wrote, read so that nothing in it can do more than be refused."""
+"""JSON that a replica, an artifact or a caller wrote, or a disk has damaged, read so that nothing in it can do more than
+be refused."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class _File(Struct):
 
 
 def _read(content: bytes) -> dict[str, Deployment]:
-    """Raises MsgspecError for what is no registry, of this format or the one before."""
+    """Raises MsgspecError, UnicodeDecodeError or RecursionError for no registry of this format or the one before."""
     file = msgspec.json.decode(content, type=dict[str, Any])
     if file.get("format", 1) == 1:
         earlier = msgspec.convert(file.get("deployments"), dict[str, dict[str, Any]])
@@ -93,7 +93,7 @@ class ContainerRegistry:
             return True
         try:
             self._deployments = _read(content)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             aside = self._path.with_name(f"{self._path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
             self._path.rename(aside)
             log.error("the registry cannot be read; it was set aside", path=str(aside), error=str(error))

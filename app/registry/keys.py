@@ -17,6 +17,7 @@ import msgspec
 import structlog
 from msgspec import Meta, Struct
 
+from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.os_errors import log_fields
 from app.errors import BadInput, NotFound
 from app.registry.atomic import write_atomic
@@ -72,10 +73,10 @@ class KeyStore:
     def load(self) -> None:
         """Read the file. One that is damaged is set aside, and none of its keys is valid any more."""
         try:
-            entries = msgspec.json.decode(self._path.read_bytes(), type=_File).keys
+            entries = read_json(self._path.read_bytes(), _File).keys
         except FileNotFoundError:
             return
-        except msgspec.MsgspecError as error:
+        except ForeignJsonError as error:
             aside = self._path.with_name(f"{self._path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
             self._path.rename(aside)
             log.error("the keys cannot be read; their file was set aside", path=str(aside), error=str(error))

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.model import Model
 from app.registry.atomic import holds, write_atomic
 from app.registry.unsaved import Unsaved
@@ -36,8 +37,8 @@ class ModelStore:
         self.root.mkdir(parents=True, exist_ok=True)
         for record in self.root.glob("*/model.json"):
             try:
-                model = msgspec.json.decode(record.read_bytes(), type=Model)
-            except (OSError, msgspec.MsgspecError) as error:
+                model = read_json(record.read_bytes(), Model)
+            except (OSError, ForeignJsonError) as error:
                 log.error("a model's record cannot be read; it is left out", path=str(record), error=str(error))
                 continue
             self._models[model.model_id] = model

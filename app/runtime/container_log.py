@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from app.core.foreign_json import ForeignJsonError, read_json
 from app.runtime.log_reader import FilePlace, LogLine, LogReader
 from app.runtime.replica_log import read_log, rotate, rotated
 
@@ -166,8 +167,8 @@ def _kept_place(path: Path, place: ContainerPlace) -> tuple[bool, str]:
 
 def _kept(path: Path) -> Kept | None:
     try:
-        return msgspec.json.decode(_beside(path).read_bytes(), type=Kept)
-    except (OSError, msgspec.MsgspecError):
+        return read_json(_beside(path).read_bytes(), Kept)
+    except (OSError, ForeignJsonError):
         return None
 
 

@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from app.core.environment import Lock
+from app.core.foreign_json import ForeignJsonError, read_json
 from app.errors import BuildFailed
 from app.runtime.bytecode import compile_folder
 from app.runtime.packages import install
@@ -53,8 +54,8 @@ class Environments:
     def python(self, lock: Lock) -> str:
         """The interpreter to start with; "" where the environment is not built, or its Python has been uninstalled."""
         try:
-            record = msgspec.json.decode(self._record(lock).read_bytes(), type=Record)
-        except (OSError, msgspec.MsgspecError):
+            record = read_json(self._record(lock).read_bytes(), Record)
+        except (OSError, ForeignJsonError):
             return ""
         whole = self.path(lock).is_dir() and os.access(record.python, os.X_OK)
         return record.python if whole else ""

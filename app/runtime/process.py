@@ -35,6 +35,7 @@ from msgspec import Struct
 from app.core.child_environment import child_environment
 from app.core.environment import Lock
 from app.core.folders import remove_folder
+from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.model import Form, Limits, Model, Replica, TargetName
 from app.core.os_errors import problem_of
 from app.errors import BuildFailed, StartFailed
@@ -351,8 +352,8 @@ class ProcessTarget:
         found = []
         for path in self._run_folder.glob(f"{model_id}/*/replica.json"):
             try:
-                record = msgspec.json.decode(path.read_bytes(), type=Record)
-            except (OSError, msgspec.MsgspecError):
+                record = read_json(path.read_bytes(), Record)
+            except (OSError, ForeignJsonError):
                 continue
             if record.home == self._home:
                 found.append((path, record))

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
+from app.core.foreign_json import ForeignJsonError, read_json
 from app.runtime.cgroups import Cgroup, Handed
 
 NAME = "end.json"
@@ -70,6 +70,6 @@ def read_end(place: Path) -> ReplicaEnd | None:
     """None while it lives, and where its supervisor was killed before it could say."""
     try:
         with (place / NAME).open("rb") as file:
-            return msgspec.json.decode(file.read(MAX_BYTES), type=ReplicaEnd)
-    except (OSError, msgspec.MsgspecError):
+            return read_json(file.read(MAX_BYTES), ReplicaEnd)
+    except (OSError, ForeignJsonError):
         return None

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from app.core.environment import Lock, Requirements
+from app.core.foreign_json import ForeignJsonError, read_json
 from app.runtime.package_index import machine_index
 from app.runtime.resolver import resolve
 from app.runtime.target import Log
@@ -75,6 +76,6 @@ def _age_seconds(path: Path) -> float:
 
 def _read(path: Path) -> Lock | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Lock)
-    except (OSError, msgspec.MsgspecError):
+        return read_json(path.read_bytes(), Lock)
+    except (OSError, ForeignJsonError):
         return None

@@ -14,6 +14,7 @@ import psutil
 import structlog
 from msgspec import Struct
 
+from app.core.foreign_json import ForeignJsonError, read_json
 from app.registry.atomic import write_atomic
 from app.registry.unsaved import Unsaved
 from app.share.tunnel import Processes, Status, Worker
@@ -69,10 +70,10 @@ class ShareRecord:
     async def end_stale(self) -> None:
         """End the tunnel of an earlier server, if it still stands, and forget its URL."""
         try:
-            recorded = msgspec.json.decode(self._path.read_bytes(), type=_File)
+            recorded = read_json(self._path.read_bytes(), _File)
         except FileNotFoundError:
             return
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, ForeignJsonError):
             recorded = None
         if (
             recorded is not None

@@ -37,7 +37,10 @@ async def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
     assert again.get("m1") == deployment("m1")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"deployments": {"m1": {"name": 3}}}', b"\x00" * 100])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b'{"deployments": {"m1": {"name": 3}}}', b"\x00" * 100, b'{"deployments": "\xff"}', b'{"a":' * 100_000],
+)
 async def test_a_corrupt_file_is_set_aside_and_never_overwritten(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "containers.json"
     path.write_bytes(content)

@@ -156,11 +156,13 @@ def test_a_name_that_tells_nothing_is_refused(path: Path, name: str) -> None:
     assert not path.exists()
 
 
-@pytest.mark.parametrize(("part", "damaged"), [("}", ""), ('"digest": "', '"digest": "not hexadecimal '), ("{", "[")])
+@pytest.mark.parametrize(
+    ("part", "damaged"), [("}", ""), ('"digest": "', '"digest": "not hexadecimal '), ("{", "["), ("billing", "\udcff")]
+)
 def test_a_damaged_file_is_set_aside_and_opens_nothing(path: Path, part: str, damaged: str) -> None:
     store, _ = opened(path)
     _, key = store.create("billing")
-    path.write_text(path.read_text().replace(part, damaged))
+    path.write_text(path.read_text().replace(part, damaged), errors="surrogateescape")
     with capture_logs() as logged:
         store, keys = opened(path)
     assert store.entries() == ()
