@@ -371,6 +371,11 @@ async def test_the_runtime_is_copied_so_that_nothing_of_the_gateway_can_be_impor
 # What the disk refuses ------------------------------------------------------------------------------------------------
 
 
+def child_pids() -> set[int]:
+    """Of the processes that this one has started, also in tests before this one."""
+    return {child.pid for child in psutil.Process().children()}
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EMFILE], ids=errno.errorcode.get)
 async def test_a_start_that_the_disk_refuses_says_so_and_leaves_neither_a_process_nor_a_folder(
     lab: Lab, tmp_path: Path, number: int
@@ -378,13 +383,14 @@ async def test_a_start_that_the_disk_refuses_says_so_and_leaves_neither_a_proces
     model = write_model(lab.folder / "m", lab.lock, HARMLESS, "m")
     await lab.target.build_model(model, lab.folder / "m", print)
     refusals: list[PrismError] = []
+    before = child_pids()
     for first in range(1, 100):
         with failing(number, tmp_path, first) as faults:
             try:
                 lab.started.append(await lab.target.start(model, lab.folder / "m", Limits()))
             except PrismError as error:
                 refusals.append(error)
-        assert {one.pid for one in psutil.Process().children()} == {one.pid for one in lab.started}
+        assert child_pids() - before == {one.pid for one in lab.started}
         places = [path for path in (tmp_path / "run").glob("m-1/*") if not (path / "replica.json").exists()]
         if number == errno.ENOSPC:  # else nothing can be removed either, and a later start does it
             assert places == []

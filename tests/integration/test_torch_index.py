@@ -18,6 +18,7 @@ import pytest
 
 from app.core.environment import Requirements
 from app.errors import EnvironmentFailed
+from app.runtime.interpreter import own_interpreter
 from app.runtime.packages import install
 from app.runtime.resolver import resolve
 from tests.integration.package_index_lab import connect_proxy, forget_configuration, make_certificates
@@ -131,7 +132,8 @@ async def test_the_processors_build_is_resolved_and_installed_from_pytorchs_own_
     async with connect_proxy({HOST: port}) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         lock = await resolve(asked, log=lambda line: None, timeout_seconds=120, platform="linux")
-        await install(lock, tmp_path / "packages", lambda line: None, 120)
+        await install(lock, tmp_path / "packages", own_interpreter(), lambda line: None, 120)
     assert lock.packages == (f"torch=={VERSION}",)
-    assert (tmp_path / "packages" / "torch" / "__init__.py").read_text() == f"__version__ = {VERSION!r}\n"
+    packages = tmp_path / "packages" / "lib" / f"python{lock.python}" / "site-packages"
+    assert (packages / "torch" / "__init__.py").read_text() == f"__version__ = {VERSION!r}\n"
     assert set(proxy.asked_for) == {f"{HOST}:443"}
