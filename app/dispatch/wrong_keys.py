@@ -29,6 +29,7 @@ class WrongKeys:
         self._clock = clock
         self._tried: dict[str, tuple[set[int], float]] = {}
         """Of each network: hashes of its wrong keys, and when its minute ends."""
+        self._forget_at = 0.0
         self._in_use: set[tuple[str, int]] = set()
         """Networks, each with the hash of a right key that came from there."""
         self._on_bound: list[Callable[[str], None]] = []
@@ -64,13 +65,19 @@ class WrongKeys:
         """Count a wrong key."""
         now, network = self._clock(), network_of(address)
         if network not in self._tried or self._tried[network][1] <= now:
-            self._tried = {each: one for each, one in self._tried.items() if one[1] > now}
+            self._forget(now)
             self._tried[network] = set(), now + WINDOW_SECONDS
         tried = self._tried[network][0]
         tried.add(hash(key))
         if len(tried) == ATTEMPTS:
             for call in self._on_bound:
                 call(network)
+
+    def _forget(self, now: float) -> None:
+        """Drop networks whose minute is over; once a minute, as there may be many."""
+        if now >= self._forget_at:
+            self._tried = {each: one for each, one in self._tried.items() if one[1] > now}
+            self._forget_at = now + WINDOW_SECONDS
 
     def note_right(self, address: str, key: str) -> None:
         """Remember that a right key is in use there."""

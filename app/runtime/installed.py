@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from app.errors import BuildFailed
@@ -35,6 +36,8 @@ HARMLESS_PTH = frozenset(
 packages, for which Python needs no help; what setuptools' is for is in model_container/environment.py."""
 
 MAX_PTH_BYTES = 1 << 16
+MAX_RECORD_BYTES, MAX_RECORD_LINES = 8 << 20, 100_000
+"""PyTorch 2.13 lists 12,248 files in 1.2 MiB."""
 RUN_BY_SITE = frozenset({"sitecustomize", "usercustomize"})
 INTERPRETER = re.compile(r"python[0-9.]*[a-z]?(-config)?(\.exe)?", re.IGNORECASE)
 
@@ -105,8 +108,13 @@ def _recorded(packages: Path) -> dict[Path, str]:
 
 def _names_in(record: Path, distribution: str) -> list[str]:
     try:
+        if record.stat().st_size > MAX_RECORD_BYTES:
+            raise csv.Error(f"it has more than {MAX_RECORD_BYTES >> 20} MiB")
         with record.open(newline="", encoding="utf-8", errors="replace") as lines:
-            return [row[0] for row in csv.reader(lines, strict=True) if row]
+            names = [row[0] for row in islice(csv.reader(lines, strict=True), MAX_RECORD_LINES + 1) if row]
+        if len(names) > MAX_RECORD_LINES:
+            raise csv.Error(f"it lists more than {MAX_RECORD_LINES:,} files")
+        return names
     except (OSError, csv.Error) as error:
         raise BuildFailed(
             f"The RECORD of {distribution} cannot be read: {error}.",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import BuildFailed
-from app.runtime.installed import check
+from app.runtime.installed import MAX_RECORD_BYTES, MAX_RECORD_LINES, check
 
 DISTUTILS_PRECEDENCE = (
     "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, 'local') == 'local'; "
@@ -90,14 +90,20 @@ def test_a_link_to_what_lies_beside_it_is_let_be(tmp_path: Path) -> None:
     check(tmp_path, "3.11")
 
 
-@pytest.mark.parametrize("hostile", ["a folder", "a field without an end"])
+@pytest.mark.parametrize("hostile", ["a folder", "a field without an end", "too many lines", "too many bytes"])
 def test_a_record_that_cannot_be_read_is_refused(tmp_path: Path, hostile: str) -> None:
     record = environment(tmp_path) / "evilpkg-1.0.dist-info" / "RECORD"
     if hostile == "a folder":
         record.unlink()
         record.mkdir()
     else:
-        record.write_text('"' + "x" * 200_000)
+        record.write_text(
+            {
+                "a field without an end": '"' + "x" * 200_000,
+                "too many lines": "a,,\n" * (MAX_RECORD_LINES + 1),
+                "too many bytes": ("a" * 1000 + ",,\n") * (MAX_RECORD_BYTES // 1000),
+            }[hostile]
+        )
 
     with pytest.raises(BuildFailed, match=r"RECORD of evilpkg 1\.0 cannot be read"):
         check(tmp_path, "3.11")
