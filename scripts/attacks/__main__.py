@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import random
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,7 +75,12 @@ class Attack:
             yield disk.run(small, self.environments, self.healthy)
 
 
-COSTLY = b"\x80\x02]q\x00" + b"(h\x00h\x00h\x00h\x00t" * 20_000 + b"."
+OBJECTS = 3_000_000
+COSTLY = zlib.compress(b"\x80\x02" + b"}" * OBJECTS + b"0" * (OBJECTS - 1) + b".", 9) + random.Random(9).randbytes(
+    140_000
+)
+"""150 kB that take a reader seconds and hundreds of MiB."""
+
 SCENARIOS: dict[str, Callable[[Attack], Iterator[Outcome]]] = {
     "artifacts": Attack.artifacts,
     "probes": Attack.probes,
