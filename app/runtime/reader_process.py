@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, cast
+from selectors import EVENT_READ, DefaultSelector
+from threading import Lock
+from typing import IO, Final
 
 import msgspec
 import structlog
@@ -21,6 +27,8 @@ PROGRAM: Final = Path(__file__).resolve().parent.parent / "lifecycle" / "reader.
 WORDS_BYTES_MAX: Final = 64 << 10
 """Of what it says on standard error: its supervisor's reason, or a traceback."""
 
+PIECE_BYTES: Final = 64 << 10
+
 UNPACKING_FACTOR: Final = 4
 """app.lifecycle.archive_entry.FACTOR"""
 
@@ -34,31 +42,23 @@ class ReaderProcess:
     def __init__(self, memory_mb: int, timeout_seconds: float) -> None:
         self._memory_mb = memory_mb
         self._timeout_seconds = timeout_seconds
+        self._threads = ThreadPoolExecutor(thread_name_prefix="reader")  # its own, for it may be long
 
     async def ask(self, question: Question) -> bytes:
         """The answer, unchecked, and hardly longer than it may be. Raises UnreadableArtifact for none."""
-        transport, talk = await asyncio.get_running_loop().subprocess_exec(
-            _Talk,
-            *(sys.executable, "-I", "-S", str(PROGRAM), *filter(None, sys.path)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=child_environment(),
-            cwd="/",
-        )
+        conversation = Conversation(self._task(question))
+        said = asyncio.get_running_loop().run_in_executor(self._threads, conversation.hold)
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                _send(transport, self._task(question))
-                await talk.ended
+                code, content, words = await asyncio.shield(said)
         except TimeoutError as error:
             raise self._too_slow() from error
         finally:
-            transport.close()  # kills the supervisor, and with it all that it watches
-            await talk.exited
-        code = transport.get_returncode()
-        if len(talk.content) <= ANSWER_BYTES_MAX and code:
-            raise self._failed(code, bytes(talk.words).decode(errors="replace"))
-        return bytes(talk.content)
+            conversation.end()
+            await asyncio.wait((said,))
+        if len(content) <= ANSWER_BYTES_MAX and code:
+            raise self._failed(code, words.decode(errors="replace"))
+        return content
 
     def _task(self, question: Question) -> bytes:
         file_mb = max(1, UNPACKING_FACTOR * question.max_upload_bytes >> 20)
@@ -87,37 +87,69 @@ class ReaderProcess:
         )
 
 
-class _Talk(asyncio.SubprocessProtocol):
-    """What a reader says. ended: it has said all, or more than it may. exited: its process is gone."""
+class Conversation:
+    """One reader, from its start to its end. For a thread of its own, which also starts it: uvloop would hold up every
+    request for some milliseconds (`fork`), where `subprocess` holds up nobody (`vfork`)."""
 
-    def __init__(self) -> None:
-        self.content = bytearray()
-        self.words = bytearray()
-        loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[None] = loop.create_future()
-        self.exited: asyncio.Future[None] = loop.create_future()
+    def __init__(self, task: bytes) -> None:
+        self._task = task
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_over = False
+        self._lock = Lock()
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        said, most = (self.content, ANSWER_BYTES_MAX) if fd == 1 else (self.words, WORDS_BYTES_MAX)
-        if len(said) <= most:
-            said += data
-        if len(said) > most:
-            self._end()
+    def hold(self) -> tuple[int, bytes, bytes]:
+        """Blocks until the reader is gone. Its exit code, what it answered and its words; of these two no more than a
+        piece over what they may have. Raises OSError if it cannot be started."""
+        with self._lock:
+            if self._is_over:
+                return -signal.SIGKILL, b"", b""
+            self._process = process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(PROGRAM), *filter(None, sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                env=child_environment(),
+                cwd="/",
+            )
+        with process:
+            _send(process, self._task)
+            content, words = self._listen(process)
+        return process.returncode, content, words
 
-    def process_exited(self) -> None:
-        if not self.exited.done():
-            self.exited.set_result(None)
+    def end(self) -> None:
+        """Kill the supervisor, and with it all that it watches; one that is not started yet never is."""
+        with self._lock:
+            self._is_over = True
+            if self._process is not None:
+                self._process.kill()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """All its pipes are closed, and its exit code is known."""
-        self._end()
+    def _listen(self, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+        content, words = bytearray(), bytearray()
+        with DefaultSelector() as selector:
+            selector.register(_pipe(process.stdout), EVENT_READ, (content, ANSWER_BYTES_MAX))
+            selector.register(_pipe(process.stderr), EVENT_READ, (words, WORDS_BYTES_MAX))
+            while selector.get_map():
+                for key, _ in selector.select():
+                    said, most = key.data
+                    data = os.read(key.fd, PIECE_BYTES)
+                    said += data
+                    if not data:
+                        selector.unregister(key.fileobj)
+                    elif len(said) > most:
+                        self.end()
+                        return bytes(content), bytes(words)
+        return bytes(content), bytes(words)
 
-    def _end(self) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None)
 
-
-def _send(transport: asyncio.SubprocessTransport, task: bytes) -> None:
-    stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
-    stdin.write(task)
+def _send(process: subprocess.Popen[bytes], task: bytes) -> None:
+    stdin = _pipe(process.stdin)
+    with contextlib.suppress(BrokenPipeError):  # it ended before it read that; its exit code says more
+        while task:
+            task = task[stdin.write(task) :]
     stdin.close()
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None  # each of the three is one
+    return pipe
