@@ -309,6 +309,6 @@ def problem_document(body: bytes, status: int, request_id: str) -> dict[str, Any
     if CODE.fullmatch(problem.code) is None:
         raise ReplicaProtocolError("The replica sent a problem whose code is none.")
     title = problem.code.replace("_", " ").capitalize()
-    document = {"type": f"/docs/errors#{problem.code}", "title": title, "status": status, "code": problem.code}
-    told = {"detail": problem.detail, **({"hint": problem.hint} if problem.hint else {})}
-    return {**said, **document, **told, "request_id": request_id}
+    own = {"type": f"/docs/errors#{problem.code}", "title": title, "status": status}
+    told = {**said, "code": problem.code, "detail": problem.detail, **({"hint": problem.hint} if problem.hint else {})}
+    return {**own, **told, **own, "request_id": request_id}

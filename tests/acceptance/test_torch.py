@@ -5,6 +5,7 @@ The files are made by the PyTorch that serves them: that of the environment whic
 
 from __future__ import annotations
 
+import os
 import subprocess
 import zipfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from app.runtime.interpreter import own_interpreter
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import Server, problem
 
@@ -57,6 +59,20 @@ def weights_of_nothing(folder: Path) -> Path:
     return folder / "empty.pt"
 
 
+def run_with_packages(
+    environments: Path, hash: str, *arguments: str, path: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a program that finds the packages of an environment, behind no walls. path: another folder to import from."""
+    (packages,) = environments.glob(f"{hash}-*/lib/python*/site-packages")
+    return subprocess.run(
+        [own_interpreter(), "-B", "-W", "ignore", "-c", *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{packages}{os.pathsep}{path}" if path else str(packages)},
+    )
+
+
 @pytest.fixture
 def server(start_server: StartServer, target: str) -> Server:
     return start_server(PRISM_TARGET=target, PRISM_SINGLE_ACTIVE_MODEL="false")
@@ -73,12 +89,9 @@ def made(server: Server, environments: Path, tmp_path: Path) -> list[float]:
         target="process",
     )
     assert first.status_code == 201, first.text
-    python = environments / first.json()["environment"]["hash"] / "bin" / "python"
     (tmp_path / "model.py").write_text(MODEL)
-    said = subprocess.run(
-        [str(python), "-W", "ignore", "-c", MAKE, str(tmp_path)], check=True, capture_output=True, text=True
-    )
-    outputs: list[float] = eval(said.stdout)
+    hash = first.json()["environment"]["hash"]
+    outputs: list[float] = eval(run_with_packages(environments, hash, MAKE, str(tmp_path)).stdout)
     return outputs
 
 

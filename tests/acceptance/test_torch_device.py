@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import CHECKOUT
-from tests.acceptance.test_torch import MODEL, TORCH, weights_of_nothing
+from tests.acceptance.test_torch import MODEL, TORCH, run_with_packages, weights_of_nothing
 
 pytestmark = pytest.mark.torch
 
@@ -43,14 +41,8 @@ def test_a_gpu_that_pytorch_cannot_use_is_told(start_server: StartServer, enviro
     assert first.status_code == 201, first.text
     assert "+cpu" in next(line for line in first.json()["environment"]["packages"] if line.startswith("torch=="))
 
-    python = environments / first.json()["environment"]["hash"] / "bin" / "python"
-    said = subprocess.run(
-        [str(python), "-B", "-W", "ignore", "-c", ASK, str(tmp_path)],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-    )
+    hash = first.json()["environment"]["hash"]
+    said = run_with_packages(environments, hash, ASK, str(tmp_path), path=str(CHECKOUT))
 
     same, stays, loaded = json.loads(said.stdout.splitlines()[-1])
     assert same
