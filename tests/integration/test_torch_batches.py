@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.runtime.interpreter import isolated, own_interpreter
 from app.runtime.package_index import machine_index
 from model_container.config import VARIABLE, RuntimeConfig
 from model_container.frames import WELCOME, Answer, Request, decode_answers, encode_requests
@@ -80,10 +81,16 @@ class Replica:
     """One runtime; answers batches as a batcher does, for it has one."""
 
     def __init__(self, python: Path, artifact: Path, code: Path, folder: Path) -> None:
-        config = RuntimeConfig(str(artifact), FORMATS.get(artifact.name, "torchscript"), str(code), str(folder / "s"))
+        config = RuntimeConfig(
+            str(artifact),
+            FORMATS.get(artifact.name, "torchscript"),
+            str(code),
+            socket=str(folder / "s"),
+            environment=str(python.parent.parent),
+        )
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [str(python), "-I", "-B", str(PROGRAM)], env={VARIABLE: config.to_json()}, stdout=log, stderr=log
+                isolated(own_interpreter(), PROGRAM), env={VARIABLE: config.to_json()}, stdout=log, stderr=log
             )
         self._connection = Connection(config.socket, "")
         assert self._connection.receive().kind == WELCOME, (folder / "log").read_text()
