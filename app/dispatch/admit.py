@@ -147,7 +147,7 @@ class Admission(Struct, frozen=True):
         return bool(key) and not self.keys.known(key) and self.must_have_key()
 
     def admit(self, key: str, address: str, ref: str) -> str:
-        """As `caller`, who asks for this model. Raises RateLimited, Unauthorized, then NotFound."""
+        """Let a caller ask for this model; returns as `caller`. Raises RateLimited, Unauthorized, then NotFound."""
         caller = self.caller(key, address)
         if not self.serves(ref):
             raise NotFound(f"There is no model `{ref[:200]}`.", ref=ref[:200])

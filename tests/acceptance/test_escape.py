@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.attacks.probes import host_address
 from tests.acceptance.conftest import StartServer
 
 SPY = '''
@@ -64,16 +65,6 @@ def listener() -> Iterator[int]:
     """A port of the host, on every address, that would take a connection."""
     with socket.create_server(("0.0.0.0", 0)) as server:
         yield server.getsockname()[1]
-
-
-def host_address() -> str:
-    """An address of this host that is not loopback, where it has one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])
 
 
 def test_nothing_gets_out_of_a_runtime(start_server: StartServer, target: str, tmp_path: Path, listener: int) -> None:
