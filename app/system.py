@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,9 +32,10 @@ from app.registry.keys import KeyEntry, KeyStore
 from app.registry.models import ModelStore
 from app.registry.unsaved import Unsaved
 from app.runtime import process_tree
+from app.runtime.background_group import BackgroundGroup
 from app.runtime.reader_process import ReaderProcess
 from app.runtime.resolutions import Resolutions
-from app.runtime.targets import available_targets
+from app.runtime.targets import available_targets, home_label
 from app.settings import Settings
 from app.share.ngrok import NgrokTunnel
 from app.share.record import ShareRecord
@@ -71,6 +73,7 @@ class System:
         self.admission = Admission(
             self.keys, must_have_key=lambda: self.keys.required, has_host=self.hosts.known, wrong_keys=self.wrong_keys
         )
+        self._readers_group = BackgroundGroup(f"prism-{home_label(settings)}-readers")
         self.deployments = Deployments(self.ledger, self._road(), connector(self.flow.wire))
         self.public_surface = PublicSurface(
             self.ledger,
@@ -111,7 +114,7 @@ class System:
             resolve=resolutions.resolve,
             connect=connector(self.flow.wire),
             traffic=FollowedTraffic(self.dispatcher, lambda table: self.share.follow(table)),
-            ask=ReaderProcess(settings.inspect_memory_mb, settings.inspect_timeout_seconds).ask,
+            ask=ReaderProcess(settings.inspect_memory_mb, settings.inspect_timeout_seconds, self._readers_group).ask,
         )
 
     def _grpc(self) -> grpc.aio.Server:
@@ -168,6 +171,7 @@ class System:
         await self.monitor.end()
         await self.deployments.shut_down(keep_models=keep_models)
         await self.dispatcher.close()
+        await asyncio.to_thread(self._readers_group.remove)
         await self.unsaved.end()
 
 

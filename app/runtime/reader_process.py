@@ -20,6 +20,7 @@ import structlog
 from app.core.child_environment import child_environment
 from app.core.reading import ANSWER_BYTES_MAX, Question, Task
 from app.errors import UnreadableArtifact
+from app.runtime.background_group import BackgroundGroup
 
 log = structlog.get_logger(__name__)
 
@@ -34,19 +35,20 @@ UNPACKING_FACTOR: Final = 4
 
 
 class ReaderProcess:
-    """memory_mb, timeout_seconds: what reading one artifact may take, its start included.
+    """memory_mb, timeout_seconds: what reading one artifact may take, its start included. group: where readers run.
 
     A reader runs as PRISM's own Python with an empty environment, at the lowest priority.
     """
 
-    def __init__(self, memory_mb: int, timeout_seconds: float) -> None:
+    def __init__(self, memory_mb: int, timeout_seconds: float, group: BackgroundGroup) -> None:
         self._memory_mb = memory_mb
         self._timeout_seconds = timeout_seconds
+        self._group = group
         self._threads = ThreadPoolExecutor(thread_name_prefix="reader")  # its own, for it may be long
 
     async def ask(self, question: Question) -> bytes:
         """The answer, unchecked, and hardly longer than it may be. Raises UnreadableArtifact for none."""
-        conversation = Conversation(self._task(question))
+        conversation = Conversation(self._task(question), self._group)
         said = asyncio.get_running_loop().run_in_executor(self._threads, conversation.hold)
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -91,8 +93,9 @@ class Conversation:
     """One reader, from its start to its end. For a thread of its own, which also starts it: uvloop would hold up every
     request for some milliseconds (`fork`), where `subprocess` holds up nobody (`vfork`)."""
 
-    def __init__(self, task: bytes) -> None:
+    def __init__(self, task: bytes, group: BackgroundGroup) -> None:
         self._task = task
+        self._group = group
         self._process: subprocess.Popen[bytes] | None = None
         self._is_over = False
         self._lock = Lock()
@@ -104,7 +107,7 @@ class Conversation:
             if self._is_over:
                 return -signal.SIGKILL, b"", b""
             self._process = process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(PROGRAM), *filter(None, sys.path)],
+                self._group.command([sys.executable, "-I", "-S", str(PROGRAM), *filter(None, sys.path)]),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

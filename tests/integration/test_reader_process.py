@@ -18,12 +18,26 @@ from app.core.reading import Question, Reading
 from app.errors import UnreadableArtifact
 from app.lifecycle.readers import Readers
 from app.runtime import reader_process
+from app.runtime.background_group import BackgroundGroup
+from app.runtime.cgroup_places import find_place
 from app.runtime.reader_process import ReaderProcess
 from tests.fakes import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the walls are Linux's; use a Linux machine")
 
 SECONDS = 600.0
+GROUP = BackgroundGroup("prism-test-readers")
+
+
+def idle_groups() -> Path | None:
+    """Where groups can be made that give way to all others; None on a machine that lets us make none."""
+    try:
+        cpu = find_place().folders["cpu"]
+        (cpu / "prism-test-probe").mkdir()
+        (cpu / "prism-test-probe").rmdir()
+    except (OSError, KeyError):
+        return None
+    return cpu
 
 
 def bomb(objects: int = 9_000_000) -> bytes:
@@ -39,7 +53,7 @@ def question(tmp_path: Path) -> Question:
 
 
 async def read(question: Question, memory_mb: int = 1024, timeout_seconds: float = SECONDS) -> Reading:
-    return await Readers(ReaderProcess(memory_mb, timeout_seconds).ask).read(question)
+    return await Readers(ReaderProcess(memory_mb, timeout_seconds, GROUP).ask).read(question)
 
 
 def readers() -> list[psutil.Process]:
@@ -67,6 +81,25 @@ async def test_it_inherits_nothing_and_comes_last(question: Question, monkeypatc
     assert who_reads.nice() == 19
     await stop(task)
     assert readers() == []
+
+
+def is_removed(group: Path) -> bool:
+    GROUP.remove()  # a process that has just ended still counts for a moment
+    return not group.exists()
+
+
+async def test_it_runs_only_where_nothing_else_does(question: Question) -> None:
+    cpu = idle_groups()
+    task = asyncio.create_task(read(question))
+    await eventually(lambda: len(readers()) == 2, SECONDS)
+    groups = {Path(f"/proc/{one.pid}/cgroup").read_text() for one in readers()}
+    await stop(task)
+    own = Path("/proc/self/cgroup").read_text()
+    assert {text != own for text in groups} == {cpu is not None}
+    if cpu is not None:
+        assert all("prism-test-readers" in text for text in groups)
+        assert (cpu / "prism-test-readers" / "cpu.idle").read_text().strip() == "1"
+        await eventually(lambda: is_removed(cpu / "prism-test-readers"), SECONDS)
 
 
 async def stop(task: asyncio.Task[Reading]) -> None:
@@ -103,8 +136,9 @@ async def test_one_that_takes_too_long_is_a_refusal(question: Question) -> None:
 async def test_none_outlives_a_gateway_that_is_killed(question: Question) -> None:
     code = (
         "import asyncio, sys\nfrom app.core.reading import Question\n"
+        "from app.runtime.background_group import BackgroundGroup\n"
         "from app.runtime.reader_process import ReaderProcess\n"
-        "asyncio.run(ReaderProcess(1024, 100).ask(Question(*sys.argv[1:5], 1 << 20)))"
+        "asyncio.run(ReaderProcess(1024, 100, BackgroundGroup('prism-test-readers')).ask(Question(*sys.argv[1:5], 1 << 20)))"
     )
     arguments = ("artifact", question.path, "m.pkl", question.staging)
     gateway = await asyncio.create_subprocess_exec(sys.executable, "-c", code, *arguments)
