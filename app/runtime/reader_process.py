@@ -29,6 +29,8 @@ WORDS_BYTES_MAX: Final = 64 << 10
 """Of what it says on standard error: its supervisor's reason, or a traceback."""
 
 PIECE_BYTES: Final = 64 << 10
+LOOK_SECONDS: Final = 0.5
+"""How often it is seen to that a reader gets on."""
 
 UNPACKING_FACTOR: Final = 4
 """app.lifecycle.archive_entry.FACTOR"""
@@ -133,7 +135,10 @@ class Conversation:
             selector.register(_pipe(process.stdout), EVENT_READ, (content, ANSWER_BYTES_MAX))
             selector.register(_pipe(process.stderr), EVENT_READ, (words, WORDS_BYTES_MAX))
             while selector.get_map():
-                for key, _ in selector.select():
+                heard = selector.select(LOOK_SECONDS)
+                if not heard:
+                    self._group.relieve()
+                for key, _ in heard:
                     said, most = key.data
                     data = os.read(key.fd, PIECE_BYTES)
                     said += data

@@ -8,7 +8,7 @@ import signal
 import sys
 import textwrap
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -27,6 +27,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the walls are L
 
 SECONDS = 600.0
 GROUP = BackgroundGroup("prism-test-readers")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_a_trace() -> Iterator[None]:
+    yield
+    GROUP.remove()
 
 
 def idle_groups() -> Path | None:

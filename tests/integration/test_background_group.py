@@ -1,0 +1,65 @@
+"""The control group of background work: it gives way to everything, but does not starve on a machine that is busy."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.core.child_environment import child_environment
+from app.runtime.background_group import BackgroundGroup
+from app.runtime.cgroup_places import find_place
+from tests.fakes import eventually
+
+pytestmark = pytest.mark.cgroup
+
+SPIN = "while True: pass"
+NAME = "prism-test-background"
+
+
+@pytest.fixture
+def group() -> Iterator[BackgroundGroup]:
+    group = BackgroundGroup(NAME)
+    yield group
+    group.remove()
+
+
+def idle() -> str:
+    return (find_place().folders["cpu"] / NAME / "cpu.idle").read_text().strip()
+
+
+def start(command: list[str]) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(command, env=child_environment())
+    os.sched_setaffinity(process.pid, {min(os.sched_getaffinity(0))})
+    return process
+
+
+async def test_what_hardly_runs_competes_until_the_next_command(group: BackgroundGroup) -> None:
+    beside = start([sys.executable, "-c", SPIN])
+    member = start(group.command([sys.executable, "-c", SPIN]))
+    try:
+        await eventually(lambda: NAME in Path(f"/proc/{member.pid}/cgroup").read_text(), 60)
+        assert idle() == "1"
+
+        def competes() -> bool:
+            group.relieve()
+            return idle() == "0"
+
+        await eventually(competes, 60)
+        group.command(["true"])
+        assert idle() == "1"
+    finally:
+        for process in (beside, member):
+            process.kill()
+            process.wait()
+
+
+async def test_what_runs_well_goes_on_giving_way(group: BackgroundGroup) -> None:
+    member = subprocess.Popen(group.command([sys.executable, "-c", "pass"]), env=child_environment())
+    group.relieve()
+    assert idle() == "1"
+    assert member.wait() == 0
