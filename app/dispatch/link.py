@@ -125,7 +125,7 @@ class Link(asyncio.Protocol):
             taken = self._reader.feed(data, FRAMES_A_TURN)
             for frame in taken:
                 self._take(frame)
-        except (FrameError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except (FrameError, ForeignJsonError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self._break(str(error))
         except Exception:  # ours, and no reason to leave others without an answer
             log.exception("an answer of a replica could not be taken")
@@ -147,7 +147,7 @@ class Link(asyncio.Protocol):
             if not pong.done():
                 pong.set_result(pulse)
         elif frame.kind == frames.WELCOME:
-            greeting = msgspec.json.decode(frame.payload, type=Greeting)
+            greeting = msgspec.convert(read_json(frame.payload, dict[str, Any]), Greeting)
             self._welcome = frame.payload
             self.welcomed.set_result(greeting)
 
