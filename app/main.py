@@ -11,32 +11,22 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request
 from fastapi.staticfiles import StaticFiles
 
-from app.api import (
-    by_name,
-    generate,
-    health,
-    inspections,
-    kserve,
-    metrics,
-    mlflow,
-    models,
-    predict,
-    problems,
-    registry,
-    v2,
-    v2_repository,
-)
+from app.access.sessions import Sessions
+from app.api import health, inspections, metrics, models, registry
 from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
 from app.api import share as share_api
-from app.api.asking import Asking
-from app.api.body_limit import BodyLimit
-from app.api.guard import Guard, LoginNeeded, RequireAdmin, to_login
-from app.api.head import HeadAsGet
-from app.api.sessions import Sessions
-from app.api.v2_documents import EXTENSIONS
-from app.dispatch.company import Company
-from app.dispatch.door import Door
+from app.dispatch.head_cache import Door
+from app.http import problems
+from app.http.body_limit import BodyLimit
+from app.http.guard import Guard, LoginNeeded, RequireAdmin, to_login
+from app.http.head import HeadAsGet
+from app.protocols import generate, mlflow, native, simple, v1
+from app.protocols.coalesce import Company
+from app.protocols.handler import Asking
+from app.protocols.v2 import repository as v2_repository
+from app.protocols.v2 import rest as v2_rest
+from app.protocols.v2.documents import EXTENSIONS
 from app.settings import Settings
 from app.system import System
 from app.ui.pages import Pages, wants_page
@@ -48,6 +38,7 @@ from app.ui.routes import predict as predict_page
 from app.ui.routes import settings as settings_page
 from app.ui.routes import share as share_panel
 from app.ui.routes import upload as upload_page
+from app.version import VERSION
 
 UI = Path(__file__).parent / "ui"
 
@@ -58,7 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
     pages, sessions = Pages(UI / "templates"), Sessions()
     app = FastAPI(
         title="PRISM",
-        version=health.VERSION,
+        version=VERSION,
         summary="From a model file to a live, safe endpoint.",
         lifespan=lifespan,
         docs_url=None,
@@ -126,15 +117,15 @@ def include_predictions(app: FastAPI, system: System, admins: list[Any]) -> None
     """For every caller that is let in: predictions in each protocol, and what it asks of models beside them."""
     settings, ledger = system.settings, system.ledger
     asking = Asking(system.dispatcher, system.admission, system.max_body_bytes)
-    app.include_router(predict.router(asking))
+    app.include_router(native.router(asking))
     app.include_router(v2_repository.router(asking, ledger, system.dispatcher.tallies, system.flow))
     app.include_router(v2_repository.admin_router(asking, system.deployments), dependencies=admins)
-    app.include_router(v2.router(asking, ledger, system.is_ready, EXTENSIONS))
+    app.include_router(v2_rest.router(asking, ledger, system.is_ready, EXTENSIONS))
     app.include_router(generate.router(asking))
-    app.include_router(kserve.list_router(asking))
-    app.include_router(kserve.router(asking, ledger))
+    app.include_router(v1.list_router(asking))
+    app.include_router(v1.router(asking, ledger))
     app.include_router(mlflow.router(asking))
-    app.include_router(by_name.router(asking, Company(settings.batched_wait_ms / 1000, settings.max_batch_size)))
+    app.include_router(simple.router(asking, Company(settings.batched_wait_ms / 1000, settings.max_batch_size)))
 
 
 def include_pages(app: FastAPI, system: System, pages: Pages, sessions: Sessions, admins: list[Any]) -> None:
@@ -142,7 +133,7 @@ def include_pages(app: FastAPI, system: System, pages: Pages, sessions: Sessions
     deployments, ledger, history, vitals = system.deployments, system.ledger, system.history, system.vitals
     admins_but_programs = [Depends(RequireAdmin(system.keys, sessions, system.wrong_keys, asks_who_this_is))]
     app.include_router(
-        dashboard.router(deployments, system.models_folder, history, vitals, pages, system.max_upload_bytes),
+        dashboard.router(deployments, system.models_folder, history, vitals, pages, system.settings),
         dependencies=admins_but_programs,
     )
     app.include_router(documentation.router(pages))

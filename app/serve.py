@@ -23,15 +23,15 @@ import structlog
 import uvicorn
 import uvloop
 
-from app.api.health import VERSION
+from app.core.atomic_file import write_atomic
 from app.core.os_errors import log_fields
 from app.dispatch.listener import listener_config
 from app.errors import Forbidden, InvalidSetting, PrismError
 from app.main import create_app
 from app.observe.log import configure_logging
-from app.registry.atomic import write_atomic
 from app.reload import code_changed
 from app.settings import Settings, load_settings
+from app.version import VERSION
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +60,7 @@ def main() -> None:
 def raise_open_files() -> None:
     """To what the system allows without asking anybody: each connection, of clients and to replicas, is a file.
 
-    A replica sets a limit of its own (model_container/confine.py); ssh, ngrok and uv ask for few.
+    A replica sets a limit of its own (model_container/sandbox/confine.py); ssh, ngrok and uv ask for few.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)

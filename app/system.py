@@ -7,34 +7,36 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from app.core.hosts import Hosts
+from app.access.admission import Admission
+from app.access.hosts import Hosts
+from app.access.keys import Keys
+from app.access.rate_limit import RateLimiter
+from app.access.throttle import WrongKeys
 from app.core.model import Replica
 from app.core.route_table import serves
-from app.dispatch.admit import Admission, Keys, RateLimiter
-from app.dispatch.flow import Flow
-from app.dispatch.link import WireLimits
-from app.dispatch.link import connect as connect_link
+from app.dispatch.connection import WireLimits
+from app.dispatch.connection import connect as connect_link
+from app.dispatch.limits import Flow
 from app.dispatch.pipeline import Dispatcher
-from app.dispatch.wrong_keys import WrongKeys
 from app.errors import ReplicaProtocolError
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.ledger import Ledger
-from app.lifecycle.models_folder import ModelsFolder
-from app.lifecycle.monitor import Monitor
+from app.lifecycle.health.monitor import Monitor
+from app.lifecycle.health.usage import Vitals
+from app.lifecycle.intake.staging import Staging
+from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.lifecycle.pipeline import Road
 from app.lifecycle.probe import Connect, ReplicaLink
-from app.lifecycle.staging import Staging
-from app.lifecycle.vitals import Vitals
+from app.lifecycle.state import Ledger
 from app.observe.history import History
-from app.public_surface import PublicSurface
+from app.public.surface import PublicSurface
 from app.registry.containers import ContainerRegistry
 from app.registry.keys import KeyEntry, KeyStore
 from app.registry.models import ModelStore
 from app.registry.unsaved import Unsaved
-from app.runtime import process_tree
-from app.runtime.background_group import BackgroundGroup
+from app.runtime.packages.lock_cache import Resolutions
+from app.runtime.process import tree as process_tree
+from app.runtime.process.background_group import BackgroundGroup
 from app.runtime.reader_process import ReaderProcess
-from app.runtime.resolutions import Resolutions
 from app.runtime.targets import available_targets, home_label
 from app.settings import Settings
 from app.share.ngrok import NgrokTunnel
@@ -119,8 +121,8 @@ class System:
 
     def _grpc(self) -> grpc.aio.Server:
         """Bound, not started."""
-        from app.grpc.server import bound
-        from app.grpc.service import Service
+        from app.protocols.v2.grpc.server import bound
+        from app.protocols.v2.grpc.service import Service
 
         service = Service(self.dispatcher, self.admission, self.deployments, self.is_ready, self.flow, self.wrong_keys)
         return bound(service, self.settings.host, self.settings.grpc_port, self.max_body_bytes)

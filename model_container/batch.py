@@ -16,12 +16,12 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 
 from model_container.adapters.base import PROBABILITIES, Adapter, Inputs, Outputs
-from model_container.answers import encode, encode_native
-from model_container.content import Decoded
-from model_container.frames import OPTION_PROBABILITIES, Answer, Request
-from model_container.plain import Matrix, PlainRows
-from model_container.problems import Problem
-from model_container.reading import may_be_plain, read
+from model_container.bodies.content import Decoded
+from model_container.bodies.decode import may_be_plain, read
+from model_container.bodies.encode import encode, encode_native
+from model_container.bodies.numeric_fast_path import Matrix, PlainRows
+from model_container.bodies.problems import Problem
+from model_container.contract.frames import OPTION_PROBABILITIES, Answer, Request
 
 MAX_MESSAGE = 300
 _TRACEBACK_FRAMES = 8

@@ -16,8 +16,8 @@ from typing import Iterator, List
 if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-from model_container.config import Confinement
-from model_container.confine import confine
+from model_container.contract.config import Confinement
+from model_container.sandbox.confine import confine
 
 _LEFT_OUT = ("tests", "__pycache__")
 _WORKERS = 8

@@ -22,10 +22,10 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Callable, Dict, List
 
-from model_container.config import VARIABLE, RuntimeConfig, vertex_routes
+from model_container.contract.config import VARIABLE, RuntimeConfig, vertex_routes
+from model_container.contract.frames import PROTOCOL
 from model_container.environment import enter
-from model_container.frames import PROTOCOL
-from model_container.log_stream import forgive_full_disks
+from model_container.server.log_stream import forgive_full_disks
 
 if TYPE_CHECKING:
     from model_container.adapters.base import Adapter
@@ -58,7 +58,7 @@ def main() -> int:
         print(f"prism: the runtime cannot start: {error}", file=sys.stderr, flush=True)
         return EXIT_BAD_CONFIG
 
-    from model_container.confine import confine
+    from model_container.sandbox.confine import confine
 
     # What is made from here on stays, and to walk through it again and again would be a tenth of the load. What is
     # there already is shared with the supervisor for as long as no collection writes to it.
@@ -77,7 +77,7 @@ def main() -> int:
         report_load_failure(error)
         return EXIT_NOT_LOADED
 
-    from model_container.serve import Server
+    from model_container.server.server import Server
 
     welcome = describe(adapter, config.format, confinement, began)
     server = Server(adapter, welcome, config.token, vertex_routes())

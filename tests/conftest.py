@@ -23,8 +23,8 @@ import pytest
 from docker.errors import DockerException, ImageNotFound
 
 from app.core.model import Limits
-from app.runtime.cgroups import Cgroups, remove
-from app.runtime.package_index import machine_index
+from app.runtime.packages.index import machine_index
+from app.runtime.process.cgroups import Cgroups, remove
 from app.settings import load_settings
 
 SKIPPED = pytest.StashKey[dict[str, int]]()

@@ -6,22 +6,22 @@ import asyncio
 import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from msgspec import structs
 
+from app.artifact.reader import answer
 from app.core.environment import Lock
 from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
 from app.core.reading import Question
 from app.errors import StartFailed
-from app.lifecycle.reader import answer
-from app.runtime.log_reader import LogLine
-from app.runtime.target import Availability, Log, ReplicaState
-from model_container import frames
-from model_container.frames import Answer, Request
+from app.runtime.logs.reader import LogLine
+from app.runtime.target import Log, ReplicaState
+from model_container.contract import frames
+from model_container.contract.frames import Answer, Request
 
 Handler = Callable[[list[Request]], Awaitable[list[Answer]]]
 Conversion = Callable[[], Awaitable[tuple[bytes, bytes]]]
@@ -143,9 +143,6 @@ class FakeTarget:
         """The one started last, if any runs."""
         return list(self.fakes.values())[-1] if self.fakes else None
 
-    async def availability(self) -> Availability:
-        return Availability(True, "fake")
-
     async def pythons(self) -> tuple[str, ...]:
         return ("3.11",)
 
@@ -191,6 +188,9 @@ class FakeTarget:
 
     async def remove(self, model: Model, environment_in_use: bool) -> None:
         self.events.append(f"remove, environment {'kept' if environment_in_use else 'too'}")
+
+    def describe_removal(self, model: Model, replicas: Sequence[Replica]) -> list[str]:
+        return [f"process {replica.id}" for replica in replicas]
 
     async def remove_form(self, model: Model, form: Form, environment_in_use: bool) -> None:
         self.events.append(f"remove {form.name}, environment {'kept' if environment_in_use else 'too'}")

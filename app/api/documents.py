@@ -13,8 +13,8 @@ from app.core.acceleration import AccelerationStatus, Report
 from app.core.environment import Lock
 from app.core.model import Deployment, Model, Replica
 from app.errors import PrismError
-from app.lifecycle.staging import Staged
-from app.lifecycle.vitals import Vital, use_of
+from app.lifecycle.health.usage import Vital, use_of
+from app.lifecycle.intake.staging import Staged
 from app.share.tunnel import NewKey, Status
 
 

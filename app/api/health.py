@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter
 
 from app.core.route_table import serves
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.monitor import Monitor
+from app.lifecycle.health.monitor import Monitor
 from app.registry.unsaved import Unsaved
-
-NAME = "PRISM"
-VERSION = version("prism-serve")
+from app.version import VERSION
 
 
 def router(

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.lifecycle.readers import Place, Readers
+from app.lifecycle.intake.readers import Place, Readers
 
 
 def router(readers: Readers) -> APIRouter:

@@ -19,7 +19,7 @@ from typing import Any, cast
 from fastapi.sse import format_sse_event
 
 from app.errors import PrismError
-from app.runtime.log_reader import LogLine
+from app.runtime.logs.reader import LogLine
 
 ALIVE_SECONDS = 15.0
 RETRY_MS = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from app.dispatch.pipeline import Dispatcher
-from app.lifecycle.ledger import Ledger
+from app.lifecycle.state import Ledger
 from app.observe.tally import Tally
 
 

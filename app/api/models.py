@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.documents import model_document, staged_document
 from app.api.log_events import STREAM_HEADERS
 from app.api.log_events import events as log_events
-from app.api.problems import problem_response, request_id_of
 from app.api.uploads import INSPECT_FIELDS, INSPECT_FORM, UPLOAD_FORM, received
 from app.core.model import REPLICAS_MAX, Model
+from app.http.problems import problem_response, request_id_of
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.logs import ALL_LINES, LogKind, deployment_of, model_log
-from app.lifecycle.staging import Staging
-from app.lifecycle.vitals import Vital, Vitals
+from app.lifecycle.health.usage import Vital, Vitals
+from app.lifecycle.intake.staging import Staging
+from app.lifecycle.logs.model_log import ALL_LINES, LogKind, deployment_of, model_log
 
 Wait = Annotated[bool, Query(description="false answers 202 at once, with the Location to poll.")]
 

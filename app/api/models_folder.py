@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.lifecycle.models_folder import ModelsFolder
+from app.lifecycle.models_folder.watcher import ModelsFolder
 
 
 def router(models_folder: ModelsFolder) -> APIRouter:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.documents import share_document
 from app.errors import BadInput, Conflict
-from app.lifecycle.ledger import Ledger
+from app.lifecycle.state import Ledger
 from app.share.share import Share
 
 

@@ -9,11 +9,11 @@ from fastapi import Request
 from msgspec import structs
 from starlette.requests import ClientDisconnect
 
-from app.api.problems import request_id_of
 from app.errors import BadInput
-from app.lifecycle.form import FIELDS
-from app.lifecycle.ledger import Ledger
-from app.lifecycle.receive import Form, receive
+from app.http.problems import request_id_of
+from app.lifecycle.intake.multipart import FIELDS
+from app.lifecycle.intake.receive import Form, receive
+from app.lifecycle.state import Ledger
 
 FILE: dict[str, Any] = {
     "type": "string",

@@ -15,6 +15,9 @@ FOLDER: Final = "model"
 
 MLMODEL: Final = "MLmodel"
 
+CODE_LIMIT_BYTES: Final = 4 << 20
+"""Of one Python file."""
+
 
 class MlflowReading(Struct, frozen=True):
     """file: to be loaded without MLflow, "" where it is needed. flavor: which one. requirements: what is installed.

@@ -47,3 +47,17 @@ def _flatten(folder: Path) -> None:
             error = error or failed
     if error is not None:
         raise error
+
+
+def folder_size_bytes(folder: Path) -> int:
+    """Of all files below it, links counted as links; 0 if there is none. What goes away meanwhile is not counted."""
+    total, folders = 0, [os.fspath(folder)]
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    with suppress(OSError):
+                        total += entry.stat(follow_symlinks=False).st_size
+    return total

@@ -19,7 +19,9 @@ class Format(StrEnum):
     ONNX = "onnx"
     PYTHON = "python"  # a folder with a model.py
     MLFLOW = "mlflow"  # a folder that only MLflow itself can load
-    ACCELERATED = "accelerated"  # never uploaded: an ONNX file of PRISM's own making, see model_container/convert.py
+    ACCELERATED = (
+        "accelerated"  # never uploaded: an ONNX file of PRISM's own making, see model_container/conversion/convert.py
+    )
 
 
 class Pin(Struct, frozen=True):

@@ -86,7 +86,7 @@ class Bounds(Struct, frozen=True):
 
 class Calling(Struct, frozen=True):
     """How its owner wants a model called, where the artifact does not say it. For what each means, see the runtime's
-    model_container/config.py.
+    model_container/contract/config.py.
     """
 
     method: str = ""

@@ -19,19 +19,19 @@ import msgspec
 import structlog
 from msgspec import structs
 
+from app.core.breaker import State
 from app.core.model import Replica
 from app.core.route_table import Endpoint, Loss, Outlook
-from app.dispatch.balance import Lost, ReplicaLine
-from app.dispatch.breaker import State
-from app.dispatch.flow import Flow, flow_of
-from app.dispatch.link import Batch
+from app.dispatch.busy_poll import Wakefulness
+from app.dispatch.connection import Batch
+from app.dispatch.limits import Flow, flow_of
 from app.dispatch.pace import Pace
+from app.dispatch.replica import Lost, ReplicaLine
+from app.dispatch.request import Reply, Waiting
 from app.dispatch.suspects import Suspect, Suspects, is_cause, suspects_of, told
-from app.dispatch.waiting import Reply, Waiting
-from app.dispatch.wakefulness import Wakefulness
 from app.errors import Overloaded, PrismError, ReplicaProtocolError, ReplicaTimeout, ReplicaUnavailable
 from app.observe.tally import Tally
-from model_container import frames
+from model_container.contract import frames
 
 log = structlog.get_logger(__name__)
 

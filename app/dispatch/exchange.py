@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from app.core.error_shapes import shaped
-from app.dispatch.door import Head
-from app.dispatch.inference import inference_answer
+from app.dispatch.head_cache import Head
 from app.dispatch.pipeline import answer_body, answer_headers, content_type, problem_document
-from app.dispatch.waiting import Reply, Waiting
+from app.dispatch.request import Reply, Waiting
+from app.dispatch.v2 import inference_answer
 from app.errors import PROBLEM_JSON, PrismError
-from model_container import frames
+from model_container.contract import frames
 
 if TYPE_CHECKING:
     from app.dispatch.server import Connection

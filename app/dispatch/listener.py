@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 import uvicorn
 
-from app.dispatch.door import Door
+from app.dispatch.head_cache import Door
 from app.dispatch.server import Connection
 
 

@@ -12,19 +12,19 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from app.access.rate_limit import RateLimiter, header_fields
+from app.core.breaker import State
 from app.core.model import Replica
 from app.core.route_table import Endpoint, RouteTable
-from app.dispatch.admit import RateLimiter, header_fields
-from app.dispatch.balance import ReplicaLine
 from app.dispatch.batch import Keeper, Lane, Sample
-from app.dispatch.breaker import State
-from app.dispatch.flow import Flow
+from app.dispatch.limits import Flow
+from app.dispatch.replica import ReplicaLine
+from app.dispatch.request import Reply, Waiting
 from app.dispatch.route import pick, refusal
 from app.dispatch.stream import Stream
-from app.dispatch.waiting import Reply, Waiting
 from app.errors import PROBLEM_JSON, PrismError, ReplicaProtocolError, Unavailable
 from app.observe.tally import Tally
-from model_container import frames
+from model_container.contract import frames
 
 SWEEP_SECONDS = 0.1
 CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")

@@ -28,8 +28,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.core.error_shapes import is_ours, shaped
-from app.dispatch.door import Door, Head
 from app.dispatch.exchange import Exchange, Inference
+from app.dispatch.head_cache import Door, Head
 from app.errors import BadInput, HeadTooLarge, PrismError, RequestTimeout
 
 HEAD_LIMIT_BYTES = 1 << 16

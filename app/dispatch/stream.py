@@ -12,14 +12,14 @@ from typing import Any
 
 import structlog
 
-from app.dispatch.admit import Allowance
-from app.dispatch.balance import CONNECT_TIMEOUT_SECONDS, ReplicaLine
+from app.access.rate_limit import Allowance
 from app.dispatch.batch import Lane
-from app.dispatch.link import Batch, Link, WireLimits, welcomed
+from app.dispatch.connection import Batch, Link, WireLimits, welcomed
+from app.dispatch.replica import CONNECT_TIMEOUT_SECONDS, ReplicaLine
 from app.dispatch.suspects import told
 from app.errors import PrismError, ReplicaTimeout, ReplicaUnavailable, Unavailable
-from model_container import frames
-from model_container.frames import Answer, Frame, FrameError, Request
+from model_container.contract import frames
+from model_container.contract.frames import Answer, Frame, FrameError, Request
 
 log = structlog.get_logger(__name__)
 

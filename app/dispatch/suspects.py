@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from app.core.route_table import Loss
-from app.dispatch.balance import ReplicaLine
-from app.dispatch.waiting import Waiting
+from app.dispatch.replica import ReplicaLine
+from app.dispatch.request import Waiting
 from app.errors import ModelCrashed
 
 LOSSES_MAX = 4

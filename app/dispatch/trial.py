@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from app.dispatch import breaker as breakers
-from app.dispatch.breaker import Breaker
-from app.dispatch.link import Link
+from app.core import breaker as breakers
+from app.core.breaker import Breaker
+from app.dispatch.connection import Link
 from app.errors import PrismError
-from model_container.frames import Request
+from model_container.contract.frames import Request
 
 Sample = Callable[[], bytes | None]
 """The body that the model is known to answer; None while there is none."""

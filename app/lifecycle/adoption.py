@@ -10,9 +10,9 @@ from msgspec import structs
 
 from app.core.model import FormName, Model, Replica, Status
 from app.errors import PrismError
-from app.lifecycle.ledger import Ledger, utc_now
 from app.lifecycle.pipeline import Road
 from app.lifecycle.probe import CHECK_TIMEOUT_SECONDS, Connect
+from app.lifecycle.state import Ledger, utc_now
 
 log = structlog.get_logger(__name__)
 

@@ -14,17 +14,17 @@ from app.core.model import Deployment, FormName, Model, Replica, Restart, Status
 from app.core.os_errors import as_problem, log_fields
 from app.core.route_table import serves
 from app.errors import Conflict, PrismError, StorageFailed, TargetUnavailable, TooManyOpenFiles
-from app.lifecycle.acceleration import Accelerator
+from app.lifecycle.acceleration.accelerator import Accelerator
 from app.lifecycle.adoption import Adoption
-from app.lifecycle.buildlog import BuildLog, telling_lines
-from app.lifecycle.intake import replica_number, take_in
+from app.lifecycle.intake.read_upload import read_upload
+from app.lifecycle.intake.receive import Upload, discard, remove_torn_uploads
+from app.lifecycle.intake.register import replica_number, take_in
 from app.lifecycle.jobs import Jobs, Work
-from app.lifecycle.ledger import Ledger, utc_now
+from app.lifecycle.logs.build_log import BuildLog, telling_lines
 from app.lifecycle.pipeline import Road
 from app.lifecycle.probe import Connect
-from app.lifecycle.read_upload import read_upload
-from app.lifecycle.receive import Upload, discard, remove_torn_uploads
 from app.lifecycle.removal import removal, remove_made
+from app.lifecycle.state import Ledger, utc_now
 
 log = structlog.get_logger(__name__)
 
@@ -217,7 +217,7 @@ class Deployments:
 
     async def removal(self, model: Model) -> list[str]:
         """What `delete` would remove now, for a person: a line for each thing."""
-        return await removal(model, self.ledger)
+        return await removal(model, self.ledger, self.road)
 
     async def prune_stale(self) -> list[str]:
         """Drop registry entries whose model is gone, and stop replicas of ours that no entry knows."""

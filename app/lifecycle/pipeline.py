@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from app.artifact.consent import with_consent, word_of
+from app.artifact.requirements import requirements_for
 from app.core.environment import Lock, Requirements
 from app.core.model import Deployment, Model, Status, TargetName
-from app.lifecycle.buildlog import BuildLog
-from app.lifecycle.consent import with_consent, word_of
-from app.lifecycle.environment import requirements_for
-from app.lifecycle.ledger import Ledger
+from app.lifecycle.intake.readers import Ask, Readers
+from app.lifecycle.logs.build_log import BuildLog
 from app.lifecycle.probe import Connect
 from app.lifecycle.publish import Publisher, Traffic, shortage
-from app.lifecycle.readers import Ask, Readers
 from app.lifecycle.replicas import Replicas
+from app.lifecycle.settings import DeploymentSettings
 from app.lifecycle.start import Begun, Starter
+from app.lifecycle.state import Ledger
 from app.runtime.target import Log, Target
-from app.settings import Settings
 
 RUNTIME_REQUIREMENTS = Path(__file__).resolve().parent.parent.parent / "model_container" / "requirements.txt"
 
@@ -39,7 +39,7 @@ class Road:
     def __init__(
         self,
         *,
-        settings: Settings,
+        settings: DeploymentSettings,
         ledger: Ledger,
         targets: Mapping[TargetName, Target],
         resolve: Resolve,

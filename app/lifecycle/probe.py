@@ -10,7 +10,7 @@ import msgspec
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.model import Model, Replica
 from app.errors import ProbeFailed
-from model_container.frames import Answer, Request
+from model_container.contract.frames import Answer, Request
 
 
 class Pulse(Protocol):
@@ -21,7 +21,7 @@ class Pulse(Protocol):
 
 
 class ReplicaLink(Protocol):
-    """The part of a connection to a replica that probing needs; dispatch/link.py has it."""
+    """The part of a connection to a replica that probing needs; dispatch/connection.py has it."""
 
     async def predict(self, request: Request) -> Answer: ...
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from app.core.model import Deployment, Model, Replica, Restart, Status
 from app.core.route_table import Loss, RouteTable, serves
 from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
-from app.lifecycle.ledger import Ledger
+from app.lifecycle.state import Ledger
 
 RESTARTS_KEPT = 20
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
-from app.core.model import FormName, Model, TargetName
-from app.lifecycle.ledger import Ledger
+from app.core.folders import folder_size_bytes
+from app.core.model import FormName, Model
 from app.lifecycle.pipeline import Road
-from app.registry.models import folder_size_bytes
-from app.runtime.docker_images import model_image
+from app.lifecycle.state import Ledger
 
 
-async def removal(model: Model, ledger: Ledger) -> list[str]:
+async def removal(model: Model, ledger: Ledger, road: Road) -> list[str]:
     """All of it, for a person: a line for each thing."""
     folder = ledger.folder(model.model_id)
     size_kb = await asyncio.to_thread(folder_size_bytes, folder) / 1000
     size = f"{size_kb:.1f} kB" if size_kb < 1000 else f"{size_kb / 1000:.1f} MB"
     found = [f"model {model.ref} ({model.model_id})", f"{folder} ({size})"]
-    for replica in ledger.deployment(model.model_id).replicas:
-        found.append(f"{'container' if replica.target is TargetName.DOCKER else 'process'} {replica.id}")
-    if model.target is TargetName.DOCKER and model.lock is not None:
-        found.append(f"image {model_image(model.model_id)}")
+    if model.target is not None:
+        found += road.target(model).describe_removal(model, ledger.deployment(model.model_id).replicas)
     used = environments_of_others(model, ledger)
     unshared = dict.fromkeys(form.lock.hash for form in model.forms if form.lock.hash not in used)
     return found + [f"environment {each}" for each in unshared if model.target is not None]

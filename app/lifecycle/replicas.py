@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from app.core.model import REPLICAS_MAX, Model, Replica, Status
 from app.core.route_table import serves
 from app.errors import Conflict, PrismError
-from app.lifecycle.ledger import Ledger
 from app.lifecycle.publish import Publisher, shortage
 from app.lifecycle.start import STARTS_AT_A_TIME, Starter, all_of
+from app.lifecycle.state import Ledger
 
 
 class Replicas:

@@ -22,13 +22,13 @@ from app.errors import (
     TooManyOpenFiles,
     Unavailable,
 )
-from app.lifecycle.buildlog import BuildLog, telling_lines
-from app.lifecycle.ledger import Ledger
+from app.lifecycle.logs.build_log import BuildLog, telling_lines
 from app.lifecycle.probe import Connect, ReplicaLink, probe
 from app.lifecycle.publish import Publisher
+from app.lifecycle.settings import DeploymentSettings
+from app.lifecycle.state import Ledger
 from app.lifecycle.welcome import Welcome, facts_of, welcome_of
 from app.runtime.target import Target
-from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ class Starter:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: DeploymentSettings,
         ledger: Ledger,
         targets: Mapping[TargetName, Target],
         connect: Connect,

@@ -14,7 +14,7 @@ FACTS = ("python", "adapter", "libraries", "execution", "confinement")
 
 
 class Walls(Struct, frozen=True):
-    """What the pages show of the confinement; see model_container/confine.py."""
+    """What the pages show of the confinement; see model_container/sandbox/confine.py."""
 
     namespaces: list[str] = []
     missing: list[str] = []

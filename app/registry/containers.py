@@ -13,10 +13,10 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from app.core.atomic_file import holds, write_atomic
 from app.core.model import Deployment
 from app.core.os_errors import log_fields
 from app.errors import Conflict
-from app.registry.atomic import holds, write_atomic
 from app.registry.unsaved import Unsaved
 
 log = structlog.get_logger(__name__)

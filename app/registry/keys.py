@@ -17,10 +17,10 @@ import msgspec
 import structlog
 from msgspec import Meta, Struct
 
+from app.core.atomic_file import write_atomic
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.os_errors import log_fields
 from app.errors import BadInput, NotFound
-from app.registry.atomic import write_atomic
 from app.registry.unsaved import Unsaved
 
 log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ class KeyEntry(Struct, frozen=True):
 
 
 class LetIn(Protocol):
-    """Who lets in the callers with these keys (`app.dispatch.admit.Keys`). digest: as in a KeyEntry."""
+    """Who lets in the callers with these keys (`app.access.admission.Keys`). digest: as in a KeyEntry."""
 
     def add(self, id: str, digest: str) -> None: ...
 

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -16,9 +15,9 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from app.core.atomic_file import holds, write_atomic
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.model import Model
-from app.registry.atomic import holds, write_atomic
 from app.registry.unsaved import Unsaved
 
 log = structlog.get_logger(__name__)
@@ -113,17 +112,3 @@ class ModelStore:
 
     def _record(self, model_id: str) -> Path:
         return self.folder(model_id) / "model.json"
-
-
-def folder_size_bytes(folder: Path) -> int:
-    """Of all files below it, links counted as links; 0 if there is none. What goes away meanwhile is not counted."""
-    total, folders = 0, [os.fspath(folder)]
-    while folders:
-        with suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                else:
-                    with suppress(OSError):
-                        total += entry.stat(follow_symlinks=False).st_size
-    return total

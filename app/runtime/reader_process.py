@@ -20,11 +20,11 @@ import structlog
 from app.core.child_environment import child_environment
 from app.core.reading import ANSWER_BYTES_MAX, Question, Task
 from app.errors import UnreadableArtifact
-from app.runtime.background_group import BackgroundGroup
+from app.runtime.process.background_group import BackgroundGroup
 
 log = structlog.get_logger(__name__)
 
-PROGRAM: Final = Path(__file__).resolve().parent.parent / "lifecycle" / "reader.py"
+PROGRAM: Final = Path(__file__).resolve().parent.parent / "artifact" / "reader.py"
 WORDS_BYTES_MAX: Final = 64 << 10
 """Of what it says on standard error: its supervisor's reason, or a traceback."""
 
@@ -33,7 +33,7 @@ LOOK_SECONDS: Final = 0.5
 """How often it is seen to that a reader gets on."""
 
 UNPACKING_FACTOR: Final = 4
-"""app.lifecycle.archive_entry.FACTOR"""
+"""app.artifact.archives.member.FACTOR"""
 
 
 class ReaderProcess:

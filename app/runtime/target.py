@@ -1,9 +1,9 @@
-"""The contract of a place where replicas run, kept by `process.py`, `docker.py` and the tests' fake."""
+"""The contract of a place where replicas run, kept by `process/`, `docker/` and the tests' fake."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,21 +11,13 @@ from msgspec import Struct
 
 from app.core.environment import Lock
 from app.core.model import Form, Limits, Model, Replica, TargetName
-from app.runtime.log_reader import LogLine
+from app.runtime.logs.reader import LogLine
 
 Log = Callable[[str], None]
 """Takes one line of a build log, without its line end; called from the event loop's thread only."""
 
 
 _FROM_OUTSIDE = re.compile(r"killed by signal (9|15)\b|gone; its exit code is not known|its container is gone")
-
-
-class Availability(Struct, frozen=True):
-    """Whether replicas can be started here. detail: what was found. mend: what to do if not."""
-
-    ok: bool
-    detail: str
-    mend: str = ""
 
 
 class ReplicaState(Struct, frozen=True):
@@ -54,8 +46,6 @@ class Target(Protocol):
     """Where replicas run. All paths are absolute. Methods raise errors of `app.errors` and nothing else."""
 
     name: TargetName
-
-    async def availability(self) -> Availability: ...
 
     async def pythons(self) -> tuple[str, ...]:
         """Python minors for which an environment can be built here, best first, e.g. ("3.11", "3.12")."""
@@ -103,6 +93,10 @@ class Target(Protocol):
 
     async def remove_form(self, model: Model, form: Form, environment_in_use: bool) -> None:
         """Remove what `build_model` made of another form, and its environment likewise; before `remove`."""
+        ...
+
+    def describe_removal(self, model: Model, replicas: Sequence[Replica]) -> list[str]:
+        """Name, a line each, what goes with a model here for a person to read: its replicas, and its image if it has one."""
         ...
 
     async def replicas(self) -> tuple[Replica, ...]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from app.core.model import TargetName
 from app.errors import InvalidSetting
-from app.runtime.docker import DockerTarget
-from app.runtime.docker_engine import engine_answers
-from app.runtime.process import ProcessTarget
+from app.runtime.docker.engine import engine_answers
+from app.runtime.docker.target import DockerTarget
+from app.runtime.process.target import ProcessTarget
 from app.runtime.target import Target
 from app.settings import Settings
 

@@ -14,8 +14,8 @@ import psutil
 import structlog
 from msgspec import Struct
 
+from app.core.atomic_file import write_atomic
 from app.core.foreign_json import ForeignJsonError, read_json
-from app.registry.atomic import write_atomic
 from app.registry.unsaved import Unsaved
 from app.share.tunnel import Processes, Status, Worker
 

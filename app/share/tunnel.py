@@ -110,7 +110,7 @@ class NewKey(Struct, frozen=True):
 
 
 class Processes(Protocol):
-    """Processes by an identity that no later process shares (`app.runtime.process_tree`)."""
+    """Processes by an identity that no later process shares (`app.runtime.process.tree`)."""
 
     def identity(self, pid: int) -> str: ...
 

@@ -12,7 +12,7 @@ WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+", re.ASCII)
 LONGEST_NUMBER = 400
 LONGEST_SHOWN = 40
 MAX_DEPTH = 100
-"""As a replica reads it: model_container/dialects.py."""
+"""As a replica reads it: model_container/bodies/json_dialects.py."""
 
 
 class Unreadable(ValueError):

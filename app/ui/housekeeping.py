@@ -9,8 +9,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from app.registry.models import folder_size_bytes
-from app.runtime.examination import EXAMINATIONS, Finding
+from app.core.folders import folder_size_bytes
+from app.runtime.doctor import EXAMINATIONS, Finding
 from app.settings import Settings, variable
 
 LIMITS = (

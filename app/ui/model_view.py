@@ -13,8 +13,8 @@ from app.core.model import REPLICAS_MAX, Deployment, Limits, Model, Replica
 from app.core.route_table import serves
 from app.core.signature import Tensor
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.logs import model_log
-from app.lifecycle.vitals import Use, Vital, Vitals, use_of
+from app.lifecycle.health.usage import Use, Vital, Vitals, use_of
+from app.lifecycle.logs.model_log import model_log
 from app.observe.history import History
 from app.ui.charts import Chart, charts
 from app.ui.figures import seconds_since, significant

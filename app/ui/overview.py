@@ -9,10 +9,10 @@ from msgspec import Struct
 from app.core.model import Deployment, Model, Status
 from app.core.route_table import serves
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.models_folder import ModelsFolder
-from app.lifecycle.vitals import Use, Vitals, use_of
+from app.lifecycle.health.usage import Use, Vitals, use_of
+from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.observe.history import History
-from app.runtime.examination import disk
+from app.runtime.doctor import Finding
 from app.ui.charts import Spark, spark
 from app.ui.figures import memory, milliseconds, percent, significant
 from app.ui.statuses import Badge, badge, in_progress
@@ -62,7 +62,12 @@ class Overview(Struct, frozen=True):
 
 
 async def overview(
-    deployments: Deployments, models_folder: ModelsFolder, history: History, vitals: Vitals, page: int
+    deployments: Deployments,
+    models_folder: ModelsFolder,
+    history: History,
+    vitals: Vitals,
+    disk: Finding,
+    page: int,
 ) -> Overview:
     """page: from 1; one beyond the last shows the last."""
     ledger = deployments.ledger
@@ -76,7 +81,7 @@ async def overview(
     chosen = [*active, *idle][start : start + PER_PAGE]
     shown = [pair for pair in chosen if is_active(pair[1])]
     uses = await vitals.of([deployment for _, deployment in shown])
-    attention = [*broken_entries(models_folder), *needs_attention(known), *scarce_disk(deployments)]
+    attention = [*broken_entries(models_folder), *needs_attention(known), *scarce_disk(disk)]
     return Overview(
         attention=attention[:ATTENTION_SHOWN],
         more_attention=max(0, len(attention) - ATTENTION_SHOWN),
@@ -154,8 +159,7 @@ def broken_entries(models_folder: ModelsFolder) -> Iterator[Attention]:
         yield Attention("bad", f"{name} in the models folder is broken", error["detail"], error.get("hint", ""))
 
 
-def scarce_disk(deployments: Deployments) -> Iterator[Attention]:
-    finding = disk(deployments.road.settings)
+def scarce_disk(finding: Finding) -> Iterator[Attention]:
     if finding.level != "ok":
         tone = "bad" if finding.level == "fail" else "warn"
         yield Attention(tone, "The disk is nearly full", f"{finding.found}.", finding.mend)

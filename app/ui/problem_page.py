@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 
-from app.api.problems import Page
+from app.http.problems import Page
 from app.ui.pages import Pages, wants_page
 
 
 def problem_page(pages: Pages) -> Page:
-    """For `app.api.problems.install`."""
+    """For `app.http.problems.install`."""
 
     def shown(request: Request, problem: dict[str, Any], headers: dict[str, str]) -> Response | None:
         if not wants_page(request):

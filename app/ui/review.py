@@ -8,14 +8,14 @@ from typing import Any
 
 from msgspec import Struct
 
+from app.artifact.consent import packages_to_allow, with_consent, word_of
 from app.core.inspection import Danger, Format, Inspection
 from app.core.model import REPLICAS_MAX, TargetName
 from app.core.route_table import serves
 from app.errors import PrismError
-from app.lifecycle.consent import packages_to_allow, with_consent, word_of
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.intake import model_name
-from app.lifecycle.staging import Staged, Staging
+from app.lifecycle.intake.register import model_name
+from app.lifecycle.intake.staging import Staged, Staging
 from app.ui.pages import as_json
 
 FORMATS = {

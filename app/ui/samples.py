@@ -1,4 +1,4 @@
-"""What a sample request, in whichever dialect, gives for each input. The dialects: model_container/dialects.py."""
+"""What a sample request, in whichever dialect, gives for each input. The dialects: model_container/bodies/json_dialects.py."""
 
 from __future__ import annotations
 

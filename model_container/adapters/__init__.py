@@ -7,17 +7,17 @@ from typing import cast
 
 from model_container.adapters.base import Adapter
 from model_container.adapters.declared import check_names
-from model_container.config import RuntimeConfig
+from model_container.contract.config import RuntimeConfig
 
 # Imported only when needed: an ONNX runtime loads no scikit-learn, a pickle's runtime no onnxruntime.
 _LOADERS = {
     "pickle": ("model_container.adapters.pickle", "load_pickle"),
     "joblib": ("model_container.adapters.pickle", "load_joblib"),
     "skops": ("model_container.adapters.skops_file", "load_skops"),
-    "torchscript": ("model_container.adapters.torch_module", "load_torchscript"),
-    "torch_export": ("model_container.adapters.torch_module", "load_exported"),
-    "torch": ("model_container.adapters.torch_module", "load_module"),
-    "onnx": ("model_container.adapters.onnx", "load_onnx"),
+    "torchscript": ("model_container.adapters.torch.adapter", "load_torchscript"),
+    "torch_export": ("model_container.adapters.torch.adapter", "load_exported"),
+    "torch": ("model_container.adapters.torch.adapter", "load_module"),
+    "onnx": ("model_container.adapters.onnx.adapter", "load_onnx"),
     "python": ("model_container.adapters.python_folder", "load_python"),
     "mlflow": ("model_container.adapters.mlflow_folder", "load_mlflow"),
     "accelerated": ("model_container.adapters.accelerated", "load_accelerated"),

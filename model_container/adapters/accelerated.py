@@ -13,12 +13,12 @@ import numpy as np
 
 from model_container.adapters.base import Inputs, Outputs
 from model_container.adapters.estimator import PREDICTIONS
-from model_container.adapters.onnx_session import execution_of, open_session
-from model_container.config import RuntimeConfig
-from model_container.content import Content
-from model_container.plain import plain_rows
-from model_container.table import Column, Table
-from model_container.values import DTYPES
+from model_container.adapters.onnx.session import execution_of, open_session
+from model_container.bodies.content import Content
+from model_container.bodies.numeric_fast_path import plain_rows
+from model_container.bodies.table import Column, Table
+from model_container.bodies.values import DTYPES
+from model_container.contract.config import RuntimeConfig
 
 METADATA_KEY = "prism.accelerated"
 _LARGEST = float(np.finfo(np.float32).max)

@@ -19,8 +19,8 @@ from typing import (
     runtime_checkable,
 )
 
-from model_container.content import Content
-from model_container.plain import PlainRows
+from model_container.bodies.content import Content
+from model_container.bodies.numeric_fast_path import PlainRows
 
 PROBABILITIES = "probabilities"
 """Name of the output that a request for probabilities adds."""

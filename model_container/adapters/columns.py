@@ -8,8 +8,8 @@ from typing import Any, List, Sequence, Tuple
 
 import numpy as np
 
-from model_container.table import Column
-from model_container.values import ANY, NEVER
+from model_container.bodies.table import Column
+from model_container.bodies.values import ANY, NEVER
 
 # Libraries whose estimators see numbers only, unless an encoder before them says otherwise.
 _NUMERIC_LIBRARIES = ("sklearn", "lightgbm", "xgboost", "imblearn")

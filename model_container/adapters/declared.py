@@ -6,8 +6,8 @@ import sys
 from typing import Any, Dict, List, Tuple
 
 from model_container.adapters.columns import ColumnFacts
-from model_container.config import Call
-from model_container.values import ANY
+from model_container.bodies.values import ANY
+from model_container.contract.config import Call
 
 
 def declared_columns(call: Call) -> Tuple[List[ColumnFacts], bool]:

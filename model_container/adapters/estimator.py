@@ -12,11 +12,11 @@ import numpy as np
 from model_container.adapters.base import PROBABILITIES, Inputs, Outputs, tensor
 from model_container.adapters.columns import ColumnFacts, first_step, is_numeric_only, read_columns, reads_text
 from model_container.adapters.declared import described
-from model_container.config import AS_USUAL, Call
-from model_container.content import Content, Named, Rows, no_rows
-from model_container.plain import plain_rows
-from model_container.table import Column, Open, Table, Texts
-from model_container.values import ANY, datatype_of
+from model_container.bodies.content import Content, Named, Rows, no_rows
+from model_container.bodies.numeric_fast_path import plain_rows
+from model_container.bodies.table import Column, Open, Table, Texts
+from model_container.bodies.values import ANY, datatype_of
+from model_container.contract.config import AS_USUAL, Call
 
 PREDICTIONS = "predictions"
 

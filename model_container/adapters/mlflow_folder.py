@@ -13,7 +13,7 @@ from model_container.adapters.declared import declared_columns
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.adapters.pickle import load_code
 from model_container.adapters.python_folder import TypedPython
-from model_container.config import Call, RuntimeConfig
+from model_container.contract.config import Call, RuntimeConfig
 
 
 def load_mlflow(config: RuntimeConfig) -> Union[TableOfMlflow, TensorsOfMlflow]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from model_container.adapters.common_words import in_common_words
 from model_container.adapters.estimator import EstimatorAdapter
-from model_container.config import RuntimeConfig
+from model_container.adapters.library_shims import in_common_words
+from model_container.contract.config import RuntimeConfig
 
 
 def load_pickle(config: RuntimeConfig) -> EstimatorAdapter:

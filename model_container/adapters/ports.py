@@ -8,10 +8,10 @@ from typing import Any, Dict, FrozenSet, List, Sequence
 import numpy as np
 
 from model_container.adapters.base import tensor
-from model_container.content import Content, Rows, no_rows
-from model_container.problems import Problem
-from model_container.table import Column, Table, wrong_columns
-from model_container.values import ANY, NEVER, Place, array_of
+from model_container.bodies.content import Content, Rows, no_rows
+from model_container.bodies.problems import Problem
+from model_container.bodies.table import Column, Table, wrong_columns
+from model_container.bodies.values import ANY, NEVER, Place, array_of
 
 
 class Ports:

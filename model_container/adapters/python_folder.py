@@ -31,10 +31,10 @@ import numpy as np
 from model_container.adapters.base import AsSent, Inputs, Outputs, tensor
 from model_container.adapters.pickle import load_code
 from model_container.adapters.ports import Ports
-from model_container.config import Call, RuntimeConfig
-from model_container.content import Content, Rows
-from model_container.plain import PlainRows
-from model_container.values import ANY, DTYPES
+from model_container.bodies.content import Content, Rows
+from model_container.bodies.numeric_fast_path import PlainRows
+from model_container.bodies.values import ANY, DTYPES
+from model_container.contract.config import Call, RuntimeConfig
 
 PREDICTIONS = "predictions"
 MODULE = "model"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from model_container.adapters.common_words import in_common_words
 from model_container.adapters.estimator import EstimatorAdapter
+from model_container.adapters.library_shims import in_common_words
 from model_container.adapters.pickle import load_code
-from model_container.config import RuntimeConfig
+from model_container.contract.config import RuntimeConfig
 
 
 def load_skops(config: RuntimeConfig) -> EstimatorAdapter:

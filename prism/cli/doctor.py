@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from app.errors import BuildFailed, PrismError
-from app.runtime.examination import Finding, disk, engine, gpu, interpreters, isolation, uv
+from app.runtime.doctor import Finding, disk, engine, gpu, interpreters, isolation, uv
 from prism.cli import local_server
 from prism.cli.output import duration, table
 from prism.cli.session import ERROR, Json, session
@@ -80,7 +80,7 @@ def _index(settings: Settings) -> Finding:
     """Resolves one small package, past every cache, with the configuration that builds will have."""
     from time import monotonic
 
-    from app.runtime.uv import run_uv
+    from app.runtime.packages.uv import run_uv
 
     arguments = ["pip", "compile", "-", "--no-cache", "--no-deps", "--no-header"]
     began = monotonic()

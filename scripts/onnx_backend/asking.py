@@ -17,10 +17,10 @@ import numpy as np
 
 from app.core.signature import Signature
 from model_container.adapters import load
-from model_container.config import RuntimeConfig
-from model_container.frames import Request
+from model_container.contract.config import RuntimeConfig
+from model_container.contract.frames import Request
 from model_container.runtime import describe
-from model_container.serve import Server
+from model_container.server.server import Server
 from scripts.onnx_backend.cases import CARRIED, Reference
 
 Ask = Callable[[bytes], tuple[int, Any]]

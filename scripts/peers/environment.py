@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.runtime.package_index import machine_index
+from app.runtime.packages.index import machine_index
 from scripts.peers.peer import FOLDER
 
 PYTHON = "3.11"  # of all peers; the newest that every one of them supports, the tritonserver binary included

@@ -32,7 +32,7 @@ from sklearn.preprocessing import OneHotEncoder
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from model_container.config import VARIABLE, RuntimeConfig
+from model_container.contract.config import VARIABLE, RuntimeConfig
 from tests.acceptance.raw import BINARIES, BODIES, ENCODINGS, GOOD, TYPES, Line, Sent
 from tests.acceptance.served import ROWS, SPECIES, bf16_graph, passing_graph, serving
 from tests.acceptance.server import free_port, wait_for

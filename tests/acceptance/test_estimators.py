@@ -13,8 +13,8 @@ import pytest
 
 from model_container.adapters import load
 from model_container.batch import Batcher
-from model_container.config import RuntimeConfig
-from model_container.frames import Request
+from model_container.contract.config import RuntimeConfig
+from model_container.contract.frames import Request
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import Server
 from tests.estimators import agrees, expected, small_set, trained

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.runtime.docker_engine import engine_info
-from app.runtime.gpu import offered
+from app.runtime.docker.engine import engine_info
+from app.runtime.docker.gpu import offered
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.html_page import deploy_form, parse, reviewed, submit
 from tests.acceptance.server import CHECKOUT, problem, wait_for

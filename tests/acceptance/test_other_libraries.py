@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.runtime.package_index import machine_index
+from app.runtime.packages.index import machine_index
 from tests.acceptance.served import serving
 from tests.acceptance.server import CHECKOUT, Server, problem, wait_for
 from tests.acceptance.test_mlflow_folder import packed
@@ -257,7 +257,7 @@ import sys, warnings
 warnings.simplefilter("ignore")
 import joblib
 from model_container.adapters.estimator import EstimatorAdapter
-from model_container.convert import prove
+from model_container.conversion.convert import prove
 judgement, content = prove(EstimatorAdapter(joblib.load(sys.argv[1])))
 print(judgement.converter, judgement.rows_compared, len(content), judgement.reason)
 """

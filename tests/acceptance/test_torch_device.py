@@ -16,9 +16,9 @@ pytestmark = pytest.mark.torch
 ASK = """
 import json, sys, torch
 from torch.export.passes import move_to_device_pass
-from model_container.adapters.torch_module import load_exported, load_torchscript
-from model_container.adapters.torch_device import moved
-from model_container.config import RuntimeConfig
+from model_container.adapters.torch.adapter import load_exported, load_torchscript
+from model_container.adapters.torch.device import moved
+from model_container.contract.config import RuntimeConfig
 
 folder = sys.argv[1] + "/"
 net, row = torch.nn.Linear(4, 2).eval(), torch.ones(2, 4)

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from app.errors import BuildFailed
-from app.runtime.uv import run_uv
+from app.runtime.packages.uv import run_uv
 from tests.acceptance.conftest import StartServer
 
 OLD = "1.5.2"

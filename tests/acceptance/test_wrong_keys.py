@@ -7,7 +7,7 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from app.dispatch.wrong_keys import ATTEMPTS
+from app.access.throttle import ATTEMPTS
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import Server, free_port, problem
 

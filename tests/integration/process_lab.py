@@ -16,9 +16,9 @@ import psutil
 from app.core.environment import Lock
 from app.core.inspection import Format, Inspection
 from app.core.model import Artifact, Limits, Model, Replica
-from app.runtime import process_tree
-from app.runtime.process import ProcessTarget
-from model_container import frames
+from app.runtime.process import tree as process_tree
+from app.runtime.process.target import ProcessTarget
+from model_container.contract import frames
 
 PACKAGES = ("msgspec", "numpy")
 SECONDS = 30.0

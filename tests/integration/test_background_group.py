@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from app.core.child_environment import child_environment
-from app.runtime.background_group import BackgroundGroup
-from app.runtime.cgroup_places import find_place
+from app.runtime.process.background_group import BackgroundGroup
+from app.runtime.process.cgroup_places import find_place
 from tests.fakes import eventually
 
 pytestmark = pytest.mark.cgroup

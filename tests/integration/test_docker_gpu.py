@@ -16,11 +16,11 @@ from msgspec import structs
 from app.core.execution import EVERY, Execution, Gpus
 from app.core.model import Limits
 from app.errors import StartFailed
-from app.runtime import examination
-from app.runtime.docker import DockerTarget
-from app.runtime.docker_container import Plan
-from app.runtime.docker_engine import engine_info
-from app.runtime.gpu import offered
+from app.runtime import doctor
+from app.runtime.docker.container import Plan
+from app.runtime.docker.engine import engine_info
+from app.runtime.docker.gpu import offered
+from app.runtime.docker.target import DockerTarget
 from app.settings import load_settings
 from tests.integration.process_lab import small_lock, write_model
 
@@ -115,6 +115,6 @@ def test_an_engine_without_a_gpu_says_so_and_leaves_nothing_behind(tmp_path: Pat
 
 
 def test_the_examination_says_whether_the_engine_has_a_gpu() -> None:
-    found = examination.gpu(load_settings(target="docker"))
+    found = doctor.gpu(load_settings(target="docker"))
     assert found.level == "ok"
     assert ("the engine offers" if offered(engine_info()) else "NVIDIA Container Toolkit") in found.found

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import PrismError
-from app.runtime.docker_engine import Engine
+from app.runtime.docker.engine import Engine
 
 pytestmark = pytest.mark.docker
 

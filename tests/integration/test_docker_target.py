@@ -33,12 +33,12 @@ import tritonclient.http as triton
 
 from app.core.environment import Lock
 from app.core.model import Limits, Model, Replica
-from app.dispatch.link import Link, connect
+from app.dispatch.connection import Link, connect
 from app.errors import BuildFailed, ReplicaUnavailable, StartFailed, TargetUnavailable
-from app.runtime.docker import DockerTarget
-from app.runtime.docker_engine import engine_answers
+from app.runtime.docker.engine import engine_answers
+from app.runtime.docker.target import DockerTarget
 from app.runtime.target import Target
-from model_container.frames import Request
+from model_container.contract.frames import Request
 from tests.integration.process_lab import HARMLESS, connected, descendants, predict, small_lock, until, write_model
 
 pytestmark = pytest.mark.docker
@@ -150,7 +150,6 @@ def replace_lock(model: Model, lock: Lock) -> Model:
 async def test_it_keeps_the_contract_of_a_target_and_offers_pythons_that_are_here_first(tmp_path: Path) -> None:
     target: Target = make_target(tmp_path, "test")
     assert engine_answers()
-    assert (await target.availability()).detail.startswith("Docker ")
     pythons = await target.pythons()
     assert pythons[0] == PYTHON
     assert {"3.9", "3.12"} <= set(pythons)
@@ -170,7 +169,6 @@ async def test_without_an_engine_every_question_says_so(tmp_path: Path, monkeypa
         monkeypatch.setenv("DOCKER_HOST", url)
         target = make_target(tmp_path, "test")
         assert not engine_answers()
-        assert not (await target.availability()).ok
         for question in (
             target.pythons(),
             target.build_environment(LOCK, print),
@@ -794,7 +792,7 @@ async def test_a_container_that_puts_a_link_in_the_place_of_its_socket_leads_the
 async def test_where_the_root_of_a_container_cannot_be_entered_it_is_reached_by_its_port(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.runtime.docker_sockets.runtime_user", lambda: (12345, 12345))
+    monkeypatch.setattr("app.runtime.docker.sockets.runtime_user", lambda: (12345, 12345))
     replica = await lab.start()
     assert replica.socket == ""
     link = await welcomed(replica)

@@ -11,8 +11,8 @@ import pytest
 
 from app.core.environment import Lock
 from app.core.model import Limits
-from app.runtime.process import ProcessTarget
-from model_container.config import VARIABLE, RuntimeConfig
+from app.runtime.process.target import ProcessTarget
+from model_container.contract.config import VARIABLE, RuntimeConfig
 from tests.integration.process_lab import Lab, connected, small_lock, write_model
 
 PYTHON = "{}.{}".format(*sys.version_info[:2])

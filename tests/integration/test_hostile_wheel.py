@@ -16,10 +16,10 @@ from msgspec import structs
 from app.core.environment import Lock
 from app.core.model import Limits, Model
 from app.errors import BuildFailed
-from app.runtime.docker import DockerTarget
-from app.runtime.docker_images import environment_image, model_image
-from app.runtime.process import ProcessTarget
-from app.runtime.uv import run_uv
+from app.runtime.docker.images import environment_image, model_image
+from app.runtime.docker.target import DockerTarget
+from app.runtime.packages.uv import run_uv
+from app.runtime.process.target import ProcessTarget
 from tests.integration.hostile_wheel import FIRED, IN_A_CONTAINER, PACKAGE, PICKLE, files, served, write_wheel
 from tests.integration.process_lab import connected, small_lock, write_model
 
@@ -64,7 +64,7 @@ async def attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str) ->
 @pytest.fixture
 def let_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the look at what was installed had missed it: the other walls must hold alone."""
-    monkeypatch.setattr("app.runtime.packages.check", lambda *_: None, raising=False)
+    monkeypatch.setattr("app.runtime.packages.install.check", lambda *_: None, raising=False)
 
 
 @pytest.fixture

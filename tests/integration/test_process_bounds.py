@@ -13,12 +13,12 @@ import pytest
 
 from app.core.model import Limits
 from app.errors import StartFailed
-from app.runtime import cgroups
-from app.runtime.cgroup_places import NoCgroup, find_place
-from app.runtime.examination import survey_group
-from app.runtime.process import Record
-from app.runtime.replica_end import read_end
-from app.runtime.walls import survey
+from app.runtime.doctor import survey_group
+from app.runtime.process import cgroups
+from app.runtime.process.cgroup_places import NoCgroup, find_place
+from app.runtime.process.replica_end import read_end
+from app.runtime.process.sandbox_check import survey
+from app.runtime.process.target import Record
 from tests.integration.process_lab import HARMLESS, Lab, connected, descendants, small_lock, until, write_model
 from tests.integration.test_process_target import PYTHON, anyio_backend, environments, make_target
 
@@ -243,7 +243,7 @@ async def test_a_replica_whose_record_could_not_be_written_ends_before_anything_
         pids.append(record.replica.pid)
         raise ProcessLookupError(3, "No such process")
 
-    monkeypatch.setattr("app.runtime.process._write_record", full)
+    monkeypatch.setattr("app.runtime.process.target._write_record", full)
     with pytest.raises(StartFailed):
         await lab.start("print('loaded', flush=True)" + HARMLESS)
 

@@ -21,9 +21,9 @@ import pytest
 from app.core.environment import Lock
 from app.core.model import Limits
 from app.errors import BuildFailed, PrismError, StartFailed, StorageFailed, TooManyOpenFiles
-from app.runtime import process_tree
-from app.runtime.process import ProcessTarget
-from app.runtime.replica_log import log_path
+from app.runtime.logs.files import log_path
+from app.runtime.process import tree as process_tree
+from app.runtime.process.target import ProcessTarget
 from app.runtime.target import Target
 from tests.acceptance.server import wait_for
 from tests.faults import failing
@@ -65,9 +65,8 @@ async def lab(tmp_path: Path, environments: Path) -> AsyncIterator[Lab]:
     await lab.stop_all()
 
 
-async def test_it_keeps_the_contract_of_a_target_and_is_available_here(tmp_path: Path) -> None:
+async def test_it_keeps_the_contract_of_a_target_and_offers_the_python_that_is_here(tmp_path: Path) -> None:
     target: Target = make_target(tmp_path, tmp_path / "e")
-    assert (await target.availability()).ok
     assert (await target.pythons())[0] == PYTHON
 
 

@@ -17,8 +17,8 @@ from uuid import uuid4
 import pytest
 
 from app.core.model import Limits
-from app.runtime.walls import FULL, survey
-from model_container.config import Confinement
+from app.runtime.process.sandbox_check import FULL, survey
+from model_container.contract.config import Confinement
 from tests.integration.process_lab import HARMLESS, Lab, connected, descendants, running, small_lock, until
 from tests.integration.test_process_target import PYTHON, anyio_backend, environments, make_target
 
@@ -66,7 +66,7 @@ def test_an_unprivileged_user_gets_the_same_walls(tmp_path_factory: pytest.TempP
         for package in ("app", "model_container"):
             shutil.copytree(ROOT / package, place / package, ignore=shutil.ignore_patterns("__pycache__"))
         place.chmod(0o755)
-        code = "import json; from app.runtime.walls import survey; print(json.dumps(survey()))"
+        code = "import json; from app.runtime.process.sandbox_check import survey; print(json.dumps(survey()))"
         done = subprocess.run(
             [python, "-c", code], cwd=place, user=65534, group=65534, extra_groups=[], capture_output=True, text=True
         )

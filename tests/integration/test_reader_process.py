@@ -16,10 +16,10 @@ import pytest
 
 from app.core.reading import Question, Reading
 from app.errors import UnreadableArtifact
-from app.lifecycle.readers import Readers
+from app.lifecycle.intake.readers import Readers
 from app.runtime import reader_process
-from app.runtime.background_group import BackgroundGroup
-from app.runtime.cgroup_places import find_place
+from app.runtime.process.background_group import BackgroundGroup
+from app.runtime.process.cgroup_places import find_place
 from app.runtime.reader_process import ReaderProcess
 from tests.fakes import eventually
 
@@ -142,7 +142,7 @@ async def test_one_that_takes_too_long_is_a_refusal(question: Question) -> None:
 async def test_none_outlives_a_gateway_that_is_killed(question: Question) -> None:
     code = (
         "import asyncio, sys\nfrom app.core.reading import Question\n"
-        "from app.runtime.background_group import BackgroundGroup\n"
+        "from app.runtime.process.background_group import BackgroundGroup\n"
         "from app.runtime.reader_process import ReaderProcess\n"
         "asyncio.run(ReaderProcess(1024, 100, BackgroundGroup('prism-test-readers')).ask(Question(*sys.argv[1:5], 1 << 20)))"
     )

@@ -15,9 +15,9 @@ import pytest
 
 from app.core.environment import Requirements
 from app.errors import BuildFailed, EnvironmentFailed
-from app.runtime.resolutions import Resolutions
-from app.runtime.resolver import resolve
-from app.runtime.uv import find_interpreters, run_uv
+from app.runtime.packages.lock_cache import Resolutions
+from app.runtime.packages.resolver import resolve
+from app.runtime.packages.uv import find_interpreters, run_uv
 from tests.integration.package_index_lab import (
     PACKAGE,
     PASSWORD,
@@ -118,7 +118,7 @@ def test_a_broken_python_on_the_path_is_passed_over(tmp_path: Path) -> None:
     shim = tmp_path / "python3.14"
     shim.write_text("#!/bin/sh\necho 'command not found' >&2\nexit 127\n")
     shim.chmod(0o755)
-    ask = "import asyncio; from app.runtime.uv import find_interpreters; print(*asyncio.run(find_interpreters()).values())"
+    ask = "import asyncio; from app.runtime.packages.uv import find_interpreters; print(*asyncio.run(find_interpreters()).values())"
     environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     said = subprocess.run([sys.executable, "-c", ask], cwd=CHECKOUT, env=environ, capture_output=True, text=True)
     assert said.returncode == 0, said.stderr

@@ -22,7 +22,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from tritonclient.utils import InferenceServerException
 
-from model_container.config import VARIABLE, RuntimeConfig
+from model_container.contract.config import VARIABLE, RuntimeConfig
 from tests.acceptance.server import free_port, wait_for
 
 PROGRAM = Path(__file__).parents[2] / "model_container" / "__main__.py"

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from model_container.config import VARIABLE, Confinement, RuntimeConfig
-from model_container.frames import (
+from model_container.contract.config import VARIABLE, Confinement, RuntimeConfig
+from model_container.contract.frames import (
     HELLO,
     PING,
     PROTOCOL,

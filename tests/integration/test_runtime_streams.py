@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from model_container.config import VARIABLE, RuntimeConfig
+from model_container.contract.config import VARIABLE, RuntimeConfig
 from tests.acceptance.server import free_port, wait_for
 
 PROGRAM = Path(__file__).parents[2] / "model_container" / "__main__.py"

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.runtime import process_tree
+from app.runtime.process import tree as process_tree
 from app.share.child import Child, leashed
 from app.share.record import ShareRecord
 from app.share.tunnel import State, Status, Worker
@@ -40,7 +40,7 @@ def parent() -> Iterator[Parent]:
     """A process that starts FAMILY on a leash, as a server would, and then waits."""
     script = f"""
 import asyncio
-from app.runtime import process_tree
+from app.runtime.process import tree as process_tree
 from app.share.child import Child, leashed
 import os, sys
 

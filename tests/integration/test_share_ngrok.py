@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from app.errors import TunnelFailed
-from app.runtime import process_tree
+from app.runtime.process import tree as process_tree
 from app.share.ngrok import NgrokTunnel
 from app.share.tunnel import Connection, Worker
 from tests.acceptance.server import wait_for

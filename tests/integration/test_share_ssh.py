@@ -19,7 +19,7 @@ import pytest
 
 from app.core.ssh_address import SshAddress, ssh_address
 from app.errors import TunnelFailed
-from app.runtime import process_tree
+from app.runtime.process import tree as process_tree
 from app.share.ssh import SshTunnel, unreached
 from app.share.tunnel import Connection, Worker
 from tests.acceptance.server import CHECKOUT, free_port, wait_for
@@ -243,7 +243,7 @@ HOLDER = """
 import asyncio, sys
 from pathlib import Path
 from app.core.ssh_address import ssh_address
-from app.runtime import process_tree
+from app.runtime.process import tree as process_tree
 from app.share.ssh import SshTunnel
 
 async def note(worker):

@@ -198,7 +198,7 @@ async def serving(home: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch) ->
     target = FakeTarget(sockets)
     monkeypatch.setattr("app.system.available_targets", lambda _: {TargetName.PROCESS: target})
     monkeypatch.setattr("app.system.Resolutions.resolve", resolve)
-    monkeypatch.setattr("app.lifecycle.receive.DISCARD_PAUSES_SECONDS", (0.01,) * 200)
+    monkeypatch.setattr("app.lifecycle.intake.receive.DISCARD_PAUSES_SECONDS", (0.01,) * 200)
     monkeypatch.setattr("app.system.tunnel", lambda _: FakeTunnel())
     app = create_app(
         Settings(home=home, target="process", accelerate="off", drain_timeout_seconds=1, single_active_model=False)

@@ -19,8 +19,8 @@ import pytest
 from app.core.environment import Requirements
 from app.errors import EnvironmentFailed
 from app.runtime.interpreter import own_interpreter
-from app.runtime.packages import install
-from app.runtime.resolver import resolve
+from app.runtime.packages.install import install
+from app.runtime.packages.resolver import resolve
 from tests.integration.package_index_lab import connect_proxy, forget_configuration, make_certificates
 
 OWN = "{}.{}".format(*sys.version_info[:2])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.lifecycle.onnx_file import read_onnx
+from app.artifact.formats.onnx import read_onnx
 from scripts.onnx_backend.cases import cases
 from scripts.onnx_conformance import PAGE, Outcome, in_runtime, page
 

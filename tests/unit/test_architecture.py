@@ -12,58 +12,56 @@ from typing import NamedTuple
 
 import pytest
 
-from app.lifecycle.python_source import syntax_tree
+from app.artifact.python_source import syntax_tree
 from app.settings import Settings
 from scripts import settings_page
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "prism", "model_container")
 
+SURFACES = ("app.api", "app.http", "app.protocols", "app.public", "app.ui")
+WIRING = ("app.main", "app.system", "app.serve")
+ADAPTERS = (
+    *("app.registry", "app.share"),
+    *("app.runtime.docker", "app.runtime.packages", "app.runtime.process", "app.runtime.targets"),
+)
+"""What is handed in; `app.runtime.target` is the contract of the last, `app.runtime.logs` their logs."""
+
 FORBIDDEN = [
     # importer, what it must not import, but for
     ("app.core", ("app", "model_container", "prism"), ("app.core", "app.errors")),
     ("app.errors", ("app", "model_container", "prism"), ()),
     ("app.settings", ("app", "model_container", "prism"), ("app.core", "app.errors")),
+    ("app.artifact", ("app", "prism"), ("app.artifact", "app.core", "app.errors")),
+    ("app.access", ("app", "model_container", "prism"), ("app.access", "app.core", "app.errors")),
     (
-        "app.dispatch",
-        ("app.lifecycle", "app.runtime", "app.registry", "app.api", "app.ui", "app.main", "app.system"),
+        "app.http",
+        ("app.api", "app.protocols", "app.public", "app.ui", "app.lifecycle", "app.dispatch", *ADAPTERS, *WIRING),
         (),
     ),
-    ("app.lifecycle", ("app.dispatch", "app.api", "app.ui", "app.main", "app.system"), ()),
-    (
-        "app.runtime",
-        ("app.api", "app.ui", "app.lifecycle", "app.dispatch", "app.registry", "app.main", "app.system"),
-        (),
-    ),
-    (
-        "app.registry",
-        ("app.api", "app.ui", "app.lifecycle", "app.dispatch", "app.runtime", "app.main", "app.system"),
-        (),
-    ),
-    ("app.observe", ("app.api", "app.ui", "app.lifecycle", "app.dispatch", "app.main", "app.system"), ()),
+    ("app.protocols", ("app.api", "app.public", "app.ui", *ADAPTERS, *WIRING), ()),
+    ("app.dispatch", ("app.lifecycle", "app.artifact", "app.settings", *SURFACES, *ADAPTERS, *WIRING), ()),
+    ("app.lifecycle", ("app.dispatch", "app.access", "app.settings", *SURFACES, *ADAPTERS, *WIRING), ()),
+    ("app.runtime", ("app.lifecycle", "app.dispatch", "app.access", "app.registry", *SURFACES, *WIRING), ()),
+    ("app.registry", ("app.lifecycle", "app.dispatch", "app.runtime", *SURFACES, *WIRING), ()),
+    ("app.observe", ("app.lifecycle", "app.dispatch", *SURFACES, *WIRING), ()),
     (
         "app.share",
         ("app", "model_container", "prism"),
-        ("app.share", "app.core", "app.errors", "app.settings", "app.registry.atomic", "app.registry.unsaved"),
+        ("app.share", "app.core", "app.errors", "app.settings", "app.core.atomic_file", "app.registry.unsaved"),
     ),
     ("app.api", ("app.main", "app.system", "app.ui"), ()),
+    ("app.public", ("app.main", "app.system", "app.ui"), ()),
     ("app.ui", ("app.main", "app.system"), ()),
-    (
-        "app",
-        ("model_container",),
-        (
-            *("model_container.frames", "model_container.stream_forms", "model_container.config"),
-            *("model_container.confine", "model_container.logfile", "model_container.kernel"),
-        ),
-    ),
+    ("app", ("model_container",), ("model_container.contract", "model_container.sandbox")),
     ("app", ("prism",), ()),
     ("model_container", ("app", "prism"), ()),
 ]
-READS_ARTIFACTS = "app.lifecycle.reader"  # the program of a confined child, which nothing of the gateway imports
+READS_ARTIFACTS = "app.artifact.reader"  # the program of a confined child, which nothing of the gateway imports
 PARSERS = {
-    *(f"app.lifecycle.{name}" for name in ("inspection", "unfold", "contents", "companions", "compression", "pickles")),
-    *(f"app.lifecycle.{name}" for name in ("onnx_file", "torch_file", "skops_file", "mlflow_folder", "yaml_file")),
-    *(f"app.lifecycle.{name}" for name in ("python_source", "unpack", "zip_file", "zip_members", "tar_members")),
+    *(f"app.artifact.{name}" for name in ("formats", "pickles", "code_files", "folder", "inspection", "read")),
+    *(f"app.artifact.archives.{name}" for name in ("compression", "tar_stream", "unpack", "zip_index", "zip_stream")),
+    "app.artifact.python_source",
     *("picklescan", "yaml", "lz4", "zipfile", "pickletools", "ast", "bz2", "lzma"),
 }
 ACT_ON_THIS_MACHINE = ("prism.cli.doctor", "prism.cli.local_server")  # the rest of the CLI speaks through the API
@@ -74,11 +72,11 @@ SLOW_LIBRARIES = {"docker", "sqlalchemy", "sqlite3"}
 READS_ENVIRONMENT = {
     "app.settings",
     "app.core.child_environment",  # hands on what programs that we start may have of it
-    "app.runtime.package_index",  # of pip and uv, not of PRISM
-    "app.runtime.uv",
-    "app.runtime.docker_engine",  # DOCKER_HOST, as Docker's own clients read it
+    "app.runtime.packages.index",  # of pip and uv, not of PRISM
+    "app.runtime.packages.uv",
+    "app.runtime.docker.engine",  # DOCKER_HOST, as Docker's own clients read it
     "app.runtime.targets",  # XDG_RUNTIME_DIR, the system's place for sockets
-    "model_container.config",
+    "model_container.contract.config",
     "prism.connection",  # where the server is, for a client that may be on another machine
 }
 

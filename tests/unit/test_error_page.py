@@ -6,9 +6,9 @@ import ast
 import re
 from pathlib import Path
 
-from app.api.problems import MethodNotAllowed
+from app.artifact.python_source import syntax_tree
 from app.errors import PrismError
-from app.lifecycle.python_source import syntax_tree
+from app.http.problems import MethodNotAllowed
 from app.ui.routes.documentation import family
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ def test_the_page_lists_the_tree_of_errors_with_its_statuses() -> None:
 def test_the_page_lists_the_codes_of_the_runtime_and_no_others() -> None:
     said, words = set(), set()
     for path in (CHECKOUT / "model_container").rglob("*.py"):
-        if path.name.startswith("http_"):  # an image run by hand; behind the gateway nobody meets its refusals
+        if path.stem.startswith("http"):  # an image run by hand; behind the gateway nobody meets its refusals
             continue
         for node in ast.walk(syntax_tree(path.read_text(), str(path))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.lifecycle.python_source import syntax_tree
+from app.artifact.python_source import syntax_tree
 from tests.unit.test_architecture import modules, within
 
 MAKER = "app.core.child_environment.child_environment"
@@ -33,9 +33,9 @@ WITHOUT = {
         "app.share.leash",
         "subprocess.Popen",
     ): "in a child already: its environment, made by the server, is the command's",
-    ("model_container.supervisor", "os.fork"): "in a child already, and no other program",
+    ("model_container.sandbox.supervisor", "os.fork"): "in a child already, and no other program",
     ("model_container.precompile", "os.fork"): "in a child already, and no other program",
-    ("model_container.attempts", "os.fork"): "in a child already, behind walls, and no other program",
+    ("model_container.sandbox.escape_attempts", "os.fork"): "in a child already, behind walls, and no other program",
 }
 
 

@@ -7,14 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from app.api.health import NAME, VERSION
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.models_folder import ModelsFolder
-from app.lifecycle.sample import deploy_sample
-from app.lifecycle.vitals import Vitals
+from app.lifecycle.health.usage import Vitals
+from app.lifecycle.intake.sample import deploy_sample
+from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.observe.history import History
+from app.runtime.doctor import disk
+from app.settings import Settings
 from app.ui.overview import overview
 from app.ui.pages import Pages, wants_page
+from app.version import NAME, VERSION
 
 
 def router(
@@ -23,7 +25,7 @@ def router(
     history: History,
     vitals: Vitals,
     pages: Pages,
-    max_upload_bytes: int,
+    settings: Settings,
 ) -> APIRouter:
     routes = APIRouter(tags=["server"])
 
@@ -33,9 +35,9 @@ def router(
     ) -> Response:
         """JSON for programs; a page with the models for browsers."""
         if wants_page(request):
-            shown = await overview(deployments, models_folder, history, vitals, page)
+            shown = await overview(deployments, models_folder, history, vitals, disk(settings), page)
             return pages.render_either(
-                request, "index", {"overview": shown, "max_upload_bytes": max_upload_bytes, "refusal": None}
+                request, "index", {"overview": shown, "max_upload_bytes": settings.max_upload_mb << 20, "refusal": None}
             )
         links = {"docs": "/docs", "openapi": "/openapi.json", "health": "/health", "models": "/models"}
         return JSONResponse({"name": NAME, "version": VERSION, **links}, headers={"Vary": "Accept"})

@@ -10,11 +10,12 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from app.api.bodies import limited_body
-from app.api.guard import caller_address, check_own_page
-from app.api.sessions import COOKIE, LIFETIME_SECONDS, Sessions
-from app.dispatch.admit import Keys, RateLimiter
+from app.access.keys import Keys
+from app.access.rate_limit import RateLimiter
+from app.access.sessions import COOKIE, LIFETIME_SECONDS, Sessions
 from app.errors import PrismError, Unauthorized
+from app.http.bodies import limited_body
+from app.http.guard import caller_address, check_own_page
 from app.ui.pages import Pages
 
 ATTEMPTS = 10

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from app.core.model import Model
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.logs import ALL_LINES, LogKind, model_log
+from app.lifecycle.logs.model_log import ALL_LINES, LogKind, model_log
 from app.ui.log_lines import CHOICES, PATTERNS, ShownLine, shown_lines
 from app.ui.pages import Pages
 

@@ -10,8 +10,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app.core.model import Model
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.intake import replica_number
-from app.lifecycle.vitals import Vitals
+from app.lifecycle.health.usage import Vitals
+from app.lifecycle.intake.register import replica_number
 from app.observe.history import History
 from app.ui.model_view import model_view, shape_told, type_told
 from app.ui.pages import Pages

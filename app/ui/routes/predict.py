@@ -14,16 +14,16 @@ from msgspec import Struct
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 
-from app.api.bodies import limited_body
-from app.api.guard import api_key, caller_address
-from app.api.problems import request_id_of
+from app.access.admission import Admission
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.model import Model
 from app.core.route_table import serves
-from app.dispatch.admit import Admission
 from app.dispatch.pipeline import Call, Dispatcher, Prediction
 from app.errors import BadInput, PrismError, ReplicaProtocolError, TooLarge
-from app.lifecycle.ledger import Ledger
+from app.http.bodies import limited_body
+from app.http.guard import api_key, caller_address
+from app.http.problems import request_id_of
+from app.lifecycle.state import Ledger
 from app.ui.field_values import Unreadable, parse_json
 from app.ui.pages import Pages
 from app.ui.predict_form import Form, blamed, form_for, read, refilled

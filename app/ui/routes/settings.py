@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from app.access.keys import Keys
 from app.api.keys import NOT_SAVED
-from app.dispatch.admit import Keys
 from app.errors import PrismError
 from app.registry.keys import KeyEntry, KeyStore
 from app.registry.unsaved import Unsaved

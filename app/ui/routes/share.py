@@ -11,7 +11,7 @@ from app.api.share import names_to_share
 from app.core.model import Model
 from app.core.route_table import serves
 from app.errors import PrismError
-from app.lifecycle.ledger import Ledger
+from app.lifecycle.state import Ledger
 from app.share.share import Share
 from app.share.tunnel import NewKey
 from app.ui.pages import Pages, wants_part

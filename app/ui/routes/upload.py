@@ -14,9 +14,9 @@ from fastapi.responses import RedirectResponse
 from app.api.uploads import received
 from app.errors import NotFound, PrismError
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.form import FIELDS
-from app.lifecycle.receive import Form as ReceivedForm
-from app.lifecycle.staging import Staged, Staging
+from app.lifecycle.intake.multipart import FIELDS
+from app.lifecycle.intake.receive import Form as ReceivedForm
+from app.lifecycle.intake.staging import Staged, Staging
 from app.ui.pages import Pages
 from app.ui.review import review
 

@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from app.api.sessions import LIFETIME_SECONDS
+from app.access.sessions import LIFETIME_SECONDS
 from app.main import create_app
 from app.settings import Settings
 from app.ui.routes.login import ATTEMPTS

@@ -7,7 +7,7 @@ import pytest
 
 from app.api.log_events import OPENING, WAITING_MAX, events
 from app.errors import TargetUnavailable
-from app.runtime.log_reader import LogLine
+from app.runtime.logs.reader import LogLine
 
 
 async def said(lines: AsyncIterator[LogLine], **more: float) -> list[bytes]:

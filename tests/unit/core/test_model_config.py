@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from app.artifact.formats.yaml import read_yaml
 from app.core.model import Bounds
 from app.core.model_config import KEYS, MEANT, ModelConfig, Port, model_config
 from app.errors import BadInput
-from app.lifecycle.yaml_file import read_yaml
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "models-folder.md").read_text()
 

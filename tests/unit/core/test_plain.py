@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.problems import problem_response
 from app.core.model import Status
 from app.core.plain import plain, valid_text
 from app.errors import BadInput
+from app.http.problems import problem_response
 
 
 @pytest.mark.parametrize(

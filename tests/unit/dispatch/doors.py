@@ -16,19 +16,23 @@ import httptools
 import uvicorn
 from fastapi import FastAPI
 
-from app.api import predict, problems, v2
-from app.api.asking import Asking
-from app.api.guard import Guard
-from app.core.hosts import Hosts
+from app.access.admission import Admission
+from app.access.hosts import Hosts
+from app.access.keys import Keys
+from app.access.rate_limit import RateLimiter
+from app.access.throttle import WrongKeys
 from app.core.model import Deployment, Status, TargetName
 from app.core.route_table import route_table
-from app.dispatch.admit import Admission, Keys, RateLimiter
 from app.dispatch.batch import Lane
-from app.dispatch.door import Door
-from app.dispatch.flow import Flow
+from app.dispatch.head_cache import Door
+from app.dispatch.limits import Flow
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.server import Connection
-from app.dispatch.wrong_keys import WrongKeys
+from app.http import problems
+from app.http.guard import Guard
+from app.protocols import native
+from app.protocols.handler import Asking
+from app.protocols.v2 import rest as v2_rest
 from tests.fakes import FakeReplica, Handler, echo
 
 MAX_BODY_BYTES = 1 << 18
@@ -91,8 +95,8 @@ def application(dispatcher: Dispatcher, admission: Admission) -> FastAPI:
     app = FastAPI()
     problems.install(app)
     asking = Asking(dispatcher, admission, MAX_BODY_BYTES)
-    app.include_router(predict.router(asking))
-    app.include_router(v2.router(asking, cast(Any, None), lambda: True, ()))  # only its metadata needs a ledger
+    app.include_router(native.router(asking))
+    app.include_router(v2_rest.router(asking, cast(Any, None), lambda: True, ()))  # only its metadata needs a ledger
 
     @app.get("/health")
     async def health() -> dict[str, str]:

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from app.core.model import Deployment, Replica, Status, TargetName
-from app.dispatch.flow import Flow
-from app.dispatch.link import WireLimits
+from app.dispatch.connection import WireLimits
+from app.dispatch.limits import Flow
 from app.dispatch.pipeline import Dispatcher
-from model_container import frames
-from model_container.frames import Answer, Frame
+from model_container.contract import frames
+from model_container.contract.frames import Answer, Frame
 from tests.fakes import FakeReplica
 from tests.unit.dispatch.test_batch import dispatching, live
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from app.dispatch.link import WireLimits
+from app.dispatch.connection import WireLimits
 from app.dispatch.pipeline import Call
-from model_container import answer_size
-from model_container.frames import Answer
-from model_container.problems import Problem
+from model_container.bodies.problems import Problem
+from model_container.contract.frames import Answer
+from model_container.server import answer_size
 from tests.unit.dispatch.test_stream import FLOW, Model, gateway
 
 SMALL = structs.replace(FLOW, wire=WireLimits(max_answer_bytes=1000))

@@ -13,13 +13,13 @@ import pytest
 from msgspec import structs
 from structlog.testing import capture_logs
 
+from app.access.rate_limit import RateLimiter
 from app.core.model import Bounds, Deployment, Status, TargetName
 from app.core.route_table import Endpoint, route_table
-from app.dispatch.admit import RateLimiter
-from app.dispatch.flow import Flow, flow_of
+from app.dispatch.limits import Flow, flow_of
 from app.dispatch.pipeline import SWEEP_SECONDS, Call, Dispatcher, Prediction
 from app.errors import Conflict, NotFound, Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
-from model_container.frames import Answer, Request
+from model_container.contract.frames import Answer, Request
 from tests.fakes import FakeReplica, echo, eventually, fake_replica
 
 FLOW = Flow(max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seconds=20, heartbeat_timeout_seconds=20)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from app.dispatch import breaker
-from app.dispatch.breaker import FAILURES_TO_ASK, State
+from app.core import breaker
+from app.core.breaker import FAILURES_TO_ASK, State
 from app.dispatch.pipeline import Prediction
 from app.errors import ReplicaUnavailable
-from model_container.frames import FORM_PROBLEM, Answer, Request
+from model_container.contract.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import FakeReplica, Handler, echo, eventually, fake_replica
 from tests.unit.dispatch.test_batch import FLOW, call, dispatching, live, outcomes
 

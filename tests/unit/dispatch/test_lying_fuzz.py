@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from msgspec import Struct, structs
 from structlog.testing import capture_logs
 
-from app.dispatch.link import connect
+from app.dispatch.connection import connect
 from app.dispatch.pipeline import Call, Dispatcher, Prediction
 from app.errors import PrismError
-from model_container import frames
-from model_container.frames import HEADER, Answer, Frame, Request, encode, encode_answers
+from model_container.contract import frames
+from model_container.contract.frames import HEADER, Answer, Frame, Request, encode, encode_answers
 from tests.unit.dispatch.lying_replica import FLOW, PLAIN, WIRE, LyingReplica, beside_iris, honest
 from tests.unit.dispatch.test_batch import call
 

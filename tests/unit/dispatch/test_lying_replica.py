@@ -12,12 +12,23 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from app.dispatch.link import FRAMES_A_TURN, WELCOME_BYTES_MAX, connect
+from app.dispatch.connection import FRAMES_A_TURN, WELCOME_BYTES_MAX, connect
 from app.dispatch.pipeline import Call, Prediction
 from app.dispatch.stream import StreamLink
 from app.errors import PrismError, ReplicaProtocolError
-from model_container import frames
-from model_container.frames import ANSWERS, HEADER, PART, PONG, WELCOME, Answer, Frame, Request, encode, encode_answers
+from model_container.contract import frames
+from model_container.contract.frames import (
+    ANSWERS,
+    HEADER,
+    PART,
+    PONG,
+    WELCOME,
+    Answer,
+    Frame,
+    Request,
+    encode,
+    encode_answers,
+)
 from tests.fakes import eventually
 from tests.unit.dispatch.doors import ask, gateway
 from tests.unit.dispatch.doors import request as http

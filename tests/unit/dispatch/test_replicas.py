@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from app.access.rate_limit import RateLimiter
+from app.core import breaker
+from app.core.breaker import FAILURES_TO_ASK, State
 from app.core.model import Deployment
 from app.core.route_table import RouteTable, route_table
-from app.dispatch import breaker
-from app.dispatch.admit import RateLimiter
-from app.dispatch.breaker import FAILURES_TO_ASK, State
 from app.dispatch.pipeline import Dispatcher, Prediction
-from model_container.frames import FORM_PROBLEM, Answer, Request
+from model_container.contract.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import FakeReplica, echo, eventually, fake_replica
 from tests.unit.dispatch.test_batch import FLOW, call, dispatching, live, outcomes
 

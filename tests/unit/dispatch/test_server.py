@@ -15,11 +15,11 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from app.dispatch.flow import Flow
+from app.dispatch.limits import Flow
 from app.dispatch.server import FEW_BYTES, HEAD_LIMIT_BYTES, HEADS_A_TURN, Connection
-from model_container import frames
-from model_container.frames import Answer as Predicted
-from model_container.frames import Request
+from model_container.contract import frames
+from model_container.contract.frames import Answer as Predicted
+from model_container.contract.frames import Request
 from tests.fakes import echo, eventually
 from tests.unit.dispatch.doors import (
     HEALTH,

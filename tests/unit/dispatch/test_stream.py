@@ -15,23 +15,25 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from app.api import streamed
+from app.access.admission import Admission, all_of_it
+from app.access.keys import Keys
+from app.access.rate_limit import RateLimiter
+from app.access.throttle import WrongKeys
+from app.core.breaker import OPEN_SECONDS, State
 from app.core.model import Deployment, Replica, Status, TargetName
 from app.core.route_table import Endpoint, RouteTable, route_table
-from app.dispatch.admit import Admission, Keys, RateLimiter, all_of_it
 from app.dispatch.batch import Lane
-from app.dispatch.breaker import OPEN_SECONDS, State
-from app.dispatch.door import Door
-from app.dispatch.flow import Flow
+from app.dispatch.head_cache import Door
+from app.dispatch.limits import Flow
 from app.dispatch.pipeline import Call, Dispatcher
 from app.dispatch.stream import Stream, end_document
-from app.dispatch.wrong_keys import WrongKeys
 from app.errors import NotFound, Overloaded, RateLimited, ReplicaUnavailable, Unavailable
 from app.observe.tally import Tally
-from model_container import frames
+from app.protocols import streaming
 from model_container.adapters.estimator import EstimatorAdapter
-from model_container.serve import Server
-from model_container.stream_forms import EVENTS, LINES, form_asked_for
+from model_container.contract import frames
+from model_container.contract.stream_forms import EVENTS, LINES, form_asked_for
+from model_container.server.server import Server
 from tests.fakes import FakeReplica, eventually
 from tests.unit.model_container.test_streaming import Model
 
@@ -377,12 +379,14 @@ async def test_a_stream_is_no_trial_of_an_open_circuit(tmp_path: Path) -> None:
 
 
 async def test_events_say_that_a_silent_stream_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamed, "ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr(streaming, "ALIVE_SECONDS", 0.05)
     model = Model()
     model.gates = {1: threading.Event()}
     async with gateway(tmp_path, model) as here:
         stream = here.stream(2)
-        answer = streamed.Streamed(stream, await stream.first(), EVENTS, all_of_it, "r1", "/models/counter/predict", {})
+        answer = streaming.Streamed(
+            stream, await stream.first(), EVENTS, all_of_it, "r1", "/models/counter/predict", {}
+        )
         parts = aiter(answer.body_iterator)
         assert await anext(parts) == b"id: 0\ndata: 0\n\n"
         assert [await anext(parts) for _ in range(2)] == [b": alive\n\n"] * 2

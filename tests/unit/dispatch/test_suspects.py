@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from app.access.rate_limit import RateLimiter
 from app.core.model import Deployment, Replica
 from app.core.route_table import Loss, Outlook, RouteTable, route_table
-from app.dispatch import balance
-from app.dispatch.admit import RateLimiter
-from app.dispatch.flow import Flow
+from app.dispatch import replica
+from app.dispatch.limits import Flow
 from app.dispatch.pipeline import Dispatcher, Prediction
 from app.dispatch.suspects import LOSSES_MAX
 from app.errors import ModelCrashed, PrismError, ReplicaTimeout
-from model_container.frames import Answer, Request
+from model_container.contract.frames import Answer, Request
 from tests.fakes import FakeReplica, Handler, echo, eventually
 from tests.unit.dispatch.test_batch import FLOW, call, live
 
@@ -281,7 +281,7 @@ HASTY = structs.replace(TOGETHER, timeout_seconds=4.0, max_batch_size=4)
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(balance, "SILENCE_BEFORE_PING_SECONDS", 0.1)
+    monkeypatch.setattr(replica, "SILENCE_BEFORE_PING_SECONDS", 0.1)
 
 
 async def test_what_waits_behind_one_without_end_is_answered_by_the_other_replica(tmp_path: Path) -> None:

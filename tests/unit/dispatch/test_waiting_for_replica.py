@@ -11,13 +11,13 @@ from time import monotonic
 import pytest
 from msgspec import structs
 
+from app.access.rate_limit import RateLimiter
 from app.core.model import Deployment, Status
 from app.core.route_table import Loss, Outlook, RouteTable, route_table
-from app.dispatch.admit import RateLimiter
-from app.dispatch.flow import Flow
+from app.dispatch.limits import Flow
 from app.dispatch.pipeline import Call, Dispatcher
 from app.errors import Conflict, Overloaded, ReplicaTimeout, ReplicaUnavailable
-from model_container import frames
+from model_container.contract import frames
 from tests.fakes import FakeReplica, eventually, fake_replica
 from tests.unit.dispatch.test_batch import FLOW, call, live, outcomes
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model_container import frames
+from model_container.contract import frames
 from tests.fakes import FakeReplica
 from tests.unit.lifecycle.test_deployments import House, house_again
 

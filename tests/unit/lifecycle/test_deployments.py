@@ -10,24 +10,24 @@ from typing import Any
 
 import pytest
 
+from app.access.rate_limit import RateLimiter
 from app.core.environment import Lock, Requirements
 from app.core.inspection import Format, Inspection
 from app.core.model import Artifact, Model, Replica, Status, TargetName
-from app.dispatch.admit import RateLimiter
-from app.dispatch.link import WIRE_LIMITS
+from app.dispatch.connection import WIRE_LIMITS
 from app.dispatch.pipeline import Call, Dispatcher
 from app.errors import BuildFailed, TargetUnavailable, TooManyOpenFiles
-from app.lifecycle.backoff import backoff_seconds
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.ledger import Ledger, utc_now
-from app.lifecycle.monitor import Monitor
+from app.lifecycle.health.backoff import backoff_seconds
+from app.lifecycle.health.monitor import Monitor
 from app.lifecycle.pipeline import Road
+from app.lifecycle.state import Ledger, utc_now
 from app.registry.containers import ContainerRegistry
 from app.registry.models import ModelStore
 from app.runtime.target import Log, ReplicaState
 from app.settings import Settings
 from app.system import connector, flow
-from model_container.frames import FORM_PROBLEM, Answer, Request
+from model_container.contract.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import FakeReplica, FakeTarget, eventually, read_here
 
 ARTIFACT = Artifact("m.pkl", "0" * 64, 1)

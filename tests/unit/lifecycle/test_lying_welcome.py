@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.core.model import Status
-from model_container.frames import FORM_PROBLEM, Answer, Request
+from model_container.contract.frames import FORM_PROBLEM, Answer, Request
 from tests.unit.lifecycle.test_deployments import house
 
 ID = "a" * 12

@@ -13,9 +13,9 @@ from app.core.model import FormName, Model, Replica, Status
 from app.errors import BadInput, StartFailed
 from app.lifecycle.start import STARTS_AT_A_TIME, Begun
 from app.runtime.target import ReplicaState
-from model_container.frames import FORM_PROBLEM, Answer, Request
+from model_container.contract.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import eventually
-from tests.unit.lifecycle.test_acceleration import SKLEARN, converts
+from tests.unit.lifecycle.acceleration.test_accelerator import SKLEARN, converts
 from tests.unit.lifecycle.test_deployments import House, house, house_again
 
 ID = "a" * 12

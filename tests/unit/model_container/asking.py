@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from model_container.adapters.base import Adapter
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.batch import Batcher
-from model_container.frames import OPTION_PROBABILITIES, Request
+from model_container.contract.frames import OPTION_PROBABILITIES, Request
 
 
 class Reply(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from hypothesis import strategies as st
 
-from model_container.frames import FORM_PROBLEM, OPTION_PROBABILITIES, Answer, Request
+from model_container.contract.frames import FORM_PROBLEM, OPTION_PROBABILITIES, Answer, Request
 from tests.unit.model_container.kinds import WIDTH, Body, Row, as_json
 
 COMPANY = 32

@@ -9,8 +9,8 @@ from typing import Any
 
 from onnx import ModelProto, TensorProto, helper
 
-from model_container.adapters.onnx import OnnxAdapter, load_onnx
-from model_container.config import RuntimeConfig
+from model_container.adapters.onnx.adapter import OnnxAdapter, load_onnx
+from model_container.contract.config import RuntimeConfig
 
 Port = tuple[str, int, Sequence[int | str | None] | None]
 FLOAT = TensorProto.FLOAT

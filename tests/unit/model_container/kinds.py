@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from model_container.adapters import load
 from model_container.adapters.base import Adapter
-from model_container.config import Call, RuntimeConfig
+from model_container.contract.config import Call, RuntimeConfig
 from tests.unit.model_container.graphs import FLOAT, graph
 
 WIDTH = 4
@@ -154,13 +154,13 @@ def skops_short(folder: Path) -> Adapter:
 
 
 def accelerated_forest(folder: Path) -> Adapter:
-    from model_container import convert_judge
     from model_container.adapters.estimator import EstimatorAdapter
-    from model_container.convert import prove
+    from model_container.conversion import judge
+    from model_container.conversion.convert import prove
 
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
-        patch.setattr(convert_judge, "LEAST_SPEEDUP", {})  # how fast it is here and now is not the question
+        patch.setattr(judge, "LEAST_SPEEDUP", {})  # how fast it is here and now is not the question
         judgement, content = prove(EstimatorAdapter(forest()))
     assert content, judgement.reason
     (folder / "m.onnx").write_bytes(content)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_container.batch import Batcher
-from model_container.frames import FORM_NATIVE, FORM_PROBLEM
+from model_container.contract.frames import FORM_NATIVE, FORM_PROBLEM
 from tests.unit.model_container.asking import Reply, ask, ask_all, batcher
 
 BODY = {"features": [[0.1, 0.2, 0.3, 0.4]]}

@@ -17,8 +17,8 @@ from model_container.adapters import load
 from model_container.adapters.base import Adapter
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.batch import Batcher
-from model_container.config import RuntimeConfig
-from model_container.frames import (
+from model_container.contract.config import RuntimeConfig
+from model_container.contract.frames import (
     ANSWERS,
     DIALECT_GENERATE,
     HELLO,
@@ -36,8 +36,8 @@ from model_container.frames import (
     encode,
     encode_requests,
 )
-from model_container.serve import Server
-from model_container.turns import Turns
+from model_container.server.server import Server
+from model_container.server.turns import Turns
 from tests.acceptance.server import wait_for
 from tests.unit.model_container.asking import ask, ask_all, predictions
 
@@ -318,7 +318,7 @@ def test_a_frame_with_two_requests_ends_the_connection(connect: Connect) -> None
 def test_the_end_of_the_runtime_ends_a_stream_with_a_problem(
     serve: Any, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model_container.serve.STREAM_END_SECONDS", SECONDS)
+    monkeypatch.setattr("model_container.server.server.STREAM_END_SECONDS", SECONDS)
     server, connect = serve(EstimatorAdapter(model))
     model.gates = {1: threading.Event()}
     client, idle = connect(), connect()
@@ -412,7 +412,7 @@ def test_a_postprocess_that_yields_takes_each_item_as_it_is_made(
 
 
 def content(values: dict[str, Any]) -> Any:
-    from model_container.content import Named
+    from model_container.bodies.content import Named
 
     return Named(values)
 

@@ -12,7 +12,7 @@ from tritonclient.utils import np_to_triton_dtype
 
 from model_container.adapters.base import Adapter
 from model_container.batch import Batcher
-from model_container.frames import DIALECT_V2_BINARY, FORM_V2, FORM_V2_BINARY, JSON_LENGTH, Answer, Request
+from model_container.contract.frames import DIALECT_V2_BINARY, FORM_V2, FORM_V2_BINARY, JSON_LENGTH, Answer, Request
 
 
 def body(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from app.dispatch.admit import Keys
+from app.access.keys import Keys
 from app.errors import BadInput, NotFound, Unauthorized
 from app.registry.keys import KeyStore
 from app.registry.unsaved import Unsaved

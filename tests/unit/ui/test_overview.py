@@ -8,9 +8,10 @@ import pytest
 
 from app.core.inspection import Danger, Format, Inspection
 from app.core.model import Status
-from app.lifecycle.models_folder import ModelsFolder
-from app.lifecycle.vitals import KEPT_SECONDS, Vitals
+from app.lifecycle.health.usage import KEPT_SECONDS, Vitals
+from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.observe.history import History
+from app.runtime.doctor import Finding
 from app.runtime.target import ReplicaState
 from app.ui.overview import PER_PAGE, Overview, overview
 from tests.unit.lifecycle.test_deployments import House, house
@@ -19,7 +20,8 @@ from tests.unit.lifecycle.test_deployments import House, house
 async def shown(home: House, page: int = 1) -> Overview:
     history = History(home.dispatcher.tallies, clock=lambda: home.now)
     nothing = ModelsFolder(home.deployments, None, 1)
-    return await overview(home.deployments, nothing, history, Vitals(home.deployments, clock=lambda: home.now), page)
+    vitals = Vitals(home.deployments, clock=lambda: home.now)
+    return await overview(home.deployments, nothing, history, vitals, Finding("ok", "disk", ""), page)
 
 
 def names(found: Overview) -> tuple[list[str], list[str]]:

@@ -1,0 +1,115 @@
+"""Bounds how many requests each caller makes in a sliding window."""
+
+from __future__ import annotations
+
+import math
+
+from msgspec import Struct
+
+from app.errors import RateLimited
+
+
+def header_fields(lines: str) -> dict[str, str]:
+    """Header lines, each with its line end, by name."""
+    return dict(line.split(": ", 1) for line in lines.splitlines())
+
+
+class Allowance(Struct, frozen=True, gc=False):
+    """What is left to a caller: requests in this window, and seconds until the window has wholly moved on."""
+
+    limit: int
+    remaining: int
+    reset_seconds: int
+
+    @property
+    def header_lines(self) -> str:
+        """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers, its widely read three-field form)."""
+        return (
+            f"ratelimit-limit: {self.limit}\r\nratelimit-remaining: {self.remaining}\r\n"
+            f"ratelimit-reset: {self.reset_seconds}\r\n"
+        )
+
+
+class _Count:
+    """Of one caller. ends: when the present window does."""
+
+    __slots__ = ("current", "ends", "previous")
+
+    def __init__(self, ends: float) -> None:
+        self.ends = ends
+        self.current = 0
+        self.previous = 0
+
+
+class RateLimiter:
+    """A sliding window for each caller, in constant time and memory.
+
+    The window slides by weighing the previous fixed window with the part of it still in view, which never lets
+    more than the limit through in a fixed window and is off by a few percent at most in between. A log of times
+    would be exact and cost memory in proportion to the limit. Times are monotonic seconds from the caller.
+    """
+
+    def __init__(self, limit: int, window_seconds: float) -> None:
+        self._limit = limit
+        self._window_seconds = window_seconds
+        self._counts: dict[str, _Count] = {}
+        self._sweep_at = 0.0
+
+    @property
+    def callers(self) -> int:
+        """How many callers are remembered."""
+        return len(self._counts)
+
+    def take(self, caller: str, now: float) -> Allowance | None:
+        """Count one request. None where there is no limit. Raises RateLimited past it."""
+        limit = self._limit
+        if not limit:
+            return None
+        count = self._counts.get(caller)
+        if count is None or now >= count.ends:
+            count = self._next_window(caller, now)
+        left = count.ends - now
+        seen = count.current + 1.0
+        if count.previous:
+            seen += count.previous * left / self._window_seconds
+        if seen > limit:
+            raise self._refusal(count, left)
+        count.current += 1
+        return Allowance(limit, int(limit - seen), int(left) + 1)
+
+    def _next_window(self, caller: str, now: float) -> _Count:
+        start = now - now % self._window_seconds
+        self._forget_idle(start, now)
+        count = self._counts.get(caller)
+        if count is None:
+            count = self._counts[caller] = _Count(start + self._window_seconds)
+        else:
+            count.previous = count.current if count.ends >= start else 0
+            count.current = 0
+            count.ends = start + self._window_seconds
+        return count
+
+    def _refusal(self, count: _Count, left: float) -> RateLimited:
+        refusal = RateLimited(
+            f"More than {self._limit} requests in {self._window_seconds:g} s.",
+            retry_after_seconds=self._wait(count, self._window_seconds - left),
+        )
+        refusal.headers.update(header_fields(Allowance(self._limit, 0, int(left) + 1).header_lines))
+        return refusal
+
+    def _wait(self, count: _Count, elapsed: float) -> int:
+        """Whole seconds until one more request fits."""
+        room = self._limit - 1 - count.current
+        if room >= 0 and count.previous:  # the previous window must fade until it leaves room for one
+            fits_at = self._window_seconds * (1 - room / count.previous)
+        else:  # this window must end, then fade as the previous one
+            fade = 1 - (self._limit - 1) / count.current
+            fits_at = self._window_seconds * (1 + max(0.0, fade))
+        return max(1, math.ceil(fits_at - elapsed))
+
+    def _forget_idle(self, start: float, now: float) -> None:
+        """Once in a window, drop the callers not seen in the last two, so that addresses do not pile up."""
+        if now < self._sweep_at:
+            return
+        self._sweep_at = now + self._window_seconds
+        self._counts = {caller: count for caller, count in self._counts.items() if count.ends >= start}

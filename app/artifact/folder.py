@@ -1,0 +1,146 @@
+"""What a folder holds decides what it is: an MLflow model, a Python model, or one model file with its companions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from app.artifact.formats.mlflow import read_mlflow
+from app.artifact.formats.yaml import read_text, read_yaml
+from app.artifact.python_source import MODEL_FILE, answering_class
+from app.core.contents import MLMODEL, Contents
+from app.core.inspection import Format
+from app.core.model_config import FILE_NAME, ModelConfig, model_config
+from app.errors import BadInput, UnsupportedFormat
+
+MODEL_SUFFIXES: Final = (".pkl", ".pickle", ".joblib", ".skops", ".onnx", ".pt", ".pth", ".pt2", ".torchscript")
+REQUIREMENTS: Final = "requirements.txt"
+SAMPLE: Final = "sample_input.json"
+PYTHON_VERSION: Final = ".python-version"
+SHOWN_FILES: Final = 12
+EXPECTED: Final = (
+    f"A folder holds one of: `{MLMODEL}` (an MLflow model), `{MODEL_FILE}` with a class that has `load` and `predict`, "
+    f"or exactly one model file ({', '.join(MODEL_SUFFIXES)}). Beside it may be {REQUIREMENTS}, {FILE_NAME}, "
+    f"{SAMPLE}, {PYTHON_VERSION} and .py files."
+)
+
+
+def read_contents(folder: Path) -> Contents:
+    """Raises UnsupportedFormat for a folder that is no model, BadInput for a file in it that cannot be read."""
+    config = read_config(folder)
+    python_version = config.python_version or _python_version(folder)
+    sample = config.sample if config.sample is not None else _sample(folder)
+    if (folder / MLMODEL).is_file():
+        return _mlflow(folder, config, python_version, sample)
+    requirements = read_text(folder / REQUIREMENTS) if (folder / REQUIREMENTS).is_file() else ""
+    contents = Contents(
+        config=config,
+        requirements=requirements,
+        requirements_from=REQUIREMENTS if requirements else "",
+        python_version=python_version,
+        sample=sample,
+    )
+    found = model_files(folder)
+    if _is_python_mode(folder, config, found, python_version):
+        return msgspec.structs.replace(contents, format=Format.PYTHON)
+    return msgspec.structs.replace(contents, file=_model_file(folder, config, found))
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Raises BadInput."""
+    for name in ("model_config.yml", "model-config.yaml", "config.yaml"):
+        if (folder / name).is_file() and not (folder / FILE_NAME).exists():
+            raise BadInput(f"The folder has {name}, and the name is {FILE_NAME}.", hint="Rename it.", field="file")
+    path = folder / FILE_NAME
+    return model_config(read_yaml(path, texts=("python_version",))) if path.is_file() else ModelConfig()
+
+
+def model_files(folder: Path) -> list[str]:
+    """Of the folder itself, not of those below it, which are its data."""
+    return sorted(
+        path.name for path in folder.iterdir() if path.is_file() and path.name.lower().endswith(MODEL_SUFFIXES)
+    )
+
+
+def _is_python_mode(folder: Path, config: ModelConfig, found: list[str], python_version: str) -> bool:
+    """Where a model file stands beside model.py, the class must say by its `load` that it is the one who reads it."""
+    path = folder / MODEL_FILE
+    if config.framework == "python" and not path.is_file():
+        raise _no_model(folder, f"{FILE_NAME} says `framework: python`, and there is no {MODEL_FILE}.")
+    if not path.is_file() or (config.framework not in ("", "python")) or config.file not in ("", MODEL_FILE):
+        return False
+    answering = answering_class(path, python_version)
+    if answering is not None:
+        return answering.loads or not found or config.framework == "python"
+    if config.framework == "python" or not found:
+        return _may_answer(folder, path)
+    return False
+
+
+def _may_answer(folder: Path, path: Path) -> bool:
+    """A class may inherit `predict`; what has no class at all cannot."""
+    if "class " not in read_text(path):
+        raise _no_model(folder, f"{MODEL_FILE} has no class with `load` and `predict`.")
+    return True
+
+
+def _model_file(folder: Path, config: ModelConfig, found: list[str]) -> str:
+    if config.file:
+        path = folder / config.file
+        if ".." in Path(config.file).parts or Path(config.file).is_absolute() or not path.is_file():
+            raise _no_model(folder, f"{FILE_NAME} names `file: {config.file[:100]}`, and it is not there.")
+        return config.file
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise BadInput(
+            f"The folder holds {len(found)} model files: {', '.join(found[:SHOWN_FILES])}.",
+            hint=f"Say which is the model with `file: {found[0]}` in {FILE_NAME}, or give each a folder of its own.",
+            found=found[:SHOWN_FILES],
+            field="file",
+        )
+    raise _no_model(folder, "The folder holds no model.")
+
+
+def _mlflow(folder: Path, config: ModelConfig, python_version: str, sample: Any) -> Contents:
+    reading = read_mlflow(folder)
+    return Contents(
+        config=config,
+        file=reading.file,
+        format=None if reading.file else Format.MLFLOW,
+        requirements=reading.requirements,
+        requirements_from=reading.requirements_from,
+        python_version=python_version or reading.python_version,
+        sample=reading.sample if sample is None else sample,
+        mlflow=reading,
+    )
+
+
+def _python_version(folder: Path) -> str:
+    """The first line, as pyenv and uv write it."""
+    path = folder / PYTHON_VERSION
+    lines = read_text(path).split() if path.is_file() else []
+    return lines[0].removeprefix("cpython-").removeprefix("python-") if lines else ""
+
+
+def _sample(folder: Path) -> Any:
+    path = folder / SAMPLE
+    return read_json(path) if path.is_file() else None
+
+
+def read_json(path: Path) -> Any:
+    """Raises BadInput naming the file."""
+    try:
+        return msgspec.json.decode(read_text(path))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadInput(f"{path.name} is not JSON: {error}.", hint="Correct it there.", field="file") from error
+
+
+def _no_model(folder: Path, what: str) -> UnsupportedFormat:
+    found = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
+    listed = ", ".join(found[:SHOWN_FILES]) + (
+        f" and {len(found) - SHOWN_FILES} more" if len(found) > SHOWN_FILES else ""
+    )
+    return UnsupportedFormat(f"{what} It holds {listed or 'nothing'}.", hint=EXPECTED, found=found[:SHOWN_FILES])

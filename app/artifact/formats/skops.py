@@ -1,0 +1,126 @@
+"""Reads the schema of a skops file: which types and functions loading it would import, and what it says of libraries.
+
+A skops file is a zip archive: `schema.json`, a tree of nodes that name their class, and the arrays as .npy members.
+Nothing is computed when it is loaded: nodes are imports, constructor calls and attributes. So the same verdict is
+given on its names as on a pickle's. Source: skops/io/_general.py, _numpy.py and _sklearn.py of skops 0.16.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final
+
+import msgspec
+
+from app.artifact.archives.zip_index import ZipFile, damaged
+from app.artifact.pickles import PickleReading
+from app.core.inspection import Pin
+
+SCHEMA: Final = "schema.json"
+SCHEMA_BYTES_MAX: Final = 64 << 20
+PLAIN_TYPES: Final = frozenset({"builtins.str", "builtins.int", "builtins.float", "builtins.bool", "builtins.NoneType"})
+
+
+def is_skops(names: frozenset[str]) -> bool:
+    """names: of the archive's members. Nothing else has a schema and, beside it, only arrays."""
+    return SCHEMA in names and all(name == SCHEMA or name.endswith((".npy", ".npz", ".bin")) for name in names)
+
+
+def read_skops(archive: ZipFile) -> tuple[PickleReading, str]:
+    """What loading it would import and call, in the terms of a pickle; and the version of skops that wrote it.
+
+    Raises UnreadableArtifact if its schema is none.
+    """
+    try:
+        schema = msgspec.json.decode(archive.read(SCHEMA, SCHEMA_BYTES_MAX), type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise damaged(f"`{SCHEMA}` is no schema of skops: {str(error)[:200]}") from error
+    protocol, version = schema.get("protocol"), schema.get("_skops_version")
+    if not isinstance(protocol, int) or not isinstance(version, str) or "__loader__" not in schema:
+        raise damaged(f"`{SCHEMA}` is no schema of skops")
+    return _walk(schema, protocol), version
+
+
+def pin_of_skops(version: str) -> Pin:
+    """A newer skops reads what an older one wrote."""
+    known = bool(version) and version.replace(".", "").isdigit()
+    return Pin("skops", f">={version}" if known else "", f"skops {version[:30]} wrote this format, and reads it")
+
+
+def _walk(schema: dict[str, Any], protocol: int) -> PickleReading:
+    """Outer nodes first, so that the feature names found first are those of the model and not of a step."""
+    names: set[str] = set()
+    called: set[str] = set()
+    held: set[str] = set()
+    versions: set[str] = set()
+    features: tuple[str, ...] = ()
+    pending: deque[Any] = deque([schema])
+    while pending:
+        node = pending.popleft()
+        if isinstance(node, list):
+            pending.extend(node)
+        if not isinstance(node, dict):
+            continue
+        if name := _name(node):
+            names.add(name)
+            if node.get("__loader__") == "ConstructorFromReduceNode" or "__reduce__" in node:
+                called.add(name)
+            if node.get("__loader__") == "MethodNode":
+                names.add(f"{name}:{_method(node)}")
+        if node.get("__loader__") == "PartialNode":
+            held |= _kept(node)
+        versions |= _texts(node.get("_sklearn_version"))
+        features = features or _listed(node.get("feature_names_in_"))
+        pending.extend(node.values())
+    return PickleReading(
+        protocol=protocol,
+        globals=tuple(sorted(names)),
+        called=tuple(sorted(called)),
+        held=tuple(sorted(held)),
+        sklearn_versions=tuple(sorted(versions)),
+        feature_names=features,
+    )
+
+
+def _name(node: dict[str, Any]) -> str:
+    """What it imports, "" for plain values, which are JSON, and for what is no node."""
+    module, name = node.get("__module__"), node.get("__class__")
+    if not isinstance(module, str) or not isinstance(name, str):
+        return ""
+    full = f"{module}.{name}"
+    return "" if full in PLAIN_TYPES else full
+
+
+def _method(node: dict[str, Any]) -> str:
+    """The name of the method that a node takes from its object, whatever class it says it is of."""
+    content = node.get("content")
+    return str(content.get("func")) if isinstance(content, dict) else "?"
+
+
+def _kept(node: dict[str, Any]) -> set[str]:
+    """What a `functools.partial` will call: the node of its function, whose class counts, and its arguments' own nodes."""
+    content = node.get("content")
+    function = content.get("func") if isinstance(content, dict) else None
+    if not isinstance(function, dict):
+        return {"functools.partial"}
+    if function.get("__loader__") == "PartialNode":
+        return set()  # it is looked into when its turn comes
+    return {_name(function) or "functools.partial"}
+
+
+def _texts(node: Any) -> set[str]:
+    """The value of a node that holds one text."""
+    content = node.get("content") if isinstance(node, dict) else None
+    try:
+        text = msgspec.json.decode(content) if isinstance(content, str) else None
+    except (msgspec.DecodeError, RecursionError):
+        return set()
+    return {text} if isinstance(text, str) else set()
+
+
+def _listed(node: Any) -> tuple[str, ...]:
+    """The texts of an array of objects, which is stored as a list of nodes."""
+    content = node.get("content") if isinstance(node, dict) else None
+    if not isinstance(content, list):
+        return ()
+    return tuple(text for item in content for text in _texts(item))

@@ -1,0 +1,317 @@
+"""From what was read in an artifact to what its environment must have, with the evidence for each requirement.
+
+Exact where the artifact is exact, bounded where it gives a bound, open where it says nothing; the owner's word wins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from app.artifact.distributions import distribution_of, is_unknown, top_of
+from app.core.environment import Requirements
+from app.core.inspection import Format, Inspection, Pin, PythonNeed
+from app.errors import BadInput, EnvironmentFailed
+
+if TYPE_CHECKING:
+    from app.artifact.formats.onnx import OnnxReading
+    from app.artifact.pickles import PickleReading
+
+FIRST_SKLEARN_WITH_NUMPY_2: Final = Version("1.4.2")
+"""https://scikit-learn.org/stable/whats_new/v1.4.html#version-1-4-2; older wheels do not say so in their metadata."""
+
+CODE_ARGUMENTS: Final = {15: ">=3.0,<3.8", 16: ">=3.8,<3.11", 18: ">=3.11"}
+"""With how many arguments each Python makes a code object (`types.CodeType`)."""
+
+NUMBERS_ONLY: Final = re.compile(
+    r"(numpy|scipy|joblib|collections|copy_?reg|_codecs)[.:]"
+    r"|(builtins|__builtin__)\.(bytearray|complex|dict|float|frozenset|int|list|object|set|slice|tuple)$"
+    r"|sklearn\.(_loss|cluster|covariance|cross_decomposition|decomposition|discriminant_analysis|ensemble"
+    r"|gaussian_process|isotonic|kernel_ridge|linear_model|metrics|mixture|naive_bayes|neighbors|neural_network"
+    r"|pipeline|preprocessing\._data|svm|tree|utils)[.:]"
+)
+"""Imports that ask for no column by its name and read no text: neither encoders, imputers nor ColumnTransformer."""
+
+OPSETS: Final = {12: "1.3", 13: "1.6", 14: "1.8", 15: "1.9", 16: "1.11", 17: "1.12", 18: "1.14", 19: "1.16"} | {
+    20: "1.17",
+    21: "1.18",
+    22: "1.21",
+    23: "1.23",
+    24: "1.24",
+    25: "1.24",
+}
+ONNXRUNTIME_FOR_GPU: Final = "onnxruntime-gpu"
+ONNXRUNTIMES: Final = frozenset(
+    ("onnxruntime", ONNXRUNTIME_FOR_GPU, *(f"onnxruntime-{kind}" for kind in ("openvino", "qnn", "directml", "rocm")))
+)
+TWINS: Final = (ONNXRUNTIMES, frozenset(("xgboost", "xgboost-cpu")))
+"""Builds of one module, of which an environment can have one."""
+
+FIRST_ONNXRUNTIME_WITH_CUDA: Final = SpecifierSet(">=1.21")
+"""The first that names the wheels of CUDA that it needs as extras, and finds their libraries (`preload_dlls`)."""
+
+ML_OPSETS: Final = {3: "1.12", 4: "1.17", 5: "1.18"}
+IR_VERSIONS: Final = {10: "1.18", 11: "1.23", 12: "1.24", 13: "1.24"}
+"""The first onnxruntime that takes a file of this version: https://onnxruntime.ai/docs/reference/compatibility.html,
+and from 1.15 on tried out, as releases refuse opsets that the page lists (1.15 does 19) and the page ends at 1.20."""
+
+
+REQUIREMENTS_MAX: Final = 1000
+"""Lines, each of which takes some 30 µs to read, in the gateway too."""
+
+
+def pins_of_pickle(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ...]:
+    """One pin for each distribution that the pickle's imports need. joblib_format: joblib has to load it."""
+    pins: dict[str, Pin] = {}
+    if sklearn := _sklearn_pin(reading):
+        pins["scikit-learn"] = sklearn
+    if numpy := _numpy_pin(reading, sklearn):
+        pins["numpy"] = numpy
+    for name in reading.globals:
+        if distribution := distribution_of(_module(name)):
+            evidence = f"the pickle imports `{name}` and does not say which version"
+            pins.setdefault(distribution, Pin(distribution, "", evidence))
+    if reading.feature_names and not _sees_numbers_only(reading):
+        evidence = "`feature_names_in_` shows that it was trained on named columns"
+        pins.setdefault("pandas", Pin("pandas", "", evidence))
+    if joblib_format:
+        pins.setdefault("joblib", Pin("joblib", "", "joblib reads this format"))
+    if sklearn and not numpy:
+        pins.pop("numpy", None)  # scikit-learn brings it, and knows better which
+    return tuple(pins.values())
+
+
+def unknown_modules_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Top names of the modules of these globals that no known distribution provides."""
+    return tuple(sorted({top_of(module) for module in map(_module, names) if is_unknown(module)}))
+
+
+def pins_of_compression(compression: str) -> tuple[Pin, ...]:
+    """Of all the compressions that joblib reads, lz4 alone is not part of Python."""
+    return (
+        (Pin("lz4", "", "the file is compressed by lz4, which joblib reads with it"),) if compression == "lz4" else ()
+    )
+
+
+def python_need_of(reading: PickleReading) -> PythonNeed | None:
+    """Which Python the pickle's code objects were made for; None if it has none."""
+    known = [count for count in reading.code_arguments if count in CODE_ARGUMENTS]
+    if not known:
+        return None
+    exact = [specifier for specifier in reading.code_pythons if specifier.startswith("==")]
+    if told := exact or reading.code_pythons:
+        specifier = ",".join((*told, *(CODE_ARGUMENTS[count] for count in known if count != max(CODE_ARGUMENTS))))
+        return PythonNeed(specifier, f"it holds functions whose bytecode is that of Python {specifier}")
+    specifier = ",".join(CODE_ARGUMENTS[count] for count in known)
+    counts = " and ".join(map(str, known))
+    return PythonNeed(specifier, f"it holds code objects of {counts} arguments, which only Python {specifier} makes")
+
+
+def pins_of_onnx(reading: OnnxReading) -> tuple[Pin, ...]:
+    """onnxruntime, at least the first that takes the file's versions, and numpy."""
+    versions = (
+        ("opset {} of `ai.onnx`", OPSETS, reading.opsets.get("ai.onnx", 0)),
+        ("opset {} of `ai.onnx.ml`", ML_OPSETS, reading.opsets.get("ai.onnx.ml", 0)),
+        ("IR version {}", IR_VERSIONS, reading.ir_version),
+    )
+    bounds = [(Version(table[found]), what.format(found)) for what, table, found in versions if found in table]
+    runtime = Pin("onnxruntime", "", "it runs ONNX files")
+    if bounds:
+        first, what = max(bounds)
+        runtime = Pin("onnxruntime", f">={first}", f"{what} in the file is first taken by onnxruntime {first}")
+    return runtime, Pin("numpy", "", "onnxruntime takes and gives numpy arrays")
+
+
+def requirements_for(
+    inspection: Inspection,
+    *,
+    user_requirements: str,
+    python_version: str,
+    available_pythons: tuple[str, ...],
+    extra_packages: tuple[str, ...] = (),
+    gpu: bool = False,
+) -> Requirements:
+    """What is asked of the resolver.
+
+    user_requirements: the text of a requirements file; its entries win. extra_packages: wanted by the runtime, unless
+    something else speaks of the same distribution. gpu: whether it is to compute on one.
+    Raises BadInput for a line or a `python_version` that cannot be read, EnvironmentFailed if no Python is left.
+    """
+    given = _given_pins(user_requirements)
+    extra = [_pin_of(Requirement(text), "needed by the PRISM runtime") for text in extra_packages]
+    read = tuple(map(_for_gpu, inspection.pins)) if gpu and inspection.format is Format.ONNX else inspection.pins
+    pins = _first_wins(given, _without_twins(read, given), extra)
+    pythons, evidence = _pythons(inspection.python, _minor(python_version), available_pythons)
+    return Requirements(tuple(pin.requirement for pin in pins), pins, pythons, evidence, gpu)
+
+
+def _for_gpu(pin: Pin) -> Pin:
+    """onnxruntime as it is built for CUDA, with the libraries of CUDA that an image for Python alone has not."""
+    if canonicalize_name(pin.distribution) != "onnxruntime":
+        return pin
+    asked = Requirement(pin.requirement)
+    if all(one.operator == ">=" for one in asked.specifier):
+        asked.specifier &= FIRST_ONNXRUNTIME_WITH_CUDA
+    asked.name, asked.extras = ONNXRUNTIME_FOR_GPU, {"cuda", "cudnn"}
+    specifier = str(asked).removeprefix(ONNXRUNTIME_FOR_GPU)
+    return Pin(ONNXRUNTIME_FOR_GPU, specifier, f"{pin.evidence}; `gpu` asks for its build for CUDA")
+
+
+def _without_twins(pins: Iterable[Pin], given: Iterable[Pin]) -> tuple[Pin, ...]:
+    """Without a module in one build where the owner names another."""
+    named = {canonicalize_name(pin.distribution) for pin in given}
+    passed_over = {build for builds in TWINS if not builds.isdisjoint(named) for build in builds}
+    return tuple(pin for pin in pins if canonicalize_name(pin.distribution) not in passed_over)
+
+
+def _sees_numbers_only(reading: PickleReading) -> bool:
+    """Whether columns of numbers in training order serve it as well as a DataFrame does.
+
+    Worth knowing: scikit-learn imports any pandas that it finds, 30 MB and 0.3 s of each start.
+    """
+    return not reading.sets_output and all(map(NUMBERS_ONLY.match, reading.globals))
+
+
+def _module(name: str) -> str:
+    """The module of a global as `read_pickle` names it: `module.name`, or `module:a.b`."""
+    return name.partition(":")[0] if ":" in name else name.rpartition(".")[0]
+
+
+def _sklearn_pin(reading: PickleReading) -> Pin | None:
+    versions = sorted(filter(None, map(_version, reading.sklearn_versions)), reverse=True)
+    if not versions:
+        return None
+    evidence = f"`_sklearn_version` in the file is {versions[0]}"
+    if len(versions) > 1:
+        evidence = f"`_sklearn_version` in the file is {' and '.join(map(str, versions))}; the newest is taken"
+    return Pin("scikit-learn", f"=={versions[0]}", evidence)
+
+
+def _version(text: str) -> Version | None:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
+
+
+def _numpy_pin(reading: PickleReading, sklearn: Pin | None) -> Pin | None:
+    for module, specifier, generation in (("numpy._core", ">=2", "2"), ("numpy.core", "<2", "1")):
+        if name := next((name for name in reading.globals if name.startswith(f"{module}.")), None):
+            return Pin("numpy", specifier, f"the pickle imports `{name}`, as numpy {generation} writes it")
+    if sklearn and Version(sklearn.specifier[2:]) < FIRST_SKLEARN_WITH_NUMPY_2:
+        evidence = f"scikit-learn before {FIRST_SKLEARN_WITH_NUMPY_2} does not run with numpy 2"
+        return Pin("numpy", "<2", evidence)
+    return None
+
+
+def _first_wins(*sources: Iterable[Pin]) -> tuple[Pin, ...]:
+    """All pins of a distribution from the first source that speaks of it."""
+    pins: list[Pin] = []
+    for source in sources:
+        spoken_of = {canonicalize_name(pin.distribution) for pin in pins}
+        pins += [pin for pin in source if canonicalize_name(pin.distribution) not in spoken_of]
+    return tuple(pins)
+
+
+def with_requirements(pins: tuple[Pin, ...], text: str, source: str) -> tuple[Pin, ...]:
+    """The pins with those of a requirements file that came with the model, which win. Raises BadInput for a line."""
+    given = _given_pins(text, f"{source} asks for it", source)
+    return _first_wins(given, _without_twins(pins, given))
+
+
+def given_names(text: str) -> set[str]:
+    """Canonical names of the distributions that the owner's requirements name. Raises BadInput for a line."""
+    return {canonicalize_name(pin.distribution) for pin in _given_pins(text)}
+
+
+def _given_pins(text: str, evidence: str = "given by the owner", where: str = "`requirements`") -> list[Pin]:
+    lines = text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines()
+    bare = [text for line in lines if (text := re.sub(r"(^|\s)#.*$", "", line).strip())]
+    if len(bare) > REQUIREMENTS_MAX:
+        hint = "Name those that the model needs; what they need comes by itself."
+        raise BadInput(
+            f"{where} names {len(bare)} packages, and at most {REQUIREMENTS_MAX} are taken.",
+            hint=hint,
+            field="requirements",
+        )
+    return [_pin_of(_requirement(line, where), evidence) for line in bare]
+
+
+def _pin_of(requirement: Requirement, evidence: str) -> Pin:
+    """Extras and markers count as part of the specifier, so that `Pin.requirement` is the whole of it."""
+    return Pin(requirement.name, str(requirement).removeprefix(requirement.name), evidence)
+
+
+def _requirement(line: str, where: str) -> Requirement:
+    """Raises BadInput for a line that is no name with an optional version."""
+    if line.startswith("-"):
+        raise _bad_line(line, where, "is an option", "Give packages only; indexes are set for the whole server.")
+    if line.startswith((".", "/", "~")) or re.search(r"\.(whl|zip|tar\.gz)$", line.partition(" ")[0]):
+        raise _bad_line(line, where, "is a path", "Paths mean nothing on the server; upload own code as `code_files`.")
+    try:
+        requirement = Requirement(line)
+    except (InvalidRequirement, ValueError, RecursionError) as error:
+        raise _bad_line(line, where, *_mistake(line)) from error
+    if requirement.url:
+        raise _bad_line(line, where, *_mistake(line))
+    return requirement
+
+
+def _mistake(line: str) -> tuple[str, str]:
+    """What is wrong with the line, and its mend."""
+    if single := re.fullmatch(r"([\w.\-\[\],]+)\s*=\s*([\w.*+!]+)", line):
+        return "has a single `=`", f"Did you mean `{single[1]}=={single[2]}`?"
+    if versioned := re.fullmatch(r"([\w.\-]+)[\s@]+v?(\d[\w.]*)", line):
+        return "is not a requirement", f"Did you mean `{versioned[1]}=={versioned[2]}`?"
+    if "://" in line or "@" in line:
+        return "is a URL", "Name a package of the index, such as `scikit-learn==1.5.2`."
+    return "is not a requirement", "One package a line, such as `scikit-learn==1.5.2` or `pandas>=2,<3`."
+
+
+def _bad_line(line: str, where: str, what: str, hint: str) -> BadInput:
+    return BadInput(f"The line `{line[:100]}` of {where} {what}.", hint=hint, field="requirements", line=line[:100])
+
+
+def _minor(python_version: str) -> str:
+    """ "3.11" of "3.11" and "3.11.7", "" of nothing."""
+    text = python_version.strip()
+    if not text:
+        return ""
+    match = re.fullmatch(r"(3\.[0-9]{1,3})(\.[0-9]{1,3})?", text)
+    if not match:
+        raise BadInput(
+            f"`python_version` is `{text[:50]}`, not a version of Python 3.",
+            hint="Give it as 3.11, or leave it out: PRISM then takes what the artifact says.",
+            field="python_version",
+        )
+    return match[1]
+
+
+def _pythons(need: PythonNeed | None, wanted: str, available: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The acceptable ones of those available, in their order, and why these."""
+    allowed = SpecifierSet(need.specifier if need else "")
+    left = tuple(python for python in available if python in allowed and wanted in ("", python))
+    if left and wanted:
+        return left, f"`python_version` asks for {wanted}"
+    if left:
+        return left, need.evidence if need else "this server's Python, as the artifact does not say"
+    needs = [f"`python_version` asks for {wanted}"] if wanted else []
+    needs += [f"the artifact needs {need.specifier} ({need.evidence})"] if need else []
+    raise EnvironmentFailed(
+        f"No Python fits: {' and '.join(needs) or 'any would do'}, and here are {', '.join(available) or 'none'}.",
+        hint=_python_hint(need, wanted, allowed),
+        available=list(available),
+    )
+
+
+def _python_hint(need: PythonNeed | None, wanted: str, allowed: SpecifierSet) -> str:
+    if need and wanted and wanted not in allowed:
+        return "Leave `python_version` out, or save the model with the Python that you want it served by."
+    lacking = wanted or (f"of {need.specifier}" if need else "3.11 or newer")
+    return f"Install a Python {lacking} on the server, or deploy to the target `docker`, which brings every version."

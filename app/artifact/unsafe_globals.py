@@ -1,0 +1,139 @@
+"""Which imports of a pickle could run code of its author's choice when it is loaded, or asked.
+
+The verdict is by what is known to be harmless, not by what is known to be bad: lists of bad names are bypassed again
+and again. In packages that are known to hold models, classes are let through, and functions by name; of the standard
+library only what is listed. To be named is one thing, to be called while the file is loaded another: pickles restore
+nearly all objects without calling their classes, so only the few rebuilders that real models call may be called. What
+is kept to be called later (`functools.partial`) must be a function that is known to compute and nothing else. What is
+left over needs the owner's consent. A clean verdict is no guarantee either, so every runtime stands behind walls all
+the same.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+from app.artifact.harmless_globals import (
+    ALIASES,
+    CALLED,
+    CLASS_NAME,
+    CONTAINERS,
+    FUNCTION_PARTS,
+    FUNCTIONS,
+    MODEL_CLASSES,
+    OTHER_KINDS,
+    PLAIN_FORMULA,
+    REBUILDERS,
+    STANDARD,
+    TEST_PARTS,
+)
+from app.artifact.pickles import PickleReading
+from app.core.inspection import Danger
+
+CODE_CARRIERS: Final = ("cloudpickle", "dill", "types", "marshal")
+OF_THE_SCRIPT: Final = ("__main__.", "__mp_main__.")
+DUNDER: Final = re.compile(r"(?:.*[.:])?__\w+__(?:[.:].*)?")
+EVALUATES: Final = ("statsmodels.", "patsy.", "formulaic.")
+"""Whose models hold a formula, which is evaluated as Python when they are loaded."""
+
+MAKES_TEXT: Final = frozenset({"builtins.str", "builtins.dict", "collections.OrderedDict", "collections.defaultdict"})
+OF_UNKNOWN_PACKAGE: Final = "its package is none that is known to hold models"
+SHOWN_FORMULA: Final = 100
+
+
+def dangers_of(reading: PickleReading) -> tuple[Danger, ...]:
+    """What needs consent in the pickle, each with the reason."""
+    reasons = {name: danger(name) for name in reading.globals}
+    for names, judged in ((reading.called, danger_of_call), (reading.held, danger_of_holding)):
+        for name in names:
+            if reasons.get(name) in (None, "", OF_UNKNOWN_PACKAGE):
+                reasons[name] = judged(name) or reasons.get(name, "")
+    reasons |= dict.fromkeys(reading.changed, "loading the file changes it for the whole program")
+    reasons |= _of_formulas(reading)
+    return tuple(
+        Danger(name, reason, _package(name) if reason == OF_UNKNOWN_PACKAGE else "")
+        for name, reason in sorted(reasons.items())
+        if reason
+    )
+
+
+def missing_code_of(names: Iterable[str]) -> tuple[str, ...]:
+    """What the pickle takes from the script that made it, and so is not in the file."""
+    return tuple(sorted(name for name in set(names) if name.startswith((*OF_THE_SCRIPT, "__main__:"))))
+
+
+def danger_of_call(name: str) -> str:
+    """Why a harmless import needs consent when it is called, "" if it does not. name: as PickleReading.called says."""
+    if name.startswith(OF_THE_SCRIPT) or name in STANDARD or name in REBUILDERS or CALLED.fullmatch(name):
+        return ""
+    if name.endswith("()"):
+        return "what it gives is called while the file is loaded"
+    return "it is called while the file is loaded, and what it does then is not known to be harmless"
+
+
+def danger_of_holding(name: str) -> str:
+    """Why a harmless import needs consent when `functools.partial` or the like is to call it later, "" if it does not.
+
+    name: as PickleReading.held says.
+    """
+    if name == "functools.partial()" or name.startswith(OF_THE_SCRIPT):
+        return ""
+    if name in CONTAINERS or name in REBUILDERS or _is_function(name):
+        return ""
+    return "it is kept to be called later, and is no function that is known to be harmless"
+
+
+def danger(name: str) -> str:
+    """Why an import needs consent, "" if it does not."""
+    script = next((start for start in OF_THE_SCRIPT if name.startswith(start)), "")
+    if DUNDER.fullmatch(name.removeprefix(script)):
+        return "a name of Python's own inside leads to everything that Python can do"
+    if script:
+        return ""
+    if ":" in name:
+        return "a path of attributes reaches things that a plain import does not show"
+    if TEST_PARTS.fullmatch(name):
+        return "it belongs to the tests and tools of a library, not to what a model needs"
+    module, _, attribute = name.rpartition(".")
+    if attribute in ALIASES and name not in STANDARD:
+        return "it bears the name of a tool that starts, opens or imports things, and is none of a model's own classes"
+    if name in STANDARD or name in REBUILDERS or _is_function(name) or OTHER_KINDS.fullmatch(name):
+        return ""
+    return "" if CALLED.fullmatch(name) else _danger_in_package(name, module.partition(".")[0], attribute)
+
+
+def _danger_in_package(name: str, package: str, attribute: str) -> str:
+    if package in CODE_CARRIERS:
+        return "it brings Python code of its own, which runs when it is loaded or asked"
+    if package in sys.stdlib_module_names or package in ("builtins", "nt", "posix"):
+        return "it is part of Python's standard library, and not of what a model needs"
+    if package == "joblib":
+        return "joblib can load and run other files"
+    if not CLASS_NAME.fullmatch(attribute):
+        return f"it is no class, and no function of `{package}` that is known to be harmless"
+    if package not in MODEL_CLASSES:
+        return OF_UNKNOWN_PACKAGE
+    return "" if MODEL_CLASSES[package].match(name) else f"it is not known to be harmless among what {package} offers"
+
+
+def _is_function(name: str) -> bool:
+    """Whether it is a function that is known to compute and nothing else."""
+    return name in FUNCTIONS or FUNCTION_PARTS.fullmatch(name) is not None
+
+
+def _package(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _of_formulas(reading: PickleReading) -> dict[str, str]:
+    """Formulas that are more than columns and a few functions of numpy, or that cannot be read."""
+    if not any(name.startswith(EVALUATES) for name in reading.globals):
+        return {}
+    found = {formula for formula in reading.formulas if not PLAIN_FORMULA.fullmatch(formula)}
+    if reading.computed_keys or not MAKES_TEXT.isdisjoint(reading.called):
+        found.add("")
+    reason = "a formula is evaluated as Python when the file is loaded, and this one is not of plain columns"
+    return {formula[:SHOWN_FORMULA] or "formula": reason for formula in found}

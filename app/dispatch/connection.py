@@ -1,0 +1,345 @@
+"""The persistent connection to a replica: frames out, frames in, nothing about what they mean.
+
+A replica is not trusted: its model may write to this connection whatever it likes. A frame that nobody asked for, one
+that is larger than it may be or says what is no answer, and one that stands still end the connection; what was in
+flight is settled at once, by `connection_lost`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar, cast
+
+import msgspec
+import structlog
+from msgspec import Meta, Struct
+
+from app.core.foreign_json import ForeignJsonError, read_json
+from app.core.model import Replica
+from app.core.os_errors import problem_of
+from app.dispatch.replica_socket import held
+from app.errors import ReplicaProtocolError, ReplicaTimeout, ReplicaUnavailable, TooManyOpenFiles
+from model_container.contract import frames
+from model_container.contract.frames import Answer, Asked, Frame, FrameError, Request
+
+log = structlog.get_logger(__name__)
+
+Reply = Callable[["Batch | None"], None]
+AnyLink = TypeVar("AnyLink", bound="Link")
+
+WELCOME_BYTES_MAX = 4 << 20
+"""The signature of a table with 40,000 columns takes 3 MiB."""
+
+PONG_BYTES_MAX = 4096
+CONVERSION_ANSWERS = 2
+CONVERSION_BYTES_MAX = 256 << 20
+FRAMES_A_TURN = 32
+"""That are taken before others have their turn of the event loop. A stream of small items can bring thousands."""
+
+OVERSLEPT_SECONDS = 0.5
+"""By which a timer may be late before it is the server that stood still."""
+
+
+class WireLimits(Struct, frozen=True):
+    """What a replica may send. stall_seconds: for which a frame that has begun may stand still."""
+
+    max_answer_bytes: int = 64 << 20
+    stall_seconds: float = 3.0
+
+
+WIRE_LIMITS = WireLimits()
+
+
+class Pulse(Struct, frozen=True):
+    """What PONG says. busy_ms: how long the prediction under way has taken, 0 when idle."""
+
+    busy_ms: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
+
+
+class Greeting(Struct, frozen=True):
+    """What the request road reads of WELCOME. streams: whether the runtime knows STREAM."""
+
+    streams: bool = False
+
+
+class Batch(Struct, frozen=True):
+    """(body, status, form) in the order of the requests; times as the runtime measured them."""
+
+    answers: list[tuple[bytes, int, int]]
+    codec_us: int
+    model_us: int
+
+
+class Link(asyncio.Protocol):
+    """One connection. `lost` is called once when it ends; then every waiting reply gets None.
+
+    welcomed: done once the replica has loaded its model and said so. fault: how the replica broke the protocol, "" if
+    it did not.
+    """
+
+    def __init__(self, token: str, lost: Callable[[], None] = lambda: None, limits: WireLimits = WIRE_LIMITS) -> None:
+        self._token = token
+        self._lost = lost
+        self._limits = limits
+        self._transport: asyncio.Transport | None = None
+        self._reader = frames.FrameReader(self._limit)
+        self._expected: dict[int, tuple[Reply, int, int]] = {}  # reply, number of answers, bytes of one at most
+        self._pongs: list[asyncio.Future[Pulse]] = []
+        self._next_id = 1
+        self._ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._paused = False
+        self._moved_at = 0.0  # when bytes of the frame that is not whole came last
+        self._stall: asyncio.TimerHandle | None = None
+        self._welcome = b""
+        self.welcomed: asyncio.Future[Greeting] = self._loop.create_future()
+        self.fault = ""
+
+    @property
+    def open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def welcome(self) -> dict[str, Any]:
+        """What the runtime said of itself, see model_container/runtime.py. Raises ReplicaProtocolError."""
+        try:
+            return cast(dict[str, Any], read_json(self._welcome, dict[str, Any]))
+        except ForeignJsonError as error:
+            raise ReplicaProtocolError(f"The replica's welcome cannot be read: {error}.") from None
+
+    def error_at_its_end(self, otherwise: str) -> ReplicaUnavailable:
+        """Why the connection ended. otherwise: what is told of a replica that kept to the protocol."""
+        return ReplicaProtocolError.of(self.fault) if self.fault else ReplicaUnavailable(otherwise)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        hello = {
+            "protocol": frames.PROTOCOL,
+            "token": self._token,
+            "max_answer_bytes": self._limits.max_answer_bytes,
+        }
+        self._transport.write(frames.encode(0, frames.HELLO, msgspec.json.encode(hello)))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            taken = self._reader.feed(data, FRAMES_A_TURN)
+            for frame in taken:
+                self._take(frame)
+        except (FrameError, ForeignJsonError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            self._break(str(error))
+        except Exception:  # ours, and no reason to leave others without an answer
+            log.exception("an answer of a replica could not be taken")
+            self._break("its answer could not be taken")
+        else:
+            if self._reader.buffer:
+                self._await_rest(len(taken))
+
+    def _take(self, frame: Frame) -> None:
+        """Raises what `data_received` takes for a breach of the protocol."""
+        if frame.kind == frames.ANSWERS:
+            self._take_answers(frame)
+            return
+        if len(frame.payload) > self._limit(frame.id, frame.kind):
+            raise FrameError(f"a frame of kind {frame.kind} has {len(frame.payload)} bytes, which is over its limit")
+        if frame.kind == frames.PONG:
+            pulse = msgspec.json.decode(frame.payload, type=Pulse)
+            pong = self._pongs.pop(0)
+            if not pong.done():
+                pong.set_result(pulse)
+        elif frame.kind == frames.WELCOME:
+            greeting = msgspec.convert(read_json(frame.payload, dict[str, Any]), Greeting)
+            self._welcome = frame.payload
+            self.welcomed.set_result(greeting)
+
+    def _take_answers(self, frame: Frame) -> None:
+        expected = self._expected.get(frame.id)
+        if expected is None:
+            raise FrameError("answers came that nobody asked for")
+        if frame.items != expected[1]:
+            raise FrameError(f"{frame.items} answers came to {expected[1]} requests")
+        batch = Batch(*frames.decode_answers(frame))
+        del self._expected[frame.id]
+        expected[0](batch)
+
+    def _limit(self, frame_id: int, kind: int) -> int:
+        """The largest payload of such a frame now. Raises FrameError for one that nobody asked for."""
+        expected = self._expected.get(frame_id)
+        if kind == frames.ANSWERS and expected is not None:
+            return frames.answers_bytes_max(expected[1], expected[2])
+        if kind == frames.PONG and self._pongs:
+            return PONG_BYTES_MAX
+        if kind == frames.WELCOME and not self.welcomed.done():
+            return WELCOME_BYTES_MAX
+        raise FrameError(f"a frame of kind {kind} came that nobody asked for")
+
+    def _break(self, fault: str) -> None:
+        """End a connection whose other side does not keep to the protocol."""
+        if not self.fault:
+            self.fault = fault
+            log.warning("a replica broke the protocol", fault=fault)
+        self.close()
+
+    def _await_rest(self, taken: int) -> None:
+        """Frames are left for another turn, or one is not whole."""
+        if taken == FRAMES_A_TURN:
+            self._pause()
+            self._loop.call_soon(self._go_on)
+            return
+        self._moved_at = self._loop.time()
+        if self._stall is None:
+            self._look_again_at(self._moved_at + self._limits.stall_seconds)
+
+    def _pause(self) -> None:
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _go_on(self) -> None:
+        """Take what was left for another turn; read on once nothing is."""
+        if not self._paused or not self.open:
+            return
+        self._paused = False
+        self.data_received(b"")
+        if not self._paused and self._transport is not None and self.open:
+            self._transport.resume_reading()
+
+    def _look_again_at(self, due: float) -> None:
+        self._stall = self._loop.call_at(due, self._look_for_rest, due)
+
+    def _look_for_rest(self, due: float) -> None:
+        """End a connection on which a frame stands still, which no heartbeat of another one tells."""
+        self._stall = None
+        if not self.open or not self._reader.buffer or self._paused:
+            return
+        now = self._loop.time()
+        if now - due > OVERSLEPT_SECONDS:  # the server stood still, and heard nobody
+            self._moved_at = now
+        if now - self._moved_at < self._limits.stall_seconds:
+            self._look_again_at(self._moved_at + self._limits.stall_seconds)
+        else:
+            self._break(f"a frame stood still for {self._limits.stall_seconds:g} s")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._reader = frames.FrameReader()  # the old one and this link hold each other, and collections are rare
+        if self._stall is not None:
+            self._stall.cancel()
+        if not self.welcomed.done():
+            self.welcomed.set_exception(self.error_at_its_end("The replica closed the connection before its welcome."))
+            self.welcomed.exception()  # looked at, so that an abandoned start does not warn
+        for pong in self._pongs:
+            pong.cancel()
+        self._ended.set()
+        self._lost()
+        expected, self._expected = self._expected, {}
+        for reply, _, _ in expected.values():
+            reply(None)
+
+    def send(self, requests: Sequence[Asked], reply: Reply) -> None:
+        """`reply` gets the batch, or None if the connection ends first; never raises."""
+        if self._transport is None:
+            reply(None)
+        else:
+            frame_id = self._expect(reply, len(requests), self._limits.max_answer_bytes)
+            self._transport.write(frames.encode_requests(frame_id, requests))
+
+    def _expect(self, reply: Reply, answers: int, answer_bytes_max: int) -> int:
+        """The id of the next frame, whose answer goes to `reply`."""
+        frame_id = self._next_id
+        self._next_id = frame_id % 0xFFFFFFFF + 1
+        self._expected[frame_id] = reply, answers, answer_bytes_max
+        return frame_id
+
+    async def _awaited(self, encode: Callable[[int], bytes], answers: int, answer_bytes_max: int) -> Batch:
+        """The answer to the frame that `encode` makes for an id. Raises ReplicaUnavailable if none comes."""
+        if self._transport is None:
+            raise ReplicaUnavailable("The connection to the replica is closed.")
+        answered: asyncio.Future[Batch | None] = self._loop.create_future()
+        frame_id = self._expect(
+            lambda batch: None if answered.done() else answered.set_result(batch), answers, answer_bytes_max
+        )
+        self._transport.write(encode(frame_id))
+        batch = await answered
+        if batch is None:
+            raise self.error_at_its_end("The replica closed the connection before it answered.")
+        return batch
+
+    async def predict(self, request: Request) -> Answer:
+        """A batch of one, awaited. Raises ReplicaUnavailable if the connection ends first."""
+        batch = await self._awaited(
+            lambda frame_id: frames.encode_requests(frame_id, [request]), 1, self._limits.max_answer_bytes
+        )
+        return Answer(*batch.answers[0])
+
+    async def convert(self) -> tuple[bytes, bytes]:
+        """Have the replica convert its model: the report as JSON, and the ONNX file, empty if there is none.
+
+        Takes as long as it takes; bound the wait yourself. Raises ReplicaUnavailable if the connection ends first.
+        """
+        batch = await self._awaited(
+            lambda frame_id: frames.encode(frame_id, frames.CONVERT), CONVERSION_ANSWERS, CONVERSION_BYTES_MAX
+        )
+        (report, *_), (file, *_) = batch.answers
+        return report, file
+
+    async def ping(self) -> Pulse:
+        """What PONG says. Raises ReplicaUnavailable if the connection ends first; bound the wait yourself."""
+        if self._transport is None:
+            raise ReplicaUnavailable("The connection to the replica is closed.")
+        pong: asyncio.Future[Pulse] = self._loop.create_future()
+        self._pongs.append(pong)
+        self._transport.write(frames.encode(0, frames.PING))
+        try:
+            return await pong
+        except asyncio.CancelledError:
+            if pong.cancelled() and self._transport is None:
+                raise self.error_at_its_end("The replica closed the connection.") from None
+            raise
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Close, and return once nothing of the connection is left."""
+        if self._transport is not None:
+            self._transport.abort()
+            await self._ended.wait()
+
+
+async def connect(
+    replica: Replica,
+    timeout_seconds: float,
+    lost: Callable[[], None] = lambda: None,
+    limits: WireLimits = WIRE_LIMITS,
+) -> Link:
+    """A link whose replica has loaded its model and said so; see `welcomed`."""
+    return await welcomed(Link(replica.token, lost, limits), replica, timeout_seconds)
+
+
+async def welcomed(link: AnyLink, replica: Replica, timeout_seconds: float) -> AnyLink:
+    """The link, connected to a replica that has loaded its model and said so.
+
+    Raises ReplicaUnavailable if nobody listens or the token is refused, ReplicaProtocolError if it is none of ours
+    that answers, ReplicaTimeout past the time.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            if replica.socket:
+                with held(replica.socket, replica.id) as socket:
+                    await loop.create_unix_connection(lambda: link, socket)
+            else:
+                await loop.create_connection(lambda: link, "127.0.0.1", replica.port)
+            await asyncio.shield(link.welcomed)
+    except TimeoutError as error:
+        await link.wait_closed()
+        raise ReplicaTimeout(f"The replica of {replica.model_id} was silent for {timeout_seconds:g} s.") from error
+    except OSError as error:
+        if isinstance(own := problem_of(error), TooManyOpenFiles):  # here, which says nothing of the replica
+            raise own from error
+        raise ReplicaUnavailable(f"The replica of {replica.model_id} does not accept connections: {error}.") from error
+    except asyncio.CancelledError:
+        await link.wait_closed()
+        raise
+    return link

@@ -1,0 +1,338 @@
+"""One replica as the balancer sees it: whether it is idle, may be tried, gives a sign of life."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import monotonic
+
+from app.core.breaker import Breaker
+from app.core.model import Replica
+from app.dispatch.connection import Batch, Link, connect
+from app.dispatch.limits import Flow
+from app.dispatch.pace import HELD_UP_SECONDS, Pace
+from app.dispatch.trial import Trial
+from app.errors import PrismError, ReplicaUnavailable
+from model_container.contract.frames import Asked
+
+BATCHES_AWAY_MIN = 2
+"""One that the model works on, and one behind it whose decoding need not wait for the first one's way back."""
+
+BATCHES_AWAY_MAX = 32
+WORK_AWAY_SECONDS = 0.005
+"""A quick replica may be given as many batches ahead as it works off in this time, so that it does not idle while one
+turn of the event loop reads thousands of requests. A slow one is not: what waits here can still be dropped."""
+
+SMOOTHING = 0.1
+
+SILENCE_BEFORE_PING_SECONDS = 0.5
+CONNECT_TIMEOUT_SECONDS = 2.0
+REOPEN_PAUSE_SECONDS = 1.0
+"""Before a replica is connected to again that broke the protocol, or that ended a connection this young: at once again
+and again it would keep the event loop busy."""
+
+SIDE_BY_SIDE_SECONDS = 1.0
+
+
+class Lost:
+    """What is known of a batch whose replica was lost, or taken back from one that is held up.
+
+    begun: the replica was at it. alone: at nothing else.
+    """
+
+    __slots__ = ("alone", "begun")
+
+    def __init__(self, begun: bool, alone: bool) -> None:
+        self.begun = begun
+        self.alone = alone
+
+
+NOT_BEGUN = Lost(begun=False, alone=False)
+Back = Callable[[Batch | Lost], None]
+
+
+class Sent:
+    """One batch that is away. reply: gets its answers, or what is known of its loss; None once it was taken back."""
+
+    __slots__ = ("reply", "requests")
+
+    def __init__(self, requests: Sequence[Asked], reply: Back) -> None:
+        self.requests = requests
+        self.reply: Back | None = reply
+
+
+class ReplicaLine:
+    """Two connections to a replica: one for batches, one that is asked for a sign of life while a batch is away.
+
+    It works off what it is sent one batch after another, so the oldest is the one that it is at.
+
+    free: called when a batch came back, the connection is there again, or its circuit opens or closes. lost: called
+    with a reason when the replica went silent, its connection ended, or it comes to no end; says whether somebody looks
+    after it. sample: see Trial.
+    looked_after: it was lost, and its keeper has neither replaced it nor said that nothing comes of it.
+    has_answered: a request well.
+    fault: how it broke the protocol when its connection ended last, "" if it did not.
+    stream_left_at: when a stream was lost with it. is_withheld: it is sent nothing more for now, as it is held up or kept for one request alone.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        flow: Flow,
+        pace: Pace,
+        free: Callable[[], None],
+        lost: Callable[[str], bool],
+        sample: Callable[[], bytes | None],
+    ) -> None:
+        self.replica = replica
+        self.fault = ""
+        self.breaker = Breaker()
+        self.batches_away = 0
+        self.streams = 0
+        self.served = 0
+        self.looked_after = False
+        self.has_answered = False
+        self.is_withheld = False
+        self.is_held_up = False
+        self._is_kept = False
+        self._batch_seconds = WORK_AWAY_SECONDS  # smoothed; not known yet
+        self._flow = flow
+        self._pace = pace
+        self._free = free
+        self._lost = lost
+        self._opened_at = 0.0
+        self._link: Link | None = None
+        self._signs: Link | None = None
+        self._away: deque[Sent] = deque()
+        self._oldest_sent: float | None = None
+        self._last_sign = monotonic()
+        self._asking: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._busy_seconds = self._stuck_seconds = 0.0
+        self._is_losing = False
+        self.stream_left_at = self._batch_lost_at = float("-inf")
+        self._trial = Trial(self.breaker, sample, lambda: self._link, free, flow.timeout_seconds)
+        self._closed = False
+
+    async def open(self) -> None:
+        """Connect; a replica that cannot be reached now is reported lost and tried again until closed."""
+        try:
+            await self._connect()
+        except PrismError as error:
+            self.looked_after = self._lost(error.detail)
+            self._reopen_after(0.0)
+
+    async def _connect(self) -> None:
+        self._opened_at = monotonic()
+        link = await connect(self.replica, CONNECT_TIMEOUT_SECONDS, self._link_lost, self._flow.wire)
+        try:
+            if self._signs is None or not self._signs.open:
+                self._signs = await connect(self.replica, CONNECT_TIMEOUT_SECONDS, limits=self._flow.wire)
+            if self._stuck_seconds:
+                await self._expect_freed(self._signs)
+            if not link.open:
+                raise ReplicaUnavailable("It closed the connection.")
+        except BaseException:
+            link.close()
+            raise
+        self._link = link
+        self._is_losing = False
+        self.breaker.succeed()
+        self.looked_after = False
+        self._free()
+
+    async def _expect_freed(self, signs: Link) -> None:
+        """Raises ReplicaUnavailable if it is still at what it was given up for: it would answer nobody."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                busy_seconds = (await signs.ping()).busy_ms / 1000
+        except TimeoutError:
+            busy_seconds = self._stuck_seconds
+        if busy_seconds >= self._stuck_seconds:
+            raise ReplicaUnavailable("It has not come to an end yet.")
+        self._stuck_seconds = 0.0
+
+    def usable(self, now: float) -> bool:
+        """Whether a request may wait for this replica: connected, and not left alone by its breaker."""
+        return self._link is not None and self.breaker.is_closed
+
+    @property
+    def connected(self) -> bool:
+        return self._link is not None
+
+    def has_room(self, now: float) -> bool:
+        if self.is_withheld:
+            return False
+        if self.batches_away >= BATCHES_AWAY_MIN:
+            ahead = WORK_AWAY_SECONDS / max(self._batch_seconds, 1e-6)
+            if self.batches_away >= min(ahead, BATCHES_AWAY_MAX):
+                return False
+        return self.usable(now)
+
+    def idle(self, now: float) -> bool:
+        return not self.batches_away and not self.is_withheld and self.usable(now)
+
+    def send(self, requests: Sequence[Asked], reply: Back) -> None:
+        assert self._link is not None
+        if not self.batches_away:
+            self._oldest_sent = self._last_sign = monotonic()
+        self.batches_away += 1
+        self.served += len(requests)
+        sent = Sent(requests, reply)
+        self._away.append(sent)
+        self._link.send(requests, partial(self._take_back, sent))
+
+    def _take_back(self, sent: Sent, batch: Batch | None) -> None:
+        """Called once for each batch: with its answers, or None if its connection ended first."""
+        now = monotonic()
+        if self._away[0] is sent:
+            self._away.popleft()
+        else:
+            self._away.remove(sent)
+        self.batches_away -= 1
+        self._oldest_sent = now if self.batches_away else None
+        self._last_sign = now
+        self._busy_seconds = 0.0
+        if self.is_held_up:
+            self.is_held_up, self.is_withheld = False, self._is_kept
+        if batch is None:
+            self._lose(sent, now)
+            return
+        if any(status < 500 for _, status, _ in batch.answers):
+            self.breaker.succeed()
+            self.has_answered = True
+        else:
+            self.failed()
+        took = (batch.codec_us + batch.model_us) / 1_000_000
+        self._batch_seconds += SMOOTHING * (took - self._batch_seconds)
+        self._pace.note(took / len(sent.requests))
+        if sent.reply is not None:
+            sent.reply(batch)
+
+    def keep(self, kept: bool) -> None:
+        """For one request alone, or for all again."""
+        self._is_kept = kept
+        self.is_withheld = kept or self.is_held_up
+
+    def _lose(self, sent: Sent, now: float) -> None:
+        """Of those that a connection takes with it, the first is the one that the replica was at."""
+        begun, self._is_losing, self._batch_lost_at = not self._is_losing, True, now
+        alone = begun and len(sent.requests) == 1 and not self.has_streams(now)
+        if sent.reply is not None:
+            sent.reply(Lost(begun, alone) if begun else NOT_BEGUN)
+
+    def has_streams(self, now: float) -> bool:
+        """Or had a moment ago: several connections that end with a replica end one after another."""
+        return bool(self.streams) or now - self.stream_left_at < SIDE_BY_SIDE_SECONDS
+
+    def is_alone_with_stream(self, now: float) -> bool:
+        """Whether it has one stream and, now and a moment ago, no batch."""
+        return self.streams == 1 and not self.batches_away and now - self._batch_lost_at >= SIDE_BY_SIDE_SECONDS
+
+    def failed(self) -> None:
+        """What it was asked failed: the request's fault, until its sample fails too."""
+        if self.breaker.fail():
+            self._trial.begin()
+
+    def recall(self) -> None:
+        """Take back what it has not begun, for others to answer; what it still says to these is ignored."""
+        for sent in list(self._away)[1:]:
+            reply, sent.reply = sent.reply, None
+            if reply is not None:
+                reply(NOT_BEGUN)
+
+    def is_at(self, request: Asked) -> bool:
+        """Whether it works on that one."""
+        return bool(self._away) and any(one is request for one in self._away[0].requests)
+
+    def watch(self, now: float, overslept: float) -> None:
+        """While a batch is away for long: ask for a sign of life, and end the wait if none comes.
+
+        overslept: seconds in which the server itself stood still and heard nobody, which are no silence.
+        """
+        if self._oldest_sent is None or self._link is None or self._closed:
+            return
+        self._last_sign = min(now, self._last_sign + overslept)
+        self._oldest_sent = min(now, self._oldest_sent + overslept)
+        if now - self._last_sign >= self._flow.heartbeat_timeout_seconds:
+            self._give_up(f"silent for {self._flow.heartbeat_timeout_seconds:g} s with requests in hand")
+            return
+        if now - self._oldest_sent >= SILENCE_BEFORE_PING_SECONDS and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self._ask())
+        self._look_at_oldest(now)
+
+    def _look_at_oldest(self, now: float) -> None:
+        """It is held up once it says itself that it is at one batch for far longer than at any before. That is the end
+        of it at the timeout, or at half of that if some of the batch can still be answered elsewhere in time."""
+        if self._oldest_sent is None or self._busy_seconds < HELD_UP_SECONDS:
+            return
+        age = min(now - self._oldest_sent, self._busy_seconds)
+        requests, timeout = len(self._away[0].requests), self._flow.timeout_seconds
+        if self._pace.is_held_up(age, requests):
+            self.is_held_up = self.is_withheld = True
+        if age >= timeout or (self.is_held_up and requests > 1 and age >= timeout / 2):
+            self._stuck_seconds = age
+            self._give_up(f"at work on the same {requests} request{'s' * (requests > 1)} for {age:.0f} s")
+
+    async def _ask(self) -> None:
+        try:
+            if self._signs is None or not self._signs.open:
+                self._signs = await connect(self.replica, self._flow.heartbeat_timeout_seconds, limits=self._flow.wire)
+            oldest = self._away[0] if self._away else None
+            pong = await self._signs.ping()
+            self._last_sign = monotonic()
+            if self._away and self._away[0] is oldest:
+                self._busy_seconds = pong.busy_ms / 1000
+        except PrismError:
+            return  # no sign: watch() counts the silence
+        await asyncio.sleep(SILENCE_BEFORE_PING_SECONDS)
+
+    def _give_up(self, reason: str) -> None:
+        self.breaker.trip(monotonic())
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()  # its waiting replies get None from connection_lost
+        self.looked_after = self._lost(reason)
+
+    def _link_lost(self) -> None:
+        if self._closed:
+            return
+        link, self._link = self._link, None
+        self.fault = link.fault if link is not None else ""
+        now = monotonic()
+        self.breaker.trip(now)
+        if link is not None:
+            self.looked_after = self._lost(
+                f"it broke the protocol: {self.fault}" if self.fault else "its connection ended"
+            )
+        flutters = bool(self.fault) or now - self._opened_at < REOPEN_PAUSE_SECONDS
+        self._reopen_after(REOPEN_PAUSE_SECONDS if flutters else 0.0)
+
+    def _reopen_after(self, pause_seconds: float) -> None:
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._reopen(pause_seconds))
+
+    async def _reopen(self, pause_seconds: float) -> None:
+        """Until the replica answers again or is taken out of the route table."""
+        await asyncio.sleep(pause_seconds)
+        wait = 0.05
+        while not self._closed:
+            try:
+                await self._connect()
+                return
+            except PrismError:
+                await asyncio.sleep(wait)
+                wait = min(1.0, wait * 2)
+
+    async def close(self) -> None:
+        self._closed = True
+        await self._trial.end()
+        tasks = [task for task in (self._asking, self._opening) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for link in (self._link, self._signs):
+            if link is not None:
+                await link.wait_closed()

@@ -1,0 +1,48 @@
+"""Inference by the Open Inference Protocol V2, for either door: what goes to the runtime, what comes back of it."""
+
+from __future__ import annotations
+
+import re
+
+from msgspec import structs
+
+from app.dispatch.pipeline import answer_body
+from app.dispatch.request import Reply, Waiting
+from app.errors import ReplicaProtocolError
+from model_container.contract import frames
+
+INFER = re.compile(rb"/v2/models/([A-Za-z0-9_.@+-]+)(?:/versions/([A-Za-z0-9_.+-]+))?/infer")
+JSON = "application/json"
+BINARY = "application/octet-stream"
+JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
+"""Counts the bytes of the JSON in front of binary tensors, in requests and in answers."""
+
+
+def ref_of(name: str, version: str) -> str:
+    return f"{name}@{version}" if version else name
+
+
+def json_length_of(said: str, body_bytes: int) -> int | None:
+    """What the header says; None if it is no number, or more than there is."""
+    length = int(said) if said.isascii() and said.isdigit() and len(said) <= len(str(body_bytes)) else body_bytes + 1
+    return length if length <= body_bytes else None
+
+
+def inference_answer(waiting: Waiting, reply: Reply) -> tuple[bytes, str, dict[str, str]]:
+    """The body, its content type and headers of its own: JSON, or JSON whose length a header says and behind it the
+    outputs that were asked for in binary. Raises ReplicaProtocolError for what is no answer.
+    """
+    if reply.form != frames.FORM_V2_BINARY:
+        return answer_body(waiting, reply, ""), JSON, {}
+    document, raw = parted(reply)
+    head = answer_body(waiting, document, "")
+    return b"".join((head, raw)), BINARY, {JSON_LENGTH_HEADER: str(len(head))}
+
+
+def parted(reply: Reply) -> tuple[Reply, memoryview]:
+    """A binary answer's JSON, and the bytes behind it. Raises ReplicaProtocolError where its length is no length."""
+    start = frames.JSON_LENGTH.size
+    end = start + frames.JSON_LENGTH.unpack_from(reply.body)[0] if len(reply.body) >= start else start
+    if end > len(reply.body):
+        raise ReplicaProtocolError.of("a binary answer is shorter than it says")
+    return structs.replace(reply, body=reply.body[start:end]), memoryview(reply.body)[end:]

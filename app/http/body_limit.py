@@ -1,0 +1,45 @@
+"""A bound on bodies that FastAPI reads whole before a route, and so before anybody is asked for a key."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.http.bodies import body_too_large
+from app.http.problems import problem_response
+
+UPLOADS = re.compile(r"/(models|api)(/.*)?")
+"""Below these, bodies are read block by block, after the key, up to a limit of their own."""
+
+SLACK_BYTES = 1 << 20
+"""A route that counts by itself says more than this can, so it goes first."""
+
+
+class BodyLimit:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or UPLOADS.fullmatch(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_some() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            return message if received <= self._max_bytes + SLACK_BYTES else {"type": "http.disconnect"}
+
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdigit() and (len(declared) > len(str(self._max_bytes)) or int(declared) > self._max_bytes):
+            refusal = body_too_large(self._max_bytes).problem()
+            answer = problem_response(refusal, scope.get("request_id", ""), path=scope["path"])
+            await answer(scope, receive, send)
+        else:
+            await self._app(scope, receive_some, send)

@@ -1,0 +1,216 @@
+"""What every request passes first: it gets an id, it must come from where requests may come from, and who changes
+something must be allowed to.
+
+A page on another site can make a browser post a form to 127.0.0.1, and a host name that is rebound to 127.0.0.1
+can even read the answer. So a request must name this server as its Host, and one that says its Origin must come
+from here.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from urllib.parse import quote, urlsplit
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.access.admission import REQUEST_ID
+from app.access.hosts import Hosts, is_host
+from app.access.keys import Keys, sent_key
+from app.access.sessions import COOKIE, Sessions
+from app.access.throttle import WrongKeys
+from app.errors import BadInput, ExpectationFailed, Forbidden, PrismError, Unauthorized
+from app.http.problems import problem_response
+
+
+class Gate:
+    """ASGI middleware that gives every request its id, and refuses some. To be derived from."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    def refusal(self, scope: Scope) -> PrismError | None:
+        """Why this request goes no further; None if it does."""
+        raise NotImplementedError
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        request_id = scope["request_id"] = request_id_from(headers.get("x-request-id", ""))
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        refusal = malformed(headers) or self.refusal(scope)
+        if refusal is not None:
+            response = problem_response(refusal.problem(), request_id, refusal.headers, scope["path"])
+            await response(scope, receive, send_with_id)
+        else:
+            await self._app(scope, receive, send_with_id)
+
+
+def malformed(headers: Headers) -> PrismError | None:
+    """Why no server could answer a request with these headers; None for a sound one."""
+    hosts = headers.getlist("host")
+    if len(hosts) != 1:
+        told = "names two hosts" if hosts else "names no host"
+        return BadInput(f"The request {told}.", hint="Send one Host header.")
+    if not is_host(hosts[0]):
+        return BadInput(
+            f"`{hosts[0][:100]}` is not a host.", hint="Send a name or an address, with or without a port, as Host."
+        )
+    expected = headers.get("expect", "")
+    if expected and expected.lower() != "100-continue":
+        return ExpectationFailed(f"This server cannot meet `Expect: {expected[:100]}`.", hint="Leave that header out.")
+    return None
+
+
+class Guard(Gate):
+    """Lets through what names this server as its host and comes from no other site."""
+
+    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
+        super().__init__(app)
+        self._hosts = hosts
+
+    def refusal(self, scope: Scope) -> Forbidden | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._hosts.known(host):
+            return Forbidden(
+                f"This server is not known as `{host[:100]}`.",
+                hint="Use its address or localhost, or add the name to PRISM_ALLOWED_HOSTS.",
+            )
+        origin = headers.get("origin")
+        if origin is not None and not same_site(origin, host):
+            return Forbidden(
+                f"A page of `{origin[:100]}` may not use this server.",
+                hint="Open the dashboard of this server itself, or call the API from a program.",
+            )
+        return None
+
+
+def same_site(origin: str, host: str) -> bool:
+    """Whether an Origin is that of a page which was had under this Host."""
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
+
+
+def request_id_from(given: str) -> str:
+    """The caller's own id if it is a sane one, else a new one."""
+    return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def api_key(headers: Headers) -> str:
+    """The key that a request carries, "" for none."""
+    return sent_key(headers.get("x-api-key"), headers.get("authorization", ""))
+
+
+def caller_address(request: Request) -> str:
+    return request.client.host if request.client is not None else "unknown"
+
+
+READABLE = frozenset(("/models", "/models/{ref}", "/registry", "/registry/{model_id}", "/metrics"))
+"""Routes whose GET every valid key opens. What is not named here, and whatever changes something, is for admins."""
+
+
+class LoginNeeded(Exception):
+    """A browser asks for a page, and nobody is logged in. `to_login` answers it."""
+
+
+async def to_login(request: Request, _: Exception) -> Response:
+    path: bytes = request.scope["raw_path"]
+    return RedirectResponse(login_path(path.decode("latin-1"), request.url.query), 303, {"Cache-Control": "no-store"})
+
+
+def login_path(path: str, query: str) -> str:
+    """The page to log in, which leads back to where these lead. Both as they stand in a URL."""
+    return "/login?next=" + quote(f"{path}?{query}" if query else path or "/")
+
+
+class RequireAdmin:
+    """A dependency of the routes that are for admins: who has an admin key, or a session that began with one.
+
+    Open to all where no key is set; the server then listens on loopback alone. The key of another may read what is
+    READABLE. open_to: requests that need no key at all.
+    Raises Unauthorized, Forbidden, LoginNeeded, or RateLimited after too many wrong keys.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        sessions: Sessions,
+        wrong_keys: WrongKeys,
+        open_to: Callable[[Request], bool] = lambda _: False,
+    ) -> None:
+        self._keys = keys
+        self._sessions = sessions
+        self._wrong_keys = wrong_keys
+        self._open_to = open_to
+
+    def __call__(self, request: Request) -> None:
+        if not self._keys.of_admins or self._open_to(request):
+            return
+        key = api_key(request.headers)
+        if key:
+            self._check_key(key, request)
+        elif self._sessions.holds(request.cookies.get(COOKIE, "")):
+            check_own_page(request)
+            request.state.session = True
+        else:
+            raise self._refusal(request)
+
+    def _check_key(self, key: str, request: Request) -> None:
+        address = caller_address(request)
+        self._wrong_keys.check(address)
+        if self._keys.is_admin(key):
+            return
+        if not self._keys.known(key):
+            self._wrong_keys.note(address, key)
+            raise Unauthorized("The API key is not known here.", hint=self._hint)
+        if request.method != "GET" or request.scope["route"].path not in READABLE:
+            raise Forbidden("This API key may predict and look at models, and no more.", hint=self._hint)
+
+    def _refusal(self, request: Request) -> Exception:
+        part = request.headers.get("hx-request") == "true"
+        if request.method == "GET" and not part and "text/html" in request.headers.get("accept", ""):
+            return LoginNeeded()
+        refusal = Unauthorized("No admin key was sent, and no session is open.", hint=self._hint)
+        if part:
+            refusal.headers["HX-Redirect"] = login_path(*page_of(request))
+        return refusal
+
+    @property
+    def _hint(self) -> str:
+        return f"Send one of {self._keys.of_admins} as `X-API-Key: …`, or log in at /login."
+
+
+def page_of(request: Request) -> tuple[str, str]:
+    """Path and query of the page for which htmx asks."""
+    try:
+        url = urlsplit(request.headers.get("hx-current-url", ""))
+    except ValueError:
+        return "/", ""
+    return url.path, url.query
+
+
+def check_own_page(request: Request) -> None:
+    """A cookie comes along with what any page makes a browser send, so a change must say that it comes from one of ours.
+
+    An Origin of another site does not get as far as here. Raises Forbidden where there is none.
+    """
+    if request.method in ("GET", "HEAD", "OPTIONS") or "origin" in request.headers:
+        return
+    if request.headers.get("sec-fetch-site") != "same-origin":
+        raise Forbidden(
+            "The request comes with a session and does not say from which page.",
+            hint="Programs send a key as `X-API-Key: …` and no cookie.",
+        )

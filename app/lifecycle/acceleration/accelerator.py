@@ -1,0 +1,250 @@
+"""Live first, then faster: converts a live model in a replica of its own, and exchanges the form if that is proven.
+
+    suited → resolve and build the converter's environment → convert and compare, behind the walls → store →
+    resolve and build the environment of the faster form → exchange
+
+The model serves all the while. Whatever fails leaves it as it is, and its record says why. What comes back from the
+converter was made where the model's own code runs, so it is read like an upload and only ever loaded behind the walls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+
+import structlog
+from msgspec import structs
+
+from app.core.acceleration import AccelerationStatus, Report
+from app.core.environment import Lock, Requirements
+from app.core.foreign_json import ForeignJsonError, read_json
+from app.core.inspection import Pin
+from app.core.model import ACCELERATED_FILE, Form, Model
+from app.core.os_errors import as_problem
+from app.core.route_table import serves
+from app.errors import (
+    Conflict,
+    NotFound,
+    PrismError,
+    ReplicaProtocolError,
+    ReplicaUnavailable,
+    StorageFailed,
+    TooManyOpenFiles,
+)
+from app.lifecycle.acceleration.eligibility import NotFaster, store, unsuited, uses
+from app.lifecycle.logs.build_log import BuildLog
+from app.lifecycle.pipeline import Road, runtime_requirements
+from app.lifecycle.state import Ledger
+
+log = structlog.get_logger(__name__)
+
+CONVERT_SECONDS = 300.0
+CONVERTERS = ("skl2onnx", "onnx", "onnxruntime")
+SHARED = ("onnxruntime", "numpy")
+"""What the faster form is served with at the very versions with which it was compared."""
+
+TRIED = (AccelerationStatus.ACCELERATED, AccelerationStatus.KEPT)
+
+
+class Accelerator:
+    """One conversion at a time, so that live models keep the processor."""
+
+    def __init__(self, ledger: Ledger, road: Road) -> None:
+        self._ledger = ledger
+        self._road = road
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._turn = asyncio.Lock()
+
+    def wanted(self, model: Model) -> bool:
+        return (model.accelerate or self._road.settings.accelerate) == "auto"
+
+    def busy(self, model_id: str) -> bool:
+        return model_id in self._tasks
+
+    async def take_back(self, model: Model) -> Model:
+        """The model in its original form if acceleration was switched off since."""
+        if self.wanted(model) or model.acceleration.status is not AccelerationStatus.ACCELERATED:
+            return model
+        return await self._record(model, AccelerationStatus.OFF, "acceleration is switched off")
+
+    async def begin(self, model_id: str) -> None:
+        """Accelerate a model that has just become live, in the background."""
+        model = self._ledger.model(model_id)
+        if model is None or self.busy(model_id) or model.acceleration.status in TRIED:
+            return
+        if not self.wanted(model):
+            if model.acceleration.status is not AccelerationStatus.OFF:
+                await self._record(model, AccelerationStatus.OFF, "acceleration is switched off")
+        elif reason := unsuited(model):
+            await self._record(model, AccelerationStatus.KEPT, reason)
+        elif serves(self._ledger.deployment(model_id)):
+            task = asyncio.create_task(self._run(model_id), name=f"accelerate {model.ref}")
+            self._tasks[model_id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(model_id, None))
+
+    async def end(self, model_id: str) -> None:
+        """Give up what is under way; nothing of it is left running when this returns."""
+        task = self._tasks.get(model_id)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def close(self) -> None:
+        for model_id in list(self._tasks):
+            await self.end(model_id)
+
+    async def keep(self, model: Model, reason: str) -> Model:
+        """Back to the original form for good."""
+        return await self._record(model, AccelerationStatus.KEPT, reason)
+
+    async def _run(self, model_id: str) -> None:
+        try:
+            async with self._turn:
+                await self._try(model_id)
+        except asyncio.CancelledError:
+            await self._put_off(model_id)
+            raise
+        except Conflict:  # stopped or replaced meanwhile
+            await self._put_off(model_id)
+        except NotFound:
+            return
+        except (StorageFailed, TooManyOpenFiles) as reason:  # no word on the model
+            log.warning("an acceleration was put off", model_id=model_id, reason=str(reason))
+            await self._put_off(model_id)
+        except (NotFaster, PrismError) as reason:
+            await self._give_up(model_id, str(reason))
+        except Exception as error:
+            problem = as_problem(error)
+            if isinstance(problem, StorageFailed | TooManyOpenFiles):  # no word on the model
+                log.warning("an acceleration was put off", model_id=model_id, reason=str(error))
+                await self._put_off(model_id)
+                return
+            log.exception("an acceleration failed unexpectedly", model_id=model_id)
+            await self._give_up(model_id, f"the conversion failed: {problem}")
+
+    async def _put_off(self, model_id: str) -> None:
+        """It is tried again when the model lives again."""
+        model = self._ledger.model(model_id)
+        if model is not None and model.acceleration.status is AccelerationStatus.CONVERTING:
+            await self._record(model, AccelerationStatus.PENDING, "")
+
+    async def _give_up(self, model_id: str, reason: str) -> None:
+        model = self._ledger.model(model_id)
+        if model is not None:
+            await self.keep(model, reason)
+
+    async def _record(self, model: Model, status: AccelerationStatus, reason: str) -> Model:
+        changed = structs.replace(model.acceleration, status=status, reason=reason)
+        if status in (AccelerationStatus.KEPT, AccelerationStatus.OFF):
+            BuildLog(self._ledger.folder(model.model_id)).write(f"acceleration: the original form stays: {reason}")
+        return await self._ledger.note(model.model_id, acceleration=changed)
+
+    async def _try(self, model_id: str) -> None:
+        model = self._ledger.find(model_id)
+        if not serves(self._ledger.deployment(model_id)):
+            raise Conflict(f"{model.ref} does not serve.")
+        lines = BuildLog(self._ledger.folder(model_id))
+        lines.write("acceleration: live, now looking for a faster form")
+        model = await self._amend(model, status=AccelerationStatus.CONVERTING, reason="")
+        model = await self._amend(model, converter_lock=await self._converter_lock(model, lines))
+        report = await self._convert(model, lines)
+        lock = await self._lock(model, lines)
+        model = await self._amend(model, lock=lock, report=report)
+        await self._road.build(model, lines, model.accelerated)
+        faster = structs.replace(model.acceleration, status=AccelerationStatus.ACCELERATED)
+        await self._exchange(model, structs.replace(model, acceleration=faster))
+        gain = report.speedup.get("1", 0.0)
+        lines.write(f"acceleration: served in ONNX now, {gain:g} times as fast for one row ({report.converter})")
+        log.info("accelerated", model=model.ref, speedup=report.speedup, converter=report.converter)
+
+    async def _exchange(self, model: Model, faster: Model) -> None:
+        """Every replica, one after another; where one fails, back to the form that all had."""
+        recorded = False
+
+        async def record() -> None:
+            nonlocal recorded
+            recorded = True
+            await self._ledger.amend(model.model_id, acceleration=faster.acceleration)
+
+        try:
+            await self._road.replicas.exchange_form(faster, record)
+        except Conflict:  # stopped or replaced: what is recorded stands
+            if not recorded:
+                raise
+        except PrismError as error:
+            if recorded:
+                original = await self._amend(model, status=AccelerationStatus.KEPT, reason=str(error))
+                with contextlib.suppress(PrismError):
+                    await self._road.replicas.exchange_form(original, nothing_to_record)
+            raise
+
+    async def _amend(self, model: Model, **changes: object) -> Model:
+        return await self._ledger.amend(model.model_id, acceleration=structs.replace(model.acceleration, **changes))
+
+    async def _converter_lock(self, model: Model, lines: BuildLog) -> Lock:
+        assert model.lock is not None  # it serves
+        packages = (
+            *model.lock.packages,
+            *CONVERTERS,
+            *(("onnxmltools",) if uses(model.lock, "xgboost", "xgboost-cpu") else ()),
+        )
+        requirements = Requirements(packages, (), (model.lock.python,), "that of the model")
+        return await self._road.lock_for(requirements, model, lines)
+
+    async def _lock(self, model: Model, lines: BuildLog) -> Lock:
+        converter = model.acceleration.converter_lock
+        assert converter is not None  # resolved before
+        pins = tuple(
+            Pin(name, f"=={version}", "the version with which both forms were compared")
+            for name, _, version in (line.partition("==") for line in converter.packages)
+            if name in SHARED
+        )
+        own = tuple(one for one in runtime_requirements() if not one.startswith(SHARED))
+        packages = (*(pin.requirement for pin in pins), *own)
+        return await self._road.lock_for(
+            Requirements(packages, pins, (converter.python,), "that of the model"), model, lines
+        )
+
+    async def _convert(self, model: Model, lines: BuildLog) -> Report:
+        """Leaves `accelerated/model.onnx` beside the artifact. Raises NotFaster with the converter's reason."""
+        form = model.converter
+        assert form is not None  # its lock was recorded just now
+        folder = self._ledger.folder(model.model_id)
+        await self._road.build(model, lines, form)
+        (folder / form.log_folder).mkdir(exist_ok=True)
+        try:
+            said, content = await self._ask(model, form)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder / form.log_folder, ignore_errors=True)
+            await self._road.target(model).remove_form(model, form, environment_in_use=True)
+        try:
+            report: Report = read_json(said, Report)
+        except ForeignJsonError as error:
+            raise NotFaster(f"the converter's report cannot be read: {error}") from error
+        if report.reason or not content:
+            await self._amend(model, report=report)
+            raise NotFaster(report.reason or "the converter sent no file")
+        await store(folder / ACCELERATED_FILE, content, self._road.readers)
+        lines.write(
+            f"acceleration: {report.rows_compared} rows agree (largest difference {report.max_difference:.3g}), "
+            f"speed-up {report.speedup}"
+        )
+        return report
+
+    async def _ask(self, model: Model, form: Form) -> tuple[bytes, bytes]:
+        try:
+            async with self._road.starter.opened(model, form) as link, asyncio.timeout(CONVERT_SECONDS):
+                return await link.convert()
+        except TimeoutError as error:
+            raise NotFaster(f"the conversion took longer than {CONVERT_SECONDS:g} s") from error
+        except ReplicaProtocolError as error:
+            raise NotFaster(f"the conversion failed: {error.detail}") from error
+        except ReplicaUnavailable as error:
+            raise NotFaster(
+                "the conversion ended its process, perhaps for want of memory (PRISM_MODEL_MEMORY_MB)"
+            ) from error
+
+
+async def nothing_to_record() -> None:
+    """The form that is taken back is the recorded one already."""

@@ -1,0 +1,53 @@
+"""Which models may have a faster form, and what is taken for one."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from app.core.atomic_file import write_atomic
+from app.core.environment import Lock
+from app.core.inspection import Format
+from app.core.model import Model
+from app.lifecycle.intake.readers import Readers
+
+MAX_ONNX_BYTES = 256 << 20
+CONVERTIBLE = ("scikit-learn", "xgboost", "lightgbm")
+
+
+class NotFaster(Exception):
+    """The original form stays, and this says why."""
+
+
+def unsuited(model: Model) -> str:
+    """ "" for what may have a faster form, by what its file says; else why it has none."""
+    if model.inspection is None:
+        return "its file was never inspected"
+    if model.inspection.format is Format.ONNX:
+        return "it is in ONNX already"
+    if model.execution.gpus:
+        return "its owner wants it on a GPU"
+    if model.calling.method not in ("", "predict") or (model.calling.inputs and model.calling.strict):
+        return "its model_config.yaml says how it is called"
+    if model.calling.batchable is False:
+        return "its owner wants no two requests in one call"
+    if model.inspection.format in (Format.PYTHON, Format.MLFLOW):
+        return "it is a folder, loaded by its own code"
+    if not any(pin.distribution in CONVERTIBLE for pin in model.inspection.pins):
+        return f"its file names none of {', '.join(CONVERTIBLE)}"
+    return ""
+
+
+def uses(lock: Lock, *distributions: str) -> bool:
+    """Whether any of them is there."""
+    return any(line.partition("==")[0] in distributions for line in lock.packages)
+
+
+async def store(path: Path, content: bytes, readers: Readers) -> None:
+    """Raises NotFaster for what is no whole ONNX file, and then leaves nothing."""
+    if len(content) > MAX_ONNX_BYTES:
+        raise NotFaster(f"its ONNX form is larger than {MAX_ONNX_BYTES >> 20} MiB")
+    await asyncio.to_thread(write_atomic, path, content)
+    if not await readers.is_onnx(path):
+        path.unlink()
+        raise NotFaster("the converter sent no ONNX file")

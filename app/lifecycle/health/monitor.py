@@ -1,0 +1,196 @@
+"""Watches replicas and brings them back: health means that a prediction works, not that a port answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import structlog
+from msgspec import Struct, structs
+
+from app.core.model import Deployment, Model, Replica
+from app.core.route_table import serves
+from app.errors import NotFound, PrismError, TooManyOpenFiles
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.health.restarts import Revival
+from app.lifecycle.probe import CHECK_TIMEOUT_SECONDS, Connect, answers_sample
+from app.lifecycle.state import utc_now
+
+log = structlog.get_logger(__name__)
+
+FAILURES_TO_UNHEALTHY = 3
+
+LOOK_AGAIN_SECONDS = (0.05, 0.2, 0.5, 1.0)
+"""Pauses between the looks at a replica that dropped its connection: a process that is killed is there for a moment
+longer, and one that takes no other connection after all of them answers nobody any more."""
+
+
+class Verdict(Struct, frozen=True):
+    """Of one check.
+
+    certain: no need to see it three times (the replica is gone, or frozen by someone). reached: it took a connection.
+    by_itself: nobody killed or froze it.
+    """
+
+    trouble: str = ""
+    certain: bool = False
+    reached: bool = True
+    by_itself: bool = True
+
+
+class Monitor:
+    """Checks each live replica every interval, and at once when a request finds it silent.
+
+    patience_seconds: how long a replica may work on one batch before that counts as a failed check.
+    """
+
+    def __init__(
+        self,
+        deployments: Deployments,
+        connect: Connect,
+        interval_seconds: float,
+        patience_seconds: float,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._deployments = deployments
+        self._connect = connect
+        self._interval_seconds = interval_seconds
+        self._patience_seconds = patience_seconds
+        self._clock = clock
+        self._revival = Revival(deployments, clock)
+        self._nudges: dict[str, asyncio.Task[None]] = {}
+        self._loop: asyncio.Task[None] | None = None
+        self.figures: dict[str, Any] = {}
+
+    @property
+    def running(self) -> bool:
+        return self._loop is not None and not self._loop.done()
+
+    @property
+    def restarting(self) -> tuple[str, ...]:
+        """Models that are being brought back now, or wait for their backoff."""
+        return self._revival.models
+
+    def begin(self) -> None:
+        self._loop = asyncio.create_task(self._run())
+
+    async def end(self) -> None:
+        tasks = [*self._nudges.values(), *([self._loop] if self._loop else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._revival.end()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.cycle()
+            except Exception:  # the monitor outlives whatever one cycle meets
+                log.exception("a monitor cycle failed")
+            await asyncio.sleep(self._interval_seconds)
+
+    async def cycle(self) -> None:
+        """Check every live replica, have those brought back that are missing, then tidy up."""
+        began = self._clock()
+        live = [one for one in self._deployments.ledger.deployments() if serves(one)]
+        looks = [(one, replica) for one in live for replica in one.replicas]
+        verdicts = await asyncio.gather(*(self._check(one, replica) for one, replica in looks))
+        self._revival.look_for_missing()
+        pruned = await self._deployments.prune_stale()
+        if pruned:
+            log.info("pruned", what=pruned)
+        self._revival.forget_gone()
+        troubled = {one.model_id for (one, _), verdict in zip(looks, verdicts, strict=True) if verdict.trouble}
+        self.figures = {
+            "at": utc_now(),
+            "duration_ms": round((self._clock() - began) * 1000, 1),
+            "checked": len(live),
+            "checked_replicas": len(looks),
+            "healthy": len(live) - len(troubled),
+            "troubled": sorted(troubled),
+            "restarting": self.restarting,
+            "pruned": pruned,
+        }
+
+    def suspect(self, replica: Replica, reason: str) -> bool:
+        """A request found it silent or gone: look at once. Must not block. False if nobody looks after replicas."""
+        if not self.running:
+            return False
+        if replica.id in self._nudges:
+            return True
+        log.warning("a replica is suspect", model_id=replica.model_id, replica=replica.id, reason=reason)
+        nudge = self._nudges[replica.id] = asyncio.create_task(self._look_at(replica, reason))
+        nudge.add_done_callback(lambda _: self._nudges.pop(replica.id))
+        return True
+
+    async def _look_at(self, replica: Replica, reason: str) -> None:
+        """Until it is known whether it is lost."""
+        model = self._deployments.ledger.model(replica.model_id)
+        if model is None or not self._is_still_there(replica):
+            return
+        verdict = await self._verdict(model, replica, reason)
+        for pause in LOOK_AGAIN_SECONDS:
+            if verdict.reached or verdict.certain:
+                break
+            await asyncio.sleep(pause)
+            verdict = await self._verdict(model, replica, reason)
+        verdict = structs.replace(verdict, certain=verdict.certain or not verdict.reached)
+        with contextlib.suppress(NotFound):  # it was deleted
+            await self._heed(model, replica, verdict)
+
+    async def _check(self, deployment: Deployment, replica: Replica) -> Verdict:
+        model = self._deployments.ledger.model(deployment.model_id)
+        if model is None:
+            return Verdict()
+        verdict = await self._verdict(model, replica)
+        await self._heed(model, replica, verdict)
+        return verdict
+
+    async def _heed(self, model: Model, replica: Replica, verdict: Verdict) -> None:
+        if not self._is_still_there(replica):
+            return  # replaced or stopped while it was being looked at
+        watch = self._revival.watch(replica)
+        if not verdict.trouble:
+            watch.healthy(self._clock())
+            return
+        watch.failures += 1
+        told = {"model": model.ref, "replica": replica.id, "trouble": verdict.trouble, "failures": watch.failures}
+        log.warning("a health check failed", **told)
+        if verdict.certain or watch.failures >= FAILURES_TO_UNHEALTHY:
+            await self._revival.lose(model, replica, verdict.trouble, by_itself=verdict.by_itself)
+
+    def _is_still_there(self, replica: Replica) -> bool:
+        try:
+            deployment = self._deployments.ledger.deployment(replica.model_id)
+        except PrismError:
+            return False
+        return serves(deployment) and replica in deployment.replicas
+
+    async def _verdict(self, model: Model, replica: Replica, silent: str = "") -> Verdict:
+        """silent: why it is suspected, if it is; then one that is silent now, too, is lost, and one at the same batch
+        for half of the time that a request may take: it was given up for that, see dispatch/replica.py."""
+        try:
+            state = await self._deployments.road.target(model).state(replica)
+            if not state.running:
+                return Verdict(state.detail or "it exited", certain=True, by_itself=state.by_itself)
+            if state.frozen:
+                detail = f"it is frozen: {state.detail}" if state.detail else "it is frozen"
+                return Verdict(detail, certain=True, by_itself=state.by_itself)
+            async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+                link, _ = await self._connect(replica, CHECK_TIMEOUT_SECONDS)
+                try:
+                    patience = model.bounds.predict_timeout_seconds or self._patience_seconds
+                    trouble = await answers_sample(model, link, patience / 2 if silent else patience)
+                    return Verdict(trouble, certain=bool(trouble and silent))
+                finally:
+                    link.close()
+        except TooManyOpenFiles as error:  # no connection could be opened here, which says nothing of the replica
+            log.warning("a replica could not be looked at", model=model.ref, replica=replica.id, error=str(error))
+            return Verdict()
+        except TimeoutError:
+            return Verdict(silent or f"it gave no answer within {CHECK_TIMEOUT_SECONDS:g} s", certain=bool(silent))
+        except PrismError as error:
+            return Verdict(error.detail, reached=False)

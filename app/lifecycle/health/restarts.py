@@ -1,0 +1,203 @@
+"""Brings lost replicas back: at once those that did well, after growing pauses those that fail again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from app.core.model import Model, Replica, Status
+from app.core.route_table import serves
+from app.errors import Conflict, NotFound, PrismError
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.health.backoff import Watch
+from app.lifecycle.start import STARTS_AT_A_TIME
+
+log = structlog.get_logger(__name__)
+
+Starts = dict["asyncio.Task[Replica]", Watch]
+
+
+class Revival:
+    """The watches of replicas that run, by their ids, of those that are being cleared away, and of those that are down.
+
+    clock: monotonic seconds.
+    """
+
+    def __init__(self, deployments: Deployments, clock: Callable[[], float]) -> None:
+        self._deployments = deployments
+        self._replicas = deployments.road.replicas
+        self._publisher = deployments.road.publisher
+        self._ledger = deployments.ledger
+        self._clock = clock
+        self._watches: dict[str, Watch] = {}
+        self._going: defaultdict[str, list[Watch]] = defaultdict(list)
+        self._down: dict[str, list[Watch]] = {}
+        self._news: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Models of which replicas are being brought back now, or wait for their pause to end."""
+        return tuple(sorted(self._tasks))
+
+    async def end(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def watch(self, replica: Replica) -> Watch:
+        return self._watches.setdefault(replica.id, Watch())
+
+    async def lose(self, model: Model, replica: Replica, reason: str, *, by_itself: bool) -> None:
+        """One is gone, or answers no more: out of the traffic, and another one in its place.
+
+        by_itself: nobody killed or froze it.
+        """
+        watch = self.watch(replica)
+        is_last = self._ledger.deployment(model.model_id).replicas == (replica,)
+        had_answered = self._publisher.has_answered(replica)
+        watch.lost(self._clock(), by_itself=by_itself, had_answered=had_answered, is_last=is_last)
+        self._going[model.model_id].append(watch)
+        try:
+            was_there = await self._deployments.lose(model, replica, reason, by_itself=by_itself, coming=watch.awaited)
+        finally:
+            self._going[model.model_id].remove(watch)
+        if was_there:
+            self._watches.pop(replica.id, None)
+            self._bring_back(model, [watch])
+
+    def look_for_missing(self) -> None:
+        """Replicas that did not start, and that nobody else is starting, are tried again, after the first pause."""
+        for one in self._ledger.deployments():
+            model = self._ledger.model(one.model_id)
+            down = len(self._down.get(one.model_id, ())) + len(self._going[one.model_id])
+            if model is None or not self._is_meant(one.model_id) or self._deployments.busy(one.model_id):
+                continue
+            missing = self._ledger.replicas_wanted(model) - len(one.replicas) - down
+            watches = [Watch(restarts_in_a_row=1) for _ in range(missing)]
+            for watch in watches:
+                watch.start_failed(self._clock(), is_last=not serves(one))
+            if watches:
+                self._bring_back(model, watches)
+
+    def forget_gone(self) -> None:
+        known = {replica.id for one in self._ledger.deployments() for replica in one.replicas}
+        self._watches = {id: watch for id, watch in self._watches.items() if id in known}
+
+    def _bring_back(self, model: Model, watches: list[Watch]) -> None:
+        model_id = model.model_id
+        self._down.setdefault(model_id, []).extend(watches)
+        self._news.setdefault(model_id, asyncio.Event()).set()
+        if model_id not in self._tasks:
+            self._tasks[model_id] = asyncio.create_task(self._run(model), name=f"bring back {model.ref}")
+
+    async def _run(self, model: Model) -> None:
+        """Again and again, until none is missing or the model is not wanted any more."""
+        down = self._down[model.model_id]
+        try:
+            while down:
+                await self._try_to_bring_back(model, down)
+                with contextlib.suppress(NotFound):
+                    await self._expect(model)
+        finally:  # in one step with the last look at what is down
+            del self._tasks[model.model_id], self._down[model.model_id], self._news[model.model_id]
+
+    async def _try_to_bring_back(self, model: Model, down: list[Watch]) -> None:
+        await self._until_one_is_due(model.model_id, down)
+        try:
+            if self._is_short(model):
+                await self._deployments.refill(model, lambda: self._start_due(model, down))
+            if not self._is_short(model):
+                down.clear()
+        except PrismError:  # it was deleted
+            down.clear()
+        except Exception:  # it is tried again, as after any failure
+            log.exception("replicas could not be brought back", model=model.ref)
+            for watch in down:
+                watch.start_failed(self._clock(), is_last=False)
+
+    async def _until_one_is_due(self, model_id: str, down: list[Watch]) -> None:
+        while (wait := min(watch.restart_due for watch in down) - self._clock()) > 0:
+            self._news[model_id].clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._news[model_id].wait()
+
+    def _is_meant(self, model_id: str) -> bool:
+        """Whether replicas of it should run, and it had some."""
+        deployment = self._ledger.deployment(model_id)
+        return deployment.wanted and (serves(deployment) or deployment.status is Status.UNHEALTHY)
+
+    def _is_short(self, model: Model, starting: int = 0) -> bool:
+        """False once it was stopped, deleted, or filled up by someone in the meantime."""
+        present = len(self._ledger.deployment(model.model_id).replicas)
+        return self._is_meant(model.model_id) and present + starting < self._ledger.replicas_wanted(model)
+
+    async def _expect(self, model: Model) -> None:
+        """Tell the traffic whether a replica is coming."""
+        coming = any(watch.awaited for watch in (*self._going[model.model_id], *self._down[model.model_id]))
+        await self._publisher.expect(model.model_id, coming=coming)
+
+    async def _start_due(self, model: Model, down: list[Watch]) -> None:
+        """Start those that are due, a few at a time, and those that become it meanwhile.
+
+        Raises what the first failure raised if none serves in the end; else the record says what is missing and why.
+        """
+        starts: Starts = {}
+        failures: list[PrismError] = []
+        try:
+            while self._begin_due(model, down, starts):
+                await self._until_news(model.model_id, down, starts)
+                for task in [one for one in starts if one.done()]:
+                    failures += self._take_up(model, task, starts.pop(task), down)
+                    await self._expect(model)
+        finally:
+            for task in starts:
+                task.cancel()
+            await asyncio.gather(*starts, return_exceptions=True)
+        await self._replicas.note_missing(model, failures)
+
+    def _begin_due(self, model: Model, down: list[Watch], starts: Starts) -> bool:
+        """False once nothing is left to be waited for. Where somebody waits for the end of this, it begins none."""
+        for watch in down if not self._deployments.is_followed(model.model_id) else ():
+            is_due = watch.restart_due <= self._clock() and watch not in starts.values()
+            if is_due and len(starts) < STARTS_AT_A_TIME and self._is_short(model, len(starts)):
+                watch.restarted(self._clock())
+                number = self._replicas.free_number(model, {int(task.get_name()) for task in starts})
+                admit = partial(self._hand_on, watch)
+                starts[asyncio.create_task(self._replicas.add(model, number, admit), name=str(number))] = watch
+        return bool(starts)
+
+    async def _until_news(self, model_id: str, down: list[Watch], starts: Starts) -> None:
+        """A start has ended, another replica was lost, or a pause is over."""
+        self._news[model_id].clear()
+        news = asyncio.ensure_future(self._news[model_id].wait())
+        pauses = [watch.restart_due - self._clock() for watch in down if watch not in starts.values()]
+        timeout = min((pause for pause in pauses if pause > 0), default=None)
+        try:
+            await asyncio.wait({*starts, news}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+
+    def _hand_on(self, watch: Watch, replica: Replica) -> None:
+        """The one that comes keeps the watch of the one that went, lest it is lost before anybody looks."""
+        self._watches[replica.id] = watch
+
+    def _take_up(
+        self, model: Model, task: asyncio.Task[Replica], watch: Watch, down: list[Watch]
+    ) -> tuple[PrismError, ...]:
+        """One start has ended. Returns what failed, if anything did."""
+        error = task.exception()
+        if error is None or isinstance(error, Conflict):  # it is not wanted any more
+            down.remove(watch)
+            return ()
+        watch.start_failed(self._clock(), is_last=not serves(self._ledger.deployment(model.model_id)))
+        if isinstance(error, PrismError):
+            return (error,)
+        log.error("a replica could not be started", model=model.ref, exc_info=error)
+        return (PrismError(f"{type(error).__name__}: {error}"),)

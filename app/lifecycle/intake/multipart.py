@@ -1,0 +1,232 @@
+"""The multipart form of an upload, parsed as it arrives: its files go to disk and never wait in memory."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Collection
+from email.message import Message
+from pathlib import Path
+from typing import IO
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from app.core.contents import CODE_LIMIT_BYTES
+from app.core.model import Artifact
+from app.errors import BadInput, TooLarge, UnsupportedFormat
+
+FIELDS = (
+    "file",
+    "model_name",
+    "model_description",
+    "expected_input_json",
+    "requirements",
+    "python_version",
+    "target",
+    "code_files",
+    "allow_unsafe",
+    "allow_packages",
+    "accelerate",
+    "replicas",
+    "gpu",
+    "upload_id",
+)
+FILES = ("file", "code_files")
+REPEATED = ("allow_packages",)
+"""Texts that may come more than once, one a line."""
+
+TEXT_LIMIT_BYTES = 1 << 20
+
+
+class _Part:
+    """The part of the form that is being read."""
+
+    def __init__(self) -> None:
+        self.headers = Message()
+        self.field = ""
+        self.filename: str | None = None
+        self.text = bytearray()
+        self.file: IO[bytes] | None = None
+        self.size_bytes = 0
+
+
+class FormReceiver:
+    """Parses a multipart body piece by piece; `feed` and `finish` are called in a thread.
+
+    texts: filled as they arrive, of a form that is refused too.
+    Raises BadInput for a form that is not one, TooLarge past a limit. A code file that cannot be taken is refused
+    at the end: it is small, and what was written in the other fields is then known.
+    """
+
+    def __init__(
+        self, boundary: bytes, folder: Path, max_file_bytes: int, fields: Collection[str], texts: dict[str, str]
+    ) -> None:
+        self._folder = folder
+        self._max_file_bytes = max_file_bytes
+        self._fields = fields
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._header_name,
+                "on_header_value": self._header_value,
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_done,
+                "on_part_data": self._data,
+                "on_part_end": self._end,
+                "on_end": self._finished,
+            },
+        )
+        self._part = _Part()
+        self._name = bytearray()
+        self._value = bytearray()
+        self._complete = False
+        self._digest = hashlib.sha256()
+        self._refusal: BadInput | None = None
+        self.texts = texts
+        self.artifact: Artifact | None = None
+        self.code_files: list[str] = []
+
+    def feed(self, data: bytes) -> None:
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise BadInput(
+                f"The form cannot be read: {error}.", hint="Send multipart/form-data, as `curl -F` does."
+            ) from error
+
+    def finish(self) -> None:
+        if not self._complete:
+            raise BadInput("The form ends before its closing boundary.", hint="Send the upload again, whole.")
+        if self._refusal is not None:
+            raise self._refusal
+
+    def close(self) -> None:
+        if self._part.file is not None:
+            self._part.file.close()
+
+    def _begin(self) -> None:
+        self._part = _Part()
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        self._part.headers[self._name.decode("latin-1")] = self._value.decode("utf-8", "replace")
+        self._name.clear()
+        self._value.clear()
+
+    def _headers_done(self) -> None:
+        part = self._part
+        _, options = parse_options_header(part.headers.get("Content-Disposition", "").encode())
+        part.field = options.get(b"name", b"").decode("utf-8", "replace")
+        filename = options.get(b"filename")
+        part.filename = None if filename is None else filename.decode("utf-8", "replace")
+        if part.field not in self._fields:
+            near = difflib.get_close_matches(part.field, self._fields, n=1)
+            hint = f"Did you mean `{near[0]}`?" if near else f"Fields are: {', '.join(self._fields)}."
+            raise BadInput(f"The form has an unknown field `{part.field[:100]}`.", hint=hint, field=part.field[:100])
+        if part.field in FILES and part.filename != "":
+            part.file = self._open(part)
+
+    def _open(self, part: _Part) -> IO[bytes] | None:
+        if part.filename is None:
+            hint = f"With curl: `-F {part.field}=@path` (mind the @)."
+            raise BadInput(f"`{part.field}` is not a file.", hint=hint, field=part.field)
+        name = safe_filename(part.filename)
+        if part.field == "file" and self.artifact is not None:
+            raise BadInput("The form has more than one `file`.", hint="Upload one model at a time.", field="file")
+        if part.field == "code_files" and (refusal := self._refusal_of_code(name)):
+            self._refusal = self._refusal or refusal
+            return None
+        folder = self._folder / ("artifact" if part.field == "file" else "code")
+        folder.mkdir(parents=True, exist_ok=True)
+        part.filename = name
+        return (folder / name).open("xb")
+
+    def _refusal_of_code(self, name: str) -> BadInput | None:
+        if not name.endswith(".py") or not name[:-3].isidentifier():
+            hint = "code_files are .py modules."
+            return BadInput(f"`{name}` cannot be imported as Python code.", hint=hint, field="code_files")
+        if name in self.code_files:
+            return BadInput(f"Two code files are named `{name}`.", field="code_files")
+        return None
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        part = self._part
+        part.size_bytes += end - start
+        if part.field not in FILES:
+            if part.size_bytes > TEXT_LIMIT_BYTES:
+                raise TooLarge(f"The field `{part.field}` is over 1 MiB.", field=part.field)
+            part.text += data[start:end]
+            return
+        limit = self._max_file_bytes if part.field == "file" else CODE_LIMIT_BYTES
+        if part.size_bytes > limit:
+            raise too_large_file(limit) if part.field == "file" else too_large_code(limit)
+        if part.file is None:  # it is refused, or nameless
+            return
+        piece = data[start:end]
+        part.file.write(piece)
+        if part.field == "file":
+            self._digest.update(piece)
+
+    def _end(self) -> None:
+        part = self._part
+        if part.field in FILES and part.file is None:
+            if part.size_bytes and not part.filename:  # without a byte it is a browser's word for "none was chosen"
+                raise BadInput(f"The file in `{part.field}` has no name.", field=part.field)
+            return
+        if part.file is None:
+            if part.field in self.texts and part.field not in REPEATED:
+                raise BadInput(f"The form has the field `{part.field}` twice.", field=part.field)
+            try:
+                text = part.text.decode("utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise BadInput(f"The field `{part.field}` is not UTF-8 text.", field=part.field) from error
+            self.texts[part.field] = f"{self.texts[part.field]}\n{text}" if part.field in self.texts else text
+            return
+        part.file.close()
+        part.file = None
+        assert part.filename is not None
+        if part.field == "code_files":
+            self.code_files.append(part.filename)
+        else:
+            self.artifact = Artifact(part.filename, self._digest.hexdigest(), part.size_bytes)
+
+    def _finished(self) -> None:
+        self._complete = True
+
+
+def safe_filename(name: str) -> str:
+    """The last component of an uploaded name, without what a path, a shell or a Dockerfile could take amiss."""
+    base = name.replace("\\", "/").rsplit("/", 1)[-1]
+    kept = "".join(char if char.isalnum() or char in "._-" else "_" for char in base).lstrip(".")
+    return kept[-128:] or "model"
+
+
+def too_large_file(limit_bytes: int) -> TooLarge:
+    return TooLarge(
+        f"The file is larger than {limit_bytes // (1 << 20)} MiB.",
+        hint="Raise PRISM_MAX_UPLOAD_MB, or save a smaller model.",
+        limit_bytes=limit_bytes,
+        field="file",
+    )
+
+
+def too_large_code(limit_bytes: int) -> TooLarge:
+    return TooLarge(f"A code file is larger than {limit_bytes // (1 << 20)} MiB.", field="code_files")
+
+
+def boundary_of(content_type: str) -> bytes:
+    """Raises UnsupportedFormat if the body is not multipart/form-data."""
+    kind, options = parse_options_header(content_type.encode())
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise UnsupportedFormat(
+            f"An upload is multipart/form-data, not `{content_type or 'nothing'}`.",
+            hint="With curl: `-F file=@model.pkl -F model_name=my-model`.",
+        )
+    return options[b"boundary"]

@@ -1,0 +1,166 @@
+"""Has an upload read, and puts its files where the model's will be.
+
+The reader's answer is not trusted: whoever made the artifact may have made the answer too. So its paths are looked at
+like those of an archive, and what it unpacked is taken over only if it is plain files and folders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from msgspec import structs
+
+from app.artifact.archives.member import FACTOR, MEMBERS_MAX, parts_of, shown
+from app.core.contents import FOLDER, Contents
+from app.core.folders import remove_folder
+from app.core.reading import Question, Reading
+from app.errors import UnreadableArtifact
+from app.lifecycle.intake.readers import Readers
+from app.lifecycle.intake.receive import Upload
+
+STAGING: Final = "unpacked"
+FOLDERS_MAX: Final = 10 * MEMBERS_MAX
+SPECIAL_BITS: Final = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+
+
+async def read_upload(upload: Upload, readers: Readers, max_upload_bytes: int) -> Upload:
+    """The upload with what a reader says of it, which may take seconds, and its files in their places.
+
+    Raises UnsupportedFormat, UnreadableArtifact, TooLarge, or BadInput for a file that came with the model.
+    """
+    async with readers.turn(upload.request_id, upload.artifact.filename or upload.models_folder):
+        began = monotonic()
+        read = await _read(upload, readers, max_upload_bytes)
+        return structs.replace(read, inspect_ms=(monotonic() - began) * 1000)
+
+
+async def _read(upload: Upload, readers: Readers, max_upload_bytes: int) -> Upload:
+    if upload.models_folder:
+        reading = await readers.read(Question("folder", str(_model_folder(upload))))
+        return await asyncio.to_thread(_taken_over, upload, reading)
+    staging = upload.folder / STAGING
+    staging.mkdir(mode=0o700)
+    question = Question("artifact", str(upload.artifact_path), upload.artifact.filename, str(staging), max_upload_bytes)
+    try:
+        reading = await readers.read(question)
+        if reading.top is not None:
+            await asyncio.to_thread(_unfold, upload, staging, reading.top, FACTOR * max_upload_bytes)
+        return await asyncio.to_thread(_taken_over, upload, reading)
+    finally:
+        with suppress(OSError):  # what is left goes with the upload
+            await asyncio.to_thread(remove_folder, staging)
+
+
+def _model_folder(upload: Upload) -> Path:
+    return upload.folder / "artifact" / FOLDER
+
+
+def _unfold(upload: Upload, staging: Path, top: str, max_bytes: int) -> None:
+    """In place of the archive, what it held."""
+    check_unpacked(staging, max_bytes)
+    source = staging.joinpath(*parts_of(top))
+    if source == staging or not source.is_dir():
+        raise _lied(f"{shown(top)} is no folder of it")
+    upload.artifact_path.unlink()
+    source.rename(_model_folder(upload))
+
+
+def check_unpacked(folder: Path, max_bytes: int) -> None:
+    """Raises UnreadableArtifact for anything but plain files and folders, or for more of them than may be."""
+    files = folders = size_bytes = 0
+    for path, found in _entries(folder):
+        parts_of(str(path.relative_to(folder)))
+        if found.st_mode & SPECIAL_BITS or not (stat.S_ISDIR(found.st_mode) or _is_plain(found)):
+            raise _lied(f"{shown(path.name)} is no plain file")
+        files, folders = files + stat.S_ISREG(found.st_mode), folders + stat.S_ISDIR(found.st_mode)
+        size_bytes += found.st_size if stat.S_ISREG(found.st_mode) else 0
+        if files > MEMBERS_MAX or folders > FOLDERS_MAX or size_bytes > max_bytes:
+            raise _lied(f"it holds more than {MEMBERS_MAX} files, or {max_bytes >> 20} MiB")
+
+
+def _is_plain(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+
+
+def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """All that lies below it; no link is followed."""
+    pending = [folder]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                found = entry.stat(follow_symlinks=False)
+                yield Path(entry.path), found
+                if stat.S_ISDIR(found.st_mode):
+                    pending.append(Path(entry.path))
+
+
+def _taken_over(upload: Upload, reading: Reading) -> Upload:
+    """What came as a folder names its main file, and hands over its code."""
+    contents = reading.contents
+    if contents is None:
+        return structs.replace(upload, inspection=reading.inspection)
+    folder = _model_folder(upload)
+    parts = parts_of(contents.file)
+    if contents.file and not folder.joinpath(*parts).is_file():
+        raise _lied(f"{shown(contents.file)} is no file of it")
+    names = _code(upload.folder / "code", folder, contents, reading.code)
+    return structs.replace(
+        upload,
+        artifact=structs.replace(upload.artifact, main="/".join((FOLDER, *parts))),
+        code_files=tuple(dict.fromkeys((*upload.code_files, *names))),
+        contents=contents,
+        inspection=reading.inspection,
+    )
+
+
+def _code(code: Path, folder: Path, contents: Contents, names: tuple[str, ...]) -> tuple[str, ...]:
+    """What the model file needs of the .py files beside it, now in the folder of code; a folder keeps its own."""
+    if not contents.file:
+        return ()
+    if contents.mlflow is not None and contents.mlflow.code:
+        return _copy_code(folder.joinpath(*parts_of(contents.mlflow.code)), code)
+    for name in names:
+        if len(parts_of(name)) != 1 or not (folder / name).exists():
+            raise _lied(f"{shown(name)} is no code of it")
+    if names:
+        _move_code(names, folder, code)
+    return names
+
+
+def _move_code(names: tuple[str, ...], source: Path, code: Path) -> None:
+    """Beside what the owner uploaded as code, which wins."""
+    code.mkdir(exist_ok=True)
+    for name in names:
+        if not (code / name).exists():
+            (source / name).rename(code / name)
+
+
+def _copy_code(source: Path, code: Path) -> tuple[str, ...]:
+    """All of a folder that is declared as code; returns the names at its top."""
+    if not source.is_dir():
+        raise _lied(f"{shown(source.name)} is no folder of it")
+    code.mkdir(exist_ok=True)
+    names = sorted(path.name for path in source.iterdir())
+    for name in names:
+        if (code / name).exists():
+            continue
+        if (source / name).is_dir():
+            shutil.copytree(source / name, code / name)
+        else:
+            shutil.copy(source / name, code / name)
+    return tuple(names)
+
+
+def _lied(what: str) -> UnreadableArtifact:
+    return UnreadableArtifact(
+        f"What was read of the artifact does not fit it: {what}.",
+        hint="Save the model again, and upload it anew.",
+    )

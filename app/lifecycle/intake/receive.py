@@ -1,0 +1,154 @@
+"""Takes an upload in: from the stream of a request to files in a folder of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+from msgspec import Struct
+
+from app.core.contents import Contents
+from app.core.folders import remove_folder
+from app.core.inspection import Inspection
+from app.core.model import Artifact
+from app.core.os_errors import problem_of
+from app.errors import BadInput, PrismError, StorageFailed
+from app.lifecycle.intake.multipart import FIELDS, TEXT_LIMIT_BYTES, FormReceiver, boundary_of, too_large_file
+
+log = structlog.get_logger(__name__)
+
+MODEL_ID = re.compile(r"[0-9a-f]{12}")
+WRITE_BYTES = 1 << 20
+"""Parsed and written at once, in a thread: large enough to be rare, small enough to be nothing in memory."""
+
+
+DISCARD_PAUSES_SECONDS = (0.5, 1, 2, 4, 8, 16, 32, 64)
+_DISCARDING: set[asyncio.Task[None]] = set()
+"""So that none is forgotten by the event loop."""
+
+
+class Form(Struct, frozen=True):
+    """A form, received: texts by field, its files on disk below `folder`, which is named `model_id`."""
+
+    model_id: str
+    folder: Path
+    texts: dict[str, str]
+    artifact: Artifact | None
+    code_files: tuple[str, ...]
+    request_id: str = ""
+
+    def upload(self) -> Upload:
+        """Raises BadInput if it holds no model."""
+        if self.artifact is None:
+            raise BadInput(
+                "The form has no `file`.", hint="Choose the model file; with curl: `-F file=@model.pkl`.", field="file"
+            )
+        return Upload(
+            self.model_id, self.folder, self.texts, self.artifact, self.code_files, request_id=self.request_id
+        )
+
+
+class Upload(Struct, frozen=True):
+    """A model that came in: what was said of it, and its artifact and code files on disk below `folder`.
+
+    inspection: what was read out of it, which took inspect_ms. contents: of what came as a folder.
+    models_folder: the entry of the models folder that it was taken from, "" for what was sent. request_id: of the
+    request that brought it.
+    """
+
+    model_id: str
+    folder: Path
+    texts: dict[str, str]
+    artifact: Artifact
+    code_files: tuple[str, ...]
+    inspection: Inspection | None = None
+    inspect_ms: float = 0.0
+    contents: Contents | None = None
+    models_folder: str = ""
+    request_id: str = ""
+
+    @property
+    def artifact_path(self) -> Path:
+        return self.folder / "artifact" / self.artifact.filename
+
+
+async def receive(
+    chunks: AsyncIterator[bytes],
+    content_type: str,
+    content_length: int | None,
+    root: Path,
+    max_upload_bytes: int,
+    fields: Collection[str] = FIELDS,
+    texts: dict[str, str] | None = None,
+) -> Form:
+    """Stream the form to `<root>/<model_id>/`. On any error nothing is left behind.
+
+    texts: filled with the form's texts as they arrive, so that they are known where it is refused.
+    """
+    boundary = boundary_of(content_type)
+    room = max_upload_bytes + len(FIELDS) * TEXT_LIMIT_BYTES
+    if content_length is not None and content_length > room:
+        raise too_large_file(max_upload_bytes)
+    model_id = secrets.token_hex(6)  # MODEL_ID
+    folder = root / model_id
+    receiver = FormReceiver(boundary, folder, max_upload_bytes, fields, {} if texts is None else texts)
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+        buffer = bytearray()
+        async for chunk in chunks:
+            buffer += chunk
+            if len(buffer) >= WRITE_BYTES:
+                await asyncio.to_thread(receiver.feed, bytes(buffer))
+                buffer.clear()
+        await asyncio.to_thread(receiver.feed, bytes(buffer))
+        receiver.finish()
+    except BaseException as error:
+        receiver.close()
+        await discard(folder)
+        if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+            raise problem_of(error) or _disk_error(error) from error
+        raise
+    return Form(model_id, folder, receiver.texts, receiver.artifact, tuple(receiver.code_files))
+
+
+async def discard(folder: Path) -> None:
+    """Remove what was stored of an upload; later, where that cannot be done now, as no file can be opened."""
+    with suppress(OSError):
+        await asyncio.to_thread(remove_folder, folder)
+    if folder.exists():
+        task = asyncio.create_task(_discard_later(folder), name=f"remove {folder.name}")
+        _DISCARDING.add(task)
+        task.add_done_callback(_DISCARDING.discard)
+
+
+async def _discard_later(folder: Path) -> None:
+    for pause_seconds in DISCARD_PAUSES_SECONDS:
+        await asyncio.sleep(pause_seconds)
+        with suppress(OSError):
+            await asyncio.to_thread(remove_folder, folder)
+        if not folder.exists():
+            return
+    log.error("what is left of an upload could not be removed; the next start tries again", path=str(folder))
+
+
+def remove_torn_uploads(root: Path, known: Collection[str]) -> None:
+    """Folders of uploads that were cut off, or forgotten, before they became models. known: the models there are."""
+    for folder in root.iterdir():
+        if MODEL_ID.fullmatch(folder.name) and folder.name not in known and _torn(folder):
+            with suppress(OSError):
+                remove_folder(folder)
+
+
+def _torn(folder: Path) -> bool:
+    return folder.is_dir() and not (folder / "model.json").exists()
+
+
+def _disk_error(error: OSError) -> PrismError:
+    return StorageFailed(
+        f"The upload could not be stored: {error.strerror}.", hint="Make room, or move MODEL_UPLOAD_ROOT."
+    )

@@ -1,0 +1,83 @@
+"""Why a model cannot be served as what was read of it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from app.artifact.distributions import distribution_of
+from app.core.inspection import Danger, Inspection, Pin
+from app.errors import BadInput, MissingCode, UnknownPackage, UnsafeArtifact
+
+SHOWN_UNKNOWN: Final = 20
+
+
+def refuse_unusable(inspection: Inspection, *, has_code: bool, allow_unsafe: bool) -> None:
+    """Raise the first of `refusals_of`, if there is any."""
+    for refusal in refusals_of(inspection, has_code=has_code, allow_unsafe=allow_unsafe):
+        raise refusal
+
+
+def refusals_of(inspection: Inspection, *, has_code: bool, allow_unsafe: bool) -> Iterator[BadInput]:
+    """MissingCode, UnknownPackage and UnsafeArtifact, if the model cannot be served as it is.
+
+    inspection: with its owner's word, see `with_consent`. has_code: the owner supplied code files. allow_unsafe: the owner's consent to what is dangerous.
+    """
+    if inspection.missing_code and not has_code:
+        names = ", ".join(f"`{name}`" for name in inspection.missing_code)
+        yield MissingCode(
+            f"The model needs {names}, defined in the script that saved it and not in the file.",
+            hint="Upload that script with the model as `code_files`; it is then loaded in the model's sandbox.",
+            missing=list(inspection.missing_code),
+            field="code_files",
+        )
+    if inspection.unknown_modules:
+        yield _unknown_modules(inspection.unknown_modules)
+    if inspection.unknown_pins:
+        yield _unknown_pins(inspection.unknown_pins)
+    if inspection.dangers and not allow_unsafe:
+        reasons = "; ".join(f"`{danger.name}` ({danger.reason})" for danger in inspection.dangers)
+        yield UnsafeArtifact(
+            f"Loading the file would use {reasons}.",
+            hint=_hint_of_dangers(inspection.dangers),
+            dangers=[{"name": danger.name, "reason": danger.reason} for danger in inspection.dangers],
+            field="allow_unsafe",
+        )
+
+
+def _hint_of_dangers(dangers: tuple[Danger, ...]) -> str:
+    hint = "If you made this file and trust it, upload it with `allow_unsafe=true`; your consent is recorded. "
+    if packages := tuple(sorted({one.package for one in dangers if one.package})):
+        name = (distribution_of(packages[0]) or packages[0])[:100]
+        hint += f"For a package alone, name it: `--allow-package {name}` (`allow_packages`). "
+    return hint + "It still runs in the sandbox."
+
+
+def _unknown_modules(modules: tuple[str, ...]) -> MissingCode:
+    first, names = modules[0][:100], _listed(modules)
+    return MissingCode(
+        f"The model imports {names}, which is neither in the file nor in a package that PRISM knows: send its code "
+        f"(`--code`, `code_files`), or name its package (`--allow-package {first}`, `allow_packages`, or a line of "
+        "`requirements`).",
+        hint=f"A package of another name than its module is named so: `{first}=NAME`. Nothing is looked for on the "
+        "package index by the name of a module.",
+        missing=list(modules),
+        field="allow_packages",
+    )
+
+
+def _unknown_pins(pins: tuple[Pin, ...]) -> UnknownPackage:
+    names = tuple(pin.distribution for pin in pins)
+    return UnknownPackage(
+        f"The model's own requirements ask for {_listed(names)}, which PRISM does not know; it is installed only if you "
+        "name it.",
+        hint=f"If you trust that package, send `--allow-package {names[0]}` (`allow_packages`), or name it in "
+        "`requirements`. Its code runs behind the model's walls.",
+        packages=list(names),
+        field="allow_packages",
+    )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(f"`{name[:100]}`" for name in names[:SHOWN_UNKNOWN])
+    return shown + (f" and {len(names) - SHOWN_UNKNOWN} more" if len(names) > SHOWN_UNKNOWN else "")

@@ -1,0 +1,185 @@
+"""Makes a model of an upload that was read: checks what the form says, gives it a name and a version."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from msgspec import structs
+
+from app.artifact.consent import allowed_packages, with_consent, word_of
+from app.core.contents import Contents
+from app.core.execution import GPU_FORMS, Execution, Gpus, gpus
+from app.core.foreign_json import ForeignJsonError, read_json
+from app.core.inspection import Format, Inspection
+from app.core.model import REPLICAS_MAX, Model, Status, TargetName
+from app.core.model_config import ModelConfig
+from app.errors import BadInput
+from app.lifecycle.intake.receive import Upload
+from app.lifecycle.intake.refusals import refuse_unusable
+from app.lifecycle.state import Ledger, utc_now
+
+NAME_LIMIT = 100
+TRUE, FALSE = ("true", "1", "yes", "on"), ("", "false", "0", "no", "off")
+
+
+async def take_in(
+    upload: Upload, ledger: Ledger, check: Callable[[Model], Awaitable[object]], *, wanted: bool, received_ms: float
+) -> Model:
+    """The model of this upload, which was read, recorded.
+
+    check: raises if no environment could ever be made of what the artifact and its owner ask for.
+    Raises BadInput for a field, MissingCode or UnsafeArtifact for the file.
+    """
+    began = monotonic()
+    model = draft(upload, ledger)
+    assert model.inspection is not None
+    refuse_unusable(model.inspection, has_code=bool(model.code_files), allow_unsafe=model.allow_unsafe)
+    await check(model)
+    await ledger.add(model, wanted=wanted, status=Status.INSPECTING)
+    await ledger.note_time(model.model_id, "receive", received_ms)
+    await ledger.note_time(model.model_id, "inspect", (monotonic() - began) * 1000 + upload.inspect_ms)
+    return model
+
+
+def draft(upload: Upload, ledger: Ledger) -> Model:
+    """What the form and the files say, as a model that is not recorded yet; the form wins. Raises BadInput for either.
+
+    upload: as `read_upload` gives it.
+    """
+    assert upload.inspection is not None
+    texts, contents = upload.texts, upload.contents or Contents(ModelConfig())
+    config = contents.config
+    name = model_name(texts.get("model_name", ""), upload.artifact.filename)
+    trusted = config if upload.models_folder else ModelConfig()  # of an upload, its form alone is its owner's word
+    allow_unsafe = boolean("allow_unsafe", texts.get("allow_unsafe", "")) or trusted.allow_unsafe
+    allow_packages = allowed_packages((texts.get("allow_packages", ""), *trusted.allowed))
+    requirements = texts.get("requirements") or trusted.requirement_lines
+    expected_input = json_value("expected_input_json", texts.get("expected_input_json", ""))
+    inspection = with_consent(upload.inspection, word_of(allow_packages, requirements, upload.code_files))
+    execution = execution_of(config, texts.get("gpu", ""), inspection)
+    now = utc_now()
+    return Model(
+        model_id=upload.model_id,
+        name=name,
+        version=ledger.next_version(name),
+        artifact=upload.artifact,
+        created_at=now,
+        description=texts.get("model_description") or config.description,
+        target=target_of(target_name(texts.get("target") or config.target), execution.gpus),
+        requirements=requirements,
+        python_version=texts.get("python_version") or contents.python_version,
+        expected_input=contents.sample if expected_input is None else expected_input,
+        code_files=upload.code_files,
+        allow_unsafe=allow_unsafe,
+        unsafe_consent=now if allow_unsafe and inspection.dangers else "",
+        allow_packages=allow_packages,
+        packages_consent=now if allow_packages else "",
+        inspection=inspection,
+        accelerate=accelerate_choice(texts.get("accelerate") or config.accelerate),
+        bounds=config.bounds,
+        calling=contents.calling,
+        models_folder=upload.models_folder,
+        replicas=replicas_of(texts.get("replicas", ""), config),
+        execution=execution,
+    )
+
+
+def execution_of(config: ModelConfig, gpu: str, inspection: Inspection) -> Execution:
+    """gpu: what the form says of it. Raises BadInput for that, and for execution providers of what has none."""
+    execution = config.execution
+    if gpu:
+        chosen = gpus(gpu)
+        if chosen is None:
+            raise BadInput(f"`gpu` is `{gpu[:50]}`.", hint=f"{GPU_FORMS} In a form: device=0,1.", field="gpu")
+        execution = structs.replace(execution, gpus=chosen)
+    if execution.providers and inspection.format is not Format.ONNX:
+        raise BadInput(
+            f"`execution_providers` are onnxruntime's, and this is a model of the format {inspection.format}.",
+            hint="Leave them out.",
+            field="execution_providers",
+        )
+    return execution
+
+
+def target_of(asked: TargetName | None, wanted: Gpus) -> TargetName | None:
+    """Where it runs. Raises BadInput for a process with a GPU: its walls, and none of its tests, know one."""
+    if wanted and asked is TargetName.PROCESS:
+        raise BadInput(
+            "`gpu` needs the target `docker`: the walls of the target `process` show a model no device.",
+            hint="Leave `target` out, or say docker; or leave `gpu` out.",
+            field="gpu",
+        )
+    return TargetName.DOCKER if wanted else asked
+
+
+def model_name(given: str, filename: str) -> str:
+    """The given name, else the file's without its endings. Raises BadInput for one that no reference can hold."""
+    name = unicodedata.normalize("NFC", given.strip()) or Path(filename).name.split(".")[0] or "model"
+    bad = sorted({char for char in name if char in "/@?#%\\" or not char.isprintable()})
+    if bad or len(name) > NAME_LIMIT or name in (".", ".."):
+        reason = f"contains {' '.join(map(repr, bad))}" if bad else f"is over {NAME_LIMIT} characters long or no name"
+        raise BadInput(
+            f"The model name `{name[:NAME_LIMIT]}` {reason}.",
+            hint="Choose a name without / @ ? # % and \\, such as `fraud-detector`.",
+            field="model_name",
+        )
+    return name
+
+
+def boolean(field: str, text: str) -> bool:
+    if text.lower() in TRUE:
+        return True
+    if text.lower() in FALSE:
+        return False
+    raise BadInput(f"`{field}` is `{text[:50]}`, not true or false.", field=field)
+
+
+def accelerate_choice(text: str) -> str:
+    """ "auto", "off", or "" for the server's setting."""
+    if text in ("", "auto", "off"):
+        return text
+    raise BadInput(f"`accelerate` is `{text[:50]}`, not auto or off.", field="accelerate")
+
+
+def replicas_of(text: str, config: ModelConfig) -> int:
+    """What the form says of them, else the file. Raises BadInput."""
+    return replica_number(text) if text else config.replicas
+
+
+def replica_number(given: str | int) -> int:
+    """Raises BadInput for what is no whole number from 1 to REPLICAS_MAX."""
+    text = str(given).strip()
+    if text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= REPLICAS_MAX:
+        return int(text)
+    raise BadInput(
+        f"`replicas` is `{text[:50]}`, not a whole number from 1 to {REPLICAS_MAX}.",
+        hint="Say how many copies of the model are to run, such as 2; each holds it in memory again.",
+        field="replicas",
+    )
+
+
+def json_value(field: str, text: str) -> Any:
+    if not text:
+        return None
+    try:
+        return read_json(text)
+    except ForeignJsonError as error:
+        raise BadInput(
+            f"`{field}` is not JSON: {error}.",
+            hint='Give one request the model can answer, for example {"age": 41, "city": "Oslo"}.',
+            field=field,
+        ) from error
+
+
+def target_name(text: str) -> TargetName | None:
+    if text in ("", "auto"):
+        return None
+    try:
+        return TargetName(text)
+    except ValueError:
+        names = ", ".join(TargetName)
+        raise BadInput(f"There is no target `{text[:50]}`.", hint=f"Targets: auto, {names}.", field="target") from None

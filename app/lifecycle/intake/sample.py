@@ -1,0 +1,56 @@
+"""The model that comes with PRISM, for whoever has none at hand."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import shutil
+from pathlib import Path
+from time import monotonic
+
+from app.core.model import Artifact, Model
+from app.core.route_table import serves
+from app.errors import NotFound
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.intake.receive import Upload, discard
+
+FOLDER = Path(__file__).resolve().parents[3] / "model_store" / "samples" / "iris"
+NAME = "iris"
+
+
+async def deploy_sample(deployments: Deployments) -> Model:
+    """It, on its way; the one that is live or on its way already, if there is one of the same file.
+
+    Raises NotFound where PRISM was installed without it.
+    """
+    began = monotonic()
+    file = FOLDER / "iris.joblib"
+    if not file.is_file():
+        raise NotFound("The sample model did not come with this installation.", hint="Upload a model of your own.")
+    content = await asyncio.to_thread(file.read_bytes)
+    artifact = Artifact(file.name, hashlib.sha256(content).hexdigest(), len(content))
+    for model in deployments.ledger.models():
+        deployment = deployments.ledger.deployment(model.model_id)
+        if model.artifact == artifact and (serves(deployment) or deployments.busy(model.model_id)):
+            return model
+    upload = await _stored(file, artifact, deployments.ledger.folder(""))
+    return await deployments.accept(upload, run=True, received_ms=(monotonic() - began) * 1000)
+
+
+async def _stored(file: Path, artifact: Artifact, root: Path) -> Upload:
+    """As an upload stores it; the sample is a few kB. Raises OSError; then nothing is left of it."""
+    model_id = secrets.token_hex(6)
+    folder = root / model_id
+    texts = {
+        "model_name": NAME,
+        "model_description": "Species of iris flowers",
+        "expected_input_json": (FOLDER / "sample.json").read_text(),
+    }
+    try:
+        (folder / "artifact").mkdir(parents=True, mode=0o700)
+        shutil.copy(file, folder / "artifact" / file.name)
+    except OSError:
+        await discard(folder)
+        raise
+    return Upload(model_id, folder, texts, artifact, ())

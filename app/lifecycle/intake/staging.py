@@ -1,0 +1,176 @@
+"""Uploads that were received and read, and wait for their owner's word: what is in them is shown before anything is built.
+
+One lies where its model will, `<root>/<upload_id>/`, and differs from a model in having no record. So a server's
+start takes it for the torn upload that it then is, and removes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct, structs
+
+from app.core.inspection import Inspection
+from app.core.model import Model
+from app.errors import BadInput, NotFound, PrismError
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.intake.read_upload import read_upload
+from app.lifecycle.intake.receive import Form, Upload, discard
+from app.lifecycle.intake.refusals import refusals_of
+from app.lifecycle.intake.register import draft
+
+KEPT_SECONDS = 3600.0
+
+
+class Staged(Struct, frozen=True):
+    """An upload that waits. expires_at: when it is forgotten, as RFC 3339. received_ms: how long it took to come in."""
+
+    upload: Upload
+    inspection: Inspection
+    expires_at: str
+    received_ms: float
+
+    @property
+    def upload_id(self) -> str:
+        """The model_id that it will have."""
+        return self.upload.model_id
+
+
+class Staging:
+    """deployments: takes an upload over once it is to be deployed. kept_seconds: how long one waits for that."""
+
+    def __init__(self, deployments: Deployments, kept_seconds: float = KEPT_SECONDS) -> None:
+        self._deployments = deployments
+        self._kept_seconds = kept_seconds
+        self._waiting: dict[str, Staged] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._deploying = asyncio.Lock()
+
+    async def add(self, form: Form, received_ms: float) -> Staged:
+        """Read the artifact and keep it waiting.
+
+        Raises BadInput for a form without one, UnsupportedFormat or UnreadableArtifact; then nothing is left of it.
+        """
+        try:
+            road = self._deployments.road
+            upload = await read_upload(form.upload(), road.readers, road.settings.max_upload_mb << 20)
+        except BaseException:
+            await discard(form.folder)
+            raise
+        expires = datetime.now(UTC) + timedelta(seconds=self._kept_seconds)
+        at = expires.isoformat(timespec="seconds").replace("+00:00", "Z")
+        assert upload.inspection is not None  # it was just read
+        return self._keep(Staged(upload, upload.inspection, at, received_ms))
+
+    def _keep(self, staged: Staged) -> Staged:
+        self._waiting[staged.upload_id] = staged
+        if staged.upload_id not in self._timers:
+            loop = asyncio.get_running_loop()
+            self._timers[staged.upload_id] = loop.call_later(self._kept_seconds, self._expire, staged.upload_id)
+        return staged
+
+    def get(self, upload_id: str) -> Staged:
+        """Raises NotFound."""
+        staged = self._waiting.get(upload_id)
+        if staged is None:
+            raise NotFound(
+                f"There is no upload `{upload_id[:50]}` any more.",
+                hint=f"An upload waits for {self._kept_seconds / 60:.0f} min, and not beyond the server's end. "
+                "Upload the file again.",
+                field="file",
+            )
+        return staged
+
+    async def amend(self, upload_id: str, form: Form) -> Staged:
+        """Add what a later form says: its texts win, and its code files join those that are there."""
+        try:
+            staged = self.get(upload_id)
+        except NotFound:
+            await discard(form.folder)
+            raise
+        names = (*staged.upload.code_files, *form.code_files)
+        await asyncio.to_thread(_move_code, form, staged.upload)
+        texts = {**staged.upload.texts, **form.texts}
+        upload = structs.replace(staged.upload, texts=texts, code_files=tuple(dict.fromkeys(names)))
+        return self._keep(structs.replace(staged, upload=upload))
+
+    async def refusals(self, staged: Staged) -> list[PrismError]:
+        """Why it could not be deployed as it is: a field, a danger without consent, missing code, no environment."""
+        try:
+            model = draft(staged.upload, self._deployments.ledger)
+        except PrismError as error:
+            return [error]
+        assert model.inspection is not None
+        has_code = bool(model.code_files)
+        found: list[PrismError] = [*refusals_of(model.inspection, has_code=has_code, allow_unsafe=model.allow_unsafe)]
+        try:
+            await self._deployments.road.requirements(model)
+        except PrismError as error:
+            found.append(error)
+        return found
+
+    async def deploy_form(self, form: Form, *, run: bool, received_ms: float) -> Model:
+        """The model that a form brings with it, or names by the `upload_id` of one that waits.
+
+        Raises what `Deployments.accept` raises; what came with the form is then gone, what waited goes on waiting.
+        """
+        upload_id = form.texts.get("upload_id", "")
+        try:
+            if not upload_id:
+                return await self._deployments.accept(form.upload(), run=run, received_ms=received_ms)
+            if form.artifact is not None:
+                hint = "Send the file, or the `upload_id` of one that was sent before."
+                raise BadInput("The form has both a `file` and an `upload_id`.", hint=hint, field="file")
+            return await self.deploy(upload_id, form, run=run)
+        except BaseException:
+            await discard(form.folder)
+            raise
+
+    async def deploy(self, upload_id: str, form: Form | None = None, *, run: bool) -> Model:
+        """Make it a model, with what a last form adds, and set that on its way. If it is refused it goes on waiting.
+
+        One that was deployed already is only named: a second click means the first.
+        """
+        async with self._deploying:
+            deployed = self._deployments.ledger.model(upload_id)
+            if deployed is not None:
+                if form is not None:
+                    await discard(form.folder)
+                return deployed
+            staged = self.get(upload_id) if form is None else await self.amend(upload_id, form)
+            self._let_go(upload_id)
+            try:
+                return await self._deployments.accept(
+                    staged.upload, run=run, received_ms=staged.received_ms, keep_refused=True
+                )
+            except BaseException:
+                self._keep(staged)
+                raise
+
+    async def forget(self, upload_id: str) -> None:
+        """Remove all of it. Fine if it is gone."""
+        staged = self._let_go(upload_id)
+        if staged is not None:
+            await discard(staged.upload.folder)
+
+    def _let_go(self, upload_id: str) -> Staged | None:
+        timer = self._timers.pop(upload_id, None)
+        if timer is not None:
+            timer.cancel()
+        return self._waiting.pop(upload_id, None)
+
+    def _expire(self, upload_id: str) -> None:
+        staged = self._let_go(upload_id)
+        if staged is not None:
+            asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, staged.upload.folder, True)
+
+
+def _move_code(form: Form, upload: Upload) -> None:
+    """A later file wins over an earlier one of the same name. Nothing else is left of the form."""
+    for name in form.code_files:
+        place = upload.folder / "code" / name
+        place.parent.mkdir(exist_ok=True)
+        (form.folder / "code" / name).replace(place)
+    shutil.rmtree(form.folder, ignore_errors=True)

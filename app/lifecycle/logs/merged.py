@@ -1,0 +1,118 @@
+"""The logs of several replicas as one: each line with the number of its replica, in the order in which they come.
+
+The place of a line tells how far each of the logs was read, `1:<place>~2:<place>`. While there is one replica, its lines
+and their places are as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from time import monotonic
+from typing import Any, cast
+
+from msgspec import structs
+
+from app.runtime.logs.reader import LogLine
+
+LINES_AHEAD = 1000
+NUMBER = re.compile("[0-9]{1,4}")
+Read = Callable[[int, str, bool], AsyncIterator[LogLine]]
+"""(number, place, is_new) → its lines behind that place, "" for none. is_new: its log has come since."""
+
+
+class Places:
+    """How far each log was read."""
+
+    def __init__(self, after: str) -> None:
+        """after: the id of a line given before, "" for none."""
+        parts = (part.partition(":") for part in after.split("~"))
+        self._of = {int(number): place for number, mark, place in parts if mark and NUMBER.fullmatch(number)}
+        if after and not self._of:
+            self._of = {1: after}
+
+    def of(self, number: int) -> str:
+        return self._of.get(number, "")
+
+    def took(self, number: int, line: LogLine, *, alone: bool) -> LogLine:
+        """The line as it is given. alone: there is no other replica."""
+        self._of[number] = line.id
+        if alone:
+            return line
+        text = line.text if line.kind == "place" else f"[{number}] {line.text}"
+        return structs.replace(line, text=text, id="~".join(f"{one}:{place}" for one, place in self._of.items()))
+
+
+async def merged_log(
+    numbers: Callable[[], set[int]], read: Read, follow: bool, after: str, poll_seconds: float
+) -> AsyncIterator[LogLine]:
+    """numbers: of the replicas that have a log now; more may come. after: the id of a line, to go on behind it."""
+    places = Places(after)
+    if follow:
+        async with aclosing(cast(Any, _Readers(numbers, read, places, bool(after)).lines(poll_seconds))) as found:
+            async for line in found:
+                yield line
+        return
+    known = sorted(numbers())
+    for number in known:
+        async with aclosing(cast(Any, read(number, places.of(number), False))) as found:
+            async for line in found:
+                yield places.took(number, line, alone=len(known) == 1)
+
+
+class _Readers:
+    """One task for each log, and the lines they have read ahead."""
+
+    def __init__(self, numbers: Callable[[], set[int]], read: Read, places: Places, resumed: bool) -> None:
+        self._numbers = numbers
+        self._read = read
+        self._places = places
+        self._resumed = resumed
+        self._found: deque[tuple[int, LogLine]] = deque()
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def lines(self, poll_seconds: float) -> AsyncIterator[LogLine]:
+        """Until every log has ended."""
+        looked_at = monotonic()
+        self._begin(is_new=self._resumed)
+        try:
+            while self._found or not all(task.done() for task in self._tasks.values()):
+                while self._found:
+                    number, line = self._found.popleft()
+                    yield self._places.took(number, line, alone=len(self._tasks) == 1)
+                self._room.set()
+                self._news.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), poll_seconds)
+                if monotonic() - looked_at >= poll_seconds:
+                    looked_at = monotonic()
+                    self._begin(is_new=True)
+            for task in self._tasks.values():
+                task.result()  # raises what ended it
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _begin(self, *, is_new: bool) -> None:
+        for number in sorted(self._numbers() - self._tasks.keys()):
+            place = self._places.of(number)
+            self._tasks[number] = asyncio.create_task(self._take(number, place, is_new and not place))
+
+    async def _take(self, number: int, place: str, is_new: bool) -> None:
+        try:
+            async with aclosing(cast(Any, self._read(number, place, is_new))) as found:
+                async for line in found:
+                    self._found.append((number, line))
+                    self._news.set()
+                    while len(self._found) >= LINES_AHEAD:
+                        self._room.clear()
+                        await self._room.wait()
+        finally:
+            self._news.set()

@@ -1,0 +1,132 @@
+"""A model's logs: of its build, and of its replicas, one after another, while they run and after."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any, Literal, cast
+
+from app.core.model import Deployment, Model, Replica, Status
+from app.errors import NotFound
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.logs.build_log import BuildLog
+from app.lifecycle.logs.merged import merged_log
+from app.lifecycle.start import REPLICA_LOGS, log_folder
+from app.runtime.logs.files import POLL_SECONDS, log_path, read_log
+from app.runtime.logs.kept import kept_log
+from app.runtime.logs.reader import LogLine
+
+LogKind = Literal["runtime", "build"]
+ALL_LINES = 100_000
+
+
+def model_log(
+    deployments: Deployments,
+    model: Model,
+    kind: LogKind,
+    tail: int,
+    follow: bool,
+    after: str = "",
+    replica: int | None = None,
+) -> AsyncIterator[LogLine]:
+    """The last `tail` lines, or all behind the line `after`; then live ones if `follow`.
+
+    A build's until no job works on the model any more. A model's until it is stopped, has failed or is deleted:
+    where a replica is replaced, the next one's follow.
+    replica: the number of the one whose lines are wanted; else those of all, each with its number where there are several.
+    """
+    if kind == "runtime":
+        if replica is not None:
+            return _replica_log(deployments, model, replica, tail, follow, after)
+        return _runtime_log(deployments, model, tail, follow, after)
+    path = BuildLog(deployments.ledger.folder(model.model_id)).path
+    return read_log(path, tail, lambda: follow and deployments.busy(model.model_id), after)
+
+
+def _runtime_log(deployments: Deployments, model: Model, tail: int, follow: bool, after: str) -> AsyncIterator[LogLine]:
+    def numbers() -> set[int]:
+        return numbers_with_logs(deployments, model)
+
+    def read(number: int, place: str, is_new: bool) -> AsyncIterator[LogLine]:
+        """is_new: it came while the log was read, or since its reader was there last."""
+        return _replica_log(deployments, model, number, ALL_LINES if is_new else tail, follow, place)
+
+    return merged_log(numbers, read, follow, after, POLL_SECONDS)
+
+
+def numbers_with_logs(deployments: Deployments, model: Model) -> set[int]:
+    """Of replicas that run or are about to, and of those that left a log."""
+    folder = deployments.ledger.folder(model.model_id) / REPLICA_LOGS
+    kept = {int(path.name) for path in folder.glob("*") if path.name.isdigit()}
+    deployment = deployment_of(deployments, model.model_id)
+    return {1} | kept | {one.number for one in (deployment.replicas if deployment else ())}
+
+
+async def _replica_log(
+    deployments: Deployments, model: Model, number: int, tail: int, follow: bool, after: str
+) -> AsyncIterator[LogLine]:
+    model_id = model.model_id
+    folder = deployments.ledger.folder(model_id) / log_folder(number)
+    deployment = deployment_of(deployments, model_id)
+    while deployment is not None:
+        replica = _numbered(deployment, number)
+        if replica is not None:
+            lines = deployments.road.target(model).logs(replica, folder, tail, follow, after)
+        else:
+            lines = kept_log(log_path(folder), tail, _until_it_runs(deployments, model_id, number, follow), after)
+        async with aclosing(cast(Any, lines)) as found:
+            async for line in found:
+                after = line.id
+                yield line
+        if not follow:
+            return
+        deployment = await _next(deployments, deployment, number)
+        tail = tail if after else ALL_LINES
+
+
+def _numbered(deployment: Deployment, number: int) -> Replica | None:
+    return next((one for one in deployment.replicas if one.number == number), None)
+
+
+def _until_it_runs(deployments: Deployments, model_id: str, number: int, follow: bool) -> Callable[[], bool]:
+    def grows() -> bool:
+        deployment = deployment_of(deployments, model_id)
+        return (
+            follow
+            and deployment is not None
+            and _numbered(deployment, number) is None
+            and _comes(deployments, deployment)
+        )
+
+    return grows
+
+
+async def _next(deployments: Deployments, before: Deployment, number: int) -> Deployment | None:
+    """Waits for another replica than the one whose log has ended, or for one to be started; None if none will come."""
+    while True:
+        deployment = deployment_of(deployments, before.model_id)
+        if deployment is None:
+            return None
+        replica, comes = _numbered(deployment, number), _comes(deployments, deployment)
+        if replica is None and not comes:
+            return None
+        if replica != _numbered(before, number):
+            return deployment
+        if not comes:
+            return None
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _comes(deployments: Deployments, deployment: Deployment) -> bool:
+    """Whether the model is on its way to life, or meant to live."""
+    is_meant = deployment.wanted and deployment.status is not Status.FAILED
+    return is_meant or deployments.busy(deployment.model_id)
+
+
+def deployment_of(deployments: Deployments, model_id: str) -> Deployment | None:
+    """None once it is deleted."""
+    try:
+        return deployments.ledger.deployment(model_id)
+    except NotFound:
+        return None

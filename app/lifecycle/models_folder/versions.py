@@ -1,0 +1,78 @@
+"""The versions that an entry of the models folder has: which is the newest, what becomes of the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import structlog
+from msgspec import structs
+
+from app.core.model import Artifact, Model, Status
+from app.core.route_table import serves
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.intake.receive import discard
+
+log = structlog.get_logger(__name__)
+
+EARLIER_KEPT: Final = 1
+"""Versions of an entry that stay, stopped, beside the one that serves; without a bound, each change would leave one."""
+
+
+class EntryVersions:
+    """By the name of the entry."""
+
+    def __init__(self, deployments: Deployments) -> None:
+        self._deployments = deployments
+        self._ledger = deployments.ledger
+
+    async def clear_up(self, name: str) -> None:
+        """Versions that the one that serves has made superfluous."""
+        versions = self.of(name)
+        newest, earlier = (versions[-1], versions[:-1]) if versions else (None, [])
+        if newest is None or self._deployments.busy(newest.model_id):
+            return
+        if not serves(self._ledger.deployment(newest.model_id)):
+            return
+        failed = [one for one in earlier if self._ledger.deployment(one.model_id).status is Status.FAILED]
+        stopped = [one for one in earlier if one not in failed and not serves(self._ledger.deployment(one.model_id))]
+        for model in (*failed, *stopped[: max(0, len(stopped) - EARLIER_KEPT)]):
+            if not self._deployments.busy(model.model_id):
+                await self._deployments.delete(model)
+
+    async def takes_number(self, model: Model, artifact: Artifact, place: Path) -> bool:
+        """Whether nothing but the number of replicas is new, which the version that there is then takes up.
+
+        artifact, place: of the copy of the entry as it is now. Raises BadInput for a number that cannot be.
+        """
+        if model.artifact.rest_sha256 != artifact.rest_sha256:
+            return False
+        try:
+            config = await self._deployments.road.readers.read_config(place)
+        except BaseException:
+            await discard(self._ledger.folder(place.parent.parent.name))
+            raise
+        taken = structs.replace(model.artifact, sha256=artifact.sha256)
+        await self._ledger.amend(model.model_id, artifact=taken)
+        await self._deployments.scale(model, config.replicas)
+        log.info("an entry of the models folder changes its replicas", model=model.ref, replicas=config.replicas)
+        return True
+
+    async def start_again(self, model: Model) -> None:
+        """One that failed before, as its folder is looked at for the first time or was touched; not one that was stopped."""
+        deployment = self._ledger.deployment(model.model_id)
+        if deployment.status is Status.FAILED and not self._deployments.busy(model.model_id):
+            await self._deployments.start(model)
+
+    async def give_up_unfinished(self, name: str) -> None:
+        """A version that is on its way while a newer one is there would take the traffic from it in the end."""
+        for model in self.of(name):
+            if not serves(self._ledger.deployment(model.model_id)) and self._deployments.busy(model.model_id):
+                await self._deployments.delete(model)
+
+    def of(self, name: str) -> list[Model]:
+        """Of this entry, oldest first; uploads of the same name are not among them."""
+        return [model for model in self._ledger.models() if model.models_folder == name]
+
+    def newest(self, name: str) -> Model | None:
+        return next(reversed(self.of(name)), None)

@@ -1,0 +1,253 @@
+"""Serves what lies in the models folder, and follows it: an entry added, changed or removed takes effect by itself.
+
+An entry is a folder, and its name is the model's. Each content of it is a version like any other, made by
+`Deployments.accept` as of an upload: the version before serves until the new one can. What is broken is reported and
+changes nothing for the others, nor for the version of it that serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, time
+from typing import Any, Final
+
+import structlog
+from msgspec import Struct
+
+from app.core.contents import FOLDER
+from app.core.model import Model, Status
+from app.core.os_errors import log_fields, problem_of
+from app.core.route_table import serves
+from app.errors import BadInput, NotFound, PrismError, StorageFailed, TooManyOpenFiles
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.intake.receive import Upload, discard
+from app.lifecycle.intake.register import model_name
+from app.lifecycle.models_folder.snapshot import Look, copy_entry, look, stray_files
+from app.lifecycle.models_folder.versions import EntryVersions
+from app.lifecycle.state import utc_now
+
+log = structlog.get_logger(__name__)
+
+SETTLE_SECONDS: Final = 1.0
+"""How long nothing may have changed in an entry before it is taken: longer than a copy takes between two files."""
+
+UNDER_WAY_MAX: Final = 2
+"""Entries that are being built and started at a time, so that a full folder leaves the processor to live models."""
+
+
+class _Entry(Struct):
+    """What is remembered of one. seen, seen_at: the last look, and when it first was so. taken: the look that was acted on.
+
+    problem: why that came to nothing. gone_at: since when it is not there.
+    """
+
+    seen: Look | None = None
+    seen_at: float = 0.0
+    taken: Look | None = None
+    model_id: str = ""
+    problem: dict[str, Any] | None = None
+    gone_at: float | None = None
+
+
+class ModelsFolder:
+    """path: None where there is none, and then nothing is done. clock: monotonic seconds. wall_clock: since 1970."""
+
+    def __init__(
+        self,
+        deployments: Deployments,
+        path: Path | None,
+        interval_seconds: float,
+        clock: Callable[[], float] = monotonic,
+        wall_clock: Callable[[], float] = time,
+    ) -> None:
+        self.path = path
+        self.problem = ""
+        self.stray: list[str] = []
+        self.looked_at = ""
+        self._deployments = deployments
+        self._ledger = deployments.ledger
+        self._versions = EntryVersions(deployments)
+        self._interval_seconds = interval_seconds
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._entries: dict[str, _Entry] = {}
+        self._loop: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        if self.path is not None:
+            self._loop = asyncio.create_task(self._run(), name="models folder")
+
+    async def end(self) -> None:
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.cycle()
+            except Exception:  # whatever one look meets, the next is tried
+                log.exception("a look at the models folder failed")
+            await asyncio.sleep(self._interval_seconds)
+
+    async def cycle(self) -> None:
+        """One look, and what follows from it."""
+        assert self.path is not None
+        try:
+            found = await asyncio.to_thread(look, self.path)
+            self.stray = await asyncio.to_thread(stray_files, self.path)
+        except OSError as error:  # not there, or not mounted: no reason to stop what serves
+            self._tell_root(f"{self.path} cannot be read: {error.strerror or error}.")
+            return
+        self._tell_root("")
+        self.looked_at = utc_now()
+        for name, seen in found.items():
+            await self._follow(name, seen)
+        for name in {*self._entries, *(model.models_folder for model in self._ledger.models())} - found.keys() - {""}:
+            await self._follow_gone(name)
+
+    def _tell_root(self, problem: str) -> None:
+        if problem and problem != self.problem:
+            log.error("the models folder cannot be read; what it added stays as it is", problem=problem)
+        self.problem = problem
+
+    async def _follow(self, name: str, seen: Look) -> None:
+        entry = self._entries.setdefault(name, _Entry())
+        now = self._clock()
+        entry.gone_at = None
+        if entry.seen is None or seen.files != entry.seen.files or seen.problem != entry.seen.problem:
+            entry.seen, entry.seen_at = seen, now
+        if entry.taken is not None and (entry.taken.files, entry.taken.problem) == (seen.files, seen.problem):
+            await self._versions.clear_up(name)
+        elif self._is_settled(seen, now - entry.seen_at) and len(self._under_way()) < UNDER_WAY_MAX:
+            entry.taken, entry.problem = seen, None
+            await self._take(name, entry, seen)
+
+    def _is_settled(self, seen: Look, unchanged_seconds: float) -> bool:
+        """The times of the files tell it at once, where the clocks agree."""
+        return unchanged_seconds >= SETTLE_SECONDS or self._wall_clock() - seen.changed_at >= SETTLE_SECONDS
+
+    def _under_way(self) -> list[Model]:
+        return [one for one in self._ledger.models() if one.models_folder and self._deployments.busy(one.model_id)]
+
+    async def _take(self, name: str, entry: _Entry, seen: Look) -> None:
+        """Make a version of what is there now, unless its newest version is just that."""
+        try:
+            if seen.problem:
+                raise BadInput(seen.problem)
+            model = await self._version_of(name, entry, seen)
+        except PrismError as error:
+            if isinstance(error, StorageFailed | TooManyOpenFiles):  # no fault of the entry: it is tried again
+                entry.taken = None
+            entry.problem = error.problem()
+            log.warning("an entry of the models folder is broken", entry=name, code=error.code, error=str(error))
+        except OSError as error:  # it changes, or goes away, while it is read; or there is no room for it
+            entry.taken = None
+            problem = problem_of(error)
+            entry.problem = problem.problem() if problem is not None else None
+            log.warning("an entry of the models folder could not be taken", entry=name, **log_fields(error))
+        else:
+            entry.model_id = model.model_id if model is not None else ""
+
+    async def _version_of(self, name: str, entry: _Entry, seen: Look) -> Model | None:
+        """None where it changed while it was copied, and is looked at again."""
+        assert self.path is not None
+        began = self._clock()
+        model_name(name, name)
+        settings = self._deployments.road.settings
+        model_id = secrets.token_hex(6)
+        folder = self._ledger.folder(model_id)
+        try:
+            place = folder / "artifact" / FOLDER
+            artifact = await asyncio.to_thread(copy_entry, self.path, name, place, settings.max_upload_mb << 20)
+            again = (await asyncio.to_thread(look, self.path)).get(name)
+        except BaseException:
+            await discard(folder)
+            raise
+        present = self._versions.newest(name)
+        is_known = present is not None and present.artifact.sha256 == artifact.sha256
+        if present is not None and not is_known and again is not None and again.files == seen.files:
+            is_known = await self._versions.takes_number(present, artifact, place)
+        if again is None or again.files != seen.files or is_known:
+            await discard(folder)
+            if not is_known:
+                entry.taken = None
+                return None
+            assert present is not None
+            await self._versions.start_again(present)
+            return present
+        await self._versions.give_up_unfinished(name)
+        upload = Upload(model_id, folder, {"model_name": name}, artifact, (), models_folder=name)
+        elapsed_ms = (self._clock() - began) * 1000
+        model = await self._deployments.accept(upload, run=True, received_ms=elapsed_ms)
+        log.info("an entry of the models folder is a new version", entry=name, model=model.ref)
+        return model
+
+    async def _follow_gone(self, name: str) -> None:
+        """An entry is removed once it has been away for a moment: a folder may be put in its place by two renames."""
+        entry = self._entries.setdefault(name, _Entry())
+        now = self._clock()
+        entry.gone_at = now if entry.gone_at is None else entry.gone_at
+        if now - entry.gone_at < SETTLE_SECONDS:
+            return
+        for model in self._versions.of(name):
+            await self._deployments.delete(model)
+            log.info("an entry of the models folder is gone; its version is deleted", entry=name, model=model.ref)
+        del self._entries[name]
+
+    @property
+    def broken(self) -> list[tuple[str, dict[str, Any]]]:
+        """Entries that could not be taken, with the problem of each."""
+        return [(name, entry.problem) for name, entry in sorted(self._entries.items()) if entry.problem is not None]
+
+    def document(self) -> dict[str, Any]:
+        """What GET /models-folder says."""
+        return {
+            "folder": str(self.path) if self.path is not None else None,
+            "watched": self._loop is not None and not self._loop.done(),
+            "looked_at": self.looked_at or None,
+            "problem": self.problem or None,
+            "ignored": [
+                {"name": name, "hint": f"A file is not served; put it into a folder of its own, {_folder_for(name)}/."}
+                for name in self.stray
+            ],
+            "entries": [self._entry_document(name, entry) for name, entry in sorted(self._entries.items())],
+        }
+
+    def _entry_document(self, name: str, entry: _Entry) -> dict[str, Any]:
+        model = self._versions.newest(name)
+        error, state, serving = entry.problem, "waiting", None
+        if model is not None and entry.taken is not None:
+            deployment = self._ledger.deployment(model.model_id)
+            error = error or (deployment.error if deployment.status is Status.FAILED else None)
+            state = deployment.status.value
+        if entry.problem is not None:
+            state = "broken"
+        if entry.gone_at is not None:
+            state = "removed"
+        try:
+            found = self._ledger.find(name)
+            serving = found.ref if serves(self._ledger.deployment(found.model_id)) else None
+        except NotFound:
+            pass
+        return {
+            "name": name,
+            "state": state,
+            "model_id": model.model_id if model is not None else None,
+            "ref": model.ref if model is not None else None,
+            "serving": serving,
+            "error": error,
+            "message": self._place(name),
+        }
+
+    def _place(self, name: str) -> str | None:
+        """Of its reading, while that waits or goes on."""
+        places = self._deployments.road.readers.places
+        return next((one.message for one in places if not one.request_id and one.filename == name), None)
+
+
+def _folder_for(name: str) -> str:
+    return name.split(".")[0] or name

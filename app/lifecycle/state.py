@@ -1,0 +1,184 @@
+"""What is known of every model here, in one place: the stored record, and the wanted and real state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from msgspec import structs
+
+from app.core.model import Deployment, Model, Replica, Status
+from app.core.route_table import Loss, Outlook, RouteTable, route_table, serves
+from app.errors import NotFound
+from app.lifecycle.catalog import Catalog, DeploymentRegistry
+from app.lifecycle.logs.build_log import BuildLog
+
+LOSSES_KEPT = 8
+
+
+def utc_now() -> str:
+    """Now as RFC 3339 with microseconds, so that records sort by it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class Ledger:
+    """The store of models and the registry of deployments, kept in step."""
+
+    def __init__(self, store: Catalog, registry: DeploymentRegistry) -> None:
+        self._store = store
+        self._registry = registry
+        self._outlooks: dict[str, Outlook] = {}  # not recorded: the next gateway looks for itself
+
+    def folder(self, model_id: str) -> Path:
+        return self._store.folder(model_id)
+
+    def model(self, model_id: str) -> Model | None:
+        return self._store.get(model_id)
+
+    def models(self) -> tuple[Model, ...]:
+        return self._store.all()
+
+    def deployments(self) -> tuple[Deployment, ...]:
+        return self._registry.all()
+
+    def deployment(self, model_id: str) -> Deployment:
+        """Raises NotFound for a model_id that the registry does not know."""
+        deployment = self._registry.get(model_id)
+        if deployment is None:
+            raise NotFound(f"The registry has no entry for `{model_id}`.", hint="GET /registry lists them.")
+        return deployment
+
+    def replicas_wanted(self, model: Model) -> int:
+        """As its record says it now: the number may have been changed since this value of it was read."""
+        return (self._store.get(model.model_id) or model).replicas
+
+    def find(self, ref: str) -> Model:
+        """By model_id, `name@version`, or name: then the version that serves, else the newest. Raises NotFound."""
+        exact = self._store.get(ref)
+        if exact is not None:
+            return exact
+        matches = [model for model in self._store.all() if ref in (model.name, model.ref)]
+        if not matches:
+            raise NotFound(f"There is no model `{ref[:200]}`.", hint="GET /models lists what there is.", ref=ref[:200])
+        live = self.route_table().endpoint(ref)
+        serving = self._store.get(live.model_id) if live is not None else None
+        return serving or matches[-1]
+
+    def route_table(self, *coming: Deployment) -> RouteTable:
+        """coming: deployments that take the place of what is recorded of them."""
+        deployments = {one.model_id: one for one in (*self._registry.all(), *coming)}
+        return route_table(deployments.values(), self._outlooks)
+
+    def outlook(self, model_id: str) -> Outlook:
+        return self._outlooks.get(model_id, Outlook())
+
+    def expect(self, model_id: str, *, coming: bool, loss: Loss | None = None) -> None:
+        """What the next route table says of a model: whether a replica is coming, and which one was lost."""
+        losses = self.outlook(model_id).losses if loss is None else (*self.outlook(model_id).losses, loss)
+        self._outlooks[model_id] = Outlook(coming, losses[-LOSSES_KEPT:])
+
+    def next_version(self, name: str) -> str:
+        """1.0.0, then 1.1.0, …: an upload under a name that exists is its next minor version."""
+        minors = [int(model.version.split(".")[1]) for model in self._store.all() if model.name == name]
+        return f"1.{max(minors) + 1}.0" if minors else "1.0.0"
+
+    async def add(self, model: Model, *, wanted: bool, status: Status) -> None:
+        """Raises OSError if it cannot be recorded; then nothing of it is left."""
+        try:
+            self._store.save(model)
+            await self._registry.add(new_deployment(model, wanted=wanted, status=status))
+        except OSError:
+            self._store.take_back(model.model_id)
+            raise
+
+    async def enter(self, model: Model, *, wanted: bool, status: Status) -> None:
+        """A deployment for a model that is recorded and has none."""
+        await self._registry.save(new_deployment(model, wanted=wanted, status=status))
+
+    async def amend(self, model_id: str, **changes: Any) -> Model:
+        """Complete the model's record with what a step found out. Raises OSError; then it is what it was."""
+        model = self._changed(model_id, changes)
+        self._store.save(model)
+        return model
+
+    async def note(self, model_id: str, **changes: Any) -> Model:
+        """As `amend`, for what is so whether or not it can be written at once."""
+        model = self._changed(model_id, changes)
+        self._store.note(model)
+        return model
+
+    def _changed(self, model_id: str, changes: dict[str, Any]) -> Model:
+        model = self._store.get(model_id)
+        if model is None:
+            raise NotFound(f"The model `{model_id}` was deleted meanwhile.")
+        return structs.replace(model, **changes)
+
+    async def update(self, model_id: str, **changes: Any) -> Deployment:
+        deployment = self.changed(model_id, **changes)
+        await self._registry.save(deployment)
+        return deployment
+
+    def changed(self, model_id: str, **changes: Any) -> Deployment:
+        """The deployment as it will be recorded by `record`."""
+        return structs.replace(self.deployment(model_id), updated_at=utc_now(), **changes)
+
+    def going_live(self, model_id: str, replicas: Sequence[Replica], error: dict[str, Any] | None) -> Deployment:
+        """The deployment as it will be recorded once its traffic has moved to these replicas.
+
+        It is live since now, unless it was. error: why there are not as many as wanted.
+        """
+        before = self.deployment(model_id)
+        return self.changed(
+            model_id,
+            status=Status.LIVE,
+            wanted=True,
+            target=replicas[0].target,
+            replicas=tuple(replicas),
+            live_at=before.live_at if before.live_at and serves(before) else utc_now(),
+            error=error,
+        )
+
+    async def record(self, deployment: Deployment) -> None:
+        await self._registry.save(deployment)
+
+    @asynccontextmanager
+    async def step(self, model_id: str, status: Status) -> AsyncIterator[None]:
+        """Record that a step is being taken, and when it ended well how many ms it took."""
+        await self.update(model_id, status=status)
+        BuildLog(self.folder(model_id)).write(f"— {status.value}")
+        began = monotonic()
+        yield
+        await self.note_time(model_id, status.value, (monotonic() - began) * 1000)
+
+    async def note_time(self, model_id: str, step: str, elapsed_ms: float) -> None:
+        metadata = self.deployment(model_id).metadata
+        timings = {**metadata.get("timings_ms", {}), step: round(elapsed_ms, 1)}
+        await self.update(model_id, metadata={**metadata, "timings_ms": timings})
+
+    async def remove(self, model_id: str) -> None:
+        """The files first: an entry without them means nothing. Raises OSError if they cannot be removed."""
+        self._outlooks.pop(model_id, None)
+        self._store.delete(model_id)
+        await self._registry.remove(model_id)
+
+    async def forget(self, model_id: str) -> None:
+        """Drop the registry's entry of a model whose record is gone."""
+        await self._registry.remove(model_id)
+
+
+def new_deployment(model: Model, *, wanted: bool, status: Status) -> Deployment:
+    return Deployment(
+        model_id=model.model_id,
+        name=model.name,
+        version=model.version,
+        status=status,
+        wanted=wanted,
+        target=model.target,
+        created_at=model.created_at,
+        updated_at=utc_now(),
+        bounds=model.bounds,
+    )

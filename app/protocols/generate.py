@@ -1,0 +1,76 @@
+"""Triton's generate extension: one JSON object of inputs by name; one answer, or one for each item as it is made.
+
+    {"text_input": "…", "parameters": {…}}  →  {"model_name", "model_version", "text_output": "…"}
+
+Inputs go by their names, and what is no input of the model is a parameter, which only a model sees that takes requests
+as they were sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from app.dispatch.pipeline import Call
+from app.dispatch.stream import Stream
+from app.dispatch.v2 import ref_of
+from app.protocols.handler import JSON, Asking
+from model_container.contract import frames
+from model_container.contract.stream_forms import StreamForm, generated_form
+
+_EXAMPLE = {"text_input": "a b", "parameters": {"temperature": 0}}
+GENERATE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {JSON: {"schema": {"type": "object", "additionalProperties": True}, "example": _EXAMPLE}},
+    }
+}
+STREAM_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "An event an item: `data:` and an object as `/generate` answers. A failure later on is "
+        'an event `{"error": "…"}`, the last one.',
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+def generated(stream: Stream) -> StreamForm:
+    return generated_form(stream.lane.names[frames.FORM_GENERATE])
+
+
+def router(asking: Asking) -> APIRouter:
+    routes = APIRouter(tags=["Open Inference Protocol V2"])
+
+    async def asked(request: Request, name: str, version: str) -> Call:
+        return await asking.call(request, ref_of(name, version), dialect=frames.DIALECT_GENERATE)
+
+    @routes.post("/v2/models/{name}/generate", summary="Generate", openapi_extra=GENERATE_BODY)
+    @routes.post(
+        "/v2/models/{name}/versions/{version}/generate",
+        summary="Generate by one version",
+        openapi_extra=GENERATE_BODY,
+    )
+    async def generate(request: Request, name: str, version: str = "") -> Response:
+        """Answers when all is made: an output of one value is that value, others are lists."""
+        return await asking.ask(request, await asked(request, name, version))
+
+    @routes.post(
+        "/v2/models/{name}/generate_stream",
+        summary="Generate as a stream",
+        openapi_extra=GENERATE_BODY,
+        response_class=Response,
+        responses=STREAM_ANSWER,
+    )
+    @routes.post(
+        "/v2/models/{name}/versions/{version}/generate_stream",
+        summary="Generate as a stream by one version",
+        openapi_extra=GENERATE_BODY,
+        response_class=Response,
+        responses=STREAM_ANSWER,
+    )
+    async def generate_stream(request: Request, name: str, version: str = "") -> Response:
+        """Server-sent events, one an item as the model makes it."""
+        return await asking.stream(request, await asked(request, name, version), generated)
+
+    return routes

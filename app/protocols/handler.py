@@ -1,0 +1,179 @@
+"""A prediction through FastAPI, the same for every protocol: admit, read the body, ask, answer.
+
+What a protocol takes and how it answers is said by its own routes: native.py, simple.py, v1.py, v2/rest.py, mlflow.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from fastapi import Request, Response
+from msgspec import Struct, structs
+from starlette.requests import ClientDisconnect
+
+from app.access.admission import Admission
+from app.access.rate_limit import header_fields
+from app.dispatch.pipeline import (
+    Awaited,
+    Call,
+    Dispatcher,
+    answer_body,
+    answer_headers,
+    problem_document,
+    stream_headers,
+)
+from app.dispatch.request import Reply
+from app.dispatch.stream import Stream
+from app.errors import PrismError
+from app.http import compression
+from app.http.bodies import check_content_type, limited_body
+from app.http.guard import api_key, caller_address
+from app.http.problems import problem_response, request_id_of
+from app.protocols.streaming import Streamed, problem_of
+from model_container.contract import frames
+from model_container.contract.stream_forms import StreamForm
+
+JSON = "application/json"
+T = TypeVar("T")
+
+
+class Answer(Struct, frozen=True):
+    """What a protocol makes of a reply. headers: of its own."""
+
+    body: bytes
+    media_type: str = JSON
+    headers: dict[str, str] = {}
+
+
+Encode = Callable[[Awaited, Reply], Answer]
+
+
+def whole(waiting: Awaited, reply: Reply) -> Answer:
+    """With the names of the model and its version in front."""
+    return Answer(answer_body(waiting, reply, ""))
+
+
+def bare(waiting: Awaited, reply: Reply) -> Answer:
+    """As the runtime wrote it."""
+    return whole(waiting, structs.replace(reply, names=b""))
+
+
+class Asking:
+    """For the routes of one surface."""
+
+    def __init__(self, dispatcher: Dispatcher, admission: Admission, max_body_bytes: int) -> None:
+        self._dispatcher = dispatcher
+        self._admission = admission
+        self._max_body_bytes = max_body_bytes
+
+    @property
+    def live_names(self) -> list[str]:
+        """Of the models that take traffic."""
+        return sorted({lane.endpoint.name for lane in self._dispatcher.lanes})
+
+    def admit(self, request: Request, ref: str) -> str:
+        """The name under which the caller is counted. Raises Unauthorized, then NotFound."""
+        with self._counted():
+            return self._admission.admit(api_key(request.headers), caller_address(request), ref)
+
+    def caller(self, request: Request) -> str:
+        """As `admit`, before it is known which model is asked. Raises Unauthorized."""
+        with self._counted():
+            return self._admission.caller(api_key(request.headers), caller_address(request))
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except PrismError as error:
+            self._dispatcher.refusals[error.code] += 1
+            raise
+
+    async def call(
+        self,
+        request: Request,
+        ref: str,
+        *types: str,
+        dialect: int = frames.DIALECT_JSON,
+        probabilities: bool = False,
+    ) -> Call:
+        """What is asked of `ref`: the caller is admitted, then the body's type checked, then the body read.
+
+        types: of the body, beside JSON. Raises what `admit`, `check_content_type` and `body` raise.
+        """
+        caller = self.admit(request, ref)
+        check_content_type(request.headers.get("content-type", ""), *types)
+        return Call(ref, await self.body(request), caller, probabilities, request_id_of(request), dialect)
+
+    async def body(self, request: Request) -> bytes:
+        """Raises TooLarge, BadInput, UnsupportedFormat; see bodies.py."""
+        return await limited_body(request, self._max_body_bytes)
+
+    async def ask(self, request: Request, call: Call, encode: Encode = whole, packs: bool = True) -> Response:
+        """The answer as `encode` makes it, or the problem that the runtime found. Raises errors of app.errors.
+
+        packs: whether it may go compressed.
+        """
+        waiting = self._dispatcher.begin(call)
+        reply = await unless_left(request, waiting.answer(), waiting.reply.cancel)
+        headers = header_fields(answer_headers(waiting, reply))
+        if reply.form == frames.FORM_PROBLEM:
+            document = problem_document(reply.body, reply.status, call.request_id)
+            return problem_response(document, call.request_id, headers, request.url.path)
+        answer = encode(waiting, reply)
+        headers.update(answer.headers)
+        body = await packed(request, answer.body, headers) if packs else answer.body
+        return Response(body, headers=headers, media_type=answer.media_type)
+
+    async def stream(self, request: Request, call: Call, form: Callable[[Stream], StreamForm]) -> Response:
+        """The items as they are made, or the problem before the first one. Raises errors of app.errors."""
+        stream = self._dispatcher.stream(call)
+        beginning = asyncio.ensure_future(stream.first())
+        try:
+            items = await unless_left(request, beginning, beginning.cancel)
+        except BaseException:
+            beginning.cancel()
+            stream.close()
+            raise
+        headers = header_fields(stream_headers(stream))
+        if items or not stream.has_failed:
+            told = (self._admission.tell, call.request_id, request.url.path)
+            return Streamed(stream, items, form(stream), *told, headers)
+        stream.close()
+        if stream.error is not None:
+            raise stream.error
+        return problem_response(problem_of(stream, call.request_id), call.request_id, headers, request.url.path)
+
+
+async def unless_left(request: Request, answer: Awaitable[T], cancel: Callable[[], object]) -> T:
+    """What it gives, unless the client leaves first: then `cancel` is called, and ClientDisconnect raised."""
+    leaving = asyncio.ensure_future(request.receive())
+
+    def drop(_: object) -> None:
+        if not leaving.cancelled() and leaving.exception() is None and leaving.result()["type"] == "http.disconnect":
+            cancel()
+
+    leaving.add_done_callback(drop)
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        if leaving.done():
+            raise ClientDisconnect from None
+        raise
+    finally:
+        leaving.cancel()
+
+
+async def packed(request: Request, body: bytes, headers: dict[str, str]) -> bytes:
+    """Compressed if its client says that it takes that, and it is long enough to be worth it; its headers say so."""
+    if len(body) < compression.MIN_BYTES:
+        return body
+    headers["Vary"] = "Accept-Encoding"
+    encoding = compression.chosen(request.headers.get("accept-encoding", ""))
+    if not encoding:
+        return body
+    headers["Content-Encoding"] = encoding
+    return await asyncio.to_thread(compression.compressed, body, encoding)

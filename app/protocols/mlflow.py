@@ -1,0 +1,116 @@
+"""The routes of MLflow's scoring server. Errors are told as it tells them, see core/error_shapes.py.
+
+`/invocations` names no model, as that server has only one; here it is the one that is live, as long as it is the only
+one. `/models/{ref}/invocations` names it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from app.dispatch.pipeline import Call
+from app.errors import BadInput, Unavailable, UnsupportedFormat
+from app.http.problems import request_id_of
+from app.protocols.handler import JSON, Asking, bare
+from app.protocols.streaming import ANSWERS
+from app.version import VERSION
+from model_container.contract import frames
+from model_container.contract.stream_forms import form_asked_for
+
+CSV = "text/csv"
+_TABLE = {"type": "array", "items": {"type": "object"}}
+_SPLIT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"columns": {"type": "array"}, "data": {"type": "array"}, "index": {"type": "array"}},
+}
+INVOCATION_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "dataframe_split": _SPLIT,
+                        "dataframe_records": _TABLE,
+                        "instances": {"type": "array"},
+                        "inputs": {},
+                        "params": {"type": "object"},
+                    },
+                },
+                "example": {"dataframe_split": {"columns": ["age", "city"], "data": [[41, "Oslo"]]}},
+            },
+            CSV: {"schema": {"type": "string"}, "example": "age,city\n41,Oslo\n"},
+        },
+    }
+}
+
+
+def router(asking: Asking) -> APIRouter:
+    routes = APIRouter(tags=["MLflow"])
+
+    @routes.get("/ping", summary="Does a model answer", response_class=PlainTextResponse)
+    async def ping() -> str:
+        """503 while no model is live."""
+        if not asking.live_names:
+            raise Unavailable("No model is live.")
+        return "\n"
+
+    @routes.get("/version", summary="Of this server", response_class=PlainTextResponse)
+    async def version() -> str:
+        return VERSION
+
+    @routes.post(
+        "/invocations", summary="Predict by the model that is live", responses=ANSWERS, openapi_extra=INVOCATION_BODY
+    )
+    async def invocations(request: Request) -> Response:
+        asking.caller(request)
+        return await invoked(request, only_one(asking.live_names))
+
+    @routes.post(
+        "/models/{ref}/invocations", summary="Predict as MLflow does", responses=ANSWERS, openapi_extra=INVOCATION_BODY
+    )
+    async def invocations_of_one(request: Request, ref: str) -> Response:
+        """Exactly one of dataframe_split, dataframe_records, instances and inputs; or a table as text/csv."""
+        return await invoked(request, ref)
+
+    async def invoked(request: Request, ref: str) -> Response:
+        caller = asking.admit(request, ref)
+        dialect = dialect_of(request.headers.get("content-type", ""))
+        body = await asking.body(request)
+        call = Call(ref, body, caller, request_id=request_id_of(request), dialect=dialect)
+        form = form_asked_for(request.headers.get("accept", ""))
+        return await (asking.ask(request, call, bare) if form is None else asking.stream(request, call, lambda _: form))
+
+    return routes
+
+
+def only_one(names: list[str]) -> str:
+    """Raises BadInput if there are several, Unavailable if there is none."""
+    if not names:
+        raise Unavailable("No model is live.", hint="Deploy one: prism deploy <file>.")
+    if len(names) > 1:
+        listed = ", ".join(f"`{name}`" for name in names[:8]) + (" and others" if len(names) > 8 else "")
+        raise BadInput(
+            f"/invocations does not say which model is meant: {listed} are live.",
+            hint=f"Send it to /models/{names[0]}/invocations.",
+        )
+    return names[0]
+
+
+def dialect_of(content_type: str) -> int:
+    """Raises UnsupportedFormat, as MLflow's server does, for other types, charsets and parameters."""
+    kind, *parameters = (part.strip() for part in content_type.split(";"))
+    charset = [part.partition("=")[2].strip('" ').lower() for part in parameters if part]
+    unknown = [part for part in parameters if part and not part.lower().startswith("charset")]
+    if unknown or charset not in ([], ["utf-8"]):
+        raise UnsupportedFormat(f"Only UTF-8 is read, not `{content_type[:100]}`.", hint=f"Send `{kind[:60]}` alone.")
+    if kind.lower() in ("", JSON):
+        return frames.DIALECT_MLFLOW
+    if kind.lower() == CSV:
+        return frames.DIALECT_CSV
+    raise UnsupportedFormat(f"An invocation takes {JSON} or {CSV}, not `{kind[:100]}`.", hint="Send one of them.")

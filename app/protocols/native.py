@@ -1,0 +1,50 @@
+"""POST /models/{ref}/predict through FastAPI: admit, decode, call the road, encode."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.protocols.handler import Asking
+from app.protocols.streaming import ANSWERS
+from model_container.contract.stream_forms import form_asked_for
+
+BODY_EXAMPLES = {
+    "one row, by name": {"value": {"sepal length (cm)": 5.1, "sepal width (cm)": 3.5}},
+    "several rows": {"value": {"features": [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3]]}},
+    "columns or tensors by name": {"value": {"inputs": {"age": [41, 27], "city": ["Oslo", "Rome"]}}},
+    "KServe V1": {"value": {"instances": [[5.1, 3.5, 1.4, 0.2]]}},
+    "Open Inference Protocol V2": {
+        "value": {"inputs": [{"name": "X", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}]}
+    },
+    "MLflow": {"value": {"dataframe_split": {"columns": ["age", "city"], "data": [[41, "Oslo"]]}}},
+}
+
+
+def router(asking: Asking) -> APIRouter:
+    routes = APIRouter(tags=["predict"])
+
+    @routes.post(
+        "/models/{ref}/predict",
+        summary="Predict",
+        responses=ANSWERS,
+        openapi_extra={"requestBody": {"content": {"application/json": {"examples": BODY_EXAMPLES}}, "required": True}},
+    )
+    async def predict(
+        ref: str,
+        request: Request,
+        probabilities: Annotated[bool, Query(description="Also answer class probabilities.")] = False,
+    ) -> Response:
+        """Answers `{"model", "version", "model_id", "predictions": […]}`.
+
+        `ref` is a model's name (follows its newest live version), `name@version`, or a model_id. With `Accept:
+        text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md.
+        """
+        call = await asking.call(request, ref, probabilities=probabilities)
+        form = form_asked_for(request.headers.get("accept", ""))
+        if form is not None:
+            return await asking.stream(request, call, lambda _: form)
+        return await asking.ask(request, call, packs=False)  # as at the protocol door
+
+    return routes

@@ -1,0 +1,60 @@
+"""The plain routes by a model's name: which there are, predict at once, predict in company."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from app.dispatch.pipeline import Awaited
+from app.dispatch.request import Reply
+from app.protocols.coalesce import Company
+from app.protocols.handler import JSON, Answer, Asking, whole
+from model_container.contract import frames
+
+FEATURES_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {
+                "schema": {
+                    "type": "object",
+                    "properties": {"features": {"type": "array", "items": {"type": "array"}, "minItems": 1}},
+                },
+                "example": {"features": [[5.1, 3.5, 1.4, 0.2]]},
+            }
+        },
+    }
+}
+
+
+def router(asking: Asking, company: Company) -> APIRouter:
+    routes = APIRouter(tags=["predict"])
+
+    @routes.get("/available_models", summary="Which models answer")
+    async def available_models(request: Request) -> dict[str, list[str]]:
+        asking.caller(request)
+        return {"available_models": asking.live_names}
+
+    @routes.post("/predict/{model_name}", summary="Predict at once", openapi_extra=FEATURES_BODY)
+    async def predict(request: Request, model_name: str) -> Response:
+        """Answers `{"model", "predictions"}`. What arrives while the model is busy is joined all the same."""
+        return await asking.ask(request, await asking.call(request, model_name), named)
+
+    @routes.post("/predict_batched/{model_name}", summary="Predict in company", openapi_extra=FEATURES_BODY)
+    async def predict_batched(request: Request, model_name: str) -> Response:
+        """As `/predict/{model_name}`, but it waits a moment for rows of other requests, to be joined with them."""
+        call = await asking.call(request, model_name)
+        await company.gather(model_name)
+        return await asking.ask(request, call, named)
+
+    return routes
+
+
+def named(waiting: Awaited, reply: Reply) -> Answer:
+    """With the model's name in front, and nothing else."""
+    if reply.form != frames.FORM_NATIVE:
+        return whole(waiting, reply)
+    name = b'{"model":%b,' % msgspec.json.encode(waiting.lane.endpoint.name)
+    return whole(waiting, msgspec.structs.replace(reply, names=name))

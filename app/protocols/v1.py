@@ -1,0 +1,55 @@
+"""KServe's V1 protocol. Errors are `{"error": "…"}` on every path below /v1, see core/error_shapes.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from app.lifecycle.state import Ledger
+from app.protocols.handler import JSON, Asking, bare
+from model_container.contract import frames
+
+_ROWS = {"type": "array", "minItems": 1}
+PREDICT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {
+                "schema": {
+                    "type": "object",
+                    "properties": {"instances": _ROWS, "inputs": {}, "parameters": {"type": "object"}},
+                },
+                "example": {"instances": [[5.1, 3.5, 1.4, 0.2]]},
+            }
+        },
+    }
+}
+
+
+def router(asking: Asking, ledger: Ledger) -> APIRouter:
+    routes = APIRouter(tags=["KServe V1"])
+
+    @routes.get("/v1/models/{name}", summary="Does a model answer")
+    async def model(request: Request, name: str) -> dict[str, Any]:
+        asking.admit(request, name)
+        return {"name": ledger.find(name).name, "ready": name in ledger.route_table().live}
+
+    @routes.post("/v1/models/{name}:predict", summary="Predict", openapi_extra=PREDICT_BODY)
+    async def predict(request: Request, name: str) -> Response:
+        """`{"instances": […]}` or `{"inputs": …}`; answers `{"predictions": […]}`."""
+        return await asking.ask(request, await asking.call(request, name, dialect=frames.DIALECT_V1), bare)
+
+    return routes
+
+
+def list_router(asking: Asking) -> APIRouter:
+    """Names models, so it is not for surfaces where only some of them are known."""
+    routes = APIRouter(tags=["KServe V1"])
+
+    @routes.get("/v1/models", summary="Which models answer")
+    async def models(request: Request) -> dict[str, list[str]]:
+        asking.caller(request)
+        return {"models": asking.live_names}
+
+    return routes

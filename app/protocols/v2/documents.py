@@ -1,0 +1,182 @@
+"""The JSON documents of the Open Inference Protocol V2: what a model takes and gives, how it is doing, how it is set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
+
+from app.core.inspection import Format
+from app.core.model import Deployment, Model
+from app.core.route_table import serves
+from app.core.signature import Signature, Tensor
+from app.dispatch.limits import Flow
+from app.errors import Unavailable
+from app.lifecycle.deployments import IN_PROGRESS
+from app.observe.tally import Tally
+from app.version import NAME, VERSION
+
+PUBLIC_EXTENSIONS = ("binary_tensor_data", "parameters")
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics")
+
+ANY = "ANY"
+"""Datatype of what the artifact does not tell; see model_container/bodies/values.py."""
+
+_PLATFORMS = {
+    Format.ONNX: "onnxruntime_onnx",
+    Format.ACCELERATED: "onnxruntime_onnx",
+    Format.TORCHSCRIPT: "pytorch_torchscript",
+    Format.TORCH_EXPORT: "pytorch_export",
+    Format.TORCH: "pytorch_state_dict",
+    Format.SKOPS: "sklearn_skops",
+}
+_ROWS_KEYS = ("features", "input", "inputs", "instances")
+
+
+def server_document(extensions: Iterable[str]) -> dict[str, Any]:
+    return {"name": NAME, "version": VERSION, "extensions": list(extensions)}
+
+
+def model_document(model: Model, versions: Iterable[str]) -> dict[str, Any]:
+    """versions: that can be asked for, oldest first. Raises Unavailable while it is not known what the model takes."""
+    signature = known_signature(model)
+    return {
+        "name": model.name,
+        "versions": list(versions),
+        "platform": platform(model),
+        "inputs": inputs(signature, model.sample),
+        "outputs": [tensor_document(one, one.datatype) for one in signature.outputs],
+    }
+
+
+def known_signature(model: Model) -> Signature:
+    if model.signature is None:
+        raise Unavailable(f"What `{model.ref}` takes is known once it has been started.")
+    return model.signature
+
+
+def platform(model: Model) -> str:
+    kind = model.inspection.format if model.inspection else Format.PICKLE
+    return _PLATFORMS.get(kind, f"python_{kind.value}")
+
+
+def inputs(signature: Signature, sample: Any) -> list[dict[str, Any]]:
+    return [
+        tensor_document(one, told_by_sample(one.name, index, sample) if one.datatype == ANY else one.datatype)
+        for index, one in enumerate(signature.inputs)
+    ]
+
+
+def tensor_document(tensor: Tensor, datatype: str) -> dict[str, Any]:
+    return {"name": tensor.name, "datatype": datatype, "shape": list(tensor.shape)}
+
+
+def told_by_sample(name: str, position: int, sample: Any) -> str:
+    """The datatype of an input of which the artifact says none: as in a request that the model answered."""
+    value = example(name, position, sample)
+    return "BYTES" if isinstance(value, str) else "BOOL" if isinstance(value, bool) else "FP64"
+
+
+def example(name: str, position: int, sample: Any) -> Any:
+    """One value of that input in a request of a native dialect; None if it is not plainly there."""
+    if isinstance(sample, dict) and name in sample:
+        return first(sample[name])
+    key = next((key for key in _ROWS_KEYS if isinstance(sample, dict) and key in sample), None)
+    rows = sample[key] if key else sample
+    if isinstance(rows, dict):
+        return first(rows.get(name))
+    row = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], list) else rows
+    return row[position] if isinstance(row, list) and position < len(row) else None
+
+
+def first(value: Any) -> Any:
+    while isinstance(value, list) and value:
+        value = value[0]
+    return value
+
+
+def config_document(model: Model, deployment: Deployment, flow: Flow) -> dict[str, Any]:
+    """In the words of Triton's model configuration. flow: of the settings, where its owner says nothing else.
+
+    max_batch_size is 0: shapes are given with their first dimension, and requests are joined whatever it says.
+    """
+    signature = known_signature(model)
+    metadata = model_document(model, ())
+    own = deployment.bounds
+    window_ms = flow.window_seconds * 1000 if own.batch_window_ms is None else own.batch_window_ms
+    optional = {one.name for one in signature.inputs if one.optional}
+    return {
+        "name": model.name,
+        "platform": metadata["platform"],
+        "backend": "prism",
+        "version_policy": {"specific": {"versions": [model.version]}},
+        "max_batch_size": 0,
+        "input": [{**port(one), "optional": one["name"] in optional} for one in metadata["inputs"]],
+        "output": [port(one) for one in metadata["outputs"]],
+        "instance_group": [
+            {
+                "name": model.ref,
+                "kind": "KIND_GPU" if model.execution.gpus else "KIND_CPU",
+                "count": len(deployment.replicas),
+            }
+        ],
+        "dynamic_batching": {
+            "preferred_batch_size": [own.max_batch_size or flow.max_batch_size],
+            "max_queue_delay_microseconds": round(window_ms * 1000),
+        },
+        "default_model_filename": model.artifact.filename,
+        "parameters": {},
+    }
+
+
+def port(tensor: dict[str, Any]) -> dict[str, Any]:
+    datatype = "STRING" if tensor["datatype"] == "BYTES" else tensor["datatype"]
+    return {"name": tensor["name"], "data_type": f"TYPE_{datatype}", "dims": tensor["shape"]}
+
+
+def index_entry(deployment: Deployment) -> dict[str, str]:
+    """state: READY, LOADING or UNAVAILABLE; reason: why it is so, "" if it is ready."""
+    names = {"name": deployment.name, "version": deployment.version}
+    if serves(deployment):
+        return {**names, "state": "READY", "reason": ""}
+    error = deployment.error or {}
+    reason = str(error.get("detail") or deployment.status.value)
+    return {**names, "state": "LOADING" if deployment.status in IN_PROGRESS else "UNAVAILABLE", "reason": reason}
+
+
+def stats_document(model: Model, tally: Tally) -> dict[str, Any]:
+    """Requests are counted, not their rows. compute_input holds the time of both decoding and encoding."""
+    answered = sum(tally.statuses.values())
+    good = tally.statuses.get(200, 0)
+    batches = sum(tally.batch_size.counts)
+    mean_ns = tally.latency.total * 1e9 / answered if answered else 0.0
+    queue_seconds = max(0.0, tally.latency.total - tally.away_seconds)
+    return {
+        "name": model.name,
+        "version": model.version,
+        "last_inference": since_epoch_ms(tally.last_at),
+        "inference_count": good,
+        "execution_count": batches,
+        "inference_stats": {
+            "success": duration(good, good * mean_ns),
+            "fail": duration(answered - good, (answered - good) * mean_ns),
+            "queue": duration(answered, queue_seconds * 1e9),
+            "compute_input": duration(batches, tally.codec_seconds * 1e9),
+            "compute_infer": duration(batches, tally.model_seconds * 1e9),
+            "compute_output": duration(batches, 0),
+            "cache_hit": duration(0, 0),
+            "cache_miss": duration(0, 0),
+        },
+        "batch_stats": [],
+        "memory_usage": [],
+    }
+
+
+def duration(count: int, ns: float) -> dict[str, int]:
+    return {"count": count, "ns": round(ns)}
+
+
+def since_epoch_ms(at: float) -> int:
+    """at: on the monotonic clock; 0 for never."""
+    return round((time.time() - (monotonic() - at)) * 1000) if at else 0

@@ -1,0 +1,21 @@
+"""REST's documents as messages, where their forms differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.protocols.v2.grpc import inference_pb2 as messages
+
+UNTOLD = "TYPE_INVALID"
+"""Triton's word for a datatype that it has no name for."""
+
+
+def model_config(document: dict[str, Any]) -> messages.ModelConfig:
+    """Without the version policy, in which versions are numbers, and without parameters, of which there are none."""
+    said = {key: value for key, value in document.items() if key not in ("version_policy", "parameters")}
+    return messages.ModelConfig(**{**said, "input": _typed(said["input"]), "output": _typed(said["output"])})
+
+
+def _typed(ports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    known = messages.DataType.keys()
+    return [{**one, "data_type": one["data_type"] if one["data_type"] in known else UNTOLD} for one in ports]

@@ -1,0 +1,177 @@
+"""The port of the Open Inference Protocol over gRPC. Imported only where PRISM_GRPC_PORT is set: gRPC's library alone
+takes more memory than all of an idle gateway's own code."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+
+from app.access.keys import sent_key
+from app.core.os_errors import as_problem, log_fields
+from app.errors import BadInput, InvalidSetting, PrismError
+from app.http.guard import request_id_from
+from app.protocols.v2.grpc import inference_pb2 as messages
+from app.protocols.v2.grpc.refusal import Refusal, of_error
+from app.protocols.v2.grpc.service import Answer, Caller, Service
+
+log = structlog.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Method = Callable[[Any, Caller], Awaitable[Answer]]
+Read = Callable[[bytes], Any]
+SERVICE = "inference.GRPCInferenceService"
+UNEXPECTED = "PRISM met an error of its own. The server's log has the details."
+UNOFFERED = {
+    "SystemSharedMemory": "Shared memory is not offered; send tensors with the request.",
+    "CudaSharedMemory": "Shared memory is not offered; send tensors with the request.",
+    "TraceSetting": "Tracing is not offered; GET /metrics and trailing metadata of each prediction tell its timings.",
+    "LogSettings": "The log is set by PRISM_LOG_LEVEL, when the server starts.",
+}
+"""What is said to who calls another of Triton's methods, by the beginning of its name."""
+
+
+def bound(service: Service, host: str, port: int, max_message_bytes: int) -> grpc.aio.Server:
+    """A server that has its port and is yet to be started. Raises InvalidSetting for a port that is taken."""
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),  # else two servers share a port, each with half of the requests
+        ]
+    )
+    server.add_generic_rpc_handlers((handlers(service), Unoffered()))
+    try:
+        server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError as error:
+        raise InvalidSetting(
+            f"{host}:{port} cannot be listened on for gRPC.", hint="Choose another PRISM_GRPC_PORT, or 0 for none."
+        ) from error
+    return server
+
+
+def handlers(service: Service) -> grpc.GenericRpcHandler:
+    methods: dict[str, Method] = {
+        "ServerLive": service.server_live,
+        "ServerReady": service.server_ready,
+        "ServerMetadata": service.server_metadata,
+        "ModelReady": service.model_ready,
+        "ModelMetadata": service.model_metadata,
+        "ModelInfer": service.model_infer,
+        "ModelConfig": service.model_config,
+        "ModelStatistics": service.model_statistics,
+        "RepositoryIndex": service.repository_index,
+        "RepositoryModelLoad": service.repository_model_load,
+        "RepositoryModelUnload": service.repository_model_unload,
+    }
+    unary: dict[str, grpc.RpcMethodHandler[bytes, Any]] = {
+        name: grpc.unary_unary_rpc_method_handler(
+            answered(name, method, reader(getattr(messages, f"{name}Request"))),
+            response_serializer=getattr(messages, f"{name}Response").SerializeToString,
+        )
+        for name, method in methods.items()
+    }
+    stream: grpc.RpcMethodHandler[bytes, Any] = grpc.stream_stream_rpc_method_handler(
+        streamed(service.model_infer, reader(messages.ModelInferRequest)),
+        response_serializer=messages.ModelStreamInferResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler(SERVICE, {**unary, "ModelStreamInfer": stream})
+
+
+class Unoffered(grpc.GenericRpcHandler):
+    """Answers Triton's other methods; what they are sent is not looked at."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        service, _, method = handler_call_details.method.lstrip("/").partition("/")
+        if service != SERVICE:
+            return None
+        said = next((text for start, text in UNOFFERED.items() if method.startswith(start)), "See docs/grpc.md.")
+
+        async def refuse(_: bytes, context: Context) -> bytes:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"This server has no method {method[:100]}. {said}")
+            raise AssertionError("abort raises")
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+def reader(kind: Any) -> Read:
+    """Of the messages of this kind. Raises BadInput, which gRPC's own reading would tell as an error of the server."""
+
+    def read(raw: bytes) -> Any:
+        try:
+            return kind.FromString(raw)
+        except DecodeError:
+            hint = "Send it with a client that is made from the protocol's file."
+            raise BadInput(f"The message is no {kind.DESCRIPTOR.name}.", hint=hint) from None
+
+    return read
+
+
+def answered(name: str, method: Method, read: Read) -> Callable[[bytes, Context], Awaitable[Any]]:
+    """The method with every error as a status. A client that leaves cancels it, which drops its prediction."""
+
+    async def handle(raw: bytes, context: Context) -> Any:
+        caller = caller_of(context)
+        named = (("x-request-id", caller.request_id),)
+        try:
+            answer = await method(read(raw), caller)
+        except Exception as error:
+            refusal = refusal_of(error, name, caller)
+            await context.abort(refusal.code, refusal.text, (*named, *refusal.trailing))
+        context.set_trailing_metadata((*named, *answer.trailing.items()))
+        return answer.message
+
+    return handle
+
+
+def streamed(method: Method, read: Read) -> Callable[[AsyncIterator[bytes], Context], AsyncIterator[Any]]:
+    """The method for requests of one stream, one after the other; an error answers its request and ends nothing."""
+
+    async def handle(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        caller = caller_of(context)
+        async for raw in requests:
+            request = messages.ModelInferRequest()
+            try:
+                request = read(raw)
+                yield messages.ModelStreamInferResponse(infer_response=(await method(request, caller)).message)
+                continue
+            except Exception as error:
+                text = refusal_of(error, "ModelStreamInfer", caller).text
+            named = messages.ModelInferResponse(id=request.id, model_name=request.model_name)
+            yield messages.ModelStreamInferResponse(error_message=text, infer_response=named)
+
+    return handle
+
+
+def refusal_of(error: Exception, method: str, caller: Caller) -> Refusal:
+    """Any exception as a status; of one that nobody foresaw the log alone has the details."""
+    if isinstance(error, Refusal):
+        return error
+    problem = as_problem(error)
+    if problem is not error and type(problem) is PrismError:
+        log.exception("a request failed unexpectedly", method=method, request_id=caller.request_id)
+        return Refusal(500, UNEXPECTED, {})
+    if isinstance(error, OSError):
+        log.warning("a request met a fault of the storage", method=method, **log_fields(error))
+    return of_error(problem)
+
+
+def caller_of(context: Context) -> Caller:
+    """Of several values under one name the first counts, as in REST."""
+    sent = {name: value for name, value in reversed(list(context.invocation_metadata() or ())) if type(value) is str}
+    key = sent_key(sent.get("x-api-key"), sent.get("authorization", ""))
+    return Caller(key, address_of(context.peer()), request_id_from(sent.get("x-request-id", "")))
+
+
+def address_of(peer: str) -> str:
+    """The address in gRPC's name for the other side, as `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`."""
+    host = unquote(peer.partition(":")[2]).rpartition(":")[0].strip("[]")
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return "unknown"

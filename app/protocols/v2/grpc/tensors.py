@@ -1,0 +1,135 @@
+"""ModelInfer's messages from and to what a runtime takes and gives: V2 JSON with the tensors' bytes behind it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from app.core.foreign_json import ForeignJsonError, read_json
+from app.dispatch.pipeline import Awaited, answer_body
+from app.dispatch.request import Reply
+from app.dispatch.v2 import parted
+from app.errors import BadInput, ReplicaProtocolError
+from app.protocols.v2.grpc.inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
+from model_container.contract import frames
+
+_LENGTH = struct.Struct("<I")
+_CONTENTS = {
+    "BOOL": ("bool_contents", "?"),
+    "INT8": ("int_contents", "b"),
+    "INT16": ("int_contents", "h"),
+    "INT32": ("int_contents", "i"),
+    "INT64": ("int64_contents", "q"),
+    "UINT8": ("uint_contents", "B"),
+    "UINT16": ("uint_contents", "H"),
+    "UINT32": ("uint_contents", "I"),
+    "UINT64": ("uint64_contents", "Q"),
+    "FP32": ("fp32_contents", "f"),
+    "FP64": ("fp64_contents", "d"),
+    "BYTES": ("bytes_contents", ""),
+}
+"""By datatype, the field of InferTensorContents that holds its values, and struct's letter for one of them."""
+
+HEAD_BYTES_MAX = 1 << 20
+"""Of an answer's JSON, which names and describes tensors: their values come in binary, as was asked."""
+
+Tensor = ModelInferRequest.InferInputTensor
+
+
+def body(request: ModelInferRequest) -> bytes:
+    """As frames.DIALECT_V2_BINARY says; every output is asked for in binary. Raises BadInput."""
+    inputs, raws = [], []
+    for tensor, raw in zip(request.inputs, raw_values(request), strict=True):
+        described: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+        said = {**parameters(tensor.parameters), "binary_data_size": len(raw)}
+        inputs.append({**described, "parameters": said})
+        raws.append(raw)
+    document: dict[str, Any] = {
+        "inputs": inputs,
+        "parameters": {**parameters(request.parameters), "binary_data_output": True},
+    }
+    if request.id:
+        document["id"] = request.id
+    if request.outputs:
+        document["outputs"] = [asked_output(one) for one in request.outputs]
+    head = msgspec.json.encode(document)
+    return b"".join((frames.JSON_LENGTH.pack(len(head)), head, *raws))
+
+
+def asked_output(output: ModelInferRequest.InferRequestedOutputTensor) -> dict[str, Any]:
+    return {"name": output.name, "parameters": {**parameters(output.parameters), "binary_data": True}}
+
+
+def raw_values(request: ModelInferRequest) -> list[bytes]:
+    """Of every input, its values as bytes: those that came so, or its contents. Raises BadInput."""
+    raws = request.raw_input_contents
+    if not raws:
+        return [packed(tensor) for tensor in request.inputs]
+    named = next((tensor.name for tensor in request.inputs if tensor.HasField("contents")), None)
+    if named is not None:
+        raise BadInput(
+            f"Input `{named[:100]}` has contents, and the request raw_input_contents.", hint="Use one of them."
+        )
+    if len(raws) != len(request.inputs):
+        raise BadInput(
+            f"There are {len(request.inputs)} inputs and {len(raws)} raw_input_contents.",
+            hint="Send one for each input, in their order; this server does not offer shared memory.",
+        )
+    return list(raws)
+
+
+def packed(tensor: Tensor) -> bytes:
+    """The contents as little-endian bytes. Raises BadInput for values that are not of the tensor's datatype."""
+    name, datatype = tensor.name[:100], tensor.datatype[:100]
+    if datatype not in _CONTENTS:
+        raise BadInput(
+            f"There are no contents for the datatype `{datatype}` of input `{name}`.",
+            hint=f"There are for {', '.join(_CONTENTS)}; send others as raw_input_contents.",
+        )
+    field, letter = _CONTENTS[datatype]
+    other = next((one.name for one, _ in tensor.contents.ListFields() if one.name != field), None)
+    if other is not None:
+        raise BadInput(f"Input `{name}` of {datatype} has its values in {other}.", hint=f"Put them in {field}.")
+    values = getattr(tensor.contents, field)
+    if not letter:
+        return b"".join(part for text in values for part in (_LENGTH.pack(len(text)), text))
+    try:
+        return struct.pack(f"<{len(values)}{letter}", *values)
+    except struct.error as error:
+        raise BadInput(f"Input `{name}` holds what is no {datatype}: {error}.") from None
+
+
+def parameters(given: Mapping[str, InferParameter]) -> dict[str, Any]:
+    """Those without a value left out."""
+    chosen = {name: (one, one.WhichOneof("parameter_choice")) for name, one in given.items()}
+    return {name: getattr(one, choice) for name, (one, choice) in chosen.items() if choice is not None}
+
+
+def response(waiting: Awaited, reply: Reply) -> ModelInferResponse:
+    """Of an answer in a V2 form, its outputs as raw_output_contents. Raises ReplicaProtocolError for what is none."""
+    try:
+        return _response(waiting, reply)
+    except (ForeignJsonError, LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise ReplicaProtocolError.of(f"its answer is no V2 answer, {type(error).__name__}") from None
+
+
+def _response(waiting: Awaited, reply: Reply) -> ModelInferResponse:
+    head, raw = parted(reply) if reply.form == frames.FORM_V2_BINARY else (reply, memoryview(b""))
+    if len(head.body) > HEAD_BYTES_MAX:
+        raise ValueError("its JSON has no tensors in binary")
+    document = read_json(answer_body(waiting, head, ""), dict[str, Any])
+    answer = ModelInferResponse(
+        model_name=document["model_name"], model_version=document["model_version"], id=document.get("id", "")
+    )
+    position = 0
+    for tensor in document["outputs"]:
+        size = tensor["parameters"]["binary_data_size"]
+        if not 0 <= size <= len(raw) - position:
+            raise ValueError("a tensor has more bytes than there are")
+        answer.outputs.add(name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"])
+        answer.raw_output_contents.append(bytes(raw[position : position + size]))
+        position += size
+    return answer

@@ -1,0 +1,118 @@
+"""What the server of the Open Inference Protocol V2 knows of its models beside predictions: which there are, how they
+are set, how they did; and loading and unloading them, which is for admins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from msgspec import Struct
+
+from app.core.foreign_json import ForeignJsonError, read_json
+from app.core.model import Model
+from app.core.route_table import serves
+from app.dispatch.limits import Flow
+from app.dispatch.v2 import ref_of
+from app.errors import BadInput
+from app.http.problems import problem_response, request_id_of
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.state import Ledger
+from app.observe.tally import Tally
+from app.protocols.handler import Asking
+from app.protocols.v2.documents import config_document, index_entry, stats_document
+
+TAGS = ["Open Inference Protocol V2"]
+
+
+class Asked(Struct):
+    """The body of a repository request; whatever else it has means nothing here."""
+
+    ready: bool = False
+    parameters: dict[str, Any] = {}
+
+
+def router(asking: Asking, ledger: Ledger, tallies: Mapping[str, Tally], flow: Flow) -> APIRouter:
+    """For every caller who may predict."""
+    routes = APIRouter(tags=[*TAGS])
+
+    @routes.get("/v2/models/stats", summary="How every model did")
+    async def all_stats(request: Request) -> dict[str, Any]:
+        asking.caller(request)
+        return stats(ledger.models(), tallies)
+
+    @routes.get("/v2/models/{name}/stats", summary="How the versions of a model did")
+    @routes.get("/v2/models/{name}/versions/{version}/stats", summary="How a version did")
+    async def model_stats(request: Request, name: str, version: str = "") -> dict[str, Any]:
+        asking.admit(request, ref_of(name, version))
+        return stats(asked_for(ledger, name, version), tallies)
+
+    @routes.get("/v2/models/{name}/config", summary="How a model is set")
+    @routes.get("/v2/models/{name}/versions/{version}/config", summary="How a version is set")
+    async def config(request: Request, name: str, version: str = "") -> dict[str, Any]:
+        asking.admit(request, ref_of(name, version))
+        model = ledger.find(ref_of(name, version))
+        return config_document(model, ledger.deployment(model.model_id), flow)
+
+    @routes.post("/v2/repository/index", summary="Which models there are")
+    async def index(request: Request) -> list[dict[str, str]]:
+        """`{"ready": true}` leaves out those that take no traffic."""
+        asking.caller(request)
+        asked = read(await asking.body(request))
+        return [index_entry(one) for one in ledger.deployments() if serves(one) or not asked.ready]
+
+    return routes
+
+
+def admin_router(asking: Asking, deployments: Deployments) -> APIRouter:
+    routes = APIRouter(tags=[*TAGS])
+    ledger = deployments.ledger
+
+    @routes.post("/v2/repository/models/{name}/load", summary="Start a model")
+    async def load(request: Request, name: str) -> Response:
+        """The version that served last, else the newest; answers once it is live."""
+        parameters = read(await asking.body(request)).parameters
+        if any(name == "config" or name.startswith("file:") for name in parameters):
+            raise BadInput("A model is loaded as it was uploaded.", hint="Upload it anew with POST /models.")
+        model = ledger.find(name)
+        await deployments.start(model)
+        deployment = await deployments.settled(model.model_id)
+        if deployment.error is not None and "status" in deployment.error:
+            return problem_response(deployment.error, request_id_of(request), path=request.url.path)
+        return Response(b"{}", media_type="application/json")
+
+    @routes.post("/v2/repository/models/{name}/unload", summary="Stop a model")
+    async def unload(request: Request, name: str) -> Response:
+        """Every version of it; it can be loaded again."""
+        read(await asking.body(request))
+        for model in versions_of(ledger, name):
+            await deployments.stop(model)
+        return Response(b"{}", media_type="application/json")
+
+    return routes
+
+
+def stats(models: Iterable[Model], tallies: Mapping[str, Tally]) -> dict[str, Any]:
+    return {"model_stats": [stats_document(one, tallies.get(one.model_id, Tally())) for one in models]}
+
+
+def asked_for(ledger: Ledger, name: str, version: str) -> list[Model]:
+    """All versions of that name, or the one that `version`, or a name that is a reference itself, says. Raises NotFound."""
+    model = ledger.find(ref_of(name, version))
+    if name != model.name or version:
+        return [model]
+    return [one for one in ledger.models() if one.name == name]
+
+
+def versions_of(ledger: Ledger, name: str) -> list[Model]:
+    """All of that name; the one if `name` is `name@version` or a model_id. Raises NotFound."""
+    model = ledger.find(name)
+    return [one for one in ledger.models() if one.name == name] or [model]
+
+
+def read(body: bytes) -> Asked:
+    """An empty body asks for nothing special. Raises BadInput."""
+    try:
+        return read_json(body, Asked) if body.strip() else Asked()
+    except ForeignJsonError as error:
+        raise BadInput(f"The body is not what this route takes: {error}.", hint="Send `{}`, or nothing.") from None

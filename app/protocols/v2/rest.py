@@ -1,0 +1,133 @@
+"""The Open Inference Protocol V2 over REST: health, metadata and inference, with the binary tensor data extension.
+
+The repository, statistics and configuration extensions are in repository.py. Errors are `{"error": "…"}` on every
+path below /v2, see core/error_shapes.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from msgspec import structs
+
+from app.dispatch.pipeline import Awaited
+from app.dispatch.request import Reply
+from app.dispatch.v2 import BINARY, JSON, JSON_LENGTH_HEADER, inference_answer, json_length_of, ref_of
+from app.errors import BadInput, Unavailable
+from app.lifecycle.state import Ledger
+from app.protocols.handler import Answer, Asking
+from app.protocols.v2.documents import model_document, server_document
+from model_container.contract import frames
+
+_TENSOR = {
+    "type": "object",
+    "required": ["name", "shape", "datatype"],
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "datatype": {"type": "string", "enum": ["BOOL", "UINT8", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"]},
+        "parameters": {"type": "object"},
+        "data": {"type": "array", "description": "Flat or nested, row-major; left out where it follows in binary."},
+    },
+}
+_REQUEST = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string"},
+        "parameters": {"type": "object"},
+        "inputs": {"type": "array", "items": _TENSOR},
+        "outputs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {"name": {"type": "string"}, "parameters": {"type": "object"}},
+            },
+        },
+    },
+}
+_EXAMPLE = {"inputs": [{"name": "X", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}]}
+INFER_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {"schema": _REQUEST, "example": _EXAMPLE},
+            BINARY: {
+                "schema": {"type": "string", "format": "binary"},
+                "description": f"The JSON, whose length {JSON_LENGTH_HEADER} says, then the tensors in its order.",
+            },
+        },
+    }
+}
+
+
+def router(asking: Asking, ledger: Ledger, is_ready: Callable[[], bool], extensions: Collection[str]) -> APIRouter:
+    """is_ready: whether every model of this surface that is wanted takes traffic."""
+    routes = APIRouter(tags=["Open Inference Protocol V2"])
+
+    @routes.get("/v2", summary="What this server is")
+    async def server() -> dict[str, Any]:
+        return server_document(extensions)
+
+    @routes.get("/v2/health/live", summary="Does the server answer")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @routes.get("/v2/health/ready", summary="Do all models answer")
+    async def ready() -> dict[str, bool]:
+        """503 while a model that is wanted takes no traffic."""
+        if not is_ready():
+            raise Unavailable("A model that is wanted takes no traffic right now.")
+        return {"live": True, "ready": True}
+
+    @routes.get("/v2/models/{name}", summary="What a model takes and gives")
+    @routes.get("/v2/models/{name}/versions/{version}", summary="What a version takes and gives")
+    async def metadata(request: Request, name: str, version: str = "") -> dict[str, Any]:
+        model = found(request, name, version)
+        versions = [one.version for one in ledger.models() if one.name == model.name]
+        return model_document(model, versions)
+
+    @routes.get("/v2/models/{name}/ready", summary="Does a model answer")
+    @routes.get("/v2/models/{name}/versions/{version}/ready", summary="Does a version answer")
+    async def model_ready(request: Request, name: str, version: str = "") -> dict[str, Any]:
+        model = found(request, name, version)
+        if ref_of(name, version) not in ledger.route_table().live:
+            status = ledger.deployment(model.model_id).status
+            raise Unavailable(f"`{model.ref}` is {status} and takes no traffic.")
+        return {"name": model.name, "ready": True}
+
+    @routes.post("/v2/models/{name}/infer", summary="Predict", openapi_extra=INFER_BODY)
+    @routes.post(
+        "/v2/models/{name}/versions/{version}/infer", summary="Predict by one version", openapi_extra=INFER_BODY
+    )
+    async def infer(request: Request, name: str, version: str = "") -> Response:
+        """Tensors are JSON numbers, or bytes behind the JSON; so are outputs, as the request says."""
+        call = await asking.call(request, ref_of(name, version), BINARY, dialect=frames.DIALECT_V2_BINARY)
+        mark = frames.JSON_LENGTH.pack(json_length(request, len(call.body)))
+        return await asking.ask(request, structs.replace(call, body=mark + call.body), answer)
+
+    def found(request: Request, name: str, version: str) -> Any:
+        ref = ref_of(name, version)
+        asking.admit(request, ref)
+        return ledger.find(ref)
+
+    return routes
+
+
+def json_length(request: Request, body_bytes: int) -> int:
+    """How much of the body, expanded, is its JSON. Raises BadInput."""
+    said = request.headers.get(JSON_LENGTH_HEADER)
+    length = body_bytes if said is None else json_length_of(said, body_bytes)
+    if length is None:
+        raise BadInput(
+            f"{JSON_LENGTH_HEADER} is `{str(said)[:40]}`, the body has {body_bytes} bytes.",
+            hint="It counts the bytes of the JSON in front of the tensors, before any compression.",
+        )
+    return length
+
+
+def answer(waiting: Awaited, reply: Reply) -> Answer:
+    return Answer(*inference_answer(waiting, reply))

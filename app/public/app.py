@@ -1,0 +1,124 @@
+"""The public surface: what whoever has the link to a shared model may ask. An application of its own, with no other route."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Scope
+
+from app.access.admission import Admission
+from app.core.model import Model
+from app.dispatch.pipeline import Dispatcher
+from app.errors import BadInput, Conflict, NotFound, PrismError
+from app.http.guard import Gate, api_key, caller_address
+from app.http.problems import MethodNotAllowed, problem_response, request_id_of
+from app.lifecycle.state import Ledger
+from app.protocols import generate, native, v1
+from app.protocols.handler import Asking
+from app.protocols.v2 import rest as v2_rest
+from app.protocols.v2.documents import PUBLIC_EXTENSIONS
+
+log = structlog.get_logger(__name__)
+
+_NAME = rb"(?:[\w.~!$&'()*+,=:@-]|%(?!2[Ff]|5[Cc]|[01]|7[Ff])[0-9A-Fa-f]{2})+"
+PATH = re.compile(
+    rb"/health|/models/" + _NAME + rb"(?:/predict)?|/v1/models/" + _NAME + rb"|/v2(?:/health/(?:live|ready))?"
+    rb"|/v2/models/" + _NAME + rb"(?:/versions/" + _NAME + rb")?(?:/ready|/infer|/generate(?:_stream)?)?"
+)
+"""As it stands in the request, before anything is decoded: an escaped slash would make one path of another."""
+
+ASK = "Ask who sent you the link what is shared."
+ROUTES = (
+    "POST /models/{name}/predict, GET /models/{name} and GET /health are there, "
+    "/v2/models/{name} with /ready, /infer, /generate and /generate_stream, and /v1/models/{name} with :predict; nothing else."
+)
+
+
+def create_public_app(
+    dispatcher: Dispatcher, admission: Admission, ledger: Ledger, is_well: Callable[[], bool], max_body_bytes: int
+) -> FastAPI:
+    """is_well: whether each shared model takes traffic."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    asking = Asking(dispatcher, admission, max_body_bytes)
+    app.include_router(native.router(asking))
+    app.include_router(v2_rest.router(asking, ledger, is_well, PUBLIC_EXTENSIONS))
+    app.include_router(generate.router(asking))
+    app.include_router(v1.router(asking, ledger))
+
+    @app.get("/models/{ref}")
+    async def one_model(ref: str, request: Request) -> Response:
+        admission.admit(api_key(request.headers), caller_address(request), ref)
+        return Response(msgspec.json.encode(public_document(ledger.find(ref))), media_type="application/json")
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok" if is_well() else "degraded"}
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        told = admission.tell(as_ours(request, error))
+        return problem_response(told.problem(), request_id_of(request), told.headers, request.url.path)
+
+    for kind in (PrismError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, refuse)
+    app.add_middleware(PublicGate)
+    return app
+
+
+class PublicGate(Gate):
+    """Middleware that lets nothing through but the paths of this surface, in their plain form."""
+
+    def refusal(self, scope: Scope) -> PrismError | None:
+        return None if PATH.fullmatch(scope["raw_path"]) else nothing_here(scope["path"])
+
+
+def public_document(model: Model) -> dict[str, Any]:
+    """What a caller needs to use it, and nothing of how it is made or where it runs. endpoint: from this server's root."""
+    return {
+        "name": model.name,
+        "version": model.version,
+        "description": model.description,
+        "endpoint": f"/models/{quote(model.name)}/predict",
+        "signature": model.signature,
+        "sample": model.sample,
+    }
+
+
+def in_public(error: PrismError) -> PrismError:
+    """Without the next step where that is the owner's to take, and with no name of a model that is not shared."""
+    if isinstance(error, NotFound) and "ref" in error.values:
+        return NotFound(f"There is no model `{error.values['ref']}`.", hint=ASK)
+    if isinstance(error, Conflict):
+        return Conflict(error.detail, hint="Ask who sent you the link to start it.")
+    return error
+
+
+def as_ours(request: Request, error: Exception) -> PrismError:
+    """The error of ours that stands for what ended a request."""
+    path = request.url.path
+    match error:
+        case PrismError():
+            return error
+        case HTTPException(status_code=404):
+            return nothing_here(path)
+        case HTTPException(status_code=405):
+            return MethodNotAllowed(f"{path[:200]} does not take {request.method}.", hint=ROUTES)
+        case RequestValidationError():
+            return BadInput("; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())[:500])
+        case HTTPException() | ClientDisconnect():
+            return BadInput("The request is cut off or cannot be read.")
+        case _:
+            log.exception("a public request failed unexpectedly", path=path, request_id=request_id_of(request))
+            return PrismError("PRISM met an error of its own.", hint="Tell who sent you the link.")
+
+
+def nothing_here(path: str) -> NotFound:
+    return NotFound(f"There is nothing at {path[:200]}.", hint=ROUTES)

@@ -1,0 +1,97 @@
+"""What a container printed: asked of the engine, line by line, and where the container has gone, read from what was kept."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from app.core.model import Replica
+from app.errors import NotFound
+from app.runtime.docker.container import HOME_LABEL, MODEL_LABEL
+from app.runtime.docker.engine import Engine
+from app.runtime.logs.files import log_path
+from app.runtime.logs.kept import ContainerPlace, Stamped, StampedLines, behind, kept_log, place_in, short
+from app.runtime.logs.reader import LogLine
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+
+class ContainerLogs:
+    """home: label of the containers that may be read."""
+
+    def __init__(self, engine: Engine, home: str) -> None:
+        self._engine = engine
+        self._home = home
+
+    async def lines(
+        self, replica: Replica, folder: Path, tail: int, follow: bool, after: str
+    ) -> AsyncIterator[LogLine]:
+        """As `Target.logs` gives them."""
+        place = ContainerPlace.parse(after)
+        if after and (place is None or place.container != short(replica.id)):
+            async for line in self._earlier_log(replica, folder, follow, after):
+                after = line.id
+                yield line
+            place = place_in(log_path(folder), replica.id, after)
+        async for line in self._log_of(replica.id, folder, tail, follow, place):
+            yield line
+
+    async def _earlier_log(self, replica: Replica, folder: Path, follow: bool, after: str) -> AsyncIterator[LogLine]:
+        """What came behind a place in the log of a container before this one, which may be about to end."""
+        place = ContainerPlace.parse(after)
+        try:
+            if place is not None and await self._is_of(place.container, replica.model_id):
+                async for line in self._log_of(place.container, folder, 0, follow, place):
+                    yield line
+                return
+        except NotFound:
+            pass
+        async for line in kept_log(log_path(folder), 0, lambda: False, after):
+            yield line
+
+    async def _is_of(self, container: str, model_id: str) -> bool:
+        """Whether it is that model's: a place comes from outside, and could name any container of this engine."""
+        inspection = await self._engine.ask(lambda client: client.api.inspect_container(container))
+        labels = inspection["Config"]["Labels"] or {}
+        return bool(labels.get(HOME_LABEL) == self._home and labels.get(MODEL_LABEL) == model_id)
+
+    async def _log_of(
+        self, container: str, folder: Path, tail: int, follow: bool, place: ContainerPlace | None
+    ) -> AsyncIterator[LogLine]:
+        """What is there, what comes, and what the engine did not send before it ended; else what was kept of it."""
+        is_first = place is None
+        try:
+            for is_live in (False, True, False) if follow else (False,):
+                found = self._stamped(container, place, max(1, tail) if follow else tail, is_live)
+                async for line in behind(place, found):
+                    place = ContainerPlace.parse(line.id)
+                    if tail or not is_first:
+                        yield line
+                if is_first and follow:
+                    place = place or ContainerPlace(short(container))
+                    yield LogLine("", str(place), "place")
+                is_first = False
+        except NotFound:
+            async for line in kept_log(log_path(folder), tail, lambda: False, str(place or "")):
+                yield line
+
+    async def _stamped(
+        self, container: str, place: ContainerPlace | None, tail: int, is_live: bool
+    ) -> AsyncIterator[Stamped]:
+        def begin(client: DockerClient) -> Any:
+            if place is None:
+                return client.api.logs(container, stream=True, follow=is_live, timestamps=True, tail=tail)
+            since = place.since if place.stamp else None
+            return client.api.logs(container, stream=True, follow=is_live, timestamps=True, since=since)
+
+        lines = StampedLines(container)
+        async with contextlib.aclosing(cast(Any, self._engine.stream(begin))) as messages:
+            async for message in messages:
+                for line in lines.add(message):
+                    yield line
+        if not is_live:
+            for line in lines.rest():
+                yield line

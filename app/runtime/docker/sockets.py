@@ -1,0 +1,42 @@
+"""How the gateway reaches the Unix socket of a container: /run/prism there is in memory, small, and no folder of ours.
+
+A folder of this machine that is mounted into a container is one that a model can fill, and plant links in. So nothing
+is mounted: the socket is reached through /proc/<pid>/root, which leads to what the container's first process sees as
+its root. Linux lets the gateway pass where it is root, or the container runs as its user and holds no capabilities.
+Where it does not, the container's port on loopback is the way, with the same token.
+See docs/decisions/0012-a-containers-socket-through-proc.md.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import msgspec
+
+from app.core.model import Replica
+from app.runtime.docker.container import runtime_user
+
+
+def reached(replica: Replica) -> Replica:
+    """The replica, without its socket where the folder of it is not to be seen from here."""
+    if replica.socket and _is_ours(Path(replica.socket).parent) and _is_seen(replica):
+        return replica
+    return msgspec.structs.replace(replica, socket="")
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == runtime_user()[0]
+
+
+def _is_seen(replica: Replica) -> bool:
+    """Whether that process is the container, by its control group; app/dispatch/replica_socket.py asks the same."""
+    try:
+        return replica.id in Path(f"/proc/{replica.pid}/cgroup").read_text()
+    except OSError:
+        return False

@@ -1,0 +1,258 @@
+"""The Docker target: each replica is a container that holds no rights, on an image built for its model.
+
+    prism_env_<lock hash>          image, shared by all models with that lock
+    prism_model_<model_id>         image, on the one above
+    prism_<model_id>_<random>      container, published on a port of 127.0.0.1
+    prism_<home>                   bridge network of this PRISM, whose containers cannot speak with each other
+
+What a later gateway must know of a container is in the container's labels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import secrets
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import psutil
+
+from app.core.environment import Lock
+from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
+from app.core.os_errors import problem_in
+from app.errors import Conflict, NotFound, PrismError, StartFailed
+from app.runtime.docker.container import HOME_LABEL, MODEL_LABEL, Plan, replica_of, state_of
+from app.runtime.docker.engine import Engine
+from app.runtime.docker.gpu import refusal
+from app.runtime.docker.images import Images, model_image
+from app.runtime.docker.launch import run
+from app.runtime.docker.logs import ContainerLogs
+from app.runtime.docker.sockets import reached
+from app.runtime.docker.variants import as_imaged, lay_out
+from app.runtime.logs.files import log_path
+from app.runtime.logs.kept import keep_log
+from app.runtime.logs.reader import LogLine
+from app.runtime.process import tree as process_tree
+from app.runtime.target import Log, ReplicaState
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+SAVED_LINES = 5000
+
+
+class DockerTarget:
+    """Replicas as containers that outlive the gateway.
+
+    home: label that tells this PRISM's containers from another's. run_folder: has room for build contexts.
+    base_image: of environments, with {version} for the Python minor.
+    """
+
+    name = TargetName.DOCKER
+
+    def __init__(self, *, home: str, run_folder: Path, base_image: str, build_timeout_seconds: float) -> None:
+        self._home = home
+        self._engine = Engine()
+        self._logs = ContainerLogs(self._engine, home)
+        self._images = Images(self._engine, base_image, run_folder, build_timeout_seconds)
+        # The network comes with the first container and goes with the last; not between the two steps of a start.
+        self._networking = asyncio.Lock()
+
+    @property
+    def _network(self) -> str:
+        return f"prism_{self._home}"
+
+    async def pythons(self) -> tuple[str, ...]:
+        return await self._images.pythons()
+
+    async def build_environment(self, lock: Lock, log: Log) -> None:
+        await self._images.build_environment(lock, log)
+
+    async def build_model(self, model: Model, folder: Path, log: Log, form: Form | None = None) -> str:
+        form = form or model.form
+        if form is None or form.name is FormName.ORIGINAL:
+            return await self._images.build_model(model, folder, log)
+        with tempfile.TemporaryDirectory(prefix=".image-", dir=folder) as place:
+            await asyncio.to_thread(lay_out, form, folder, Path(place))
+            return await self._images.build_model(as_imaged(model, form), Path(place), log)
+
+    async def is_built(self, model: Model, form: Form) -> bool:
+        return await self._images.is_current(model_image(as_imaged(model, form).model_id))
+
+    async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
+        form = form or model.form
+        image = model_image(as_imaged(model, form).model_id) if form else ""
+        if form is None or not await self._images.is_current(image):
+            raise StartFailed(f"There is no image {image}.", hint=f"Deploy {model.name} again.")
+        await self._sweep(model.model_id)
+        token = secrets.token_hex(4)
+        plan = Plan(
+            name=f"prism_{model.model_id}_{token}",
+            home=self._home,
+            network=self._network,
+            image=image,
+            model=model,
+            form=form,
+            folder=folder,
+            limits=limits,
+            has_socket=await self._engine.shares_this_machine(),
+            token=secrets.token_urlsafe(32),
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+        launch = asyncio.ensure_future(self._launch(plan))
+        try:
+            return await asyncio.shield(launch)
+        except asyncio.CancelledError:
+            # The engine may be about to start it all the same, and nobody would know it.
+            with contextlib.suppress(PrismError):
+                await self.stop(await launch, 0)
+            raise
+
+    async def _launch(self, plan: Plan) -> Replica:
+        def refused(words: str) -> PrismError:
+            without_gpu = refusal(plan.model.ref, words) if plan.model.execution.gpus else None
+            return (
+                without_gpu
+                or problem_in(words)
+                or StartFailed(
+                    f"The container of {plan.model.ref} could not be started: {words}",
+                    hint="See `prism doctor` for the engine, disk space and limits.",
+                )
+            )
+
+        try:
+            async with self._networking:
+                return await self._engine.ask(lambda client: run(client, plan), refused)
+        except PrismError as error:
+            raise refused(error.detail) if isinstance(error, NotFound) else error from error
+
+    async def state(self, replica: Replica) -> ReplicaState:
+        try:
+            inspection = await self._inspect(replica)
+        except NotFound:
+            return ReplicaState(running=False, detail="its container is gone")
+        state = state_of(inspection)
+        if not state.running or not await self._engine.shares_this_machine():
+            return state
+        seen = await asyncio.to_thread(_observe, inspection["State"]["Pid"])
+        if seen is None:
+            return state
+        return ReplicaState(
+            running=True,
+            frozen=state.frozen or seen.frozen,
+            detail=seen.detail if seen.frozen and not state.frozen else state.detail,
+            rss_bytes=seen.rss_bytes,
+            cpu_seconds=seen.cpu_seconds,
+        )
+
+    async def _inspect(self, replica: Replica) -> dict[str, Any]:
+        return await self._engine.ask(lambda client: cast(dict[str, Any], client.api.inspect_container(replica.id)))
+
+    async def stop(self, replica: Replica, grace_seconds: float) -> None:
+        with contextlib.suppress(NotFound):
+            inspection = await self._inspect(replica)
+            if (inspection["Config"]["Labels"] or {}).get(HOME_LABEL) != self._home:
+                return  # an id that another container got is none of ours
+            if inspection["State"]["Running"]:
+                await self._end(inspection, grace_seconds)
+            await self._discard(replica.id)
+        await self._remove_empty_network()
+
+    async def _end(self, inspection: dict[str, Any], grace_seconds: float) -> None:
+        identifier, pid = inspection["Id"], inspection["State"]["Pid"]
+        if grace_seconds > 0 and await self._engine.shares_this_machine():
+            # A stopped process would not see the signal to end.
+            await asyncio.to_thread(_continue, pid)
+
+        def end(client: DockerClient) -> None:
+            if inspection["State"]["Paused"]:
+                client.api.unpause(identifier)
+            if grace_seconds > 0:
+                client.api.stop(identifier, timeout=math.ceil(grace_seconds))
+            else:
+                client.api.kill(identifier)
+
+        with contextlib.suppress(Conflict):  # it ended by itself meanwhile
+            await self._engine.ask(end, Conflict)
+
+    async def _discard(self, identifier: str) -> None:
+        """Keep what it said last, then remove it. Fine if somebody else removes it already."""
+
+        def discard(client: DockerClient) -> None:
+            container = client.api.inspect_container(identifier)
+            said = client.api.logs(identifier, tail=SAVED_LINES, timestamps=True, stream=True, follow=False)
+            folder = Path(container["Config"]["Labels"].get("prism.folder", ""))
+            if folder.is_absolute() and folder.is_dir():
+                with contextlib.suppress(OSError):  # a log that cannot be kept does not keep the container
+                    keep_log(log_path(folder), identifier, said)
+            client.api.remove_container(identifier, v=True, force=True)
+
+        with contextlib.suppress(NotFound, Conflict):
+            await self._engine.ask(discard, Conflict)
+
+    async def _remove_empty_network(self) -> None:
+        """The engine itself refuses while a container is in it."""
+        with contextlib.suppress(NotFound, Conflict):
+            async with self._networking:
+                await self._engine.ask(lambda client: client.api.remove_network(self._network), Conflict)
+
+    def logs(self, replica: Replica, folder: Path, tail: int, follow: bool, after: str = "") -> AsyncIterator[LogLine]:
+        return self._logs.lines(replica, folder, tail, follow, after)
+
+    async def remove(self, model: Model, environment_in_use: bool) -> None:
+        await self._sweep(model.model_id)
+        await self._images.remove(model, environment_in_use)
+
+    def describe_removal(self, model: Model, replicas: Sequence[Replica]) -> list[str]:
+        images = [f"image {model_image(model.model_id)}"] if model.lock is not None else []
+        return [f"container {replica.id}" for replica in replicas] + images
+
+    async def remove_form(self, model: Model, form: Form, environment_in_use: bool) -> None:
+        await self._images.remove(as_imaged(model, form), environment_in_use)
+
+    async def _sweep(self, model_id: str) -> None:
+        """Containers of the model that ended without a stop(), as when the gateway was killed."""
+        for inspection in await self._containers(model_id):
+            if not inspection["State"]["Running"] and inspection["State"]["Status"] != "created":
+                await self._discard(inspection["Id"])
+
+    async def replicas(self) -> tuple[Replica, ...]:
+        living = [one for one in await self._containers() if one["State"]["Running"]]
+        return tuple(reached(replica) for one in living if (replica := replica_of(one)))
+
+    async def _containers(self, model_id: str = "") -> list[dict[str, Any]]:
+        """Inspections of this PRISM's containers, also of those that have ended."""
+        labels = [f"{HOME_LABEL}={self._home}", *([f"{MODEL_LABEL}={model_id}"] if model_id else [])]
+        if await self._engine.has_none(labels):
+            return []
+
+        def look(client: DockerClient) -> list[dict[str, Any]]:
+            from docker.errors import NotFound as Absent
+
+            found = []
+            for one in client.api.containers(all=True, filters={"label": labels}):
+                with contextlib.suppress(Absent):  # removed since the list was made
+                    found.append(cast(dict[str, Any], client.api.inspect_container(one["Id"])))
+            return found
+
+        return await self._engine.ask(look)
+
+
+def _observe(pid: int) -> ReplicaState | None:
+    """None if it ended just now."""
+    try:
+        return process_tree.observe(psutil.Process(pid))
+    except psutil.Error:
+        return None
+
+
+def _continue(pid: int) -> None:
+    with contextlib.suppress(psutil.Error):
+        process_tree.send(process_tree.tree(psutil.Process(pid)), signal.SIGCONT)

@@ -1,0 +1,35 @@
+"""Images of the other forms of a model, as of its accelerated one: built as if they were models of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from msgspec import structs
+
+from app.core.inspection import Inspection
+from app.core.model import Artifact, Form, FormName, Model
+from app.runtime.docker.context import place_of
+
+
+def as_imaged(model: Model, form: Form) -> Model:
+    """The model whose image holds another form of it; that image has a name of its own."""
+    if form.name is FormName.ORIGINAL:
+        return model
+    return structs.replace(
+        model,
+        model_id=f"{model.model_id}_{form.name}",
+        lock=form.lock,
+        artifact=Artifact(place_of(form), "", 0),
+        inspection=structs.replace(model.inspection or Inspection(form.format), format=form.format),
+    )
+
+
+def lay_out(form: Form, folder: Path, place: Path) -> None:
+    """What the image of a form is built from, as the original's lies in the model's folder."""
+    file = place / "artifact" / place_of(form)
+    file.parent.mkdir(parents=True)
+    os.link(folder / form.file, file)
+    if form.code and (folder / "code").is_dir():
+        shutil.copytree(folder / "code", place / "code")

@@ -1,0 +1,146 @@
+"""What this machine has and lacks for running models, each finding with its mend: for `prism doctor` and the pages.
+
+Everything here blocks: for a moment, or three seconds where an engine does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from app.runtime.process.sandbox_check import Lent
+    from app.settings import Settings
+
+LEAST_DISK_BYTES = 1_000_000_000
+"""Less than one environment with scikit-learn, and its copy while it is built."""
+AMPLE_DISK_BYTES = 5_000_000_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """fail: something needed does not work. warn: it works, but less well or less safely than it could."""
+
+    level: Literal["ok", "warn", "fail"]
+    about: str
+    found: str
+    mend: str = ""
+
+
+def uv(settings: Settings) -> Finding:
+    from uv import find_uv_bin
+
+    try:
+        return Finding("ok", "uv", find_uv_bin())
+    except FileNotFoundError as error:
+        return Finding("fail", "uv", str(error), f"{sys.executable} -m pip install uv")
+
+
+def interpreters(settings: Settings) -> Finding:
+    from app.runtime.packages.uv import find_interpreters
+
+    found = asyncio.run(find_interpreters())
+    listed = ", ".join(found) or "none"
+    if not found:
+        return Finding("fail", "pythons", "none that a model's environment could be made with", "Install Python 3.11.")
+    return Finding("ok", "pythons", f"models without Docker can use {listed}")
+
+
+def engine(settings: Settings) -> Finding:
+    from app.runtime.docker.engine import engine_version
+
+    if settings.target == "process":
+        return Finding("ok", "docker engine", "not needed: PRISM_TARGET=process")
+    try:
+        version = engine_version()
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        if settings.target == "docker":
+            return Finding("fail", "docker engine", reason, "Start the Docker engine, or unset PRISM_TARGET.")
+        mend = "Models run as processes. For containers, install and start a Docker engine you may use."
+        return Finding("warn", "docker engine", f"none answers ({reason})", mend)
+    return Finding("ok", "docker engine", f"{version}; models run in containers")
+
+
+def gpu(settings: Settings) -> Finding:
+    """Whether the engine shows a sign of one. None is no fault: most models need none."""
+    from app.runtime.docker.engine import engine_info
+    from app.runtime.docker.gpu import offered
+
+    if settings.target == "process":
+        return Finding("ok", "gpu", "none for models: PRISM_TARGET=process gives them no device")
+    try:
+        found = offered(engine_info())
+    except OSError:
+        return Finding("ok", "gpu", "none for models: containers get them, and no engine answers")
+    if found:
+        return Finding("ok", "gpu", f"the engine offers {found}")
+    return Finding("ok", "gpu", "the engine shows none; models with `gpu` need the NVIDIA Container Toolkit there")
+
+
+def isolation(settings: Settings) -> Finding:
+    """How far the process target is closed; said also where Docker is there, for the target can be chosen."""
+    from app.runtime.process.cgroup_places import MEND
+    from app.runtime.process.sandbox_check import survey
+
+    with survey_group() as (group, why_not):
+        closed = survey(group=group)
+    walls = {
+        "network": "network",
+        "files": "files",
+        "processes": "other processes",
+        "syscalls": "system calls",
+        "memory": "memory",
+    }
+    shut = [told for wall, told in walls.items() if closed.get(wall)]
+    open_ = [told for wall, told in walls.items() if not closed.get(wall)]
+    found = f"closed: {', '.join(shut) or 'nothing'}" + (f"; open: {', '.join(open_)}" if open_ else "")
+    bounds = closed["details"]["report"].get("bounds", {})
+    found += "".join(f"; {what} by {holder}" for what, holder in bounds.items())
+    found += f" ({why_not})" if why_not else ""
+    if not open_:
+        return Finding("ok", "process target", found, MEND if why_not else "")
+    mend = "Without Docker, serve only models you trust, or use a kernel with user namespaces, Landlock and seccomp."
+    return Finding("warn", "process target", found, mend)
+
+
+@contextmanager
+def survey_group() -> Iterator[tuple[Lent, str]]:
+    """A control group as a replica gets it, or why there is none."""
+    from app.core.model import Limits
+    from app.runtime.process.cgroups import Cgroups, handed_down, remove
+    from app.runtime.process.replica_end import Outside
+    from app.runtime.process.sandbox_check import MEMORY_MB, Lent
+
+    cgroups = Cgroups(f"doctor{os.getpid()}")
+    cgroup = cgroups.make("survey", Limits(memory_mb=MEMORY_MB, pids=64))
+    try:
+        with handed_down(cgroup) as handed:
+            yield Lent(Outside(cgroup, handed).told(), handed.all()), cgroups.why_not
+    finally:
+        remove(cgroup)
+
+
+def disk(settings: Settings) -> Finding:
+    from app.settings import variable
+
+    folder = settings.upload_root
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    larger = f"set {variable('home')} to a larger disk"
+    if not os.access(existing, os.W_OK):
+        return Finding("fail", "disk", f"{existing} cannot be written", f"Run `chown` on it, or {larger}.")
+    level: Literal["ok", "warn", "fail"] = "ok" if free > AMPLE_DISK_BYTES else "warn"
+    level = "fail" if free < LEAST_DISK_BYTES else level
+    mend = "" if level == "ok" else f"Free some space, or {larger}."
+    return Finding(level, "disk", f"{free / 1e9:.1f} GB free for {folder}", mend)
+
+
+EXAMINATIONS: tuple[Callable[[Settings], Finding], ...] = (engine, gpu, isolation, interpreters, uv, disk)
+"""Those that a running server can make of itself."""

@@ -1,0 +1,176 @@
+"""A container's log: the place of a line is the time that the engine stamped it with, also after the container's end."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import datetime
+from itertools import accumulate, islice
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from app.core.foreign_json import ForeignJsonError, read_json
+from app.runtime.logs.files import read_log, rotate, rotated
+from app.runtime.logs.reader import FilePlace, LogLine, LogReader
+
+TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z"
+STAMP = re.compile(rf"({TIME}) ".encode())
+PLACE = re.compile(rf"c([0-9a-f]{{12}})-(|{TIME})-([0-9]{{1,9}})")
+GONE = "The replica was replaced, and the end of its log was not kept; lines may be missing here."
+ROTATED = "The engine dropped a part of the log; lines may be missing here."
+
+
+class ContainerPlace(Struct, frozen=True, order=True):
+    """Behind a line of a container's log, written `c<its short id>-<time>-<ordinal>`.
+
+    stamp: the time of the line, "" before the first. ordinal: counts the lines of one time, from 0.
+    """
+
+    container: str
+    stamp: str = ""
+    ordinal: int = 0
+
+    def __str__(self) -> str:
+        return f"c{self.container}-{self.stamp}-{self.ordinal}"
+
+    @classmethod
+    def parse(cls, text: str) -> ContainerPlace | None:
+        found = PLACE.fullmatch(text)
+        return cls(found[1], found[2], int(found[3])) if found else None
+
+    @property
+    def since(self) -> int:
+        """The second of its line, for the engine."""
+        return int(datetime.fromisoformat(self.stamp[:19] + "+00:00").timestamp())
+
+
+Stamped = tuple[ContainerPlace, bytes]
+
+
+def short(identifier: str) -> str:
+    return identifier[:12]
+
+
+LINE_BYTES_MAX = 1 << 20
+"""What has no end by then comes in pieces, or a container that never ends its line would fill this process."""
+
+
+class StampedLines:
+    """Makes lines of the engine's messages. Each message has a stamp; a long line is several messages of one time."""
+
+    def __init__(self, container: str) -> None:
+        self._place = ContainerPlace(short(container))
+        self._begun: list[bytes] = []
+        self._begun_bytes = 0
+        self._stamp = ""
+
+    def add(self, message: bytes) -> Iterator[Stamped]:
+        """The line that ends with this message, if one does, or has become too long."""
+        found = STAMP.match(message)
+        if found and not self._begun:
+            self._stamp = found[1].decode()
+        self._begun.append(message[found.end() :] if found else message)
+        self._begun_bytes += len(message)
+        if message.endswith(b"\n") or self._begun_bytes >= LINE_BYTES_MAX:
+            yield from self.rest()
+
+    def rest(self) -> Iterator[Stamped]:
+        """The line that has no end yet."""
+        if self._begun:
+            text, self._begun, self._begun_bytes = b"".join(self._begun).removesuffix(b"\n"), [], 0
+            ordinal = self._place.ordinal + 1 if self._place.stamp == self._stamp else 0
+            self._place = ContainerPlace(self._place.container, self._stamp, ordinal)
+            yield self._place, text
+
+
+async def behind(place: ContainerPlace | None, lines: AsyncIterator[Stamped]) -> AsyncIterator[LogLine]:
+    """The lines after that place, which is the first or among those before it, unless the engine dropped it: a gap."""
+    is_there = place is None or not place.stamp
+    async for at, text in lines:
+        if place is not None and at <= place:
+            is_there = is_there or at == place
+            continue
+        if place is not None and not is_there:
+            yield LogLine(ROTATED, str(place), "gap")
+            is_there = True
+        yield LogLine(text.decode(errors="replace"), str(at))
+
+
+class Kept(Struct, frozen=True):
+    """What is remembered of the container whose log was kept last: where in the file its lines are.
+
+    ends: of each line its stamp, its ordinal and the offset behind it.
+    """
+
+    container: str
+    inode: int
+    begins: int
+    ends: list[tuple[str, int, int]]
+
+
+def keep_log(path: Path, container: str, messages: Iterable[bytes]) -> None:
+    """Append what a container said to the log of its model. Raises OSError."""
+    lines = StampedLines(container)
+    found = [line for message in messages for line in lines.add(message)] + list(lines.rest())
+    path.parent.mkdir(exist_ok=True)
+    rotate(path)
+    with path.open("ab") as file, contextlib.closing(LogReader(path)) as reader:
+        begins = reader.end()
+        offsets = islice(accumulate((len(text) + 1 for _, text in found), initial=begins), 1, None)
+        ends = [(place.stamp, place.ordinal, end) for (place, _), end in zip(found, offsets, strict=True)]
+        # First, so that who reads the lines here knows that they are those of the container, which is still there.
+        _beside(path).write_bytes(msgspec.json.encode(Kept(short(container), reader.inode, begins, ends)))
+        file.writelines(text + b"\n" for _, text in found)
+
+
+def place_in(path: Path, container: str, after: str) -> ContainerPlace:
+    """Where in the log of a container one is who has read its model's kept log up to `after`: it may hold a part."""
+    kept, read = _kept(path), FilePlace.parse(after)
+    if kept and read and (kept.container, kept.inode) == (short(container), read.inode):
+        told = bisect_right(kept.ends, read.offset, key=lambda end: end[2])
+        if told:
+            return ContainerPlace(kept.container, *kept.ends[told - 1][:2])
+    return ContainerPlace(short(container))
+
+
+async def kept_log(path: Path, tail: int, grows: Callable[[], bool], after: str = "") -> AsyncIterator[LogLine]:
+    """As `read_log`, also behind a place in the log of a container that is gone."""
+    place = ContainerPlace.parse(after)
+    if place is not None:
+        is_whole, after = _kept_place(path, place)
+        if not is_whole:
+            yield LogLine(GONE, after or str(place), "gap")
+            tail = 0
+    async for line in read_log(path, tail, grows, after):
+        yield line
+
+
+def _kept_place(path: Path, place: ContainerPlace) -> tuple[bool, str]:
+    """Whether all that followed is kept, and where it begins in the file; "" if nothing is."""
+    kept = _kept(path)
+    if kept is None:
+        return False, ""
+    told = bisect_right(kept.ends, (place.stamp, place.ordinal), key=lambda end: end[:2])
+    if kept.container != place.container:
+        told = 0
+    is_whole = kept.container == place.container and (told > 0 or not place.stamp)
+    for one in (path, rotated(path)):
+        with contextlib.suppress(OSError), contextlib.closing(LogReader(one)) as reader:
+            if reader.inode == kept.inode:
+                return is_whole, reader.id_at(kept.ends[told - 1][2] if told else kept.begins)
+    return False, ""
+
+
+def _kept(path: Path) -> Kept | None:
+    try:
+        return read_json(_beside(path).read_bytes(), Kept)
+    except (OSError, ForeignJsonError):
+        return None
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".container")

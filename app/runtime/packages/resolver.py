@@ -1,0 +1,96 @@
+"""Turns what a model needs into a lock: every package at one exact version, for a Python that has wheels of all."""
+
+from __future__ import annotations
+
+import platform as machine
+import re
+
+from app.core.environment import Lock, Requirements
+from app.errors import EnvironmentFailed
+from app.runtime.packages import torch_backend
+from app.runtime.packages.uv import UNREACHABLE, run_uv
+from app.runtime.target import Log
+
+
+async def resolve(requirements: Requirements, *, log: Log, timeout_seconds: float, platform: str | None = None) -> Lock:
+    """The lock for the first acceptable Python for which every package has a wheel.
+
+    Wheels only: building a source distribution would run its author's code outside any wall.
+    Raises EnvironmentFailed with the reason for the Python that was preferred.
+
+    platform: "linux" for a container on this machine's engine; else in uv's words; None for this machine.
+    """
+    passed_over: dict[str, EnvironmentFailed] = {}
+    for python in requirements.pythons:
+        try:
+            text = await _compile(requirements, python, log, timeout_seconds, platform)
+        except EnvironmentFailed as failure:
+            log(f"Python {python} is passed over")
+            passed_over[python] = failure
+            if failure.hint in UNREACHABLE:  # for every other Python as well
+                break
+            continue
+        text = text if requirements.gpu else without_nccl(text)
+        evidence = "; ".join([requirements.python_evidence, *map(_why_not, passed_over.items())])
+        return Lock(python, text, requirements.pins, evidence)
+    raise _refusal(requirements, passed_over)
+
+
+async def _compile(
+    requirements: Requirements, python: str, log: Log, timeout_seconds: float, platform: str | None
+) -> str:
+    arguments = ["pip", "compile", "--python-version", python, "--no-header", "--no-annotate", "--quiet"]
+    arguments += ["--only-binary", ":all:", *torch_backend.to_resolve(requirements.gpu)]
+    if platform is not None:
+        arguments += ["--python-platform", uv_platform(platform, machine.machine())]
+    return await run_uv(
+        [*arguments, "-"],
+        log=log,
+        timeout_seconds=timeout_seconds,
+        error=EnvironmentFailed,
+        stdin="\n".join(requirements.packages),
+    )
+
+
+def uv_platform(platform: str, architecture: str) -> str:
+    """uv takes "linux" for x86_64 everywhere; containers have the processor of their machine, macOS's included."""
+    if platform != "linux":
+        return platform
+    processor = {"arm64": "aarch64", "amd64": "x86_64"}.get(architecture.lower(), architecture.lower())
+    return f"{processor}-unknown-linux-gnu"
+
+
+def without_nccl(lock: str) -> str:
+    """XGBoost asks for NVIDIA's NCCL, 350 MB, and opens it only to train on several GPUs. It is left out where nothing
+    else of NVIDIA's is there, whose libraries would need it (PyTorch's build for CUDA does)."""
+    lines = lock.splitlines(keepends=True)
+    of_nvidia = [line for line in lines if line.startswith("nvidia-")]
+    alone = len(of_nvidia) == 1 and of_nvidia[0].startswith("nvidia-nccl-")
+    if not alone or not any(line.startswith("xgboost==") for line in lines):
+        return lock
+    return "".join(line for line in lines if line not in of_nvidia)
+
+
+def _why_not(passed_over: tuple[str, EnvironmentFailed]) -> str:
+    python, failure = passed_over
+    return f"not {python}: {reason_of(failure)}"
+
+
+def reason_of(failure: EnvironmentFailed) -> str:
+    """uv's reason in one clause, without the words around it."""
+    reason = re.sub(r"^`uv [^`]*` failed: ", "", failure.detail)
+    reason = re.sub(r"^No solution found when resolving dependencies\W*(cause:)?\s*(Because )?", "", reason)
+    return re.split(r",? (?:we can conclude|and you require)\b", reason, maxsplit=1)[0].rstrip(".,; ")
+
+
+def _refusal(requirements: Requirements, passed_over: dict[str, EnvironmentFailed]) -> EnvironmentFailed:
+    """The preferred Python's reason counts: those that came after it were only a way out."""
+    preferred = next(iter(passed_over.values()))
+    what = f"No set of packages satisfies the model with Python {' or '.join(passed_over)}"
+    if preferred.hint in UNREACHABLE:
+        what = "The model's packages could not be looked up"
+    return EnvironmentFailed(
+        f"{what}: {reason_of(preferred)}.",
+        hint=preferred.hint,
+        requirements=list(requirements.packages),
+    )

@@ -1,0 +1,419 @@
+"""The process target: each replica is a child process behind the operating system's own walls; no engine needed.
+
+    <environments>/<lock hash>-2/                packages, shared by all models with that lock
+    <run_folder>/runtime-<content hash>/         private copy of model_container/
+    <run_folder>/<model_id>/<id>/replica.json    the record by which a later gateway finds the replica
+    <run_folder>/<model_id>/<id>/end.json        why the replica ended, by its supervisor; see replica_end.py
+    <run_folder>/<model_id>/<id>/work/           the only folder a replica may write to
+    <sockets>/<hash>.sock                        its Unix socket
+
+Where this PRISM may make control groups, one bounds the memory, the processes and the processor of each replica; see
+cgroups.py. On systems other than Linux nothing keeps a model from the files and the network of its user. `prism doctor`
+tries and says how far it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import psutil
+from msgspec import Struct
+
+from app.core.child_environment import child_environment
+from app.core.environment import Lock
+from app.core.folders import remove_folder
+from app.core.foreign_json import ForeignJsonError, read_json
+from app.core.model import Form, Limits, Model, Replica, TargetName
+from app.core.os_errors import problem_of
+from app.errors import BuildFailed, StartFailed
+from app.runtime.interpreter import isolated
+from app.runtime.logs.files import log_path, read_log, rotate
+from app.runtime.logs.reader import LogLine
+from app.runtime.packages.uv import find_interpreters
+from app.runtime.process import tree as process_tree
+from app.runtime.process.cgroups import Cgroup, Cgroups, handed_down
+from app.runtime.process.cgroups import remove as remove_cgroup
+from app.runtime.process.environments import Environments
+from app.runtime.process.replica_end import Outside, open_end, read_end
+from app.runtime.process.runtime_copy import compile_for, runtime_copy
+from app.runtime.runtime_config import call_of, execution_of
+from app.runtime.target import Log, ReplicaState
+from model_container.contract.config import VARIABLE, Confinement, RuntimeConfig
+
+MAX_SOCKET_PATH_BYTES = 100  # 108 on Linux and 104 on macOS, with the final zero
+POLL_SECONDS = 0.02
+KILL_SECONDS = 5.0
+TORSO_SECONDS = 60.0
+"""After so long a start has written its record, or was cut off."""
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+)
+
+
+class Record(Struct, frozen=True):
+    """What `replica.json` holds. home: label of the PRISM it belongs to. folder: that its log is kept in."""
+
+    home: str
+    replica: Replica
+    folder: str
+    cgroup: Cgroup | None = None
+
+
+class ProcessTarget:
+    """Replicas as child processes that outlive the gateway.
+
+    sockets: a short path, made with mode 0700. home: label that tells this PRISM's replicas from another's.
+    """
+
+    name = TargetName.PROCESS
+
+    def __init__(
+        self, environments: Path, run_folder: Path, sockets: Path, build_timeout_seconds: float, home: str
+    ) -> None:
+        self._environments = Environments(environments, build_timeout_seconds)
+        self._run_folder = run_folder
+        self._sockets = sockets
+        self._home = home
+        self._cgroups = Cgroups(home)
+        # Our own children: only their parent can collect them and learn their exit codes.
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    async def pythons(self) -> tuple[str, ...]:
+        return tuple(await find_interpreters())
+
+    async def build_environment(self, lock: Lock, log: Log) -> None:
+        await self._environments.build(lock, log)
+
+    async def build_model(self, model: Model, folder: Path, log: Log, form: Form | None = None) -> str:
+        """There are no images; makes the private copy of the runtime."""
+        try:
+            copy = await asyncio.to_thread(self._runtime)
+            chosen = form or model.form
+            if chosen:
+                await asyncio.to_thread(compile_for, self._environments.python(chosen.lock), copy)
+        except OSError as error:
+            raise problem_of(error) or BuildFailed(
+                f"The runtime could not be copied to {self._run_folder}: {error.strerror}.",
+                hint="Free some disk space, or let PRISM_RUN_ROOT name a folder that can be written to.",
+            ) from error
+        return ""
+
+    def _runtime(self) -> Path:
+        self._run_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return runtime_copy(self._run_folder)
+
+    async def is_built(self, model: Model, form: Form) -> bool:
+        return self._environments.is_built(form.lock)
+
+    async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
+        form = form or model.form
+        if model.execution.gpus:
+            raise StartFailed(
+                f"{model.ref} wants a GPU, and the target process gives none.", hint="Deploy it to the target docker."
+            )
+        if form is None or not self._environments.is_built(form.lock):
+            raise StartFailed(f"The environment of {model.ref} is not built.", hint=f"Deploy {model.name} again.")
+        try:
+            return await asyncio.to_thread(self._start, model, form, folder, limits)
+        except OSError as error:
+            raise problem_of(error) or self._not_started(model, error) from error
+        except psutil.Error as error:
+            raise self._not_started(model, error) from error
+
+    def _not_started(self, model: Model, error: Exception) -> StartFailed:
+        return StartFailed(
+            f"The process of {model.ref} could not be started: {error}.",
+            hint="See `prism doctor` for disk space and process limits.",
+        )
+
+    def _start(self, model: Model, form: Form, folder: Path, limits: Limits) -> Replica:
+        """Whatever fails, neither a process nor a folder is left of it."""
+        self._sweep(model.model_id)
+        place = self._run_folder / model.model_id / secrets.token_hex(4)
+        try:
+            return self._start_in(place, model, form, folder, limits)
+        except BaseException:
+            _remove_folder(place)
+            raise
+
+    def _start_in(self, place: Path, model: Model, form: Form, folder: Path, limits: Limits) -> Replica:
+        work = place / "work"
+        work.mkdir(parents=True, mode=0o700)
+        cgroup = self._cgroups.make(place.name, limits)
+        waiting, go = os.pipe()
+        try:
+            with handed_down(cgroup) as handed, open_end(place) as end:
+                outside = Outside(cgroup, handed, end, waiting)
+                replica = self._launch(model, form, folder, limits, place, outside)
+            os.write(go, b"g")
+            return replica
+        except BaseException:
+            remove_cgroup(cgroup)
+            raise
+        finally:
+            os.close(waiting)
+            os.close(go)
+
+    def _launch(self, model: Model, form: Form, folder: Path, limits: Limits, place: Path, outside: Outside) -> Replica:
+        work = place / "work"
+        runtime, environment = self._runtime(), self._environments.path(form.lock)
+        address, port = self._address(place)
+        execution = execution_of(model, form, limits)
+        threads = execution["threads"]
+        code = folder / "code"
+        has_code = form.code and code.is_dir()
+        artifact = folder / form.file
+        log_folder = folder / form.log_folder
+        readable = [environment, runtime, artifact.parent, *([code] if has_code else [])]
+        config = RuntimeConfig(
+            artifact=str(artifact),
+            format=form.format.value,
+            code=str(code) if has_code else "",
+            environment=str(environment),
+            socket=address,
+            port=port,
+            token=secrets.token_urlsafe(32),
+            call=call_of(model, form),
+            **execution,
+            confinement=Confinement(
+                namespaces=True,
+                readable=[str(path) for path in readable],
+                writable=[str(work)],
+                memory_mb=limits.memory_mb,
+                pids=limits.pids,
+                file_mb=limits.memory_mb,
+                **outside.told(),
+            ),
+        )
+        command = isolated(self._environments.python(form.lock), runtime / "model_container" / "__main__.py")
+        variables = {**_variables(work, threads), VARIABLE: config.to_json()}
+        child = _spawn(command, work, variables, log_folder, outside.descriptors())
+        try:
+            return self._recorded(child, place, model, form, config, log_folder, outside.cgroup)
+        except BaseException:
+            _end_now(child)
+            raise
+
+    def _recorded(
+        self,
+        child: subprocess.Popen[bytes],
+        place: Path,
+        model: Model,
+        form: Form,
+        config: RuntimeConfig,
+        log_folder: Path,
+        cgroup: Cgroup | None,
+    ) -> Replica:
+        """Where a later gateway finds it. Raises OSError, psutil.Error."""
+        replica = Replica(
+            model_id=model.model_id,
+            target=TargetName.PROCESS,
+            id=process_tree.identity(child.pid),
+            token=config.token,
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            socket=config.socket,
+            port=config.port,
+            pid=child.pid,
+            form=form.name,
+        )
+        _write_record(place / "replica.json", Record(self._home, replica, str(log_folder), cgroup))
+        self._children[replica.id] = child
+        return replica
+
+    def _sweep(self, model_id: str) -> None:
+        """What earlier replicas of the model left that died without a stop(), or whose start was cut off."""
+        for _, record in self._records(model_id):
+            if not process_tree.find(record.replica.id):
+                self._clean_up(record.replica)
+        for place in self._run_folder.glob(f"{model_id}/*"):
+            if not (place / "replica.json").exists() and time.time() - place.stat().st_mtime > TORSO_SECONDS:
+                _remove_folder(place)
+
+    def _address(self, place: Path) -> tuple[str, int]:
+        """A Unix socket; where its path would be too long, a free TCP port."""
+        name = hashlib.sha256(str(place).encode()).hexdigest()[:16]
+        path = self._sockets / f"{name}.sock"
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                return "", int(free.getsockname()[1])
+        self._sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = self._sockets.lstat()
+        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise PermissionError(f"{self._sockets} is open to other users; remove it or make it yours with mode 0700")
+        return str(path), 0
+
+    async def state(self, replica: Replica) -> ReplicaState:
+        return await asyncio.to_thread(self._state, replica)
+
+    def _state(self, replica: Replica) -> ReplicaState:
+        process = process_tree.find(replica.id)
+        if process is None:  # only now, lest it ends between the two and nobody learns its exit code
+            return self._end_of(replica, self._reap(replica))
+        return process_tree.observe(process)
+
+    def _reap(self, replica: Replica) -> int | None:
+        child = self._children.get(replica.id)
+        return child.poll() if child else None
+
+    def _end_of(self, replica: Replica, code: int | None) -> ReplicaState:
+        """As its supervisor told it; else by the exit code, if it was our child."""
+        found = self._find_record(replica)
+        end = read_end(found[0].parent) if found else None
+        if end:
+            return ReplicaState(running=False, detail=end.reason, out_of_memory=end.out_of_memory)
+        if code is None:
+            return ReplicaState(running=False, detail="gone; its exit code is not known")
+        signalled = code < 0 or code > 128
+        number = -code if code < 0 else code - 128
+        return ReplicaState(False, detail=f"killed by signal {number}" if signalled else f"exited with code {code}")
+
+    async def stop(self, replica: Replica, grace_seconds: float) -> None:
+        process = await asyncio.to_thread(process_tree.find, replica.id)
+        if process:
+            await self._end(process, grace_seconds)
+        child = self._children.pop(replica.id, None)
+        if child:
+            await asyncio.to_thread(child.wait)
+        await asyncio.to_thread(self._clean_up, replica)
+
+    async def _end(self, process: psutil.Process, grace_seconds: float) -> None:
+        processes = await asyncio.to_thread(process_tree.tree, process)
+        process_tree.send(processes, signal.SIGCONT)  # a stopped process would not see the next one
+        process_tree.send(processes[:1], signal.SIGTERM)
+        if not await _ended(processes[:1], grace_seconds):
+            processes += (await asyncio.to_thread(process_tree.tree, process))[1:]
+        # Its parent last: it collects the others, and has then nothing left to do.
+        process_tree.send(processes[1:], signal.SIGKILL)
+        if not await _ended(processes, KILL_SECONDS / 5):
+            process_tree.send(processes, signal.SIGKILL)
+            await _ended(processes, KILL_SECONDS)
+
+    def _clean_up(self, replica: Replica) -> None:
+        if replica.socket:
+            Path(replica.socket).unlink(missing_ok=True)
+        found = self._find_record(replica)
+        if found:
+            remove_cgroup(found[1].cgroup)
+            _remove_folder(found[0].parent)
+
+    def logs(self, replica: Replica, folder: Path, tail: int, follow: bool, after: str = "") -> AsyncIterator[LogLine]:
+        return read_log(log_path(folder), tail, lambda: follow and process_tree.find(replica.id) is not None, after)
+
+    async def remove(self, model: Model, environment_in_use: bool) -> None:
+        await asyncio.to_thread(_remove_folder, self._run_folder / model.model_id)
+        if model.lock and not environment_in_use:
+            await self._environments.remove(model.lock)
+
+    def describe_removal(self, model: Model, replicas: Sequence[Replica]) -> list[str]:
+        return [f"process {replica.id}" for replica in replicas]
+
+    async def remove_form(self, model: Model, form: Form, environment_in_use: bool) -> None:
+        if not environment_in_use:
+            await self._environments.remove(form.lock)
+
+    async def replicas(self) -> tuple[Replica, ...]:
+        return await asyncio.to_thread(self._living_replicas)
+
+    def _living_replicas(self) -> tuple[Replica, ...]:
+        ours = (record.replica for _, record in self._records("*"))
+        return tuple(replica for replica in ours if process_tree.find(replica.id))
+
+    def _find_record(self, replica: Replica) -> tuple[Path, Record] | None:
+        records = self._records(replica.model_id)
+        return next((found for found in records if found[1].replica.id == replica.id), None)
+
+    def _records(self, model_id: str) -> list[tuple[Path, Record]]:
+        """Of this home; what cannot be read is not ours."""
+        found = []
+        for path in self._run_folder.glob(f"{model_id}/*/replica.json"):
+            try:
+                record = read_json(path.read_bytes(), Record)
+            except (OSError, ForeignJsonError):
+                continue
+            if record.home == self._home:
+                found.append((path, record))
+        return found
+
+
+def _variables(work: Path, threads: int) -> dict[str, str]:
+    """Of a replica, which gets nothing of the gateway's: no keys, no proxies, no search paths."""
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": str(work),
+        "TMPDIR": str(work),
+        **{name: str(threads) for name in THREAD_VARIABLES},
+    }
+
+
+def _spawn(
+    command: list[str], work: Path, variables: dict[str, str], folder: Path, descriptors: tuple[int, ...]
+) -> subprocess.Popen[bytes]:
+    """No pipe leads to the gateway, so its death changes nothing for the replica."""
+    path = log_path(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rotate(path)
+    # Also readable: the supervisor keeps the end of a log that grows too large.
+    with path.open("a+b") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=work,
+            env=child_environment(own=variables),
+            start_new_session=True,
+            umask=0o077,
+            pass_fds=descriptors,
+        )
+
+
+def _write_record(path: Path, record: Record) -> None:
+    unfinished = path.with_suffix(".new")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(record))
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def _end_now(child: subprocess.Popen[bytes]) -> None:
+    """It has loaded nothing yet. It leads a group of its own, in which is all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+async def _ended(processes: list[psutil.Process], seconds: float) -> bool:
+    """Whether none of them lives any more, waiting for at most that long."""
+    deadline = time.monotonic() + seconds
+    while process_tree.living(processes):
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+def _remove_folder(folder: Path) -> None:
+    """What cannot be removed is left to the next start of the model."""
+    with contextlib.suppress(OSError):
+        remove_folder(folder)

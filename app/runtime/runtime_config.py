@@ -1,0 +1,40 @@
+"""What a runtime is told of how its model is called, and on what it computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.core.inspection import Format
+from app.core.model import Form, FormName, Limits, Model
+from app.core.signature import Tensor
+from model_container.contract.config import Call
+
+
+def call_of(model: Model, form: Form) -> Call:
+    """An accelerated form has all that it needs in its own file."""
+    if form.name is FormName.ACCELERATED:
+        return Call()
+    said = model.calling
+    return Call(
+        method=said.method,
+        batchable=said.batchable,
+        inputs=[_port(one) for one in said.inputs],
+        outputs=[_port(one) for one in said.outputs],
+        source=said.source,
+        strict=said.strict,
+    )
+
+
+def execution_of(model: Model, form: Form, limits: Limits) -> dict[str, Any]:
+    """As arguments of RuntimeConfig. The settings' execution providers are for what is an ONNX model as it came."""
+    said = model.execution
+    is_onnx = form.format is Format.ONNX
+    return {
+        "threads": said.threads or limits.threads or max(1, round(limits.cpus)),
+        "gpu": bool(said.gpus) and form.name is not FormName.ACCELERATED,
+        "execution_providers": list(said.providers or limits.execution_providers) if is_onnx else [],
+    }
+
+
+def _port(one: Tensor) -> dict[str, object]:
+    return {"name": one.name, "datatype": one.datatype, "shape": list(one.shape)}

@@ -1,0 +1,111 @@
+"""A graph opened in onnxruntime: on what it computes, what it takes and gives, and one run of it."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from typing import Any, Dict, List, Sequence, Union, cast
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+from onnxruntime.capi import onnxruntime_pybind11_state as states  # type: ignore[import-untyped]
+
+from model_container.adapters.onnx.ports import MAPS, TENSOR, Port, port
+from model_container.adapters.onnx.providers import open_on, passed_over
+from model_container.bodies.binary import bf16_bits
+
+_BF16 = 16  # TensorProto.DataType.BFLOAT16
+_FATAL = 4
+# A graph is a function of its inputs, so what it fails at is what it was given. A plain RuntimeError is raised where
+# values of Python become onnxruntime's.
+_REFUSALS = (states.InvalidArgument, states.Fail, states.RuntimeException, states.NotImplemented, RuntimeError)
+_NOISE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while running |"
+    r"(?<=node)\. Name:'[^']*' Status Message|\S+\.(?:cc|h):\d+ "
+)
+
+
+def open_session(model: Union[str, bytes], threads: int, wanted: Sequence[str] = ()) -> Any:
+    """model: path of a file, or its content. wanted: execution providers. Raises ValueError if none of them is there."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Idle pool threads would spin through the processor share that decoding needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return open_on(model, options, wanted)
+
+
+def execution_of(session: Any, threads: int, joinable: bool, wanted: Sequence[str] = ()) -> Dict[str, Any]:
+    """The execution providers that really started, which of those wanted did not, and the session's threads."""
+    facts = {"execution_providers": list(session.get_providers()), "threads": threads, "joins_requests": joinable}
+    missed = passed_over(session, wanted)
+    return {**facts, "passed_over": missed} if missed else facts
+
+
+class Graph:
+    """required: the inputs that each run needs. declared: these and the optional ones. ports: these and the inputs
+    that have a default, by name.
+
+    Raises TypeError for types that a request or an answer cannot carry.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._options = onnxruntime.RunOptions()
+        self._options.log_severity_level = _FATAL  # what a run fails at is told to who asked, not to the log too
+        self.declared = [port(one) for one in session.get_inputs()]
+        self.required = [one for one in self.declared if not one.optional]
+        self.outputs = [port(one) for one in session.get_outputs()]
+        for raw, one in zip(session.get_inputs(), self.declared):
+            if not one.datatype or one.kind == MAPS:
+                raise TypeError(f"input {one.name!r} is of type {raw.type}, which a request cannot fill; {_REMEDY}")
+        for raw, one in zip(session.get_outputs(), self.outputs):
+            if not one.datatype:
+                raise TypeError(f"output {one.name!r} is of type {raw.type}, which an answer cannot carry; {_REMEDY}")
+        defaults = [port(one, optional=True) for one in session.get_overridable_initializers()]
+        defaults = [one for one in defaults if one.datatype not in ("", "BF16")]
+        self.ports = {one.name: one for one in (*self.declared, *defaults)}
+        self._has_bf16 = any(one.datatype == "BF16" for one in (*self.declared, *self.outputs))
+        if self._has_bf16:
+            _check_bf16(self.declared, self.outputs)
+
+    def run(self, feed: Dict[str, Any], outputs: List[str]) -> List[Any]:
+        """feed: arrays, lists of arrays or dicts by input. Raises ValueError in onnxruntime's words."""
+        try:
+            if self._has_bf16:
+                return self._run_values(feed, outputs)
+            return cast(List[Any], self._session.run(outputs, feed, self._options))
+        except _REFUSALS as error:
+            raise ValueError(_NOISE.sub("", str(error))) from error
+
+    def _run_values(self, feed: Dict[str, Any], outputs: List[str]) -> List[Any]:
+        """numpy knows no bfloat16, so its tensors go in and out as their bits."""
+        make = onnxruntime.OrtValue.ortvalue_from_numpy
+        make_bf16 = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type
+        values = {
+            name: make_bf16(bf16_bits(array), _BF16) if self.ports[name].datatype == "BF16" else make(array)
+            for name, array in feed.items()
+        }
+        results = self._session.run_with_ort_values(outputs, values, self._options)
+        return [_from_bf16(value) if "bfloat16" in value.data_type() else value.numpy() for value in results]
+
+
+_REMEDY = "cast it inside the graph"
+
+
+def _check_bf16(inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
+    """bfloat16 goes by OrtValues, which Python makes of numbers alone, and reads from tensors alone."""
+    if not hasattr(onnxruntime.OrtValue, "ortvalue_from_numpy_with_onnx_type"):
+        raise TypeError(f"bfloat16 needs a newer onnxruntime than {onnxruntime.__version__}; 1.20 has it")
+    others = [one for one in (*inputs, *outputs) if one.kind != TENSOR]
+    others += [one for one in inputs if one.datatype == "BYTES"]
+    if others:
+        raise TypeError(f"onnxruntime does not take bfloat16 beside {others[0].name!r}, which is no tensor of numbers")
+
+
+def _from_bf16(value: Any) -> Any:
+    """value: an OrtValue of bfloat16; the same numbers as float32."""
+    shape = value.shape()
+    raw = ctypes.string_at(value.data_ptr(), 2 * int(np.prod(shape))) if 0 not in shape else b""
+    return (np.frombuffer(raw, dtype=np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(shape)

@@ -1,0 +1,242 @@
+"""PyTorch modules: TorchScript, exported programs, whole modules, and state dicts with the code that makes the module.
+
+A module's inputs are its forward's tensors. What a file says of their shapes is taken; where it says nothing, a few
+likely shapes are tried at load, and the first that the module answers is its sample.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch  # type: ignore[import-not-found]
+
+from model_container.adapters.base import Inputs, Outputs, tensor
+from model_container.adapters.pickle import load_code
+from model_container.adapters.torch.code import compiled, made_by, with_weights
+from model_container.adapters.torch.device import device, execution_of, moved
+from model_container.adapters.torch.ports import (
+    DATATYPES,
+    DTYPES,
+    Port,
+    array_for,
+    exported_ports,
+    forward_ports,
+    script_ports,
+)
+from model_container.bodies.content import Content, Rows
+from model_container.bodies.numeric_fast_path import PlainRows
+from model_container.bodies.table import wrong_columns
+from model_container.contract.config import RuntimeConfig
+
+PREDICTIONS = "predictions"
+IMAGE_SIDES = (28, 32, 64)
+
+_NUMPY = {"BOOL": np.bool_, "INT64": np.int64, "INT32": np.int32, "FP64": np.float64}
+_NUMPY = {name: _NUMPY.get(name, np.float32) for name in DTYPES}
+
+
+def load_torchscript(config: RuntimeConfig) -> TorchAdapter:
+    _prepare(config)
+    module = torch.jit.load(config.artifact, map_location=device()).eval()
+    traced = dict(module._c._retrieve_traced_inputs().items())
+    examples = traced.get("forward")
+    return TorchAdapter(module, script_ports(module, examples), _arrays(examples), config)
+
+
+def load_exported(config: RuntimeConfig) -> TorchAdapter:
+    _prepare(config)
+    program = torch.export.load(config.artifact)
+    ports = exported_ports(program)
+    examples = program.example_inputs[0] if program.example_inputs else None
+    return TorchAdapter(moved(program).module().to(device()), ports, _arrays(examples), config)
+
+
+def load_module(config: RuntimeConfig) -> TorchAdapter:
+    """A whole module, or weights for the one that the owner's code makes."""
+    _prepare(config)
+    load_code(config.code)
+    held = torch.load(config.artifact, map_location=device(), weights_only=False)
+    if isinstance(held, torch.nn.Module):
+        module = held
+    elif isinstance(held, dict):
+        module = with_weights(made_by(config.code), held)
+    else:
+        raise TypeError(f"the file holds a {type(held).__name__}, neither a module nor a state dict")
+    module = module.to(device()).eval()
+    ports = forward_ports(module)
+    return TorchAdapter(compiled(module), ports, None, config)
+
+
+def _prepare(config: RuntimeConfig) -> None:
+    torch.set_num_threads(config.threads)
+    torch.set_grad_enabled(False)
+
+
+class TorchAdapter:
+    """One module. example: arrays that it was traced with, None if the file has none."""
+
+    plain: Optional[PlainRows] = None
+    has_probabilities = False
+
+    def __init__(self, module: Any, ports: Sequence[Port], example: Optional[List[Any]], config: RuntimeConfig) -> None:
+        if not ports:
+            raise TypeError("its forward takes no tensor")
+        self._module = module
+        self._device = device()
+        self._ports = list(ports)
+        self.names: FrozenSet[str] = frozenset(one.name for one in ports)
+        self.classes: List[Any] = []
+        self._outputs: List[Dict[str, Any]] = [tensor(PREDICTIONS, "FP32", [-1])]
+        self.joinable = False
+        self._example = self._find_example(example)
+        if self._example is not None:
+            self._learn(self._example)
+        self._execution = execution_of(config, self.joinable)
+
+    def _find_example(self, given: Optional[List[Any]]) -> Optional[List[Any]]:
+        """Arrays that it answers."""
+        for arrays in ([given] if given else []) + _guesses(self._module, self._ports):
+            try:
+                self._call(arrays)
+            except ValueError:
+                continue
+            return arrays
+        return None
+
+    def _learn(self, example: List[Any]) -> None:
+        """The shapes of its outputs, and whether rows may be joined: if two in one call are answered as each alone."""
+        row = [array[:1] for array in example]
+        other = [
+            array * array.dtype.type(2) + array.dtype.type(1) if array.dtype.kind == "f" else array for array in row
+        ]
+        try:
+            alone, apart = self._call(row), self._call(other)
+            both = self._call([np.concatenate(pair) for pair in zip(row, other)])
+        except ValueError:
+            values = self._call(example)
+        else:
+            values = alone
+            self.joinable = all(
+                len(both[name]) == 2 and _equal(both[name], np.concatenate([alone[name], apart[name]])) for name in both
+            )
+        self._outputs = [
+            tensor(name, DATATYPES[torch.from_numpy(value).dtype], [-1, *value.shape[1:]] if value.ndim else [1])
+            for name, value in values.items()
+        ]
+        if self.joinable:
+            found = self._found_shape([array.shape for array in row])
+            self._ports = [
+                one._replace(shape=(None, *(shape if one.shape is None else one.shape)[1:]))
+                for one, shape in zip(self._ports, found)
+            ]
+
+    def _found_shape(self, shapes: List[Tuple[int, ...]]) -> List[Tuple[Optional[int], ...]]:
+        """Those of an example, with None for each dimension that may as well be one larger."""
+        free = set()
+        for place in range(1, max(map(len, shapes))):
+            larger = [tuple(size + (index == place) for index, size in enumerate(shape)) for shape in shapes]
+            try:
+                self._call([np.ones(size, _NUMPY[one.datatype]) for size, one in zip(larger, self._ports)])
+            except ValueError:
+                continue
+            free.add(place)
+        return [tuple(None if place in free else size for place, size in enumerate(shape)) for shape in shapes]
+
+    def plain_inputs(self, matrix: Any) -> Inputs:
+        raise NotImplementedError("it reads no plain rows")
+
+    def inputs(self, content: Content) -> Inputs:
+        if isinstance(content, Rows):
+            if len(self._ports) > 1:
+                raise wrong_columns([one.name for one in self._ports], [])
+            values = {self._ports[0].name: content.values}
+        else:
+            values = content.values
+        if values.keys() != self.names:
+            raise wrong_columns([one.name for one in self._ports], list(values))
+        return Inputs([array_for(one, values[one.name]) for one in self._ports])
+
+    def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
+        values = self._call(inputs.arrays)
+        # What is joined is told apart by its rows, so there a wrong number of them is an error.
+        by_row = self.joinable or all(value.ndim and len(value) == inputs.rows for value in values.values())
+        return Outputs(values, named=len(values) > 1, by_row=by_row)
+
+    def _call(self, arrays: Sequence[Any]) -> Dict[str, Any]:
+        tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+        tensors = [one.to(self._device, DTYPES[port.datatype]) for one, port in zip(tensors, self._ports)]
+        try:
+            return _named(self._module(*tensors))
+        except (RuntimeError, AssertionError, IndexError) as error:
+            # A shape that does not fit is a RuntimeError here, told in the last line of what TorchScript writes.
+            lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            raise ValueError(lines[-1].replace("RuntimeError: ", "")) from error
+
+    def signature(self) -> Dict[str, Any]:
+        return {
+            "kind": "tensors",
+            "inputs": [tensor(one.name, one.datatype, one.sizes()) for one in self._ports],
+            "outputs": self._outputs,
+            "named": False,
+            "methods": ["predict"],
+            "classes": [],
+        }
+
+    def execution(self) -> Dict[str, Any]:
+        return self._execution
+
+    def samples(self) -> List[Any]:
+        if self._example is None:
+            return [{"inputs": {one.name: [0] for one in self._ports}}]
+        return [{"inputs": {one.name: array[:1].tolist() for one, array in zip(self._ports, self._example)}}]
+
+
+def _named(output: Any) -> Dict[str, Any]:
+    """numpy arrays by name: the keys of a dict, the numbers of a tuple."""
+    if isinstance(output, torch.Tensor):
+        return {PREDICTIONS: _numpy(output)}
+    if isinstance(output, dict):
+        return {str(name): _numpy(value) for name, value in output.items()}
+    if hasattr(output, "_asdict"):
+        return {name: _numpy(value) for name, value in output._asdict().items()}
+    if isinstance(output, (list, tuple)):
+        return {f"output_{index}": _numpy(value) for index, value in enumerate(output)}
+    return {PREDICTIONS: np.asarray(output)}
+
+
+def _numpy(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return np.asarray(value)
+    value = value.detach().to("cpu")
+    return (value.float() if value.dtype is torch.bfloat16 else value).numpy()
+
+
+def _guesses(module: Any, ports: Sequence[Port]) -> List[List[Any]]:
+    """Arrays of ones in likely shapes: of the first weight's width, an image of its channels, plain numbers."""
+    shapes: List[Tuple[int, ...]] = []
+    for weight in module.parameters():
+        if weight.ndim == 2:
+            shapes += [(1, weight.shape[1]), (1, 1, weight.shape[1])]
+        elif weight.ndim == 3:
+            shapes.append((1, weight.shape[1], 16))
+        elif weight.ndim == 4:
+            shapes += [(1, weight.shape[1], side, side) for side in IMAGE_SIDES]
+        if shapes:
+            break
+    shapes += [(1, 1), (1,), (1, 8)]
+    return [[np.ones(_sized(port, shape), _NUMPY[port.datatype]) for port in ports] for shape in shapes]
+
+
+def _sized(port: Port, guess: Tuple[int, ...]) -> Tuple[int, ...]:
+    return guess if port.shape is None else tuple(1 if size is None else size for size in port.shape)
+
+
+def _arrays(tensors: Any) -> Optional[List[Any]]:
+    if tensors is None or not all(isinstance(one, torch.Tensor) for one in tensors):
+        return None
+    return [_numpy(one) for one in tensors]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return one.shape == other.shape and np.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)

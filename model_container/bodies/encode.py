@@ -1,0 +1,156 @@
+"""Outputs of one request to its answer, in the dialect it was asked in. NaN and infinities are written null."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import msgspec
+import numpy as np
+
+from model_container.adapters.base import PROBABILITIES, Outputs
+from model_container.bodies.binary import bytes_from, bytes_from_texts
+from model_container.bodies.content import Decoded
+from model_container.bodies.problems import Problem
+from model_container.bodies.values import datatype_of
+from model_container.contract.frames import FORM_GENERATE, FORM_NATIVE, FORM_V2, FORM_V2_BINARY, JSON_LENGTH, Answer
+
+PREDICTIONS = "predictions"
+"""Name of an output of which the model says none."""
+
+
+def encode(decoded: Decoded, outputs: Outputs, classes: List[Any]) -> Answer:
+    """Raises Problem if the request asks for an output that the model does not have."""
+    if decoded.form == FORM_V2:
+        return _v2(decoded, outputs)
+    if decoded.form == FORM_GENERATE:
+        return Answer(encode_json(_generated(decoded, outputs)), 200, FORM_GENERATE)
+    if outputs.by_row:
+        rows = len(next(iter(outputs.values.values())))
+        return Answer(encode_native(outputs, [rows], classes)[0], 200, FORM_NATIVE)
+    return Answer(encode_json({"predictions": _predictions(outputs)}), 200, FORM_NATIVE)
+
+
+def encode_native(outputs: Outputs, lengths: Sequence[int], classes: List[Any]) -> List[bytes]:
+    """The native answers of requests that went through one call. lengths: rows of each, in order.
+
+    Raises ValueError for an output that belongs to the call as a whole.
+    """
+    if not outputs.by_row:
+        raise ValueError("the output cannot be told apart by rows")
+    predictions = _predictions(outputs)
+    shares = None if outputs.probabilities is None else _probabilities(outputs.probabilities)
+    bodies, start = [], 0
+    for length in lengths:
+        end = start + length
+        document: Dict[str, Any] = {"predictions": predictions[start:end]}
+        if shares is not None:
+            document[PROBABILITIES] = shares[start:end]
+            document["classes"] = classes
+        bodies.append(encode_json(document))
+        start = end
+    return bodies
+
+
+TEXT_OUTPUT = "text_output"
+"""What the generate extension calls an output that has no name of its own."""
+
+
+def items_of(outputs: Outputs) -> List[Any]:
+    """One prediction a row, with its probabilities if they were asked for."""
+    predictions = _predictions(outputs)
+    if outputs.probabilities is None:
+        return predictions
+    shares = _probabilities(outputs.probabilities)
+    return [{"prediction": one, PROBABILITIES: share} for one, share in zip(predictions, shares)]
+
+
+def generated(item: Any, name: str) -> Dict[str, Any]:
+    """An item of a stream in the form of the generate extension. name: of the model's only output."""
+    return item if isinstance(item, dict) else {name: item}
+
+
+def _generated(decoded: Decoded, outputs: Outputs) -> Dict[str, Any]:
+    """An output of one value as that value, others as a list, as Triton has them."""
+    document: Dict[str, Any] = {} if decoded.id is None else {"id": decoded.id}
+    for name, value in outputs.values.items():
+        listed = _listed(value)
+        one = isinstance(listed, list) and len(listed) == 1
+        document[TEXT_OUTPUT if name == PREDICTIONS else name] = listed[0] if one else listed
+    return document
+
+
+def _predictions(outputs: Outputs) -> List[Any]:
+    columns = [_listed(value) for value in outputs.values.values()]
+    if not outputs.by_row:
+        return [dict(zip(outputs.values, columns))] if outputs.named else columns
+    if not outputs.named:
+        return columns[0]
+    return [dict(zip(outputs.values, row)) for row in zip(*columns)]
+
+
+def _probabilities(arrays: List[Any]) -> List[Any]:
+    columns = [_listed(array) for array in arrays]
+    return columns[0] if len(columns) == 1 else [list(row) for row in zip(*columns)]
+
+
+def _listed(value: Any) -> List[Any]:
+    return value.tolist() if isinstance(value, np.ndarray) else value  # type: ignore[no-any-return]
+
+
+def _v2(decoded: Decoded, outputs: Outputs) -> Answer:
+    values = dict(outputs.values)
+    for index, array in enumerate(outputs.probabilities or []):
+        name = PROBABILITIES if len(outputs.probabilities or []) == 1 else f"{PROBABILITIES}_{index}"
+        values[name] = array
+    wanted = decoded.outputs or list(values)
+    unknown = [name for name in wanted if name not in values]
+    if unknown:
+        raise Problem(422, "unknown_output", f"The model has no output {unknown[0]!r}.", f"It has {', '.join(values)}.")
+    binary = [name for name in wanted if decoded.binary.get(name, decoded.all_binary)]
+    tensors, raws = [], []
+    for name in wanted:
+        tensor, raw = _tensor(name, values[name], outputs.datatypes.get(name), name in binary)
+        tensors.append(tensor)
+        raws.append(raw)
+    body = encode_json({"outputs": tensors} if decoded.id is None else {"id": decoded.id, "outputs": tensors})
+    if not binary:
+        return Answer(body, 200, FORM_V2)
+    return Answer(b"".join((JSON_LENGTH.pack(len(body)), body, *raws)), 200, FORM_V2_BINARY)
+
+
+def _tensor(name: str, value: Any, datatype: Optional[str], is_binary: bool) -> Tuple[Dict[str, Any], bytes]:
+    """And its bytes, none unless it is asked for in binary.
+
+    What is no tensor becomes one of BYTES: of a list an element an item, of a map one; each is JSON, or a text.
+    """
+    data: Any
+    if isinstance(value, np.ndarray):
+        datatype, shape, data = datatype or datatype_of(value.dtype), list(value.shape), value.ravel()
+    else:
+        data = [] if value is None else [value] if isinstance(value, dict) else value
+        datatype, shape = "BYTES", [len(data)]
+    tensor = {"name": name, "datatype": datatype, "shape": shape}
+    if datatype == "BYTES":
+        data = [item if isinstance(item, (str, bytes)) else encode_json(item).decode() for item in _listed(data)]
+    if is_binary:
+        raw = bytes_from_texts(data) if datatype == "BYTES" else bytes_from(data, datatype)
+        return {**tensor, "parameters": {"binary_data_size": len(raw)}}, raw
+    if datatype == "BYTES":
+        data = [item if isinstance(item, str) else item.decode("utf-8", "replace") for item in data]
+    return {**tensor, "data": _listed(data)}, b""
+
+
+def _plain(value: Any) -> Any:
+    """What models return beside JSON's own types."""
+    if isinstance(value, np.generic):
+        return value.item() if type(value.item()) is not type(value) else str(value)
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    return str(value)
+
+
+encode_json = msgspec.json.Encoder(enc_hook=_plain).encode

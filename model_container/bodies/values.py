@@ -1,0 +1,233 @@
+"""JSON values to arrays of one datatype, whatever else is in the batch.
+
+The datatype decides the dtype, never the values beside it, so a request becomes the same array alone and in a
+batch. numpy reads numbers at its own speed; only what it does not take for plain numbers is looked at one by one,
+to convert nulls and strings, or to name the value at fault.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+import numpy as np
+
+from model_container.bodies.problems import Problem, shown
+
+DTYPES: Dict[str, Any] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "FP16": np.dtype(np.float16),
+    "BF16": np.dtype(np.float32),  # numpy has no bfloat16; the ONNX adapter rounds to it
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "BYTES": np.dtype(object),
+}
+ANY = "ANY"
+"""Datatype of a column of which the artifact does not say what it holds: numbers and strings pass as they are."""
+
+NEVER: Any = object()
+"""Stands for what null becomes where there is nothing for it: in text, whose readers take no None for a string."""
+
+_DATATYPES = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
+WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+"""What JSON has no number for, as protobuf's JSON form writes it."""
+
+_BF16_END = np.float32((2 - 2**-8) * 2.0**127)  # from here on, bfloat16 rounds to infinity
+_MAX_RANK = 32  # numpy 1's own limit
+_NULLABLE = frozenset(("FP16", "BF16", "FP32", "FP64"))
+_NUMBERS = frozenset((int, float, bool, type(None)))
+
+Place = Callable[[Tuple[int, ...]], Tuple[str, Dict[str, Any]]]
+"""Index of a value in its array → words for it, and the members of the problem document that say the same."""
+
+
+def datatype_of(dtype: Any) -> str:
+    """The Open Inference Protocol's name of a numpy dtype; BYTES for all that is no number."""
+    return _DATATYPES.get(dtype, "BYTES")
+
+
+def array_of(values: Any, datatype: str, place: Place, missing: Any = math.nan, infinite: bool = False) -> Any:
+    """values: nested lists of equal lengths, or an array. missing: what null becomes in a column of strings or of ANY;
+    NEVER where it is refused.
+
+    infinite: a floating-point number may also be one of WORDS. Raises Problem naming the first value that does not fit.
+    """
+    if isinstance(values, np.ndarray):
+        return _converted(values, datatype, place, missing, infinite)
+    if datatype == ANY:
+        return _array_of_any(values, place, missing)
+    if datatype == "BYTES":
+        leaves, shape = _flatten(values, place)
+        for index, leaf in enumerate(leaves):
+            if leaf is None and missing is NEVER:
+                raise _mistyped(leaf, "a string", "missing_value", index, shape, place)
+            if leaf is not None and type(leaf) is not str:
+                raise _mistyped(leaf, "a string", "not_a_string", index, shape, place)
+        return _object_array([missing if leaf is None else leaf for leaf in leaves], shape)
+    try:
+        raw = np.array(values)
+    except (ValueError, OverflowError, TypeError):
+        raw = None
+    if raw is None or raw.dtype.kind not in "fiub":
+        raw = _numbers(values, place, datatype, infinite and datatype in _NULLABLE)
+    return _cast(raw, values, datatype, place)
+
+
+def _converted(array: Any, datatype: str, place: Place, missing: Any, infinite: bool) -> Any:
+    """As for the lists that hold the same values."""
+    is_text = array.dtype.kind == "O"
+    if is_text != (datatype == "BYTES") and datatype != ANY:
+        return array_of(array.tolist(), datatype, place, missing, infinite)
+    if datatype != ANY or array.dtype.kind in "bO":
+        return array if is_text else _cast(array, array, datatype, place)
+    is_whole = array.dtype.kind in "iu" and (array.dtype != np.uint64 or int(array.max(initial=0)) < 1 << 63)
+    return array.astype(np.int64 if is_whole else np.float64)
+
+
+def _numbers(values: List[Any], place: Place, datatype: str, infinite: bool) -> Any:
+    leaves, shape = _flatten(values, place)
+    numbers = [WORDS.get(leaf, leaf) if type(leaf) is str else leaf for leaf in leaves] if infinite else leaves
+    if set(map(type, numbers)) <= _NUMBERS and (datatype in _NULLABLE or None not in numbers):
+        try:
+            return np.array(numbers, dtype=np.float64).reshape(shape)
+        except OverflowError:
+            pass  # the loop names the number that is too large
+    for index, leaf in enumerate(leaves):
+        if leaf is None and datatype not in _NULLABLE:
+            raise _mistyped(leaf, f"a value ({datatype} has no missing values)", "missing_value", index, shape, place)
+        if infinite and leaf in WORDS:
+            continue
+        if type(leaf) not in _NUMBERS:
+            raise _mistyped(leaf, "a number", "not_a_number", index, shape, place)
+        if leaf is not None and not _is_double(leaf):
+            raise _too_large(leaf, datatype, index, shape, place)
+    raise AssertionError("numpy refused numbers that all fit a double")
+
+
+def _is_double(number: Any) -> bool:
+    try:
+        return math.isfinite(float(number))
+    except OverflowError:
+        return False
+
+
+def _cast(raw: Any, values: List[Any], datatype: str, place: Place) -> Any:
+    dtype = DTYPES[datatype]
+    kind = raw.dtype.kind
+    if dtype.kind == "f":
+        if dtype.itemsize == 8:
+            array = raw.astype(dtype, copy=False)
+        else:
+            with np.errstate(over="ignore"):
+                array = raw.astype(dtype, copy=False)
+        beyond = np.abs(array) >= _BF16_END if datatype == "BF16" else np.isinf(array)
+        if isinstance(values, np.ndarray):
+            beyond &= np.isfinite(values)  # infinities that are sent as such are meant
+        if beyond.any():
+            leaves, shape = _flatten(values, place)
+            for index in np.flatnonzero(beyond).tolist():
+                if type(leaves[index]) is not str:  # a word says that infinity is meant
+                    raise _too_large(leaves[index], datatype, index, shape, place)
+        return array
+    if dtype.kind == "b" and kind == "b":
+        return raw
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if kind == "f":
+        return _cast_leaves(values, dtype, datatype, (int(low), int(high)), place)
+    if raw.size and (int(raw.min()) < low or int(raw.max()) > high):
+        return _cast_leaves(values, dtype, datatype, (int(low), int(high)), place)
+    return raw.astype(dtype, copy=False)
+
+
+def _cast_leaves(values: List[Any], dtype: Any, datatype: str, bounds: Tuple[int, int], place: Place) -> Any:
+    """Numbers to whole ones, one by one: exact for integers that a double would round."""
+    leaves, shape = _flatten(values, place)
+    for index, leaf in enumerate(leaves):
+        if type(leaf) is float and not leaf.is_integer() and math.isfinite(leaf):
+            raise _mistyped(leaf, f"a whole number ({datatype})", "not_an_integer", index, shape, place)
+        if not _is_double(leaf) or not bounds[0] <= int(leaf) <= bounds[1]:
+            raise _too_large(leaf, datatype, index, shape, place)
+    return np.array([int(leaf) for leaf in leaves], dtype=dtype).reshape(shape)
+
+
+def _array_of_any(values: List[Any], place: Place, missing: Any) -> Any:
+    """Whole numbers, numbers, truth values or strings, as this request's own values say; mixed ones stay as they are.
+
+    Requests whose values say different things are not joined, so this too is the same alone and in a batch.
+    """
+    leaves, shape = _flatten(values, place)
+    kinds = set(map(type, leaves))
+    for index, leaf in enumerate(leaves):
+        if isinstance(leaf, (int, float)) and not _is_double(leaf):
+            raise _too_large(leaf, "FP64", index, shape, place)
+    if kinds == {bool}:
+        return np.array(leaves, dtype=np.bool_).reshape(shape)
+    if kinds == {int} and min(leaves) >= -(1 << 63) and max(leaves) < 1 << 63:
+        return np.array(leaves, dtype=np.int64).reshape(shape)
+    if kinds <= {int, float, type(None)} and kinds != {type(None)}:
+        return np.array(leaves, dtype=np.float64).reshape(shape)
+    return _object_array([missing if leaf is None else leaf for leaf in leaves], shape)
+
+
+def _object_array(leaves: List[Any], shape: Tuple[int, ...]) -> Any:
+    array = np.empty(len(leaves), dtype=object)
+    array[:] = leaves
+    return array.reshape(shape)
+
+
+def _flatten(values: Any, place: Place) -> Tuple[List[Any], Tuple[int, ...]]:
+    """Leaves in row-major order and the shape. Raises Problem if lists of one level differ in length."""
+    if isinstance(values, np.ndarray):
+        return values.ravel().tolist(), values.shape
+    leaves: List[Any] = values
+    shape: Tuple[int, ...] = (len(values),)
+    while any(isinstance(item, list) for item in leaves):
+        width = next(len(item) for item in leaves if isinstance(item, list))
+        for index, item in enumerate(leaves):
+            if not isinstance(item, list) or len(item) != width:
+                row = int(np.unravel_index(index, shape)[0])
+                got = f"has {len(item)}" if isinstance(item, list) else f"is {shown(item)}"
+                raise Problem(
+                    422,
+                    "ragged_rows",
+                    f"Rows differ in length: row {row} {got}, others have {width} values.",
+                    "Give every row the same number of values; a missing one is written null.",
+                    row=row,
+                )
+        leaves = [leaf for item in leaves for leaf in item]
+        shape = (*shape, width)
+        if len(shape) > _MAX_RANK:
+            raise Problem(422, "wrong_shape", f"The values have more than {_MAX_RANK} dimensions.")
+    for index, leaf in enumerate(leaves):
+        if type(leaf) is dict:
+            raise _mistyped(leaf, "a value", "not_a_value", index, shape, place)
+    return leaves, shape
+
+
+def _mistyped(leaf: Any, wanted: str, code: str, index: int, shape: Sequence[int], place: Place) -> Problem:
+    words, members = place(tuple(int(at) for at in np.unravel_index(index, shape)))
+    hint = "A text that is missing is written as an empty string." if wanted == "a string" and leaf is None else ""
+    if code == "not_a_number" and isinstance(leaf, str):
+        hint = "Write the number without quotes." if _reads_as_number(leaf) else "A missing number is written null."
+    return Problem(422, code, f"{words} holds {shown(leaf)} where {wanted} belongs.", hint, **members)
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _too_large(leaf: Any, datatype: str, index: int, shape: Sequence[int], place: Place) -> Problem:
+    words, members = place(tuple(int(at) for at in np.unravel_index(index, shape)))
+    value = "a number beyond the range of a double" if isinstance(leaf, float) and math.isinf(leaf) else shown(leaf)
+    return Problem(422, "number_out_of_range", f"{words} holds {value}, which {datatype} cannot hold.", **members)

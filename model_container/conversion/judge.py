@@ -1,0 +1,191 @@
+"""Whether two forms of a model give the same answers, and how much faster the second is."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+import msgspec
+import numpy as np
+
+from model_container.adapters.base import PROBABILITIES, Adapter, Inputs
+from model_container.batch import Batcher
+from model_container.contract.frames import OPTION_PROBABILITIES, Answer, Request
+from model_container.conversion.rows import RowSet
+
+RELATIVE = 1e-5
+"""Of a number, plus ABSOLUTE of the largest one that the original gives: what single precision leaves of a sum."""
+ABSOLUTE = 1e-6
+GAPS = 0.15
+SPEED_ROWS = (1, 256)
+LEAST_SPEEDUP = {1: 1.2, 256: 1.0}
+MEASURED_SECONDS = 0.1
+MEASURED_CALLS = 50
+MEASURED_CALLS_MIN = 3
+"""However long they take: one that was held up by whatever else the machine does is then not the median."""
+
+
+class Difference(Exception):
+    """The converted form does not answer as the original does."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """See app.core.acceleration.Report, which reads it."""
+
+    reason: str = ""
+    speedup: Dict[str, float] = field(default_factory=dict)
+    rows_compared: int = 0
+    max_difference: float = 0.0
+    tolerance: Dict[str, float] = field(default_factory=dict)
+    converter: str = ""
+
+
+def judge(original: Adapter, faster: Adapter, rows: RowSet, converter: str) -> Judgement:
+    """Raises Difference if they answer differently; else says in `reason` whether it is worth to serve it."""
+    missing = [column for column in rows.number_columns if _answers(original, rows.with_values([column], math.nan))]
+    sets = [rows, rows.with_gaps(missing, GAPS)] if missing else [rows]
+    compared = [compare(original, faster, one.all()) for one in sets]
+    same_answers(original, faster, *request_bodies(rows, original.samples()))
+    speedup = {str(count): round(_speedup(original, faster, rows, count), 1) for count in SPEED_ROWS}
+    return Judgement(
+        reason=_too_slow(speedup),
+        speedup=speedup,
+        rows_compared=sum(one.rows for one in sets),
+        max_difference=max(difference for difference, _ in compared),
+        tolerance={"relative": RELATIVE, "absolute": max(absolute for _, absolute in compared)},
+        converter=converter,
+    )
+
+
+def _answers(adapter: Adapter, inputs: Inputs) -> bool:
+    try:
+        adapter.predict(inputs, False)
+    except ValueError:
+        return False
+    return True
+
+
+def compare(original: Adapter, faster: Adapter, inputs: Inputs) -> Tuple[float, float]:
+    """The largest difference of numbers, and the absolute part of the tolerance. Raises Difference."""
+    wanted = original.predict(inputs, original.has_probabilities)
+    got = faster.predict(inputs, original.has_probabilities)
+    found = [_compare(name, wanted.values[name], got.values.get(name)) for name in wanted.values]
+    for first, second in zip(wanted.probabilities or [], got.probabilities or []):
+        found.append(_compare(PROBABILITIES, np.asarray(first, dtype=np.float64), second))
+    return max(difference for difference, _ in found), max(absolute for _, absolute in found)
+
+
+def _compare(name: str, wanted: Any, got: Any) -> Tuple[float, float]:
+    if not isinstance(got, np.ndarray) or wanted.shape != got.shape:
+        raise Difference(f"the shape of its {name} changes")
+    if wanted.dtype.kind != "f":
+        differing = np.flatnonzero((wanted != got).reshape(len(wanted), -1).any(axis=1))
+        if len(differing):
+            row = int(differing[0])
+            raise Difference(
+                f"{len(differing)} of {len(wanted)} compared rows get another label, as {got[row]} for {wanted[row]}"
+            )
+        return 0.0, 0.0
+    finite = wanted[np.isfinite(wanted)]
+    absolute = ABSOLUTE * max(1.0, float(np.abs(finite).max())) if finite.size else ABSOLUTE
+    with np.errstate(invalid="ignore"):
+        differences = np.abs(got.astype(np.float64) - wanted)
+    both_missing = np.isnan(wanted) & np.isnan(got)
+    far = ~both_missing & ~(differences <= absolute + RELATIVE * np.abs(wanted))
+    if far.any():
+        place = tuple(np.argwhere(far)[0])
+        raise Difference(
+            f"{int(far.sum())} of {wanted.size} compared {name} differ by more than the tolerance, "
+            f"as {float(got[place]):.9g} for {float(wanted[place]):.9g}"
+        )
+    return float(np.max(np.where(both_missing, 0.0, differences))), absolute
+
+
+def request_bodies(rows: RowSet, samples: List[Any]) -> Tuple[List[bytes], List[bytes]]:
+    """Requests as they come from outside: right ones and each way in which one can be wrong; and absurd ones."""
+    right = [_plain(column[0]) for column in rows.columns]
+    bodies: List[Any] = [*samples, {"features": [right]}, {"features": [right, right]}, {"features": [right[:-1]]}]
+    absurd: List[Any] = []
+    for index in range(min(rows.width, 16)):
+        for value in (None, "no such value", True, [1]):
+            bodies.append({"features": [[*right[:index], value, *right[index + 1 :]]]})
+        absurd.append({"features": [[*right[:index], 1e39, *right[index + 1 :]]]})
+    bodies += [{}, {"features": []}, {"no such name": 1}, {"inputs": [{"name": "x"}]}, [right], right]
+    return [json.dumps(body).encode() for body in bodies], [json.dumps(body).encode() for body in absurd]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def same_answers(original: Adapter, faster: Adapter, bodies: List[bytes], absurd: Sequence[bytes] = ()) -> None:
+    """Each body alone, with and without probabilities. Raises Difference that shows the first other answer.
+
+    absurd: bodies with numbers that only doubles hold; they must be refused alike, and if they are not, what is
+    predicted for them means nothing in either form.
+    """
+    first, second = Batcher(original), Batcher(faster)
+    for options in (0, OPTION_PROBABILITIES) if original.has_probabilities else (0,):
+        for body in (*bodies, *absurd):
+            request = [Request(body, options=options)]
+            (wanted,), (got,) = first.run(request)[0], second.run(request)[0]
+            meaningless = body in absurd and wanted.status == got.status == 200
+            if not meaningless and not _same_answer(wanted, got):
+                raise Difference(
+                    f"a request is answered otherwise: {_cut(body)} gets {got.status} {_cut(got.body)} "
+                    f"instead of {wanted.status} {_cut(wanted.body)}"
+                )
+
+
+def _same_answer(wanted: Answer, got: Answer) -> bool:
+    if (wanted.status, wanted.form) != (got.status, got.form):
+        return False
+    return wanted.body == got.body or _alike(msgspec.json.decode(wanted.body), msgspec.json.decode(got.body))
+
+
+def _alike(wanted: Any, got: Any) -> bool:
+    """Of the same types throughout; floating point numbers within the tolerance."""
+    if type(wanted) is not type(got):
+        return False
+    if isinstance(wanted, dict):
+        return bool(wanted.keys() == got.keys() and all(_alike(value, got[key]) for key, value in wanted.items()))
+    if isinstance(wanted, list):
+        return len(wanted) == len(got) and all(map(_alike, wanted, got))
+    if isinstance(wanted, float):
+        return math.isclose(wanted, got, rel_tol=1e-4, abs_tol=ABSOLUTE * max(1.0, abs(wanted)))
+    return bool(wanted == got)
+
+
+def _cut(body: bytes) -> str:
+    text = body.decode("utf-8", "replace")
+    return text if len(text) <= 100 else text[:99] + "…"
+
+
+def _speedup(original: Adapter, faster: Adapter, rows: RowSet, count: int) -> float:
+    inputs = rows.pick([index % rows.rows for index in range(count)])
+    return _seconds(lambda: original.predict(inputs, False)) / _seconds(lambda: faster.predict(inputs, False))
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    """The median of some calls, after one that warms up."""
+    call()
+    taken: List[float] = []
+    began = time.perf_counter()
+    while len(taken) < MEASURED_CALLS_MIN or (
+        len(taken) < MEASURED_CALLS and time.perf_counter() - began < MEASURED_SECONDS
+    ):
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return max(1e-9, sorted(taken)[len(taken) // 2])
+
+
+def _too_slow(speedup: Dict[str, float]) -> str:
+    for count, least in LEAST_SPEEDUP.items():
+        if speedup[str(count)] < least:
+            return f"its ONNX form is only {speedup[str(count)]:g} times as fast for {count} row{'s'[: count > 1]}"
+    return ""

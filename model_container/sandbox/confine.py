@@ -1,0 +1,297 @@
+"""The walls a runtime raises around itself after it opened its sockets and before it loads what it cannot trust.
+
+    wall            without root    what it shuts
+    namespaces      mostly          network, other processes, the rest of the file system, shared memory
+    Landlock        Linux 5.13      the file system again, TCP ports, foreign processes' signals
+    seccomp         Linux 3.17      new network sockets, every connect, and the kernel's rarely used doors
+    capabilities    always          root's powers, also for programs it starts
+    limits          always          memory, processes, file size, open files
+    control group   root, or given  memory of all kinds, processes, processor: of the whole replica
+
+Each stands without the others, since each is missing on some machine. A socket opened before keeps working, also a
+TCP one: it belongs to the network it was opened in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import resource
+import struct
+import sys
+import time
+from dataclasses import replace
+from typing import Any, Optional
+
+from model_container.contract.config import Confinement
+from model_container.sandbox import landlock, namespaces, seccomp, supervisor, syscalls, usage
+
+_SYSTEM = (
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/share/zoneinfo",
+    "/usr/local/lib",
+    "/nix/store",
+    "/bin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/etc/localtime",
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+    "/sys/fs/cgroup",
+)
+_DEVICES = ("/dev/null", "/dev/full", "/dev/random", "/dev/urandom")
+_ZEROS = "/dev/zero"  # mapped shared it is memory that only a control group counts
+_SCRATCH = ("/tmp", "/dev/shm")  # new and empty, where the root is its own
+# Where /proc shows every process of the machine, only these of it.
+_OWN_PROC = (
+    "self",
+    "cpuinfo",
+    "meminfo",
+    "stat",
+    "loadavg",
+    "uptime",
+    "filesystems",
+    "version",
+    "sys/vm",
+    "sys/kernel",
+)
+_MOST_FILES = 4096
+_BACKGROUND_SLICE_NS = 100_000
+
+
+def confine(confinement: Confinement) -> dict[str, Any]:
+    """Raise the walls; with namespaces, return in a new process whose parent is its supervisor.
+
+    Call with one thread, no event loop and the sockets bound. Never raises: what the kernel does not grant is
+    left out and named under "missing", e.g. {"namespaces": ["user", "network", …], "landlock_abi": 7,
+    "seccomp": True, "limits": {"memory_mb": 2048, …}, "capabilities": "none", "missing": [], "bounds":
+    {"memory": "cgroup v2", "pids": "cgroup v2", "cpu": "number of threads"}}.
+    """
+    report: dict[str, Any] = {
+        "namespaces": [],
+        "root": "shared",
+        "landlock_abi": 0,
+        "seccomp": False,
+        "limits": {},
+        "capabilities": "kept",
+        "missing": [],
+        "bounds": {},
+    }
+    if syscalls.LINUX:
+        if confinement.namespaces:
+            confinement = _separate(confinement, report)
+        report["bounds"] = _bounds(confinement)
+        _limit(confinement, report)
+        _drop_capabilities(report)
+        _lock_files(confinement, report)
+        if confinement.seccomp:
+            _filter_calls(confinement, report)
+    else:
+        _limit(confinement, report)
+        system = f"{platform.system()} on {platform.machine()}"
+        walls = ("namespaces", "Landlock", "seccomp", "capabilities")
+        report["missing"] += [f"{wall}: not on {system}" for wall in walls]
+    return report
+
+
+def _missing(report: dict[str, Any], wall: str, error: Exception) -> None:
+    report["missing"].append(f"{wall}: {getattr(error, 'strerror', None) or error}")
+
+
+def _bounds(confinement: Confinement) -> dict[str, str]:
+    """What holds the replica as a whole to its memory, its processes and its share of the processor."""
+    if confinement.cgroup == "engine":
+        return dict.fromkeys(("memory", "pids", "cpu"), "the engine's cgroup")
+    without = {
+        "memory": "seccomp and supervisor" if confinement.seccomp else "supervisor",
+        "pids": "supervisor",
+        "cpu": "number of threads",
+    }
+    held = confinement.controllers if confinement.cgroup else ()
+    return {name: f"cgroup {confinement.cgroup}" if name in held else told for name, told in without.items()}
+
+
+def _separate(confinement: Confinement, report: dict[str, Any]) -> Confinement:
+    """Returns what of it came true: without the control group if that could not be joined."""
+    _wait_until_recorded(confinement.go)
+    _offer_to_the_out_of_memory_killer()
+    try:
+        namespaces.enter()
+        report["namespaces"] = list(namespaces.NAMES)
+    except OSError as error:
+        _missing(report, "namespaces", error)
+    runtime = _watched(confinement, report)
+    confinement = _in_its_group(confinement, report)
+    if runtime is None:
+        return confinement
+    if confinement.background:
+        _give_way()  # in the session that the fork made, and while /proc is still the machine's
+    if report["namespaces"] and confinement.pids:
+        # Where it cannot be set, RLIMIT_NPROC and the supervisor hold the number.
+        with contextlib.suppress(OSError, ValueError):
+            namespaces.bound_pids(confinement.pids)
+    if report["namespaces"] and confinement.readable is not None:
+        scratch_mb = max(64, confinement.memory_mb // 4)
+        try:
+            namespaces.close_root(_allowed(confinement), confinement.writable, _devices(confinement), scratch_mb)
+            report["root"] = "own"
+        except OSError as error:
+            _missing(report, "own root", error)
+    runtime.walls_are_up(report["root"] == "own", bool(confinement.cgroup))
+    return confinement
+
+
+def _wait_until_recorded(go: int) -> None:
+    """End here if whoever starts the replica is gone before a record of it is there: nobody could find it."""
+    if go >= 0:
+        if not os.read(go, 1):
+            os._exit(1)
+        os.close(go)
+
+
+def _watched(confinement: Confinement, report: dict[str, Any]) -> Optional[supervisor.Runtime]:
+    """The runtime's side of the fork; None, and still one process, where it cannot be made."""
+    kept = supervisor.Kept(usage.Group(confinement.kills, confinement.peak), confinement.end)
+    try:
+        return supervisor.split(supervisor.Bounds(confinement.memory_mb, confinement.pids), kept)
+    except OSError as error:
+        _missing(report, "supervisor", error)
+        return None
+
+
+def _in_its_group(confinement: Confinement, report: dict[str, Any]) -> Confinement:
+    """Join it, in every hierarchy. What cannot be joined bounds nothing, and is not there."""
+    try:
+        for descriptor in confinement.join:
+            os.write(descriptor, b"0")  # the process that writes it, whatever its number is to whom
+    except OSError as error:
+        _missing(report, "cgroup", error)
+        confinement = replace(confinement, cgroup="", controllers=[])
+    finally:
+        supervisor.close(*confinement.join)
+    return confinement
+
+
+def _give_way() -> None:
+    """Run where nobody else wants the processor.
+
+    Linux schedules sessions as groups of equal weight (autogroup), so that a niceness alone counts only within its own.
+    Without privileges a group's may be set ten times a second, by all processes of the machine together.
+    """
+    with contextlib.suppress(OSError):
+        syscalls.run_in_the_background(_BACKGROUND_SLICE_NS)
+    for _ in range(5):
+        try:
+            with open("/proc/self/autogroup", "w") as group:
+                group.write("19")
+            return
+        except BlockingIOError:
+            time.sleep(0.1)
+        except OSError:
+            return
+
+
+def _offer_to_the_out_of_memory_killer() -> None:
+    """A model should be the first to go when the machine runs out, before the gateway and the user's programs."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("500")
+
+
+def _interpreter() -> list[str]:
+    """Where this Python keeps its programs and libraries, and not what else may lie below its prefix."""
+    prefixes = {
+        sys.base_prefix,
+        sys.base_exec_prefix,
+        os.path.dirname(os.path.dirname(os.path.realpath(sys.executable))),
+    }
+    return [os.path.join(prefix, part) for prefix in sorted(prefixes) for part in ("bin", "lib", "lib64")]
+
+
+def _allowed(confinement: Confinement) -> list[str]:
+    return [*(confinement.readable or ()), *_interpreter(), *_SYSTEM]
+
+
+def _readable(confinement: Confinement, own_root: bool) -> list[str]:
+    proc = ["/proc", "/etc/passwd", "/etc/group"] if own_root else [f"/proc/{name}" for name in _OWN_PROC]
+    return [*_allowed(confinement), *_devices(confinement), *proc]
+
+
+def _devices(confinement: Confinement) -> list[str]:
+    return [*_DEVICES, _ZEROS] if confinement.cgroup else [*_DEVICES]
+
+
+def _lock_files(confinement: Confinement, report: dict[str, Any]) -> None:
+    own_root = report["root"] == "own"
+    readable = None
+    if confinement.readable is not None:
+        readable = _readable(confinement, own_root)
+    writable = [*confinement.writable, "/dev/null", *(_SCRATCH if own_root else ())]
+    try:
+        report["landlock_abi"] = landlock.restrict(readable, writable)
+    except OSError as error:
+        _missing(report, "Landlock", error)
+
+
+def _limit(confinement: Confinement, report: dict[str, Any]) -> None:
+    """Memory is RLIMIT_DATA, private writable memory: RLIMIT_AS would also count what libraries only reserve or map.
+
+    OpenBLAS, thread stacks and allocator arenas reserve gigabytes of addresses that cost nothing.
+    """
+    wanted = {
+        "core_mb": (resource.RLIMIT_CORE, 0),
+        "open_files": (resource.RLIMIT_NOFILE, _MOST_FILES),
+    }
+    if confinement.memory_mb:
+        wanted["memory_mb"] = (resource.RLIMIT_DATA, confinement.memory_mb << 20)
+    if confinement.file_mb:
+        wanted["file_mb"] = (resource.RLIMIT_FSIZE, confinement.file_mb << 20)
+    # Elsewhere the kernel counts all processes of the user, also those outside.
+    if confinement.pids and report["namespaces"] and syscalls.release() >= (5, 14):
+        wanted["pids"] = (resource.RLIMIT_NPROC, confinement.pids)
+    for name, (limit, value) in wanted.items():
+        try:
+            hard = resource.getrlimit(limit)[1]
+            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(limit, (value, value))
+            report["limits"][name] = value >> 20 if name.endswith("_mb") else value
+        except (OSError, ValueError) as error:
+            _missing(report, f"limit {name}", error)
+
+
+def _drop_capabilities(report: dict[str, Any]) -> None:
+    """All of them, for good, and no_new_privs: no set-user-id program gives any back."""
+    try:
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        _empty_bounding_set()
+        syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL)
+        version_3 = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
+        syscalls.syscall(syscalls.CAPSET, version_3, ctypes.create_string_buffer(24))
+        report["capabilities"] = "none"
+    except OSError as error:
+        _missing(report, "capabilities", error)
+
+
+def _empty_bounding_set() -> None:
+    """Possible only for who holds CAP_SETPCAP; who does not, holds nothing that no_new_privs lets it regain."""
+    for capability in range(64):
+        try:
+            syscalls.prctl(syscalls.PR_CAPBSET_DROP, capability)
+        except OSError:
+            return
+
+
+def _filter_calls(confinement: Confinement, report: dict[str, Any]) -> None:
+    try:
+        seccomp.install(unseen_memory=bool(confinement.cgroup))
+        report["seccomp"] = True
+    except OSError as error:
+        _missing(report, "seccomp", error)

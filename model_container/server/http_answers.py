@@ -1,0 +1,46 @@
+"""Answers of an image that runs by itself, and its problems in the form of the path that was asked."""
+
+from __future__ import annotations
+
+import json
+import re
+from http import HTTPStatus
+from typing import Any, Mapping, NamedTuple, Optional
+
+import msgspec
+
+from model_container.bodies.problems import Problem
+from model_container.server.http_streams import Parts
+
+JSON = "application/json"
+
+_V2_OR_V1 = re.compile(r"/v[12](/.*)?", re.DOTALL)
+_MLFLOW_CODES = {401: "UNAUTHENTICATED", 404: "RESOURCE_DOES_NOT_EXIST", 422: "INVALID_PARAMETER_VALUE"}
+
+
+class Told(NamedTuple):
+    """parts: of a body that is made as it is sent; None where `body` is all."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = JSON
+    headers: Mapping[str, str] = {}
+    parts: Optional[Parts] = None
+
+
+def told_problem(path: str, problem: Problem) -> Told:
+    """As clients of that path read it: the problem document of the gateway, or a protocol's own form."""
+    document = json.loads(problem.answer().body)
+    text = f"{problem.detail} {problem.hint}".strip()
+    if _V2_OR_V1.fullmatch(path):
+        return Told(to_json({"error": text}), problem.status)
+    if path in ("/ping", "/version", "/invocations"):
+        code = _MLFLOW_CODES.get(problem.status) or ("BAD_REQUEST" if problem.status < 500 else "INTERNAL_ERROR")
+        return Told(to_json({"error_code": code, "message": text}), problem.status)
+    title = HTTPStatus(problem.status).phrase
+    whole = {"type": "about:blank", "title": title, "status": problem.status, **document}
+    return Told(to_json(whole), problem.status, "application/problem+json")
+
+
+def to_json(value: Any) -> bytes:
+    return msgspec.json.encode(value, enc_hook=str)

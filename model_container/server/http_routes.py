@@ -1,0 +1,262 @@
+"""What an image that runs by itself answers, by path, in the protocols that clients bring along.
+
+GET  /, /health                                      what this is: libraries, signature, samples; whether it predicts
+POST /predict                                        a native dialect; ?probabilities=true adds them
+                                                     with Accept: text/event-stream or application/x-ndjson a stream,
+                                                     as on /invocations
+GET  /ping, /version;  POST /invocations             MLflow and SageMaker; also text/csv
+GET  /v1/models[/NAME];  POST /v1/models/NAME:predict               KServe V1
+GET  /v2, /v2/health/(live|ready), /v2/models/NAME[/ready]          Open Inference Protocol V2
+POST /v2/models/NAME/infer                                          the same, with binary tensors
+POST /v2/models/NAME/(generate|generate_stream)                     Triton's generate extension
+
+Vertex names two paths of its own for /health and /v1/…:predict. NAME is any: the image has one model and does not know
+what it is called. So is the version of V2's /v2/models/NAME/versions/VERSION/….
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from email.message import Message
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Protocol, Sequence, Tuple
+from urllib.parse import parse_qs, unquote
+
+from model_container.bodies.problems import Problem
+from model_container.bodies.values import ANY
+from model_container.contract.frames import (
+    DIALECT_CSV,
+    DIALECT_GENERATE,
+    DIALECT_JSON,
+    DIALECT_MLFLOW,
+    DIALECT_V1,
+    DIALECT_V2_BINARY,
+    FORM_V2_BINARY,
+    JSON_LENGTH,
+    OPTION_PROBABILITIES,
+    Answer,
+    Request,
+)
+from model_container.contract.stream_forms import HEADERS, StreamForm, form_asked_for, generated_form
+from model_container.server.http_answers import JSON, Told, to_json, told_problem
+from model_container.server.http_streams import checked, parts_of
+from model_container.server.stream import Items
+
+BINARY = "application/octet-stream"
+TEXT = "text/plain; charset=utf-8"
+JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
+VERSION = "1"
+
+_V2_MODEL = r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?"
+
+
+class Runtime(Protocol):
+    """What of the server the routes use. aliases: further paths, each with the one whose answer it has."""
+
+    welcome: Dict[str, Any]
+    aliases: Mapping[str, str]
+
+    def predict(self, requests: Sequence[Request]) -> Tuple[Sequence[Answer], int, int]: ...
+
+    def stream(self, request: Request) -> Items: ...
+
+
+class Asked(NamedTuple):
+    """path: as sent, quoted."""
+
+    method: str
+    path: str
+    query: str
+    headers: Message
+    body: bytes
+
+
+Route = Callable[["Routes", Asked, Dict[str, str]], Told]
+
+
+class Routes:
+    """max_body_bytes: to which a compressed body may grow."""
+
+    def __init__(self, runtime: Runtime, max_body_bytes: int) -> None:
+        self._runtime = runtime
+        self._max_body_bytes = max_body_bytes
+
+    def answer(self, asked: Asked) -> Told:
+        """Raises Problem."""
+        route, names = found(asked)
+        return route(self, asked, names)
+
+    def _welcome(self, asked: Asked, names: Dict[str, str]) -> Told:
+        return Told(to_json(self._runtime.welcome))
+
+    def _health(self, asked: Asked, names: Dict[str, str]) -> Told:
+        self._check()
+        return Told(to_json({"status": "ok"}))
+
+    def _ping(self, asked: Asked, names: Dict[str, str]) -> Told:
+        self._check()
+        return Told(b"\n", content_type=TEXT)
+
+    def _version(self, asked: Asked, names: Dict[str, str]) -> Told:
+        return Told(VERSION.encode(), content_type=TEXT)
+
+    def _v1_models(self, asked: Asked, names: Dict[str, str]) -> Told:
+        return Told(to_json({"models": ["model"]}))
+
+    def _v1_model(self, asked: Asked, names: Dict[str, str]) -> Told:
+        self._check()
+        return Told(to_json({"name": names["name"], "ready": True}))
+
+    def _v2_server(self, asked: Asked, names: Dict[str, str]) -> Told:
+        return Told(to_json({"name": "PRISM", "version": VERSION, "extensions": ["binary_tensor_data", "parameters"]}))
+
+    def _v2_live(self, asked: Asked, names: Dict[str, str]) -> Told:
+        return Told(to_json({"live": True}))
+
+    def _v2_ready(self, asked: Asked, names: Dict[str, str]) -> Told:
+        self._check()
+        return Told(to_json({"ready": True, **({"name": names["name"]} if names else {})}))
+
+    def _v2_model(self, asked: Asked, names: Dict[str, str]) -> Told:
+        welcome = self._runtime.welcome
+        document = {"name": names["name"], "versions": [VERSION], "platform": f"python_{welcome['adapter']}"}
+        tensors = {each: [_tensor(one) for one in welcome["signature"][each]] for each in ("inputs", "outputs")}
+        return Told(to_json({**document, **tensors}))
+
+    def _predict(self, asked: Asked, names: Dict[str, str]) -> Told:
+        wanted = parse_qs(asked.query).get("probabilities", ["false"])[-1].lower()
+        options = OPTION_PROBABILITIES if wanted in ("1", "true", "yes") else 0
+        return self._answer(asked, Request(self._body(asked), DIALECT_JSON, options))
+
+    def _v1_predict(self, asked: Asked, names: Dict[str, str]) -> Told:
+        return Told(self._ask(Request(self._body(asked), DIALECT_V1)).body)
+
+    def _invocations(self, asked: Asked, names: Dict[str, str]) -> Told:
+        kind = asked.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind not in ("", JSON, "text/csv"):
+            raise Problem(415, "unsupported_format", f"An invocation takes {JSON} or text/csv, not {kind[:100]!r}.")
+        dialect = DIALECT_CSV if kind == "text/csv" else DIALECT_MLFLOW
+        return self._answer(asked, Request(self._body(asked), dialect))
+
+    def _generate(self, asked: Asked, names: Dict[str, str]) -> Told:
+        answer = self._ask(Request(self._body(asked), DIALECT_GENERATE))
+        return Told(_v2_names(names) + answer.body[1:])
+
+    def _generate_stream(self, asked: Asked, names: Dict[str, str]) -> Told:
+        return self._stream(asked, Request(self._body(asked), DIALECT_GENERATE), generated_form(_v2_names(names)))
+
+    def _v2_infer(self, asked: Asked, names: Dict[str, str]) -> Told:
+        body = self._body(asked)
+        marked = JSON_LENGTH.pack(_json_length(asked.headers, len(body))) + body
+        answer = self._ask(Request(marked, DIALECT_V2_BINARY))
+        prefix = _v2_names(names)
+        if answer.form != FORM_V2_BINARY:
+            return Told(prefix + answer.body[1:])
+        start = JSON_LENGTH.size
+        end = start + JSON_LENGTH.unpack_from(answer.body)[0]
+        head = prefix + answer.body[start + 1 : end]
+        return Told(head + answer.body[end:], 200, BINARY, {JSON_LENGTH_HEADER: str(len(head))})
+
+    def _answer(self, asked: Asked, request: Request) -> Told:
+        """All at once, or as the stream that is asked for."""
+        form = form_asked_for(asked.headers.get("Accept", ""))
+        return Told(self._ask(request).body) if form is None else self._stream(asked, request, form)
+
+    def _stream(self, asked: Asked, request: Request, form: StreamForm) -> Told:
+        parts = parts_of(self._runtime.stream(request), form, lambda problem: told_problem(asked.path, problem).body)
+        return Told(b"", 200, form.media_type, HEADERS, parts)
+
+    def _ask(self, request: Request) -> Answer:
+        """Raises Problem for an answer that tells one."""
+        return checked(self._runtime.predict([request])[0][0])
+
+    def _check(self) -> None:
+        """Raises Problem 503 unless one of the samples is answered."""
+        refusal: Optional[Problem] = None
+        for sample in self._runtime.welcome["samples"]:
+            try:
+                self._ask(Request(to_json(sample)))
+                return
+            except Problem as problem:
+                refusal = refusal or problem
+        reason = refusal.detail if refusal else "there is no sample"
+        raise Problem(503, "unhealthy", f"The model does not answer its sample: {reason}")
+
+    def _body(self, asked: Asked) -> bytes:
+        """Expanded if it came compressed."""
+        encoding = asked.headers.get("Content-Encoding", "").strip().lower()
+        if encoding in ("", "identity"):
+            return asked.body
+        if encoding not in ("gzip", "deflate"):
+            raise Problem(415, "unsupported_format", f"A body comes as it is, gzip or deflate, not {encoding[:40]!r}.")
+        stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # which of both, its first bytes say
+        try:
+            body = stream.decompress(asked.body, self._max_body_bytes + 1)
+        except zlib.error:
+            raise Problem(400, "bad_input", "The body is not what its Content-Encoding says.") from None
+        if len(body) > self._max_body_bytes:
+            raise Problem(413, "too_large", f"The body is over the limit of {self._max_body_bytes} bytes.")
+        if not stream.eof or stream.unused_data:
+            raise Problem(400, "bad_input", "The compressed body does not end where it should.")
+        return body
+
+
+_ROUTES: List[Tuple[str, Any, Route]] = [
+    (method, re.compile(pattern), route)
+    for method, pattern, route in (
+        ("GET", "/", Routes._welcome),
+        ("GET", "/health", Routes._health),
+        ("GET", "/ping", Routes._ping),
+        ("GET", "/version", Routes._version),
+        ("GET", "/v1/models", Routes._v1_models),
+        ("GET", "/v1/models/(?P<name>[^/:]+)", Routes._v1_model),
+        ("GET", "/v2/?", Routes._v2_server),
+        ("GET", "/v2/health/live", Routes._v2_live),
+        ("GET", "/v2/health/ready", Routes._v2_ready),
+        ("GET", _V2_MODEL, Routes._v2_model),
+        ("GET", f"{_V2_MODEL}/ready", Routes._v2_ready),
+        ("POST", "/predict", Routes._predict),
+        ("POST", "/invocations", Routes._invocations),
+        ("POST", "/v1/models/(?P<name>[^/]+):predict", Routes._v1_predict),
+        ("POST", f"{_V2_MODEL}/infer", Routes._v2_infer),
+        ("POST", f"{_V2_MODEL}/generate", Routes._generate),
+        ("POST", f"{_V2_MODEL}/generate_stream", Routes._generate_stream),
+    )
+]
+
+
+def found(asked: Asked) -> Tuple[Route, Dict[str, str]]:
+    """The route, and the names in its path. Raises Problem 404 or 405."""
+    taken = ""
+    for method, pattern, route in _ROUTES:
+        match = pattern.fullmatch(asked.path)
+        if match is None:
+            continue
+        if asked.method == method or (asked.method == "HEAD" and method == "GET"):
+            return route, {name: unquote(value or "") for name, value in match.groupdict().items()}
+        taken = method
+    if taken:
+        raise Problem(405, "method_not_allowed", f"{asked.path[:200]} takes {taken}, not {asked.method}.")
+    raise Problem(
+        404, "not_found", f"There is no {asked.path[:200]}.", "There are /predict, /invocations, /v1 and /v2."
+    )
+
+
+def _v2_names(names: Mapping[str, str]) -> bytes:
+    """What stands in front of an answer's own members."""
+    return to_json({"model_name": names["name"], "model_version": names["version"] or VERSION})[:-1] + b","
+
+
+def _tensor(described: Mapping[str, Any]) -> Dict[str, Any]:
+    """What an artifact does not tell goes as numbers, which most models take."""
+    datatype = "FP64" if described["datatype"] == ANY else described["datatype"]
+    return {"name": described["name"], "datatype": datatype, "shape": list(described["shape"])}
+
+
+def _json_length(headers: Message, body_bytes: int) -> int:
+    said = headers.get(JSON_LENGTH_HEADER)
+    if said is None:
+        return body_bytes
+    if not (said.isascii() and said.isdigit() and len(said) < 12 and int(said) <= body_bytes):
+        raise Problem(400, "bad_input", f"{JSON_LENGTH_HEADER} is {said[:40]!r}, the body has {body_bytes} bytes.")
+    return int(said)

@@ -1,0 +1,178 @@
+"""What an owner's word covers, and that nothing is asked of the package index without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import joblib
+import pytest
+from msgspec import structs
+from sklearn.linear_model import LinearRegression
+
+from app.artifact.consent import allowed_packages, packages_to_allow, with_consent, word_of
+from app.artifact.inspection import inspect
+from app.artifact.read import read_folder
+from app.core.inspection import Danger, Format, Inspection, Pin
+from app.core.model import Artifact
+from app.errors import BadInput, MissingCode, UnknownPackage, UnsafeArtifact
+from app.lifecycle.intake.receive import Upload
+from app.lifecycle.intake.refusals import refusals_of
+from app.lifecycle.intake.register import draft
+from app.lifecycle.intake.staging import Staging
+from tests.unit.artifact.test_folder import laid_out
+from tests.unit.lifecycle.intake.test_staging import form
+from tests.unit.lifecycle.test_deployments import house
+
+EVIL = b"\x80\x02cevilpkg\nModel\n)\x81."
+"""Restores an object of a class, and calls nothing."""
+
+ACME = Inspection(
+    Format.PICKLE,
+    pins=(Pin("numpy", "", "read"),),
+    unknown_modules=("acme",),
+    unknown_pins=(Pin("acme-tools", ">=2", "requirements.txt asks for it"),),
+    dangers=(Danger("acme.Model", "of no known package", "acme"), Danger("os.system", "it runs")),
+)
+
+
+def settled(*allowed: str, requirements: str = "", code: tuple[str, ...] = ()) -> Inspection:
+    return with_consent(ACME, word_of(allowed_packages(allowed), requirements, code))
+
+
+def test_a_file_that_names_an_unknown_module_is_refused_and_asks_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "m.pkl").write_bytes(EVIL)
+    found = inspect(tmp_path / "m.pkl", "m.pkl")
+    assert found.pins == ()
+    assert found.unknown_modules == ("evilpkg",)
+    missing, unsafe = refusals_of(found, has_code=True, allow_unsafe=False)
+    assert isinstance(missing, MissingCode)
+    for word in (
+        "`evilpkg`",
+        "`--code`",
+        "`code_files`",
+        "`--allow-package evilpkg`",
+        "`allow_packages`",
+        "`requirements`",
+    ):
+        assert word in missing.detail
+    assert isinstance(unsafe, UnsafeArtifact)
+    assert "`--allow-package evilpkg`" in unsafe.hint
+    assert [type(one) for one in refusals_of(found, has_code=True, allow_unsafe=True)] == [MissingCode]
+
+
+def test_without_a_word_nothing_changes() -> None:
+    assert settled() == ACME
+
+
+def test_a_package_that_is_allowed_by_name_is_installed_and_its_classes_are_covered() -> None:
+    found = settled("Acme")
+    assert [pin.requirement for pin in found.pins] == ["numpy", "acme"]
+    assert found.unknown_modules == ()
+    assert [danger.name for danger in found.dangers] == ["os.system"]
+    assert found.unknown_pins == ACME.unknown_pins
+
+
+def test_a_package_of_another_name_is_allowed_with_the_module_that_it_has() -> None:
+    found = settled("acme=acme-tools")
+    assert [pin.requirement for pin in found.pins] == ["numpy", "acme-tools>=2"]
+    assert (found.unknown_modules, found.unknown_pins) == ((), ())
+    assert "acme" in settled("acme-tools").unknown_modules, "which module it has, nobody said"
+
+
+def test_a_requirement_of_the_owner_installs_a_package_and_consents_to_nothing_more() -> None:
+    found = settled(requirements="ACME==1.0\n")
+    assert found.unknown_modules == ()
+    assert {danger.name for danger in found.dangers} == {"acme.Model", "os.system"}
+
+
+def test_code_that_was_sent_stands_for_its_module() -> None:
+    found = settled(code=("acme.py",))
+    assert found.unknown_modules == ()
+    assert [danger.name for danger in found.dangers] == ["os.system"]
+    assert [pin.requirement for pin in found.pins] == ["numpy"]
+
+
+def test_what_may_be_allowed_is_listed_with_what_asks_for_it() -> None:
+    assert packages_to_allow(ACME) == {
+        "acme": "The file imports `acme`.",
+        "acme-tools": "Its requirements.txt asks for it.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["a,b", "c\nd", "a"], ("a", "b", "c", "d")),
+        (["acme = x"], None),
+        (["acme==1.0"], None),
+        (["acme>=1"], None),
+        (["acme @ https://example.com/a.whl"], None),
+        (["--index-url=x"], None),
+        (["../acme"], None),
+        (["a=-r"], None),
+        (["e\u200bvil"], None),
+    ],
+)
+def test_only_names_are_allowed(given: list[str], expected: tuple[str, ...] | None) -> None:
+    if expected is not None:
+        assert allowed_packages(given) == expected
+        return
+    with pytest.raises(BadInput, match="allow_packages"):
+        allowed_packages(given)
+
+
+def folder(place: Path, files: dict[str, str], models_folder: str = "") -> Upload:
+    laid_out(place, files)
+    joblib.dump(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]), place / "m.joblib")
+    read = read_folder(place, of_models_folder=bool(models_folder))
+    sent = Upload("1" * 12, place, {}, Artifact("m.zip", "0", 1), (), models_folder=models_folder)
+    return structs.replace(sent, inspection=read.inspection, contents=read.contents)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{"requirements.txt": "scikit-learn\nacme>=1\n"}, {"model_config.yaml": "requirements: [scikit-learn, acme>=1]\n"}],
+)
+def test_requirements_in_an_artifact_install_known_packages_alone(tmp_path: Path, files: dict[str, str]) -> None:
+    found = folder(tmp_path, files).inspection
+    assert found is not None
+    assert "acme" not in {pin.distribution for pin in found.pins}
+    assert "scikit-learn" in {pin.distribution for pin in found.pins}
+    assert [pin.requirement for pin in found.unknown_pins] == ["acme>=1"]
+    (refusal,) = refusals_of(found, has_code=False, allow_unsafe=True)
+    assert isinstance(refusal, UnknownPackage)
+    assert "`acme`" in refusal.detail
+    assert "`--allow-package acme`" in refusal.hint
+
+
+async def test_an_archive_cannot_consent_for_its_owner_and_the_models_folder_can(tmp_path: Path) -> None:
+    files = {"model_config.yaml": "allow_unsafe: true\nallow_packages: [acme]\nrequirements: [acme]\n"}
+    async with house(tmp_path) as home:
+        sent = draft(folder(tmp_path / "sent", files), home.ledger)
+        assert (sent.allow_unsafe, sent.allow_packages, sent.requirements) == (False, (), "")
+        laid = draft(folder(tmp_path / "laid", files, models_folder="m"), home.ledger)
+        assert (laid.allow_unsafe, laid.allow_packages, laid.requirements) == (True, ("acme",), "acme")
+
+
+async def test_a_package_is_allowed_by_the_form_and_the_consent_recorded(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        staged = await staging.add(form(home, EVIL), 0)
+        assert {type(one) for one in await staging.refusals(staged)} == {MissingCode, UnsafeArtifact}
+        agreed = form(home, upload_id=staged.upload_id, allow_packages="evilpkg")
+        model = await staging.deploy_form(agreed, run=False, received_ms=0)
+        assert model.allow_packages == ("evilpkg",)
+        assert model.packages_consent
+        assert not model.unsafe_consent
+        assert "evilpkg" in {pin.distribution for pin in model.inspection.pins if model.inspection}
+
+
+async def test_a_guess_that_an_older_server_recorded_is_not_asked_of_the_index(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        model = draft(folder(tmp_path / "m", {"notes.txt": ""}), home.ledger)
+        assert model.inspection is not None
+        older = structs.replace(model.inspection, pins=(*model.inspection.pins, Pin("evilpkg", "", "a guess")))
+        asked = await home.deployments.road.requirements(structs.replace(model, inspection=older))
+        assert "evilpkg" not in asked.packages
+        allowed = structs.replace(model, inspection=older, allow_packages=("evilpkg",))
+        assert "evilpkg" in (await home.deployments.road.requirements(allowed)).packages

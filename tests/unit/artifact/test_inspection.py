@@ -1,0 +1,250 @@
+"""An upload is what its content says, and is read without being run."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import pickle
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import joblib
+import lightgbm
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightgbm import LGBMRegressor
+from skl2onnx import to_onnx
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from app.artifact.inspection import inspect
+from app.core.inspection import Danger, Format, Inspection
+from app.errors import BadInput, MissingCode, UnreadableArtifact, UnsafeArtifact, UnsupportedFormat
+from app.lifecycle.intake.refusals import refuse_unusable
+
+X = np.random.default_rng(0).random((40, 3))
+Y = (X[:, 0] > 0.5).astype(int)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(pd.DataFrame(X, columns=["a", "b", "c"]), Y)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "artifact"
+
+
+def found(file: Path, content: bytes, filename: str) -> Inspection:
+    file.write_bytes(content)
+    return inspect(file, filename)
+
+
+def pins(inspection: Inspection) -> dict[str, str]:
+    return {pin.distribution: pin.specifier for pin in inspection.pins}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickles_of_every_protocol_are_recognised(protocol: int, model: Any, file: Path) -> None:
+    inspection = found(file, pickle.dumps(model, protocol), "model.pkl")
+    assert inspection.format is Format.PICKLE
+    assert inspection.facts["pickle_protocol"] == (str(protocol) if protocol > 1 else "0 or 1")
+    assert inspection.facts["feature_names"] == "a, b, c"
+    assert pins(inspection) == {"scikit-learn": f"=={sklearn.__version__}", "numpy": ">=2"}
+    assert inspection.dangers == ()
+    assert inspection.second_opinion
+
+
+def test_a_model_set_to_hand_on_dataframes_needs_pandas(model: Any, file: Path) -> None:
+    model.set_output(transform="pandas")
+    assert "pandas" in pins(found(file, pickle.dumps(model), "model.pkl"))
+
+
+def test_an_estimator_that_does_not_load_without_scikit_learn_gets_it(file: Path) -> None:
+    """LightGBM's metadata leave it to whoever uses its estimators."""
+    regressor = LGBMRegressor(n_estimators=1, verbose=-1, min_child_samples=1).fit(
+        [[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0]
+    )
+    inspection = found(file, pickle.dumps(regressor), "model.pkl")
+    assert pins(inspection)["scikit-learn"] == ""
+    (pin,) = [pin for pin in inspection.pins if pin.distribution == "scikit-learn"]
+    assert pin.evidence == "`lightgbm.sklearn.LGBMRegressor` does not load without it"
+
+
+@pytest.mark.parametrize("compress", [0, "zlib", "gzip", "bz2", "xz", "lzma", "lz4"])
+def test_what_joblib_dumps_is_for_joblib(compress: Any, model: Any, file: Path) -> None:
+    joblib.dump(model, file, compress=compress and (compress, 3))
+    inspection = inspect(file, "model.bin")
+    assert inspection.format is Format.JOBLIB
+    assert inspection.compression == (compress or "")
+    assert int(inspection.facts["joblib_arrays"]) > 0
+    assert pins(inspection)["joblib"] == ""
+    assert any("picklescan" in line for line in inspection.second_opinion)
+
+
+def test_a_plain_pickle_that_is_named_joblib_or_compressed_is_loaded_by_joblib(model: Any, file: Path) -> None:
+    plain = pickle.dumps(model)
+    assert found(file, plain, "model.joblib").format is Format.JOBLIB
+    assert found(file, gzip.compress(plain), "model.pkl").format is Format.JOBLIB
+
+
+def test_the_name_does_not_decide(model: Any, file: Path) -> None:
+    assert found(file, pickle.dumps(model), "model.onnx").format is Format.PICKLE
+    assert found(file, pickle.dumps(model, 0), "model").format is Format.PICKLE
+
+
+def test_a_model_of_lightgbm_needs_lightgbm(file: Path) -> None:
+    model = lightgbm.LGBMClassifier(n_estimators=2, verbose=-1).fit(X, Y)
+    inspection = found(file, pickle.dumps(model), "model.pkl")
+    assert {"lightgbm", "scikit-learn"} <= pins(inspection).keys()
+    refuse_unusable(inspection, has_code=False, allow_unsafe=False)
+
+
+def test_onnx_is_recognised_and_shown(file: Path) -> None:
+    converted = to_onnx(LogisticRegression().fit(X, Y), X[:1].astype(np.float32), target_opset=17)
+    inspection = found(file, converted.SerializeToString(), "model.pkl")
+    assert inspection.format is Format.ONNX
+    assert inspection.facts["opset"] == "17"
+    assert inspection.facts["inputs"] == "X"
+    assert inspection.facts["outputs"] == "output_label, output_probability"
+    assert inspection.facts["producer"].startswith("skl2onnx")
+    assert pins(inspection).keys() == {"onnxruntime", "numpy"}
+
+
+def test_an_empty_file_says_so(file: Path) -> None:
+    with pytest.raises(BadInput, match="The file is empty"):
+        found(file, b"", "model.pkl")
+
+
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("data.pkl", b"\x80\x04N.")
+    return buffer.getvalue()
+
+
+def tarred() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("model.pkl"), io.BytesIO())
+    return buffer.getvalue()
+
+
+SAFETENSORS = (26).to_bytes(8, "little") + b'{"w":{"dtype":"F32"}}     ' + bytes(16)
+
+
+@pytest.mark.parametrize("filename", ["model.onnx", "model.bin", "model"])
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "HTML"),
+        (b'\n<html lang="en"></html>', "HTML"),
+        (b'<?xml version="1.0"?><PMML/>', "XML"),
+        (json.dumps({"learner": {}}).encode(), "JSON"),
+        (b'[{"a": 1}]', "JSON"),
+        (zipped(), "zip"),
+        (tarred(), "tar"),
+        (gzip.compress(tarred()), "tar"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+        (b"age,city\n41,Oslo\n", "CSV"),
+        (b"Id\tcity\n41\tOslo\n", "CSV"),
+        (b"%PDF-1.7\n", "PDF"),
+        (b"\x89PNG\r\n\x1a\n", "PNG"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git-lfs"),
+        (b"PAR1" + bytes(20), "Parquet"),
+        (SAFETENSORS, "safetensors"),
+        (b"GGUF\x03\x00\x00\x00", "GGUF"),
+        (b"CBM1\xc8i\x00\x00\x10\x00", "CatBoost"),
+        (b"{L" + bytes(7) + b"\x07learner{", "XGBoost"),
+        (b"\x93NUMPY\x01\x00", "numpy array"),
+        (b"tree\nversion=v4\n", "LightGBM"),
+        (b"Some notes of mine.", "text"),
+        (bytes(range(200, 256)) * 9, "nothing that PRISM knows"),
+    ],
+)
+def test_other_files_are_named_for_what_they_are(content: bytes, name: str, filename: str, file: Path) -> None:
+    with pytest.raises(UnsupportedFormat) as caught:
+        found(file, content, filename)
+    assert name in caught.value.detail
+    assert filename in caught.value.detail
+    for served in (".pkl", ".pickle", ".joblib", ".onnx"):
+        assert served in caught.value.hint
+
+
+def test_a_cut_pickle_is_refused_wherever_it_is_cut(model: Any, file: Path) -> None:
+    for protocol in (0, 5):
+        whole = pickle.dumps(model, protocol)
+        for length in range(2, len(whole), 23):
+            with pytest.raises(UnreadableArtifact):
+                found(file, whole[:length], "model.pkl")
+
+
+class Attack:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("dump", [pickle.dump, joblib.dump])
+def test_reading_runs_nothing(dump: Any, file: Path, tmp_path: Path) -> None:
+    with file.open("wb") as opened:
+        dump([np.arange(10), Attack(tmp_path / "ran")], opened)
+    inspection = inspect(file, "model.pkl")
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(UnsafeArtifact):
+        refuse_unusable(inspection, has_code=False, allow_unsafe=False)
+
+
+def test_dangers_are_named_with_the_way_to_consent(file: Path) -> None:
+    inspection = found(file, b"cos\nsystem\n(S'true'\ntR.", "model.pkl")
+    assert any("system" in line for line in inspection.second_opinion)
+    with pytest.raises(UnsafeArtifact) as caught:
+        refuse_unusable(inspection, has_code=True, allow_unsafe=False)
+    assert "system" in caught.value.detail
+    assert inspection.dangers[0].reason in caught.value.detail
+    assert "allow_unsafe=true" in caught.value.hint
+    assert "recorded" in caught.value.hint
+    assert caught.value.values["dangers"][0]["name"] == inspection.dangers[0].name
+    refuse_unusable(inspection, has_code=False, allow_unsafe=True)
+
+
+def test_missing_classes_are_named_with_the_way_to_supply_them(file: Path) -> None:
+    inspection = found(file, b"c__main__\nScaler\n)R.", "model.pkl")
+    assert inspection.missing_code == ("__main__.Scaler",)
+    with pytest.raises(MissingCode) as caught:
+        refuse_unusable(inspection, has_code=False, allow_unsafe=True)
+    assert "`__main__.Scaler`" in caught.value.detail
+    assert "code_files" in caught.value.hint
+    assert caught.value.values["missing"] == ["__main__.Scaler"]
+    refuse_unusable(inspection, has_code=True, allow_unsafe=False)
+
+
+def test_a_harmless_model_is_not_refused() -> None:
+    refuse_unusable(Inspection(Format.PICKLE), has_code=False, allow_unsafe=False)
+    refuse_unusable(Inspection(Format.PICKLE, dangers=(Danger("a.b", "c"),)), has_code=False, allow_unsafe=True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(content=st.binary(min_size=1, max_size=80), name=st.sampled_from(["m.pkl", "m.joblib", "m.onnx", "m"]))
+def test_any_bytes_are_inspected_or_refused(
+    content: bytes, name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with contextlib.suppress(BadInput):
+        found(tmp_path_factory.getbasetemp() / "bytes", content, name)
+
+
+def test_picklescan_is_not_asked_about_large_files(file: Path) -> None:
+    inspection = found(file, pickle.dumps(bytes(9 << 20)), "model.pkl")
+    assert "not asked" in inspection.second_opinion[0]

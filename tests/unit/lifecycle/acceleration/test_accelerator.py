@@ -1,0 +1,242 @@
+"""A live model is exchanged for a faster form of it, or stays as it is and says why; it serves all the while."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from app.core.acceleration import AccelerationStatus
+from app.core.inspection import Format, Inspection, Pin
+from app.core.model import FormName, Model, Status
+from app.errors import StartFailed
+from app.lifecycle.acceleration.eligibility import unsuited
+from tests.fakes import eventually
+from tests.unit.lifecycle.test_deployments import House, house, house_again
+
+# ir_version 8, then a graph without nodes, then opset 17 of the standard domain.
+SMALLEST_ONNX = bytes((0x08, 8, 0x3A, 2, 0x12, 0, 0x42, 4, 0x0A, 0, 0x10, 17))
+REPORT = json.dumps({"speedup": {"1": 200.0, "256": 5.0}, "rows_compared": 8100, "converter": "skl2onnx 1"}).encode()
+SKLEARN = Inspection(Format.PICKLE, pins=(Pin("scikit-learn", "==1.5.2", "it says so"),))
+
+
+async def converts() -> tuple[bytes, bytes]:
+    return REPORT, SMALLEST_ONNX
+
+
+async def never_ends() -> tuple[bytes, bytes]:
+    await asyncio.Event().wait()
+    raise AssertionError("unreachable")
+
+
+async def live(home: House, model_id: str = "a" * 12, **changes: object) -> Model:
+    """A live model of scikit-learn, its acceleration under way or over."""
+    model = await home.add(model_id)
+    model = await home.ledger.amend(model.model_id, **{"inspection": SKLEARN, **changes})
+    await home.deployments.start(model)
+    assert (await home.deployments.settled(model_id)).status is Status.LIVE
+    return home.ledger.find(model_id)
+
+
+def status(home: House, model_id: str = "a" * 12) -> AccelerationStatus:
+    return home.ledger.find(model_id).acceleration.status
+
+
+async def reaches(home: House, wanted: AccelerationStatus, model_id: str = "a" * 12) -> Model:
+    await eventually(lambda: status(home, model_id) is wanted and not home.deployments.acceleration.busy(model_id))
+    return home.ledger.find(model_id)
+
+
+async def test_what_is_proven_faster_takes_over_and_the_original_and_the_converter_are_stopped(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        home.target.conversion = converts
+        await live(home)
+        model = await reaches(home, AccelerationStatus.ACCELERATED)
+        (serving,) = home.target.fakes.values()
+        assert serving.replica.form is FormName.ACCELERATED
+        assert home.ledger.deployment(model.model_id).replicas == (serving.replica,)
+        assert home.status(model.model_id) is Status.LIVE
+        assert await home.predict("iris") == 200
+        assert serving.batches[-1] == 1
+        assert model.acceleration.report is not None
+        assert model.acceleration.report.speedup["1"] == 200
+        assert (home.ledger.folder(model.model_id) / "accelerated" / "model.onnx").read_bytes() == SMALLEST_ONNX
+
+
+async def test_a_restart_begins_with_the_accelerated_form_and_converts_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        home.target.conversion = converts
+        await live(home)
+        await reaches(home, AccelerationStatus.ACCELERATED)
+        starts = home.target.events.count("start")
+        await home.deployments.restart(home.ledger.find("iris"))
+        await home.deployments.settled("a" * 12)
+        assert home.target.events.count("start") == starts + 1
+        assert home.replica().replica.form is FormName.ACCELERATED
+
+
+@pytest.mark.parametrize(
+    ("report", "content", "reason"),
+    [
+        (b'{"reason": "3 rows get another label"}', b"", "3 rows get another label"),
+        (b"no json", b"", "cannot be read"),
+        (REPORT, b"no onnx", "no ONNX file"),
+        (REPORT, b"", "no file"),
+    ],
+)
+async def test_what_is_not_proven_leaves_the_original_and_says_why(
+    tmp_path: Path, report: bytes, content: bytes, reason: str
+) -> None:
+    async def answers() -> tuple[bytes, bytes]:
+        return report, content
+
+    async with house(tmp_path) as home:
+        home.target.conversion = answers
+        await live(home)
+        model = await reaches(home, AccelerationStatus.KEPT)
+        assert reason in model.acceleration.reason
+        (serving,) = home.target.fakes.values()
+        assert serving.replica.form is FormName.ORIGINAL
+        assert await home.predict("iris") == 200
+        assert not (home.ledger.folder(model.model_id) / "accelerated" / "model.onnx").exists()
+
+
+async def test_a_converter_that_dies_leaves_the_original(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        asked = asyncio.Event()
+
+        async def begins() -> tuple[bytes, bytes]:
+            asked.set()
+            return await never_ends()
+
+        home.target.conversion = begins
+        await live(home)
+        await eventually(asked.is_set)
+        await home.replica().die()
+        model = await reaches(home, AccelerationStatus.KEPT)
+        assert "ended its process" in model.acceleration.reason
+        assert await home.predict("iris") == 200
+
+
+@pytest.mark.parametrize("verb", ["stop", "delete", "restart"])
+async def test_whoever_asks_for_something_else_ends_the_conversion(tmp_path: Path, verb: str) -> None:
+    async with house(tmp_path) as home:
+        home.target.conversion = never_ends
+        model = await live(home)
+        await eventually(lambda: home.replica().replica.form is FormName.CONVERTER)
+        await getattr(home.deployments, verb)(model)
+        if verb == "restart":
+            assert (await home.deployments.settled(model.model_id)).status is Status.LIVE
+            await home.deployments.acceleration.end(model.model_id)
+        assert [fake.replica.form for fake in home.target.fakes.values()] == [FormName.ORIGINAL] * (verb == "restart")
+
+
+async def test_a_model_that_another_replaced_is_not_brought_back_by_its_acceleration(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        proceed = asyncio.Event()
+
+        async def waits() -> tuple[bytes, bytes]:
+            await proceed.wait()
+            return REPORT, SMALLEST_ONNX
+
+        home.target.conversion = waits
+        await live(home)
+        await eventually(lambda: home.replica().replica.form is FormName.CONVERTER)
+        await home.live("b" * 12, "other")
+        proceed.set()
+        await reaches(home, AccelerationStatus.PENDING)
+        assert home.status("a" * 12) is Status.STOPPED
+        assert home.status("b" * 12) is Status.LIVE
+        assert [fake.replica.model_id for fake in home.target.fakes.values()] == ["b" * 12]
+
+
+async def test_the_monitor_does_not_take_the_converter_for_a_stray(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        home.target.conversion = never_ends
+        await live(home)
+        await eventually(lambda: home.replica().replica.form is FormName.CONVERTER)
+        await home.monitor.cycle()
+        assert home.replica().replica.form is FormName.CONVERTER
+
+
+@pytest.mark.parametrize("registry_lost", [False, True])
+async def test_after_a_kill_the_stray_converter_is_stopped_and_the_conversion_tried_again(
+    tmp_path: Path, registry_lost: bool
+) -> None:
+    home = House(tmp_path)
+    home.target.conversion = never_ends
+    await live(home)
+    await eventually(lambda: home.replica().replica.form is FormName.CONVERTER)
+    stray = home.replica()
+    killed = home.deployments  # its task is never heard of again, as after a kill
+    await home.dispatcher.close()
+    home.target.conversion = converts
+    async with house_again(home):
+        await home.deployments.resume(registry_lost=registry_lost)
+        assert stray.replica.id not in home.target.fakes
+        await reaches(home, AccelerationStatus.ACCELERATED)
+        assert home.replica().replica.form is FormName.ACCELERATED
+        await killed.acceleration.close()
+
+
+async def test_off_means_off_and_takes_back_what_was_accelerated(tmp_path: Path) -> None:
+    home = House(tmp_path)
+    home.target.conversion = converts
+    await live(home)
+    await reaches(home, AccelerationStatus.ACCELERATED)
+    await home.dispatcher.close()
+    home.settings = home.settings.model_copy(update={"accelerate": "off"})
+    async with house_again(home):
+        await home.deployments.resume(registry_lost=False)
+        assert (await home.deployments.settled("a" * 12)).status is Status.LIVE
+        assert status(home) is AccelerationStatus.OFF
+        assert [fake.replica.form for fake in home.target.fakes.values()] == [FormName.ORIGINAL]
+
+
+async def test_an_owner_may_switch_it_off_for_one_model(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        home.target.conversion = converts
+        await live(home, accelerate="off")
+        assert (await reaches(home, AccelerationStatus.OFF)).form is not None
+        assert home.replica().replica.form is FormName.ORIGINAL
+
+
+async def test_where_the_accelerated_form_does_not_start_any_more_the_original_does(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        home.target.conversion = converts
+        await live(home)
+        model = await reaches(home, AccelerationStatus.ACCELERATED)
+        await home.deployments.stop(model)
+        start = home.target.start
+
+        async def only_the_original(model: Model, *rest: object) -> object:
+            if model.form is not None and model.form.name is FormName.ACCELERATED:
+                raise StartFailed("the file is damaged")
+            return await start(model, *rest)  # type: ignore[arg-type]
+
+        home.target.start = only_the_original  # type: ignore[method-assign, assignment]
+        await home.deployments.start(model)
+        assert (await home.deployments.settled(model.model_id)).status is Status.LIVE
+        assert "the file is damaged" in (await reaches(home, AccelerationStatus.KEPT)).acceleration.reason
+
+
+async def test_delete_removes_what_every_form_left(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        home.target.conversion = converts
+        await live(home)
+        model = await reaches(home, AccelerationStatus.ACCELERATED)
+        home.target.events.clear()
+        await home.deployments.delete(model)
+        removed = [event.partition(",")[0] for event in home.target.events if event.startswith("remove")]
+        assert removed == ["remove converter", "remove accelerated", "remove"]
+        assert home.target.fakes == {}
+
+
+def test_only_what_names_a_convertible_library_is_tried() -> None:
+    model = Model("a", "a", "1.0.0", None, "", inspection=SKLEARN)  # type: ignore[arg-type]
+    assert unsuited(model) == ""
+    assert "in ONNX already" in unsuited(structs.replace(model, inspection=Inspection(Format.ONNX)))
+    assert "names none of" in unsuited(structs.replace(model, inspection=Inspection(Format.PICKLE)))

@@ -1,0 +1,131 @@
+"""Lost replicas: how soon others take their place, and what whoever asks meanwhile is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.model import Replica, Status
+from app.errors import ReplicaUnavailable, StartFailed
+from app.lifecycle.health import backoff
+from app.runtime.target import ReplicaState
+from tests.fakes import eventually
+from tests.unit.lifecycle.test_deployments import House, house
+from tests.unit.lifecycle.test_replicas import ID, numbers, replicas, with_replicas
+
+KILLED = "killed by signal 9"
+
+
+@asynccontextmanager
+async def kept(folder: Path, number: int) -> AsyncIterator[House]:
+    """A model of so many replicas, and a monitor that is told of what is lost."""
+    async with house(folder) as home:
+        await with_replicas(home, number)
+        home.monitor.begin()
+        yield home
+
+
+async def killed(home: House, replica: Replica, detail: str = KILLED) -> None:
+    """It ended, and with it its connections; nobody but these tells of it."""
+    home.target.states[replica.id] = ReplicaState(False, detail=detail)
+    await home.target.fakes[replica.id].die()
+
+
+async def all_are_back(home: House, *lost: Replica) -> None:
+    number = home.ledger.find(ID).replicas
+    await eventually(lambda: len(set(replicas(home)) - set(lost)) == number and not home.monitor.restarting)
+
+
+async def test_the_only_one_is_brought_back_at_once_each_time_and_costs_nobody_an_answer(tmp_path: Path) -> None:
+    async with kept(tmp_path, 1) as home:
+        for _ in range(6):
+            (replica,) = replicas(home)
+            assert await home.predict("iris") == 200
+            await killed(home, replica)
+            assert await asyncio.gather(*(home.predict("iris") for _ in range(5))) == [200] * 5
+        assert len(home.ledger.deployment(ID).restarts) == 6
+
+
+async def test_of_two_each_that_answered_and_was_killed_is_back_at_once_however_often(tmp_path: Path) -> None:
+    async with kept(tmp_path, 2) as home:
+        for _ in range(6):
+            assert await asyncio.gather(*(home.predict("iris") for _ in range(4))) == [200] * 4
+            one = replicas(home)[0]
+            await killed(home, one)
+            await all_are_back(home, one)
+
+
+async def test_one_that_ends_by_itself_while_another_serves_waits(tmp_path: Path) -> None:
+    async with kept(tmp_path, 2) as home:
+        first = replicas(home)[0]
+        await killed(home, first, "exited with code 3")
+        await all_are_back(home, first)
+        second = replicas(home)[0]
+        await killed(home, second, "exited with code 3")
+        await eventually(lambda: second not in replicas(home))
+        assert home.target.events.count("start") == 3, "the second start of the same one is due in 10 s"
+        await eventually(lambda: home.monitor.restarting == (ID,))
+        assert await home.predict("iris") == 200
+
+
+async def test_several_that_are_lost_are_started_side_by_side(tmp_path: Path) -> None:
+    async with kept(tmp_path, 3) as home:
+        begin, both = home.deployments.road.starter.begin, asyncio.Barrier(2)
+
+        async def meets(*arguments: Any) -> Any:
+            await asyncio.wait_for(both.wait(), 20)
+            return await begin(*arguments)
+
+        home.deployments.road.starter.begin = meets  # type: ignore[method-assign]
+        first, second, _ = replicas(home)
+        await killed(home, first)
+        await eventually(lambda: both.n_waiting == 1)
+        await killed(home, second)
+        await all_are_back(home, first, second)
+        assert numbers(home) == [1, 2, 3]
+
+
+async def test_a_model_that_cannot_come_back_is_tried_three_times_and_then_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("URGENT_FIRST_SECONDS", "AWAITED_SECONDS"):
+        monkeypatch.setattr(backoff, name, getattr(backoff, name) / 50)
+    async with kept(tmp_path, 1) as home:
+        starts = 0
+
+        async def never(*_: object) -> Replica:
+            nonlocal starts
+            starts += 1
+            raise StartFailed("its file is gone")
+
+        home.target.start = never  # type: ignore[method-assign, assignment]
+        await killed(home, replicas(home)[0])
+        waits = asyncio.create_task(home.predict("iris"))
+        statuses = set()
+        while not waits.done():
+            await eventually(lambda: not home.deployments.busy(ID))
+            statuses.add(home.status(ID))
+            home.now += 0.01
+            await asyncio.sleep(0.005)
+        with pytest.raises(ReplicaUnavailable, match="did not load"):
+            await waits
+        assert starts == 3
+        assert statuses == {Status.UNHEALTHY}, "it is never given up"
+        with pytest.raises(ReplicaUnavailable, match="did not load"):
+            await home.predict("iris")
+
+
+async def test_one_that_drops_its_connection_while_it_still_ends_is_looked_at_again(tmp_path: Path) -> None:
+    async with kept(tmp_path, 1) as home:
+        (replica,) = replicas(home)
+        assert await home.predict("iris") == 200
+        await home.target.fakes[replica.id].die()
+        answer = asyncio.create_task(home.predict("iris"))
+        await asyncio.sleep(0.02)
+        home.target.states[replica.id] = ReplicaState(False, detail=KILLED)
+        assert await answer == 200

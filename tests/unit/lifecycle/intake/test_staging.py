@@ -1,0 +1,167 @@
+"""Uploads that wait for their owner's word, before anything is built of them."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import secrets
+from pathlib import Path
+
+import pytest
+
+from app.core.model import Artifact, Status
+from app.errors import BadInput, MissingCode, NotFound, UnsafeArtifact, UnsupportedFormat
+from app.lifecycle.intake.receive import Form
+from app.lifecycle.intake.staging import Staging
+from tests.fakes import eventually
+from tests.unit.lifecycle.test_deployments import House, house
+
+HARMLESS = pickle.dumps({"coefficients": [1.0, 2.0]})
+DANGEROUS = b"cos\nsystem\n(S'true'\ntR."
+NEEDS_CODE = b"c__main__\nScaler\n)R."
+
+
+def form(
+    home: House, content: bytes | None = None, code: dict[str, str] | None = None, name: str = "model.pkl", **texts: str
+) -> Form:
+    """As `receive` leaves it: its files in a folder of its own."""
+    model_id = secrets.token_hex(6)
+    folder = home.ledger.folder(model_id)
+    for below in ("artifact", "code"):
+        (folder / below).mkdir(parents=True)
+    if content is not None:
+        (folder / "artifact" / name).write_bytes(content)
+    for module, text in (code or {}).items():
+        (folder / "code" / module).write_text(text)
+    artifact = Artifact(name, "0" * 64, len(content)) if content is not None else None
+    return Form(model_id, folder, texts, artifact, tuple(code or ()))
+
+
+def folders(home: House) -> list[str]:
+    return sorted(path.name for path in home.ledger.folder("").iterdir())
+
+
+async def test_a_file_is_read_and_waits_and_nothing_is_built(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        staged = await staging.add(form(home, HARMLESS), 12.5)
+        assert staging.get(staged.upload_id) is staged
+        assert staged.inspection.format == "pickle"
+        assert await staging.refusals(staged) == []
+        assert home.ledger.models() == ()
+        assert home.target.events == []
+
+
+async def test_what_cannot_be_read_leaves_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        with pytest.raises(UnsupportedFormat):
+            await staging.add(form(home, b"a,b\n1,2\n", name="data.csv"), 0)
+        with pytest.raises(BadInput, match="no `file`"):
+            await staging.add(form(home), 0)
+        assert folders(home) == []
+
+
+async def test_it_becomes_the_model_of_its_id_with_the_times_it_took(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        staged = await staging.add(form(home, HARMLESS), 12.5)
+        later = form(home, model_name="iris", upload_id=staged.upload_id)
+        model = await staging.deploy_form(later, run=True, received_ms=1.0)
+        assert (model.model_id, model.ref) == (staged.upload_id, "iris@1.0.0")
+        deployment = await home.deployments.settled(model.model_id)
+        assert deployment.status is Status.LIVE
+        assert deployment.metadata["timings_ms"]["receive"] == 12.5
+        assert deployment.metadata["timings_ms"]["inspect"] > 0
+        assert folders(home) == [model.model_id]
+        with pytest.raises(NotFound, match="any more"):
+            staging.get(staged.upload_id)
+
+
+async def test_a_second_click_means_the_first(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        staged = await staging.add(form(home, HARMLESS), 0)
+        clicks = [form(home, model_name="iris", upload_id=staged.upload_id) for _ in range(3)]
+        models = await asyncio.gather(*(staging.deploy_form(one, run=True, received_ms=0) for one in clicks))
+        assert {model.model_id for model in models} == {staged.upload_id}
+        await home.deployments.settled(staged.upload_id)
+        assert home.target.events.count("start") == 1
+        assert folders(home) == [staged.upload_id]
+
+
+async def test_one_that_is_refused_goes_on_waiting_with_what_was_said(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        staged = await staging.add(form(home, DANGEROUS), 0)
+        (refusal,) = await staging.refusals(staged)
+        assert isinstance(refusal, UnsafeArtifact)
+        with pytest.raises(UnsafeArtifact):
+            await staging.deploy_form(
+                form(home, upload_id=staged.upload_id, model_name="risky"), run=True, received_ms=0
+            )
+        kept = staging.get(staged.upload_id)
+        assert kept.upload.texts["model_name"] == "risky"
+        consent = form(home, upload_id=staged.upload_id, allow_unsafe="true")
+        model = await staging.deploy_form(consent, run=False, received_ms=0)
+        assert model.name == "risky"
+        assert model.unsafe_consent
+
+
+async def test_code_that_comes_later_joins_it_and_the_later_file_of_a_name_wins(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        staged = await staging.add(form(home, NEEDS_CODE, code={"one.py": "old"}), 0)
+        assert await staging.refusals(staged) == []
+        staged = await staging.amend(staged.upload_id, form(home, code={"two.py": "2", "one.py": "new"}))
+        assert staged.upload.code_files == ("one.py", "two.py")
+        assert (staged.upload.folder / "code" / "one.py").read_text() == "new"
+        assert folders(home) == [staged.upload_id]
+
+
+async def test_every_reason_against_it_is_told_at_once(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        staged = await staging.add(form(home, NEEDS_CODE, model_name="iris"), 0)
+        assert [type(one) for one in await staging.refusals(staged)] == [MissingCode]
+        staged = await staging.amend(staged.upload_id, form(home, model_name="a/b"))
+        assert [one.values["field"] for one in await staging.refusals(staged)] == ["model_name"]
+
+
+async def test_a_form_with_a_file_and_the_id_of_another_is_refused_whole(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        staged = await staging.add(form(home, HARMLESS), 0)
+        with pytest.raises(BadInput, match="both"):
+            await staging.deploy_form(form(home, HARMLESS, upload_id=staged.upload_id), run=True, received_ms=0)
+        assert folders(home) == [staged.upload_id]
+
+
+async def test_an_id_that_nobody_knows_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        with pytest.raises(NotFound, match="Upload the file again"):
+            await staging.deploy_form(form(home, code={"a.py": ""}, upload_id="f" * 12), run=True, received_ms=0)
+        assert folders(home) == []
+
+
+async def test_one_that_nobody_wants_is_gone_at_once_and_a_forgotten_one_in_time(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging, hasty = Staging(home.deployments), Staging(home.deployments, kept_seconds=0.1)
+        unwanted, waiting = [await staging.add(form(home, HARMLESS), 0) for _ in range(2)]
+        await staging.forget(unwanted.upload_id)
+        assert folders(home) == [waiting.upload_id]
+        forgotten = await hasty.add(form(home, HARMLESS), 0)
+        await eventually(lambda: folders(home) == [waiting.upload_id])
+        with pytest.raises(NotFound):
+            hasty.get(forgotten.upload_id)
+
+
+async def test_a_model_outlives_the_time_of_its_upload(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments, kept_seconds=0.05)
+        staged = await staging.add(form(home, HARMLESS, model_name="iris"), 0)
+        model = await staging.deploy(staged.upload_id, run=True)
+        other = await staging.add(form(home, HARMLESS), 0)
+        await eventually(lambda: other.upload_id not in folders(home))
+        assert folders(home) == [model.model_id]

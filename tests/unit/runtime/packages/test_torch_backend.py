@@ -1,0 +1,63 @@
+"""Which build of PyTorch is asked for, and who has the last word on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.core.environment import Lock
+from app.runtime.packages import torch_backend
+from app.runtime.packages.index import translate
+from tests.integration.package_index_lab import forget_configuration
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"PIP_INDEX_URL": "https://pypi.corp.example/simple"},
+        {"PIP_EXTRA_INDEX_URL": "https://pypi.corp.example/simple"},
+        {"PIP_FIND_LINKS": "/wheels"},
+        {"PIP_NO_INDEX": "1"},
+        {"UV_DEFAULT_INDEX": "https://pypi.corp.example/simple"},
+        {"UV_TORCH_BACKEND": "cu130"},
+        {"UV_TORCH_BACKEND": ""},
+        {"UV_CONFIG_FILE": "/etc/uv.toml"},
+    ],
+)
+def test_a_machine_that_says_where_packages_come_from_has_the_last_word(environ: dict[str, str]) -> None:
+    assert translate(environ, {}).brings_torch
+
+
+def test_a_proxy_or_a_certificate_says_nothing_of_it() -> None:
+    environ = {"HTTPS_PROXY": "http://p:3128", "PIP_CERT": "/ca.pem", "PIP_DEFAULT_TIMEOUT": "9", "PIP_NO_INDEX": "0"}
+    assert not translate(environ, {}).brings_torch
+
+
+def test_the_processors_build_is_the_usual_one_and_a_gpu_asks_for_what_fits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    forget_configuration(monkeypatch, tmp_path)
+    assert torch_backend.to_resolve(gpu=False) == ["--torch-backend", "cpu"]
+    assert torch_backend.to_resolve(gpu=True) == ["--torch-backend", "auto"]
+    monkeypatch.setenv("UV_TORCH_BACKEND", "")
+    assert torch_backend.to_resolve(gpu=False) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("numpy==2.4.6\ntorch==2.13.0+cpu\n", ["--torch-backend", "cpu"]),
+        ("torch==2.13.0+cu130\ntorchvision==0.28.0+cu130\n", ["--torch-backend", "cu130"]),
+        ("torch==2.13.0+rocm6.4\n", ["--torch-backend", "rocm6.4"]),
+        ("torch==2.13.0\n", []),
+        ("numpy==2.4.6\nnot-torch==1+cpu\n", []),
+    ],
+)
+def test_what_was_resolved_is_what_is_installed(
+    text: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    forget_configuration(monkeypatch, tmp_path)
+    assert torch_backend.to_install(Lock("3.11", text)) == arguments
+    monkeypatch.setenv("PIP_FIND_LINKS", "/wheels")
+    assert torch_backend.to_install(Lock("3.11", text)) == []
