@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 
 from app.core.error_shapes import shaped
-from app.dispatch.head_cache import Head
-from app.dispatch.pipeline import answer_body, answer_headers, content_type, problem_document
+from app.dispatch.head_cache import Door, Head
 from app.dispatch.request import Reply, Waiting
+from app.dispatch.response import answer_body, answer_headers, content_type, problem_document
 from app.dispatch.v2 import inference_answer
 from app.errors import PROBLEM_JSON, PrismError
 from model_container.contract import frames
 
-if TYPE_CHECKING:
-    from app.dispatch.server import Connection
-
 INFERENCE_PATH = "/v2"
+
+
+class Connection(Protocol):
+    """What an exchange needs of the connection that it came by. address: the caller's."""
+
+    door: Door
+    address: str
+
+    def respond(self, status: int, kind: str, request_id: str, lines: str, body: bytes) -> None: ...
 
 
 class _NoEvent:

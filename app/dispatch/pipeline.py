@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections import Counter
 from time import monotonic
-from typing import Any
-
-import msgspec
-from msgspec import Struct
 
 from app.access.rate_limit import RateLimiter, header_fields
 from app.core.breaker import State
@@ -19,39 +14,15 @@ from app.core.route_table import Endpoint, RouteTable
 from app.dispatch.batch import Keeper, Lane, Sample
 from app.dispatch.limits import Flow
 from app.dispatch.replica import ReplicaLine
-from app.dispatch.request import Reply, Waiting
+from app.dispatch.request import Awaited, Call, Prediction, Waiting
+from app.dispatch.response import answer_body, answer_headers, content_type
 from app.dispatch.route import pick, refusal
-from app.dispatch.stream import Stream
-from app.errors import PROBLEM_JSON, PrismError, ReplicaProtocolError, Unavailable
+from app.dispatch.stream import Stream, server_ends
+from app.errors import PrismError
 from app.observe.tally import Tally
 from model_container.contract import frames
 
 SWEEP_SECONDS = 0.1
-CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
-"""Of a problem."""
-
-
-class Call(Struct, frozen=True):
-    """One predict request of a caller who was let in, as an ordinary route hands it in.
-
-    caller: the name under which it is counted. dialect: of the body, one of frames.DIALECT_….
-    """
-
-    ref: str
-    body: bytes
-    caller: str
-    probabilities: bool = False
-    request_id: str = ""
-    dialect: int = frames.DIALECT_JSON
-
-
-class Prediction(Struct, frozen=True):
-    """What goes back, whole."""
-
-    status: int
-    body: bytes
-    content_type: str
-    headers: dict[str, str]
 
 
 class Dispatcher:
@@ -87,14 +58,15 @@ class Dispatcher:
         now = monotonic()
         try:
             waiting.allowance = self._limits.take(caller, now)
-            lane = self._by_ref.get(ref)
-            if lane is None:
-                lane = self._lanes[pick(self._table, ref).model_id]
-            waiting.lane = lane
+            lane = waiting.lane = self._lane(ref)
             lane.submit(waiting, now)
         except PrismError as error:
             self.refusals[error.code] += 1
             raise
+
+    def _lane(self, ref: str) -> Lane:
+        """Find the lane of the version that serves a reference. Raises NotFound, or why it does not serve."""
+        return self._by_ref.get(ref) or self._lanes[pick(self._table, ref).model_id]
 
     def begin(self, call: Call) -> Awaited:
         """limit → route → queue; its `answer` is to be awaited. Raises errors of app.errors if it is not let in."""
@@ -109,8 +81,7 @@ class Dispatcher:
             allowance = self._limits.take(call.caller, monotonic())
             if self._ending:
                 raise server_ends()
-            lane = self._by_ref.get(call.ref) or self._lanes[pick(self._table, call.ref).model_id]
-            return Stream(lane, request, allowance)
+            return Stream(self._lane(call.ref), request, allowance)
         except PrismError as error:
             self.refusals[error.code] += 1
             raise
@@ -222,93 +193,3 @@ class Dispatcher:
                 await self._sweeper
         for lane in self._all_lanes():
             await lane.close()
-
-
-class Awaited(Waiting):
-    """A request whose sender awaits `reply`."""
-
-    __slots__ = ("dialect", "reply")
-
-    def __init__(self, body: bytes, options: int, dialect: int = frames.DIALECT_JSON) -> None:
-        super().__init__(body, options)
-        self.dialect = dialect
-        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-
-    async def answer(self) -> Reply:
-        """Raises errors of app.errors. If the wait is cancelled, the request is dropped."""
-        try:
-            return await self.reply
-        finally:
-            self.settled = True  # nobody waits for it any more, whatever ended the wait
-
-    def answered(self, reply: Reply) -> None:
-        if not self.reply.done():  # cancelled a moment ago
-            self.reply.set_result(reply)
-
-    def failed(self, error: PrismError) -> None:
-        if not self.reply.done():
-            self.reply.set_exception(error)
-
-
-def server_ends() -> Unavailable:
-    return Unavailable("The server is ending.", hint="Ask again when it is back.")
-
-
-def stream_headers(stream: Stream) -> str:
-    """As `answer_headers`; what it takes is not known when it begins."""
-    allowance = stream.allowance
-    return f"{stream.lane.version_headers}{'' if allowance is None else allowance.header_lines}"
-
-
-def answer_headers(waiting: Waiting, reply: Reply) -> str:
-    """Header lines for either door, each with its line end."""
-    allowance = waiting.allowance
-    lines = f"{waiting.lane.version_headers}server-timing: {reply.timing}\r\n"
-    return lines if allowance is None else f"{lines}{allowance.header_lines}"
-
-
-def answer_body(waiting: Waiting, reply: Reply, request_id: str) -> bytes:
-    """What the runtime wrote, made whole without parsing it: the version's names in front, or the problem's frame.
-
-    Raises ReplicaProtocolError for what is no answer. The connection let only statuses through that go with the form.
-    """
-    if reply.form == frames.FORM_PROBLEM:
-        return msgspec.json.encode(problem_document(reply.body, reply.status, request_id))
-    if not reply.body.startswith(b"{"):
-        raise ReplicaProtocolError(f"The replica of `{waiting.lane.endpoint.name}` sent an answer that is no answer.")
-    return reply.names + reply.body[1:] if reply.names else reply.body
-
-
-def content_type(reply: Reply) -> str:
-    return PROBLEM_JSON if reply.form == frames.FORM_PROBLEM else "application/json"
-
-
-class _Problem(Struct):
-    """What a runtime's problem has to say."""
-
-    code: str = "prediction_failed"
-    detail: str = "The model did not say what was wrong."
-    hint: str = ""
-
-
-def problem_document(body: bytes, status: int, request_id: str) -> dict[str, Any]:
-    """The problem that a runtime wrote (`code`, `detail`, …) as an RFC 9457 document.
-
-    Its further members are carried as they were written, and not read. Raises ReplicaProtocolError for what is no problem.
-    """
-    try:
-        if not body:
-            raise ValueError("it is empty")
-        if len(body) > frames.PROBLEM_BYTES_MAX:
-            raise ValueError(f"it has {len(body)} bytes")
-        body.decode()  # what is not read is not checked either
-        said = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-        problem = msgspec.json.decode(body, type=_Problem)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise ReplicaProtocolError(f"The replica sent a problem that is none: {error}.") from None
-    if CODE.fullmatch(problem.code) is None:
-        raise ReplicaProtocolError("The replica sent a problem whose code is none.")
-    title = problem.code.replace("_", " ").capitalize()
-    own = {"type": f"/docs/errors#{problem.code}", "title": title, "status": status}
-    told = {**said, "code": problem.code, "detail": problem.detail, **({"hint": problem.hint} if problem.hint else {})}
-    return {**own, **told, **own, "request_id": request_id}

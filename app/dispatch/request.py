@@ -1,17 +1,42 @@
-"""One request on its way to a model, and what comes back of it."""
+"""Requests on their way to a model, and what comes back of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import Protocol
 
 from msgspec import Struct
 
 from app.access.rate_limit import Allowance
+from app.core.route_table import Endpoint
 from app.errors import PrismError
+from app.observe.tally import Tally
 from model_container.contract import frames
 
-if TYPE_CHECKING:
-    from app.dispatch.batch import Lane
+
+class Queue(Protocol):
+    """What a request knows of the lane that it waits in.
+
+    version_headers: header lines that name the version, each with its line end. tally: counts what becomes of requests.
+    """
+
+    endpoint: Endpoint
+    version_headers: str
+    tally: Tally
+
+
+class Call(Struct, frozen=True):
+    """One predict request of a caller who was let in, as an ordinary route hands it in.
+
+    caller: the name under which it is counted. dialect: of the body, one of frames.DIALECT_….
+    """
+
+    ref: str
+    body: bytes
+    caller: str
+    probabilities: bool = False
+    request_id: str = ""
+    dialect: int = frames.DIALECT_JSON
 
 
 class Reply(Struct, frozen=True, gc=False):
@@ -37,7 +62,7 @@ class Waiting:
 
     dialect = frames.DIALECT_JSON
     allowance: Allowance | None
-    lane: Lane
+    lane: Queue
 
     def __init__(self, body: bytes, options: int = 0) -> None:
         self.body = body
@@ -58,3 +83,38 @@ class Waiting:
             self.settled = True
             self.lane.tally.count([error.status])
             self.failed(error)
+
+
+class Awaited(Waiting):
+    """A request whose sender awaits `reply`."""
+
+    __slots__ = ("dialect", "reply")
+
+    def __init__(self, body: bytes, options: int, dialect: int = frames.DIALECT_JSON) -> None:
+        super().__init__(body, options)
+        self.dialect = dialect
+        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    async def answer(self) -> Reply:
+        """Raises errors of app.errors. If the wait is cancelled, the request is dropped."""
+        try:
+            return await self.reply
+        finally:
+            self.settled = True  # nobody waits for it any more, whatever ended the wait
+
+    def answered(self, reply: Reply) -> None:
+        if not self.reply.done():  # cancelled a moment ago
+            self.reply.set_result(reply)
+
+    def failed(self, error: PrismError) -> None:
+        if not self.reply.done():
+            self.reply.set_exception(error)
+
+
+class Prediction(Struct, frozen=True):
+    """What goes back, whole."""
+
+    status: int
+    body: bytes
+    content_type: str
+    headers: dict[str, str]

@@ -282,3 +282,13 @@ def end_document(stream: Stream) -> dict[str, Any]:
     endpoint = stream.lane.endpoint
     named = {"model": endpoint.name, "version": endpoint.version, "model_id": endpoint.model_id}
     return {**named, "items": stream.items}
+
+
+def stream_headers(stream: Stream) -> str:
+    """Write the header lines of a stream, each with its line end; how long it takes is not known when it begins."""
+    allowance = stream.allowance
+    return f"{stream.lane.version_headers}{'' if allowance is None else allowance.header_lines}"
+
+
+def server_ends() -> Unavailable:
+    return Unavailable("The server is ending.", hint="Ask again when it is back.")

@@ -6,8 +6,8 @@ import re
 
 from msgspec import structs
 
-from app.dispatch.pipeline import answer_body
 from app.dispatch.request import Reply, Waiting
+from app.dispatch.response import answer_body
 from app.errors import ReplicaProtocolError
 from model_container.contract import frames
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app.dispatch.pipeline import Call
+from app.dispatch.request import Call
 from app.dispatch.stream import Stream
 from app.dispatch.v2 import ref_of
 from app.protocols.handler import JSON, Asking

@@ -16,17 +16,10 @@ from starlette.requests import ClientDisconnect
 
 from app.access.admission import Admission
 from app.access.rate_limit import header_fields
-from app.dispatch.pipeline import (
-    Awaited,
-    Call,
-    Dispatcher,
-    answer_body,
-    answer_headers,
-    problem_document,
-    stream_headers,
-)
-from app.dispatch.request import Reply
-from app.dispatch.stream import Stream
+from app.dispatch.pipeline import Dispatcher
+from app.dispatch.request import Awaited, Call, Reply
+from app.dispatch.response import answer_body, answer_headers, problem_document
+from app.dispatch.stream import Stream, stream_headers
 from app.errors import PrismError
 from app.http import compression
 from app.http.bodies import check_content_type, limited_body

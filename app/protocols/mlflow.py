@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from app.dispatch.pipeline import Call
+from app.dispatch.request import Call
 from app.errors import BadInput, Unavailable, UnsupportedFormat
 from app.http.problems import request_id_of
 from app.protocols.handler import JSON, Asking, bare

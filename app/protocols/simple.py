@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from app.dispatch.pipeline import Awaited
-from app.dispatch.request import Reply
+from app.dispatch.request import Awaited, Reply
 from app.protocols.coalesce import Company
 from app.protocols.handler import JSON, Answer, Asking, whole
 from model_container.contract import frames

@@ -12,8 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from msgspec import structs
 
-from app.dispatch.pipeline import Awaited
-from app.dispatch.request import Reply
+from app.dispatch.request import Awaited, Reply
 from app.dispatch.v2 import BINARY, JSON, JSON_LENGTH_HEADER, inference_answer, json_length_of, ref_of
 from app.errors import BadInput, Unavailable
 from app.lifecycle.state import Ledger

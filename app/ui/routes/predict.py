@@ -18,7 +18,8 @@ from app.access.admission import Admission
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.model import Model
 from app.core.route_table import serves
-from app.dispatch.pipeline import Call, Dispatcher, Prediction
+from app.dispatch.pipeline import Dispatcher
+from app.dispatch.request import Call, Prediction
 from app.errors import BadInput, PrismError, ReplicaProtocolError, TooLarge
 from app.http.bodies import limited_body
 from app.http.guard import api_key, caller_address

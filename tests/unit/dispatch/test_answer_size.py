@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from app.dispatch.connection import WireLimits
-from app.dispatch.pipeline import Call
+from app.dispatch.request import Call
 from model_container.bodies.problems import Problem
 from model_container.contract.frames import Answer
 from model_container.server import answer_size

@@ -17,7 +17,8 @@ from app.access.rate_limit import RateLimiter
 from app.core.model import Bounds, Deployment, Status, TargetName
 from app.core.route_table import Endpoint, route_table
 from app.dispatch.limits import Flow, flow_of
-from app.dispatch.pipeline import SWEEP_SECONDS, Call, Dispatcher, Prediction
+from app.dispatch.pipeline import SWEEP_SECONDS, Dispatcher
+from app.dispatch.request import Call, Prediction
 from app.errors import Conflict, NotFound, Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
 from model_container.contract.frames import Answer, Request
 from tests.fakes import FakeReplica, echo, eventually, fake_replica

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from app.core import breaker
 from app.core.breaker import FAILURES_TO_ASK, State
-from app.dispatch.pipeline import Prediction
+from app.dispatch.request import Prediction
 from app.errors import ReplicaUnavailable
 from model_container.contract.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import FakeReplica, Handler, echo, eventually, fake_replica

@@ -18,7 +18,8 @@ from msgspec import Struct, structs
 from structlog.testing import capture_logs
 
 from app.dispatch.connection import connect
-from app.dispatch.pipeline import Call, Dispatcher, Prediction
+from app.dispatch.pipeline import Dispatcher
+from app.dispatch.request import Call, Prediction
 from app.errors import PrismError
 from model_container.contract import frames
 from model_container.contract.frames import HEADER, Answer, Frame, Request, encode, encode_answers

@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 
 from app.dispatch.connection import FRAMES_A_TURN, WELCOME_BYTES_MAX, connect
-from app.dispatch.pipeline import Call, Prediction
+from app.dispatch.request import Call, Prediction
 from app.dispatch.stream import StreamLink
 from app.errors import PrismError, ReplicaProtocolError
 from model_container.contract import frames

@@ -13,7 +13,8 @@ from app.core import breaker
 from app.core.breaker import FAILURES_TO_ASK, State
 from app.core.model import Deployment
 from app.core.route_table import RouteTable, route_table
-from app.dispatch.pipeline import Dispatcher, Prediction
+from app.dispatch.pipeline import Dispatcher
+from app.dispatch.request import Prediction
 from model_container.contract.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import FakeReplica, echo, eventually, fake_replica
 from tests.unit.dispatch.test_batch import FLOW, call, dispatching, live, outcomes

@@ -25,7 +25,8 @@ from app.core.route_table import Endpoint, RouteTable, route_table
 from app.dispatch.batch import Lane
 from app.dispatch.head_cache import Door
 from app.dispatch.limits import Flow
-from app.dispatch.pipeline import Call, Dispatcher
+from app.dispatch.pipeline import Dispatcher
+from app.dispatch.request import Call
 from app.dispatch.stream import Stream, end_document
 from app.errors import NotFound, Overloaded, RateLimited, ReplicaUnavailable, Unavailable
 from app.observe.tally import Tally

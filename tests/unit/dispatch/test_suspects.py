@@ -16,7 +16,8 @@ from app.core.model import Deployment, Replica
 from app.core.route_table import Loss, Outlook, RouteTable, route_table
 from app.dispatch import replica
 from app.dispatch.limits import Flow
-from app.dispatch.pipeline import Dispatcher, Prediction
+from app.dispatch.pipeline import Dispatcher
+from app.dispatch.request import Prediction
 from app.dispatch.suspects import LOSSES_MAX
 from app.errors import ModelCrashed, PrismError, ReplicaTimeout
 from model_container.contract.frames import Answer, Request

@@ -15,7 +15,8 @@ from app.access.rate_limit import RateLimiter
 from app.core.model import Deployment, Status
 from app.core.route_table import Loss, Outlook, RouteTable, route_table
 from app.dispatch.limits import Flow
-from app.dispatch.pipeline import Call, Dispatcher
+from app.dispatch.pipeline import Dispatcher
+from app.dispatch.request import Call
 from app.errors import Conflict, Overloaded, ReplicaTimeout, ReplicaUnavailable
 from model_container.contract import frames
 from tests.fakes import FakeReplica, eventually, fake_replica

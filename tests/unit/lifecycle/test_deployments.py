@@ -15,7 +15,8 @@ from app.core.environment import Lock, Requirements
 from app.core.inspection import Format, Inspection
 from app.core.model import Artifact, Model, Replica, Status, TargetName
 from app.dispatch.connection import WIRE_LIMITS
-from app.dispatch.pipeline import Call, Dispatcher
+from app.dispatch.pipeline import Dispatcher
+from app.dispatch.request import Call
 from app.errors import BuildFailed, TargetUnavailable, TooManyOpenFiles
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.backoff import backoff_seconds

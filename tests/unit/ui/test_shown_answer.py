@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.dispatch.pipeline import Prediction
+from app.dispatch.request import Prediction
 from app.errors import PrismError, ReplicaProtocolError, TooLarge
 from app.ui.routes.predict import SHOWN_BYTES_MAX, document_of
 

@@ -17,7 +17,9 @@ from app.access.throttle import WrongKeys
 from app.core.model import Model
 from app.core.route_table import serves
 from app.dispatch.limits import Flow
-from app.dispatch.pipeline import Call, Dispatcher, answer_headers, problem_document
+from app.dispatch.pipeline import Dispatcher
+from app.dispatch.request import Call
+from app.dispatch.response import answer_headers, problem_document
 from app.dispatch.v2 import ref_of
 from app.errors import BadInput, Forbidden, PrismError, Unauthorized
 from app.lifecycle.deployments import Deployments

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from app.core.foreign_json import ForeignJsonError, read_json
-from app.dispatch.pipeline import Awaited, answer_body
-from app.dispatch.request import Reply
+from app.dispatch.request import Awaited, Reply
+from app.dispatch.response import answer_body
 from app.dispatch.v2 import parted
 from app.errors import BadInput, ReplicaProtocolError
 from app.protocols.v2.grpc.inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse

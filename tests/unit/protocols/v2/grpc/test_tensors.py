@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from app.dispatch.pipeline import Awaited
-from app.dispatch.request import Reply
+from app.dispatch.request import Awaited, Reply
 from app.errors import BadInput, ReplicaProtocolError, ReplicaUnavailable
 from app.protocols.v2.grpc import tensors
 from app.protocols.v2.grpc.inference_pb2 import ModelInferRequest

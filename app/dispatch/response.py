@@ -1,0 +1,70 @@
+"""The answer to a request, as every surface that predicts writes it: headers, body, or the problem that a runtime found."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from app.dispatch.request import Reply, Waiting
+from app.errors import PROBLEM_JSON, ReplicaProtocolError
+from model_container.contract import frames
+
+CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+"""Of a problem."""
+
+
+def answer_headers(waiting: Waiting, reply: Reply) -> str:
+    """Header lines for either door, each with its line end."""
+    allowance = waiting.allowance
+    lines = f"{waiting.lane.version_headers}server-timing: {reply.timing}\r\n"
+    return lines if allowance is None else f"{lines}{allowance.header_lines}"
+
+
+def answer_body(waiting: Waiting, reply: Reply, request_id: str) -> bytes:
+    """What the runtime wrote, made whole without parsing it: the version's names in front, or the problem's frame.
+
+    Raises ReplicaProtocolError for what is no answer. The connection let only statuses through that go with the form.
+    """
+    if reply.form == frames.FORM_PROBLEM:
+        return msgspec.json.encode(problem_document(reply.body, reply.status, request_id))
+    if not reply.body.startswith(b"{"):
+        raise ReplicaProtocolError(f"The replica of `{waiting.lane.endpoint.name}` sent an answer that is no answer.")
+    return reply.names + reply.body[1:] if reply.names else reply.body
+
+
+def content_type(reply: Reply) -> str:
+    return PROBLEM_JSON if reply.form == frames.FORM_PROBLEM else "application/json"
+
+
+class _Problem(Struct):
+    """What a runtime's problem has to say."""
+
+    code: str = "prediction_failed"
+    detail: str = "The model did not say what was wrong."
+    hint: str = ""
+
+
+def problem_document(body: bytes, status: int, request_id: str) -> dict[str, Any]:
+    """The problem that a runtime wrote (`code`, `detail`, …) as an RFC 9457 document.
+
+    Its further members are carried as they were written, and not read. Raises ReplicaProtocolError for what is no problem.
+    """
+    try:
+        if not body:
+            raise ValueError("it is empty")
+        if len(body) > frames.PROBLEM_BYTES_MAX:
+            raise ValueError(f"it has {len(body)} bytes")
+        body.decode()  # what is not read is not checked either
+        said = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        problem = msgspec.json.decode(body, type=_Problem)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ReplicaProtocolError(f"The replica sent a problem that is none: {error}.") from None
+    if CODE.fullmatch(problem.code) is None:
+        raise ReplicaProtocolError("The replica sent a problem whose code is none.")
+    title = problem.code.replace("_", " ").capitalize()
+    own = {"type": f"/docs/errors#{problem.code}", "title": title, "status": status}
+    told = {**said, "code": problem.code, "detail": problem.detail, **({"hint": problem.hint} if problem.hint else {})}
+    return {**own, **told, **own, "request_id": request_id}
