@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from app.artifact.archives.compression import Source
+from app.artifact.pickles.opcodes import HANDLERS
 from app.artifact.pickles.walker import Findings, Walker
 
 
@@ -56,7 +57,7 @@ def read_pickle(stream: Source) -> PickleReading:
     Raises UnreadableArtifact, with the place and the reason, for what cannot be read or could be read in two ways.
     """
     findings = Findings()
-    walker = Walker(stream, findings, inline_arrays=True)
+    walker = Walker(stream, findings, HANDLERS, inline_arrays=True)
     _walk(walker)
     return _reading(findings, walker.protocol)
 
@@ -69,7 +70,7 @@ def read_tensor_pickles(streams: Iterable[Source]) -> PickleReading:
     findings = Findings()
     protocol = 0
     for stream in streams:
-        walker = Walker(stream, findings, has_tensors=True)
+        walker = Walker(stream, findings, HANDLERS, has_tensors=True)
         _walk(walker)
         protocol = max(protocol, walker.protocol)
     return _reading(findings, protocol)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from app.artifact.pickles.symbols import MAX_TEXT_BYTES, OPAQUE
+from app.artifact.pickles.walker import Handler, Walker
 from app.core.plain import valid_text
-
-if TYPE_CHECKING:
-    from app.artifact.pickles.walker import Walker
-
-Handler = Callable[["Walker"], None]
 
 
 def constant(value: Any) -> Handler:

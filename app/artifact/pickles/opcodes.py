@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from app.artifact.pickles.literals import LITERALS, Handler, constant
+from app.artifact.pickles.literals import LITERALS, constant
 from app.artifact.pickles.symbols import HOOKS, MARK, NOTABLE_KEYS, OPAQUE, Dict, Made, callables, may_be_text
-
-if TYPE_CHECKING:
-    from app.artifact.pickles.walker import Walker
+from app.artifact.pickles.walker import Handler, Walker
 
 MAX_KEPT: Final = 4096  # items of a list or tuple that are remembered
 

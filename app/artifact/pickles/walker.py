@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from app.artifact.archives.compression import Source
 from app.artifact.pickles.bytecode import python_of
-from app.artifact.pickles.opcodes import HANDLERS, stop
 from app.artifact.pickles.symbols import (
     ARRAY_WRAPPER,
     KEEPERS,
@@ -44,6 +43,7 @@ MAX_TEXTS_BYTES: Final = 256 << 20  # of all short texts together, each of which
 MAX_LINE_BYTES: Final = 1 << 20
 CODE_ARGUMENTS_SINCE_3_11: Final = 18
 CO_CODE: Final = 6  # its place among them
+STOP: Final = b"."
 TOO_LARGE: Final = "Export the model to ONNX, or dump it with joblib, which keeps arrays as plain bytes."
 CANNOT_BE_JUDGED: Final = "No library writes such a file, and it cannot be judged; save the model again."
 
@@ -71,13 +71,28 @@ class Findings:
         self.text_bytes = 0
 
 
+Handler = Callable[["Walker"], None]
+"""What an opcode does."""
+
+
 class Walker:
-    """One pickle program. inline_arrays: whether it is joblib that will read it. has_tensors: whether PyTorch will."""
+    """One pickle program.
+
+    handlers: what each opcode does to a walker; `opcodes.HANDLERS`. inline_arrays: whether it is joblib that will read
+    it. has_tensors: whether PyTorch will.
+    """
 
     def __init__(
-        self, stream: Source, findings: Findings, *, inline_arrays: bool = False, has_tensors: bool = False
+        self,
+        stream: Source,
+        findings: Findings,
+        handlers: Mapping[bytes, Handler],
+        *,
+        inline_arrays: bool = False,
+        has_tensors: bool = False,
     ) -> None:
         self._stream = stream
+        self._handlers = handlers
         self._take_bytes = stream.read
         self.findings = findings
         self._inline_arrays = inline_arrays
@@ -92,7 +107,8 @@ class Walker:
         self.result: Any = OPAQUE
 
     def walk(self) -> None:
-        handlers, stack, findings = HANDLERS, self.stack, self.findings
+        handlers, stack, findings = self._handlers, self.stack, self.findings
+        stop = handlers[STOP]
         try:
             while True:
                 opcode = self.take(1)
@@ -310,7 +326,7 @@ class Walker:
             raise self.unreadable("an array has no plain shape")
         item_bytes = self._item_bytes(description.get("dtype"))
         if item_bytes is None:
-            nested = Walker(self._stream, self.findings)
+            nested = Walker(self._stream, self.findings, self._handlers)
             nested.walk()
             self._taken += nested._taken
             return nested.result
