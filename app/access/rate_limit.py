@@ -9,11 +9,6 @@ from msgspec import Struct
 from app.errors import RateLimited
 
 
-def header_fields(lines: str) -> dict[str, str]:
-    """Header lines, each with its line end, by name."""
-    return dict(line.split(": ", 1) for line in lines.splitlines())
-
-
 class Allowance(Struct, frozen=True, gc=False):
     """What is left to a caller: requests in this window, and seconds until the window has wholly moved on."""
 
@@ -22,8 +17,17 @@ class Allowance(Struct, frozen=True, gc=False):
     reset_seconds: int
 
     @property
+    def headers(self) -> dict[str, str]:
+        """Return the RateLimit fields (draft-ietf-httpapi-ratelimit-headers, its widely read three-field form)."""
+        return {
+            "ratelimit-limit": str(self.limit),
+            "ratelimit-remaining": str(self.remaining),
+            "ratelimit-reset": str(self.reset_seconds),
+        }
+
+    @property
     def header_lines(self) -> str:
-        """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers, its widely read three-field form)."""
+        """Write the same fields as lines, each with its line end; made at once, for the protocol door's sake."""
         return (
             f"ratelimit-limit: {self.limit}\r\nratelimit-remaining: {self.remaining}\r\n"
             f"ratelimit-reset: {self.reset_seconds}\r\n"
@@ -94,7 +98,7 @@ class RateLimiter:
             f"More than {self._limit} requests in {self._window_seconds:g} s.",
             retry_after_seconds=self._wait(count, self._window_seconds - left),
         )
-        refusal.headers.update(header_fields(Allowance(self._limit, 0, int(left) + 1).header_lines))
+        refusal.headers.update(Allowance(self._limit, 0, int(left) + 1).headers)
         return refusal
 
     def _wait(self, count: _Count, elapsed: float) -> int:

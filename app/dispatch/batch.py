@@ -66,7 +66,8 @@ class Lane:
     ) -> None:
         self.endpoint = endpoint
         self.tally = tally
-        self.version_headers = f"x-model-version: {endpoint.version}\r\nx-model-id: {endpoint.model_id}\r\n"
+        self.version_headers = {"x-model-version": endpoint.version, "x-model-id": endpoint.model_id}
+        self.version_header_lines = "".join(f"{name}: {value}\r\n" for name, value in self.version_headers.items())
         self.names = answer_names(endpoint)
         self.flow = flow_of(endpoint, flow)
         self._keeper = keeper

@@ -9,7 +9,7 @@ import msgspec
 from app.core.error_shapes import shaped
 from app.dispatch.head_cache import Door, Head
 from app.dispatch.request import Reply, Waiting
-from app.dispatch.response import answer_body, answer_headers, content_type, problem_document
+from app.dispatch.response import answer_body, answer_header_lines, content_type, problem_document
 from app.dispatch.v2 import inference_answer
 from app.errors import PROBLEM_JSON, PrismError
 from model_container.contract import frames
@@ -69,7 +69,9 @@ class Exchange(Waiting):
         except PrismError as error:
             self.failed(error)
         else:
-            self.connection.respond(reply.status, content_type(reply), request_id, answer_headers(self, reply), body)
+            self.connection.respond(
+                reply.status, content_type(reply), request_id, answer_header_lines(self, reply), body
+            )
 
     def failed(self, error: PrismError) -> None:
         request_id = self._request_id()
@@ -92,7 +94,7 @@ class Inference(Exchange):
 
     def answered(self, reply: Reply) -> None:
         self.body = b""
-        lines = answer_headers(self, reply)
+        lines = answer_header_lines(self, reply)
         try:
             if reply.form == frames.FORM_PROBLEM:
                 self._tell(reply.status, lines, problem_document(reply.body, reply.status, ""))

@@ -7,7 +7,7 @@ import contextlib
 from collections import Counter
 from time import monotonic
 
-from app.access.rate_limit import RateLimiter, header_fields
+from app.access.rate_limit import RateLimiter
 from app.core.breaker import State
 from app.core.model import Replica
 from app.core.route_table import Endpoint, RouteTable
@@ -101,7 +101,7 @@ class Dispatcher:
         """limit → route → batch → answer. Raises errors of app.errors."""
         waiting = self.begin(call)
         reply = await waiting.answer()
-        headers = header_fields(answer_headers(waiting, reply))
+        headers = answer_headers(waiting, reply)
         return Prediction(reply.status, answer_body(waiting, reply, call.request_id), content_type(reply), headers)
 
     async def publish(self, table: RouteTable) -> None:

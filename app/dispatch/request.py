@@ -17,11 +17,13 @@ from model_container.contract import frames
 class Queue(Protocol):
     """What a request knows of the lane that it waits in.
 
-    version_headers: header lines that name the version, each with its line end. tally: counts what becomes of requests.
+    version_headers: name the version; version_header_lines: the same, each with its line end. tally: counts what becomes
+    of requests.
     """
 
     endpoint: Endpoint
-    version_headers: str
+    version_headers: dict[str, str]
+    version_header_lines: str
     tally: Tally
 
 

@@ -16,10 +16,17 @@ CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """Of a problem."""
 
 
-def answer_headers(waiting: Waiting, reply: Reply) -> str:
-    """Header lines for either door, each with its line end."""
+def answer_headers(waiting: Waiting, reply: Reply) -> dict[str, str]:
+    """Return the header fields of an answer: its version, the time it took, what is left of the caller's allowance."""
     allowance = waiting.allowance
-    lines = f"{waiting.lane.version_headers}server-timing: {reply.timing}\r\n"
+    headers = {**waiting.lane.version_headers, "server-timing": reply.timing}
+    return headers if allowance is None else {**headers, **allowance.headers}
+
+
+def answer_header_lines(waiting: Waiting, reply: Reply) -> str:
+    """Write the same fields as lines, each with its line end, as the protocol door sends them."""
+    allowance = waiting.allowance
+    lines = f"{waiting.lane.version_header_lines}server-timing: {reply.timing}\r\n"
     return lines if allowance is None else f"{lines}{allowance.header_lines}"
 
 

@@ -284,10 +284,10 @@ def end_document(stream: Stream) -> dict[str, Any]:
     return {**named, "items": stream.items}
 
 
-def stream_headers(stream: Stream) -> str:
-    """Write the header lines of a stream, each with its line end; how long it takes is not known when it begins."""
+def stream_headers(stream: Stream) -> dict[str, str]:
+    """Return the header fields of a stream; how long it takes is not known when it begins."""
     allowance = stream.allowance
-    return f"{stream.lane.version_headers}{'' if allowance is None else allowance.header_lines}"
+    return {**stream.lane.version_headers, **({} if allowance is None else allowance.headers)}
 
 
 def server_ends() -> Unavailable:

@@ -15,7 +15,6 @@ from msgspec import Struct, structs
 from starlette.requests import ClientDisconnect
 
 from app.access.admission import Admission
-from app.access.rate_limit import header_fields
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Awaited, Call, Reply
 from app.dispatch.response import answer_body, answer_headers, problem_document
@@ -112,7 +111,7 @@ class Asking:
         """
         waiting = self._dispatcher.begin(call)
         reply = await unless_left(request, waiting.answer(), waiting.reply.cancel)
-        headers = header_fields(answer_headers(waiting, reply))
+        headers = answer_headers(waiting, reply)
         if reply.form == frames.FORM_PROBLEM:
             document = problem_document(reply.body, reply.status, call.request_id)
             return problem_response(document, call.request_id, headers, request.url.path)
@@ -131,7 +130,7 @@ class Asking:
             beginning.cancel()
             stream.close()
             raise
-        headers = header_fields(stream_headers(stream))
+        headers = stream_headers(stream)
         if items or not stream.has_failed:
             told = (self._admission.tell, call.request_id, request.url.path)
             return Streamed(stream, items, form(stream), *told, headers)

@@ -12,7 +12,6 @@ from typing import Any
 from msgspec import Struct
 
 from app.access.admission import Admission
-from app.access.rate_limit import header_fields
 from app.access.throttle import WrongKeys
 from app.core.model import Model
 from app.core.route_table import serves
@@ -91,7 +90,7 @@ class Service:
         call = Call(ref, tensors.body(request), counted_as, dialect=frames.DIALECT_V2_BINARY)
         waiting = self._dispatcher.begin(call)
         reply = await waiting.answer()
-        headers = header_fields(answer_headers(waiting, reply))
+        headers = answer_headers(waiting, reply)
         if reply.form == frames.FORM_PROBLEM:
             problem = problem_document(reply.body, reply.status, caller.request_id)
             raise Refusal(problem["status"], f"{problem['detail']} {problem.get('hint', '')}".strip(), headers)
