@@ -75,9 +75,9 @@ class Exchange(Waiting):
 
     def failed(self, error: PrismError) -> None:
         request_id = self._request_id()
-        lines, document = self.connection.door.problem(error)
-        body = b'%b,"request_id":"%b"}' % (document, request_id.encode())
-        self.connection.respond(error.status, PROBLEM_JSON, request_id, lines, body)
+        problem = self.connection.door.problem(error)
+        body = b'%b,"request_id":"%b"}' % (problem.opening, request_id.encode())
+        self.connection.respond(error.status, PROBLEM_JSON, request_id, problem.lines, body)
 
 
 class Inference(Exchange):
@@ -107,8 +107,8 @@ class Inference(Exchange):
         self.connection.respond(reply.status, kind, self._request_id(), lines, body)
 
     def failed(self, error: PrismError) -> None:
-        lines, document = self.connection.door.problem(error)
-        self._tell(error.status, lines, msgspec.json.decode(document + b"}"))
+        problem = self.connection.door.problem(error)
+        self._tell(error.status, problem.lines, problem.document)
 
     def _tell(self, status: int, lines: str, problem: dict[str, Any]) -> None:
         told, kind = shaped(INFERENCE_PATH, problem)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -68,6 +68,18 @@ class Connection(Protocol):
     heads: dict[bytes, Head]
 
 
+class CachedProblem(Struct, frozen=True):
+    """A refusal as the protocol door sends it.
+
+    lines: of its header, each with its line end. document: the problem but for the request id; opening: the same as
+    JSON, without its closing brace.
+    """
+
+    lines: str
+    document: dict[str, Any]
+    opening: bytes
+
+
 class Door:
     """What every connection of one surface shares.
 
@@ -86,7 +98,7 @@ class Door:
         self._id_numbers = count(secrets.randbits(24))
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._openings: dict[tuple[int, str], str] = {}
-        self._problems: dict[tuple[str, ...], tuple[str, bytes]] = {}
+        self._problems: dict[tuple[str, ...], CachedProblem] = {}
         self.connections: set[Connection] = set()
         admission.keys.on_change(self.forget)
         admission.wrong_keys.on_bound(self._forget_in)
@@ -120,8 +132,8 @@ class Door:
             self._openings[status, kind] = opening
         return opening
 
-    def problem(self, error: PrismError) -> tuple[str, bytes]:
-        """Header lines of a refusal, and its document but for its last member. In a rush, thousands are the same."""
+    def problem(self, error: PrismError) -> CachedProblem:
+        """Render a refusal, or find it rendered: in a rush, thousands are the same."""
         error = self._admission.tell(error)
         key = (error.code, error.detail, *error.headers.values())
         known = self._problems.get(key)
@@ -129,7 +141,9 @@ class Door:
             if len(self._problems) >= PROBLEMS_MAX:
                 self._problems.clear()
             lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in error.headers.items())
-            known = self._problems[key] = lines, msgspec.json.encode(error.problem())[:-1]
+            document = error.problem()
+            known = CachedProblem(lines, document, msgspec.json.encode(document)[:-1])
+            self._problems[key] = known
         return known
 
     def read_head(self, url: bytes, headers: list[tuple[bytes, bytes]], address: str) -> Head | None:

@@ -388,9 +388,9 @@ class Connection(HttpToolsProtocol):
         if is_ours(path):
             Exchange(self, Head("", 0, 0, ""), b"").failed(error)
             return
-        lines, document = self.door.problem(error)
-        told, kind = shaped(path, msgspec.json.decode(document + b"}"))
-        self.respond(error.status, kind, self.door.new_request_id(), lines, msgspec.json.encode(told))
+        problem = self.door.problem(error)
+        told, kind = shaped(path, problem.document)
+        self.respond(error.status, kind, self.door.new_request_id(), problem.lines, msgspec.json.encode(told))
 
 
 def head_too_large() -> HeadTooLarge:
