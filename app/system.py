@@ -13,7 +13,7 @@ from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
 from app.access.throttle import WrongKeys
 from app.core.model import Replica
-from app.core.route_table import serves
+from app.core.route_table import is_down
 from app.dispatch.connection import WireLimits
 from app.dispatch.connection import connect as connect_link
 from app.dispatch.limits import Flow
@@ -136,8 +136,8 @@ class System:
         return msgspec.json.encode(model.sample) if model is not None and model.sample is not None else None
 
     def is_ready(self) -> bool:
-        """Whether every model that is wanted takes traffic."""
-        return all(serves(one) for one in self.ledger.deployments() if one.wanted)
+        """Whether no model is down; see `is_down`."""
+        return not any(is_down(one) for one in self.ledger.deployments())
 
     def acquire(self) -> None:
         """Be the only gateway on this registry. Raises Conflict if there is another."""

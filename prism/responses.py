@@ -160,15 +160,17 @@ class Prediction(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True):
-    """status: "ok", or "degraded" while a model of `down` should take traffic and does not.
+    """status: "ok", or "degraded" while a model of `down` was live, should be, and takes no traffic.
 
-    models: how many stand in each status. down: model ids.
+    models: how many stand in each status. down: model ids. failed: model_id and error code of each model that failed
+    before it was ever live, which degrades nothing.
     """
 
     status: str
     version: str = ""
     models: dict[str, Any] = {}
     down: list[str] = []
+    failed: list[dict[str, str]] = []
     document: dict[str, Any] = field(default_factory=dict)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.core.route_table import serves
+from app.core.route_table import failed_at_first, is_down
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.monitor import Monitor
 from app.registry.unsaved import Unsaved
@@ -23,12 +23,25 @@ def router(
 
     @routes.get("/health", summary="Is the server well")
     async def health() -> dict[str, Any]:
-        """status is "ok", or "degraded" while a model that is wanted takes no traffic. grpc_port is null for none."""
+        """status is "ok", or "degraded" while a model that was live, and should be, takes no traffic.
+
+        down: the model_id of each such model. failed: of each that failed before it was ever live, which degrades
+        nothing, and the code of its error. grpc_port is null for none.
+        """
         entries = ledger.deployments()
-        down = [one.model_id for one in entries if one.wanted and not serves(one)]
-        counts = Counter(one.status.value for one in entries)
-        status = "degraded" if down else "ok"
-        return {"status": status, "version": VERSION, "models": counts, "down": down, "grpc_port": grpc_port or None}
+        down = [one.model_id for one in entries if is_down(one)]
+        return {
+            "status": "degraded" if down else "ok",
+            "version": VERSION,
+            "models": Counter(one.status.value for one in entries),
+            "down": down,
+            "failed": [
+                {"model_id": one.model_id, "code": (one.error or {}).get("code", "")}
+                for one in entries
+                if failed_at_first(one)
+            ],
+            "grpc_port": grpc_port or None,
+        }
 
     @routes.get("/health/monitor", summary="What the monitor sees")
     async def monitor_health() -> dict[str, Any]:

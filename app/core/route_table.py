@@ -86,6 +86,19 @@ def serves(deployment: Deployment) -> bool:
     return bool(deployment.replicas) and deployment.wanted and deployment.status not in NOT_SERVING
 
 
+def is_down(deployment: Deployment) -> bool:
+    """Whether a model that has been live, and still should be, takes no traffic.
+
+    One that was never live is not down: it is on its first way to life, or failed there.
+    """
+    return deployment.wanted and bool(deployment.live_at) and not serves(deployment)
+
+
+def failed_at_first(deployment: Deployment) -> bool:
+    """Whether a model failed before it was ever live."""
+    return deployment.status is Status.FAILED and not deployment.live_at
+
+
 def route_table(
     deployments: Iterable[Deployment], outlooks: Mapping[str, Outlook] = MappingProxyType({})
 ) -> RouteTable:

@@ -65,7 +65,7 @@ def stop(
 
 
 def status(as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
-    """Show the server and its models. Exit code 3: no server; 4: a model that should be live is not."""
+    """Show the server and its models. Exit code 3: no server; 4: a model that was live, and should be, is not."""
     with session(as_json, url, key_file) as here:
         record = None
         if not (url or os.environ.get("PRISM_URL")):
@@ -139,8 +139,9 @@ def _say_status(here: Session, record: local_server.ServerRecord | None, health:
     rows = [(model.name, model.version, model.status, model.target or "-", model.endpoint or "-") for model in models]
     listing = "\n\n" + table(("MODEL", "VERSION", "STATUS", "TARGET", "ENDPOINT"), rows) if rows else "\nNo models yet."
     here.output.data({"server": server, "models": [model.document for model in models]}, text + listing)
+    for model_id in (*health.down, *(one["model_id"] for one in health.failed)):
+        here.output.next_step(f"prism models show {model_id}")
     if health.down:
-        here.output.next_step(*(f"prism models show {model_id}" for model_id in health.down))
         raise typer.Exit(UNHEALTHY)
     if not models:
         here.output.next_step("prism push model.joblib")

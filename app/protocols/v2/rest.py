@@ -64,7 +64,7 @@ INFER_BODY: dict[str, Any] = {
 
 
 def router(asking: Asking, ledger: Ledger, is_ready: Callable[[], bool], extensions: Collection[str]) -> APIRouter:
-    """is_ready: whether every model of this surface that is wanted takes traffic."""
+    """is_ready: whether every model of this surface that should be live takes traffic."""
     routes = APIRouter(tags=["Open Inference Protocol V2"])
 
     @routes.get("/v2", summary="What this server is")
@@ -75,11 +75,11 @@ def router(asking: Asking, ledger: Ledger, is_ready: Callable[[], bool], extensi
     async def live() -> dict[str, bool]:
         return {"live": True}
 
-    @routes.get("/v2/health/ready", summary="Do all models answer")
+    @routes.get("/v2/health/ready", summary="Do the models that should answer")
     async def ready() -> dict[str, bool]:
-        """503 while a model that is wanted takes no traffic."""
+        """503 while a model that was live, and should be, takes no traffic. One that never was live does not count."""
         if not is_ready():
-            raise Unavailable("A model that is wanted takes no traffic right now.")
+            raise Unavailable("A model that should be live takes no traffic right now.")
         return {"live": True, "ready": True}
 
     @routes.get("/v2/models/{name}", summary="What a model takes and gives")

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 from msgspec import structs
 
 from app.core.model import Deployment, Replica, Status, TargetName
-from app.core.route_table import route_table
+from app.core.route_table import failed_at_first, is_down, route_table
 
 REPLICA = Replica("m1", TargetName.PROCESS, "1:1", "t", "")
 V1 = Deployment("m1", "iris", "1.0.0", Status.LIVE, True, replicas=(REPLICA,), live_at="2026-01-01", created_at="1")
@@ -37,3 +38,23 @@ def test_what_is_stopped_failed_or_unhealthy_takes_no_traffic() -> None:
 def test_a_stopped_version_does_not_hide_the_live_one_of_the_same_name() -> None:
     newer_stopped = structs.replace(V2, status=Status.STOPPED, wanted=False, live_at="2026-01-09")
     assert route_table([V1, newer_stopped]).live["iris"].model_id == "m1"
+
+
+@pytest.mark.parametrize("status", [one for one in Status if one not in (Status.LIVE, Status.UNHEALTHY)])
+def test_a_model_that_was_never_live_is_not_down(status: Status) -> None:
+    never_live = structs.replace(V1, status=status, replicas=(), live_at="")
+    assert not is_down(never_live)
+    assert failed_at_first(never_live) is (status is Status.FAILED)
+
+
+@pytest.mark.parametrize("status", [one for one in Status if one is not Status.LIVE])
+def test_a_model_that_was_live_and_is_wanted_is_down_while_it_takes_no_traffic(status: Status) -> None:
+    lost = structs.replace(V1, status=status, replicas=())
+    assert is_down(lost)
+    assert not is_down(structs.replace(lost, wanted=False))
+    assert not failed_at_first(lost)
+
+
+def test_a_model_that_takes_traffic_is_not_down() -> None:
+    assert not is_down(V1)
+    assert not is_down(structs.replace(V1, status=Status.STARTING))

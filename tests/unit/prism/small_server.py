@@ -41,6 +41,7 @@ class SmallServer:
     url: str = ""
     states: list[dict[str, Any]] = field(default_factory=lambda: [document()])
     down: list[str] = field(default_factory=list)
+    failed: list[dict[str, str]] = field(default_factory=list)
     key: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
@@ -103,7 +104,8 @@ def small_server() -> Iterator[SmallServer]:
             state.requests.append((self.command, self.path))
             body = self.body()
             if parts.path == "/health":
-                return self.answer({"status": "ok", "version": "0.1.0", "models": {"live": 1}, "down": state.down})
+                health = {"status": "ok", "version": "0.1.0", "models": {"live": 1}}
+                return self.answer({**health, "down": state.down, "failed": state.failed})
             if state.key and self.headers.get("X-API-Key") != state.key:
                 return self.answer({"status": 401, "code": "unauthorized", "detail": "A key is needed."}, 401)
             match self.command, parts.path.strip("/").split("/"):

@@ -202,6 +202,13 @@ def test_status_is_exit_code_4_while_a_wanted_model_is_down(server: SmallServer)
     assert "prism models show m1" in result.stderr
 
 
+def test_status_names_a_model_that_failed_before_it_was_live_and_is_exit_code_0(server: SmallServer) -> None:
+    server.failed = [{"model_id": "m2", "code": "start_failed"}]
+    result = prism("status")
+    assert result.exit_code == 0
+    assert "prism models show m2" in result.stderr
+
+
 def test_status_is_exit_code_3_without_a_server(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRISM_URL", f"http://127.0.0.1:{closed_port}")
     result = prism("status", "--json")

@@ -46,7 +46,7 @@ class Answer(Struct, frozen=True):
 
 
 class Service:
-    """is_ready: whether every model that is wanted takes traffic. flow: of the settings."""
+    """is_ready: whether every model that should be live takes traffic. flow: of the settings."""
 
     def __init__(
         self,

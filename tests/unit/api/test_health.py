@@ -1,0 +1,72 @@
+"""Whether the server calls itself well and ready, on the whole application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from app.core.model import Artifact, Model, Status
+from app.lifecycle.state import Ledger
+from app.main import create_app
+from app.protocols.v2.grpc import inference_pb2 as messages
+from app.protocols.v2.grpc.service import Caller, Service
+from app.settings import Settings
+
+CALLER = Caller(key="", address="127.0.0.1", request_id="")
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> FastAPI:
+    return create_app(Settings(home=tmp_path, target="process"))
+
+
+@asynccontextmanager
+async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1:8000") as http:
+        yield http
+
+
+async def record(app: FastAPI, model_id: str, status: Status, **changes: Any) -> None:
+    """One that is wanted and takes no traffic."""
+    ledger: Ledger = app.state.system.ledger
+    model = Model(model_id, f"model-{model_id}", "1.0.0", Artifact("model.pkl", "0" * 64, 1), "2026")
+    await ledger.add(model, wanted=True, status=status)
+    await ledger.update(model_id, **changes)
+
+
+async def told(app: FastAPI) -> tuple[dict[str, Any], int, bool]:
+    """GET /health, the status of GET /v2/health/ready, and what ServerReady says."""
+    here = app.state.system
+    service = Service(here.dispatcher, here.admission, here.deployments, here.is_ready, here.flow, here.wrong_keys)
+    ready = await service.server_ready(messages.ServerReadyRequest(), CALLER)
+    async with client(app) as http:
+        health = (await http.get("/health")).json()
+        return health, (await http.get("/v2/health/ready")).status_code, ready.message.ready
+
+
+async def test_an_upload_that_failed_and_never_was_live_is_told_and_degrades_nothing(app: FastAPI) -> None:
+    await record(app, "m1", Status.FAILED, error={"code": "start_failed", "detail": "It does not load."})
+    health, ready, grpc_ready = await told(app)
+    assert (health["status"], health["down"], ready, grpc_ready) == ("ok", [], 200, True)
+    assert health["failed"] == [{"model_id": "m1", "code": "start_failed"}]
+    assert health["models"] == {"failed": 1}
+
+
+async def test_a_model_on_its_first_way_to_life_degrades_nothing(app: FastAPI) -> None:
+    await record(app, "m1", Status.BUILDING)
+    health, ready, grpc_ready = await told(app)
+    assert (health["status"], health["down"], health["failed"], ready, grpc_ready) == ("ok", [], [], 200, True)
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.UNHEALTHY, Status.STARTING])
+async def test_a_model_that_was_live_and_should_be_degrades_the_server(app: FastAPI, status: Status) -> None:
+    await record(app, "m1", status, live_at="2026", error={"code": "start_failed"})
+    health, ready, grpc_ready = await told(app)
+    assert (health["status"], health["down"], ready, grpc_ready) == ("degraded", ["m1"], 503, False)
+    assert health["failed"] == []
