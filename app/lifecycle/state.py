@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import structs
 
 from app.core.model import Deployment, Model, Replica, Status
-from app.core.route_table import Loss, Outlook, RouteTable, route_table, serves
+from app.core.route_table import Endpoint, Loss, Outlook, RouteTable, references, route_table, serves
 from app.errors import NotFound
 from app.lifecycle.catalog import Catalog, DeploymentRegistry
 from app.lifecycle.logs.build_log import BuildLog
@@ -64,14 +64,22 @@ class Ledger:
         matches = [model for model in self._store.all() if ref in (model.name, model.ref)]
         if not matches:
             raise NotFound(f"There is no model `{ref[:200]}`.", hint="GET /models lists what there is.", ref=ref[:200])
-        live = self.route_table().endpoint(ref)
-        serving = self._store.get(live.model_id) if live is not None else None
+        endpoint = self._routes_of(ref).endpoint(ref)
+        serving = self._store.get(endpoint.model_id) if endpoint is not None else None
         return serving or matches[-1]
+
+    def live_endpoint(self, ref: str) -> Endpoint | None:
+        """Find the version that takes the traffic of a reference; None if none does."""
+        return self._routes_of(ref).live.get(ref)
 
     def route_table(self, *coming: Deployment) -> RouteTable:
         """coming: deployments that take the place of what is recorded of them."""
         deployments = {one.model_id: one for one in (*self._registry.all(), *coming)}
         return route_table(deployments.values(), self._outlooks)
+
+    def _routes_of(self, ref: str) -> RouteTable:
+        """Build the part of the route table that a look-up of one reference needs."""
+        return route_table([one for one in self._registry.all() if ref in references(one)], self._outlooks)
 
     def outlook(self, model_id: str) -> Outlook:
         return self._outlooks.get(model_id, Outlook())

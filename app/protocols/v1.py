@@ -33,7 +33,7 @@ def router(asking: Asking, ledger: Ledger) -> APIRouter:
     @routes.get("/v1/models/{name}", summary="Does a model answer")
     async def model(request: Request, name: str) -> dict[str, Any]:
         asking.admit(request, name)
-        return {"name": ledger.find(name).name, "ready": name in ledger.route_table().live}
+        return {"name": ledger.find(name).name, "ready": ledger.live_endpoint(name) is not None}
 
     @routes.post("/v1/models/{name}:predict", summary="Predict", openapi_extra=PREDICT_BODY)
     async def predict(request: Request, name: str) -> Response:

@@ -93,7 +93,7 @@ def router(asking: Asking, ledger: Ledger, is_ready: Callable[[], bool], extensi
     @routes.get("/v2/models/{name}/versions/{version}/ready", summary="Does a version answer")
     async def model_ready(request: Request, name: str, version: str = "") -> dict[str, Any]:
         model = found(request, name, version)
-        if ref_of(name, version) not in ledger.route_table().live:
+        if ledger.live_endpoint(ref_of(name, version)) is None:
             status = ledger.deployment(model.model_id).status
             raise Unavailable(f"`{model.ref}` is {status} and takes no traffic.")
         return {"name": model.name, "ready": True}

@@ -120,7 +120,7 @@ def application(ledger: Ledger, dispatcher: Dispatcher, keys: Keys, batched_wait
     asking = Asking(dispatcher, admission, MAX_BODY_BYTES)
     app.include_router(native.router(asking))
     app.include_router(v2_repository.router(asking, ledger, dispatcher.tallies, FLOW))
-    app.include_router(v2_rest.router(asking, ledger, lambda: "iris" in ledger.route_table().live, EXTENSIONS))
+    app.include_router(v2_rest.router(asking, ledger, lambda: ledger.live_endpoint("iris") is not None, EXTENSIONS))
     app.include_router(v1.list_router(asking))
     app.include_router(v1.router(asking, ledger))
     app.include_router(mlflow.router(asking))

@@ -76,8 +76,8 @@ class Service:
 
     async def model_ready(self, request: messages.ModelReadyRequest, caller: Caller) -> Answer:
         self._found(request.name, request.version, caller)
-        ready = ref_of(request.name, request.version) in self._ledger.route_table().live
-        return Answer(messages.ModelReadyResponse(ready=ready))
+        endpoint = self._ledger.live_endpoint(ref_of(request.name, request.version))
+        return Answer(messages.ModelReadyResponse(ready=endpoint is not None))
 
     async def model_metadata(self, request: messages.ModelMetadataRequest, caller: Caller) -> Answer:
         model = self._found(request.name, request.version, caller)
