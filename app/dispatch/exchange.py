@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from app.core.error_shapes import shaped
 from app.dispatch.head_cache import Door, Head
 from app.dispatch.request import Reply, Waiting
 from app.dispatch.response import answer_body, answer_header_lines, content_type, problem_document
 from app.dispatch.v2 import inference_answer
+from app.error_shapes import shaped
 from app.errors import PROBLEM_JSON, PrismError
 from model_container.contract import frames
 

@@ -27,9 +27,9 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.core.error_shapes import is_ours, shaped
 from app.dispatch.exchange import Exchange, Inference
 from app.dispatch.head_cache import Door, Head
+from app.error_shapes import is_ours, shaped
 from app.errors import BadInput, HeadTooLarge, PrismError, RequestTimeout
 
 HEAD_LIMIT_BYTES = 1 << 16

@@ -13,9 +13,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app.core.error_shapes import is_ours, shaped
 from app.core.os_errors import log_fields, problem_of
 from app.core.plain import plain
+from app.error_shapes import is_ours, shaped
 from app.errors import BadInput, NotFound, PrismError, Unavailable
 
 log = structlog.get_logger(__name__)

@@ -1,4 +1,4 @@
-"""The routes of MLflow's scoring server. Errors are told as it tells them, see core/error_shapes.py.
+"""The routes of MLflow's scoring server. Errors are told as it tells them, see app/error_shapes.py.
 
 `/invocations` names no model, as that server has only one; here it is the one that is live, as long as it is the only
 one. `/models/{ref}/invocations` names it.

@@ -9,9 +9,9 @@ import msgspec
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.core.error_shapes import shaped
 from app.dispatch.response import problem_document
 from app.dispatch.stream import Stream, end_document
+from app.error_shapes import shaped
 from app.errors import PrismError
 from model_container.contract.stream_forms import HEADERS, StreamForm
 

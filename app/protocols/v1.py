@@ -1,4 +1,4 @@
-"""KServe's V1 protocol. Errors are `{"error": "…"}` on every path below /v1, see core/error_shapes.py."""
+"""KServe's V1 protocol. Errors are `{"error": "…"}` on every path below /v1, see app/error_shapes.py."""
 
 from __future__ import annotations
 

@@ -10,12 +10,12 @@ from typing import Any, Mapping, NamedTuple, Optional
 import msgspec
 
 from model_container.bodies.problems import Problem
+from model_container.contract.mlflow_codes import error_code
 from model_container.server.http_streams import Parts
 
 JSON = "application/json"
 
 _V2_OR_V1 = re.compile(r"/v[12](/.*)?", re.DOTALL)
-_MLFLOW_CODES = {401: "UNAUTHENTICATED", 404: "RESOURCE_DOES_NOT_EXIST", 422: "INVALID_PARAMETER_VALUE"}
 
 
 class Told(NamedTuple):
@@ -35,8 +35,7 @@ def told_problem(path: str, problem: Problem) -> Told:
     if _V2_OR_V1.fullmatch(path):
         return Told(to_json({"error": text}), problem.status)
     if path in ("/ping", "/version", "/invocations"):
-        code = _MLFLOW_CODES.get(problem.status) or ("BAD_REQUEST" if problem.status < 500 else "INTERNAL_ERROR")
-        return Told(to_json({"error_code": code, "message": text}), problem.status)
+        return Told(to_json({"error_code": error_code(problem.status), "message": text}), problem.status)
     title = HTTPStatus(problem.status).phrase
     whole = {"type": "about:blank", "title": title, "status": problem.status, **document}
     return Told(to_json(whole), problem.status, "application/problem+json")

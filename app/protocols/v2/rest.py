@@ -1,7 +1,7 @@
 """The Open Inference Protocol V2 over REST: health, metadata and inference, with the binary tensor data extension.
 
 The repository, statistics and configuration extensions are in repository.py. Errors are `{"error": "…"}` on every
-path below /v2, see core/error_shapes.py.
+path below /v2, see app/error_shapes.py.
 """
 
 from __future__ import annotations

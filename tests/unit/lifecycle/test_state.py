@@ -19,7 +19,9 @@ async def ledger(tmp_path: Path) -> Ledger:
     for number, (status, runs, coming) in enumerate(product(Status, (True, False), (True, False))):
         for version in ("1.0.0", "1.1.0"):
             model_id = f"m{number}-{version[2]}"
-            model = Model(model_id, f"model-{number // 3}", f"{version}-{number}", Artifact("a.pkl", "0" * 64, 1), "2026")
+            model = Model(
+                model_id, f"model-{number // 3}", f"{version}-{number}", Artifact("a.pkl", "0" * 64, 1), "2026"
+            )
             await ledger.add(model, wanted=number % 5 != 0, status=status)
             replicas = (Replica(model_id, TargetName.PROCESS, "1:1", "t", ""),) if runs else ()
             await ledger.update(model_id, replicas=replicas, live_at=f"2026-{number % 4}-{version}")

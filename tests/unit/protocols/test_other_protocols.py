@@ -10,8 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.core.error_shapes import is_ours
 from app.core.model import Status
+from app.error_shapes import is_ours
 from model_container.adapters.estimator import EstimatorAdapter
 from tests.unit.protocols.gateway import MAX_BODY_BYTES, Gateway, gateway
 

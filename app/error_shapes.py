@@ -11,23 +11,12 @@ import re
 from typing import Any
 
 from app.errors import PROBLEM_JSON
+from model_container.contract.mlflow_codes import error_code
 
 JSON = "application/json"
 
 _INFERENCE = re.compile(r"/v[12](/.*)?", re.DOTALL)
 _MLFLOW = re.compile(r"/(invocations|ping|version|models/[^/]+/invocations)")
-_MLFLOW_CODES = {
-    400: "BAD_REQUEST",
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "RESOURCE_DOES_NOT_EXIST",
-    409: "RESOURCE_CONFLICT",
-    422: "INVALID_PARAMETER_VALUE",
-    429: "REQUEST_LIMIT_EXCEEDED",
-    500: "INTERNAL_ERROR",
-    503: "TEMPORARILY_UNAVAILABLE",
-    504: "DEADLINE_EXCEEDED",
-}
 
 
 def is_ours(path: str) -> bool:
@@ -41,7 +30,5 @@ def shaped(path: str, problem: dict[str, Any]) -> tuple[dict[str, Any], str]:
     if _INFERENCE.fullmatch(path):
         return {"error": text}, JSON
     if _MLFLOW.fullmatch(path):
-        status = problem["status"]
-        code = _MLFLOW_CODES.get(status) or ("BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
-        return {"error_code": code, "message": text}, JSON
+        return {"error_code": error_code(problem["status"]), "message": text}, JSON
     return problem, PROBLEM_JSON
