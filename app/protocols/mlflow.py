@@ -92,7 +92,7 @@ def router(asking: Asking) -> APIRouter:
 def only_one(names: list[str]) -> str:
     """Raises BadInput if there are several, Unavailable if there is none."""
     if not names:
-        raise Unavailable("No model is live.", hint="Deploy one: prism deploy <file>.")
+        raise Unavailable("No model is live.", hint="Deploy one: prism push model.joblib")
     if len(names) > 1:
         listed = ", ".join(f"`{name}`" for name in names[:8]) + (" and others" if len(names) > 8 else "")
         raise BadInput(
