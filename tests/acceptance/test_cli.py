@@ -25,19 +25,24 @@ def port() -> int:
 
 
 @pytest.fixture
-def prism(tmp_path: Path, environments: Path, port: int) -> Iterator[Prism]:
-    """Runs the command in a home of its own, from a folder that has an `app` and a `prism` of its own."""
-    for trap in ("app", "prism"):
-        (tmp_path / trap).mkdir()
-        (tmp_path / trap / "__init__.py").write_text("raise SystemExit('the wrong package')")
+def environ(tmp_path: Path, environments: Path, port: int) -> dict[str, str]:
+    """That of a command with a home of its own."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PRISM_", "MODEL_"))}
-    environ = {
+    return {
         **inherited,
         "PRISM_HOME": str(tmp_path / "home"),
         "PRISM_ENVIRONMENT_ROOT": str(environments),
         "PRISM_TARGET": "process",
         "PRISM_PORT": str(port),
     }
+
+
+@pytest.fixture
+def prism(tmp_path: Path, environ: dict[str, str]) -> Iterator[Prism]:
+    """Runs the command in a home of its own, from a folder that has an `app` and a `prism` of its own."""
+    for trap in ("app", "prism"):
+        (tmp_path / trap).mkdir()
+        (tmp_path / trap / "__init__.py").write_text("raise SystemExit('the wrong package')")
     script = f"import sys; sys.path[:] = [{str(CHECKOUT)!r}, *sys.path[1:]]; from prism.cli import main; main()"
 
     def run(*arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
@@ -77,6 +82,30 @@ def test_from_a_file_to_a_prediction_and_back_to_nothing(prism: Prism, iris_file
     assert prism("stop").returncode == 0
     assert not psutil.pid_exists(replica)
     assert prism("status").returncode == 3
+
+
+def test_the_quickstart_goes_to_its_end_beside_a_model_that_is_down(
+    prism: Prism, environ: dict[str, str], iris_file: Path, port: int
+) -> None:
+    assert prism("run").returncode == 0
+    pushed = json.loads(prism("push", str(iris_file), "--name", "damaged", "--json").stdout)
+    assert prism("stop").returncode == 0
+    (artifact,) = Path(environ["PRISM_HOME"]).glob(f"model_store/uploads/{pushed['model_id']}/artifact/*")
+    artifact.chmod(0o600)
+    artifact.write_bytes(b"no model any more")
+
+    quickstart = subprocess.run(
+        [CHECKOUT / "scripts" / "quickstart"],
+        env={**environ, "PRISM_VENV": sys.prefix},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert quickstart.returncode == 0, quickstart.stdout + quickstart.stderr
+    assert "degraded: a model that was live takes no traffic" in quickstart.stdout
+    assert f"Dashboard    http://127.0.0.1:{port}/" in quickstart.stdout
+    assert quickstart.stdout.rstrip().endswith("prism stop")
+    assert prism("status").returncode == 4
 
 
 def test_a_server_that_runs_already_is_said_to(prism: Prism) -> None:
