@@ -21,7 +21,7 @@ def router(
     routes = APIRouter(tags=["server"])
     ledger = deployments.ledger
 
-    @routes.get("/health", summary="Is the server well")
+    @routes.get("/health", summary="Server health")
     async def health() -> dict[str, Any]:
         """status is "ok", or "degraded" while a model that was live, and should be, takes no traffic.
 
@@ -43,7 +43,7 @@ def router(
             "grpc_port": grpc_port or None,
         }
 
-    @routes.get("/health/monitor", summary="What the monitor sees")
+    @routes.get("/health/monitor", summary="Health monitor status")
     async def monitor_health() -> dict[str, Any]:
         """last_cycle is null until the first cycle has ended. unsaved: what holds from memory alone, as the disk
         refuses it; it is written again until it is there."""

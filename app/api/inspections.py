@@ -12,7 +12,7 @@ from app.lifecycle.intake.readers import Place, Readers
 def router(readers: Readers) -> APIRouter:
     routes = APIRouter(tags=["models"])
 
-    @routes.get("/inspections", summary="Artifacts that are read, or wait for it")
+    @routes.get("/inspections", summary="List artifacts being inspected")
     async def inspections() -> dict[str, Any]:
         """In their order; `request_id` is that of the upload, as it was sent in `X-Request-ID`. Place 0 is being read."""
         return {"inspections": [_document(place) for place in readers.places]}

@@ -22,18 +22,18 @@ class NewKey(BaseModel):
 def router(store: KeyStore) -> APIRouter:
     routes = APIRouter(prefix="/keys", tags=["keys"])
 
-    @routes.get("", summary="The keys that were made here")
+    @routes.get("", summary="List API keys")
     async def entries() -> dict[str, Any]:
         """Without the keys themselves: `hint` is the end of each. Those of the settings are not among them."""
         return {"keys": [key_document(entry) for entry in store.entries()]}
 
-    @routes.post("", status_code=201, summary="Make a key")
+    @routes.post("", status_code=201, summary="Create an API key")
     async def create(wanted: NewKey) -> Response:
         """`key` is told this once, and kept nowhere. It may predict, and look at models; it may change nothing."""
         entry, key = store.create(wanted.name)
         return JSONResponse({**key_document(entry), "key": key}, 201, {"Cache-Control": "no-store"})
 
-    @routes.delete("/{id}", summary="Revoke a key")
+    @routes.delete("/{id}", summary="Revoke an API key")
     async def revoke(id: str) -> dict[str, Any]:
         """Its next request is refused, also on a connection that is open.
 

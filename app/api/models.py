@@ -81,7 +81,7 @@ def router(
         """Stores the file, reads what it needs, builds its environment, starts it and probes it with a sample."""
         return await upload(request, wait, run=True)
 
-    @routes.post("/models", status_code=201, summary="The same as upload-and-run", openapi_extra=UPLOAD_FORM)
+    @routes.post("/models", status_code=201, summary="Upload a model and serve it", openapi_extra=UPLOAD_FORM)
     async def create(request: Request, wait: Wait = True) -> Response:
         return await upload(request, wait, run=True)
 
@@ -91,7 +91,7 @@ def router(
     async def upload_only(request: Request, wait: Wait = True) -> Response:
         return await upload(request, wait, run=False)
 
-    @routes.post("/models/inspect", summary="Read a file, and build nothing", openapi_extra=INSPECT_FORM)
+    @routes.post("/models/inspect", summary="Inspect a file without building it", openapi_extra=INSPECT_FORM)
     async def inspect(request: Request) -> dict[str, Any]:
         """What is in it and what stands in its way. `upload_id` takes the place of `file` in an upload that follows."""
         began = monotonic()
@@ -99,23 +99,23 @@ def router(
         staged = await staging.add(form, (monotonic() - began) * 1000)
         return staged_document(staged, await staging.refusals(staged))
 
-    @routes.get("/models", summary="All models")
+    @routes.get("/models", summary="List models")
     async def all_models(request: Request) -> dict[str, Any]:
         return {"models": [document(model.model_id, request) for model in ledger.models()]}
 
-    @routes.get("/models/{ref}", summary="One model")
+    @routes.get("/models/{ref}", summary="Get a model")
     async def one_model(ref: str, request: Request) -> dict[str, Any]:
         model = ledger.find(ref)
         return documented(model, request, await vitals.of([ledger.deployment(model.model_id)]))
 
-    @routes.patch("/models/{ref}", summary="Change how many replicas of a model serve")
+    @routes.patch("/models/{ref}", summary="Set the number of replicas")
     async def change(ref: str, wanted: Change, request: Request, wait: Wait = True) -> Response:
         """More are started and take traffic once they answer; fewer are drained and stopped. No request fails."""
         model = ledger.find(ref)
         await deployments.scale(model, wanted.replicas)
         return await begun(model, request, wait)
 
-    @routes.delete("/models/{ref}", summary="Stop a model and remove all of it")
+    @routes.delete("/models/{ref}", summary="Delete a model")
     async def delete(ref: str) -> dict[str, Any]:
         return {"removed": await deployments.delete(ledger.find(ref))}
 
@@ -125,7 +125,7 @@ def router(
         await deployments.start(model)
         return await begun(model, request, wait)
 
-    @routes.post("/models/{ref}/restart", summary="Replace its replicas by new ones, without a failed request")
+    @routes.post("/models/{ref}/restart", summary="Restart a model without a failed request")
     async def restart(ref: str, request: Request, wait: Wait = True) -> Response:
         model = ledger.find(ref)
         await deployments.restart(model)
@@ -136,13 +136,13 @@ def router(
             return await settled(model, request, 200)
         return JSONResponse(document(model.model_id, request), 202, {"Location": f"/models/{model.model_id}"})
 
-    @routes.post("/models/{ref}/stop", summary="Stop a model; it can be started again")
+    @routes.post("/models/{ref}/stop", summary="Stop a model")
     async def stop(ref: str, request: Request) -> dict[str, Any]:
         model = ledger.find(ref)
         await deployments.stop(model)
         return document(model.model_id, request)
 
-    @routes.get("/models/{ref}/logs", summary="What its build or its replica said", response_class=PlainTextResponse)
+    @routes.get("/models/{ref}/logs", summary="Build or replica log", response_class=PlainTextResponse)
     async def logs(
         ref: str,
         kind: LogKind = "runtime",

@@ -12,7 +12,7 @@ from app.lifecycle.models_folder.watcher import ModelsFolder
 def router(models_folder: ModelsFolder) -> APIRouter:
     routes = APIRouter(tags=["models"])
 
-    @routes.get("/models-folder", summary="The models folder, entry by entry")
+    @routes.get("/models-folder", summary="List entries of the models folder")
     async def state() -> dict[str, Any]:
         """Whether it is watched, what serves of it, and what is wrong with what does not."""
         return models_folder.document()

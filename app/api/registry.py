@@ -15,11 +15,11 @@ def router(deployments: Deployments, public_url: Callable[[str], str | None]) ->
     """public_url: of a name, while it is shared."""
     routes = APIRouter(prefix="/registry", tags=["registry"])
 
-    @routes.get("", summary="Every entry")
+    @routes.get("", summary="List registry entries")
     async def entries() -> dict[str, Any]:
         return {"entries": [deployment_document(one, public_url(one.name)) for one in deployments.ledger.deployments()]}
 
-    @routes.get("/{model_id}", summary="One entry")
+    @routes.get("/{model_id}", summary="Get a registry entry")
     async def entry(model_id: str) -> dict[str, Any]:
         one = deployments.ledger.deployment(model_id)
         return deployment_document(one, public_url(one.name))

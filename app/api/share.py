@@ -29,7 +29,7 @@ class ShareRequest(BaseModel):
 def router(share: Share, ledger: Ledger) -> APIRouter:
     routes = APIRouter(prefix="/share", tags=["share"])
 
-    @routes.get("", summary="What is shared, and where")
+    @routes.get("", summary="Sharing status")
     async def status() -> dict[str, Any]:
         """state is "off", "starting", "on", "reconnecting" or "failed"; url is null unless there is one."""
         return share_document(share.status)
@@ -42,12 +42,12 @@ def router(share: Share, ledger: Ledger) -> APIRouter:
         key = await share.start(names, create_key=wanted.create_key, open_to_all=wanted.open)
         return share_document(share.status, key)
 
-    @routes.delete("", summary="Share nothing any more")
+    @routes.delete("", summary="Stop sharing")
     async def stop() -> dict[str, Any]:
         await share.stop()
         return share_document(share.status)
 
-    @routes.delete("/{ref}", summary="Withdraw one model; the link closes with the last")
+    @routes.delete("/{ref}", summary="Stop sharing a model")
     async def withdraw(ref: str) -> dict[str, Any]:
         await share.stop(ref if ref in share.status.models else ledger.find(ref).name)
         return share_document(share.status)

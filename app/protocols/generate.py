@@ -48,7 +48,7 @@ def router(asking: Asking) -> APIRouter:
     @routes.post("/v2/models/{name}/generate", summary="Generate", openapi_extra=GENERATE_BODY)
     @routes.post(
         "/v2/models/{name}/versions/{version}/generate",
-        summary="Generate by one version",
+        summary="Generate with one version",
         openapi_extra=GENERATE_BODY,
     )
     async def generate(request: Request, name: str, version: str = "") -> Response:
@@ -64,7 +64,7 @@ def router(asking: Asking) -> APIRouter:
     )
     @routes.post(
         "/v2/models/{name}/versions/{version}/generate_stream",
-        summary="Generate as a stream by one version",
+        summary="Generate as a stream with one version",
         openapi_extra=GENERATE_BODY,
         response_class=Response,
         responses=STREAM_ANSWER,

@@ -53,26 +53,26 @@ INVOCATION_BODY: dict[str, Any] = {
 def router(asking: Asking) -> APIRouter:
     routes = APIRouter(tags=["MLflow"])
 
-    @routes.get("/ping", summary="Does a model answer", response_class=PlainTextResponse)
+    @routes.get("/ping", summary="Server readiness", response_class=PlainTextResponse)
     async def ping() -> str:
         """503 while no model is live."""
         if not asking.live_names:
             raise Unavailable("No model is live.")
         return "\n"
 
-    @routes.get("/version", summary="Of this server", response_class=PlainTextResponse)
+    @routes.get("/version", summary="Server version", response_class=PlainTextResponse)
     async def version() -> str:
         return VERSION
 
     @routes.post(
-        "/invocations", summary="Predict by the model that is live", responses=ANSWERS, openapi_extra=INVOCATION_BODY
+        "/invocations", summary="Predict with the only live model", responses=ANSWERS, openapi_extra=INVOCATION_BODY
     )
     async def invocations(request: Request) -> Response:
         asking.caller(request)
         return await invoked(request, only_one(asking.live_names))
 
     @routes.post(
-        "/models/{ref}/invocations", summary="Predict as MLflow does", responses=ANSWERS, openapi_extra=INVOCATION_BODY
+        "/models/{ref}/invocations", summary="Predict, MLflow format", responses=ANSWERS, openapi_extra=INVOCATION_BODY
     )
     async def invocations_of_one(request: Request, ref: str) -> Response:
         """Exactly one of dataframe_split, dataframe_records, instances and inputs; or a table as text/csv."""

@@ -31,7 +31,7 @@ FEATURES_BODY: dict[str, Any] = {
 def router(asking: Asking, company: Company) -> APIRouter:
     routes = APIRouter(tags=["predict"])
 
-    @routes.get("/available_models", summary="Which models answer")
+    @routes.get("/available_models", summary="List live models")
     async def available_models(request: Request) -> dict[str, list[str]]:
         asking.caller(request)
         return {"available_models": asking.live_names}
@@ -41,7 +41,7 @@ def router(asking: Asking, company: Company) -> APIRouter:
         """Answers `{"model", "predictions"}`. What arrives while the model is busy is joined all the same."""
         return await asking.ask(request, await asking.call(request, model_name), named)
 
-    @routes.post("/predict_batched/{model_name}", summary="Predict in company", openapi_extra=FEATURES_BODY)
+    @routes.post("/predict_batched/{model_name}", summary="Predict, batched with others", openapi_extra=FEATURES_BODY)
     async def predict_batched(request: Request, model_name: str) -> Response:
         """As `/predict/{model_name}`, but it waits a moment for rows of other requests, to be joined with them."""
         call = await asking.call(request, model_name)

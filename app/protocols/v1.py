@@ -30,7 +30,7 @@ PREDICT_BODY: dict[str, Any] = {
 def router(asking: Asking, ledger: Ledger) -> APIRouter:
     routes = APIRouter(tags=["KServe V1"])
 
-    @routes.get("/v1/models/{name}", summary="Does a model answer")
+    @routes.get("/v1/models/{name}", summary="Model readiness")
     async def model(request: Request, name: str) -> dict[str, Any]:
         asking.admit(request, name)
         return {"name": ledger.find(name).name, "ready": ledger.live_endpoint(name) is not None}
@@ -47,7 +47,7 @@ def list_router(asking: Asking) -> APIRouter:
     """Names models, so it is not for surfaces where only some of them are known."""
     routes = APIRouter(tags=["KServe V1"])
 
-    @routes.get("/v1/models", summary="Which models answer")
+    @routes.get("/v1/models", summary="List live models")
     async def models(request: Request) -> dict[str, list[str]]:
         asking.caller(request)
         return {"models": asking.live_names}

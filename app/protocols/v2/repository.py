@@ -36,25 +36,25 @@ def router(asking: Asking, ledger: Ledger, tallies: Mapping[str, Tally], flow: F
     """For every caller who may predict."""
     routes = APIRouter(tags=[*TAGS])
 
-    @routes.get("/v2/models/stats", summary="How every model did")
+    @routes.get("/v2/models/stats", summary="Statistics of all models")
     async def all_stats(request: Request) -> dict[str, Any]:
         asking.caller(request)
         return stats(ledger.models(), tallies)
 
-    @routes.get("/v2/models/{name}/stats", summary="How the versions of a model did")
-    @routes.get("/v2/models/{name}/versions/{version}/stats", summary="How a version did")
+    @routes.get("/v2/models/{name}/stats", summary="Model statistics")
+    @routes.get("/v2/models/{name}/versions/{version}/stats", summary="Version statistics")
     async def model_stats(request: Request, name: str, version: str = "") -> dict[str, Any]:
         asking.admit(request, ref_of(name, version))
         return stats(asked_for(ledger, name, version), tallies)
 
-    @routes.get("/v2/models/{name}/config", summary="How a model is set")
-    @routes.get("/v2/models/{name}/versions/{version}/config", summary="How a version is set")
+    @routes.get("/v2/models/{name}/config", summary="Model configuration")
+    @routes.get("/v2/models/{name}/versions/{version}/config", summary="Version configuration")
     async def config(request: Request, name: str, version: str = "") -> dict[str, Any]:
         asking.admit(request, ref_of(name, version))
         model = ledger.find(ref_of(name, version))
         return config_document(model, ledger.deployment(model.model_id), flow)
 
-    @routes.post("/v2/repository/index", summary="Which models there are")
+    @routes.post("/v2/repository/index", summary="List models of the repository")
     async def index(request: Request) -> list[dict[str, str]]:
         """`{"ready": true}` leaves out those that take no traffic."""
         asking.caller(request)

@@ -67,30 +67,30 @@ def router(asking: Asking, ledger: Ledger, is_ready: Callable[[], bool], extensi
     """is_ready: whether every model of this surface that should be live takes traffic."""
     routes = APIRouter(tags=["Open Inference Protocol V2"])
 
-    @routes.get("/v2", summary="What this server is")
+    @routes.get("/v2", summary="Server metadata")
     async def server() -> dict[str, Any]:
         return server_document(extensions)
 
-    @routes.get("/v2/health/live", summary="Does the server answer")
+    @routes.get("/v2/health/live", summary="Server liveness")
     async def live() -> dict[str, bool]:
         return {"live": True}
 
-    @routes.get("/v2/health/ready", summary="Do the models that should answer")
+    @routes.get("/v2/health/ready", summary="Server readiness")
     async def ready() -> dict[str, bool]:
         """503 while a model that was live, and should be, takes no traffic. One that never was live does not count."""
         if not is_ready():
             raise Unavailable("A model that should be live takes no traffic right now.")
         return {"live": True, "ready": True}
 
-    @routes.get("/v2/models/{name}", summary="What a model takes and gives")
-    @routes.get("/v2/models/{name}/versions/{version}", summary="What a version takes and gives")
+    @routes.get("/v2/models/{name}", summary="Model metadata")
+    @routes.get("/v2/models/{name}/versions/{version}", summary="Version metadata")
     async def metadata(request: Request, name: str, version: str = "") -> dict[str, Any]:
         model = found(request, name, version)
         versions = [one.version for one in ledger.models() if one.name == model.name]
         return model_document(model, versions)
 
-    @routes.get("/v2/models/{name}/ready", summary="Does a model answer")
-    @routes.get("/v2/models/{name}/versions/{version}/ready", summary="Does a version answer")
+    @routes.get("/v2/models/{name}/ready", summary="Model readiness")
+    @routes.get("/v2/models/{name}/versions/{version}/ready", summary="Version readiness")
     async def model_ready(request: Request, name: str, version: str = "") -> dict[str, Any]:
         model = found(request, name, version)
         if ledger.live_endpoint(ref_of(name, version)) is None:
@@ -100,7 +100,7 @@ def router(asking: Asking, ledger: Ledger, is_ready: Callable[[], bool], extensi
 
     @routes.post("/v2/models/{name}/infer", summary="Predict", openapi_extra=INFER_BODY)
     @routes.post(
-        "/v2/models/{name}/versions/{version}/infer", summary="Predict by one version", openapi_extra=INFER_BODY
+        "/v2/models/{name}/versions/{version}/infer", summary="Predict with one version", openapi_extra=INFER_BODY
     )
     async def infer(request: Request, name: str, version: str = "") -> Response:
         """Tensors are JSON numbers, or bytes behind the JSON; so are outputs, as the request says."""

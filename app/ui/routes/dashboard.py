@@ -29,7 +29,7 @@ def router(
 ) -> APIRouter:
     routes = APIRouter(tags=["server"])
 
-    @routes.get("/", summary="Who this is", response_class=JSONResponse)
+    @routes.get("/", summary="Server information", response_class=JSONResponse)
     async def dashboard(
         request: Request, page: Annotated[int, Query(ge=1, description="Of the page's list; for browsers.")] = 1
     ) -> Response:
