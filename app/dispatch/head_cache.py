@@ -36,6 +36,17 @@ NEUTRAL = frozenset(
 )
 """Headers that mean nothing to a prediction, unless what is accepted is a stream."""
 
+PER_REQUEST = frozenset(
+    (
+        *(b"traceparent", b"tracestate", b"baggage", b"x-request-start", b"x-amzn-trace-id", b"x-cloud-trace-context"),
+        *(b"forwarded", b"via", b"x-real-ip", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port"),
+        *(b"x-forwarded-proto", b"x-forwarded-prefix", b"x-forwarded-server"),
+    )
+)
+"""Headers of tracers and proxies, which mean nothing to a prediction either, and are hardly twice the same: a head that has
+one is read, and not remembered. Nobody's word about an address is believed."""
+
+PASSED_OVER = NEUTRAL | PER_REQUEST
 STREAM_TYPES = tuple(map(str.encode, stream_forms.FORMS))
 
 
@@ -43,6 +54,7 @@ class Head(Struct, frozen=True):
     """What the head of a plain predict request says. caller: "" where callers are known by their address.
 
     mark: what the runtime needs in front of the body of a V2 inference (frames.JSON_LENGTH); None for other requests.
+    is_lasting: whether the next request may have the same head.
     """
 
     ref: str
@@ -51,6 +63,7 @@ class Head(Struct, frozen=True):
     caller: str
     request_id: str = ""
     mark: bytes | None = None
+    is_lasting: bool = True
 
 
 class Target(Struct, frozen=True):
@@ -164,7 +177,7 @@ class Door:
             given.pop(b"content-type", PLAIN_TYPES[0]).lower() in PLAIN_TYPES
             and given.pop(b"connection", b"keep-alive").lower() == b"keep-alive"
             and (not request_id or REQUEST_ID.fullmatch(request_id) is not None)
-            and given.keys() <= NEUTRAL
+            and given.keys() <= PASSED_OVER
             and not any(kind in given.get(b"accept", b"").lower() for kind in STREAM_TYPES)
         )
         if not plain or self._admission.is_guess(key):  # the other door counts those
@@ -173,14 +186,14 @@ class Door:
             caller = self._admission.admit(key, address, target.ref)
         except (Unauthorized, NotFound, RateLimited):
             return None
-        return Head(
-            target.ref, target.options, int(length), "" if caller == address else caller, request_id, target.mark
-        )
+        is_lasting = not request_id and given.keys().isdisjoint(PER_REQUEST)
+        counted_as = "" if caller == address else caller
+        return Head(target.ref, target.options, int(length), counted_as, request_id, target.mark, is_lasting)
 
     def remember(self, raw: bytes, head: Head, lines: int) -> None:
         """raw: the head with its blank line. lines: how many the parser saw, which must be all there are."""
         plain_lines = raw.count(b"\r\n") == raw.count(b"\n") == lines + 1
-        if head.request_id or len(raw) > HEAD_BYTES_MAX or not plain_lines:
+        if not head.is_lasting or len(raw) > HEAD_BYTES_MAX or not plain_lines:
             return
         if len(self.heads) >= HEADS_MAX:
             self.heads.clear()

@@ -15,6 +15,7 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
+from app.dispatch.head_cache import PER_REQUEST
 from app.dispatch.limits import Flow
 from app.dispatch.server import FEW_BYTES, HEAD_LIMIT_BYTES, HEADS_A_TURN, Connection
 from model_container.contract import frames
@@ -98,6 +99,7 @@ def connections(both: Gateway) -> list[Connection]:
 
 # Two doors ------------------------------------------------------------------------------------------------------------
 
+TRACE = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 ALIKE = {
     "one row": (200, request(b'{"a": 1}', KEY)),
     "several rows": (200, request(b'{"features": [[1, 2], [3, 4]]}', KEY)),
@@ -139,6 +141,8 @@ ALIKE = {
     "a request id of nonsense": (200, request(b"[1]", KEY, "X-Request-ID: a b")),
     "an accept": (200, request(b"[1]", KEY, "Accept: */*", "Accept-Encoding: gzip", "User-Agent: curl/8")),
     "an unknown header": (200, request(b"[1]", KEY, "X-Unknown: 1")),
+    "a tracer's headers": (200, request(b"[1]", KEY, TRACE, "tracestate: a=1", "baggage: user=1")),
+    "a proxy's headers": (200, request(b"[1]", KEY, "X-Forwarded-For: 10.0.0.1", "X-Forwarded-Host: evil.example")),
 }
 
 
@@ -455,6 +459,14 @@ async def test_a_tunnel_is_refused(doors: Gateway) -> None:
         assert answer.status == 400
 
 
+async def test_headers_of_tracers_and_proxies_keep_a_request_at_the_protocol_door(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as both:
+        plain = [(b"host", b"localhost"), (b"content-length", b"3")]
+        for name in sorted(PER_REQUEST):
+            assert both.door.read_head(b"/models/iris/predict", [*plain, (name, b"1")], "127.0.0.1") is not None
+        assert both.door.read_head(b"/models/iris/predict", [*plain, (b"x-unknown", b"1")], "127.0.0.1") is None
+
+
 # What is remembered ----------------------------------------------------------------------------------------------------
 
 
@@ -462,6 +474,8 @@ async def test_only_whole_plain_heads_are_remembered(tmp_path: Path) -> None:
     async with gateway(tmp_path, keys=["secret"]) as both:
         for sent in (
             request(b"[1]", KEY, "X-Request-ID: x"),
+            request(b"[1]", KEY, TRACE),
+            request(b"[1]", KEY, "X-Forwarded-For: 10.0.0.1"),
             request(b"[1]", KEY, "X-Unknown: 1"),
             request(b"[1]", "X-API-Key: wrong"),
             request(b"[1]", KEY, "User-Agent: " + "x" * 1024),
