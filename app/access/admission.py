@@ -12,7 +12,7 @@ from app.access.throttle import WrongKeys
 from app.errors import NotFound, PrismError, Unauthorized
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-"""What a caller may name its own request."""
+"""The form of an id that a caller may give its own request."""
 
 
 def every_ref(ref: str) -> bool:
@@ -24,13 +24,13 @@ def all_of_it(error: PrismError) -> PrismError:
 
 
 class Admission(Struct, frozen=True):
-    """Whom one surface lets in to predict, and for what it answers.
+    """The callers that one surface admits to predict, and the models that it answers for.
 
-    wrong_keys: how many came from where; of this surface alone if its callers share the address of a tunnel.
-    must_have_key: whether a caller without one is refused at this moment. has_host: whether it goes by that name.
-    serves: whether it answers for this reference; one for which it does not does not exist there.
+    wrong_keys: counts the wrong keys from each network; for this surface alone if its callers share a tunnel's address.
+    must_have_key: whether a caller without a key is refused now. has_host: whether the surface goes by this host name.
+    serves: whether it answers for this reference; others do not exist there.
     anonymous: the name under which all callers without a key are counted; "" counts each under its address.
-    tell: what of an error is told there.
+    tell: turns an error into what callers may know of it.
     """
 
     keys: Keys
@@ -42,7 +42,7 @@ class Admission(Struct, frozen=True):
     tell: Callable[[PrismError], PrismError] = all_of_it
 
     def caller(self, key: str, address: str) -> str:
-        """The name under which this caller is counted. Raises RateLimited after too many wrong keys, Unauthorized."""
+        """Return the name under which a caller is counted. Raises RateLimited after too many wrong keys, Unauthorized."""
         if not key:
             return self.keys.caller("", self.anonymous or address, self.must_have_key())
         self.wrong_keys.check_caller(address, key)
@@ -56,7 +56,7 @@ class Admission(Struct, frozen=True):
         return caller
 
     def is_guess(self, key: str) -> bool:
-        """Whether a key is wrong where one is needed."""
+        """Return whether a key was sent that is not valid, while a valid one is needed."""
         return bool(key) and not self.keys.known(key) and self.must_have_key()
 
     def admit(self, key: str, address: str, ref: str) -> str:

@@ -1,4 +1,4 @@
-"""By which names this server is known: a page of another site must not reach it under a name of its own."""
+"""Knows the names of this server: a page of another site must not reach it under a name of its own."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ HOST = re.compile(rf"(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::[0-9]{{1,5}})?")
 
 
 def is_host(value: str) -> bool:
-    """Whether a Host header's value has the form of one (RFC 9110, 7.2), without escapes or a user in front."""
+    """Return whether a Host header's value is well formed (RFC 9110, 7.2), without escapes or a user in front."""
     return HOST.fullmatch(value) is not None
 
 
 class Hosts:
-    """names: besides addresses and localhost, those that may stand in a request's Host."""
+    """The host names of this server. names: accepted in a Host header besides addresses and localhost."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = {name.strip().lower() for name in names if name.strip()} | {"localhost"}
 
     def known(self, host: str) -> bool:
-        """Whether a Host header's value names this server. An address does, whichever it is: only names can be rebound."""
+        """Return whether a Host header's value names this server. Any IP address does: only names can be rebound."""
         if not is_host(host):
             return False
         try:

@@ -12,7 +12,7 @@ KEY_HINT = "Send a valid key as `X-API-Key: …` or `Authorization: Bearer …`.
 
 
 def sent_key(x_api_key: str | None, authorization: str) -> str:
-    """The key in the values of these two headers, "" for none."""
+    """Return the key that these two headers carry, "" for none."""
     if x_api_key is not None:
         return x_api_key
     scheme, _, token = authorization.partition(" ")
@@ -34,7 +34,7 @@ class Keys:
         self._valid = self._api | self._admin
         self._on_change: list[Callable[[], None]] = []
         self.required = bool(self._valid)
-        """Whether nobody is let in without one. Keys made while the server runs do not close one that is open."""
+        """Whether every caller needs a key. Keys made while the server runs do not close a server that began open."""
 
     def _sealed(self, key: str) -> bytes:
         return self._seal(hashlib.sha256(key.encode()).digest())
@@ -50,13 +50,13 @@ class Keys:
         return "PRISM_API_KEYS" if self._api else ""
 
     def is_admin(self, key: str) -> bool:
-        """Whether its holder may change something. Without admin keys the API keys of the settings are those."""
+        """Return whether the key's holder may change something. Without admin keys, the settings' API keys may."""
         return self._sealed(key) in (self._admin or self._api)
 
     def caller(self, key: str, address: str, must_have_key: bool | None = None) -> str:
-        """The name under which this caller is counted: its key's digest, else its address.
+        """Return the name under which this caller is counted: its key's digest, else its address.
 
-        must_have_key: None is as the settings say. Raises Unauthorized where one is needed and this is none.
+        must_have_key: None follows the settings. Raises Unauthorized where a key is needed and this one is not valid.
         """
         known = self.known(key)
         if known or not (self.required if must_have_key is None else must_have_key):
@@ -64,22 +64,22 @@ class Keys:
         raise Unauthorized("The API key is not known here." if key else "No API key was sent.", hint=KEY_HINT)
 
     def known(self, key: str) -> str:
-        """The name under which the holder of this key is counted, "" if it is not valid."""
+        """Return the name under which the holder of this key is counted, "" if the key is not valid."""
         sealed = self._sealed(key) if key else b""
         return sealed.hex() if sealed in self._valid else ""
 
     def add(self, id: str, digest: str) -> None:
-        """A key made while the server runs. digest: the key's SHA-256 in hexadecimal."""
+        """Accept a key that was made while the server runs. digest: the key's SHA-256 in hexadecimal."""
         self._made[id] = self._seal(bytes.fromhex(digest))
         self._changed()
 
     def remove(self, id: str) -> None:
-        """From now on that key is not valid, also on connections that used it."""
+        """Stop accepting a key, also on connections that used it."""
         self._made.pop(id, None)
         self._changed()
 
     def on_change(self, call: Callable[[], None]) -> None:
-        """Have `call` called whenever a key comes or goes: what was concluded from keys holds no longer."""
+        """Have `call` called whenever a key comes or goes. Conclusions drawn from the old keys are then void."""
         self._on_change.append(call)
 
     def _changed(self) -> None:

@@ -10,7 +10,7 @@ from app.errors import RateLimited
 
 
 class Allowance(Struct, frozen=True, gc=False):
-    """What is left to a caller: requests in this window, and seconds until the window has wholly moved on."""
+    """The requests left to a caller in this window, and the seconds until the window has wholly moved on."""
 
     limit: int
     remaining: int
@@ -35,7 +35,7 @@ class Allowance(Struct, frozen=True, gc=False):
 
 
 class _Count:
-    """Of one caller. ends: when the present window does."""
+    """The requests of one caller in the present window and the one before. ends: when the present window does."""
 
     __slots__ = ("current", "ends", "previous")
 
@@ -61,7 +61,7 @@ class RateLimiter:
 
     @property
     def callers(self) -> int:
-        """How many callers are remembered."""
+        """The number of callers that are remembered."""
         return len(self._counts)
 
     def take(self, caller: str, now: float) -> Allowance | None:
@@ -102,7 +102,7 @@ class RateLimiter:
         return refusal
 
     def _wait(self, count: _Count, elapsed: float) -> int:
-        """Whole seconds until one more request fits."""
+        """Return the whole seconds until one more request fits."""
         room = self._limit - 1 - count.current
         if room >= 0 and count.previous:  # the previous window must fade until it leaves room for one
             fits_at = self._window_seconds * (1 - room / count.previous)
@@ -112,7 +112,7 @@ class RateLimiter:
         return max(1, math.ceil(fits_at - elapsed))
 
     def _forget_idle(self, start: float, now: float) -> None:
-        """Once in a window, drop the callers not seen in the last two, so that addresses do not pile up."""
+        """Drop callers not seen in the last two windows, so that addresses do not pile up. Works once in a window."""
         if now < self._sweep_at:
             return
         self._sweep_at = now + self._window_seconds

@@ -12,14 +12,14 @@ ID_BYTES = 32
 
 
 class Sessions:
-    """In memory alone: a restart of the server ends them all. now: monotonic seconds."""
+    """The open sessions, in memory alone: a restart of the server ends them all. now: monotonic seconds."""
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self._now = now
         self._ends: dict[str, float] = {}
 
     def begin(self) -> str:
-        """A new session's id, which is all that its holder needs."""
+        """Begin a session. Returns its id, which is all that its holder needs."""
         now = self._now()
         self._ends = {id: ends for id, ends in self._ends.items() if ends > now}
         id = secrets.token_urlsafe(ID_BYTES)
@@ -27,7 +27,7 @@ class Sessions:
         return id
 
     def holds(self, id: str) -> bool:
-        """Whether it began less than its lifetime ago and was not ended."""
+        """Return whether this session began less than LIFETIME_SECONDS ago and was not ended."""
         return self._ends.get(id, 0.0) > self._now()
 
     def end(self, id: str) -> None:

@@ -1,4 +1,4 @@
-"""How many wrong keys came from where: so few that nobody finds a key by trying."""
+"""Bounds the wrong keys from each network, so that nobody finds a key by trying."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from app.errors import RateLimited
 ATTEMPTS = 10
 WINDOW_SECONDS = 60.0
 PAIRS_MAX = 16_384
-"""How many keys in use are remembered, each with a network that it came from."""
+"""Most keys in use that are remembered, each with a network that it came from."""
 
 
 class WrongKeys:
-    """Ten different wrong keys from one network in a minute, and no key from there is looked at until that minute is over.
+    """The wrong keys that came from each network in a minute.
 
-    Not even a right one: else a guess would still learn whether it is. So who shares an address, as behind one proxy,
-    shares the bound. The same wrong key again, as a program with an old one sends it, is no further guess. Where
-    a model is asked, a key that was right there before the bound was reached stays right: one caller's guesses must
-    not take the model from the others.
+    After ten different ones no key from that network is looked at until the minute is over, not even a right one:
+    else a guess would still learn whether it is right. Callers that share an address, as behind one proxy, share the
+    bound. The same wrong key sent again, as by a program with an old key, is no further guess. Where a model is
+    asked, a key that was right from there before the bound was reached stays right: one caller's guesses must not
+    take the model from the others.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._tried: dict[str, tuple[set[int], float]] = {}
-        """Of each network: hashes of its wrong keys, and when its minute ends."""
+        """For each network, the hashes of its wrong keys, and when its minute ends."""
         self._forget_at = 0.0
         self._in_use: set[tuple[str, int]] = set()
         """Networks, each with the hash of a right key that came from there."""
@@ -36,19 +37,19 @@ class WrongKeys:
 
     @property
     def addresses(self) -> int:
-        """How many are remembered."""
+        """The number of networks that are remembered."""
         return len(self._tried)
 
     def on_bound(self, call: Callable[[str], None]) -> None:
-        """Have `call` called with each network from which no key is looked at any more, as soon as that is so."""
+        """Have `call` called with each network that reaches the bound, as soon as it does."""
         self._on_bound.append(call)
 
     def bounded(self, address: str) -> bool:
-        """Whether no key from there is looked at now."""
+        """Return whether no key from this address's network is looked at now."""
         return bool(self._tried) and self._seconds_left(network_of(address)) > 0
 
     def check(self, address: str) -> None:
-        """Raises RateLimited past the bound."""
+        """Refuse an address whose network has reached the bound. Raises RateLimited."""
         left = self._seconds_left(network_of(address))
         if left > 0:
             raise RateLimited(
@@ -57,7 +58,7 @@ class WrongKeys:
             )
 
     def check_caller(self, address: str, key: str) -> None:
-        """As `check`, but a key that is in use there passes."""
+        """Do as `check`, but let a key pass that was right from this network before."""
         if self._tried and (network_of(address), hash(key)) not in self._in_use:
             self.check(address)
 
@@ -92,7 +93,7 @@ class WrongKeys:
 
 @lru_cache(1024)
 def network_of(address: str) -> str:
-    """What one caller may have for itself: an IPv4 address, or the 64 bits in front of an IPv6 address."""
+    """Return the network that one caller may have for itself: an IPv4 address, or 64 bits of an IPv6 address."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:
