@@ -10,7 +10,7 @@ from app.http import compression
 
 
 def check_content_type(content_type: str, *others: str) -> None:
-    """JSON, one of the others, or nothing said. Raises UnsupportedFormat for what says to be something else."""
+    """Accept JSON, one of `others`, or no content type. Raises UnsupportedFormat for any other."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind in ("", "application/json", *others) or (kind.startswith("application/") and kind.endswith("+json")):
         return
@@ -21,8 +21,11 @@ def check_content_type(content_type: str, *others: str) -> None:
 
 
 async def limited_body(request: Request, max_bytes: int) -> bytes:
-    """The body, expanded if it came compressed; refused before it is read where its length says so, else as soon as
-    it is over the limit. Raises TooLarge, UnsupportedFormat, BadInput."""
+    """Read the body, expanded if it came compressed.
+
+    A body that declares a length over the limit is refused unread, another as soon as it is over the limit.
+    Raises TooLarge, UnsupportedFormat, BadInput.
+    """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and (len(declared) > CONTENT_LENGTH_DIGITS or int(declared) > max_bytes):
         raise body_too_large(max_bytes)

@@ -11,14 +11,14 @@ from app.http.bodies import body_too_large
 from app.http.problems import problem_response
 
 UPLOADS = re.compile(r"/(models|api)(/.*)?")
-"""Below these, bodies are read block by block, after the key, up to a limit of their own."""
+"""Paths whose bodies are read block by block, after the key, up to a limit of their own."""
 
 SLACK_BYTES = 1 << 20
-"""A route that counts by itself says more than this can, so it goes first."""
+"""Room past the limit for a route that counts by itself: its error says more than this one, so it comes first."""
 
 
 class BodyLimit:
-    """ASGI middleware."""
+    """ASGI middleware that bounds the bodies of all requests but UPLOADS."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app

@@ -21,13 +21,13 @@ class Expansion:
     """One body on its way in. Its caller says how much more may come of it, so that a bomb costs no more than that."""
 
     def __init__(self, encoding: str) -> None:
-        """encoding: "gzip" or "deflate"."""
+        """Begin to expand one body. encoding: "gzip" or "deflate"."""
         self._is_gzip = encoding == "gzip"
         self._stream = zlib.decompressobj(_GZIP) if self._is_gzip else None
         self._held = b""
 
     def feed(self, data: bytes, room: int) -> bytes:
-        """What `data` says, `room` + 1 bytes of it at most. Raises BadInput for what is not of that encoding."""
+        """Expand `data`, to `room` + 1 bytes at most. Raises BadInput if it is not in that encoding."""
         if self._stream is None:
             data = self._held + data
             if len(data) < 2:
@@ -53,13 +53,13 @@ class Expansion:
         return found
 
     def end(self) -> None:
-        """Raises BadInput if the body ended too early."""
+        """Check that the body came whole. Raises BadInput if it ended too early."""
         if self._stream is None or not self._stream.eof:
             raise _damaged("ends too early")
 
 
 def _begins_zlib(data: bytes) -> bool:
-    """RFC 1950, 2.2. By "deflate" some senders mean the bare stream instead."""
+    """Return whether a zlib header begins here (RFC 1950, 2.2). By "deflate" some senders mean the bare stream."""
     return data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0
 
 
@@ -68,7 +68,7 @@ def _damaged(problem: str) -> BadInput:
 
 
 def expansion(content_encoding: str) -> Expansion | None:
-    """None for a body that is not compressed. Raises UnsupportedFormat for an encoding that is not known here."""
+    """Return what expands such a body, None if it is not compressed. Raises UnsupportedFormat for another encoding."""
     encoding = content_encoding.strip().lower().removeprefix("x-")
     if encoding in ("", "identity"):
         return None
@@ -81,7 +81,7 @@ def expansion(content_encoding: str) -> Expansion | None:
 
 
 def chosen(accept_encoding: str) -> str:
-    """The encoding in which an answer goes to who sent that header: "gzip", "deflate" or "" for as it is."""
+    """Choose the encoding of the answer to a request with this header: "gzip", "deflate", or "" for none."""
     weights = weights_of(accept_encoding)
     best = max(("gzip", "deflate"), key=lambda name: weights.get(name, 0.0))
     weight = weights.get(best, weights.get("*", 0.0))
@@ -89,5 +89,5 @@ def chosen(accept_encoding: str) -> str:
 
 
 def compressed(body: bytes, encoding: str) -> bytes:
-    """encoding: "gzip" or "deflate"."""
+    """Compress a body. encoding: "gzip" or "deflate"."""
     return gzip.compress(body, _LEVEL, mtime=0) if encoding == "gzip" else zlib.compress(body, _LEVEL)

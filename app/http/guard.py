@@ -1,5 +1,4 @@
-"""What every request passes first: it gets an id, it must come from where requests may come from, and who changes
-something must be allowed to.
+"""Guards every request first: it gets an id, its origin is checked, and so is the right to change something.
 
 A page on another site can make a browser post a form to 127.0.0.1, and a host name that is rebound to 127.0.0.1
 can even read the answer. So a request must name this server as its Host, and one that says its Origin must come
@@ -33,7 +32,7 @@ class Gate:
         self._app = app
 
     def refusal(self, scope: Scope) -> PrismError | None:
-        """Why this request goes no further; None if it does."""
+        """Return why this request goes no further; None if it does."""
         raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +56,7 @@ class Gate:
 
 
 def malformed(headers: Headers) -> PrismError | None:
-    """Why no server could answer a request with these headers; None for a sound one."""
+    """Return the refusal of headers that no server could answer; None for sound ones."""
     hosts = headers.getlist("host")
     if len(hosts) != 1:
         told = "names two hosts" if hosts else "names no host"
@@ -73,7 +72,7 @@ def malformed(headers: Headers) -> PrismError | None:
 
 
 class Guard(Gate):
-    """Lets through what names this server as its host and comes from no other site."""
+    """The gate for requests that name this server as their host and come from no other site."""
 
     def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
         super().__init__(app)
@@ -97,7 +96,7 @@ class Guard(Gate):
 
 
 def same_site(origin: str, host: str) -> bool:
-    """Whether an Origin is that of a page which was had under this Host."""
+    """Return whether an Origin is that of a page which was fetched under this Host."""
     try:
         return urlsplit(origin).netloc == host
     except ValueError:
@@ -105,12 +104,12 @@ def same_site(origin: str, host: str) -> bool:
 
 
 def request_id_from(given: str) -> str:
-    """The caller's own id if it is a sane one, else a new one."""
+    """Return the caller's own id if it is well formed, else a new one."""
     return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 def api_key(headers: Headers) -> str:
-    """The key that a request carries, "" for none."""
+    """Return the key that a request carries, "" for none."""
     return sent_key(headers.get("x-api-key"), headers.get("authorization", ""))
 
 
@@ -132,7 +131,7 @@ async def to_login(request: Request, _: Exception) -> Response:
 
 
 def login_path(path: str, query: str) -> str:
-    """The page to log in, which leads back to where these lead. Both as they stand in a URL."""
+    """Return the path of the login page that leads back to this path and query, both as they stand in a URL."""
     return "/login?next=" + quote(f"{path}?{query}" if query else path or "/")
 
 
@@ -194,7 +193,7 @@ class RequireAdmin:
 
 
 def page_of(request: Request) -> tuple[str, str]:
-    """Path and query of the page for which htmx asks."""
+    """Return path and query of the page for which htmx asks."""
     try:
         url = urlsplit(request.headers.get("hx-current-url", ""))
     except ValueError:
@@ -203,9 +202,10 @@ def page_of(request: Request) -> tuple[str, str]:
 
 
 def check_own_page(request: Request) -> None:
-    """A cookie comes along with what any page makes a browser send, so a change must say that it comes from one of ours.
+    """Check that a change that comes with a cookie comes from a page of this server.
 
-    An Origin of another site does not get as far as here. Raises Forbidden where there is none.
+    A browser sends the cookie with a request that any page causes. A request with an Origin of another site does not
+    get as far as here. Raises Forbidden for one without an Origin, unless Sec-Fetch-Site says `same-origin`.
     """
     if request.method in ("GET", "HEAD", "OPTIONS") or "origin" in request.headers:
         return

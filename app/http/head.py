@@ -1,4 +1,4 @@
-"""HEAD is answered wherever GET is (RFC 9110, 9.3.2), which FastAPI's routes do not do by themselves."""
+"""Answers HEAD wherever GET is answered (RFC 9110, 9.3.2), which FastAPI's routes do not do by themselves."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Every error leaves as an RFC 9457 problem document, whoever raised it; to a browser that wants a page, as a page; on
-the routes of other protocols, as their clients read it."""
+"""Answers every error, whoever raised it, with an RFC 9457 problem document.
+
+A browser that wants a page gets a page; the routes of other protocols answer as their clients read it.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,9 @@ class MethodNotAllowed(PrismError):
 def problem_response(
     document: dict[str, Any], request_id: str, headers: dict[str, str] | None = None, path: str = "/"
 ) -> Response:
-    """path: that was asked, which decides the form. document: of whatever values; this never fails.
+    """Make the response that tells a problem, in the form that the clients of `path` read.
 
-    Who is told to come back is told when.
+    document: may hold any values; this never fails. A 503 says after how many seconds to come back.
     """
     if document["status"] == Unavailable.status:
         headers = {"Retry-After": "1", **(headers or {})}
@@ -82,7 +84,7 @@ def install(app: FastAPI, page: Page = lambda *_: None) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def of_leaving(request: Request, error: ClientDisconnect) -> Response:
-        """Nobody reads this; the client left before its body was whole."""
+        """Answer a client that left before its body was whole. Nobody reads it."""
         return answer(request, BadInput("The request was cut off by its sender.").problem())
 
     @app.exception_handler(OSError)
