@@ -1,4 +1,4 @@
-"""How an error is told to clients of other protocols: by the path that was asked, whoever found the error.
+"""Shapes an error for the clients of other protocols by the path that was asked, whoever found the error.
 
 /v2…, /v1…                                       {"error": "what happened and what to do"}
 /invocations, /models/{ref}/invocations, /ping   {"error_code": "BAD_REQUEST", "message": "…"}, as MLflow does
@@ -20,12 +20,12 @@ _MLFLOW = re.compile(r"/(invocations|ping|version|models/[^/]+/invocations)")
 
 
 def is_ours(path: str) -> bool:
-    """Whether errors on it are told in the form of PRISM's own API."""
+    """Return whether errors on this path take the form of PRISM's own API."""
     return _INFERENCE.fullmatch(path) is None and _MLFLOW.fullmatch(path) is None
 
 
 def shaped(path: str, problem: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The document for that path, and its content type. problem: the problem document, complete."""
+    """Return the document for that path, and its content type. problem: the whole problem document."""
     text = f"{problem['detail']} {problem.get('hint', '')}".strip()
     if _INFERENCE.fullmatch(path):
         return {"error": text}, JSON

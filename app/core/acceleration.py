@@ -1,4 +1,4 @@
-"""Whether a faster form of a model was found, and the proof that it predicts the same."""
+"""Records of the search for a faster form of a model, and of the proof that it predicts the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from app.core.environment import Lock
 
 
 class AccelerationStatus(StrEnum):
-    """PENDING: not tried yet. KEPT: tried, and the original form stays, `reason` says why. OFF: not wanted."""
+    """The state of that search.
+
+    PENDING: not tried yet. KEPT: tried, and the original form stays; `reason` says why. OFF: not wanted.
+    """
 
     PENDING = "pending"
     CONVERTING = "converting"
@@ -20,7 +23,7 @@ class AccelerationStatus(StrEnum):
 
 
 class Report(Struct, frozen=True):
-    """What the converter found when it ran both forms.
+    """The comparison that the converter made when it ran both forms.
 
     reason: why the converted form cannot serve; "" if it can. speedup: original time / converted time of one call,
     by its number of rows. max_difference: largest absolute difference of numbers. tolerance: how large it may be,
@@ -36,7 +39,7 @@ class Report(Struct, frozen=True):
 
 
 class Acceleration(Struct, frozen=True):
-    """Where a model stands. lock: of the accelerated form. converter_lock: of the replica that converts."""
+    """The state of one model. lock: of the accelerated form. converter_lock: of the replica that converts."""
 
     status: AccelerationStatus = AccelerationStatus.PENDING
     reason: str = ""

@@ -1,4 +1,4 @@
-"""Files that are whole at every moment: a reader, or a machine that comes back, finds the old or the new text."""
+"""Writes files that are whole at every moment: a reader finds the old or the new text, also after a power cut."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _put(path: Path, content: bytes) -> None:
 
 
 def holds(path: Path, content: bytes) -> bool:
-    """Whether that is what a reader finds there, or nobody can say."""
+    """Return whether a reader finds this content there. An unreadable file counts as one that holds it."""
     try:
         return path.read_bytes() == content
     except FileNotFoundError:

@@ -18,7 +18,9 @@ class State(StrEnum):
 
 
 class Breaker:
-    """closed → (its sample fails, or a trip) → open → (1 s) → half-open: its sample is asked → closed or open again.
+    """The circuit breaker of one replica.
+
+    closed → (its sample fails, or a trip) → open → (1 s) → half-open: its sample is asked → closed or open again.
 
     Requests that fail never open it by themselves: whoever sends them would take the model from everybody. They only
     make it due that the sample is asked. Times are seconds of a monotonic clock, given by the caller.

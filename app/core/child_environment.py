@@ -21,7 +21,7 @@ PYENV = ("PYENV_ROOT", "PYENV_VERSION")
 SSH = ("SSH_AUTH_SOCK", "KRB5CCNAME")
 NGROK = ("PYNGROK_NGROK_PATH",)
 CREDENTIAL_HELPERS = ("DOCKER_CONFIG", "GNUPGHOME", "GPG_TTY", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY")
-"""Of Docker: programs that keep the passwords of registries."""
+"""Variables of the programs that keep the passwords of Docker's registries."""
 
 ALLOWED = frozenset(
     {
@@ -29,11 +29,11 @@ ALLOWED = frozenset(
         *(*PYENV, *SSH, *NGROK, *CREDENTIAL_HELPERS),
     }
 )
-"""All that may ever be handed on. None of it is a setting of ours."""
+"""Every variable that may be handed on. None of them is a setting of PRISM."""
 
 
 def child_environment(inherited: Iterable[str] = (), own: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables of this process called `inherited`, where they are set, and those of `own`, which win.
+    """Return the variables of this process named in `inherited`, where they are set, and those of `own`, which win.
 
     Raises ValueError for the name of a variable that is not ALLOWED.
     """
@@ -45,6 +45,8 @@ def child_environment(inherited: Iterable[str] = (), own: Mapping[str, str] | No
 
 
 def blanked_environment(inherited: Iterable[str]) -> dict[str, str]:
-    """For a library that hands on this whole process's environment and takes only variables to replace: every one
-    that is not in `inherited`, set to nothing."""
+    """Return every variable of this process that is not in `inherited`, set to nothing.
+
+    For a library that hands on the whole environment of this process and takes only variables to replace.
+    """
     return {name: "" for name in os.environ if name not in child_environment(inherited)}

@@ -3,4 +3,4 @@
 from typing import Final
 
 CONTENT_LENGTH_DIGITS: Final = 18
-"""More are zeros in front, or a number that is not meant; Python reads a few thousand at most."""
+"""Most digits that are read. More are leading zeros or nonsense; Python itself reads a few thousand at most."""

@@ -1,4 +1,4 @@
-"""What a model's folder says of the model, as its owner laid it out."""
+"""Records of what a model's folder says of the model, as its owner laid it out."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from app.core.model import Calling
 from app.core.model_config import FILE_NAME, ModelConfig, Port
 
 FOLDER: Final = "model"
-"""Below the artifact's folder, where the files of one that came as a folder or an archive lie."""
+"""The folder, below that of the artifact, for the files of a model that came as a folder or an archive."""
 
 MLMODEL: Final = "MLmodel"
 
 CODE_LIMIT_BYTES: Final = 4 << 20
-"""Of one Python file."""
+"""Largest Python file that is read."""
 
 
 class MlflowReading(Struct, frozen=True):
-    """file: to be loaded without MLflow, "" where it is needed. flavor: which one. requirements: what is installed.
+    """The contents of an MLmodel file and of the files that it names.
 
-    left_out: of its requirements, what is not. code: folder of the owner's Python files below it, "" for none.
-    method: that answers. inputs, outputs: of its signature, none where PRISM has no words for them.
+    file: loaded without MLflow, "" where MLflow is needed. flavor: the flavor that names this file.
+    requirements: what is installed. left_out: its requirements that are not installed. code: folder of the owner's
+    Python files below the model's, "" for none. method: the one that answers. inputs, outputs: of the signature, none
+    where PRISM has no words for them.
     """
 
     file: str
@@ -43,10 +45,9 @@ class MlflowReading(Struct, frozen=True):
 class Contents(Struct, frozen=True):
     """A folder as its owner laid it out.
 
-    file: of the model, below the folder; "" where the folder as a whole is the model. format: of such a folder, None
-    where the file's own content says it.
-    requirements, requirements_from: the text of a requirements file, and its name. sample: a request that it answers.
-    mlflow: what MLmodel says.
+    file: the model's file, below the folder; "" where the folder as a whole is the model. format: that of such a
+    folder, None where the file's own content says it. requirements, requirements_from: the text of a requirements
+    file, and its name. sample: a request that the model answers. mlflow: what MLmodel says.
     """
 
     config: ModelConfig
@@ -60,7 +61,7 @@ class Contents(Struct, frozen=True):
 
     @property
     def calling(self) -> Calling:
-        """What the owner wrote in model_config.yaml, else what MLflow wrote down."""
+        """How the owner wants the model called: as model_config.yaml says, else as MLflow wrote down."""
         config, mlflow = self.config, self.mlflow
         by_hand = bool(config.inputs) or mlflow is None
         inputs = config.inputs if by_hand or mlflow is None else mlflow.inputs

@@ -10,11 +10,11 @@ from app.core.inspection import Pin
 
 
 class Requirements(Struct, frozen=True):
-    """What is asked of the resolver.
+    """A question to the resolver.
 
     packages: PEP 508 requirements. pins: the same with the evidence for each.
     pythons: acceptable Python minors in order of preference, e.g. ("3.11", "3.12"); the first that
-    resolves to wheels is taken. python_evidence: why these. gpu: whether it is for computing on one.
+    resolves to wheels is taken. python_evidence: why these. gpu: whether the model is to compute on a GPU.
     """
 
     packages: tuple[str, ...]

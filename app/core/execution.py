@@ -1,4 +1,4 @@
-"""On what a model computes: GPUs, execution providers of onnxruntime, threads."""
+"""Describes what a model computes on: GPUs, execution providers of onnxruntime, threads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 EVERY: Final = -1
-"""As many GPUs as the engine has."""
+"""The count that stands for as many GPUs as the engine has."""
 
 TEXTS: Final = {"": 0, "false": 0, "no": 0, "off": 0, "true": EVERY, "yes": EVERY, "on": EVERY, "all": EVERY}
 IDS_PREFIX: Final = "device="
@@ -25,11 +25,11 @@ PROVIDERS: Final = (
     *("ArmNNExecutionProvider", "DmlExecutionProvider", "RknpuExecutionProvider", "WebGpuExecutionProvider"),
     *("XnnpackExecutionProvider", "CANNExecutionProvider", "AzureExecutionProvider"),
 )
-"""The names that builds of onnxruntime have for them: https://onnxruntime.ai/docs/execution-providers/."""
+"""The execution providers as builds of onnxruntime name them: https://onnxruntime.ai/docs/execution-providers/."""
 
 
 class Gpus(Struct, frozen=True):
-    """What a replica gets of them. count: how many, or EVERY. ids: which, in place of a count."""
+    """The GPUs that a replica gets. count: how many, or EVERY. ids: which, in place of a count."""
 
     count: int = 0
     ids: tuple[str, ...] = ()
@@ -39,12 +39,15 @@ class Gpus(Struct, frozen=True):
 
     @property
     def shown(self) -> bool | int | tuple[str, ...]:
-        """As its owner would write it."""
+        """The value that the model's owner would write for it."""
         return self.ids or (self.count if self.count > 0 else self.count == EVERY)
 
 
 class Execution(Struct, frozen=True):
-    """What its owner says of it. providers: in order of preference, () for the usual. threads: None for the usual."""
+    """What a model computes on, as its owner says. providers: in order of preference, () for the usual.
+
+    threads: None for the usual.
+    """
 
     gpus: Gpus = Gpus()
     providers: tuple[str, ...] = ()
@@ -52,7 +55,10 @@ class Execution(Struct, frozen=True):
 
 
 def gpus(value: Any) -> Gpus | None:
-    """Of `true`, `2` or `["0", "1"]`, also as the text of a form, there `device=0,1`; None for what is none of these."""
+    """Read `true`, `2` or `["0", "1"]`, or the text of a form, which writes ids as `device=0,1`.
+
+    Returns None for anything else.
+    """
     if isinstance(value, str):
         value = _of_text(value)
     if isinstance(value, bool):
@@ -75,7 +81,7 @@ def _of_text(text: str) -> Any:
 
 
 def unknown_provider(names: tuple[str, ...]) -> tuple[str, str] | None:
-    """The first name that onnxruntime has not, and what to do about it."""
+    """Return the first name that onnxruntime does not know, and what to do about it; None if it knows all."""
     for name in names:
         if name in PROVIDERS:
             continue

@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def remove_folder(folder: Path) -> None:
-    """Fine if it is gone. Links are removed, not followed. Raises OSError; what else can be removed then is.
+    """Remove a folder and all that is in it; one that is gone is fine. Links are removed, not followed.
 
-    Costs a moment more for what `shutil.rmtree` leaves: that goes down by recursion, and holds a file open for each
-    level.
+    Raises OSError for what cannot be removed, after all else is. What `shutil.rmtree` leaves costs a moment more:
+    that goes down by recursion, and holds a file open for each level.
     """
     with suppress(OSError, RecursionError):
         shutil.rmtree(folder)
@@ -23,7 +23,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def _flatten(folder: Path) -> None:
-    """Remove all that is in it, each folder by moving those in it up to the top: no path grows, nothing is recursive."""
+    """Empty a folder. Each folder in it is emptied by moving its own up to the top: no path grows, nothing recurses."""
     folder.chmod(0o700)
     mark, moved = secrets.token_hex(4), 0
     error: OSError | None = None
@@ -50,7 +50,7 @@ def _flatten(folder: Path) -> None:
 
 
 def folder_size_bytes(folder: Path) -> int:
-    """Of all files below it, links counted as links; 0 if there is none. What goes away meanwhile is not counted."""
+    """Return the size of all files below a folder, 0 for none. Links count as links, vanished files not at all."""
     total, folders = 0, [os.fspath(folder)]
     while folders:
         with suppress(OSError), os.scandir(folders.pop()) as entries:

@@ -13,11 +13,11 @@ MAX_DEPTH = 100
 
 
 class ForeignJsonError(ValueError):
-    """What was to be JSON of some type, and is not."""
+    """The error for content that was to be JSON of some type, and is not."""
 
 
 def read_json(content: bytes | str, kind: type[T] | Any = Any) -> T | Any:
-    """The value. Raises ForeignJsonError, also for one that nests lists and objects deeper than MAX_DEPTH."""
+    """Decode a value. Raises ForeignJsonError, also for one that nests lists and objects deeper than MAX_DEPTH."""
     try:
         value = msgspec.json.decode(content, type=kind)
     except RecursionError:
@@ -30,7 +30,7 @@ def read_json(content: bytes | str, kind: type[T] | Any = Any) -> T | Any:
 
 
 def nests_deeper(value: Any, limit: int) -> bool:
-    """Whether lists and objects are in it at more levels than that."""
+    """Return whether lists and objects are nested in the value at more than `limit` levels."""
     level = [value]
     for _ in range(limit):
         level = [

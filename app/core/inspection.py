@@ -1,4 +1,4 @@
-"""What reading an artifact, without running it, says about it."""
+"""Records of what an artifact says of itself when it is read without being run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Format(StrEnum):
-    """How the artifact is stored; decides which adapter of the runtime loads it."""
+    """The way in which an artifact is stored. It decides which adapter of the runtime loads it."""
 
     PICKLE = "pickle"
     JOBLIB = "joblib"
@@ -42,7 +42,7 @@ class Pin(Struct, frozen=True):
 
 
 class PythonNeed(Struct, frozen=True):
-    """Which Python the artifact asks for: a PEP 440 specifier such as ">=3.11" and its evidence."""
+    """The Python that an artifact asks for: a PEP 440 specifier such as ">=3.11" and its evidence."""
 
     specifier: str
     evidence: str

@@ -15,7 +15,7 @@ from app.core.signature import Signature, Tensor
 
 ACCELERATED_FILE = "accelerated/model.onnx"
 REPLICAS_MAX = 64
-"""Of one model on one machine: far more than have a core each, and few enough to be looked at one by one."""
+"""Most replicas of one model on one machine: more than have a core each, few enough to look at one by one."""
 
 
 class TargetName(StrEnum):
@@ -24,7 +24,7 @@ class TargetName(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a model stands on the road artifact → service.
+    """The place of a model on the road artifact → service.
 
     BUILT: stored and built, not asked to run. UNHEALTHY: live until now, three checks failed or the replica
     is gone; it is being brought back. FAILED: a step failed for good, `error` says which and why.
@@ -47,7 +47,7 @@ class Artifact(Struct, frozen=True):
     """The immutable model file, or the archive it came in. filename: as uploaded, made safe.
 
     main: what the runtime loads, below the folder `artifact`; "" for the file as it was uploaded.
-    rest_sha256: of an entry of the models folder, all of it but the number of replicas; "" for an upload.
+    rest_sha256: digest of an entry of the models folder without its number of replicas; "" for an upload.
     """
 
     filename: str
@@ -58,14 +58,14 @@ class Artifact(Struct, frozen=True):
 
     @property
     def file(self) -> str:
-        """What the runtime loads, below the model's folder."""
+        """The path of what the runtime loads, below the model's folder."""
         return f"artifact/{self.main or self.filename}"
 
 
 class Limits(Struct, frozen=True):
-    """What one replica may use. cpus: whole or part cores. threads: of its libraries, 0 for as many as cores.
+    """The resources that one replica may use. cpus: whole or part cores. threads: of its libraries, 0 for one a core.
 
-    execution_providers: on which onnxruntime may compute, where the model's owner does not say.
+    execution_providers: those on which onnxruntime may compute, where the model's owner does not say.
     """
 
     memory_mb: int = 2048
@@ -76,7 +76,7 @@ class Limits(Struct, frozen=True):
 
 
 class Bounds(Struct, frozen=True):
-    """Of one model's queue and batches, in the words of the settings; None is the setting's own value."""
+    """The bounds of one model's queue and batches, named as the settings are. None leaves it to the setting."""
 
     max_batch_size: int | None = None
     queue_length: int | None = None
@@ -85,8 +85,9 @@ class Bounds(Struct, frozen=True):
 
 
 class Calling(Struct, frozen=True):
-    """How its owner wants a model called, where the artifact does not say it. For what each means, see the runtime's
-    model_container/contract/config.py.
+    """The way in which a model's owner wants it called, where the artifact does not say it.
+
+    model_container/contract/config.py explains each field.
     """
 
     method: str = ""
@@ -104,7 +105,7 @@ class FormName(StrEnum):
 
 
 class Form(Struct, frozen=True):
-    """What a replica of a model loads, and with which packages.
+    """One form of a model that a replica can load, and the packages that go with it.
 
     format: names the adapter of the runtime. file: below the model's folder. code: whether the owner's code files
     belong to it. log_folder: below the model's folder, where its log is kept.
@@ -165,7 +166,7 @@ class Model(Struct, frozen=True):
 
     @property
     def form(self) -> Form | None:
-        """What serves it; None until it is inspected and locked."""
+        """The form that serves the model; None until it is inspected and locked."""
         return self.accelerated if self.acceleration.status is AccelerationStatus.ACCELERATED else self.original
 
     @property
@@ -181,7 +182,7 @@ class Model(Struct, frozen=True):
 
     @property
     def converter(self) -> Form | None:
-        """The original among the packages that convert it; None where none were found."""
+        """The original form with the packages that convert it; None where none were found."""
         lock = self.acceleration.converter_lock
         if self.inspection is None or lock is None:
             return None
@@ -216,7 +217,7 @@ class Replica(Struct, frozen=True):
 
 
 class Restart(Struct, frozen=True):
-    """Why a replica was replaced. lines: what its log said last."""
+    """The replacement of a replica. lines: the last of its log."""
 
     at: str
     reason: str
@@ -226,7 +227,7 @@ class Restart(Struct, frozen=True):
 class Deployment(Struct, frozen=True):
     """Wanted and real state of one model on this host, as kept in the registry.
 
-    replicas: those that run for it, in the order of their numbers. How many there should be, its model says.
+    replicas: those that run, in the order of their numbers. `Model.replicas` says how many there should be.
     """
 
     model_id: str

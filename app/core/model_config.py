@@ -75,7 +75,7 @@ MEANT: Final = {
     "window": "batch_window_ms",
     "window_ms": "batch_window_ms",
 }
-"""What others call it, where the right key is not spelt alike."""
+"""Keys of other programs that mean one of ours and are not spelt like it."""
 
 METHOD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -92,7 +92,7 @@ class Port(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that can be said; None and "" leave it to what the artifact and the settings say.
+    """Everything that model_config.yaml can say; None and "" leave it to the artifact and the settings.
 
     framework: what the model file should be; checked against what it is. file: the model's, where the folder has several.
     method: of the object in a pickle that answers, such as predict_proba. batchable: whether rows of several requests
@@ -144,7 +144,7 @@ KEYS: Final = tuple(field.name for field in msgspec.structs.fields(ModelConfig))
 
 
 def model_config(document: Any) -> ModelConfig:
-    """document: as the YAML file has it; None where it is empty. Raises BadInput naming key and value."""
+    """Check and convert a document, as read from YAML; None is an empty one. Raises BadInput naming key and value."""
     if document is None:
         return ModelConfig()
     if not isinstance(document, dict):
@@ -176,7 +176,7 @@ def _check_keys(document: dict[Any, Any]) -> None:
 
 
 def _ports(key: str, given: Any) -> Any:
-    """Also `{age: FP64, city: BYTES}` for columns."""
+    """Convert `{age: FP64, city: BYTES}`, the short form of columns, to a list. Raises BadInput for a name twice."""
     if isinstance(given, dict):
         given = [{"name": str(name), "datatype": datatype} for name, datatype in given.items()]
     names = [one.get("name") for one in given if isinstance(one, dict)] if isinstance(given, list) else []
@@ -187,7 +187,7 @@ def _ports(key: str, given: Any) -> Any:
 
 
 def checked(config: ModelConfig) -> ModelConfig:
-    """The same, if its values are ones that can be. Raises BadInput naming key and value."""
+    """Check the values of a config and return it as it is. Raises BadInput naming key and value."""
     for key, value, known in (("framework", config.framework, FRAMEWORKS), ("accelerate", config.accelerate, CHOICES)):
         if value and value not in known:
             near = difflib.get_close_matches(value.lower(), known, 1, 0.5)
@@ -221,7 +221,7 @@ _EXPECTED: Final = {
 
 
 def _mistyped(given: Any, message: str) -> BadInput:
-    """msgspec's words, `Expected `int`, got `str` - at `$.key[0]``, with the value that is there."""
+    """Make the error of msgspec's words, `Expected `int`, got `str` - at `$.key[0]``, and the value that is there."""
     reason, _, place = message.partition(" - at `$")
     steps = re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", place)
     value: Any = given

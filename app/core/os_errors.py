@@ -1,4 +1,4 @@
-"""What a refusal of the operating system means to whoever asked: the one place where an OSError becomes a problem."""
+"""Translates refusals of the operating system for whoever asked: the one place where an OSError becomes a problem."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ PURPOSES: Final = {
     "run": "the folder of a replica",
     "logs": "the log of a replica",
 }
-"""What is kept in a file or below a folder of that name; of several the first counts."""
+"""The purpose of a file or folder by its name. Of several names in a path the first to match counts."""
 
 FREE_SPACE: Final = (
     "Free some space, e.g. with `prism models rm NAME` or `uv cache prune`, then try again. "
     "The settings page says what this server keeps and where."
 )
 WORDS: Final = re.compile(r"\[Errno (\d+)\]|\(os error (\d+)\)")
-"""How Python (also in a `shutil.Error`) and uv end what they say of a failure."""
+"""The marks of an error number in the messages of Python (also within a `shutil.Error`) and of uv."""
 
 SAID: Final = {
     "no space left on device": errno.ENOSPC,
@@ -50,7 +50,7 @@ SAID: Final = {
 
 
 def as_problem(error: Exception) -> PrismError:
-    """Any exception as what is told of it; one that nobody foresaw by its kind and words."""
+    """Return the problem that tells of any exception. One that nobody foresaw is told by its type and message."""
     if isinstance(error, PrismError):
         return error
     known = problem_of(error) if isinstance(error, OSError) else None
@@ -58,27 +58,27 @@ def as_problem(error: Exception) -> PrismError:
 
 
 def problem_of(error: OSError) -> PrismError | None:
-    """None for what has nothing to do with the storage or with file descriptors."""
+    """Return the problem of an error of the storage or of file descriptors; None for any other error."""
     path = Path(error.filename) if isinstance(error.filename, str | Path) else None
     numbers = [error.errno] if error.errno else _numbers_told(str(error))
     return next((known for number in numbers if (known := _problem(number, path))), None)
 
 
 def problem_in(words: str) -> PrismError | None:
-    """That which another program met, by its last words; None where they are of something else."""
+    """Return the problem that another program met, by its last words; None where they tell of something else."""
     lowered = words.lower()
     said = [number for text, number in SAID.items() if text in lowered]
     return next((known for number in (*_numbers_told(words), *said) if (known := _problem(number, None))), None)
 
 
 def log_fields(error: OSError) -> dict[str, Any]:
-    """For a record of the log, which may name the path."""
+    """Return the fields of a log record on this error. They name the path, which a problem does not."""
     number = error.errno or next(iter(_numbers_told(str(error))), 0)
     return {"errno": errno.errorcode.get(number, str(number)), "path": str(error.filename or ""), "error": str(error)}
 
 
 def purpose(path: Path | None) -> str:
-    """What is kept there, in words that name no folder of this machine."""
+    """Return what is kept at this path, in words that name no folder of this machine."""
     names = (path.name.lstrip("."), *reversed(path.parts[:-1])) if path is not None else ()
     for name in names:
         for known, meaning in PURPOSES.items():
@@ -114,7 +114,7 @@ def _problem(number: int, path: Path | None) -> PrismError | None:
 
 
 def _free_bytes(path: Path | None) -> int | None:
-    """Where it was to be written; None where nobody said."""
+    """Return the free space where this path was to be written; None where nobody said or the disk does not tell."""
     if path is None:
         return None
     for folder in path.parents:

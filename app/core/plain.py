@@ -8,11 +8,11 @@ import msgspec
 
 DEPTH_MAX: Final = 32
 INTEGER_BITS_MAX: Final = 8192
-"""Python refuses to write out integers of more than 4,300 digits."""
+"""Larger integers are given in hexadecimal: Python refuses to write more than 4,300 decimal digits."""
 
 
 def valid_text(text: str) -> str:
-    """The text with U+FFFD in place of each lone surrogate, which no encoding has; pairs become their character."""
+    """Return the text with U+FFFD for each lone surrogate, which no encoding has; pairs become one character."""
     if text.isascii():
         return text
     try:
@@ -23,9 +23,9 @@ def valid_text(text: str) -> str:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """What JSON has a word for; what has none is named by its type. It never raises.
+    """Convert a value to what JSON can express; what it cannot express is named by its type. Never raises.
 
-    What is JSON already stays as it is (`msgspec.Raw`).
+    A `msgspec.Raw`, which is JSON already, stays as it is.
     """
     if value is None or isinstance(value, bool | float | msgspec.Raw):
         return value
@@ -43,7 +43,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def _of_other(value: Any, depth: int) -> Any:
-    """Records, dates and the like, as msgspec writes them."""
+    """Convert records, dates and the like as msgspec does."""
     try:
         built = msgspec.to_builtins(value)
     except Exception:  # whatever the object does when it is looked at

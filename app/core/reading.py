@@ -1,4 +1,4 @@
-"""What is asked of a reader, the confined child that reads artifacts, and what it may answer."""
+"""Questions to a reader, the confined child that reads artifacts, and the answers that it may give."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from app.core.contents import Contents
 from app.core.inspection import Inspection
 
 ANSWER_BYTES_MAX: Final = 4 << 20
-"""Of one answer: everything that an artifact says of itself. Those of real models take some kilobytes."""
+"""Most bytes of one answer, everything that an artifact says of itself. Real models take some kilobytes."""
 
 STORAGE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
-"""Of an OSError for which the artifact is not to blame."""
+"""Numbers of an OSError for which the artifact is not to blame."""
 
 DETAIL_MAX: Final = 4000
-"""Characters of a reader's refusal, and of its hint."""
+"""Most characters of a reader's refusal, and of its hint."""
 
 
 class Question(Struct, frozen=True, forbid_unknown_fields=True):
     """One thing to read.
 
-    what: an artifact, whose format its content decides; an entry of the models folder; the model_config.yaml of such one;
-    whether a file is a whole ONNX file. path: of it. filename: as its owner named it. staging: an empty folder into
-    which an archive is unpacked, the only place that the reader may write to, "" for none.
+    what: an artifact, whose format its content decides; an entry of the models folder ("folder"); the model_config.yaml
+    of such an entry ("config"); or whether a file is a whole ONNX file ("onnx"). path: where it is. filename: the name
+    that its owner gave it. staging: an empty folder into which an archive is unpacked, the only place that the reader
+    may write to; "" for none.
     """
 
     what: Literal["artifact", "folder", "config", "onnx"]
@@ -36,9 +37,9 @@ class Question(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Reading(Struct, frozen=True, forbid_unknown_fields=True):
-    """What was read of an artifact or a folder.
+    """The result of reading an artifact or a folder.
 
-    top: of an unpacked archive, where in the staging folder the model's own folder is; None if nothing was unpacked.
+    top: where in the staging folder the model's own folder is; None if nothing was unpacked.
     code: names at the top of the model's folder that loading it imports.
     """
 
@@ -58,8 +59,9 @@ class Refusal(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Answer(Struct, frozen=True, forbid_unknown_fields=True):
-    """found: JSON of what was asked for, or refusal: why there is none, or errno, one of STORAGE: what the disk said.
+    """The answer of a reader. One of three is given: found, refusal or errno.
 
+    found: JSON of what was asked for. refusal: why there is none. errno: the error of the disk, one of STORAGE.
     missing: walls that the kernel did not grant.
     """
 
@@ -70,7 +72,7 @@ class Answer(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Task(Struct, frozen=True, forbid_unknown_fields=True):
-    """A question with the limits of who answers it. file_mb: of each file that it writes."""
+    """A question with the limits of the reader that answers it. file_mb: limit of each file that it writes."""
 
     question: Question
     memory_mb: int

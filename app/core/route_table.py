@@ -1,4 +1,4 @@
-"""The immutable value that says, per reference, which version answers and where its replicas are."""
+"""The immutable value that says, for each reference, which version answers and where its replicas are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Loss(Struct, frozen=True):
 
 
 class Outlook(Struct, frozen=True):
-    """What is to be expected of a model that loses replicas.
+    """The expectations for a model that loses replicas.
 
     coming: one is being started in the place of a lost one, or is about to be. losses: the last few.
     """
@@ -54,9 +54,9 @@ class Absence(Struct, frozen=True):
 
 
 class RouteTable(Struct, frozen=True):
-    """All are keyed by every reference: a name, `name@version`, a model_id.
+    """The routes of all models. Every map is keyed by each reference: a name, `name@version`, a model_id.
 
-    live: takes traffic. absent: does not. awaited: those of the absent whose requests wait, as a replica is coming.
+    live: takes traffic. absent: does not. awaited: the absent ones whose requests wait, as a replica is coming.
     """
 
     live: Mapping[str, Endpoint] = MappingProxyType({})
@@ -65,16 +65,16 @@ class RouteTable(Struct, frozen=True):
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
-        """Those to which requests may be sent, by model_id."""
+        """The endpoints to which requests may be sent, by model_id."""
         return {endpoint.model_id: endpoint for endpoint in (*self.awaited.values(), *self.live.values())}
 
     def endpoint(self, ref: str) -> Endpoint | None:
-        """Where a request for `ref` goes; None if nothing can answer it."""
+        """Return the endpoint for requests to `ref`; None if nothing can answer them."""
         return self.live.get(ref) or self.awaited.get(ref)
 
 
 def references(deployment: Deployment) -> tuple[str, str, str]:
-    """Least to most specific."""
+    """Return the references to a deployment, from the least to the most specific."""
     return deployment.name, f"{deployment.name}@{deployment.version}", deployment.model_id
 
 
@@ -82,7 +82,7 @@ NOT_SERVING = (Status.UNHEALTHY, Status.STOPPED, Status.FAILED)
 
 
 def serves(deployment: Deployment) -> bool:
-    """Whether it takes traffic: also while others are being started to take over from its present replicas."""
+    """Return whether a deployment takes traffic, also while replicas are started to take over from its present ones."""
     return bool(deployment.replicas) and deployment.wanted and deployment.status not in NOT_SERVING
 
 
@@ -102,9 +102,9 @@ def failed_at_first(deployment: Deployment) -> bool:
 def route_table(
     deployments: Iterable[Deployment], outlooks: Mapping[str, Outlook] = MappingProxyType({})
 ) -> RouteTable:
-    """A name goes to the version of it that became live last; the other references to that very version.
+    """Make the route table. A name leads to its version that became live last, other references to that very version.
 
-    outlooks: by model_id, of those that lost replicas.
+    outlooks: by model_id, for models that lost replicas.
     """
     live: dict[str, Endpoint] = {}
     absent: dict[str, Absence] = {}

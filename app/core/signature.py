@@ -21,8 +21,9 @@ class Tensor(Struct, frozen=True):
 
 
 class Signature(Struct, frozen=True):
-    """kind "table": inputs are columns of one matrix or DataFrame. kind "tensors": each input stands alone.
+    """The inputs and outputs of a model.
 
+    kind "table": inputs are columns of one matrix or DataFrame. kind "tensors": each input stands alone.
     named: whether columns were named at training (then requests are checked by name).
     methods: which of predict, predict_proba the model offers. classes: labels, where it is a classifier.
     """

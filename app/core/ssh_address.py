@@ -1,4 +1,4 @@
-"""Where an SSH tunnel goes: `ssh://user@host:port?remote_port=N`, read so that nothing of it can be an option of ssh."""
+"""Reads the address of an SSH tunnel, `ssh://user@host:port?remote_port=N`. No part of it can be an option of ssh."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORM = re.compile(
 
 
 class SshAddress(Struct, frozen=True):
-    """user: "" leaves it to ssh's own configuration. remote_port: 0 lets the host choose."""
+    """The address of an SSH tunnel. user: "" leaves it to ssh's configuration. remote_port: 0 lets the host choose."""
 
     host: str
     user: str = ""
@@ -24,7 +24,7 @@ class SshAddress(Struct, frozen=True):
     remote_port: int = 0
 
     def url(self, port: int) -> str:
-        """Of what the host forwards from its `port`."""
+        """Return the URL of what the host forwards from its `port`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{port}"
 
@@ -34,7 +34,7 @@ class SshAddress(Struct, frozen=True):
 
 
 def ssh_address(text: str) -> SshAddress:
-    """Raises ValueError, worded to follow "…: "."""
+    """Read an address. Raises ValueError, whose message begins with a verb, to follow the name of a setting."""
     if "@" in text and ":" in text.removeprefix("ssh://").partition("@")[0]:
         raise ValueError("holds a password; use a key, or ssh-agent")
     found = FORM.fullmatch(text)
@@ -48,7 +48,7 @@ def ssh_address(text: str) -> SshAddress:
 
 
 def _port(text: str | None, name: str) -> int:
-    """0 where there is none."""
+    """Read a port; 0 where there is none. Raises ValueError for a number that is no port."""
     if text is None:
         return 0
     if not 1 <= int(text) <= 65535:
