@@ -1,4 +1,4 @@
-"""Which of the Python files beside a model file it needs; the others, such as the script that trained it, never run."""
+"""Finds the Python files beside a model file that it needs. Others, such as the script that trained it, never run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FACTORIES = frozenset({"build_model", "make_model", "create_model"})
 
 
 def needed_code(folder: Path, inspection: Inspection, python_version: str = "") -> tuple[str, ...]:
-    """Names at the top of the folder, `steps.py` or a package's `features`, that loading the model file imports.
+    """Return the files and packages at the top of the folder, such as `steps.py`, that loading the model file imports.
 
     They are the modules that its pickle names, those that define what it takes from `__main__`, and what these import.
     Raises BadInput for source that cannot be parsed.
@@ -41,7 +41,7 @@ def _imports(path: Path, python_version: str) -> Iterator[str]:
 
 
 def _defined(path: Path, python_version: str, is_of_weights: bool) -> Iterator[str]:
-    """Names that the module defines at its top. What makes a module of PyTorch counts as what weights look for."""
+    """Yield the names that a module defines at its top. One that makes a PyTorch module counts as MODULE_OF_WEIGHTS."""
     tree = parsed(path, python_version)
     for node in tree.body if tree else ():
         if isinstance(node, ast.FunctionDef | ast.ClassDef):

@@ -1,4 +1,4 @@
-"""What an upload may use because its owner says so: code that he sends, and packages that he names.
+"""Applies what the owner of an upload vouches for: code that he sends, and packages that he names.
 
 Nothing is installed from the index by a name that only the artifact brings along. Known distributions are
 (`distributions`); for every other package the owner sends the code, names it in `requirements`, or allows it in
@@ -38,20 +38,24 @@ class Word(Struct, frozen=True):
     mapped: Mapping[str, str] = {}
 
     def provides(self, module: str) -> bool:
-        """Whether a module, by its top name, is his code or in a package that he named."""
+        """Return whether a module, by its top name, is the owner's code or in a package that he named."""
         return module in self.supplied or canonicalize_name(self.distribution(module)) in self.allowed | self.required
 
     def vouches(self, module: str) -> bool:
-        """Whether classes of it count as harmless. A requirement says what to install, not what a file may do with it."""
+        """Return whether a module's classes count as harmless.
+
+        A requirement does not make them so: it says what to install, not what a file may do with it.
+        """
         return module in self.supplied or canonicalize_name(self.distribution(module)) in self.allowed
 
     def distribution(self, module: str) -> str:
-        """The one that would be its, by his word, by the table, or by its name."""
+        """Return the distribution of a module: by the owner's word, else by the table, else by the module's name."""
         return self.mapped.get(module) or distribution_of(module) or module
 
 
 def allowed_packages(given: Iterable[str]) -> tuple[str, ...]:
-    """Entries `distribution` or `module=distribution`, each once. given: texts with commas or white space between them.
+    """Return the entries `distribution` or `module=distribution`, each once. given: texts that separate entries by commas
+    or white space.
 
     Raises BadInput for one that is neither.
     """
@@ -71,7 +75,7 @@ def allowed_packages(given: Iterable[str]) -> tuple[str, ...]:
 
 
 def word_of(allowed: Iterable[str], requirements: str, code_files: Iterable[str]) -> Word:
-    """allowed: as `allowed_packages` gives them. Raises BadInput for requirements that cannot be read."""
+    """Make the owner's word. allowed: as `allowed_packages` returns it. Raises BadInput for unreadable requirements."""
     pairs = [(module, distribution) for module, _, distribution in (entry.rpartition("=") for entry in allowed)]
     return Word(
         supplied=frozenset(Path(name).stem for name in code_files),
@@ -82,7 +86,7 @@ def word_of(allowed: Iterable[str], requirements: str, code_files: Iterable[str]
 
 
 def with_consent(inspection: Inspection, word: Word) -> Inspection:
-    """The inspection as it stands with the owner's word: what he vouches for needs no more consent."""
+    """Return the inspection in the light of the owner's word: what he vouches for needs no more consent."""
     named = word.allowed | word.required
     read = (*inspection.pins, *inspection.unknown_pins)
     pins = [pin for pin in read if is_known(pin.distribution) or canonicalize_name(pin.distribution) in named]
@@ -102,7 +106,10 @@ def with_consent(inspection: Inspection, word: Word) -> Inspection:
 
 
 def packages_to_allow(inspection: Inspection) -> dict[str, str]:
-    """Names that the owner may allow, each with a sentence that says what asks for it. inspection: see `with_consent`."""
+    """Return the names that the owner may allow, each with a sentence on what asks for it.
+
+    inspection: as `with_consent` returns it.
+    """
     asked = {module: f"The file imports `{module}`." for module in inspection.unknown_modules}
     for danger in inspection.dangers:
         if danger.package:

@@ -1,4 +1,4 @@
-"""Which distribution of the package index provides a module that an artifact imports: a shipped table, never a guess.
+"""Maps modules that artifacts import to distributions of the package index: by a shipped table, never by a guess.
 
 Whoever owns a name on the index decides what is installed by it. So a name that a file brings along, a module's or a
 requirement's, is asked for only if it stands here; every other one needs the owner's word, who names the package.
@@ -61,7 +61,7 @@ onnxruntime-qnn onnxruntime-rocm opencv-contrib-python opencv-contrib-python-hea
 keras xgboost-cpu
 """
 OTHER_BUILDS: Final = frozenset(_OTHER_BUILDS.split())
-"""The same modules in another build, or parts of them."""
+"""Distributions that hold the same modules in another build, or parts of them."""
 
 _TOOLS: Final = """
 absl-py accelerate aiohttp attrs black blinker boto3 botocore cachetools certifi cffi charset-normalizer click
@@ -76,16 +76,16 @@ six smart-open smmap sqlalchemy sqlparse starlette tblib tenacity termcolor toml
 typing-extensions typing-inspection tzdata ujson urllib3 uvicorn websocket-client werkzeug wheel wrapt zipp zstandard
 """
 TOOLS: Final = frozenset(_TOOLS.split())
-"""What requirements of models list beside their libraries, as MLflow writes them down. No module is mapped to these."""
+"""Distributions that models' requirements list beside their libraries, as MLflow does. No module maps to them."""
 
 NOT_INSTALLED: Final = sys.stdlib_module_names | {"__main__", "__builtin__", "copy_reg", "__mp_main__"}
-"""Of Python itself, of Python 2 as pickles of protocol 0 to 2 name it, or of the author's own program."""
+"""Modules of Python itself, of Python 2 as pickles of protocol 0 to 2 name it, or of the author's own program."""
 
 KNOWN: Final = frozenset(map(canonicalize_name, (*SAME_NAME, *OTHER_NAME.values(), *OTHER_BUILDS, *TOOLS)))
 
 
 def distribution_of(module: str) -> str | None:
-    """The distribution that the table names for a module such as `sklearn.linear_model`; None where it names none."""
+    """Return the distribution that the table names for a module such as `sklearn.linear_model`, or None."""
     top = top_of(module)
     if top in SAME_NAME:
         return canonicalize_name(top) if "_" in top else top
@@ -93,12 +93,12 @@ def distribution_of(module: str) -> str | None:
 
 
 def is_unknown(module: str) -> bool:
-    """Whether it is neither of Python nor of a distribution that the table knows."""
+    """Return whether a module is neither of Python nor of a distribution that the table knows."""
     return top_of(module) not in NOT_INSTALLED and distribution_of(module) is None
 
 
 def is_known(distribution: str) -> bool:
-    """Whether a requirement that came with an artifact may be installed without anybody's word."""
+    """Return whether a requirement that came with an artifact may be installed without anybody's word."""
     return canonicalize_name(distribution) in KNOWN
 
 

@@ -1,4 +1,4 @@
-"""What a folder holds decides what it is: an MLflow model, a Python model, or one model file with its companions."""
+"""Reads a model's folder. Its files decide what it is: an MLflow model, a Python model, or one model file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXPECTED: Final = (
 
 
 def read_contents(folder: Path) -> Contents:
-    """Raises UnsupportedFormat for a folder that is no model, BadInput for a file in it that cannot be read."""
+    """Read a folder. Raises UnsupportedFormat if it is no model, BadInput for a file in it that cannot be read."""
     config = read_config(folder)
     python_version = config.python_version or _python_version(folder)
     sample = config.sample if config.sample is not None else _sample(folder)
@@ -49,7 +49,7 @@ def read_contents(folder: Path) -> Contents:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """Raises BadInput."""
+    """Read model_config.yaml, if there is one. Raises BadInput for a mistake in it or in its name."""
     for name in ("model_config.yml", "model-config.yaml", "config.yaml"):
         if (folder / name).is_file() and not (folder / FILE_NAME).exists():
             raise BadInput(f"The folder has {name}, and the name is {FILE_NAME}.", hint="Rename it.", field="file")
@@ -58,14 +58,17 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def model_files(folder: Path) -> list[str]:
-    """Of the folder itself, not of those below it, which are its data."""
+    """Return the model files of the folder itself, not of those below it, which are its data."""
     return sorted(
         path.name for path in folder.iterdir() if path.is_file() and path.name.lower().endswith(MODEL_SUFFIXES)
     )
 
 
 def _is_python_mode(folder: Path, config: ModelConfig, found: list[str], python_version: str) -> bool:
-    """Where a model file stands beside model.py, the class must say by its `load` that it is the one who reads it."""
+    """Return whether model.py is the model. Beside a model file its class must have a `load` that reads that file.
+
+    Raises UnsupportedFormat where the owner says `python` and the folder has no such class.
+    """
     path = folder / MODEL_FILE
     if config.framework == "python" and not path.is_file():
         raise _no_model(folder, f"{FILE_NAME} says `framework: python`, and there is no {MODEL_FILE}.")
@@ -80,7 +83,7 @@ def _is_python_mode(folder: Path, config: ModelConfig, found: list[str], python_
 
 
 def _may_answer(folder: Path, path: Path) -> bool:
-    """A class may inherit `predict`; what has no class at all cannot."""
+    """Check that model.py has a class, which may inherit `predict`. Returns True. Raises UnsupportedFormat."""
     if "class " not in read_text(path):
         raise _no_model(folder, f"{MODEL_FILE} has no class with `load` and `predict`.")
     return True
@@ -119,7 +122,7 @@ def _mlflow(folder: Path, config: ModelConfig, python_version: str, sample: Any)
 
 
 def _python_version(folder: Path) -> str:
-    """The first line, as pyenv and uv write it."""
+    """Return the version in the first line of .python-version, as pyenv and uv write it; "" for none."""
     path = folder / PYTHON_VERSION
     lines = read_text(path).split() if path.is_file() else []
     return lines[0].removeprefix("cpython-").removeprefix("python-") if lines else ""
@@ -131,7 +134,7 @@ def _sample(folder: Path) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Raises BadInput naming the file."""
+    """Read a JSON file. Raises BadInput naming the file."""
     try:
         return msgspec.json.decode(read_text(path))
     except (msgspec.DecodeError, RecursionError) as error:

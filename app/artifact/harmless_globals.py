@@ -1,4 +1,4 @@
-"""What the imports of a pickle may be without anybody's consent: tables of names, judged by `dangers`.
+"""Tables of the names that a pickle may import without anybody's consent. `unsafe_globals` judges by them.
 
 Found by reading the pickles of every estimator of these libraries, and by looking in the libraries for what else the
 patterns would admit. Where a module takes over names from elsewhere (`from subprocess import Popen`), a pickle of a
@@ -11,7 +11,7 @@ import re
 from typing import Final
 
 CLASS_NAME: Final = re.compile(r"(?!_*[A-Z]$|_*[A-Z0-9]+_[A-Z0-9_]*$)_*[A-Z]\w*")
-"""As classes are named; a letter alone and WORDS_IN_CAPITALS are modules and constants."""
+"""The names of classes; a letter alone and WORDS_IN_CAPITALS are modules and constants."""
 
 BUILTIN_TYPES: Final = frozenset(
     f"builtins.{name}"
@@ -103,7 +103,7 @@ FUNCTIONS: Final = (
     | {f"sklearn.utils.extmath.{name}" for name in ("density", "row_norms", "safe_sqr", "softmax", "squared_norm")}
     | {f"sklearn.utils.validation.{name}" for name in ("check_array", "column_or_1d")}
 )
-"""That only compute: whatever they are given, they open, start and import nothing."""
+"""Functions that only compute: whatever they are given, they open, start and import nothing."""
 
 FUNCTION_PARTS: Final = re.compile(
     r"sklearn\.(metrics|feature_selection|cluster|neighbors|preprocessing|gaussian_process)(\.\w+)*"
@@ -137,7 +137,7 @@ CALLED: Final = re.compile(
     r"|pandas\._libs\.(interval\.Interval|tslibs\.offsets\.[A-Z]\w*)"
     r"|pytz\._(UTC|p)|(sklearn|pandas|scipy|numpy|statsmodels|imblearn)\.[\w.]+\.__pyx_unpickle_\w+"
 )
-"""What the pickles of scikit-learn, numpy and pandas call, found by reading those of every estimator."""
+"""Names that the pickles of scikit-learn, numpy and pandas call, found by reading those of every estimator."""
 
 OTHER_KINDS: Final = re.compile(
     r"scipy\.sparse\._?[a-z]+\.(csr|csc|coo|bsr|dia|dok|lil)_(matrix|array)|numpy\.rec\.recarray|numpy\.record"
@@ -197,7 +197,7 @@ MODEL_CLASSES: Final = {
     ),
     "torchvision": re.compile(r"torchvision\.(models|ops)\."),
 }
-"""Packages known to hold models: of each, the parts whose classes only hold what a model has learnt."""
+"""Packages known to hold models, each with its parts whose classes only hold what a model has learnt."""
 
 TEST_PARTS: Final = re.compile(r"[\w.]*\.(tests?|testing|testutils|_testing|conftest|_precompute)\b[\w.]*")
 """Modules of tests and tools: they run things, and no model needs them."""

@@ -40,7 +40,7 @@ TEXT_PICKLE_STARTS: Final = b"(lcd]}INFVSUXKMJG\x8c"
 logging.getLogger("picklescan").setLevel(logging.CRITICAL)  # its findings are shown with the model, not in our log
 SHOWN_NAMES: Final = 50
 SECOND_OPINION_MAX_BYTES: Final = 8 << 20
-"""picklescan keeps some hundred bytes for each opcode, and needs a second for a million of them."""
+"""Largest content that picklescan is given: it keeps some hundred bytes an opcode, and reads a million a second."""
 
 MAGICS: Final = (
     (b"version https://git-lfs.github.com/spec", "a git-lfs pointer", "Run `git lfs pull` to fetch the real file."),
@@ -60,7 +60,7 @@ MAGICS: Final = (
 
 
 def inspect(path: Path, filename: str, beside: frozenset[str] = frozenset()) -> Inspection:
-    """Everything that reading the file at `path` tells; it may take seconds, so call it in a thread.
+    """Read the file at `path` and return all that it tells. It may take seconds, so call it in a thread.
 
     filename: as the owner named it. beside: paths of the files that came with it, from its own folder.
     Raises BadInput for an empty file, UnsupportedFormat for what is no model file that PRISM serves,
@@ -85,7 +85,7 @@ def inspect(path: Path, filename: str, beside: frozenset[str] = frozenset()) -> 
 
 
 def is_model_archive(path: Path) -> bool:
-    """Whether it is a zip archive that is the model itself, or of a kind of which `inspect` says what to do."""
+    """Return whether a file is a zip archive that `inspect` reads as a model, or knows what to do with."""
     with Stream(path) as stream:
         if not stream.peek(4).startswith(ZIP_MAGIC):
             return False
@@ -104,7 +104,7 @@ def _bytes_of(text: bytes) -> tuple[bytes, ...]:
 
 
 def _text_pickle(stream: Stream, filename: str) -> PickleReading | None:
-    """A pickle of protocol 0 or 1, if it is one: to the end, and with an import, without which it is no model."""
+    """Read a pickle of protocol 0 or 1. None if it is none to its end, or imports nothing and so is no model."""
     named_so = filename.lower().endswith(PICKLE_SUFFIXES)
     try:
         reading = read_pickle(stream)
@@ -137,7 +137,7 @@ def _pickle_inspection(path: Path, filename: str, compression: str, reading: Pic
 
 
 def _all_pins(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ...]:
-    """With those of which neither the pickle nor a library's metadata speak."""
+    """Return the pins of a pickle, with those that neither the pickle nor a library's metadata name."""
     pins = {pin.distribution: pin for pin in pins_of_pickle(reading, joblib_format)}
     for name in reading.globals:
         for prefix, distribution in UNSAID.items():
@@ -155,7 +155,7 @@ def _onnx_inspection(reading: OnnxReading) -> Inspection:
 
 
 def _zip_inspection(path: Path) -> Inspection | None:
-    """None for an archive of another kind."""
+    """Inspect a zip archive of skops or PyTorch; None for one of another kind."""
     with ZipFile(path) as archive:
         if is_skops(archive.names):
             return _skops_inspection(*read_skops(archive))
@@ -198,7 +198,7 @@ def _shown(names: tuple[str, ...]) -> str:
 
 
 def _known_otherwise(head: bytes) -> tuple[str, str] | None:
-    """(what it is, what to do) of a file with a magic number that is not ours."""
+    """Return what a file of a known kind that PRISM does not serve is, and what to do; None for an unknown one."""
     for magic, what, hint in MAGICS:
         if head.startswith(magic):
             return what, hint
@@ -241,7 +241,7 @@ def _unsupported(filename: str, what: str, hint: str, *, compression: str) -> Un
 
 
 def _second_opinion(path: Path, arrays: int) -> tuple[str, ...]:
-    """What picklescan says, one line each. It is shown and never decides, so nothing that it does may stop us."""
+    """Return the findings of picklescan, a line each. They are shown and never decide, so no error in it stops us."""
     with Stream(path) as stream:
         content = stream.read(SECOND_OPINION_MAX_BYTES + 1)
     if len(content) > SECOND_OPINION_MAX_BYTES:

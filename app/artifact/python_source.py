@@ -1,4 +1,4 @@
-"""Reads Python source without running it: which class answers, and what it imports."""
+"""Reads Python source without running it, for the class that answers and for what it imports."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Answering(Struct, frozen=True):
 
 
 def answering_class(path: Path, python_version: str = "") -> Answering | None:
-    """The class that is named Model, or else the only one with `load` and `predict`; None if there is none.
+    """Return the class named Model, or else the only one with `load` and `predict`; None if there is none.
 
-    A class may inherit its methods, which is not followed: what counts is what is written in it.
-    python_version: for which it is written. Raises BadInput for source that cannot be parsed.
+    Only methods written in the class itself count; inherited ones are not looked for.
+    python_version: the one that it is written for. Raises BadInput for source that cannot be parsed.
     """
     tree = parsed(path, python_version)
     classes = [_class(node) for node in tree.body if isinstance(node, ast.ClassDef)] if tree else []
@@ -49,8 +49,10 @@ def answering_class(path: Path, python_version: str = "") -> Answering | None:
 
 
 def pins_of_imports(folder: Path, python_version: str = "") -> tuple[tuple[Pin, ...], tuple[str, ...]]:
-    """A pin for each known distribution that the folder's source imports; and the modules that are of none of them,
-    but for its own."""
+    """Return a pin for each known distribution that the folder's source imports, and the modules of unknown ones.
+
+    The folder's own modules are in neither.
+    """
     own = own_modules(folder)
     pins: dict[str, Pin] = {}
     unknown: set[str] = set()
@@ -65,14 +67,17 @@ def pins_of_imports(folder: Path, python_version: str = "") -> tuple[tuple[Pin, 
 
 
 def own_modules(folder: Path) -> set[str]:
-    """What Python finds of its own in a folder; nothing where there is none."""
+    """Return the names of the modules and packages in a folder; none where the folder is missing."""
     if not folder.is_dir():
         return set()
     return {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
 
 
 def parsed(path: Path, python_version: str) -> ast.Module | None:
-    """None for source of a newer Python than this one's, which may have words that this one does not know."""
+    """Parse a file. None if it cannot be parsed and is for a newer Python, whose syntax this one may not know.
+
+    Raises BadInput for other source that cannot be parsed.
+    """
     try:
         return syntax_tree(read_text(path, CODE_LIMIT_BYTES), path.name)
     except SyntaxError as error:
@@ -86,7 +91,7 @@ def parsed(path: Path, python_version: str) -> ast.Module | None:
 
 
 def syntax_tree(source: str, filename: str) -> ast.Module:
-    """As `ast.parse`, with the collection of garbage put off.
+    """Parse source as `ast.parse` does, with garbage collection put off.
 
     In Python 3.11 a collection in the middle of it breaks it if what is collected parses too, as the logging of a
     forgotten task's traceback does: "AST constructor recursion depth mismatch" (python/cpython#106905).
@@ -111,7 +116,7 @@ def _class(node: ast.ClassDef) -> Answering:
 
 
 def imported_modules(path: Path, python_version: str) -> Iterator[str]:
-    """Top names of all that is imported, within functions too; relative imports are the folder's own."""
+    """Yield the top names of all imports, also within functions. Relative imports, the folder's own, are left out."""
     tree = parsed(path, python_version)
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Import):

@@ -40,7 +40,8 @@ DISTRIBUTIONS: Final = {"sklearn": "scikit-learn"}
 
 
 def read_artifact(path: Path, filename: str, staging: Path, max_upload_bytes: int) -> Reading:
-    """filename: as its owner named it. staging: an empty folder, into which an archive is unpacked.
+    """Read an uploaded file or archive. filename: the name that its owner gave it. staging: an empty folder, into which
+    an archive is unpacked.
 
     Raises UnsupportedFormat, UnreadableArtifact, TooLarge, or BadInput for a file that came with the model.
     """
@@ -54,7 +55,9 @@ def read_artifact(path: Path, filename: str, staging: Path, max_upload_bytes: in
 
 
 def read_folder(folder: Path, *, of_models_folder: bool = False) -> Reading:
-    """A model's folder. of_models_folder: whether it is its owner's own, whose model_config.yaml is his word.
+    """Read a model's folder. of_models_folder: whether it is in the models folder, where model_config.yaml is its
+    owner's word.
+
 
     Raises as `read_artifact` does.
     """
@@ -71,7 +74,7 @@ def read_folder(folder: Path, *, of_models_folder: bool = False) -> Reading:
 
 
 def _without_required(inspection: Inspection) -> Inspection:
-    """Without the unknown modules that requirements beside the model name, which are judged in their place."""
+    """Leave out unknown modules that requirements beside the model name. These are judged in their place."""
     named = {canonicalize_name(pin.distribution) for pin in inspection.pins}
     unknown = tuple(module for module in inspection.unknown_modules if canonicalize_name(module) not in named)
     return structs.replace(inspection, unknown_modules=unknown)
@@ -104,7 +107,7 @@ def _of_python(folder: Path, contents: Contents) -> Inspection:
 
 
 def _of_mlflow(folder: Path, contents: Contents) -> Inspection:
-    """Every pickle in the folder counts, as MLflow may load any of them."""
+    """Inspect a folder that MLflow loads. Every pickle in it counts, as MLflow may load any of them."""
     found = list(_readable(folder))
     dangers: dict[str, Danger] = {one.name: one for reading in found for one in reading.dangers}
     pins: dict[str, Pin] = {one.distribution: one for reading in found for one in reading.pins}
@@ -127,7 +130,10 @@ def _of_mlflow(folder: Path, contents: Contents) -> Inspection:
 
 
 def _readable(folder: Path) -> Iterator[Inspection]:
-    """Readings of all files that are models by their content. A pickle by its name must be one that can be read."""
+    """Yield the inspections of all files that are models by their content.
+
+    Raises UnreadableArtifact for a file that is a model by its name and cannot be read.
+    """
     for path in sorted(one for one in folder.rglob("*") if one.is_file() and one.stat().st_size):
         try:
             yield inspect(path, path.name)
@@ -152,7 +158,7 @@ def _facts(contents: Contents) -> dict[str, str]:
 
 
 def _check_framework(config: ModelConfig, inspection: Inspection, contents: Contents) -> None:
-    """Raises BadInput where the owner says one thing and the file is another."""
+    """Check that the model is of the framework that its owner names. Raises BadInput."""
     what, wanted = inspection.format.value, config.framework
     if wanted == "mlflow":
         fits = contents.mlflow is not None

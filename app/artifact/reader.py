@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def answer(question: Question, missing: tuple[str, ...] = ()) -> bytes:
-    """An Answer as JSON, of at most ANSWER_BYTES_MAX; whatever goes wrong is a refusal."""
+    """Return an Answer as JSON, of at most ANSWER_BYTES_MAX. Whatever goes wrong becomes a refusal."""
     try:
         found = msgspec.json.encode(_read(question))
         if len(found) > ANSWER_BYTES_MAX // 2:
@@ -120,7 +120,7 @@ def _walls(task: Task) -> Confinement:
 
 
 def _end_with_the_gateway() -> None:
-    """A gateway that is killed takes along what nobody waits for any more; the supervisor passes it on."""
+    """Have this process killed with the gateway, as nobody waits for it then. The supervisor passes the signal on."""
     if syscalls.LINUX:
         with suppress(OSError):
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, int(signal.SIGKILL))

@@ -1,4 +1,4 @@
-"""From what was read in an artifact to what its environment must have, with the evidence for each requirement.
+"""Infers what an environment must have from what was read in an artifact, with evidence for each requirement.
 
 Exact where the artifact is exact, bounded where it gives a bound, open where it says nothing; the owner's word wins.
 """
@@ -27,7 +27,7 @@ FIRST_SKLEARN_WITH_NUMPY_2: Final = Version("1.4.2")
 """https://scikit-learn.org/stable/whats_new/v1.4.html#version-1-4-2; older wheels do not say so in their metadata."""
 
 CODE_ARGUMENTS: Final = {15: ">=3.0,<3.8", 16: ">=3.8,<3.11", 18: ">=3.11"}
-"""With how many arguments each Python makes a code object (`types.CodeType`)."""
+"""The Pythons by the number of arguments with which they make a code object (`types.CodeType`)."""
 
 NUMBERS_ONLY: Final = re.compile(
     r"(numpy|scipy|joblib|collections|copy_?reg|_codecs)[.:]"
@@ -54,7 +54,7 @@ TWINS: Final = (ONNXRUNTIMES, frozenset(("xgboost", "xgboost-cpu")))
 """Builds of one module, of which an environment can have one."""
 
 FIRST_ONNXRUNTIME_WITH_CUDA: Final = SpecifierSet(">=1.21")
-"""The first that names the wheels of CUDA that it needs as extras, and finds their libraries (`preload_dlls`)."""
+"""The first onnxruntime that names the CUDA wheels it needs as extras and finds their libraries (`preload_dlls`)."""
 
 ML_OPSETS: Final = {3: "1.12", 4: "1.17", 5: "1.18"}
 IR_VERSIONS: Final = {10: "1.18", 11: "1.23", 12: "1.24", 13: "1.24"}
@@ -63,11 +63,11 @@ and from 1.15 on tried out, as releases refuse opsets that the page lists (1.15 
 
 
 REQUIREMENTS_MAX: Final = 1000
-"""Lines, each of which takes some 30 µs to read, in the gateway too."""
+"""Most lines. Each takes some 30 µs to read, in the gateway too."""
 
 
 def pins_of_pickle(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ...]:
-    """One pin for each distribution that the pickle's imports need. joblib_format: joblib has to load it."""
+    """Return a pin for each distribution that the pickle's imports need. joblib_format: joblib has to load it."""
     pins: dict[str, Pin] = {}
     if sklearn := _sklearn_pin(reading):
         pins["scikit-learn"] = sklearn
@@ -88,19 +88,19 @@ def pins_of_pickle(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ..
 
 
 def unknown_modules_of(names: Iterable[str]) -> tuple[str, ...]:
-    """Top names of the modules of these globals that no known distribution provides."""
+    """Return the top names of the modules of these globals that no known distribution provides."""
     return tuple(sorted({top_of(module) for module in map(_module, names) if is_unknown(module)}))
 
 
 def pins_of_compression(compression: str) -> tuple[Pin, ...]:
-    """Of all the compressions that joblib reads, lz4 alone is not part of Python."""
+    """Return the pins for a compression. Of those that joblib reads, only lz4 is not part of Python."""
     return (
         (Pin("lz4", "", "the file is compressed by lz4, which joblib reads with it"),) if compression == "lz4" else ()
     )
 
 
 def python_need_of(reading: PickleReading) -> PythonNeed | None:
-    """Which Python the pickle's code objects were made for; None if it has none."""
+    """Return the Python that the pickle's code objects were made for; None if it has none."""
     known = [count for count in reading.code_arguments if count in CODE_ARGUMENTS]
     if not known:
         return None
@@ -114,7 +114,7 @@ def python_need_of(reading: PickleReading) -> PythonNeed | None:
 
 
 def pins_of_onnx(reading: OnnxReading) -> tuple[Pin, ...]:
-    """onnxruntime, at least the first that takes the file's versions, and numpy."""
+    """Return the pins for onnxruntime, from the first version that takes the file's versions on, and for numpy."""
     versions = (
         ("opset {} of `ai.onnx`", OPSETS, reading.opsets.get("ai.onnx", 0)),
         ("opset {} of `ai.onnx.ml`", ML_OPSETS, reading.opsets.get("ai.onnx.ml", 0)),
@@ -137,10 +137,10 @@ def requirements_for(
     extra_packages: tuple[str, ...] = (),
     gpu: bool = False,
 ) -> Requirements:
-    """What is asked of the resolver.
+    """Make the question to the resolver.
 
     user_requirements: the text of a requirements file; its entries win. extra_packages: wanted by the runtime, unless
-    something else speaks of the same distribution. gpu: whether it is to compute on one.
+    something else names the same distribution. gpu: whether the model is to compute on a GPU.
     Raises BadInput for a line or a `python_version` that cannot be read, EnvironmentFailed if no Python is left.
     """
     given = _given_pins(user_requirements)
@@ -152,7 +152,7 @@ def requirements_for(
 
 
 def _for_gpu(pin: Pin) -> Pin:
-    """onnxruntime as it is built for CUDA, with the libraries of CUDA that an image for Python alone has not."""
+    """Replace onnxruntime by its build for CUDA, with the libraries of CUDA that an image for Python alone lacks."""
     if canonicalize_name(pin.distribution) != "onnxruntime":
         return pin
     asked = Requirement(pin.requirement)
@@ -164,22 +164,22 @@ def _for_gpu(pin: Pin) -> Pin:
 
 
 def _without_twins(pins: Iterable[Pin], given: Iterable[Pin]) -> tuple[Pin, ...]:
-    """Without a module in one build where the owner names another."""
+    """Leave out pins of a module in one build where the owner names another build of it."""
     named = {canonicalize_name(pin.distribution) for pin in given}
     passed_over = {build for builds in TWINS if not builds.isdisjoint(named) for build in builds}
     return tuple(pin for pin in pins if canonicalize_name(pin.distribution) not in passed_over)
 
 
 def _sees_numbers_only(reading: PickleReading) -> bool:
-    """Whether columns of numbers in training order serve it as well as a DataFrame does.
+    """Return whether columns of numbers in training order serve the model as well as a DataFrame does.
 
-    Worth knowing: scikit-learn imports any pandas that it finds, 30 MB and 0.3 s of each start.
+    If so, pandas is not installed: scikit-learn imports any pandas that it finds, 30 MB and 0.3 s of each start.
     """
     return not reading.sets_output and all(map(NUMBERS_ONLY.match, reading.globals))
 
 
 def _module(name: str) -> str:
-    """The module of a global as `read_pickle` names it: `module.name`, or `module:a.b`."""
+    """Return the module of a global that `read_pickle` names `module.name`, or `module:a.b`."""
     return name.partition(":")[0] if ":" in name else name.rpartition(".")[0]
 
 
@@ -211,7 +211,7 @@ def _numpy_pin(reading: PickleReading, sklearn: Pin | None) -> Pin | None:
 
 
 def _first_wins(*sources: Iterable[Pin]) -> tuple[Pin, ...]:
-    """All pins of a distribution from the first source that speaks of it."""
+    """Merge the sources. All pins of a distribution come from the first source that names it."""
     pins: list[Pin] = []
     for source in sources:
         spoken_of = {canonicalize_name(pin.distribution) for pin in pins}
@@ -220,13 +220,13 @@ def _first_wins(*sources: Iterable[Pin]) -> tuple[Pin, ...]:
 
 
 def with_requirements(pins: tuple[Pin, ...], text: str, source: str) -> tuple[Pin, ...]:
-    """The pins with those of a requirements file that came with the model, which win. Raises BadInput for a line."""
+    """Add the pins of a requirements file that came with the model, which win. Raises BadInput for a wrong line."""
     given = _given_pins(text, f"{source} asks for it", source)
     return _first_wins(given, _without_twins(pins, given))
 
 
 def given_names(text: str) -> set[str]:
-    """Canonical names of the distributions that the owner's requirements name. Raises BadInput for a line."""
+    """Return the canonical names of the distributions in the owner's requirements. Raises BadInput for a wrong line."""
     return {canonicalize_name(pin.distribution) for pin in _given_pins(text)}
 
 
@@ -244,12 +244,12 @@ def _given_pins(text: str, evidence: str = "given by the owner", where: str = "`
 
 
 def _pin_of(requirement: Requirement, evidence: str) -> Pin:
-    """Extras and markers count as part of the specifier, so that `Pin.requirement` is the whole of it."""
+    """Make the pin of a requirement. Extras and markers are part of its specifier: `Pin.requirement` is the whole."""
     return Pin(requirement.name, str(requirement).removeprefix(requirement.name), evidence)
 
 
 def _requirement(line: str, where: str) -> Requirement:
-    """Raises BadInput for a line that is no name with an optional version."""
+    """Read a line. Raises BadInput if it is not a name with an optional version."""
     if line.startswith("-"):
         raise _bad_line(line, where, "is an option", "Give packages only; indexes are set for the whole server.")
     if line.startswith((".", "/", "~")) or re.search(r"\.(whl|zip|tar\.gz)$", line.partition(" ")[0]):
@@ -264,7 +264,7 @@ def _requirement(line: str, where: str) -> Requirement:
 
 
 def _mistake(line: str) -> tuple[str, str]:
-    """What is wrong with the line, and its mend."""
+    """Return what is wrong with the line, and how to mend it."""
     if single := re.fullmatch(r"([\w.\-\[\],]+)\s*=\s*([\w.*+!]+)", line):
         return "has a single `=`", f"Did you mean `{single[1]}=={single[2]}`?"
     if versioned := re.fullmatch(r"([\w.\-]+)[\s@]+v?(\d[\w.]*)", line):
@@ -279,7 +279,7 @@ def _bad_line(line: str, where: str, what: str, hint: str) -> BadInput:
 
 
 def _minor(python_version: str) -> str:
-    """ "3.11" of "3.11" and "3.11.7", "" of nothing."""
+    """Return "3.11" for "3.11" and "3.11.7", "" for nothing. Raises BadInput for anything else."""
     text = python_version.strip()
     if not text:
         return ""
@@ -294,7 +294,10 @@ def _minor(python_version: str) -> str:
 
 
 def _pythons(need: PythonNeed | None, wanted: str, available: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """The acceptable ones of those available, in their order, and why these."""
+    """Return the acceptable Pythons of those available, in their order, and why these.
+
+    Raises EnvironmentFailed if none is left.
+    """
     allowed = SpecifierSet(need.specifier if need else "")
     left = tuple(python for python in available if python in allowed and wanted in ("", python))
     if left and wanted:

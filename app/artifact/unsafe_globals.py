@@ -1,4 +1,4 @@
-"""Which imports of a pickle could run code of its author's choice when it is loaded, or asked.
+"""Finds the imports of a pickle that could run code of its author's choice when it is loaded, or asked.
 
 The verdict is by what is known to be harmless, not by what is known to be bad: lists of bad names are bypassed again
 and again. In packages that are known to hold models, classes are let through, and functions by name; of the standard
@@ -37,7 +37,7 @@ CODE_CARRIERS: Final = ("cloudpickle", "dill", "types", "marshal")
 OF_THE_SCRIPT: Final = ("__main__.", "__mp_main__.")
 DUNDER: Final = re.compile(r"(?:.*[.:])?__\w+__(?:[.:].*)?")
 EVALUATES: Final = ("statsmodels.", "patsy.", "formulaic.")
-"""Whose models hold a formula, which is evaluated as Python when they are loaded."""
+"""Packages whose models hold a formula, which is evaluated as Python when they are loaded."""
 
 MAKES_TEXT: Final = frozenset({"builtins.str", "builtins.dict", "collections.OrderedDict", "collections.defaultdict"})
 OF_UNKNOWN_PACKAGE: Final = "its package is none that is known to hold models"
@@ -45,7 +45,7 @@ SHOWN_FORMULA: Final = 100
 
 
 def dangers_of(reading: PickleReading) -> tuple[Danger, ...]:
-    """What needs consent in the pickle, each with the reason."""
+    """Return everything in the pickle that needs consent, each with the reason."""
     reasons = {name: danger(name) for name in reading.globals}
     for names, judged in ((reading.called, danger_of_call), (reading.held, danger_of_holding)):
         for name in names:
@@ -61,12 +61,12 @@ def dangers_of(reading: PickleReading) -> tuple[Danger, ...]:
 
 
 def missing_code_of(names: Iterable[str]) -> tuple[str, ...]:
-    """What the pickle takes from the script that made it, and so is not in the file."""
+    """Return the names that the pickle takes from the script that made it; their code is not in the file."""
     return tuple(sorted(name for name in set(names) if name.startswith((*OF_THE_SCRIPT, "__main__:"))))
 
 
 def danger_of_call(name: str) -> str:
-    """Why a harmless import needs consent when it is called, "" if it does not. name: as PickleReading.called says."""
+    """Return why a harmless import needs consent to be called, "" if it does not. name: as in PickleReading.called."""
     if name.startswith(OF_THE_SCRIPT) or name in STANDARD or name in REBUILDERS or CALLED.fullmatch(name):
         return ""
     if name.endswith("()"):
@@ -75,9 +75,9 @@ def danger_of_call(name: str) -> str:
 
 
 def danger_of_holding(name: str) -> str:
-    """Why a harmless import needs consent when `functools.partial` or the like is to call it later, "" if it does not.
+    """Return why a harmless import needs consent where `functools.partial` or the like is to call it later.
 
-    name: as PickleReading.held says.
+    Returns "" if it needs none. name: as in PickleReading.held.
     """
     if name == "functools.partial()" or name.startswith(OF_THE_SCRIPT):
         return ""
@@ -87,7 +87,7 @@ def danger_of_holding(name: str) -> str:
 
 
 def danger(name: str) -> str:
-    """Why an import needs consent, "" if it does not."""
+    """Return why an import needs consent, "" if it does not."""
     script = next((start for start in OF_THE_SCRIPT if name.startswith(start)), "")
     if DUNDER.fullmatch(name.removeprefix(script)):
         return "a name of Python's own inside leads to everything that Python can do"
@@ -120,7 +120,7 @@ def _danger_in_package(name: str, package: str, attribute: str) -> str:
 
 
 def _is_function(name: str) -> bool:
-    """Whether it is a function that is known to compute and nothing else."""
+    """Return whether this names a function that is known to compute and do nothing else."""
     return name in FUNCTIONS or FUNCTION_PARTS.fullmatch(name) is not None
 
 
@@ -129,7 +129,7 @@ def _package(name: str) -> str:
 
 
 def _of_formulas(reading: PickleReading) -> dict[str, str]:
-    """Formulas that are more than columns and a few functions of numpy, or that cannot be read."""
+    """Return formulas that are more than columns and a few functions of numpy, or cannot be read, with the reason."""
     if not any(name.startswith(EVALUATES) for name in reading.globals):
         return {}
     found = {formula for formula in reading.formulas if not PLAIN_FORMULA.fullmatch(formula)}

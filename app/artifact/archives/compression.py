@@ -1,4 +1,4 @@
-"""One way to read an artifact's bytes, compressed or not, forwards only and in bounded memory.
+"""Reads an artifact's bytes, compressed or not, forwards only and in bounded memory.
 
 A compressed file is decompressed as it is read and never stored. It must decode to its very end, checksum
 included: what cannot be decoded has not been read, and what has not been read cannot be judged.
@@ -22,12 +22,12 @@ from app.errors import UnreadableArtifact
 
 BUFFER_BYTES: Final = 1 << 20
 MAX_EXPANDED_BYTES: Final = 64 << 30
-"""What a file may expand to. Models larger than that do not fit the machines this runs on; at some 500 MB/s
-the worst bomb is given up within minutes, and it never occupies more than two buffers of memory."""
+"""Most bytes that a file may expand to. Larger models do not fit the machines this runs on. At some 500 MB/s the
+worst bomb is given up within minutes, and it never occupies more than two buffers of memory."""
 
 
 class Decompressor(Protocol):
-    """What `zlib`, `bz2`, `lzma` and `lz4` have in common."""
+    """The interface that decompressors of `bz2`, `lzma` and `lz4` share; `_Zlib` gives it to `zlib`'s."""
 
     @property
     def eof(self) -> bool: ...
@@ -45,7 +45,7 @@ class Codec(NamedTuple):
 
 
 class _Zlib:
-    """`zlib` hands back what it did not consume; the other three keep it. This one keeps it too."""
+    """A zlib decompressor that keeps what it did not consume, as the other three do. Python's own hands it back."""
 
     def __init__(self, wbits: int) -> None:
         self._inner = zlib.decompressobj(wbits)
@@ -75,7 +75,7 @@ _DAMAGE: Final = (zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, V
 
 
 def codec_of(head: bytes) -> Codec | None:
-    """The compression that a file beginning with `head` uses, by its magic number."""
+    """Return the compression of a file that begins with `head`, by its magic number; None for none that is known."""
     return next((codec for codec in CODECS if head.startswith(codec.magic)), None)
 
 
@@ -105,7 +105,7 @@ class _Expanded(io.RawIOBase):
         return len(chunk)
 
     def _next(self, most: int) -> bytes:
-        """Up to `most` further bytes; b"" only where the compressed content has properly ended."""
+        """Return up to `most` further bytes; b"" only where the compressed content has properly ended."""
         while True:
             if self._decompressor.eof and not self._starts_another_member():
                 return b""
@@ -122,7 +122,10 @@ class _Expanded(io.RawIOBase):
                 raise self._damaged("it ends in the middle")
 
     def _starts_another_member(self) -> bool:
-        """bz2, xz and lz4 files may be several put together; joblib reads no more than one of the others."""
+        """Begin the next member, if one follows. Returns whether one does; raises UnreadableArtifact for other bytes.
+
+        bz2, xz and lz4 files may be several put together; of the other kinds joblib reads only one.
+        """
         rest = bytes(self._decompressor.unused_data or b"")
         if len(rest) < len(self._codec.magic):
             rest += self._file.read(BUFFER_BYTES)
@@ -143,8 +146,11 @@ class _Expanded(io.RawIOBase):
 
 
 class Source(Protocol):
-    """Bytes that are read forwards. read: exactly as many as asked for, fewer only at the end. readline: up to and
-    with the next line end, but no more than asked for."""
+    """Bytes that are read forwards.
+
+    read: returns exactly as many as asked for, fewer only at the end. readline: returns all up to and with the next
+    line end, but no more than asked for.
+    """
 
     read: Callable[[int], bytes]
     readline: Callable[[int], bytes]
@@ -184,11 +190,11 @@ class Stream:
 
     @property
     def position(self) -> int | None:
-        """Bytes read so far; None where it is not known, in compressed content."""
+        """The number of bytes read so far; None in compressed content, where it is not known."""
         return None if self.codec else self._file.tell()
 
     def peek(self, count: int) -> bytes:
-        """Up to `count` (at most 64 KiB) bytes that come next, without taking them."""
+        """Return up to `count` (at most 64 KiB) bytes that come next, without taking them."""
         return self._content.peek(count)[:count]
 
     def skip(self, count: int) -> bool:

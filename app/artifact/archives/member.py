@@ -1,4 +1,4 @@
-"""What the readers of both kinds of archive have in common: one member, and the words for an archive that is refused."""
+"""One member of an archive, and the refusal of an archive, for the readers of both kinds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATH_BYTES_MAX: Final = 512
 NAME_BYTES_MAX: Final = 200
 DEPTH_MAX: Final = 32
 LEFT_OUT: Final = frozenset({"__MACOSX", "__pycache__", ".DS_Store", ".git", ".ipynb_checkpoints", "Thumbs.db"})
-"""What programs put beside a person's files; not unpacked."""
+"""Files that programs put beside a person's own; not unpacked."""
 
 
 class Entry(NamedTuple):
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 
 
 def refused(reason: str) -> UnreadableArtifact:
-    """For an archive that is damaged, or that another program could read as something else."""
+    """Make the error for an archive that is damaged, or that another program could read as something else."""
     return UnreadableArtifact(
         f"The archive is not unpacked: {reason}.",
         hint="Make it anew of the model's folder, with `zip -r model.zip folder` or `tar -czf model.tar.gz folder`.",
@@ -41,13 +41,13 @@ def refused(reason: str) -> UnreadableArtifact:
 
 
 def shown(name: str) -> str:
-    """A member's name for a message: quoted, what cannot be printed escaped, and cut."""
+    """Return a member's name for a message: quoted, cut, and with what cannot be printed escaped."""
     text = ascii(name[:100]) if not name.isprintable() else name[:100]
     return f"`{text}`"
 
 
 def parts_of(name: str) -> tuple[str, ...]:
-    """A member's name as the folders and the file that it names, () for the top itself.
+    """Split a member's name into the folders and the file that it names, () for the top itself.
 
     Raises UnreadableArtifact for one that leads, or on some machine would lead, anywhere but down.
     """

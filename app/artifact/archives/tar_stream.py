@@ -18,7 +18,7 @@ from app.artifact.archives.member import CHUNK_BYTES, MEMBERS_MAX, Entry, refuse
 BLOCK: Final = 512
 EXTENSION_BYTES_MAX: Final = 64 << 10
 PADDING_BYTES_MAX: Final = 1 << 20
-"""Zeros behind the end mark: programs fill up their last record, of 10 KiB where nobody chose another size."""
+"""Most zeros behind the end mark: programs fill up their last record, of 10 KiB where nobody chose another size."""
 
 _POSIX, _GNU = b"ustar\x0000", b"ustar  \0"
 _FILE, _FOLDER, _PAX, _PAX_FOR_ALL, _LONG_NAME = b"0", b"5", b"x", b"g", b"L"
@@ -37,12 +37,12 @@ class _Head(NamedTuple):
 
 
 def is_tar(head: bytes) -> bool:
-    """head: the first 512 bytes."""
+    """Return whether a tar archive begins with these bytes. head: the first 512 bytes."""
     return head[257:265] in (_POSIX, _GNU)
 
 
 def tar_members(stream: Stream) -> Iterator[Entry]:
-    """The members in order. Raises UnreadableArtifact on the way."""
+    """Yield the members in order. Raises UnreadableArtifact on the way."""
     name, seen = "", 0
     while (head := _head(_block(stream))) is not None:
         if head.kind in (_PAX, _PAX_FOR_ALL, _LONG_NAME):
@@ -70,7 +70,7 @@ def _block(stream: Stream) -> bytes:
 
 
 def _head(block: bytes) -> _Head | None:
-    """None for the first block of the end mark."""
+    """Read the head of a member; None for the first block of the end mark. Raises UnreadableArtifact."""
     if not any(block):
         return None
     if not is_tar(block):
@@ -111,7 +111,7 @@ def _extension(stream: Stream, head: _Head) -> bytes:
 
 
 def _extended(head: _Head, content: bytes) -> str:
-    """The name that it gives to the next member, "" for none."""
+    """Return the name that an extension gives to the next member, "" for none."""
     if head.kind != _LONG_NAME:
         return _pax_name(content, for_all=head.kind == _PAX_FOR_ALL)
     if b"\0" in content[:-1]:
@@ -120,7 +120,10 @@ def _extended(head: _Head, content: bytes) -> str:
 
 
 def _pax_name(content: bytes, *, for_all: bool) -> str:
-    """Records are `<length> <key>=<value>\\n`, the length that of the whole record."""
+    """Return the name among the records of a pax extension, "" for none.
+
+    A record is `<length> <key>=<value>\\n`, where the length is that of the whole record.
+    """
     name = ""
     while content:
         digits = _DIGITS.match(content)

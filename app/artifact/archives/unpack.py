@@ -24,11 +24,11 @@ EMPTY_ZIP_MAGIC: Final = b"PK\5\6"
 TAR_COMPRESSIONS: Final = ("", "gzip")
 RATIO: Final = 200
 RATIO_COUNTS_FROM_BYTES: Final = 64 << 20
-"""Beyond that, an archive that grows to more than RATIO times itself is taken for a bomb. Deflate can do 1032."""
+"""Size from which an archive that grows to more than RATIO times itself is taken for a bomb. Deflate can do 1032."""
 
 
 class Bounds(NamedTuple):
-    """What may come out of one archive. archive_bytes: its own size."""
+    """The most that may come out of one archive. bytes: in all. archive_bytes: the size of the archive itself."""
 
     bytes: int
     archive_bytes: int
@@ -54,7 +54,7 @@ class Bounds(NamedTuple):
 
 
 def is_archive(path: Path) -> bool:
-    """A zip archive, or a tar archive, bare or compressed by gzip; by its content, whatever its name."""
+    """Return whether a file is a zip archive, or a tar archive, bare or compressed by gzip. Its content decides."""
     with Stream(path) as stream:
         head = stream.peek(512)
         if not stream.compression and head.startswith((ZIP_MAGIC, EMPTY_ZIP_MAGIC)):
@@ -135,5 +135,5 @@ class _Tree:
 
 
 def _compared(parts: tuple[str, ...]) -> tuple[str, ...]:
-    """As file systems compare that fold capitals and compose accents, as macOS's and Windows' do."""
+    """Return a path in the form in which macOS and Windows compare it: capitals folded, accents composed."""
     return tuple(unicodedata.normalize("NFKC", unicodedata.normalize("NFD", part).casefold()) for part in parts)

@@ -44,14 +44,14 @@ class ZipFile:
         self._zip.close()
 
     def read(self, name: str, limit_bytes: int) -> bytes:
-        """One member, whole. Raises UnreadableArtifact if it expands beyond the limit, whatever its head says."""
+        """Read one member, whole. Raises UnreadableArtifact if it expands beyond the limit, whatever its head says."""
         content = self._head(name, limit_bytes + 1)
         if len(content) > limit_bytes:
             raise damaged(f"`{name[:100]}` expands to over {limit_bytes >> 20} MiB")
         return content
 
     def starts_with(self, name: str, magic: bytes) -> bool:
-        """Whether a member's content does; no more of it is read."""
+        """Return whether a member's content begins with `magic`. No more of it is read."""
         return self._head(name, len(magic)) == magic
 
     def _head(self, name: str, count: int) -> bytes:

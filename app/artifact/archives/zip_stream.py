@@ -32,7 +32,7 @@ _UNKNOWN: Final = 0xFFFFFFFF
 
 
 class _Member(NamedTuple):
-    """What the directory says of one member."""
+    """One member as the directory describes it."""
 
     name: str
     raw_name: bytes
@@ -52,7 +52,7 @@ class _Directory(NamedTuple):
 
 
 def zip_members(file: BinaryIO) -> Iterator[Entry]:
-    """The members in order. Raises UnreadableArtifact, in part before the first one, in part on the way."""
+    """Yield the members in order. Raises UnreadableArtifact before the first one or on the way."""
     directory = _directory(file)
     members = sorted(_members(file, directory), key=lambda one: one.offset)
     expected = 0
@@ -68,7 +68,7 @@ def zip_members(file: BinaryIO) -> Iterator[Entry]:
 
 
 def _directory(file: BinaryIO) -> _Directory:
-    """Where the directory is, from the record at the very end of the file."""
+    """Find the directory, from the record at the very end of the file."""
     size = file.seek(0, 2)
     tail_bytes = min(size, _END.size + COMMENT_BYTES_MAX)
     file.seek(size - tail_bytes)
@@ -92,7 +92,7 @@ def _directory(file: BinaryIO) -> _Directory:
 
 
 def _large_directory(file: BinaryIO, end: int) -> tuple[int, int, int, int, int]:
-    """The same of an archive of 4 GiB or more: where it ends, members here and in all, bytes, start."""
+    """Find the directory of an archive of 4 GiB or more: where it ends, members here and in all, bytes, start."""
     if end < _END64_LOCATOR.size + _END64.size:
         raise refused("its end is cut off")
     file.seek(end - _END64_LOCATOR.size)
@@ -146,7 +146,7 @@ def _members(file: BinaryIO, directory: _Directory) -> Iterator[_Member]:
 
 
 def _name(raw: bytes, flags: int, extra: bytes) -> str:
-    """Raises for one that other programs could read otherwise."""
+    """Decode a member's name. Raises UnreadableArtifact for one that other programs could read otherwise."""
     try:
         name = raw.decode("utf-8" if flags & UTF8 else "ascii")
     except UnicodeDecodeError:
@@ -160,7 +160,9 @@ def _name(raw: bytes, flags: int, extra: bytes) -> str:
 
 
 def _fields(extra: bytes, name: str) -> dict[int, bytes]:
-    """The extra fields by their number, each at most once."""
+    """Split the extra fields by their number. Raises UnreadableArtifact if one is cut off, or if
+    one of those that are used here comes twice.
+    """
     fields: dict[int, bytes] = {}
     while len(extra) >= 4:
         number, length = struct.unpack_from("<HH", extra)
@@ -172,7 +174,7 @@ def _fields(extra: bytes, name: str) -> dict[int, bytes]:
 
 
 def _large(fields: dict[int, bytes], numbers: list[int], name: str) -> list[int]:
-    """The numbers, those that do not fit 32 bits from the field that has them, in order."""
+    """Return the numbers in order. Those that do not fit 32 bits are taken from the field that has them."""
     wide = fields.get(ZIP64_FIELD, b"")
     for index, number in enumerate(numbers):
         if number == _UNKNOWN:
@@ -207,7 +209,10 @@ def _is_folder(member: _Member) -> bool:
 
 
 def _locate(file: BinaryIO, member: _Member, end: int) -> tuple[int, int]:
-    """Where its content starts and where all of it ends; its own words must be those of the directory."""
+    """Return where a member's content starts and where all of the member ends.
+
+    Raises UnreadableArtifact if the member describes itself in another way than the directory does.
+    """
     file.seek(member.offset)
     head = file.read(_LOCAL.size)
     if len(head) < _LOCAL.size:
@@ -229,7 +234,7 @@ def _locate(file: BinaryIO, member: _Member, end: int) -> tuple[int, int]:
 
 
 def _descriptor(file: BinaryIO, member: _Member, at: int, end: int) -> int:
-    """The bytes of the record that follows a member whose size was not known when it was begun."""
+    """Return the size of the record that follows a member whose size was not known when it was begun, 0 for none."""
     if not member.flags & STREAMED:
         return 0
     file.seek(at)
@@ -245,7 +250,7 @@ def _descriptor(file: BinaryIO, member: _Member, at: int, end: int) -> int:
 
 
 def _content(file: BinaryIO, member: _Member, start: int) -> Iterator[bytes]:
-    """Exactly what the directory promises: no byte more in the compressed data, none less, and its checksum."""
+    """Yield a member's content. Raises UnreadableArtifact unless size and checksum are what the directory promises."""
     crc = produced = 0
     for chunk in _inflated(file, member, start) if member.method == DEFLATED else _stored(file, member, start):
         crc = zlib.crc32(chunk, crc)

@@ -33,7 +33,7 @@ FILES_OF_FLAVORS: Final = (
     ("pytorch", "model_data", ("model.pth", "model.pt2")),
 )
 OWN_FORMATS: Final = (".lgb", ".txt")
-"""Of a flavor's library: a LightGBM booster, which no adapter loads but MLflow's."""
+"""Suffixes of formats of a flavor's own library, such as a LightGBM booster, which only MLflow's adapter loads."""
 
 DATATYPES: Final = {
     "boolean": "BOOL",
@@ -52,7 +52,7 @@ DATATYPES: Final = {
 
 
 def read_mlflow(folder: Path) -> MlflowReading:
-    """Raises BadInput for an MLmodel file that is none."""
+    """Read an MLflow folder. Raises BadInput for an MLmodel file that is none."""
     document = read_yaml(folder / MLMODEL, texts=("mlflow_version",))
     flavors = document.get("flavors") if isinstance(document, dict) else None
     if not isinstance(flavors, dict) or not all(isinstance(flavor, dict) for flavor in flavors.values()):
@@ -82,7 +82,7 @@ def read_mlflow(folder: Path) -> MlflowReading:
 
 
 def _file(folder: Path, flavors: dict[str, Any]) -> tuple[str, str]:
-    """(flavor, its file), or ("python_function", "")."""
+    """Return the first flavor that PRISM loads and its file, or ("python_function", "")."""
     for name, key, within in FILES_OF_FLAVORS:
         given = flavors.get(name, {}).get(key)
         if not isinstance(given, str):
@@ -108,7 +108,7 @@ def _code(folder: Path, *flavors: dict[str, Any]) -> str:
 
 
 def _requirements(folder: Path) -> tuple[str, str]:
-    """Text and name of the file that says what is to be installed."""
+    """Return the text and the name of the file that says what is to be installed; ("", "") for none."""
     if (folder / "requirements.txt").is_file():
         return read_text(folder / "requirements.txt"), "requirements.txt"
     if not (folder / "conda.yaml").is_file():
@@ -122,7 +122,7 @@ def _requirements(folder: Path) -> tuple[str, str]:
 
 
 def _for_loading(text: str, *, needs_mlflow: bool, version: str) -> tuple[str, tuple[str, ...]]:
-    """The requirements as they are installed, and those that are not.
+    """Return the requirements as they are installed, and those that are not.
 
     MLflow itself serves nothing here: it is left out where its loader is not needed, else its skinny distribution is
     taken, which has the loader and none of the server. Options, such as `-c constraints.txt`, are left out too.
@@ -160,7 +160,7 @@ def _python_version(folder: Path, function: dict[str, Any]) -> str:
 
 
 def _ports(signature: Any, key: str) -> tuple[Port, ...]:
-    """Of a schema, which is JSON in the YAML; none where one of its parts is more than a tensor or a plain column."""
+    """Return the ports of a schema, which is JSON in the YAML; none if a part is more than a tensor or plain column."""
     text = signature.get(key) if isinstance(signature, dict) else None
     try:
         schema = msgspec.json.decode(text) if isinstance(text, str) else None
@@ -191,7 +191,7 @@ def _port(column: Any, nameless: str) -> Port | None:
 
 
 def _sample(folder: Path, info: Any) -> Any:
-    """The input example as a request; None where there is none, or in a form that no dialect has."""
+    """Return the input example as a request; None where there is none, or in a form that no dialect has."""
     if not isinstance(info, dict):
         return None
     for key in ("serving_input_path", "artifact_path"):
@@ -209,7 +209,7 @@ def _sample(folder: Path, info: Any) -> Any:
 
 
 def _first_row(sample: Any) -> Any:
-    """One row is enough to probe with."""
+    """Cut a sample to its first SAMPLE_ROWS_MAX rows: one is enough to probe with."""
     frame = sample.get("dataframe_split") if isinstance(sample, dict) else None
     if not isinstance(frame, dict) or not isinstance(frame.get("data"), list):
         return sample

@@ -19,10 +19,10 @@ from app.errors import UnreadableArtifact
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 MAX_DEPTH: Final = 64
-"""Of messages in each other; a graph in a graph takes three."""
+"""Most messages nested in each other; a graph in a graph takes three."""
 
 MAX_NAME_BYTES: Final = 8192
-"""Of a node, a value, a tensor, an operator: exporters write the path of modules, some hundred bytes."""
+"""Longest name of a node, value, tensor or operator. Exporters write the path of modules, some hundred bytes."""
 
 DAMAGED: Final = "The file is damaged or was not transferred completely; save it or upload it again."
 TOO_LARGE: Final = "Simplify the model, for example with onnxsim or onnx.inliner, and export it again."
@@ -47,7 +47,7 @@ CHILDREN: Final[dict[str, dict[int, str]]] = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {},
 }
-"""Which fields of a message hold a message that has to be looked into."""
+"""Fields of a message that hold a message which has to be looked into."""
 
 NAMES: Final[dict[str, frozenset[int]]] = {
     "model": frozenset(),
@@ -59,10 +59,10 @@ NAMES: Final[dict[str, frozenset[int]]] = {
     "sparse": frozenset(),
     "tensor": frozenset({8}),
 }
-"""Which fields of a message are names."""
+"""Fields of a message that are names."""
 
 CALLED: Final = {"node": (7, 4, 8), "function": (10, 1, 13)}
-"""Where domain, name and overload of an operator are: in the node that calls it, in the function that it may be."""
+"""Fields for domain, name and overload of an operator, in the node that calls it and in the function it may be."""
 
 # Lists of numbers in an attribute are not packed: a large forest has millions. A regular expression passes over
 # whole runs (`ints` = 8, `floats` = 7) at the speed of C.
@@ -70,7 +70,7 @@ RUNS: Final = re.compile(rb"(?:\x40[\x80-\xff]{0,9}[\x00-\x7f]|\x3d.{4}){1,65536
 
 
 class OnnxReading(Struct, frozen=True):
-    """What an ONNX file says of itself.
+    """An ONNX file as it describes itself.
 
     opsets: version by domain; the standard domain is "ai.onnx". inputs: those that are no initializers.
     """
@@ -95,7 +95,7 @@ def read_onnx(path: Path, beside: frozenset[str] = frozenset()) -> OnnxReading |
 
 
 def _looks_like_onnx(data: mmap.mmap) -> bool:
-    """Every writer begins with `ir_version` and goes on with another field of a model."""
+    """Return whether this may be ONNX: every writer begins with `ir_version`, then writes another field of a model."""
     if len(data) < 3 or data[0] != 0x08 or not 0 < data[1] < 0x80:
         return False
     return MODEL_FIELDS.get(data[2] >> 3) == data[2] & 7
@@ -152,7 +152,7 @@ class _Reader:
             self._walk(CHILDREN["model"][number], start, end, 1)
 
     def _graph(self, start: int, end: int) -> None:
-        """The main graph: its names are the model's."""
+        """Note the names of the main graph, which are the model's."""
         for number, _, first, last in self._fields(start, end):
             if number == 11:
                 self._inputs.append(self._name(1, first, last))
@@ -191,7 +191,10 @@ class _Reader:
             self._size.end_function(_operator(called, message))
 
     def _weights_elsewhere(self, start: int, end: int) -> None:
-        """One key and value of where they are; `location` is a path from the file's own folder."""
+        """Check one key and value that say where weights are. `location` is a path from the file's own folder.
+
+        Raises UnreadableArtifact if the file with the weights did not come along.
+        """
         if self._name(1, start, end) == "location" and (location := self._name(2, start, end)) not in self._beside:
             raise _elsewhere(f"`{location[:100]}`")
         if not self._beside:
@@ -205,7 +208,7 @@ class _Reader:
         return name
 
     def _fields(self, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-        """(number, value of a varint, start, end of the content) of each field between the two offsets."""
+        """Yield (number, value of a varint, start, end of the content) for each field between the two offsets."""
         data = self._data
         while position < end:
             if data[position] in (0x40, 0x3D) and (run := RUNS.match(data, position, end)):

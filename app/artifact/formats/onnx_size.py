@@ -1,4 +1,4 @@
-"""How large an ONNX model is once its functions stand in the place of their calls, as onnxruntime puts them.
+"""Computes the size of an ONNX model once its functions stand in the place of their calls, as onnxruntime puts them.
 
 A few functions that call each other twice make billions of nodes of some kilobytes; what loads them never ends.
 """
@@ -9,30 +9,30 @@ from collections import Counter
 from typing import Final, NamedTuple
 
 NODES_MAX: Final = 500_000
-"""In the file, in all of its graphs and functions; the largest models that are known have some ten thousand."""
+"""Most nodes in a file, in all of its graphs and functions; the largest known models have some ten thousand."""
 
 EXPANDED_NODES_MAX: Final = 1_000_000
 FUNCTIONS_MAX: Final = 10_000
 CALLS_DEEP_MAX: Final = 64
-"""Exporters that make a function of each module call as deep as modules are nested."""
+"""Most calls within calls. Exporters that make a function of each module call as deep as modules are nested."""
 
 Function = tuple[str, str, str]
-"""Domain, name, overload."""
+"""A function by its domain, name and overload."""
 
 
 class Expanded(NamedTuple):
-    """A body with all functions in the place of their calls. depth: of the calls in it, 1 for none."""
+    """The size of a body with all functions in the place of their calls. depth: that of its calls, 1 for none."""
 
     nodes: int
     depth: int
 
 
 class TooLargeError(Exception):
-    """The message names what there is too much of, and the limit."""
+    """The error for a model that is too large. Its message names what there is too much of, and the limit."""
 
 
 class OnnxSize:
-    """Counts nodes as they are read: those of a function between `begin_function` and `end_function`."""
+    """A count of nodes as they are read; those of a function come between `begin_function` and `end_function`."""
 
     def __init__(self) -> None:
         self._nodes = 0
@@ -41,7 +41,7 @@ class OnnxSize:
         self._functions: dict[Function, Counter[Function]] = {}
 
     def node(self, calls: Function) -> None:
-        """calls: its operator, which may be a function."""
+        """Count one node. calls: its operator, which may be a function. Raises TooLargeError."""
         self._nodes += 1
         if self._nodes > NODES_MAX:
             raise TooLargeError(f"it has more than {NODES_MAX} nodes")
@@ -59,7 +59,7 @@ class OnnxSize:
         self._body = self._main
 
     def check(self) -> None:
-        """Raises TooLargeError if its functions, put in the place of their calls, make too much of it."""
+        """Check the size with functions in the place of their calls. Raises TooLargeError."""
         sizes: dict[Function, Expanded] = {}
         for function in self._functions:
             self._measure(function, sizes)

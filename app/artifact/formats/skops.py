@@ -22,14 +22,17 @@ PLAIN_TYPES: Final = frozenset({"builtins.str", "builtins.int", "builtins.float"
 
 
 def is_skops(names: frozenset[str]) -> bool:
-    """names: of the archive's members. Nothing else has a schema and, beside it, only arrays."""
+    """Return whether an archive is a skops file: nothing else has a schema and, beside it, only arrays.
+
+    names: those of the archive's members.
+    """
     return SCHEMA in names and all(name == SCHEMA or name.endswith((".npy", ".npz", ".bin")) for name in names)
 
 
 def read_skops(archive: ZipFile) -> tuple[PickleReading, str]:
-    """What loading it would import and call, in the terms of a pickle; and the version of skops that wrote it.
+    """Return what loading the file would import and call, as for a pickle, and the version of skops that wrote it.
 
-    Raises UnreadableArtifact if its schema is none.
+    Raises UnreadableArtifact for a schema that is not one of skops.
     """
     try:
         schema = msgspec.json.decode(archive.read(SCHEMA, SCHEMA_BYTES_MAX), type=dict[str, Any])
@@ -42,13 +45,13 @@ def read_skops(archive: ZipFile) -> tuple[PickleReading, str]:
 
 
 def pin_of_skops(version: str) -> Pin:
-    """A newer skops reads what an older one wrote."""
+    """Pin skops to the version that wrote the file, or a newer one: it reads what an older one wrote."""
     known = bool(version) and version.replace(".", "").isdigit()
     return Pin("skops", f">={version}" if known else "", f"skops {version[:30]} wrote this format, and reads it")
 
 
 def _walk(schema: dict[str, Any], protocol: int) -> PickleReading:
-    """Outer nodes first, so that the feature names found first are those of the model and not of a step."""
+    """Walk the nodes, outer ones first: the feature names found first are those of the model and not of a step."""
     names: set[str] = set()
     called: set[str] = set()
     held: set[str] = set()
@@ -83,7 +86,7 @@ def _walk(schema: dict[str, Any], protocol: int) -> PickleReading:
 
 
 def _name(node: dict[str, Any]) -> str:
-    """What it imports, "" for plain values, which are JSON, and for what is no node."""
+    """Return what a node imports, "" for plain values, which are JSON, and for what is no node."""
     module, name = node.get("__module__"), node.get("__class__")
     if not isinstance(module, str) or not isinstance(name, str):
         return ""
@@ -92,13 +95,13 @@ def _name(node: dict[str, Any]) -> str:
 
 
 def _method(node: dict[str, Any]) -> str:
-    """The name of the method that a node takes from its object, whatever class it says it is of."""
+    """Return the name of the method that a node takes from its object, whatever class it says it is of."""
     content = node.get("content")
     return str(content.get("func")) if isinstance(content, dict) else "?"
 
 
 def _kept(node: dict[str, Any]) -> set[str]:
-    """What a `functools.partial` will call: the node of its function, whose class counts, and its arguments' own nodes."""
+    """Return what a `functools.partial` will call: the class of its function's node. Its arguments have own nodes."""
     content = node.get("content")
     function = content.get("func") if isinstance(content, dict) else None
     if not isinstance(function, dict):
@@ -109,7 +112,7 @@ def _kept(node: dict[str, Any]) -> set[str]:
 
 
 def _texts(node: Any) -> set[str]:
-    """The value of a node that holds one text."""
+    """Return the value of a node that holds one text; nothing for another node."""
     content = node.get("content") if isinstance(node, dict) else None
     try:
         text = msgspec.json.decode(content) if isinstance(content, str) else None
@@ -119,7 +122,7 @@ def _texts(node: Any) -> set[str]:
 
 
 def _listed(node: Any) -> tuple[str, ...]:
-    """The texts of an array of objects, which is stored as a list of nodes."""
+    """Return the texts of an array of objects, which is stored as a list of nodes."""
     content = node.get("content") if isinstance(node, dict) else None
     if not isinstance(content, list):
         return ()

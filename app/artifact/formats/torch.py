@@ -27,14 +27,14 @@ from app.errors import UnreadableArtifact
 PICKLE_BYTES_MAX: Final = 256 << 20
 GRAPH_BYTES_MAX: Final = 64 << 20
 OF_WEIGHTS: Final = re.compile(r"torch\.(_utils\._rebuild_\w+|\w*Storage|\w+\d+|Size|device)|collections\.OrderedDict")
-"""What a state dict imports: nothing that computes."""
+"""Imports of a state dict, none of which computes."""
 
 MODULE_OF_WEIGHTS: Final = "model.build_model"
-"""Named as missing where a file holds weights only."""
+"""The code that is named as missing where a file holds weights only."""
 
 
 class TorchReading(Struct, frozen=True):
-    """What a PyTorch file says of itself. pickles: what loading it would import; a script's imports nothing."""
+    """A PyTorch file as it describes itself. pickles: what loading it would import; a script imports nothing."""
 
     format: Format
     pickles: PickleReading
@@ -42,18 +42,18 @@ class TorchReading(Struct, frozen=True):
 
     @property
     def missing_code(self) -> tuple[str, ...]:
-        """Weights are no model without the code of the module that they belong to."""
+        """The code that a file lacks: weights are no model without that of the module that they belong to."""
         return (MODULE_OF_WEIGHTS,) if self.facts.get("holds") == "weights" else ()
 
 
 def is_torch(names: frozenset[str]) -> bool:
-    """names: of an archive's members."""
+    """Return whether an archive is one of PyTorch's. names: those of its members."""
     root = _root(names)
     return root is not None and (f"{root}archive_format" in names or {f"{root}data.pkl", f"{root}version"} <= names)
 
 
 def read_torch(archive: ZipFile) -> TorchReading | None:
-    """None for an archive that is not PyTorch's. Raises UnreadableArtifact for one that is damaged."""
+    """Read an archive of PyTorch's; None for another archive. Raises UnreadableArtifact for a damaged one."""
     root = _root(archive.names)
     if root is None:
         return None
@@ -70,12 +70,12 @@ def read_torch(archive: ZipFile) -> TorchReading | None:
 
 
 def pin_of_torch() -> Pin:
-    """The archives name their own version and not PyTorch's, which reads what older ones wrote."""
+    """Pin torch at any version: archives name their own format's version, and PyTorch reads what older ones wrote."""
     return Pin("torch", "", "PyTorch reads this format")
 
 
 def _root(names: frozenset[str]) -> str | None:
-    """The one folder at the top, with its slash."""
+    """Return the one folder at the top, with its slash; None where there is more at the top."""
     tops = {name.partition("/")[0] for name in names}
     return f"{tops.pop()}/" if len(tops) == 1 and all("/" in name for name in names) else None
 
@@ -94,7 +94,7 @@ def _exported(archive: ZipFile, root: str) -> TorchReading | None:
 
 
 def _is_pickled_weight(archive: ZipFile, name: str) -> bool:
-    """A weight that is no plain tensor is an archive of torch.save in the archive."""
+    """Return whether a member is a weight that is no plain tensor: an archive of torch.save in the archive."""
     return "/data/" in name and archive.starts_with(name, b"PK\x03\x04")
 
 
@@ -112,7 +112,7 @@ def _pickles(archive: ZipFile, names: list[str]) -> PickleReading:
 
 
 def _pickled(archive: ZipFile, name: str) -> Iterator[bytes]:
-    """The pickle itself, or those within an archive of torch.save."""
+    """Yield the pickle itself, or those within an archive of torch.save."""
     content = archive.read(name, PICKLE_BYTES_MAX)
     if not content.startswith(b"PK\x03\x04"):
         yield content

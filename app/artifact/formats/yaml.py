@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BYTES_MAX: Final = 1 << 20
 VALUES_MAX: Final = 100_000
-"""With every alias counted as often as it stands for something: a few lines of YAML can mean billions of values."""
+"""Most values. An alias counts as often as it stands for something: a few lines of YAML can mean billions."""
 
 _PLAIN: Final = (
     ("bool", re.compile("true|True|TRUE|false|False|FALSE"), "tTfF"),
@@ -29,7 +29,7 @@ _PLAIN: Final = (
 
 
 def read_yaml(path: Path, texts: Collection[str] = ()) -> Any:
-    """The document. texts: keys at its top whose value is text as it stands, so that 3.10 is not 3.1.
+    """Read the document of a YAML file. texts: keys at its top whose value stays text, so that 3.10 is not 3.1.
 
     Raises BadInput naming the file and the line.
     """
@@ -54,7 +54,7 @@ def read_yaml(path: Path, texts: Collection[str] = ()) -> Any:
 
 
 def read_text(path: Path, most_bytes: int = BYTES_MAX) -> str:
-    """Raises BadInput for a file that is too large, or not UTF-8."""
+    """Read a text file. Raises BadInput if it is too large, or not UTF-8."""
     if path.stat().st_size > most_bytes:
         raise _unreadable(path, f"it is larger than {most_bytes >> 20} MiB")
     try:
@@ -70,7 +70,7 @@ def _take_as_text(node: Any, texts: Collection[str]) -> None:
 
 
 def _loader(yaml: Any) -> Any:
-    """A loader of JSON's values in YAML's writing."""
+    """Make a loader of JSON's values in YAML's notation."""
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}

@@ -22,7 +22,7 @@ from app.artifact.pickles.walker import Findings, Walker
 
 
 class PickleReading(Struct, frozen=True):
-    """What the walk found.
+    """The findings of a walk through a pickle.
 
     globals: sorted `module.name` of every import, `module:a.b` where the name is a path of attributes.
     called: those of the globals that are called, or handed to something that is; `module.name()` where what a call
@@ -31,7 +31,7 @@ class PickleReading(Struct, frozen=True):
     formulas: values under the key `formula`, "" for one that is no plain text. computed_keys: a call gave some key, which may be text.
     sklearn_versions: values of `_sklearn_version`. feature_names: of the outermost `feature_names_in_`.
     sets_output: scikit-learn's `set_output` was called, so that steps hand on other things than arrays.
-    code_arguments: with how many arguments code objects are made, which tells the Python that made them;
+    code_arguments: the numbers of arguments of code objects, which tell the Python that made them;
     code_pythons: specifiers, as their bytecode tells it. arrays: how many joblib arrays were passed over.
     """
 

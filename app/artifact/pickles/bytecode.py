@@ -1,4 +1,4 @@
-"""Which Python a function's bytecode was compiled by. Bytecode has no version number, and another Python crashes on it.
+"""Finds the Python that compiled a function. Bytecode has no version number, and another Python crashes on it.
 
 Opcode numbers as in `Lib/opcode.py` (3.11, 3.12) and `Lib/_opcode_metadata.py` (3.13, 3.14) of each Python. Every
 function begins with RESUME 0, behind the instructions that set up closures and generators.
@@ -16,7 +16,7 @@ PRECALL, CALL, RETURN_CONST = 166, 171, 121
 
 
 def python_of(code: bytes) -> str:
-    """The PEP 440 specifier of the Pythons that write such `co_code`; "" where it does not tell."""
+    """Return the PEP 440 specifier of the Pythons that write such `co_code`; "" where it does not tell."""
     for instruction in zip(code[::2], code[1::2], strict=False):
         if instruction in RESUME:
             return _narrowed(RESUME[instruction], set(code[::2]))

@@ -42,7 +42,7 @@ def _long(size: int) -> Handler:
 
 
 def _content(size: int) -> Handler:
-    """Bytes whose length comes first."""
+    """Make the handler of bytes whose length comes first, in `size` bytes."""
 
     def handler(walker: Walker) -> None:
         length = walker.take_number(size)
@@ -64,7 +64,7 @@ def _unicode(size: int) -> Handler:
 
 
 def _binary_string(size: int) -> Handler:
-    """A string of Python 2. Not ASCII means that it was bytes."""
+    """Make the handler of a string of Python 2. One that is not ASCII was bytes."""
 
     def handler(walker: Walker) -> None:
         length = walker.take_number(size)

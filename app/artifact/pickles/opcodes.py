@@ -205,7 +205,7 @@ def _protocol(walker: Walker) -> None:
 
 
 def stop(walker: Walker) -> None:
-    """Ends the walk; see there."""
+    """End the walk, which looks for this handler."""
 
 
 def _refused(what: str, hint: str) -> Handler:
@@ -219,7 +219,10 @@ _EXTENSION = _refused("it imports by a number of the extension registry", "Save 
 
 
 def _persistent(walker: Walker) -> None:
-    """The id of a tensor's content, in the pickles of PyTorch's archives; elsewhere nobody knows what it means."""
+    """Take a persistent id, which stands for a tensor's content in the pickles of PyTorch's archives.
+
+    Raises UnreadableArtifact elsewhere, where nobody knows what it means.
+    """
     if not walker.has_tensors:
         raise walker.unreadable(
             "it refers to objects outside the file (persistent ids, as PyTorch files do)",

@@ -1,4 +1,4 @@
-"""What stands on the symbolic stack in place of objects, and what can be told of it."""
+"""The symbols that stand on the symbolic stack in place of objects, and what can be told of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ NOTABLE_KEYS: Final = frozenset(
 )
 ARRAY_WRAPPER: Final = "joblib.numpy_pickle.NumpyArrayWrapper"
 KEEPERS: Final = frozenset({"functools.partial", "collections.defaultdict"})
-"""They keep the functions that they are given, and call them later."""
+"""Callables that keep the functions that they are given, and call them later."""
 HOLDERS: Final = KEEPERS | {"numpy.dtype", "numpy.ma.core._mareconstruct"}
-"""They do not call what they are given while the file is loaded, or only make instances with `__new__`."""
+"""Callables that call nothing they are given while the file is loaded, or only make instances with `__new__`."""
 RETURNERS: Final = frozenset({"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"})
-"""They may give back what they are given, which would then be changed under two names."""
+"""Callables that may return what they are given, which would then be changed under two names."""
 REBUILDERS: Final = re.compile(
     r"numpy\.(core|_core)\.(multiarray\._reconstruct|numeric\._frombuffer)"
     r"|pandas\.[\w.]*\._new_\w+|pandas\.[\w.]*Dtype|sklearn\.[\w.]+\.newObj|[\w.]+\.__pyx_unpickle_\w+|cloudpickle\.[\w.]+"
@@ -28,7 +28,7 @@ OLD_WRAPPERS: Final = frozenset(
     | {"sklearn.externals.joblib.numpy_pickle.NumpyArrayWrapper"}
 )
 NEW_OBJECT: Final = re.compile(r"sklearn\.[\w.]+\.newObj|[\w.]+\.__pyx_unpickle_\w+")
-"""They call `__new__` of their first argument, which for anything but a class is whatever its attribute says."""
+"""Functions that call `__new__` of their first argument. Unless that is a class, any attribute could be called."""
 HOOKS: Final = frozenset({"__setstate__", "__new__"})
 """Attributes that an object may have of its own, and that are called while the file is loaded."""
 HAS_OBJECTS: Final = 1  # NPY_ITEM_REFCOUNT, a flag of numpy's dtypes
@@ -39,7 +39,7 @@ class Opaque:
 
 
 class Mark:
-    """Where a variable number of arguments begins on the stack."""
+    """The mark on the stack where a variable number of arguments begins."""
 
 
 class Global:
@@ -50,7 +50,7 @@ class Global:
 
 
 class Made:
-    """What a call gives: `callable(*args)`, then `state` as BUILD sets it.
+    """The result of a call: `callable(*args)`, then `state` as BUILD sets it.
 
     has_items: entries were set by key. has_state: it may have attributes of the pickle's choice by now.
     """
@@ -66,7 +66,7 @@ class Made:
 
 
 class Dict:
-    """Only the notable keys of a dict. clean: it has no others. has_computed_keys: a call gave some key, which may be text."""
+    """The notable keys of a dict. clean: it has no others. has_computed_keys: a call gave a key, which may be text."""
 
     __slots__ = ("clean", "has_computed_keys", "items")
 
@@ -88,11 +88,11 @@ MARK: Final = Mark()
 
 
 class UnknownDtypeError(Exception):
-    """The size of an array's items cannot be told for certain."""
+    """The error for an array the size of whose items cannot be told for certain."""
 
 
 def item_bytes(args: Any, state: Any) -> int | None:
-    """Size of one item of `numpy.dtype(*args)` after `__setstate__(state)`; None for objects.
+    """Return the size of one item of `numpy.dtype(*args)` after `__setstate__(state)`; None for objects.
 
     Raises UnknownDtypeError for what is not certain: the length of an array would be a guess.
     See numpy's `arraydescr_setstate`: the state's item size counts for S, U and V, its flag 1 says objects.
@@ -125,19 +125,19 @@ def is_global(value: Any, name: str) -> bool:
 
 
 def is_wrapper(value: Any) -> bool:
-    """Whether it is joblib's wrapper class or an instance of it."""
+    """Return whether a value is joblib's wrapper class or an instance of it."""
     return is_global(value, ARRAY_WRAPPER) or (type(value) is Made and is_global(value.callable, ARRAY_WRAPPER))
 
 
 def is_content(value: Any) -> bool:
-    """Whether it is text or bytes, which pickles before protocol 3 write as `_codecs.encode(text, "latin1")`."""
+    """Return whether a value is text or bytes. Before protocol 3 bytes are `_codecs.encode(text, "latin1")`."""
     if isinstance(value, Made):
         return origin(value) in ("_codecs.encode", "builtins.bytes")
     return value is OPAQUE or isinstance(value, (str, bytes))
 
 
 def may_be_text(value: Any) -> bool:
-    """Whether a call may have given text: anything but a scalar of numpy's that is a number or a time."""
+    """Return whether a call may have given text: anything but a scalar of numpy's that is a number or a time."""
     if not isinstance(value, Made):
         return False
     dtype = value.args[0] if origin(value) in RETURNERS and value.args else None
@@ -146,7 +146,7 @@ def may_be_text(value: Any) -> bool:
 
 
 def is_plain_dtype(dtype: Made) -> bool:
-    """Whether it was made as numpy writes it, a copy of its own: `dtype(text or class, False, True)`."""
+    """Return whether a dtype was made as numpy writes it, a copy of its own: `dtype(text or class, False, True)`."""
     args = dtype.args
     return len(args) == 3 and type(args[0]) in (str, Global) and args[1] in (False, 0) and args[2] in (True, 1)
 
@@ -158,12 +158,12 @@ def origin(value: Any) -> str:
 
 
 def origin_of_call(made_by: Any) -> str:
-    """The name of what was called, "" where that was itself made."""
+    """Return the name of what was called, "" where that was itself made by a call."""
     return made_by.name if isinstance(made_by, Global) else ""
 
 
 def _is_given_state(function: str, args: Any) -> bool:
-    """Whether a call gives what it makes attributes, or entries that are not seen and may pass for attributes."""
+    """Return whether a call sets attributes on what it makes, or unseen entries that may pass for attributes."""
     state = args[2] if isinstance(args, tuple) and len(args) > 2 else None
     if "__pyx_unpickle_" in function:
         return state is not None
@@ -173,7 +173,7 @@ def _is_given_state(function: str, args: Any) -> bool:
 
 
 def _may_be_another(made_by: Any, args: Any) -> bool:
-    """Whether a class, e.g. pandas' PeriodDtype, may give back the instance of it that it is given."""
+    """Return whether a class, e.g. pandas' PeriodDtype, may return the instance of it that it is given."""
     name = origin_of_call(made_by)
     return name not in KEEPERS and any(
         type(arg) is Made and arg.has_state and origin(arg).rpartition(".")[2] == name.rpartition(".")[2]
@@ -182,14 +182,14 @@ def _may_be_another(made_by: Any, args: Any) -> bool:
 
 
 def callables(value: Any) -> set[str]:
-    """What would be called where `value` is, as PickleReading.called names it."""
+    """Return what a call of `value` would call, as PickleReading.called names it."""
     if isinstance(value, Global):
         return {value.name}
     return {f"{origin(value)}()"} if isinstance(value, Made) and origin(value) not in RETURNERS else set()
 
 
 def handed_over(function: str, args: tuple[Any, ...]) -> set[str]:
-    """Which of the globals among the arguments `function` may call in turn.
+    """Return the globals among the arguments that `function` may call in turn.
 
     copyreg._reconstructor(cls, base, state) makes a `cls`, but calls `base.__init__`; numpy's rebuilders of random
     generators call their second argument.
@@ -207,7 +207,7 @@ def handed_over(function: str, args: tuple[Any, ...]) -> set[str]:
 
 
 def kept(keeper: str, args: tuple[Any, ...]) -> set[str]:
-    """Which of the arguments `keeper` will call later: `module.name`, or `module.name()` for what a call gave."""
+    """Return the arguments that `keeper` will call later: `module.name`, or `module.name()` for what a call gave."""
     values = args if keeper == "functools.partial" else args[:1]
     return {value.name for value in values if isinstance(value, Global)} | {
         f"{origin(value)}()" for value in args[:1] if isinstance(value, Made)
@@ -222,7 +222,7 @@ def is_code_type(made_by: Any) -> bool:
 
 
 def strings_of_array(value: Any) -> tuple[str, ...]:
-    """The strings of a pickled object array: the list that its state ends with."""
+    """Return the strings of a pickled object array: the list that its state ends with."""
     if isinstance(value, Made) and isinstance(value.state, tuple) and isinstance(value.state[-1], list):
         return tuple(item for item in value.state[-1] if type(item) is str)
     return ()

@@ -49,7 +49,7 @@ CANNOT_BE_JUDGED: Final = "No library writes such a file, and it cannot be judge
 
 
 class Findings:
-    """What has been found so far, in the pickle and in those nested in it."""
+    """The findings so far, in the pickle and in those nested in it."""
 
     def __init__(self) -> None:
         self.globals: set[str] = set()
@@ -102,7 +102,7 @@ class Walker:
         self._frame_end: int | None = None
         self._taken = 0
         self._described: list[Dict] | None = None
-        """Dictionaries made since a joblib array's wrapper was; None where no wrapper waits for its description."""
+        """The dictionaries made since a joblib array's wrapper was; None where no wrapper waits for its description."""
         self.protocol = 0
         self.result: Any = OPAQUE
 
@@ -190,7 +190,7 @@ class Walker:
         return value
 
     def to_mark(self) -> list[Any]:
-        """What stands above the last mark; both are taken off."""
+        """Take the last mark and all above it off the stack, and return what was above it."""
         stack = self.stack
         for index in range(len(stack) - 1, -1, -1):
             if stack[index] is MARK:
@@ -202,7 +202,7 @@ class Walker:
     # --- imports and calls
 
     def import_global(self, module: Any, name: Any) -> None:
-        """Raises UnreadableArtifact for a name that only running the pickle would tell."""
+        """Note an import and push it. Raises UnreadableArtifact for a name that only running the pickle would tell."""
         if type(module) is not str or type(name) is not str:
             raise self.unreadable("it computes the name of what it imports", CANNOT_BE_JUDGED)
         if self.protocol < 3:  # as pickle.load does with what Python 2 may have written
@@ -221,7 +221,7 @@ class Walker:
         self.push(Global(full))
 
     def call(self, made_by: Any, args: Any) -> None:
-        """What REDUCE, OBJ and INST do."""
+        """Call a callable, as REDUCE, OBJ and INST do."""
         self.make(made_by, args)
         if isinstance(made_by, Global):
             self.findings.called.add(made_by.name)
@@ -230,7 +230,7 @@ class Walker:
                 raise self.unreadable("it makes a scalar of something else than bytes", CANNOT_BE_JUDGED)
 
     def make(self, made_by: Any, args: Any) -> None:
-        """What NEWOBJ does: an object of a class, whose `__init__` is not called."""
+        """Make an object of a class without calling its `__init__`, as NEWOBJ does."""
         if type(args) is not tuple:
             raise self.unreadable("it computes the arguments of a call", CANNOT_BE_JUDGED)
         self.refuse_wrappers((made_by, *args))
@@ -269,7 +269,7 @@ class Walker:
             self.findings.code_pythons.add(python)
 
     def refuse_wrappers(self, values: Sequence[Any]) -> None:
-        """A joblib array's wrapper is made by NEWOBJ and replaced by its array at BUILD, and is nowhere else.
+        """Refuse a joblib array's wrapper outside its one place: NEWOBJ makes it, and BUILD replaces it by its array.
 
         Anywhere else, some harmless function could give it back, and the array would be read where none is seen.
         """
@@ -284,7 +284,7 @@ class Walker:
             self.findings.changed.add("logging.getLogger()")
 
     def add_to(self, target: Any) -> None:
-        """What APPEND, APPENDS and ADDITEMS do: call a method of `target`, or an attribute of that name.
+        """Add items to `target`, as APPEND, APPENDS and ADDITEMS do: by its method, or by an attribute of that name.
 
         Pickles add first, set entries next and the state last, so that no attribute can be in the method's place.
         """
@@ -342,7 +342,7 @@ class Walker:
         return OPAQUE
 
     def _item_bytes(self, dtype: Any) -> int | None:
-        """Bytes of one item; None where items are objects, which follow as a pickle of their own."""
+        """Return the bytes of one item; None where items are objects, which follow as a pickle of their own."""
         if isinstance(dtype, Made) and is_global(dtype.callable, "numpy.dtype"):
             with contextlib.suppress(UnknownDtypeError):
                 return item_bytes(dtype.args, dtype.state)
