@@ -54,8 +54,9 @@ class Word(Struct, frozen=True):
 
 
 def allowed_packages(given: Iterable[str]) -> tuple[str, ...]:
-    """Return the entries `distribution` or `module=distribution`, each once. given: texts that separate entries by commas
-    or white space.
+    """Return the entries `distribution` or `module=distribution`, each once.
+
+    given: texts that separate entries by commas or white space.
 
     Raises BadInput for one that is neither.
     """
