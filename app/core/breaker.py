@@ -8,7 +8,7 @@ FAILURES_TO_ASK = 5
 """Batches in a row that failed, after which the model's own sample is asked; the figure of Envoy's outlier detection."""
 
 OPEN_SECONDS = 1.0
-"""How long a replica is left alone before its sample is asked again."""
+"""Time for which a replica is left alone before its sample is asked again."""
 
 
 class State(StrEnum):

@@ -61,7 +61,7 @@ class Contents(Struct, frozen=True):
 
     @property
     def calling(self) -> Calling:
-        """How the owner wants the model called: as model_config.yaml says, else as MLflow wrote down."""
+        """The way in which the model is called: as model_config.yaml says, else as MLflow wrote down."""
         config, mlflow = self.config, self.mlflow
         by_hand = bool(config.inputs) or mlflow is None
         inputs = config.inputs if by_hand or mlflow is None else mlflow.inputs

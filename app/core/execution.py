@@ -44,9 +44,9 @@ class Gpus(Struct, frozen=True):
 
 
 class Execution(Struct, frozen=True):
-    """What a model computes on, as its owner says. providers: in order of preference, () for the usual.
+    """The GPUs, execution providers and threads that a model's owner asks for.
 
-    threads: None for the usual.
+    providers: in order of preference, () for the usual ones. threads: None for the usual number.
     """
 
     gpus: Gpus = Gpus()
