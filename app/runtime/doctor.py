@@ -1,4 +1,4 @@
-"""What this machine has and lacks for running models, each finding with its mend: for `prism doctor` and the pages.
+"""Finds what this machine has and lacks for running models, and the mend, for `prism doctor` and the pages.
 
 Everything here blocks: for a moment, or three seconds where an engine does not answer.
 """
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 LEAST_DISK_BYTES = 1_000_000_000
-"""Less than one environment with scikit-learn, and its copy while it is built."""
+"""Too little for one environment with scikit-learn and its copy while it is built."""
 AMPLE_DISK_BYTES = 5_000_000_000
 
 
 @dataclass(frozen=True)
 class Finding:
-    """fail: something needed does not work. warn: it works, but less well or less safely than it could."""
+    """One finding, and how to mend it.
+
+    fail: something needed does not work. warn: it works, but less well or less safely than it could.
+    """
 
     level: Literal["ok", "warn", "fail"]
     about: str
@@ -69,7 +72,7 @@ def engine(settings: Settings) -> Finding:
 
 
 def gpu(settings: Settings) -> Finding:
-    """Whether the engine shows a sign of one. None is no fault: most models need none."""
+    """Look for a GPU that the engine offers. To have none is no fault: most models need none."""
     from app.runtime.docker.engine import engine_info
     from app.runtime.docker.gpu import offered
 
@@ -85,7 +88,7 @@ def gpu(settings: Settings) -> Finding:
 
 
 def isolation(settings: Settings) -> Finding:
-    """How far the process target is closed; said also where Docker is there, for the target can be chosen."""
+    """Find out how far the process target is closed, also where Docker is there: the target can be chosen."""
     from app.runtime.process.cgroup_places import MEND
     from app.runtime.process.sandbox_check import survey
 
@@ -112,7 +115,7 @@ def isolation(settings: Settings) -> Finding:
 
 @contextmanager
 def survey_group() -> Iterator[tuple[Lent, str]]:
-    """A control group as a replica gets it, or why there is none."""
+    """Lend a control group as a replica gets it, or say why there is none."""
     from app.core.model import Limits
     from app.runtime.process.cgroups import Cgroups, handed_down, remove
     from app.runtime.process.replica_end import Outside
@@ -143,4 +146,4 @@ def disk(settings: Settings) -> Finding:
 
 
 EXAMINATIONS: tuple[Callable[[Settings], Finding], ...] = (engine, gpu, isolation, interpreters, uv, disk)
-"""Those that a running server can make of itself."""
+"""The examinations that a running server can make of itself."""

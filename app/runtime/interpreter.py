@@ -1,4 +1,4 @@
-"""How a Python is started here: isolated, and without `site`, which runs code that packages bring.
+"""Starts a Python isolated, and without `site`, which runs code that packages bring.
 
 Always the base interpreter, whose folder no package of a model is ever installed into. It sees the standard library
 and the runtime; a model's packages come onto its search path behind the walls (model_container/environment.py).
@@ -14,10 +14,10 @@ WITHOUT_SITE = ("-I", "-S", "-B")
 
 
 def isolated(python: str, program: Path, *arguments: str) -> list[str]:
-    """The command that runs `program` so. python: a base interpreter."""
+    """Return the command that runs `program` isolated and without `site`. python: a base interpreter."""
     return [python, *WITHOUT_SITE, str(program), *arguments]
 
 
 def own_interpreter() -> str:
-    """Of the gateway, outside its virtual environment: what is made with it must outlive the one PRISM runs in."""
+    """Return the gateway's interpreter outside its virtual environment, which what is made with it may outlive."""
     return getattr(sys, "_base_executable", None) or sys.executable

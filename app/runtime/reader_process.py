@@ -26,18 +26,20 @@ log = structlog.get_logger(__name__)
 
 PROGRAM: Final = Path(__file__).resolve().parent.parent / "artifact" / "reader.py"
 WORDS_BYTES_MAX: Final = 64 << 10
-"""Of what it says on standard error: its supervisor's reason, or a traceback."""
+"""Most bytes of what a reader says on standard error: its supervisor's reason, or a traceback."""
 
 PIECE_BYTES: Final = 64 << 10
 LOOK_SECONDS: Final = 0.5
-"""How often it is seen to that a reader gets on."""
+"""Time between two looks at whether a reader gets on."""
 
 UNPACKING_FACTOR: Final = 4
-"""app.artifact.archives.member.FACTOR"""
+"""The same as app.artifact.archives.member.FACTOR."""
 
 
 class ReaderProcess:
-    """memory_mb, timeout_seconds: what reading one artifact may take, its start included. group: where readers run.
+    """The readers of artifacts.
+
+    memory_mb, timeout_seconds: what reading one artifact may take, its start included. group: where readers run.
 
     A reader runs as PRISM's own Python with an empty environment, at the lowest priority.
     """
@@ -49,7 +51,7 @@ class ReaderProcess:
         self._threads = ThreadPoolExecutor(thread_name_prefix="reader")  # its own, for it may be long
 
     async def ask(self, question: Question) -> bytes:
-        """The answer, unchecked, and hardly longer than it may be. Raises UnreadableArtifact for none."""
+        """Return the answer, unchecked, and hardly longer than it may be. Raises UnreadableArtifact for none."""
         conversation = Conversation(self._task(question), self._group)
         said = asyncio.get_running_loop().run_in_executor(self._threads, conversation.hold)
         try:
@@ -75,7 +77,7 @@ class ReaderProcess:
         )
 
     def _failed(self, code: int, words: str) -> UnreadableArtifact:
-        """Of a reader that came to no answer."""
+        """Make the error for a reader that came to no answer, and log it."""
         log.warning("a reader of artifacts came to no answer", code=code, words=words[-500:])
         if "out of memory" in words or "out-of-memory" in words or "MemoryError" in words:
             return UnreadableArtifact(
@@ -103,8 +105,10 @@ class Conversation:
         self._lock = Lock()
 
     def hold(self) -> tuple[int, bytes, bytes]:
-        """Blocks until the reader is gone. Its exit code, what it answered and its words; of these two no more than a
-        piece over what they may have. Raises OSError if it cannot be started."""
+        """Hold the conversation until the reader is gone; blocks. Returns its exit code, its answer and its words.
+
+        Answer and words are at most a piece longer than they may be. Raises OSError if it cannot be started.
+        """
         with self._lock:
             if self._is_over:
                 return -signal.SIGKILL, b"", b""

@@ -1,4 +1,4 @@
-"""What a runtime is told of how its model is called, and on what it computes."""
+"""Makes what a runtime is told of how its model is called, and on what it computes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model_container.contract.config import Call
 
 
 def call_of(model: Model, form: Form) -> Call:
-    """An accelerated form has all that it needs in its own file."""
+    """Return how a form is called. An accelerated one has all that it needs in its own file."""
     if form.name is FormName.ACCELERATED:
         return Call()
     said = model.calling
@@ -26,7 +26,10 @@ def call_of(model: Model, form: Form) -> Call:
 
 
 def execution_of(model: Model, form: Form, limits: Limits) -> dict[str, Any]:
-    """As arguments of RuntimeConfig. The settings' execution providers are for what is an ONNX model as it came."""
+    """Return what a form computes on, as arguments of RuntimeConfig.
+
+    The settings' execution providers are for what is an ONNX model as it came.
+    """
     said = model.execution
     is_onnx = form.format is Format.ONNX
     return {

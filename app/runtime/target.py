@@ -14,18 +14,18 @@ from app.core.model import Form, Limits, Model, Replica, TargetName
 from app.runtime.logs.reader import LogLine
 
 Log = Callable[[str], None]
-"""Takes one line of a build log, without its line end; called from the event loop's thread only."""
+"""A function that takes one line of a build log, without its line end; called from the event loop's thread only."""
 
 
 _FROM_OUTSIDE = re.compile(r"killed by signal (9|15)\b|gone; its exit code is not known|its container is gone")
 
 
 class ReplicaState(Struct, frozen=True):
-    """What the operating system or the engine says of a replica, without asking the model.
+    """The state of a replica by the operating system or the engine, without asking the model.
 
     running: it exists and has not exited. frozen: it exists but is stopped or paused (SIGSTOP, docker pause).
     detail: for a person, e.g. "out of memory, limit 2048 MiB", "exited with code 3". out_of_memory: why it ended.
-    rss_bytes, cpu_seconds: of all its processes, the latter since they started; 0 where that cannot be seen.
+    rss_bytes, cpu_seconds: those of all its processes, the latter since they started; 0 where they cannot be seen.
     """
 
     running: bool
@@ -37,18 +37,20 @@ class ReplicaState(Struct, frozen=True):
 
     @property
     def by_itself(self) -> bool:
-        """Whether a replica that does not run, or is frozen, came to that by its own doing or past one of its limits:
-        nobody outside killed, removed or stopped it, as far as can be seen."""
+        """Whether a replica that does not run came to its end by itself or past one of its limits.
+
+        As far as can be seen, nobody outside killed, removed or froze it then.
+        """
         return not self.frozen and _FROM_OUTSIDE.match(self.detail) is None
 
 
 class Target(Protocol):
-    """Where replicas run. All paths are absolute. Methods raise errors of `app.errors` and nothing else."""
+    """A place where replicas run. All paths are absolute. Methods raise errors of `app.errors` and nothing else."""
 
     name: TargetName
 
     async def pythons(self) -> tuple[str, ...]:
-        """Python minors for which an environment can be built here, best first, e.g. ("3.11", "3.12")."""
+        """Return the Python minors for which an environment can be built here, best first, e.g. ("3.11", "3.12")."""
         ...
 
     async def build_environment(self, lock: Lock, log: Log) -> None:
@@ -59,25 +61,28 @@ class Target(Protocol):
         ...
 
     async def build_model(self, model: Model, folder: Path, log: Log, form: Form | None = None) -> str:
-        """Make the version startable and return its image name ("" where there are no images). form: else model.form."""
+        """Make a form, else model.form, startable and return its image's name, "" where there are no images."""
         ...
 
     async def is_built(self, model: Model, form: Form) -> bool:
-        """Whether what `build_environment` and `build_model` made for this form is there; somebody may have removed it."""
+        """Return whether all that was built for this form is still there; somebody may have removed it."""
         ...
 
     async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
-        """Start one replica of `form`, else of model.form; returns as soon as it exists, before the model is loaded. Raises StartFailed."""
+        """Start one replica of `form`, else of model.form. Raises StartFailed.
+
+        Returns as soon as the replica exists, before the model is loaded.
+        """
         ...
 
     async def state(self, replica: Replica) -> ReplicaState: ...
 
     async def stop(self, replica: Replica, grace_seconds: float) -> None:
-        """Ask it to end, then make it; afterwards nothing of it is left running. Fine if already gone."""
+        """Ask a replica to end, then end it; afterwards nothing of it is left running. One already gone is fine."""
         ...
 
     def logs(self, replica: Replica, folder: Path, tail: int, follow: bool, after: str = "") -> AsyncIterator[LogLine]:
-        """Lines of its output, the last `tail` first, then live ones if `follow`, until it ends.
+        """Yield lines of a replica's output: the last `tail`, then live ones if `follow`, until it ends.
 
         after: the id of a line, also of one by an earlier replica of the model; reading then goes on right behind it.
         Gaps come only with `after` or `follow`.
@@ -96,11 +101,11 @@ class Target(Protocol):
         ...
 
     def describe_removal(self, model: Model, replicas: Sequence[Replica]) -> list[str]:
-        """Name, a line each, what goes with a model here for a person to read: its replicas, and its image if it has one."""
+        """Describe to a person what is removed with a model, a line each: its replicas, and its image if it has one."""
         ...
 
     async def replicas(self) -> tuple[Replica, ...]:
-        """Every replica of this PRISM (same home) that runs here, known to the registry or not.
+        """Return every replica of this PRISM (same home) that runs here, known to the registry or not.
 
         Recognised by our own label only; a replica whose label cannot be read is not ours.
         """

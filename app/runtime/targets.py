@@ -1,4 +1,4 @@
-"""Which targets this machine offers, the preferred one first."""
+"""Makes the targets that this machine offers, the preferred one first."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ from app.settings import Settings
 
 
 def home_label(settings: Settings) -> str:
-    """Names this PRISM among others on the same machine or engine: replicas carry it, and only those are ours."""
+    """Return the label of this PRISM among others on the same machine or engine. Only replicas with it are ours."""
     return hashlib.sha256(str(settings.registry_path).encode()).hexdigest()[:12]
 
 
 def socket_folder(settings: Settings) -> Path:
-    """A short private folder: the path of a Unix socket may have 107 bytes."""
+    """Return a short private folder: the path of a Unix socket may have 107 bytes."""
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return Path(base) / f"prism-{os.getuid()}-{home_label(settings)}"
 
 
 def available_targets(settings: Settings) -> Mapping[TargetName, Target]:
-    """By name; the first is where a model runs that asks for none. Raises InvalidSetting for docker without engine."""
+    """Return the targets by name; the first is for models that ask for none.
+
+    Raises InvalidSetting where the setting is docker and no engine answers.
+    """
     process = ProcessTarget(
         environments=settings.environments,
         run_folder=settings.run_folder,

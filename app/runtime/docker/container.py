@@ -1,4 +1,4 @@
-"""A replica's container as values: how it is to be created, and what an inspection of it says."""
+"""Describes a replica's container as values: how it is to be created, and what an inspection of it says."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Plan(Struct, frozen=True):
         return SOCKET if self.has_socket else ""
 
     def labels(self) -> dict[str, str]:
-        """All that a later gateway needs to reach it and to end it."""
+        """Return the labels of the container: all that a later gateway needs to reach it and to end it."""
         return {
             HOME_LABEL: self.home,
             MODEL_LABEL: self.model.model_id,
@@ -81,7 +81,7 @@ class Plan(Struct, frozen=True):
         )
 
     def options(self) -> dict[str, Any]:
-        """In the words of docker-py's `containers.create`."""
+        """Return the arguments for docker-py's `containers.create`."""
         config = self.runtime_config()
         memory_bytes = self.limits.memory_mb * MIB
         return {
@@ -113,7 +113,7 @@ class Plan(Struct, frozen=True):
         }
 
     def _in_memory(self) -> dict[str, str]:
-        """All that it may write to: folders of its own, bounded, and counted to its memory."""
+        """Return all that the container may write to: folders of its own, bounded, and counted to its memory."""
         alone = "rw,noexec,nosuid,nodev"
         user, group = runtime_user()
         folders = {"/tmp": f"{alone},mode=1777,size={max(64, self.limits.memory_mb // 4)}m"}
@@ -123,12 +123,15 @@ class Plan(Struct, frozen=True):
 
 
 def runtime_user() -> tuple[int, int]:
-    """The gateway's own user, so that both reach the socket; never root."""
+    """Return the user and group of a replica: the gateway's own, so that both reach the socket, but never root."""
     return (os.getuid(), os.getgid()) if os.getuid() else (NOBODY, NOBODY)
 
 
 def replica_of(inspection: Mapping[str, Any]) -> Replica | None:
-    """None for a container whose labels are not a replica's. Its socket is named as sockets.py reaches it."""
+    """Return the replica in a container; None if its labels are not a replica's.
+
+    Its socket is named as sockets.py reaches it.
+    """
     labels = inspection["Config"].get("Labels") or {}
     try:
         return Replica(
@@ -148,18 +151,18 @@ def replica_of(inspection: Mapping[str, Any]) -> Replica | None:
 
 
 def socket_in(pid: int) -> str:
-    """As this machine sees it, through the root of the container's first process; "" while it does not run."""
+    """Return the socket's path on this machine, by the root of the container's first process; "" while none runs."""
     return f"/proc/{pid}/root{SOCKET}" if pid else ""
 
 
 def published_port(inspection: Mapping[str, Any]) -> int:
-    """0 while it does not run."""
+    """Return the port of this machine that leads to the container; 0 while it does not run."""
     published = inspection["NetworkSettings"]["Ports"].get(f"{PORT}/tcp") or [{"HostPort": 0}]
     return int(published[0]["HostPort"])
 
 
 def state_of(inspection: Mapping[str, Any]) -> ReplicaState:
-    """As far as the engine knows it: that a process of it was stopped by a signal, only the system sees."""
+    """Return the state as far as the engine knows it. Only the system sees whether a signal stopped a process of it."""
     state = inspection["State"]
     if state["Running"]:
         paused = bool(state["Paused"])

@@ -1,4 +1,4 @@
-"""What an image build is given: a Dockerfile and the files that it copies, nothing of this machine's configuration."""
+"""Writes build contexts: a Dockerfile and the files that it copies, nothing of this machine's configuration."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from model_container.contract.config import VARIABLE, Confinement, RuntimeConfig
 RUNTIME_PLACE = "/opt/prism"
 ENVIRONMENT_PLACE = "/opt/environment"
 LAYOUT_LABEL, LAYOUT = "prism.layout", "2"
-"""Of an environment's image, and by inheritance of those on it. Without it, it was a virtual environment with a Python
-of its own, which ran what packages asked it to; such an image is built anew."""
+"""Label of an environment's image, which the images on it inherit. An image without it holds a virtual environment
+with a Python of its own, which ran what packages asked it to; such an image is built anew."""
 
 PORT = 8080
 NOBODY = 65534
 COMPILER = 65533
-"""Compiles the packages and owns them; no user of any name, and not the one that a replica runs as, which may then not
-write to them."""
+"""The nameless user that compiles the packages and owns them. Replicas run as another and cannot write to them."""
 
 # Installed on this machine, where the package index is configured and uv's cache is: a build needs no network, and no
 # credential comes near an image.
@@ -54,12 +53,12 @@ COPY artifact {place}/artifact
 
 
 def place_of(form: Form) -> str:
-    """Of what is loaded, below the image's folder of artifacts, whatever the folder is called here."""
+    """Return the place of what is loaded, below the image's folder of artifacts, whatever the folder is called here."""
     return form.file.partition("/")[2]
 
 
 def write_environment_context(to: io.BufferedIOBase, lock: Lock, base_image: str, packages: Path) -> None:
-    """A tar of all that `prism_env_<hash>` is built from. packages: a folder where what `lock` lists is installed."""
+    """Write a tar of all that `prism_env_<hash>` is built from. packages: the folder where `lock` is installed."""
     dockerfile = ENVIRONMENT.format(
         base=base_image,
         hash=lock.hash,
@@ -76,7 +75,10 @@ def write_environment_context(to: io.BufferedIOBase, lock: Lock, base_image: str
 
 
 def model_dockerfile(model: Model, environment: str, image: str, has_code: bool) -> str:
-    """model: inspected and locked. environment, image: names of the image it stands on and of its own."""
+    """Make the Dockerfile of a model that is inspected and locked.
+
+    environment, image: names of the image that it builds on and of its own.
+    """
     assert model.inspection
     assert model.lock
     form = model.original
@@ -109,7 +111,7 @@ def model_dockerfile(model: Model, environment: str, image: str, has_code: bool)
 
 
 def write_model_context(to: io.BufferedIOBase, dockerfile: str, model: Model, folder: Path) -> None:
-    """A tar of all that `prism_model_<model_id>` is built from; the artifact goes from file to file."""
+    """Write a tar of all that `prism_model_<model_id>` is built from. The artifact goes from file to file."""
     with tarfile.open(fileobj=to, mode="w") as tar:
         _add(tar, "Dockerfile", dockerfile.encode())
         _add_files(tar, PACKAGE, PACKAGE.name)
@@ -140,7 +142,7 @@ def _add_files(tar: tarfile.TarFile, folder: Path, name: str) -> None:
 
 
 def _for_anyone(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Whoever owns the file here, the runtime's user may read it there."""
+    """Make a file readable for the runtime's user in the image, whoever owns it here."""
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = ""
     entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644

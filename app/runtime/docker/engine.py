@@ -1,4 +1,4 @@
-"""The Docker engine: whether one answers, questions to it in threads, and its errors in the words of `app.errors`.
+"""Asks the Docker engine, in threads, and translates its errors to those of `app.errors`.
 
 docker-py (0.2 s and 7 MB) is imported at the first question that needs it: a server without models never pays for it.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Refusal = Callable[[str], PrismError]
-"""Makes the error for what the engine refused, from the engine's own words."""
+"""A function that makes the error for what the engine refused, from the engine's own words."""
 
 DEFAULT_URL = "unix:///var/run/docker.sock"
 PING_SECONDS = 3.0
@@ -41,17 +41,17 @@ MEND = "Start Docker (`docker info` must answer), or set PRISM_TARGET=process, w
 
 
 def engine_url() -> str:
-    """The same variable that the `docker` command and docker-py read."""
+    """Return the engine's address from DOCKER_HOST, which the `docker` command and docker-py read, too."""
     return os.environ.get("DOCKER_HOST") or DEFAULT_URL
 
 
 def engine_answers() -> bool:
-    """Whether an engine answers a ping; a few milliseconds, three seconds at worst."""
+    """Return whether an engine answers a ping. Takes a few milliseconds, PING_SECONDS at worst."""
     return _get("/_ping") is not None
 
 
 def engine_version() -> str:
-    """Of the engine that answers. Raises OSError, which says why none does."""
+    """Return the version of the engine that answers. Raises OSError, which says why none does."""
     try:
         return str(json.loads(_ask("/version"))["Version"])
     except (ValueError, KeyError, http.client.HTTPException) as error:
@@ -59,7 +59,7 @@ def engine_version() -> str:
 
 
 def engine_info() -> dict[str, Any]:
-    """What `docker info` shows. Raises OSError, which says why the engine does not answer."""
+    """Return what `docker info` shows. Raises OSError, which says why the engine does not answer."""
     try:
         return dict(json.loads(_ask("/info")))
     except (ValueError, http.client.HTTPException) as error:
@@ -67,7 +67,7 @@ def engine_info() -> dict[str, Any]:
 
 
 def _get(path: str) -> bytes | None:
-    """What a healthy engine answers; None if it does not."""
+    """Return the answer of a healthy engine; None if there is none."""
     try:
         return _ask(path)
     except (OSError, ValueError, http.client.HTTPException):
@@ -75,7 +75,7 @@ def _get(path: str) -> bytes | None:
 
 
 def _ask(path: str) -> bytes:
-    """Raises OSError, HTTPException, or ValueError for an address that cannot be asked."""
+    """Return the answer to GET. Raises OSError, HTTPException, or ValueError for an address that cannot be asked."""
     connection = _connection(engine_url())
     try:
         connection.request("GET", path)
@@ -101,7 +101,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _connection(url: str) -> http.client.HTTPConnection:
-    """Raises ValueError for a kind of address that cannot be asked, such as ssh://."""
+    """Make a connection to this address. Raises ValueError for a kind that cannot be asked, such as ssh://."""
     parts = urlsplit(url)
     if parts.scheme in ("unix", "http+unix"):
         return _UnixConnection(parts.path)
@@ -117,7 +117,7 @@ def _connection(url: str) -> http.client.HTTPConnection:
 
 
 class Engine:
-    """Asks the engine. Each question has a client of its own: nothing is shared by threads or left open."""
+    """The engine. Each question to it has a client of its own: nothing is shared by threads or left open."""
 
     def __init__(self) -> None:
         # Not asyncio's own few threads: `docker stop` blocks for as long as a replica may drain.
@@ -126,7 +126,7 @@ class Engine:
         self._shares_this_machine: bool | None = None
 
     async def ask(self, question: Callable[[DockerClient], T], refused: Refusal = TargetUnavailable) -> T:
-        """The answer to `question`, which runs in a thread.
+        """Return the answer to `question`, which runs in a thread.
 
         Raises NotFound for what the engine does not have, `refused` for what it will not do, and
         TargetUnavailable when it does not answer.
@@ -141,7 +141,7 @@ class Engine:
     async def stream(
         self, begin: Callable[[DockerClient], Iterable[T]], refused: Refusal = TargetUnavailable
     ) -> AsyncIterator[T]:
-        """What the engine says piece by piece. Closing the iterator ends the connection and its thread."""
+        """Yield what the engine says, piece by piece. Closing the iterator ends the connection and its thread."""
         stream = _Stream(lambda: self._client(refused), begin)
         try:
             async for piece in stream.pieces():
@@ -150,14 +150,14 @@ class Engine:
             await stream.close()
 
     async def has_none(self, labels: list[str]) -> bool:
-        """Whether it surely has no container with these labels, running or not; asked without docker-py."""
+        """Return whether the engine surely has no container, running or not, with these labels. Uses plain HTTP."""
         path = f"/containers/json?all=1&limit=1&filters={quote(json.dumps({'label': labels}))}"
         return await asyncio.get_running_loop().run_in_executor(self._threads, _get, path) in (b"[]", b"[]\n")
 
     async def shares_this_machine(self) -> bool:
-        """Whether containers see this machine's folders and users as they are, and we their processes.
+        """Return whether containers see this machine's folders and users as they are, and we their processes.
 
-        Not so for a remote engine, one in a virtual machine (Docker Desktop), or one that maps user ids.
+        They do not with a remote engine, one in a virtual machine (Docker Desktop), or one that maps user ids.
         """
         if self._shares_this_machine is None:
             near = sys.platform == "linux" and urlsplit(engine_url()).scheme in ("unix", "http+unix")
@@ -193,13 +193,13 @@ class Engine:
 
 
 def _keep_from_helpers(client: DockerClient) -> None:
-    """docker-py starts the programs that keep a registry's password with all of this process's environment."""
+    """Keep this process's environment from programs that keep passwords: docker-py would hand them all of it."""
     client.api.credstore_env = blanked_environment(FOR_HELPERS)
     client.api.reload_config()
 
 
 def explain(error: APIError) -> str:
-    """The engine's own sentence, without HTTP around it."""
+    """Return the engine's own sentence, without the HTTP around it."""
     text = str(error.explanation or error).strip().rstrip(".")
     return f"{text}."
 
@@ -277,7 +277,7 @@ class _Stream:
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _answered(self, response: Any, *_: Any, **__: Any) -> None:
-        """Remembers the connection, so that another thread can end it."""
+        """Remember the connection, so that another thread can end it."""
         with self._changing:
             self._responses.append(response)
             if self._closed:
@@ -285,7 +285,7 @@ class _Stream:
 
 
 def _shut(response: Any) -> None:
-    """Wakes up the thread that waits for more of this response; it then reads an end."""
+    """Wake up the thread that waits for more of this response. It then reads an end."""
     from docker.types import CancellableStream
 
     with contextlib.suppress(OSError, AttributeError):  # it has been read to its end

@@ -1,4 +1,4 @@
-"""GPUs of the Docker engine: how a container asks for them, what the engine says where it has none, what it offers."""
+"""Asks the Docker engine for GPUs, and tells from its words whether it has none and which it offers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_GPU = re.compile(
     r"|nvidia-container|nvml|libnvidia-ml|libcuda|unknown device",  # the toolkit is there, a driver or that GPU is not
     re.IGNORECASE,
 )
-"""What engines of different ages say when they start a container with a device request that they cannot fill."""
+"""Words of engines of different ages that start a container with a device request which they cannot fill."""
 
 MEND = (
     "Where the engine runs, install the NVIDIA driver and the NVIDIA Container Toolkit, run "
@@ -23,7 +23,7 @@ MEND = (
 
 
 def device_requests(wanted: Gpus) -> list[dict[str, Any]]:
-    """In the words of docker-py's `DeviceRequest`, as `docker run --gpus` makes it; none for none."""
+    """Return the requests as docker-py's `DeviceRequest` and `docker run --gpus` have them; [] for no GPU."""
     if not wanted:
         return []
     which: dict[str, Any] = {"device_ids": list(wanted.ids)} if wanted.ids else {"count": wanted.count}
@@ -31,14 +31,14 @@ def device_requests(wanted: Gpus) -> list[dict[str, Any]]:
 
 
 def refusal(ref: str, words: str) -> StartFailed | None:
-    """The error for a container that asked for GPUs and could not be started; None where these were not the reason."""
+    """Return the error for a container that could not start for want of GPUs; None if that was not the reason."""
     if not NO_GPU.search(words):
         return None
     return StartFailed(f"The Docker engine has no GPU for `{ref}`: {words}", hint=MEND)
 
 
 def offered(info: dict[str, Any]) -> str:
-    """How the engine offers GPUs, "" where it shows no sign of one. info: what it answers to `docker info`."""
+    """Return how the engine offers GPUs, "" where it shows no sign of one. info: its answer to `docker info`."""
     devices = [str(one.get("ID", "")) for one in info.get("DiscoveredDevices") or () if isinstance(one, dict)]
     gpus = [one for one in devices if "gpu" in one]
     if gpus:

@@ -49,7 +49,10 @@ def model_image(model_id: str) -> str:
 
 
 class Images:
-    """base_image: may contain {version}, the Python minor. work_folder: has room for a model's build context."""
+    """The images of the engine that this PRISM builds and removes.
+
+    base_image: may contain {version}, the Python minor. work_folder: has room for a model's build context.
+    """
 
     def __init__(self, engine: Engine, base_image: str, work_folder: Path, build_timeout_seconds: float) -> None:
         self._engine = engine
@@ -62,7 +65,7 @@ class Images:
         return self._base_image.format(version=python)
 
     async def pythons(self) -> tuple[str, ...]:
-        """Minors whose base image is here first, the gateway's own before the others; then those to be fetched."""
+        """Return Python minors: those whose base image is here, the gateway's own first; then those to be fetched."""
         if self.base_image("3.11") == self.base_image("3.12"):
             return (await self._only_python(),)
         own = list(await find_interpreters())[:1]
@@ -71,7 +74,7 @@ class Images:
         return (*here, *(minor for minor in order if minor not in here))
 
     async def _only_python(self) -> str:
-        """The minor of a base image whose name does not say it."""
+        """Return the Python minor of a base image whose name does not say it."""
         image = self.base_image("")
         await self._fetch(image, lambda line: None)
 
@@ -89,7 +92,7 @@ class Images:
         return True
 
     async def is_current(self, image: str) -> bool:
-        """Whether it is there, and not laid out as an earlier PRISM did it."""
+        """Return whether an image is there, and not laid out as by an earlier PRISM."""
         try:
             found = await self._engine.ask(lambda client: client.images.get(image))
         except NotFound:
@@ -97,7 +100,7 @@ class Images:
         return bool(found.labels.get(LAYOUT_LABEL) == LAYOUT)
 
     async def build_environment(self, lock: Lock, log: Log) -> None:
-        """Returns at once if the image is there; waits for who builds it already. Raises BuildFailed."""
+        """Build an environment's image unless it is there. Waits for a build that has begun. Raises BuildFailed."""
         image = environment_image(lock)
         alone = self._building.setdefault(lock.hash, asyncio.Lock())
         async with alone:
@@ -116,7 +119,7 @@ class Images:
             log(f"Environment {lock.hash} built in {time.monotonic() - began:.1f} s.")
 
     async def build_model(self, model: Model, folder: Path, log: Log) -> str:
-        """Writes `<folder>/Dockerfile` and returns the image's name. Raises BuildFailed."""
+        """Write `<folder>/Dockerfile`, build a model's image and return its name. Raises BuildFailed."""
         if model.lock is None or model.inspection is None:
             raise BuildFailed(f"{model.ref} was never inspected and locked.", hint=f"Deploy {model.name} again.")
         image = model_image(model.model_id)
@@ -141,12 +144,12 @@ class Images:
                 await self._engine.ask(lambda client: client.images.prune(filters=nameless), Conflict)
 
     async def _is_built_upon(self, lock: Lock) -> bool:
-        """Also by another PRISM that uses the same engine."""
+        """Return whether a model's image, also of another PRISM on the same engine, builds on this environment."""
         label = {"label": f"prism.model_environment={lock.hash}"}
         return bool(await self._engine.ask(lambda client: client.images.list(filters=label)))
 
     async def _remove(self, image: str, label: str) -> None:
-        """Only what carries our label; fine if it is gone, or a container that is not ours to end still uses it."""
+        """Remove an image that carries our label. One that is gone, or that a foreign container uses, is fine."""
 
         def remove(client: DockerClient) -> None:
             if label in client.images.get(image).labels:
@@ -156,7 +159,7 @@ class Images:
             await self._engine.ask(remove, Conflict)
 
     async def _forget_torso(self, lock: Lock) -> None:
-        """The layers that a build got done before it ended early, and still holds for a moment if it was given up."""
+        """Remove the layers that a build made before it ended early. One given up still holds them for a moment."""
         label = f"prism.environment={lock.hash}"
 
         def prune(client: DockerClient) -> bool:
@@ -209,7 +212,7 @@ class Images:
 
     @contextlib.asynccontextmanager
     async def _folder(self, image: str) -> AsyncIterator[Path]:
-        """An empty one for the time of a build."""
+        """Make an empty folder for the time of a build."""
         try:
             folder = Path(tempfile.mkdtemp(prefix=".packages-", dir=self._folder_for_contexts()))
         except OSError as error:
@@ -264,6 +267,6 @@ def _unprepared(image: str, error: OSError) -> PrismError:
 
 @contextlib.asynccontextmanager
 async def _pieces(engine: Engine, begin: Callable[[DockerClient], Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-    """What the engine says during a build or a pull; leaving the block ends it."""
+    """Open what the engine says during a build or a pull. Leaving the block ends it."""
     async with contextlib.aclosing(cast(Any, engine.stream(begin, BuildFailed))) as pieces:
         yield pieces

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def run(client: DockerClient, plan: Plan) -> Replica:
-    """Create and start it, and the network that it is in; nothing is left of one that does not start."""
+    """Create and start a container, and the network that it is in. Nothing is left of one that does not start."""
     _ensure_network(client, plan)
     container = client.containers.create(**plan.options())
     try:

@@ -1,4 +1,4 @@
-"""What a container printed: asked of the engine, line by line, and where the container has gone, read from what was kept."""
+"""Reads what a container printed, line by line: from the engine, or from what was kept once the container is gone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ContainerLogs:
-    """home: label of the containers that may be read."""
+    """The logs of containers. home: label of those that may be read."""
 
     def __init__(self, engine: Engine, home: str) -> None:
         self._engine = engine
@@ -29,7 +29,7 @@ class ContainerLogs:
     async def lines(
         self, replica: Replica, folder: Path, tail: int, follow: bool, after: str
     ) -> AsyncIterator[LogLine]:
-        """As `Target.logs` gives them."""
+        """Yield lines as `Target.logs` says."""
         place = ContainerPlace.parse(after)
         if after and (place is None or place.container != short(replica.id)):
             async for line in self._earlier_log(replica, folder, follow, after):
@@ -40,7 +40,7 @@ class ContainerLogs:
             yield line
 
     async def _earlier_log(self, replica: Replica, folder: Path, follow: bool, after: str) -> AsyncIterator[LogLine]:
-        """What came behind a place in the log of a container before this one, which may be about to end."""
+        """Yield what came behind a place in the log of an earlier container, which may be about to end."""
         place = ContainerPlace.parse(after)
         try:
             if place is not None and await self._is_of(place.container, replica.model_id):
@@ -53,7 +53,7 @@ class ContainerLogs:
             yield line
 
     async def _is_of(self, container: str, model_id: str) -> bool:
-        """Whether it is that model's: a place comes from outside, and could name any container of this engine."""
+        """Return whether a container is that model's: a place comes from outside, and could name any of this engine."""
         inspection = await self._engine.ask(lambda client: client.api.inspect_container(container))
         labels = inspection["Config"]["Labels"] or {}
         return bool(labels.get(HOME_LABEL) == self._home and labels.get(MODEL_LABEL) == model_id)
@@ -61,7 +61,7 @@ class ContainerLogs:
     async def _log_of(
         self, container: str, folder: Path, tail: int, follow: bool, place: ContainerPlace | None
     ) -> AsyncIterator[LogLine]:
-        """What is there, what comes, and what the engine did not send before it ended; else what was kept of it."""
+        """Yield what is there, what comes, and what the engine had not sent by the end; else what was kept of it."""
         is_first = place is None
         try:
             for is_live in (False, True, False) if follow else (False,):

@@ -1,4 +1,4 @@
-"""How the gateway reaches the Unix socket of a container: its `/run/prism` is in memory, small, no folder of ours.
+"""Finds the Unix socket of a container: /run/prism there is in memory, small, and no folder of ours.
 
 A folder of this machine that is mounted into a container is one that a model can fill, and plant links in. So nothing
 is mounted: the socket is reached through /proc/<pid>/root, which leads to what the container's first process sees as
@@ -20,7 +20,7 @@ from app.runtime.docker.container import runtime_user
 
 
 def reached(replica: Replica) -> Replica:
-    """The replica, without its socket where the folder of it is not to be seen from here."""
+    """Return the replica, without its socket where the folder of that cannot be seen from here."""
     if replica.socket and _is_ours(Path(replica.socket).parent) and _is_seen(replica):
         return replica
     return msgspec.structs.replace(replica, socket="")
@@ -35,7 +35,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _is_seen(replica: Replica) -> bool:
-    """Whether that process is the container, by its control group; app/dispatch/replica_socket.py asks the same."""
+    """Return whether the process is the container's, by its control group, as dispatch/replica_socket.py asks, too."""
     try:
         return replica.id in Path(f"/proc/{replica.pid}/cgroup").read_text()
     except OSError:

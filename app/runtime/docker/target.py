@@ -198,7 +198,7 @@ class DockerTarget:
             await self._engine.ask(discard, Conflict)
 
     async def _remove_empty_network(self) -> None:
-        """The engine itself refuses while a container is in it."""
+        """Remove the network unless a container is in it: then the engine itself refuses."""
         with contextlib.suppress(NotFound, Conflict):
             async with self._networking:
                 await self._engine.ask(lambda client: client.api.remove_network(self._network), Conflict)
@@ -218,7 +218,7 @@ class DockerTarget:
         await self._images.remove(as_imaged(model, form), environment_in_use)
 
     async def _sweep(self, model_id: str) -> None:
-        """Containers of the model that ended without a stop(), as when the gateway was killed."""
+        """Remove containers of the model that ended without a stop(), as when the gateway was killed."""
         for inspection in await self._containers(model_id):
             if not inspection["State"]["Running"] and inspection["State"]["Status"] != "created":
                 await self._discard(inspection["Id"])
@@ -228,7 +228,7 @@ class DockerTarget:
         return tuple(reached(replica) for one in living if (replica := replica_of(one)))
 
     async def _containers(self, model_id: str = "") -> list[dict[str, Any]]:
-        """Inspections of this PRISM's containers, also of those that have ended."""
+        """Return the inspections of this PRISM's containers, also of those that have ended."""
         labels = [f"{HOME_LABEL}={self._home}", *([f"{MODEL_LABEL}={model_id}"] if model_id else [])]
         if await self._engine.has_none(labels):
             return []
@@ -246,7 +246,7 @@ class DockerTarget:
 
 
 def _observe(pid: int) -> ReplicaState | None:
-    """None if it ended just now."""
+    """Return what the system says of a container's process; None if it ended just now."""
     try:
         return process_tree.observe(psutil.Process(pid))
     except psutil.Error:

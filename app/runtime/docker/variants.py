@@ -1,4 +1,4 @@
-"""Images of the other forms of a model, as of its accelerated one: built as if they were models of their own."""
+"""Builds images of other forms of a model, such as the accelerated one, as if they were models of their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.runtime.docker.context import place_of
 
 
 def as_imaged(model: Model, form: Form) -> Model:
-    """The model whose image holds another form of it; that image has a name of its own."""
+    """Return a model whose image holds this form of the given one. That image has a name of its own."""
     if form.name is FormName.ORIGINAL:
         return model
     return structs.replace(
@@ -27,7 +27,7 @@ def as_imaged(model: Model, form: Form) -> Model:
 
 
 def lay_out(form: Form, folder: Path, place: Path) -> None:
-    """What the image of a form is built from, as the original's lies in the model's folder."""
+    """Lay out in `place` what the image of a form is built from, as the original lies in the model's folder."""
     file = place / "artifact" / place_of(form)
     file.parent.mkdir(parents=True)
     os.link(folder / form.file, file)

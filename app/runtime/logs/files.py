@@ -19,23 +19,23 @@ REPLACED = "The log was replaced since; lines may be missing here."
 
 
 def log_path(folder: Path) -> Path:
-    """folder: of the model."""
+    """Return the path of a model's log. folder: that of the model."""
     return folder / "logs" / "runtime.log"
 
 
 def rotated(path: Path) -> Path:
-    """Where the log before this one is kept."""
+    """Return where the log before this one is kept."""
     return path.with_name(path.name + ".1")
 
 
 def rotate(path: Path) -> None:
-    """One earlier log is kept. Within the life of a replica its supervisor keeps the file small."""
+    """Set a large log aside; one earlier log is kept. While a replica lives, its supervisor keeps the file small."""
     if path.is_file() and path.stat().st_size > MAX_BYTES:
         path.replace(rotated(path))
 
 
 async def read_log(path: Path, tail: int, grows: Callable[[], bool], after: str = "") -> AsyncIterator[LogLine]:
-    """The last `tail` lines, or all behind the place `after`; then new ones for as long as it grows.
+    """Yield the last `tail` lines, or all behind the place `after`, then new ones for as long as the log grows.
 
     A log that comes later is waited for. After a rotation reading goes on in the new file, once nothing is left in
     the old one.
@@ -61,7 +61,7 @@ async def read_log(path: Path, tail: int, grows: Callable[[], bool], after: str 
 
 
 async def _read_on(reader: LogReader, path: Path, grows: Callable[[], bool]) -> AsyncIterator[LogLine]:
-    """From where the reader is."""
+    """Yield what follows where the reader is, for as long as the log grows."""
     begins_at = reader.id
     while True:
         # Asked before reading: what was written last is then still read.
@@ -82,7 +82,7 @@ async def _read_on(reader: LogReader, path: Path, grows: Callable[[], bool]) -> 
 
 
 async def _reader_at(path: Path, after: str) -> LogReader | None:
-    """A reader at that place, in the log or in the one that was set aside; None where neither has it."""
+    """Return a reader at that place, in the log or in the one that was set aside; None where neither has it."""
     place = FilePlace.parse(after)
     if place is None:
         return None

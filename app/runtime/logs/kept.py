@@ -1,4 +1,4 @@
-"""A container's log: the place of a line is the time that the engine stamped it with, also after the container's end."""
+"""Keeps a container's log. A line's place is the time that the engine stamped on it, also after the container's end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROTATED = "The engine dropped a part of the log; lines may be missing here."
 
 
 class ContainerPlace(Struct, frozen=True, order=True):
-    """Behind a line of a container's log, written `c<its short id>-<time>-<ordinal>`.
+    """The place behind a line of a container's log, written `c<its short id>-<time>-<ordinal>`.
 
     stamp: the time of the line, "" before the first. ordinal: counts the lines of one time, from 0.
     """
@@ -44,7 +44,7 @@ class ContainerPlace(Struct, frozen=True, order=True):
 
     @property
     def since(self) -> int:
-        """The second of its line, for the engine."""
+        """The second in which the engine stamped the line, to ask the engine for what follows."""
         return int(datetime.fromisoformat(self.stamp[:19] + "+00:00").timestamp())
 
 
@@ -56,11 +56,11 @@ def short(identifier: str) -> str:
 
 
 LINE_BYTES_MAX = 1 << 20
-"""What has no end by then comes in pieces, or a container that never ends its line would fill this process."""
+"""Longest line. A longer one comes in pieces, or a container that never ends its line would fill this process."""
 
 
 class StampedLines:
-    """Makes lines of the engine's messages. Each message has a stamp; a long line is several messages of one time."""
+    """The lines of the engine's messages. Each message has a stamp; a long line is several messages of one time."""
 
     def __init__(self, container: str) -> None:
         self._place = ContainerPlace(short(container))
@@ -69,7 +69,7 @@ class StampedLines:
         self._stamp = ""
 
     def add(self, message: bytes) -> Iterator[Stamped]:
-        """The line that ends with this message, if one does, or has become too long."""
+        """Yield the line that ends with this message, or has become too long with it."""
         found = STAMP.match(message)
         if found and not self._begun:
             self._stamp = found[1].decode()
@@ -79,7 +79,7 @@ class StampedLines:
             yield from self.rest()
 
     def rest(self) -> Iterator[Stamped]:
-        """The line that has no end yet."""
+        """Yield the line that has no end yet."""
         if self._begun:
             text, self._begun, self._begun_bytes = b"".join(self._begun).removesuffix(b"\n"), [], 0
             ordinal = self._place.ordinal + 1 if self._place.stamp == self._stamp else 0
@@ -88,7 +88,7 @@ class StampedLines:
 
 
 async def behind(place: ContainerPlace | None, lines: AsyncIterator[Stamped]) -> AsyncIterator[LogLine]:
-    """The lines after that place, which is the first or among those before it, unless the engine dropped it: a gap."""
+    """Yield the lines after a place, with a gap first if its own line is missing: the engine then dropped lines."""
     is_there = place is None or not place.stamp
     async for at, text in lines:
         if place is not None and at <= place:
@@ -101,9 +101,9 @@ async def behind(place: ContainerPlace | None, lines: AsyncIterator[Stamped]) ->
 
 
 class Kept(Struct, frozen=True):
-    """What is remembered of the container whose log was kept last: where in the file its lines are.
+    """The places of the lines of the container whose log was kept last.
 
-    ends: of each line its stamp, its ordinal and the offset behind it.
+    ends: for each line its stamp, its ordinal and the offset behind it.
     """
 
     container: str
@@ -128,7 +128,10 @@ def keep_log(path: Path, container: str, messages: Iterable[bytes]) -> None:
 
 
 def place_in(path: Path, container: str, after: str) -> ContainerPlace:
-    """Where in the log of a container one is who has read its model's kept log up to `after`: it may hold a part."""
+    """Return how far into a container's log somebody is who has read the model's kept log up to `after`.
+
+    The kept log may hold a part of the container's.
+    """
     kept, read = _kept(path), FilePlace.parse(after)
     if kept and read and (kept.container, kept.inode) == (short(container), read.inode):
         told = bisect_right(kept.ends, read.offset, key=lambda end: end[2])
@@ -138,7 +141,7 @@ def place_in(path: Path, container: str, after: str) -> ContainerPlace:
 
 
 async def kept_log(path: Path, tail: int, grows: Callable[[], bool], after: str = "") -> AsyncIterator[LogLine]:
-    """As `read_log`, also behind a place in the log of a container that is gone."""
+    """Yield lines as `read_log` does, also behind a place in the log of a container that is gone."""
     place = ContainerPlace.parse(after)
     if place is not None:
         is_whole, after = _kept_place(path, place)
@@ -150,7 +153,7 @@ async def kept_log(path: Path, tail: int, grows: Callable[[], bool], after: str 
 
 
 def _kept_place(path: Path, place: ContainerPlace) -> tuple[bool, str]:
-    """Whether all that followed is kept, and where it begins in the file; "" if nothing is."""
+    """Return whether all that followed a place is kept, and where it begins in the file, "" if nothing is."""
     kept = _kept(path)
     if kept is None:
         return False, ""

@@ -1,4 +1,4 @@
-"""Reading a log file by places: how far a reader is, in words that a later reader and another gateway understand."""
+"""Reads a log file by places, which say how far a reader is so that a later one, in another gateway, can go on."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from msgspec import Struct
 from model_container.contract.logfile import read_head
 
 BLOCK_BYTES = 64 << 10
-"""Also the longest line; what is longer comes in pieces."""
+"""Most bytes read at once, and the longest line; a longer one comes in pieces."""
 
 MARK_BYTES = 256
 
 
 class LogLine(Struct, frozen=True):
-    """What reading a log gives. id: the place behind it, from which reading can go on.
+    """A line of a log, or a word on it. id: the place behind it, from which reading can go on.
 
     kind: a "line"; a "gap", whose text says what is missing; the "place" where reading begins while there is no line.
     """
@@ -74,7 +74,7 @@ class LogReader:
         self._file.close()
 
     def move_to(self, path: Path) -> None:
-        """To the beginning of the log that took the place of this one. Nothing happens while there is none."""
+        """Go to the beginning of the log that took the place of this one. Nothing happens while there is none."""
         left = self._file
         try:
             self._open(path)
@@ -87,14 +87,14 @@ class LogReader:
         return str(FilePlace(self.inode, self._offset, mark_of(self._line)))
 
     def id_at(self, offset: int) -> str:
-        """Of the place behind the line that ends there."""
+        """Return the id of the place behind the line that ends at this offset."""
         dropped, begins = read_head(self._file.fileno()) or (0, 0)
         position = begins + offset - dropped
         line = self._line_before(position, begins)[0] if position > begins else b""
         return str(FilePlace(self.inode, offset, mark_of(line)))
 
     def end(self) -> int:
-        """The offset behind all that is there now."""
+        """Return the offset behind all that is there now."""
         dropped, begins = read_head(self._file.fileno()) or (0, 0)
         return dropped + self._size() - begins
 
@@ -105,7 +105,7 @@ class LogReader:
             return False
 
     def go_to(self, place: FilePlace) -> bool:
-        """False, and nothing done, where this log does not have that place, or is being cut."""
+        """Go to a place. Returns False, and does nothing, where this log does not have it, or is being cut."""
         head = read_head(self._file.fileno())
         if head is None or place.inode != self.inode:
             return False
@@ -119,7 +119,7 @@ class LogReader:
         return True
 
     def go_to_tail(self, count: int) -> None:
-        """Before the last `count` whole lines; what follows the last of them is still being written."""
+        """Go before the last `count` whole lines. What follows the last of them is still being written."""
         dropped, begins = read_head(self._file.fileno()) or (0, 0)
         start, newlines, wanted, block = self._size(), 0, count + 1, b""
         while start > begins and newlines < wanted:
@@ -133,14 +133,14 @@ class LogReader:
         self._line, self._is_whole = self._line_before(start + found, begins)
 
     def _line_before(self, position: int, begins: int) -> tuple[bytes, bool]:
-        """The end of the line that ends there, and whether it is a whole one."""
+        """Return the last bytes of the line that ends at this position, and whether it is a whole one."""
         start = max(begins, position - MARK_BYTES - 1)
         before = self._bytes(position - start, start)
         line = before.removesuffix(b"\n").rpartition(b"\n")[2][-MARK_BYTES:]
         return line, not before or before.endswith(b"\n")
 
     def lines(self) -> Iterator[LogLine]:
-        """What is there and not yet given: lines that are whole, and gaps."""
+        """Yield what is there and was not yet given: lines that are whole, and gaps."""
         while True:
             gap = self._gap()
             if gap:
@@ -156,7 +156,7 @@ class LogReader:
                 return
 
     def rest(self) -> Iterator[LogLine]:
-        """The line that is not whole, and never will be."""
+        """Yield what is left, with the last line, which is not whole and never will be."""
         yield from self.lines()
         self._seen = None
         block, _, _ = self._unread().partition(b"\n")
@@ -170,7 +170,7 @@ class LogReader:
         return LogLine(piece.decode(errors="replace"), self.id)
 
     def _unread(self) -> bytes:
-        """From the offset on, a block at most; nothing while nothing was added, or while the log is being cut."""
+        """Return a block at most from the offset on; b"" while nothing was added, or while the log is being cut."""
         head, size = read_head(self._file.fileno()), self._size()
         if head is None or (head, size) == self._seen:
             return b""
@@ -182,7 +182,7 @@ class LogReader:
         return block
 
     def _gap(self) -> str:
-        """What is missing at the offset, "" for nothing. The offset is then behind it."""
+        """Return what is missing at the offset, "" for nothing, and move the offset behind it."""
         head = read_head(self._file.fileno())
         dropped, begins = head or (0, 0)
         is_lost = head is None or begins + self._offset - dropped > self._size()
@@ -208,7 +208,7 @@ class LogReader:
 
 
 def _end_of_characters(block: bytes) -> int:
-    """Where the last whole UTF-8 character of it ends."""
+    """Return where the last whole UTF-8 character of a block ends."""
     for back in range(1, 4):
         if block[-back] >= 0xC0:
             return len(block) - back

@@ -1,5 +1,6 @@
-"""Looks at what was installed for what has no business in a model's environment: files that Python runs by itself,
-files that pose as the interpreter's, and links that lead out.
+"""Finds installed files that have no business in a model's environment.
+
+These are files that Python runs by itself, files that pose as the interpreter's, and links that lead out.
 
 None of it would run outside the walls, as no Python is started from there (interpreter.py). Whoever brings it is
 refused all the same: this wall must hold where another should fail.
@@ -37,18 +38,18 @@ packages, for which Python needs no help; what setuptools' is for is in model_co
 
 MAX_PTH_BYTES = 1 << 16
 MAX_RECORD_BYTES, MAX_RECORD_LINES = 8 << 20, 100_000
-"""PyTorch 2.13 lists 12,248 files in 1.2 MiB."""
+"""Bounds of a RECORD. That of PyTorch 2.13 lists 12,248 files in 1.2 MiB."""
 RUN_BY_SITE = frozenset({"sitecustomize", "usercustomize"})
 INTERPRETER = re.compile(r"python[0-9.]*[a-z]?(-config)?(\.exe)?", re.IGNORECASE)
 
 
 def site_packages(folder: Path, python: str) -> Path:
-    """In an environment for this minor."""
+    """Return the folder of packages in an environment for this Python minor."""
     return folder / "lib" / f"python{python}" / "site-packages"
 
 
 def check(folder: Path, python: str) -> None:
-    """Raises BuildFailed for the first file that must not be there, and names who brought it."""
+    """Check an environment. Raises BuildFailed for the first file that must not be there, naming who brought it."""
     packages = site_packages(folder, python)
     for path, fault in (*_faults(folder, packages), *_records_that_lead_out(folder, packages)):
         who = _who_brought(path, packages)
@@ -59,7 +60,7 @@ def check(folder: Path, python: str) -> None:
 
 
 def _faults(folder: Path, packages: Path) -> Iterator[tuple[Path, str]]:
-    """Files, and what is wrong with each."""
+    """Yield the files that must not be there, with what is wrong with each."""
     for place, names, files in os.walk(folder):
         for name in (*names, *files):
             path = Path(place, name)
@@ -90,7 +91,7 @@ def _records_that_lead_out(folder: Path, packages: Path) -> Iterator[tuple[Path,
 
 
 def _who_brought(path: Path, packages: Path) -> str:
-    """The distribution that lists the file in its RECORD, as "name 1.0"; a package folder is told by what is in it."""
+    """Return the distribution whose RECORD lists a file, or a file in a folder, as "name 1.0"."""
     for known, distribution in _recorded(packages).items():
         if known.is_relative_to(path):
             return distribution
@@ -98,7 +99,7 @@ def _who_brought(path: Path, packages: Path) -> str:
 
 
 def _recorded(packages: Path) -> dict[Path, str]:
-    """What distributions say they brought, each with its distribution; the paths are absolute and without `..`."""
+    """Return the files that distributions list, each with its distribution. Paths are absolute and without `..`."""
     found: dict[Path, str] = {}
     for record in packages.glob("*.dist-info/RECORD"):
         distribution = record.parent.name.removesuffix(".dist-info").replace("-", " ", 1)

@@ -10,9 +10,10 @@ from app.runtime.interpreter import PACKAGE, isolated
 
 
 def compile_folder(python: str, folder: Path, timeout_seconds: float) -> bool:
-    """Whether all could be compiled; what could not is only slower to import. Blocks; raises OSError.
+    """Compile the packages in a folder and return whether all could be; what could not is only slower to import.
 
-    Behind walls of its own, which leave it nothing but the folder to write to.
+    The compiler runs behind walls of its own, which leave it nothing but the folder to write to.
+    Blocks. Raises OSError.
     """
     try:
         done = subprocess.run(

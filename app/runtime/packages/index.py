@@ -1,4 +1,4 @@
-"""Where packages come from on this machine: its pip and uv configuration, in the words that uv understands.
+"""Translates this machine's pip and uv configuration, which says where packages come from, for uv.
 
 Companies configure pip: a private index, a private CA, a proxy. uv reads none of it, so it is translated here.
 What is already set for uv itself wins. Sources: https://pip.pypa.io/en/stable/topics/configuration/ and
@@ -37,7 +37,7 @@ OWN_SOURCES = (
     *("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"),
     *("UV_FIND_LINKS", "UV_CONFIG_FILE", "UV_OFFLINE"),
 )
-"""Whoever sets one of these has said where packages come from, and that need not be the internet."""
+"""Variables that say where packages come from, which need not be the internet."""
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+@")
@@ -45,9 +45,11 @@ TRUE = frozenset({"1", "true", "yes", "on", "y", "t"})
 
 
 class PackageIndex(Struct, frozen=True):
-    """variables: what uv needs in its environment. no_index: only `--find-links` locations may be used; uv has
-    no variable for it. secrets: passwords of index and proxy URLs, which no log may show. brings_torch: whether it says
-    where PyTorch comes from.
+    """The configuration of packages on this machine, for uv.
+
+    variables: what uv needs in its environment. no_index: only `--find-links` locations may be used; uv has no variable
+    for it. secrets: passwords of index and proxy URLs, which no log may show. brings_torch: whether the configuration
+    says where PyTorch comes from.
     """
 
     variables: dict[str, str]
@@ -59,7 +61,7 @@ class PackageIndex(Struct, frozen=True):
         return dict(self.variables)
 
     def redact(self, text: str) -> str:
-        """`text` without the credentials of any URL, and without known passwords wherever they stand."""
+        """Return `text` without the credentials of any URL, and without known passwords wherever they stand."""
         text = CREDENTIALS.sub("***@", text)
         for secret in self.secrets:
             text = text.replace(secret, "***")
@@ -67,14 +69,14 @@ class PackageIndex(Struct, frozen=True):
 
 
 def machine_index(environ: Mapping[str, str] = os.environ) -> PackageIndex:
-    """The configuration of this machine and user, read afresh: a corrected pip.conf counts at the next build."""
+    """Read the configuration of this machine and user, afresh: a corrected pip.conf counts at the next build."""
     home = Path(environ.get("HOME") or Path.home())
     files = pip_configuration_files(environ, home, Path(sys.prefix), sys.platform)
     return translate(environ, read_pip_configuration(files))
 
 
 def pip_configuration_files(environ: Mapping[str, str], home: Path, prefix: Path, platform: str) -> tuple[Path, ...]:
-    """pip's files in its order, a later one overriding an earlier: global, user, virtual environment, named."""
+    """Return pip's files in its order, a later one overriding an earlier: global, user, virtual environment, named."""
     named = environ.get("PIP_CONFIG_FILE", "")
     if named == os.devnull:
         return ()
@@ -92,7 +94,7 @@ def pip_configuration_files(environ: Mapping[str, str], home: Path, prefix: Path
 
 
 def read_pip_configuration(files: Sequence[Path]) -> dict[str, str]:
-    """The options that hold for `pip install`, by their long names. A file that pip could not read is passed over."""
+    """Return the options for `pip install`, by their long names. A file that pip could not read is passed over."""
     general: dict[str, str] = {}
     install: dict[str, str] = {}
     for path in files:
@@ -108,7 +110,10 @@ def read_pip_configuration(files: Sequence[Path]) -> dict[str, str]:
 
 
 def translate(environ: Mapping[str, str], configured: Mapping[str, str]) -> PackageIndex:
-    """environ: the gateway's environment. configured: pip's options from its files, which PIP_* variables override."""
+    """Translate pip's configuration for uv.
+
+    environ: the gateway's environment. configured: pip's options from its files, which PIP_* variables override.
+    """
 
     def option(name: str) -> str:
         return environ.get("PIP_" + name.upper().replace("-", "_"), "").strip() or configured.get(name, "")
@@ -153,7 +158,7 @@ def _certificates(environ: Mapping[str, str], cert: str) -> dict[str, str]:
 
 
 def _proxies(environ: Mapping[str, str], proxy: str) -> dict[str, str]:
-    """In lower case, the spelling that every HTTP client reads; curl ignores HTTP_PROXY in upper case."""
+    """Return the proxy variables in lower case, which all HTTP clients read; curl ignores HTTP_PROXY in upper case."""
     found = {name.lower(): environ.get(name.lower()) or environ.get(name, "") for name in PROXIES}
     if proxy:
         proxy = proxy if "://" in proxy else f"http://{proxy}"
@@ -162,7 +167,7 @@ def _proxies(environ: Mapping[str, str], proxy: str) -> dict[str, str]:
 
 
 def _absolute(place: str) -> str:
-    """uv runs in another folder than the one that a relative path was written for."""
+    """Make a path absolute, as uv runs in another folder than the one it was written for. URLs stay as they are."""
     return place if "://" in place else os.path.abspath(os.path.expanduser(place))
 
 

@@ -23,9 +23,9 @@ from app.runtime.target import Log
 
 
 async def install(lock: Lock, folder: Path, python: str, log: Log, timeout_seconds: float) -> None:
-    """The packages of `lock` in `folder`, hard-linked to uv's cache where it is on the same disk. python: the base
-    interpreter of this machine that they are for.
+    """Install the packages of `lock` in `folder`, hard-linked to uv's cache where it is on the same disk.
 
+    python: the base interpreter of this machine that they are for.
     Raises BuildFailed with the installer's telling lines, and for packages that reach for the start of a Python.
     Programs that packages bring are left out: their first line names a Python of this machine.
     """
@@ -34,7 +34,7 @@ async def install(lock: Lock, folder: Path, python: str, log: Log, timeout_secon
 
 
 async def install_for_container(lock: Lock, folder: Path, log: Log, timeout_seconds: float) -> None:
-    """The same for another system, and maybe a Python that this machine lacks."""
+    """Install as `install` does, but for a container: another system, maybe a Python that this machine lacks."""
     arguments = ["--python", sys.executable, "--python-version", lock.python]
     arguments += ["--python-platform", uv_platform("linux", machine.machine())]
     await _install(lock, folder, arguments, log, timeout_seconds)
@@ -50,7 +50,7 @@ async def _install(lock: Lock, folder: Path, python: Sequence[str], log: Log, ti
 
 
 def _prepare(folder: Path) -> None:
-    """As a virtual environment has it: some systems keep compiled packages in `lib64`."""
+    """Make `lib` and `lib64` as a virtual environment has them: some systems keep compiled packages in `lib64`."""
     (folder / "lib").mkdir(parents=True)
     (folder / "lib64").symlink_to("lib")
 

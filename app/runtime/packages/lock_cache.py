@@ -1,4 +1,4 @@
-"""Resolutions remembered: the index is asked the same question again only when its answer has grown old.
+"""Remembers resolutions: the index is asked the same question again only when its answer has grown old.
 
 The index is not asked at all then, so a model whose environment is built goes live without a network.
 """
@@ -32,7 +32,7 @@ class Resolutions:
     async def resolve(
         self, requirements: Requirements, *, log: Log, timeout_seconds: float, platform: str | None = None
     ) -> Lock:
-        """As `resolver.resolve`, which is asked if the question, the index or its configuration is new."""
+        """Resolve as `resolver.resolve` does, which is asked if the question, the index or its configuration is new."""
         path = self._folder / f"{_question(requirements, platform)}.json"
         age_seconds = _age_seconds(path)
         if age_seconds < self._max_age_seconds and (known := _read(path)):
@@ -46,7 +46,7 @@ class Resolutions:
         return lock
 
     def _remember(self, path: Path, lock: Lock) -> None:
-        """And forget what is too old. Where nothing can be written, the next question asks the index again."""
+        """Remember a lock and forget old ones. Where nothing can be written, the next question asks the index again."""
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             for old in self._folder.iterdir():
@@ -58,7 +58,7 @@ class Resolutions:
 
 
 def _question(requirements: Requirements, platform: str | None) -> str:
-    """A digest, as the configuration of the index may hold passwords."""
+    """Return a digest of the question, as the configuration of the index may hold passwords."""
     index = machine_index()
     configured = (sorted(index.variables.items()), index.no_index, index.brings_torch)
     asked = (requirements, platform, machine.platform(), version("uv"), configured)
@@ -66,7 +66,7 @@ def _question(requirements: Requirements, platform: str | None) -> str:
 
 
 def _age_seconds(path: Path) -> float:
-    """Infinite for what is not there, or was written in a future that a corrected clock took back."""
+    """Return the age of a file; infinite if it is missing, or was written in a future that a corrected clock undid."""
     try:
         age = time.time() - path.stat().st_mtime
     except OSError:

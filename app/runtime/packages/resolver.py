@@ -13,7 +13,7 @@ from app.runtime.target import Log
 
 
 async def resolve(requirements: Requirements, *, log: Log, timeout_seconds: float, platform: str | None = None) -> Lock:
-    """The lock for the first acceptable Python for which every package has a wheel.
+    """Return the lock for the first acceptable Python for which every package has a wheel.
 
     Wheels only: building a source distribution would run its author's code outside any wall.
     Raises EnvironmentFailed with the reason for the Python that was preferred.
@@ -53,7 +53,7 @@ async def _compile(
 
 
 def uv_platform(platform: str, architecture: str) -> str:
-    """uv takes "linux" for x86_64 everywhere; containers have the processor of their machine, macOS's included."""
+    """Return the platform in uv's words. uv takes "linux" for x86_64; a container has its machine's processor."""
     if platform != "linux":
         return platform
     processor = {"arm64": "aarch64", "amd64": "x86_64"}.get(architecture.lower(), architecture.lower())
@@ -61,8 +61,10 @@ def uv_platform(platform: str, architecture: str) -> str:
 
 
 def without_nccl(lock: str) -> str:
-    """XGBoost asks for NVIDIA's NCCL, 350 MB, and opens it only to train on several GPUs. It is left out where nothing
-    else of NVIDIA's is there, whose libraries would need it (PyTorch's build for CUDA does)."""
+    """Leave NVIDIA's NCCL out of a lock with XGBoost, which opens these 350 MB only to train on several GPUs.
+
+    It stays where the lock has more of NVIDIA's, whose libraries would need it (PyTorch's build for CUDA does).
+    """
     lines = lock.splitlines(keepends=True)
     of_nvidia = [line for line in lines if line.startswith("nvidia-")]
     alone = len(of_nvidia) == 1 and of_nvidia[0].startswith("nvidia-nccl-")
@@ -77,14 +79,14 @@ def _why_not(passed_over: tuple[str, EnvironmentFailed]) -> str:
 
 
 def reason_of(failure: EnvironmentFailed) -> str:
-    """uv's reason in one clause, without the words around it."""
+    """Return uv's reason in one clause, without the words around it."""
     reason = re.sub(r"^`uv [^`]*` failed: ", "", failure.detail)
     reason = re.sub(r"^No solution found when resolving dependencies\W*(cause:)?\s*(Because )?", "", reason)
     return re.split(r",? (?:we can conclude|and you require)\b", reason, maxsplit=1)[0].rstrip(".,; ")
 
 
 def _refusal(requirements: Requirements, passed_over: dict[str, EnvironmentFailed]) -> EnvironmentFailed:
-    """The preferred Python's reason counts: those that came after it were only a way out."""
+    """Make the error, with the reason for the preferred Python: those that came after it were only a way out."""
     preferred = next(iter(passed_over.values()))
     what = f"No set of packages satisfies the model with Python {' or '.join(passed_over)}"
     if preferred.hint in UNREACHABLE:

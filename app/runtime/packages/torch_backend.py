@@ -1,4 +1,4 @@
-"""Which build of PyTorch uv takes: that for the processor alone, unless a GPU is asked for or the machine says otherwise.
+"""Chooses the build of PyTorch: for the processor alone, unless a GPU is asked for or the machine says otherwise.
 
 PyPI has the build for CUDA under the plain name, with gigabytes of libraries. The others are on an index of PyTorch's
 own, which uv asks for PyTorch and its kin alone: https://docs.astral.sh/uv/guides/integration/pytorch/.
@@ -15,16 +15,22 @@ LOCAL_VERSION = re.compile(r"^torch==[^+\s]+\+(cpu|xpu|cu[0-9]+|rocm[0-9.]+)$", 
 
 
 def to_resolve(gpu: bool) -> list[str]:
-    """Arguments of `uv pip`. With a GPU uv looks which CUDA this machine's driver takes; without a driver it is the CPU."""
+    """Return arguments for `uv pip` to resolve.
+
+    With a GPU uv looks which CUDA this machine's driver takes; without a driver it takes the build for the CPU.
+    """
     return _chosen("auto" if gpu else "cpu")
 
 
 def to_install(lock: Lock) -> list[str]:
-    """The same for what was resolved so: the lock's version of PyTorch tells its build."""
+    """Return arguments for `uv pip` to install a lock, whose version of PyTorch tells its build."""
     found = LOCAL_VERSION.search("\n".join(lock.packages))
     return _chosen(found[1]) if found else []
 
 
 def _chosen(backend: str) -> list[str]:
-    """None where the machine's configuration says where packages come from: PyTorch's index would go past it."""
+    """Return the arguments for a build; none if the machine's configuration says where packages come from.
+
+    PyTorch's index would go past that.
+    """
     return [] if machine_index().brings_torch else ["--torch-backend", backend]

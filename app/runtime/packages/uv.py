@@ -35,7 +35,7 @@ UNREACHABLE = (
     "check HTTPS_PROXY, name an index or a folder of yours with PIP_INDEX_URL or PIP_FIND_LINKS, or set "
     "UV_TORCH_BACKEND= (to nothing) for the build of the usual index.",
 )
-"""The next step where the network is in the way: of the usual index, of PyTorch's."""
+"""The next step where the network is in the way of the usual index, and of PyTorch's."""
 
 PROBE_SECONDS = 10.0
 PROBE = (
@@ -96,14 +96,14 @@ async def run_uv(
 
 
 def telling_lines(lines: Sequence[str]) -> list[str]:
-    """What uv says of a failure: its complaint and the causes, without its labels, drawing characters and advice."""
+    """Return what uv says of a failure: complaint and causes, without labels, drawing characters and advice."""
     complaints = (i for i, line in enumerate(lines) if re.match(r"\s*(error:|×|✗)", line))
     bare = (re.sub(r"^[\s│├╰─▶×✗]*(?:(?:error|cause):)?\s*", "", line).strip() for line in lines[next(complaints, 0) :])
     return [line for line in bare if line and not line.startswith("hint:")][:TELLING_LINES]
 
 
 def hint_for(text: str) -> str:
-    """The next step after a failure, from the words uv uses for its cause."""
+    """Return the next step after a failure, by the words that uv uses for its cause."""
     lowered = text.lower()
     if "certificate" in lowered or "unknownissuer" in lowered:
         return "The index's certificate is not trusted: set PIP_CERT (or SSL_CERT_FILE) to your company's CA bundle."
@@ -155,7 +155,7 @@ _interpreters: dict[str, str] = {}
 
 
 async def find_interpreters() -> dict[str, str]:
-    """Python minor → path of a working CPython of this machine, the gateway's own first, then newest first.
+    """Return Python minor → path of a working CPython of this machine, the gateway's own first, then newest first.
 
     Every candidate is asked, as a pyenv shim on PATH may lead nowhere. Found once in the life of the process.
     """
@@ -183,7 +183,7 @@ async def _search() -> dict[str, str]:
 
 
 def interpreter_candidates(path: str, home: Path) -> list[str]:
-    """Files that may be a supported Python: the gateway's own base, PATH, pyenv, uv, Homebrew, python.org."""
+    """Return files that may be a supported Python: the gateway's own base, PATH, pyenv, uv, Homebrew, python.org."""
     slow = home / ".pyenv" / "shims"  # scripts that lead to what is found below anyway
     places = [
         *(Path(folder) for folder in path.split(os.pathsep) if folder and Path(folder) != slow),

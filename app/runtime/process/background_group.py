@@ -15,13 +15,13 @@ from typing import Final
 from app.runtime.process.cgroup_places import find_place
 
 SHELL: Final = ("/bin/sh", "-c", 'unset PWD OLDPWD SHLVL; echo 0 2>/dev/null >"$0"; exec "$@"')
-"""Joins the group whose `cgroup.procs` comes next, and becomes the command after it: the program itself would need a
-tenth of a second of the processor to come so far."""
+"""A shell that joins the group whose `cgroup.procs` comes next, and becomes the command after it. The program itself
+would need a tenth of a second of the processor to come so far."""
 
 _PATIENCE_NS: Final = 500_000_000
 _WAITS_PER_RUN: Final = 4
 _QUARTER_OF_A_SESSION: Final = {"cpu.shares": "256", "cpu.weight": "25"}
-"""Of versions 1 and 2, each in its own unit."""
+"""The files of versions 1 and 2 that set it, each in its own unit."""
 
 
 class BackgroundGroup:
@@ -31,7 +31,7 @@ class BackgroundGroup:
         self._name = name
 
     def command(self, command: list[str]) -> list[str]:
-        """The same in the group, or as it is where no such group can be had. Blocks for less than a millisecond."""
+        """Return the command so that it runs in the group, or as it is where none can be had. Blocks for under 1 ms."""
         if self._folder is None:
             return command
         try:
@@ -75,7 +75,7 @@ class BackgroundGroup:
 
 
 def _starves(pid: str) -> bool:
-    """Whether a process has waited for a processor, and long compared with how long it had one.
+    """Return whether a process has waited for a processor, and long compared with how long it had one.
 
     linux/Documentation/scheduler/sched-stats.rst, "/proc/<pid>/schedstat": nanoseconds that it ran, that it waited.
     """

@@ -1,4 +1,4 @@
-"""Where this process may make control groups below its own: the folders of Linux's cgroups, v1 or v2.
+"""Finds where this process may make control groups below its own: the folders of Linux's cgroups, v1 or v2.
 
 Version 1 has a hierarchy for each controller, and any group may hold both processes and groups. In version 2 a group
 that gives its controllers to groups below it holds no process itself (the "no internal processes" rule of
@@ -25,7 +25,7 @@ MEND = "Start PRISM with `systemd-run --user --scope -p Delegate=yes prism run` 
 
 
 class NoCgroup(OSError):
-    """None can be had here; the message says why."""
+    """The error where no control group can be had; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Place:
 
 @dataclass(frozen=True)
 class _Mount:
-    """root: the group that is seen at `folder`. version: of its hierarchy."""
+    """A mounted hierarchy. root: the group that is seen at `folder`. version: that of the hierarchy."""
 
     root: str
     folder: str
@@ -58,7 +58,7 @@ def find_place() -> Place:
 
 
 def locate(groups: str, mounts: str) -> Place:
-    """This process's own groups. groups: /proc/self/cgroup; mounts: /proc/self/mountinfo. Raises NoCgroup."""
+    """Find this process's own groups. groups: /proc/self/cgroup; mounts: /proc/self/mountinfo. Raises NoCgroup."""
     mounted = list(_mounts(mounts))
     first = {name: folder for name in CONTROLLERS if (folder := _folder(name, groups, mounted))}
     if first.keys() >= REQUIRED:
@@ -70,7 +70,7 @@ def locate(groups: str, mounts: str) -> Place:
 
 
 def _folder(controller: str, groups: str, mounted: list[_Mount]) -> Path | None:
-    """controller: of version 1, or "" for version 2."""
+    """Return the folder of this process's group, or None. controller: one of version 1, or "" for version 2."""
     for line in groups.splitlines():
         _, names, path = line.split(":", 2)
         if controller in names.split(","):
@@ -79,7 +79,7 @@ def _folder(controller: str, groups: str, mounted: list[_Mount]) -> Path | None:
 
 
 def _seen_at(path: str, mount: _Mount, controller: str) -> Path | None:
-    """Where the group `path` is in that mount; None for another hierarchy, or a group outside of what is seen."""
+    """Return where the group `path` is in that mount; None for another hierarchy, or a group that is not seen there."""
     if mount.version != ("v1" if controller else "v2") or (controller and controller not in mount.controllers):
         return None
     if path.startswith("/.."):
@@ -100,7 +100,7 @@ def _mounts(mounts: str) -> Iterable[_Mount]:
 
 
 def _plain(path: str) -> str:
-    """As it was before the kernel wrote spaces and the like as octal numbers."""
+    """Return a path as it was before the kernel wrote spaces and the like as octal numbers."""
     return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path)
 
 
@@ -148,7 +148,7 @@ def _vacate(folder: Path) -> None:
 
 
 def _is_delegated(folder: Path) -> bool:
-    """Whether systemd gave the group away whole, with all that it started in it (`Delegate=yes`, systemd 251)."""
+    """Return whether systemd gave away the whole group with all that it started in it (`Delegate=yes`, systemd 251)."""
     try:
         return os.getxattr(folder, "user.delegate") == b"1"
     except (OSError, AttributeError):

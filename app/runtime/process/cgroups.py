@@ -48,17 +48,17 @@ class Handed(Struct, frozen=True):
 
 
 class Cgroups:
-    """Makes and removes those of one PRISM. home: its label. Everything here blocks for milliseconds."""
+    """The control groups of one PRISM. home: its label. Everything here blocks for milliseconds."""
 
     def __init__(self, home: str) -> None:
         self._prefix = f"prism-{home}-"
         self._lock = threading.Lock()
         self._place: Place | None = None
         self.why_not = ""
-        """Why there are none, once one was asked for."""
+        """The reason why there are no groups, known once one was asked for."""
 
     def make(self, name: str, limits: Limits) -> Cgroup | None:
-        """None where none can be had."""
+        """Make a control group with these limits; None where none can be had."""
         with self._lock:
             place = self._found()
         if place is None:
@@ -75,7 +75,7 @@ class Cgroups:
         return cgroup
 
     def _found(self) -> Place | None:
-        """Looked for once, and again where there was none, e.g. since another process was in the group."""
+        """Find the place for groups, once; again where there was none, e.g. as another process was in the group."""
         if self._place is None:
             try:
                 self._place = find_place()
@@ -103,7 +103,7 @@ class Cgroups:
 
 
 def _settings(version: str, controller: str, limits: Limits, folder: Path) -> Iterator[tuple[str, str]]:
-    """(file, value) in the order they must be written; files that only some kernels have, where they are."""
+    """Yield (file, value) in the order to write them. Files that only some kernels have come where they are there."""
     memory, quota = str(limits.memory_mb << 20), round(limits.cpus * _PERIOD_US)
     if controller == "pids":
         yield "pids.max", str(limits.pids)
@@ -125,7 +125,7 @@ def _settings(version: str, controller: str, limits: Limits, folder: Path) -> It
 
 @contextlib.contextmanager
 def handed_down(cgroup: Cgroup | None) -> Iterator[Handed]:
-    """Descriptors for one replica to be, closed here afterwards. Raises OSError."""
+    """Open the descriptors for a replica to be started, and close them here afterwards. Raises OSError."""
     if cgroup is None:
         yield Handed()
         return
@@ -147,13 +147,13 @@ def handed_down(cgroup: Cgroup | None) -> Iterator[Handed]:
 
 
 def remove(cgroup: Cgroup | None) -> None:
-    """Fine if gone; what still lives in it is killed."""
+    """Remove a control group; one that is gone is fine. What still lives in it is killed."""
     for folder in dict.fromkeys(cgroup.folders.values() if cgroup else ()):
         _remove_folder(Path(folder))
 
 
 def _remove_folder(folder: Path) -> None:
-    """A process that has just ended still counts for a moment."""
+    """Remove the folder of a group. A process that has just ended still counts for a moment, which is waited for."""
     deadline = time.monotonic() + _REMOVAL_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Environments of the process target: one for each lock hash, built once, by whoever comes first.
+"""Builds the environments of the process target: one for each lock hash, once, by whoever comes first.
 
     <root>/<lock hash>-2/       what the lock lists, installed; no Python of its own. 2 is the layout
     <root>/<lock hash>-2.json   written last, and says that it is complete and which Python it is for
@@ -36,13 +36,13 @@ LOCK_POLL_SECONDS = 0.1
 
 
 class Record(Struct, frozen=True):
-    """python: path of the base interpreter that the packages are for."""
+    """The record of an environment that is built. python: path of the base interpreter that its packages are for."""
 
     python: str
 
 
 class Environments:
-    """In `root`, for the lock that each is made from."""
+    """The environments in the folder `root`, each for the lock that it is made from."""
 
     def __init__(self, root: Path, build_timeout_seconds: float) -> None:
         self.root = root
@@ -52,7 +52,7 @@ class Environments:
         return self.root / f"{lock.hash}-{LAYOUT}"
 
     def python(self, lock: Lock) -> str:
-        """The interpreter to start with; "" where the environment is not built, or its Python has been uninstalled."""
+        """Return the interpreter to start; "" if the environment is not built, or its Python has been uninstalled."""
         try:
             record = read_json(self._record(lock).read_bytes(), Record)
         except (OSError, ForeignJsonError):
@@ -64,7 +64,7 @@ class Environments:
         return bool(self.python(lock))
 
     async def build(self, lock: Lock, log: Log) -> None:
-        """Returns at once if it is built; waits for another builder, also of another process. Raises BuildFailed."""
+        """Build an environment unless it is there. Waits for another builder, in any process. Raises BuildFailed."""
         if self.is_built(lock):
             return
         async with self._alone(lock):
@@ -86,7 +86,7 @@ class Environments:
         return self.root / f"{lock.hash}.txt"
 
     def _forget(self, lock: Lock) -> None:
-        """The record first: what is left of the rest is then a torso."""
+        """Remove an environment, its record first: if the rest is not removed whole, it then counts as unfinished."""
         self._record(lock).unlink(missing_ok=True)
         shutil.rmtree(self.path(lock), ignore_errors=True)
 
@@ -117,7 +117,10 @@ class Environments:
 
     @asynccontextmanager
     async def _alone(self, lock: Lock) -> AsyncIterator[None]:
-        """Among all tasks and processes: a file lock belongs to the opened file, so it also holds between tasks."""
+        """Keep other tasks and processes out. A file lock belongs to the opened file, so it also holds between tasks.
+
+        Raises BuildFailed if another build takes longer than the limit.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         file = os.open(self.root / f".{lock.hash}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + self.build_timeout_seconds

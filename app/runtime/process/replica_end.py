@@ -1,4 +1,4 @@
-"""What a replica's supervisor is given beside the replica itself, and what it says there at the end.
+"""Hands a replica's supervisor what it needs beside the replica itself, and reads what it says at the end.
 
 The file is opened here and handed down; the runtime closes it before anything of the model runs, and cannot open it,
 since it lies outside of what it may see. It stays for a later gateway. What the log says of an end proves nothing.
@@ -22,7 +22,7 @@ MAX_BYTES = 4096
 
 
 class ReplicaEnd(Struct, frozen=True):
-    """As model_container/sandbox/supervisor.py writes it. peak_memory_bytes: 0 where nobody knows."""
+    """The end of a replica, as model_container/sandbox/supervisor.py writes it. peak_memory_bytes: 0 if not known."""
 
     reason: str
     exit_code: int | None = None
@@ -32,8 +32,11 @@ class ReplicaEnd(Struct, frozen=True):
 
 
 class Outside(Struct, frozen=True):
-    """cgroup: that the runtime is to join, or None. Descriptors: end, of the file for its end; go, of a pipe that it waits
-    at until its record is written."""
+    """The means that a replica is given from outside its walls.
+
+    cgroup: the group that the runtime is to join, or None. end: descriptor of the file for its end. go: descriptor of
+    a pipe at which it waits until its record is written.
+    """
 
     cgroup: Cgroup | None
     handed: Handed
@@ -44,7 +47,7 @@ class Outside(Struct, frozen=True):
         return (*self.handed.all(), self.end, self.go)
 
     def told(self) -> dict[str, Any]:
-        """Fields of `Confinement`."""
+        """Return it as fields of `Confinement`."""
         return {
             "cgroup": self.cgroup.version if self.cgroup else "",
             "controllers": list(self.cgroup.folders) if self.cgroup else [],
@@ -58,7 +61,7 @@ class Outside(Struct, frozen=True):
 
 @contextmanager
 def open_end(place: Path) -> Iterator[int]:
-    """place: the replica's folder. Raises OSError."""
+    """Open the file for the end of a replica. place: the replica's folder. Raises OSError."""
     descriptor = os.open(place / NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         yield descriptor
@@ -67,7 +70,7 @@ def open_end(place: Path) -> Iterator[int]:
 
 
 def read_end(place: Path) -> ReplicaEnd | None:
-    """None while it lives, and where its supervisor was killed before it could say."""
+    """Read the end of a replica; None while it lives, and where its supervisor was killed before it could say."""
     try:
         with (place / NAME).open("rb") as file:
             return read_json(file.read(MAX_BYTES), ReplicaEnd)

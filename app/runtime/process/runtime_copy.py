@@ -1,4 +1,4 @@
-"""A private copy of the runtime for replicas, so that the gateway's own packages are never in a model's reach."""
+"""Copies the runtime for replicas, so that the gateway's own packages are never in a model's reach."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ COMPILE_SECONDS = 60.0
 
 
 def runtime_copy(run_folder: Path) -> Path:
-    """`<run_folder>/runtime-<content hash>`, the folder that holds `model_container/`; made if it is not there.
+    """Return `<run_folder>/runtime-<content hash>`, the folder that holds `model_container/`; make it if it is missing.
 
-    Complete or absent: it is filled under a name of this call's own and renamed, so that neither another thread nor
-    another gateway can be filling the same one. Replicas of an older PRISM keep their own.
+    It is complete or absent: it is filled under a name of this call's own and renamed, so that neither another thread
+    nor another gateway can be filling the same one. Replicas of an older PRISM keep their own.
     """
     copy = run_folder / f"runtime-{_content_hash()}"
     if copy.is_dir():
@@ -35,7 +35,7 @@ def runtime_copy(run_folder: Path) -> Path:
 
 
 def compile_for(python: str, copy: Path) -> None:
-    """Bytecode for one Python, once; a replica may not write its own. A failure only makes starts slower."""
+    """Compile the copy for one Python, once: a replica may not write bytecode. A failure only makes starts slower."""
     interpreter = hashlib.sha256(os.fsencode(os.path.realpath(python))).hexdigest()[:16]
     done = copy / f".compiled-{interpreter}"
     if done.exists():

@@ -1,4 +1,4 @@
-"""How far the process target closes its replicas on this machine: tried, not assumed. For `prism doctor`."""
+"""Tries how far the process target closes its replicas on this machine, for `prism doctor`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECONDS = 30
 FULL = Confinement(namespaces=True, readable=[], memory_mb=512, pids=64, file_mb=16)
 AREAS = ("network", "files", "processes", "syscalls", "memory")
 MEMORY_MB, HELD_MB, HELD_SECONDS = 96, 120, 1.0
-"""What a replica may use of memory, what it tries to hold, and for how long: some looks of its supervisor."""
+"""The memory that a replica may use, that it tries to hold, and for how long: some looks of its supervisor."""
 
 
 class Lent(NamedTuple):
@@ -62,7 +62,7 @@ def survey(confinement: Confinement | None = FULL, group: Lent = NONE) -> dict[s
 
 
 def _held(confinement: Confinement | None, kind: str, group: Lent, work: Path) -> str:
-    """Why that memory could not be held; "" if it could. What goes over its limit is ended, and says nothing."""
+    """Return why that memory could not be held; "" if it could. What goes over its limit is ended, and says nothing."""
     if confinement:
         confinement = replace(confinement, memory_mb=MEMORY_MB, file_mb=MEMORY_MB)
     asked = {"memory": kind, "size_mb": HELD_MB, "hold_seconds": HELD_SECONDS if confinement else 0}
@@ -72,7 +72,7 @@ def _held(confinement: Confinement | None, kind: str, group: Lent, work: Path) -
 
 
 def _complete(confinement: Confinement | None, work: Path) -> Confinement | None:
-    """With the paths that the attempts themselves need, if files are closed at all."""
+    """Add the paths that the attempts themselves need, if files are closed at all."""
     if confinement is None or confinement.readable is None:
         return confinement
     return replace(confinement, readable=[*confinement.readable, str(PACKAGE)], writable=[str(work)])
@@ -80,7 +80,7 @@ def _complete(confinement: Confinement | None, work: Path) -> Confinement | None
 
 @contextmanager
 def _targets(folder: Path) -> Iterator[dict[str, Any]]:
-    """What the attempts aim at: real, and ours to lose."""
+    """Make what the attempts aim at: real, and ours to lose."""
     folder.mkdir(mode=0o700)
     (folder / "secret").write_text("secret")
     (folder / "doomed").write_text("doomed")
@@ -117,7 +117,7 @@ def _targets(folder: Path) -> Iterator[dict[str, Any]]:
 def _try(
     confinement: Confinement | None, attempts: Mapping[str, Any], group: Lent, work: Path
 ) -> tuple[dict[str, Any], str]:
-    """What the attempts printed, and what went wrong if they printed nothing."""
+    """Return what the attempts printed, and what went wrong if they printed nothing."""
     asked = {"confinement": asdict(confinement) if confinement else None, **attempts}
     command = isolated(own_interpreter(), PACKAGE / "sandbox" / "escape_attempts.py")
     try:

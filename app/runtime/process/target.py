@@ -56,7 +56,7 @@ MAX_SOCKET_PATH_BYTES = 100  # 108 on Linux and 104 on macOS, with the final zer
 POLL_SECONDS = 0.02
 KILL_SECONDS = 5.0
 TORSO_SECONDS = 60.0
-"""After so long a start has written its record, or was cut off."""
+"""Time after which a start has written its record, or was cut off."""
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -69,7 +69,7 @@ THREAD_VARIABLES = (
 
 
 class Record(Struct, frozen=True):
-    """What `replica.json` holds. home: label of the PRISM it belongs to. folder: that its log is kept in."""
+    """The content of `replica.json`. home: label of the PRISM that it belongs to. folder: where its log is kept."""
 
     home: str
     replica: Replica
@@ -103,7 +103,7 @@ class ProcessTarget:
         await self._environments.build(lock, log)
 
     async def build_model(self, model: Model, folder: Path, log: Log, form: Form | None = None) -> str:
-        """There are no images; makes the private copy of the runtime."""
+        """Make the private copy of the runtime; returns "", as there are no images. Raises BuildFailed."""
         try:
             copy = await asyncio.to_thread(self._runtime)
             chosen = form or model.form
@@ -145,7 +145,7 @@ class ProcessTarget:
         )
 
     def _start(self, model: Model, form: Form, folder: Path, limits: Limits) -> Replica:
-        """Whatever fails, neither a process nor a folder is left of it."""
+        """Start a replica. Whatever fails, neither a process nor a folder is left of it."""
         self._sweep(model.model_id)
         place = self._run_folder / model.model_id / secrets.token_hex(4)
         try:
@@ -222,7 +222,7 @@ class ProcessTarget:
         log_folder: Path,
         cgroup: Cgroup | None,
     ) -> Replica:
-        """Where a later gateway finds it. Raises OSError, psutil.Error."""
+        """Record a replica where a later gateway finds it. Raises OSError, psutil.Error."""
         replica = Replica(
             model_id=model.model_id,
             target=TargetName.PROCESS,
@@ -239,7 +239,7 @@ class ProcessTarget:
         return replica
 
     def _sweep(self, model_id: str) -> None:
-        """What earlier replicas of the model left that died without a stop(), or whose start was cut off."""
+        """Remove what is left of earlier replicas that died without a stop(), or whose start was cut off."""
         for _, record in self._records(model_id):
             if not process_tree.find(record.replica.id):
                 self._clean_up(record.replica)
@@ -248,7 +248,7 @@ class ProcessTarget:
                 _remove_folder(place)
 
     def _address(self, place: Path) -> tuple[str, int]:
-        """A Unix socket; where its path would be too long, a free TCP port."""
+        """Return (socket, port): the path of a Unix socket, or a free TCP port where that path would be too long."""
         name = hashlib.sha256(str(place).encode()).hexdigest()[:16]
         path = self._sockets / f"{name}.sock"
         if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
@@ -275,7 +275,7 @@ class ProcessTarget:
         return child.poll() if child else None
 
     def _end_of(self, replica: Replica, code: int | None) -> ReplicaState:
-        """As its supervisor told it; else by the exit code, if it was our child."""
+        """Return how a replica ended: as its supervisor told it, else by the exit code, if it was our child."""
         found = self._find_record(replica)
         end = read_end(found[0].parent) if found else None
         if end:
@@ -342,7 +342,7 @@ class ProcessTarget:
         return next((found for found in records if found[1].replica.id == replica.id), None)
 
     def _records(self, model_id: str) -> list[tuple[Path, Record]]:
-        """Of this home; what cannot be read is not ours."""
+        """Return the records of this home. One that cannot be read is not ours."""
         found = []
         for path in self._run_folder.glob(f"{model_id}/*/replica.json"):
             try:
@@ -355,7 +355,7 @@ class ProcessTarget:
 
 
 def _variables(work: Path, threads: int) -> dict[str, str]:
-    """Of a replica, which gets nothing of the gateway's: no keys, no proxies, no search paths."""
+    """Return the variables of a replica, which gets nothing of the gateway's: no keys, no proxies, no search paths."""
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
@@ -368,7 +368,7 @@ def _variables(work: Path, threads: int) -> dict[str, str]:
 def _spawn(
     command: list[str], work: Path, variables: dict[str, str], folder: Path, descriptors: tuple[int, ...]
 ) -> subprocess.Popen[bytes]:
-    """No pipe leads to the gateway, so its death changes nothing for the replica."""
+    """Start a replica's process. No pipe leads to the gateway, so the gateway's death changes nothing for it."""
     path = log_path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     rotate(path)
@@ -397,14 +397,14 @@ def _write_record(path: Path, record: Record) -> None:
 
 
 def _end_now(child: subprocess.Popen[bytes]) -> None:
-    """It has loaded nothing yet. It leads a group of its own, in which is all that it started."""
+    """Kill a process that has loaded nothing yet, with its group, in which is all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 
 
 async def _ended(processes: list[psutil.Process], seconds: float) -> bool:
-    """Whether none of them lives any more, waiting for at most that long."""
+    """Wait until none of the processes lives, at most that long. Returns whether none does."""
     deadline = time.monotonic() + seconds
     while process_tree.living(processes):
         if time.monotonic() >= deadline:
@@ -414,6 +414,6 @@ async def _ended(processes: list[psutil.Process], seconds: float) -> bool:
 
 
 def _remove_folder(folder: Path) -> None:
-    """What cannot be removed is left to the next start of the model."""
+    """Remove a folder. What cannot be removed is left to the next start of the model."""
     with contextlib.suppress(OSError):
         remove_folder(folder)

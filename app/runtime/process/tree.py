@@ -1,4 +1,4 @@
-"""A replica's processes, as the operating system sees them. Everything here blocks for milliseconds."""
+"""Finds and signals a replica's processes, as the operating system sees them. Everything blocks for milliseconds."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from app.runtime.target import ReplicaState
 
 
 def identity(pid: int) -> str:
-    """ "<pid>:<start time>", which no later process shares. Raises psutil.NoSuchProcess.
+    """Return "<pid>:<start time>", which no later process shares. Raises psutil.NoSuchProcess.
 
-    On Linux in ticks since the boot: unlike a time of day, it does not move when the clock is set.
+    On Linux the time is in ticks since the boot: unlike a time of day, it does not move when the clock is set.
     """
     if sys.platform != "linux":
         return f"{pid}:{psutil.Process(pid).create_time():.2f}"
@@ -28,7 +28,7 @@ def identity(pid: int) -> str:
 
 
 def find(identifier: str) -> psutil.Process | None:
-    """The living process of that identity; None if it is gone, or only waits to be reaped."""
+    """Return the living process of that identity; None if it is gone, or only waits to be reaped."""
     pid = int(identifier.partition(":")[0])
     try:
         process = psutil.Process(pid)
@@ -40,7 +40,7 @@ def find(identifier: str) -> psutil.Process | None:
 
 
 def tree(process: psutil.Process) -> list[psutil.Process]:
-    """The process and all its descendants, itself first."""
+    """Return the process and all its descendants, itself first."""
     try:
         return [process, *process.children(recursive=True)]
     except psutil.Error:
@@ -60,7 +60,7 @@ def observe(process: psutil.Process) -> ReplicaState:
 
 
 def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    """To each that still lives; psutil makes sure that a reused pid is not hit."""
+    """Send a signal to each process that still lives. psutil makes sure that a reused pid is not hit."""
     for one in processes:
         with contextlib.suppress(psutil.Error):
             one.send_signal(number)
