@@ -19,5 +19,5 @@ def isolated(python: str, program: Path, *arguments: str) -> list[str]:
 
 
 def own_interpreter() -> str:
-    """Return the gateway's interpreter outside its virtual environment, which what is made with it may outlive."""
+    """Return the gateway's base interpreter: what is made with it must outlive the virtual environment of PRISM."""
     return getattr(sys, "_base_executable", None) or sys.executable

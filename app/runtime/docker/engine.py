@@ -1,4 +1,4 @@
-"""Asks the Docker engine, in threads, and translates its errors to those of `app.errors`.
+"""Asks whether a Docker engine answers, asks it questions in threads, and puts its errors into those of `app.errors`.
 
 docker-py (0.2 s and 7 MB) is imported at the first question that needs it: a server without models never pays for it.
 """

@@ -159,7 +159,7 @@ class Images:
             await self._engine.ask(remove, Conflict)
 
     async def _forget_torso(self, lock: Lock) -> None:
-        """Remove the layers that a build made before it ended early. One given up still holds them for a moment."""
+        """Remove the layers of a build that ended early. One that was given up still holds them for a moment."""
         label = f"prism.environment={lock.hash}"
 
         def prune(client: DockerClient) -> bool:

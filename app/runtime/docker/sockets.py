@@ -20,7 +20,7 @@ from app.runtime.docker.container import runtime_user
 
 
 def reached(replica: Replica) -> Replica:
-    """Return the replica, without its socket where the folder of that cannot be seen from here."""
+    """Return the replica, without its socket where the socket's folder cannot be seen from here."""
     if replica.socket and _is_ours(Path(replica.socket).parent) and _is_seen(replica):
         return replica
     return msgspec.structs.replace(replica, socket="")

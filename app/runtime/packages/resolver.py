@@ -53,7 +53,10 @@ async def _compile(
 
 
 def uv_platform(platform: str, architecture: str) -> str:
-    """Return the platform in uv's words. uv takes "linux" for x86_64; a container has its machine's processor."""
+    """Return the platform in uv's words.
+
+    uv takes "linux" for x86_64 everywhere; a container has the processor of its machine, also on macOS.
+    """
     if platform != "linux":
         return platform
     processor = {"arm64": "aarch64", "amd64": "x86_64"}.get(architecture.lower(), architecture.lower())

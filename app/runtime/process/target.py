@@ -397,7 +397,7 @@ def _write_record(path: Path, record: Record) -> None:
 
 
 def _end_now(child: subprocess.Popen[bytes]) -> None:
-    """Kill a process that has loaded nothing yet, with its group, in which is all that it started."""
+    """Kill a process that has loaded nothing yet, and all that it started: it leads a group of its own."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
