@@ -160,8 +160,9 @@ def _name(raw: bytes, flags: int, extra: bytes) -> str:
 
 
 def _fields(extra: bytes, name: str) -> dict[int, bytes]:
-    """Split the extra fields by their number. Raises UnreadableArtifact if one is cut off, or if
-    one of those that are used here comes twice.
+    """Split the extra fields by their number.
+
+    Raises UnreadableArtifact if one is cut off, or if one of those that are used here comes twice.
     """
     fields: dict[int, bytes] = {}
     while len(extra) >= 4:
