@@ -24,7 +24,7 @@ if __name__ == "__main__":
 import msgspec
 import yaml
 
-import app.artifact.read as unfold
+import app.artifact.read as reading
 from app.artifact.folder import read_config
 from app.artifact.formats.onnx import read_onnx
 from app.core.reading import ANSWER_BYTES_MAX, DETAIL_MAX, STORAGE, Answer, Question, Refusal, Task
@@ -81,9 +81,9 @@ def answer(question: Question, missing: tuple[str, ...] = ()) -> bytes:
 def _read(question: Question) -> object:
     path = Path(question.path)
     if question.what == "artifact":
-        return unfold.read_artifact(path, question.filename, Path(question.staging), question.max_upload_bytes)
+        return reading.read_artifact(path, question.filename, Path(question.staging), question.max_upload_bytes)
     if question.what == "folder":
-        return unfold.read_folder(path, of_models_folder=True)
+        return reading.read_folder(path, of_models_folder=True)
     if question.what == "config":
         return read_config(path)
     return read_onnx(path) is not None

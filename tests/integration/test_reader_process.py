@@ -167,9 +167,9 @@ def gadget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
         root = Path(reader_process.__file__).parents[2]
         program.write_text(
             f"import os, socket, sys\nfrom pathlib import Path\nsys.path[:0] = [{str(root)!r}, *sys.argv[1:]]\n"
-            "from app.lifecycle import reader\n"
+            "from app.artifact import reader\n"
             f"def gadget(path, filename, staging, most):\n{textwrap.indent(textwrap.dedent(code), '    ')}\n"
-            "reader.unfold.read_artifact = gadget\nreader.main()\n"
+            "reader.reading.read_artifact = gadget\nreader.main()\n"
         )
         monkeypatch.setattr(reader_process, "PROGRAM", program)
 
