@@ -1,8 +1,10 @@
-"""The gateway as one ASGI application: every route, with the parts that it calls; nothing else happens here."""
+"""The gateway as one ASGI application: every route, with the parts that it calls; nothing else happens here.
+
+`app` is for `uvicorn app.main:app`.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
 from app.api import share as share_api
 from app.dispatch.head_cache import Door
+from app.foreground import Foreground
 from app.http import problems
 from app.http.body_limit import BodyLimit
 from app.http.guard import Guard, LoginNeeded, RequireAdmin, to_login
@@ -58,7 +61,6 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.system = system
     app.state.keep_models = False
-    app.state.closing = asyncio.Event()
     app.state.door = Door(system.dispatcher, system.admission, system.max_body_bytes, settings.receive_timeout_seconds)
     app.state.share = system.share
     problems.install(app, problem_page(pages))
@@ -73,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     include_predictions(app, system, admins)
     include_pages(app, system, pages, sessions, admins)
     app.add_middleware(BodyLimit, max_bytes=system.max_body_bytes)
-    app.add_middleware(Guard, hosts=system.hosts)
+    app.add_middleware(Guard, hosts=system.hosts, only_here=not settings.keys_of_admins)
     app.add_middleware(HeadAsGet)
     return app
 
@@ -98,7 +100,7 @@ def include_administration(app: FastAPI, system: System, admins: list[Any]) -> N
             deployments,
             system.staging,
             system.max_upload_bytes,
-            app.state.closing,
+            system.closing,
             share.public_url,
             system.dispatcher.circuits,
             system.vitals,
@@ -159,3 +161,6 @@ def include_pages(app: FastAPI, system: System, pages: Pages, sessions: Sessions
 def asks_who_this_is(request: Request) -> bool:
     """A program at `/`, where a browser gets the models."""
     return request.url.path == "/" and not wants_page(request)
+
+
+app = Foreground(create_app)

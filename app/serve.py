@@ -11,12 +11,10 @@ import contextlib
 import gc
 import json
 import os
-import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable
-from ipaddress import ip_address
 
 import psutil
 import structlog
@@ -26,25 +24,19 @@ import uvloop
 from app.core.atomic_file import write_atomic
 from app.core.os_errors import log_fields
 from app.dispatch.listener import listener_config
-from app.errors import Forbidden, InvalidSetting, PrismError
+from app.errors import InvalidSetting, PrismError
 from app.main import create_app
-from app.observe.log import configure_logging
+from app.prepare import prepare
 from app.reload import code_changed
-from app.settings import Settings, load_settings
+from app.settings import Settings
 from app.version import VERSION
 
 log = structlog.get_logger(__name__)
 
-OPEN_FILES_MAX = 1 << 20
-"""More than any server needs, and little enough for a program that walks through all of them before it starts another."""
-
 
 def main() -> None:
-    raise_open_files()
     try:
-        settings = load_settings()
-        refuse_open_door(settings)
-        configure_logging(settings.log_level)
+        settings = prepare()
         listener = listen(settings)
     except PrismError as error:
         sys.exit(f"prism: {error}")
@@ -55,37 +47,6 @@ def main() -> None:
             sys.exit(f"prism: {error}")
         if again:
             os.execv(sys.executable, [sys.executable, "-m", "app.serve"])
-
-
-def raise_open_files() -> None:
-    """To what the system allows without asking anybody: each connection, of clients and to replicas, is a file.
-
-    A replica sets a limit of its own (model_container/sandbox/confine.py); ssh, ngrok and uv ask for few.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):  # macOS: more than the kernel gives one process
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def refuse_open_door(settings: Settings) -> None:
-    """Uploading a model is running code, so nobody but this machine may do it without a key that is for that."""
-    if settings.keys_of_admins or is_loopback(settings.host):
-        return
-    raise Forbidden(
-        f"PRISM_HOST={settings.host} lets other machines upload and run models, and no admin key is set.",
-        hint="Set PRISM_ADMIN_KEYS (PRISM_API_KEYS are for predictions), or listen on 127.0.0.1.",
-    )
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -107,12 +68,7 @@ async def serve(settings: Settings, listener: socket.socket) -> bool:
     """Until a signal, or changed code where that is watched; True if the server is to start anew."""
     app = create_app(settings)
     config = listener_config(app, app.state.door, "on", settings.keep_alive_seconds, settings.drain_timeout_seconds)
-
-    def end_streams() -> None:
-        app.state.closing.set()
-        app.state.door.dispatcher.end_streams()
-
-    server = AnnouncedServer(config, settings, end_streams)
+    server = AnnouncedServer(config, settings, app.state.system.end_streams)
 
     def stop_keeping_models() -> None:
         app.state.keep_models = True

@@ -75,6 +75,7 @@ class System:
         self.admission = Admission(
             self.keys, must_have_key=lambda: self.keys.required, has_host=self.hosts.known, wrong_keys=self.wrong_keys
         )
+        self.closing = asyncio.Event()
         self._readers_group = BackgroundGroup(f"prism-{home_label(settings)}-readers")
         self.deployments = Deployments(self.ledger, self._road(), connector(self.flow.wire))
         self.public_surface = PublicSurface(
@@ -161,6 +162,11 @@ class System:
             await self.share.share_everything(self.ledger.route_table())
         if self._grpc_listener is not None:
             await self._grpc_listener.start()
+
+    def end_streams(self) -> None:
+        """End the answers that would go on for ever. A server that stops waits for the others."""
+        self.closing.set()
+        self.dispatcher.end_streams()
 
     async def end(self, *, keep_models: bool) -> None:
         """Answer what is under way, then stop. keep_models: they run on, for the next gateway to adopt."""

@@ -17,6 +17,16 @@ def is_host(value: str) -> bool:
     return HOST.fullmatch(value) is not None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on that address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Hosts:
     """The host names of this server. names: accepted in a Host header besides addresses and localhost."""
 

@@ -17,7 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.admission import REQUEST_ID
-from app.access.hosts import Hosts, is_host
+from app.access.hosts import Hosts, is_host, is_loopback
 from app.access.keys import Keys, sent_key
 from app.access.sessions import COOKIE, Sessions
 from app.access.throttle import WrongKeys
@@ -72,13 +72,23 @@ def malformed(headers: Headers) -> PrismError | None:
 
 
 class Guard(Gate):
-    """The gate for requests that name this server as their host and come from no other site."""
+    """Lets through what names this server as its host and comes from no other site.
 
-    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
+    only_here: and what arrived at a loopback address. Whoever runs uvicorn itself chooses where it listens.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Hosts, *, only_here: bool = False) -> None:
         super().__init__(app)
         self._hosts = hosts
+        self._only_here = only_here
 
     def refusal(self, scope: Scope) -> Forbidden | None:
+        listener = scope.get("server")
+        if self._only_here and listener is not None and not is_loopback(listener[0]):
+            return Forbidden(
+                f"This server listens on {listener[0]}, for other machines too, and no admin key is set.",
+                hint="Set PRISM_ADMIN_KEYS, or listen on 127.0.0.1.",
+            )
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._hosts.known(host):

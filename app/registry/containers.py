@@ -71,7 +71,7 @@ class ContainerRegistry:
             os.close(lock)
             raise Conflict(
                 f"Another PRISM server (process {holder or 'unknown'}) uses the registry {self._path}.",
-                hint="Stop it with `prism stop`, or give this one its own MODEL_CONTAINER_REGISTRY_PATH.",
+                hint="Stop it (`prism stop`, or Ctrl-C in its terminal), or give this one its own MODEL_CONTAINER_REGISTRY_PATH.",
             ) from None
         self._lock_file = lock
         try:

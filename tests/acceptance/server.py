@@ -64,6 +64,7 @@ class Server:
             "PRISM_HEARTBEAT_TIMEOUT_SECONDS": "20",
             **{name: str(value) for name, value in settings.items()},
         }
+        self.command = [sys.executable, "-m", "app.serve"]
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx2.Client(base_url=self.url, timeout=120, trust_env=False)
 
@@ -71,9 +72,7 @@ class Server:
         """Start it; returns how many seconds it took until it answered."""
         began = time.monotonic()
         with (self.home / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "app.serve"], cwd=CHECKOUT, env=self.environ, stdout=log, stderr=log
-            )
+            self.process = subprocess.Popen(self.command, cwd=CHECKOUT, env=self.environ, stdout=log, stderr=log)
         wait_for(self.answers, START_SECONDS, f"the server's start ({self.log()[-2000:]})")
         return time.monotonic() - began
 

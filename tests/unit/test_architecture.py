@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "prism", "model_container")
 
 SURFACES = ("app.api", "app.http", "app.protocols", "app.public", "app.ui")
-WIRING = ("app.main", "app.system", "app.serve")
+WIRING = ("app.main", "app.system", "app.serve", "app.prepare", "app.foreground")
 ADAPTERS = (
     *("app.registry", "app.share"),
     *("app.runtime.docker", "app.runtime.packages", "app.runtime.process", "app.runtime.targets"),

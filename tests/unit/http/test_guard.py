@@ -9,7 +9,9 @@ from app.http import problems
 from app.http.guard import Guard, api_key
 
 
-def client(hosts: list[str] | None = None) -> httpx2.AsyncClient:
+def client(
+    hosts: list[str] | None = None, listener: str = "127.0.0.1", *, only_here: bool = False
+) -> httpx2.AsyncClient:
     app = FastAPI()
     problems.install(app)
 
@@ -17,8 +19,8 @@ def client(hosts: list[str] | None = None) -> httpx2.AsyncClient:
     async def root(request: Request) -> str:
         return api_key(request.headers)
 
-    app.add_middleware(Guard, hosts=Hosts(hosts or []))
-    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1:8000")
+    app.add_middleware(Guard, hosts=Hosts(hosts or []), only_here=only_here)
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=f"http://{listener}:8000")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "[::1]:8000", "192.168.1.7", "LOCALHOST"])
@@ -39,6 +41,22 @@ async def test_a_rebound_name_is_refused(host: str) -> None:
 async def test_an_allowed_name_is_let_in() -> None:
     async with client(["Models.example"]) as http:
         assert (await http.get("/", headers={"Host": "models.example"})).status_code == 200
+
+
+@pytest.mark.parametrize("listener", ["192.168.1.7", "[fe80::1]", "0.0.0.0"])
+async def test_a_server_for_this_machine_refuses_what_arrives_at_an_address_that_others_reach(listener: str) -> None:
+    async with client(listener=listener, only_here=True) as http:
+        answer = await http.get("/", headers={"Host": "127.0.0.1:8000"})
+    assert answer.status_code == 403
+    assert "PRISM_ADMIN_KEYS" in answer.json()["hint"]
+    async with client(listener=listener) as http:
+        assert (await http.get("/")).status_code == 200
+
+
+@pytest.mark.parametrize("listener", ["127.0.0.1", "[::1]", "localhost"])
+async def test_a_server_for_this_machine_answers_at_loopback(listener: str) -> None:
+    async with client(listener=listener, only_here=True) as http:
+        assert (await http.get("/")).status_code == 200
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:9999", "http://localhost:8000"])

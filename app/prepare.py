@@ -1,0 +1,45 @@
+"""What a server does before its application is made, whether `app.serve` or uvicorn's own command starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+
+from app.access.hosts import is_loopback
+from app.errors import Forbidden
+from app.observe.log import configure_logging
+from app.settings import Settings, load_settings
+
+OPEN_FILES_MAX = 1 << 20
+"""More than any server needs, and little enough for a program that walks through all of them before it starts another."""
+
+
+def prepare() -> Settings:
+    """Raise the limit of open files, read and check the settings, set up the log. Raises InvalidSetting, Forbidden."""
+    raise_open_files()
+    settings = load_settings()
+    refuse_open_door(settings)
+    configure_logging(settings.log_level)
+    return settings
+
+
+def raise_open_files() -> None:
+    """To what the system allows without asking anybody: each connection, of clients and to replicas, is a file.
+
+    A replica sets a limit of its own (model_container/sandbox/confine.py); ssh, ngrok and uv ask for few.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS: more than the kernel gives one process
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def refuse_open_door(settings: Settings) -> None:
+    """Uploading a model is running code, so nobody but this machine may do it without a key that is for that."""
+    if settings.keys_of_admins or is_loopback(settings.host):
+        return
+    raise Forbidden(
+        f"PRISM_HOST={settings.host} lets other machines upload and run models, and no admin key is set.",
+        hint="Set PRISM_ADMIN_KEYS (PRISM_API_KEYS are for predictions), or listen on 127.0.0.1.",
+    )
