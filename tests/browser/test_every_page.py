@@ -26,6 +26,7 @@ PAGES = {
     "predict json": "/predict?model_id={talker}",
     "log": "/model-logs?model_id={talker}",
     "build log": "/model-logs?model_id={iris}&kind=build",
+    "choose a model": "/predict",
     "delete": "/delete-model?model_id={iris}",
     "a model that is gone": "/model?model_id=0123456789ab",
 }

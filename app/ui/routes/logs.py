@@ -7,11 +7,12 @@ from typing import Annotated
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 
 from app.core.model import Model
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.logs.model_log import ALL_LINES, LogKind, model_log
+from app.ui.chooser import choose_model
 from app.ui.log_lines import CHOICES, PATTERNS, ShownLine, shown_lines
 from app.ui.pages import Pages
 
@@ -33,11 +34,14 @@ def router(deployments: Deployments, pages: Pages) -> APIRouter:
     @routes.get("/model-logs")
     async def logs_page(
         request: Request,
-        model_id: Annotated[str, Query()],
+        model_id: Annotated[str, Query()] = "",
         kind: LogKind = "runtime",
         text: Text = "",
         level: Level = "all",
-    ) -> HTMLResponse:
+    ) -> Response:
+        """Without a model_id, the only model's, or the models to choose from."""
+        if not model_id:
+            return choose_model(request, ledger, pages, "Logs")
         model = ledger.find(model_id)
         deployment = ledger.deployment(model.model_id)
         asked = {"model_id": model.model_id, "kind": kind, "text": text, "level": level}

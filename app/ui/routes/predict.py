@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from msgspec import Struct
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
@@ -25,6 +25,7 @@ from app.http.bodies import limited_body
 from app.http.guard import api_key, caller_address
 from app.http.problems import request_id_of
 from app.lifecycle.state import Ledger
+from app.ui.chooser import choose_model
 from app.ui.field_values import Unreadable, parse_json
 from app.ui.pages import Pages
 from app.ui.predict_form import Form, blamed, form_for, read, refilled
@@ -97,8 +98,11 @@ def router(
 
     @routes.get("/predict")
     async def predict_page(
-        request: Request, model_id: Annotated[str, Query()], tab: Annotated[str, Query()] = FORM
-    ) -> HTMLResponse:
+        request: Request, model_id: Annotated[str, Query()] = "", tab: Annotated[str, Query()] = FORM
+    ) -> Response:
+        """Without a model_id, the only live model's, or the models to choose from."""
+        if not model_id:
+            return choose_model(request, ledger, pages, "Predict", fits=serves)
         model = ledger.find(model_id)
         return page(request, model, tab, sample_of(model))
 

@@ -1,0 +1,35 @@
+"""The page that asks for which model, where the address of a model's page names none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse, Response
+
+from app.core.model import Deployment
+from app.core.route_table import serves
+from app.lifecycle.state import Ledger
+from app.ui.pages import Pages
+from app.ui.statuses import badge
+
+
+def choose_model(
+    request: Request, ledger: Ledger, pages: Pages, title: str, fits: Callable[[Deployment], bool] = lambda _: True
+) -> Response:
+    """Lead to the only model that fits, or list all: those that serve first, then the newest.
+
+    The same page is opened for the chosen model, with the rest of the query as it is.
+    """
+    known = [(model, ledger.deployment(model.model_id)) for model in reversed(ledger.models())]
+    fitting = [model for model, deployment in known if fits(deployment)]
+    if len(fitting) == 1:
+        return RedirectResponse(page_for(request, fitting[0].model_id), 303, {"Cache-Control": "no-store"})
+    known.sort(key=lambda pair: not serves(pair[1]))
+    choices = [(model, badge(deployment), page_for(request, model.model_id)) for model, deployment in known]
+    return pages.render(request, "choose.html", {"title": title, "choices": choices})
+
+
+def page_for(request: Request, model_id: str) -> str:
+    url = request.url.include_query_params(model_id=model_id)
+    return f"{url.path}?{url.query}"
