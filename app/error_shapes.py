@@ -19,12 +19,12 @@ _INFERENCE = re.compile(r"/v[12](/.*)?", re.DOTALL)
 _MLFLOW = re.compile(r"/(invocations|ping|version|models/[^/]+/invocations)")
 
 
-def is_ours(path: str) -> bool:
+def is_native_path(path: str) -> bool:
     """Return whether errors on this path take the form of PRISM's own API."""
     return _INFERENCE.fullmatch(path) is None and _MLFLOW.fullmatch(path) is None
 
 
-def shaped(path: str, problem: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def error_for_path(path: str, problem: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Return the document for that path, and its content type. problem: the whole problem document."""
     text = f"{problem['detail']} {problem.get('hint', '')}".strip()
     if _INFERENCE.fullmatch(path):

@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from app.errors import PrismError
 from app.prepare import prepare
 from app.settings import Settings
-from app.system import System
+from app.system import Gateway
 
 
 class Foreground:
@@ -57,7 +57,7 @@ class Foreground:
             await send({"type": "lifespan.startup.failed", "message": reason})
 
 
-def end_streams_at_signals(system: System) -> None:
+def end_streams_at_signals(system: Gateway) -> None:
     """End streams as soon as uvicorn is told to stop: it waits for all answers before it ends the lifespan."""
     loop = asyncio.get_running_loop()
 

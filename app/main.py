@@ -18,20 +18,20 @@ from app.api import health, inspections, metrics, models, registry
 from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
 from app.api import share as share_api
-from app.dispatch.head_cache import Door
+from app.dispatch.head_cache import HeadCache
 from app.foreground import Foreground
 from app.http import problems
 from app.http.body_limit import BodyLimit
-from app.http.guard import Guard, LoginNeeded, RequireAdmin, to_login
+from app.http.guard import HostOriginMiddleware, LoginNeeded, RequireAdmin, redirect_to_login
 from app.http.head import HeadAsGet
 from app.protocols import generate, mlflow, native, simple, v1
-from app.protocols.coalesce import Company
-from app.protocols.handler import Asking
+from app.protocols.coalesce import Coalescer
+from app.protocols.handler import InferenceHandler
 from app.protocols.v2 import repository as v2_repository
 from app.protocols.v2 import rest as v2_rest
 from app.protocols.v2.documents import EXTENSIONS
 from app.settings import Settings
-from app.system import System
+from app.system import Gateway
 from app.ui.pages import Pages, wants_page
 from app.ui.problem_page import problem_page
 from app.ui.routes import dashboard, documentation, login
@@ -48,7 +48,7 @@ UI = Path(__file__).parent / "ui"
 
 def create_app(settings: Settings) -> FastAPI:
     """Its lifespan adopts, resumes and, at the end, stops the models."""
-    system = System(settings)
+    system = Gateway(settings)
     pages, sessions = Pages(UI / "templates"), Sessions()
     app = FastAPI(
         title="PRISM",
@@ -61,10 +61,12 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.system = system
     app.state.keep_models = False
-    app.state.door = Door(system.dispatcher, system.admission, system.max_body_bytes, settings.receive_timeout_seconds)
+    app.state.door = HeadCache(
+        system.dispatcher, system.admission, system.max_body_bytes, settings.receive_timeout_seconds
+    )
     app.state.share = system.share
     problems.install(app, problem_page(pages))
-    app.add_exception_handler(LoginNeeded, to_login)
+    app.add_exception_handler(LoginNeeded, redirect_to_login)
     admins: list[Any] = [Depends(RequireAdmin(system.keys, sessions, system.wrong_keys))]
     app.include_router(
         health.router(
@@ -75,14 +77,14 @@ def create_app(settings: Settings) -> FastAPI:
     include_predictions(app, system, admins)
     include_pages(app, system, pages, sessions, admins)
     app.add_middleware(BodyLimit, max_bytes=system.max_body_bytes)
-    app.add_middleware(Guard, hosts=system.hosts, only_here=not settings.keys_of_admins)
+    app.add_middleware(HostOriginMiddleware, hosts=system.hosts, only_here=not settings.keys_of_admins)
     app.add_middleware(HeadAsGet)
     return app
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    system: System = app.state.system
+    system: Gateway = app.state.system
     system.acquire()
     try:
         await system.begin()
@@ -92,7 +94,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         system.release()
 
 
-def include_administration(app: FastAPI, system: System, admins: list[Any]) -> None:
+def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> None:
     """For admins: what models there are, and everything that changes something."""
     deployments, share = system.deployments, system.share
     app.include_router(
@@ -115,10 +117,10 @@ def include_administration(app: FastAPI, system: System, admins: list[Any]) -> N
     app.include_router(metrics.router(system.ledger, system.dispatcher), dependencies=admins)
 
 
-def include_predictions(app: FastAPI, system: System, admins: list[Any]) -> None:
+def include_predictions(app: FastAPI, system: Gateway, admins: list[Any]) -> None:
     """For every caller that is let in: predictions in each protocol, and what it asks of models beside them."""
     settings, ledger = system.settings, system.ledger
-    asking = Asking(system.dispatcher, system.admission, system.max_body_bytes)
+    asking = InferenceHandler(system.dispatcher, system.admission, system.max_body_bytes)
     app.include_router(native.router(asking))
     app.include_router(v2_repository.router(asking, ledger, system.dispatcher.tallies, system.flow))
     app.include_router(v2_repository.admin_router(asking, system.deployments), dependencies=admins)
@@ -127,13 +129,13 @@ def include_predictions(app: FastAPI, system: System, admins: list[Any]) -> None
     app.include_router(v1.list_router(asking))
     app.include_router(v1.router(asking, ledger))
     app.include_router(mlflow.router(asking))
-    app.include_router(simple.router(asking, Company(settings.batched_wait_ms / 1000, settings.max_batch_size)))
+    app.include_router(simple.router(asking, Coalescer(settings.batched_wait_ms / 1000, settings.max_batch_size)))
 
 
-def include_pages(app: FastAPI, system: System, pages: Pages, sessions: Sessions, admins: list[Any]) -> None:
+def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Sessions, admins: list[Any]) -> None:
     """For people."""
     deployments, ledger, history, vitals = system.deployments, system.ledger, system.history, system.vitals
-    admins_but_programs = [Depends(RequireAdmin(system.keys, sessions, system.wrong_keys, asks_who_this_is))]
+    admins_but_programs = [Depends(RequireAdmin(system.keys, sessions, system.wrong_keys, is_program_at_root))]
     app.include_router(
         dashboard.router(deployments, system.models_folder, history, vitals, pages, system.settings),
         dependencies=admins_but_programs,
@@ -158,7 +160,7 @@ def include_pages(app: FastAPI, system: System, pages: Pages, sessions: Sessions
     app.mount("/static", StaticFiles(directory=UI / "static"))
 
 
-def asks_who_this_is(request: Request) -> bool:
+def is_program_at_root(request: Request) -> bool:
     """A program at `/`, where a browser gets the models."""
     return request.url.path == "/" and not wants_page(request)
 

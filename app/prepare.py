@@ -18,7 +18,7 @@ def prepare() -> Settings:
     """Raise the limit of open files, read and check the settings, set up the log. Raises InvalidSetting, Forbidden."""
     raise_open_files()
     settings = load_settings()
-    refuse_open_door(settings)
+    require_admin_key(settings)
     configure_logging(settings.log_level)
     return settings
 
@@ -35,7 +35,7 @@ def raise_open_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def refuse_open_door(settings: Settings) -> None:
+def require_admin_key(settings: Settings) -> None:
     """Uploading a model is running code, so nobody but this machine may do it without a key that is for that."""
     if settings.keys_of_admins or is_loopback(settings.host):
         return

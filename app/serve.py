@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 def main() -> None:
     try:
         settings = prepare()
-        listener = listen(settings)
+        listener = bind(settings)
     except PrismError as error:
         sys.exit(f"prism: {error}")
     with contextlib.suppress(KeyboardInterrupt), listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -49,7 +49,7 @@ def main() -> None:
             os.execv(sys.executable, [sys.executable, "-m", "app.serve"])
 
 
-def listen(settings: Settings) -> socket.socket:
+def bind(settings: Settings) -> socket.socket:
     """Bound here and not by uvicorn, so that a taken port is one clear line before anything else begins."""
     try:
         family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
@@ -105,7 +105,7 @@ class AnnouncedServer(uvicorn.Server):
         host = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         started = psutil.Process().create_time()
-        collect_rarely()
+        tune_gc()
         record = {"pid": os.getpid(), "started": started, "host": host, "port": port, "url": url, "version": VERSION}
         try:
             write_atomic(self._record, json.dumps(record).encode())
@@ -121,7 +121,7 @@ class AnnouncedServer(uvicorn.Server):
                 self._record.unlink(missing_ok=True)
 
 
-def collect_rarely() -> None:
+def tune_gc() -> None:
     """What is loaded by now stays for good, and requests and connections are freed by their reference counts: a
     collection that walks through all of it, or through thousands of idle connections, stalls every request for 50 ms.
     """

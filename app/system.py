@@ -8,32 +8,32 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from app.access.admission import Admission
-from app.access.hosts import Hosts
+from app.access.hosts import HostAllowList
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
-from app.access.throttle import WrongKeys
+from app.access.throttle import FailedKeyThrottle
 from app.core.model import Replica
 from app.core.route_table import is_down
 from app.dispatch.connection import WireLimits
 from app.dispatch.connection import connect as connect_link
-from app.dispatch.limits import Flow
+from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
 from app.errors import ReplicaProtocolError
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.monitor import Monitor
-from app.lifecycle.health.usage import Vitals
+from app.lifecycle.health.usage import UsageSampler
 from app.lifecycle.intake.staging import Staging
 from app.lifecycle.models_folder.watcher import ModelsFolder
-from app.lifecycle.pipeline import Road
+from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.probe import Connect, ReplicaLink
 from app.lifecycle.state import Ledger
 from app.observe.history import History
 from app.public.surface import PublicSurface
-from app.registry.containers import ContainerRegistry
+from app.registry.containers import ContainersFile
 from app.registry.keys import KeyEntry, KeyStore
 from app.registry.models import ModelStore
 from app.registry.unsaved import Unsaved
-from app.runtime.packages.lock_cache import Resolutions
+from app.runtime.packages.lock_cache import LockCache
 from app.runtime.process import tree as process_tree
 from app.runtime.process.background_group import BackgroundGroup
 from app.runtime.reader_process import ReaderProcess
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
-class System:
+class Gateway:
     """The parts of one gateway, by the names that the rest of the code has for them."""
 
     def __init__(self, settings: Settings) -> None:
@@ -62,16 +62,16 @@ class System:
         self.max_upload_bytes = settings.max_upload_mb * MIB
         self.unsaved = Unsaved()
         self._store = ModelStore(settings.upload_root, self.unsaved)
-        self._containers = ContainerRegistry(settings.registry_path, self.unsaved)
+        self._containers = ContainersFile(settings.registry_path, self.unsaved)
         self.ledger = Ledger(self._store, self._containers)
         self.keys = Keys(settings.keys, settings.keys_of_admins)
-        self.wrong_keys = WrongKeys()
+        self.wrong_keys = FailedKeyThrottle()
         self.key_store = KeyStore(settings.registry_path.with_name("keys.json"), self.unsaved)
         self.key_store.tell(self.keys)
         self.flow = flow(settings)
         limits = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
         self.dispatcher = Dispatcher(limits, self.flow, self._suspect, self._sample)
-        self.hosts = Hosts(settings.allowed_hosts.split(","))
+        self.hosts = HostAllowList(settings.allowed_hosts.split(","))
         self.admission = Admission(
             self.keys, must_have_key=lambda: self.keys.required, has_host=self.hosts.known, wrong_keys=self.wrong_keys
         )
@@ -98,7 +98,7 @@ class System:
         interval_seconds = settings.models_dir_interval_seconds
         self.models_folder = ModelsFolder(self.deployments, settings.models_folder, interval_seconds)
         self.history = History(self.dispatcher.tallies)
-        self.vitals = Vitals(self.deployments)
+        self.vitals = UsageSampler(self.deployments)
         self.monitor = Monitor(
             self.deployments,
             connector(self.flow.wire),
@@ -107,10 +107,10 @@ class System:
         )
         self._grpc_listener = self._grpc() if settings.grpc_port else None
 
-    def _road(self) -> Road:
+    def _road(self) -> DeploymentPipeline:
         settings = self.settings
-        resolutions = Resolutions(settings.environments / "resolved", settings.resolution_max_age_hours * 3600)
-        return Road(
+        resolutions = LockCache(settings.environments / "resolved", settings.resolution_max_age_hours * 3600)
+        return DeploymentPipeline(
             settings=settings,
             ledger=self.ledger,
             targets=available_targets(settings),
@@ -183,8 +183,8 @@ class System:
         await self.unsaved.end()
 
 
-def flow(settings: Settings) -> Flow:
-    return Flow(
+def flow(settings: Settings) -> QueueSettings:
+    return QueueSettings(
         max_batch_size=settings.max_batch_size,
         queue_length=settings.queue_length,
         window_seconds=settings.batch_window_ms / 1000,

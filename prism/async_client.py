@@ -14,7 +14,7 @@ import httpx2
 
 from prism import connection, requests
 from prism.errors import APIError, ConnectionFailed
-from prism.following import Following
+from prism.following import LogFollower
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts
 from prism.responses import ApiKey, Health, Model, Prediction, Share
 from prism.retries import Retries
@@ -134,7 +134,7 @@ class AsyncPrism:
             attempt += 1
 
     async def stream_lines(self, ref: str, kind: LogKind, tail: int, replica: int | None = None) -> AsyncIterator[str]:
-        following = Following(ref, kind, tail, replica)
+        following = LogFollower(ref, kind, tail, replica)
         while True:
             try:
                 async for line in self._stream(following):
@@ -146,7 +146,7 @@ class AsyncPrism:
                     raise
             await asyncio.sleep(delay)
 
-    async def _stream(self, following: Following) -> AsyncIterator[str]:
+    async def _stream(self, following: LogFollower) -> AsyncIterator[str]:
         try:
             async with self._http.stream(**following.settings(self.timeouts)) as response:
                 if not response.is_success:

@@ -12,7 +12,7 @@ import httpx2
 
 from prism import connection, requests
 from prism.errors import APIError, ConnectionFailed
-from prism.following import Following
+from prism.following import LogFollower
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts
 from prism.responses import ApiKey, Health, Model, Prediction, Share
 from prism.retries import Retries
@@ -128,7 +128,7 @@ class Prism:
             attempt += 1
 
     def stream_lines(self, ref: str, kind: LogKind, tail: int, replica: int | None = None) -> Iterator[str]:
-        following = Following(ref, kind, tail, replica)
+        following = LogFollower(ref, kind, tail, replica)
         while True:
             try:
                 yield from self._stream(following)
@@ -139,7 +139,7 @@ class Prism:
                     raise
             time.sleep(delay)
 
-    def _stream(self, following: Following) -> Iterator[str]:
+    def _stream(self, following: LogFollower) -> Iterator[str]:
         try:
             with self._http.stream(**following.settings(self.timeouts)) as response:
                 if not response.is_success:

@@ -18,7 +18,7 @@ MORE_PATIENT = 3
 """Times as many tries as for other calls: a server that is started again takes some seconds."""
 
 
-class Following:
+class LogFollower:
     """The log of one model, or of its replica of a number.
 
     last_id: of the last line that came. is_over: nothing more comes.

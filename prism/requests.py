@@ -1,6 +1,6 @@
 """Every request of the SDK as a value: what to send, how long to wait, whether to repeat it, how to read the answer.
 
-The two clients differ only in how they carry a `Call`.
+The two clients differ only in how they carry a `PredictContract`.
 """
 
 from __future__ import annotations

@@ -8,18 +8,18 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from app.access.keys import Keys
-from app.access.throttle import WrongKeys
+from app.access.throttle import FailedKeyThrottle
 from app.errors import NotFound, PrismError, Unauthorized
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 """The form of an id that a caller may give its own request."""
 
 
-def every_ref(ref: str) -> bool:
+def allow_all(ref: str) -> bool:
     return True
 
 
-def all_of_it(error: PrismError) -> PrismError:
+def identity(error: PrismError) -> PrismError:
     return error
 
 
@@ -36,10 +36,10 @@ class Admission(Struct, frozen=True):
     keys: Keys
     must_have_key: Callable[[], bool]
     has_host: Callable[[str], bool]
-    wrong_keys: WrongKeys
-    serves: Callable[[str], bool] = every_ref
+    wrong_keys: FailedKeyThrottle
+    serves: Callable[[str], bool] = allow_all
     anonymous: str = ""
-    tell: Callable[[PrismError], PrismError] = all_of_it
+    tell: Callable[[PrismError], PrismError] = identity
 
     def caller(self, key: str, address: str) -> str:
         """Return the name under which a caller is counted. Raises RateLimited after too many wrong keys, Unauthorized."""

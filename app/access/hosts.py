@@ -27,7 +27,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Hosts:
+class HostAllowList:
     """The host names of this server. names: accepted in a Host header besides addresses and localhost."""
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from app.errors import Unauthorized
 KEY_HINT = "Send a valid key as `X-API-Key: …` or `Authorization: Bearer …`."
 
 
-def sent_key(x_api_key: str | None, authorization: str) -> str:
+def extract_api_key(x_api_key: str | None, authorization: str) -> str:
     """Return the key that these two headers carry, "" for none."""
     if x_api_key is not None:
         return x_api_key

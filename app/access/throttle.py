@@ -16,7 +16,7 @@ PAIRS_MAX = 16_384
 """Most keys in use that are remembered, each with a network that it came from."""
 
 
-class WrongKeys:
+class FailedKeyThrottle:
     """The wrong keys that came from each network in a minute.
 
     After ten different ones no key from that network is looked at until the minute is over, not even a right one:

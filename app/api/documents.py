@@ -13,7 +13,7 @@ from app.core.acceleration import AccelerationStatus, Report
 from app.core.environment import Lock
 from app.core.model import Deployment, Model, Replica
 from app.errors import PrismError
-from app.lifecycle.health.usage import Vital, use_of
+from app.lifecycle.health.usage import ReplicaUsage, usage_of
 from app.lifecycle.intake.staging import Staged
 from app.share.tunnel import NewKey, Status
 
@@ -24,7 +24,7 @@ def model_document(
     base_url: str,
     public_url: str | None = None,
     circuits: Mapping[str, str] = MappingProxyType({}),
-    vitals: Mapping[str, Vital] | None = None,
+    vitals: Mapping[str, ReplicaUsage] | None = None,
 ) -> dict[str, Any]:
     """Everything known of one version. base_url: as the caller reaches this server, without a slash at its end.
 
@@ -61,7 +61,7 @@ def model_document(
             for one in deployment.replicas
         ],
         "replicas_wanted": model.replicas,
-        **({} if vitals is None else {"use": use_of(deployment, vitals)}),
+        **({} if vitals is None else {"use": usage_of(deployment, vitals)}),
         "restarts": deployment.restarts,
         "error": deployment.error,
         "timings_ms": deployment.metadata.get("timings_ms", {}),
@@ -115,7 +115,7 @@ def replica_document(replica: Replica) -> dict[str, Any]:
     return shown
 
 
-def use_document(replica: Replica, vitals: Mapping[str, Vital] | None) -> dict[str, Any]:
+def use_document(replica: Replica, vitals: Mapping[str, ReplicaUsage] | None) -> dict[str, Any]:
     """What it uses now; null where that cannot be seen, or, of the cores, was not looked at before."""
     if vitals is None:
         return {}

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from app.dispatch.pipeline import Dispatcher
 from app.lifecycle.state import Ledger
-from app.observe.tally import Tally
+from app.observe.tally import ModelCounters
 
 
 def router(ledger: Ledger, dispatcher: Dispatcher) -> APIRouter:
@@ -15,7 +15,12 @@ def router(ledger: Ledger, dispatcher: Dispatcher) -> APIRouter:
     @routes.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def metrics() -> Response:
         """In Prometheus' text format; docs/metrics.md explains each."""
-        from app.observe.metrics import CONTENT_TYPE_LATEST, ModelFigures, Road, exposition  # 2 MB, for who asks
+        from app.observe.metrics import (  # 2 MB, for who asks
+            CONTENT_TYPE_LATEST,
+            ModelFigures,
+            RequestCollector,
+            exposition,
+        )
 
         lanes = {lane.endpoint.model_id: lane for lane in dispatcher.lanes}
         models = []
@@ -26,7 +31,7 @@ def router(ledger: Ledger, dispatcher: Dispatcher) -> APIRouter:
                     name=one.name,
                     version=one.version,
                     model_id=one.model_id,
-                    tally=dispatcher.tallies.get(one.model_id) or Tally(),
+                    tally=dispatcher.tallies.get(one.model_id) or ModelCounters(),
                     queued=lane.queued if lane is not None else 0,
                     live=lane is not None,
                     circuit=lane.circuit if lane is not None else "closed",
@@ -35,6 +40,6 @@ def router(ledger: Ledger, dispatcher: Dispatcher) -> APIRouter:
                     streams=dispatcher.open_streams(one.model_id),
                 )
             )
-        return Response(exposition(Road(models, dispatcher.refusals)), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition(RequestCollector(models, dispatcher.refusals)), media_type=CONTENT_TYPE_LATEST)
 
     return routes

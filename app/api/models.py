@@ -19,7 +19,7 @@ from app.api.uploads import INSPECT_FIELDS, INSPECT_FORM, UPLOAD_FORM, received
 from app.core.model import REPLICAS_MAX, Model
 from app.http.problems import problem_response, request_id_of
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.health.usage import Vital, Vitals
+from app.lifecycle.health.usage import ReplicaUsage, UsageSampler
 from app.lifecycle.intake.staging import Staging
 from app.lifecycle.logs.model_log import ALL_LINES, LogKind, deployment_of, model_log
 
@@ -39,7 +39,7 @@ def router(
     closing: asyncio.Event,
     public_url: Callable[[str], str | None],
     circuits: Callable[[str], Mapping[str, str]],
-    vitals: Vitals,
+    vitals: UsageSampler,
 ) -> APIRouter:
     """closing: set when the server ends; live logs end with it. public_url: of a name, while it is shared.
 
@@ -52,7 +52,7 @@ def router(
         model = ledger.find(model_id)
         return documented(model, request, None)
 
-    def documented(model: Model, request: Request, uses: Mapping[str, Vital] | None) -> dict[str, Any]:
+    def documented(model: Model, request: Request, uses: Mapping[str, ReplicaUsage] | None) -> dict[str, Any]:
         base_url = str(request.base_url).rstrip("/")
         deployment, open_circuits = ledger.deployment(model.model_id), circuits(model.model_id)
         return model_document(model, deployment, base_url, public_url(model.name), open_circuits, uses)

@@ -52,7 +52,7 @@ OTHER_NAME: Final = {
     "umap": "umap-learn",
     "yaml": "PyYAML",
 }
-UNSAID: Final = {"xgboost.sklearn.": "scikit-learn", "lightgbm.sklearn.": "scikit-learn"}
+UNDECLARED: Final = {"xgboost.sklearn.": "scikit-learn", "lightgbm.sklearn.": "scikit-learn"}
 """Estimators that do not load without another distribution, which their own does not ask for."""
 
 _OTHER_BUILDS: Final = """

@@ -14,7 +14,7 @@ from picklescan.scanner import SafetyLevel, scan_pickle_bytes  # type: ignore[im
 
 from app.artifact.archives.compression import Stream
 from app.artifact.archives.zip_index import ZIP_MAGIC, ZipFile
-from app.artifact.distributions import UNSAID
+from app.artifact.distributions import UNDECLARED
 from app.artifact.formats.onnx import OnnxReading, read_onnx
 from app.artifact.formats.skops import is_skops, pin_of_skops, read_skops
 from app.artifact.formats.torch import TorchReading, is_torch, pin_of_torch, read_torch
@@ -140,7 +140,7 @@ def _all_pins(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ...]:
     """Return the pins of a pickle, with those that neither the pickle nor a library's metadata name."""
     pins = {pin.distribution: pin for pin in pins_of_pickle(reading, joblib_format)}
     for name in reading.globals:
-        for prefix, distribution in UNSAID.items():
+        for prefix, distribution in UNDECLARED.items():
             if name.startswith(prefix):
                 pins.setdefault(distribution, Pin(distribution, "", f"`{name}` does not load without it"))
     return tuple(pins.values())

@@ -20,7 +20,7 @@ from app.artifact.inspection import inspect, is_model_archive
 from app.artifact.python_source import MODEL_FILE, answering_class, own_modules, pins_of_imports
 from app.artifact.requirements import with_requirements
 from app.core.contents import FOLDER, Contents
-from app.core.inspection import Danger, Format, Inspection, Pin
+from app.core.inspection import Format, Inspection, Pin, UnsafeGlobal
 from app.core.model_config import FILE_NAME, ModelConfig
 from app.core.reading import Reading
 from app.errors import BadInput, UnreadableArtifact, UnsupportedFormat
@@ -109,7 +109,7 @@ def _of_python(folder: Path, contents: Contents) -> Inspection:
 def _of_mlflow(folder: Path, contents: Contents) -> Inspection:
     """Inspect a folder that MLflow loads. Every pickle in it counts, as MLflow may load any of them."""
     found = list(_readable(folder))
-    dangers: dict[str, Danger] = {one.name: one for reading in found for one in reading.dangers}
+    dangers: dict[str, UnsafeGlobal] = {one.name: one for reading in found for one in reading.dangers}
     pins: dict[str, Pin] = {one.distribution: one for reading in found for one in reading.pins}
     source = contents.requirements_from or "MLmodel"
     unknown = (

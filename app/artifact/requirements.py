@@ -16,7 +16,7 @@ from packaging.version import InvalidVersion, Version
 
 from app.artifact.distributions import distribution_of, is_unknown, top_of
 from app.core.environment import Requirements
-from app.core.inspection import Format, Inspection, Pin, PythonNeed
+from app.core.inspection import Format, Inspection, Pin, PythonConstraint
 from app.errors import BadInput, EnvironmentFailed
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ ONNXRUNTIME_FOR_GPU: Final = "onnxruntime-gpu"
 ONNXRUNTIMES: Final = frozenset(
     ("onnxruntime", ONNXRUNTIME_FOR_GPU, *(f"onnxruntime-{kind}" for kind in ("openvino", "qnn", "directml", "rocm")))
 )
-TWINS: Final = (ONNXRUNTIMES, frozenset(("xgboost", "xgboost-cpu")))
+ALTERNATIVE_BUILDS: Final = (ONNXRUNTIMES, frozenset(("xgboost", "xgboost-cpu")))
 """Builds of one module, of which an environment can have one."""
 
 FIRST_ONNXRUNTIME_WITH_CUDA: Final = SpecifierSet(">=1.21")
@@ -99,7 +99,7 @@ def pins_of_compression(compression: str) -> tuple[Pin, ...]:
     )
 
 
-def python_need_of(reading: PickleReading) -> PythonNeed | None:
+def python_need_of(reading: PickleReading) -> PythonConstraint | None:
     """Return the Python that the pickle's code objects were made for; None if it has none."""
     known = [count for count in reading.code_arguments if count in CODE_ARGUMENTS]
     if not known:
@@ -107,10 +107,12 @@ def python_need_of(reading: PickleReading) -> PythonNeed | None:
     exact = [specifier for specifier in reading.code_pythons if specifier.startswith("==")]
     if told := exact or reading.code_pythons:
         specifier = ",".join((*told, *(CODE_ARGUMENTS[count] for count in known if count != max(CODE_ARGUMENTS))))
-        return PythonNeed(specifier, f"it holds functions whose bytecode is that of Python {specifier}")
+        return PythonConstraint(specifier, f"it holds functions whose bytecode is that of Python {specifier}")
     specifier = ",".join(CODE_ARGUMENTS[count] for count in known)
     counts = " and ".join(map(str, known))
-    return PythonNeed(specifier, f"it holds code objects of {counts} arguments, which only Python {specifier} makes")
+    return PythonConstraint(
+        specifier, f"it holds code objects of {counts} arguments, which only Python {specifier} makes"
+    )
 
 
 def pins_of_onnx(reading: OnnxReading) -> tuple[Pin, ...]:
@@ -146,7 +148,7 @@ def requirements_for(
     given = _given_pins(user_requirements)
     extra = [_pin_of(Requirement(text), "needed by the PRISM runtime") for text in extra_packages]
     read = tuple(map(_for_gpu, inspection.pins)) if gpu and inspection.format is Format.ONNX else inspection.pins
-    pins = _first_wins(given, _without_twins(read, given), extra)
+    pins = merge_by_precedence(given, _without_alternative_builds(read, given), extra)
     pythons, evidence = _pythons(inspection.python, _minor(python_version), available_pythons)
     return Requirements(tuple(pin.requirement for pin in pins), pins, pythons, evidence, gpu)
 
@@ -163,10 +165,10 @@ def _for_gpu(pin: Pin) -> Pin:
     return Pin(ONNXRUNTIME_FOR_GPU, specifier, f"{pin.evidence}; `gpu` asks for its build for CUDA")
 
 
-def _without_twins(pins: Iterable[Pin], given: Iterable[Pin]) -> tuple[Pin, ...]:
+def _without_alternative_builds(pins: Iterable[Pin], given: Iterable[Pin]) -> tuple[Pin, ...]:
     """Leave out pins of a module in one build where the owner names another build of it."""
     named = {canonicalize_name(pin.distribution) for pin in given}
-    passed_over = {build for builds in TWINS if not builds.isdisjoint(named) for build in builds}
+    passed_over = {build for builds in ALTERNATIVE_BUILDS if not builds.isdisjoint(named) for build in builds}
     return tuple(pin for pin in pins if canonicalize_name(pin.distribution) not in passed_over)
 
 
@@ -210,7 +212,7 @@ def _numpy_pin(reading: PickleReading, sklearn: Pin | None) -> Pin | None:
     return None
 
 
-def _first_wins(*sources: Iterable[Pin]) -> tuple[Pin, ...]:
+def merge_by_precedence(*sources: Iterable[Pin]) -> tuple[Pin, ...]:
     """Merge the sources. All pins of a distribution come from the first source that names it."""
     pins: list[Pin] = []
     for source in sources:
@@ -222,7 +224,7 @@ def _first_wins(*sources: Iterable[Pin]) -> tuple[Pin, ...]:
 def with_requirements(pins: tuple[Pin, ...], text: str, source: str) -> tuple[Pin, ...]:
     """Add the pins of a requirements file that came with the model, which win. Raises BadInput for a wrong line."""
     given = _given_pins(text, f"{source} asks for it", source)
-    return _first_wins(given, _without_twins(pins, given))
+    return merge_by_precedence(given, _without_alternative_builds(pins, given))
 
 
 def given_names(text: str) -> set[str]:
@@ -293,7 +295,7 @@ def _minor(python_version: str) -> str:
     return match[1]
 
 
-def _pythons(need: PythonNeed | None, wanted: str, available: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+def _pythons(need: PythonConstraint | None, wanted: str, available: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     """Return the acceptable Pythons of those available, in their order, and why these.
 
     Raises EnvironmentFailed if none is left.
@@ -313,7 +315,7 @@ def _pythons(need: PythonNeed | None, wanted: str, available: tuple[str, ...]) -
     )
 
 
-def _python_hint(need: PythonNeed | None, wanted: str, allowed: SpecifierSet) -> str:
+def _python_hint(need: PythonConstraint | None, wanted: str, allowed: SpecifierSet) -> str:
     if need and wanted and wanted not in allowed:
         return "Leave `python_version` out, or save the model with the Python that you want it served by."
     lacking = wanted or (f"of {need.specifier}" if need else "3.11 or newer")

@@ -31,7 +31,7 @@ from app.artifact.harmless_globals import (
     TEST_PARTS,
 )
 from app.artifact.pickles import PickleReading
-from app.core.inspection import Danger
+from app.core.inspection import UnsafeGlobal
 
 CODE_CARRIERS: Final = ("cloudpickle", "dill", "types", "marshal")
 OF_THE_SCRIPT: Final = ("__main__.", "__mp_main__.")
@@ -44,7 +44,7 @@ OF_UNKNOWN_PACKAGE: Final = "its package is none that is known to hold models"
 SHOWN_FORMULA: Final = 100
 
 
-def dangers_of(reading: PickleReading) -> tuple[Danger, ...]:
+def dangers_of(reading: PickleReading) -> tuple[UnsafeGlobal, ...]:
     """Return everything in the pickle that needs consent, each with the reason."""
     reasons = {name: danger(name) for name in reading.globals}
     for names, judged in ((reading.called, danger_of_call), (reading.held, danger_of_holding)):
@@ -54,7 +54,7 @@ def dangers_of(reading: PickleReading) -> tuple[Danger, ...]:
     reasons |= dict.fromkeys(reading.changed, "loading the file changes it for the whole program")
     reasons |= _of_formulas(reading)
     return tuple(
-        Danger(name, reason, _package(name) if reason == OF_UNKNOWN_PACKAGE else "")
+        UnsafeGlobal(name, reason, _package(name) if reason == OF_UNKNOWN_PACKAGE else "")
         for name, reason in sorted(reasons.items())
         if reason
     )

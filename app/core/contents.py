@@ -7,8 +7,8 @@ from typing import Any, Final
 from msgspec import Struct
 
 from app.core.inspection import Format
-from app.core.model import Calling
-from app.core.model_config import FILE_NAME, ModelConfig, Port
+from app.core.model import PredictContract
+from app.core.model_config import FILE_NAME, ModelConfig, TensorSpec
 
 FOLDER: Final = "model"
 """The folder, below that of the artifact, for the files of a model that came as a folder or an archive."""
@@ -36,8 +36,8 @@ class MlflowReading(Struct, frozen=True):
     python_version: str = ""
     code: str = ""
     method: str = ""
-    inputs: tuple[Port, ...] = ()
-    outputs: tuple[Port, ...] = ()
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
     sample: Any = None
     version: str = ""
 
@@ -60,13 +60,13 @@ class Contents(Struct, frozen=True):
     mlflow: MlflowReading | None = None
 
     @property
-    def calling(self) -> Calling:
+    def calling(self) -> PredictContract:
         """The way in which the model is called: as model_config.yaml says, else as MLflow wrote down."""
         config, mlflow = self.config, self.mlflow
         by_hand = bool(config.inputs) or mlflow is None
         inputs = config.inputs if by_hand or mlflow is None else mlflow.inputs
         outputs = config.outputs or (mlflow.outputs if mlflow is not None else ())
-        return Calling(
+        return PredictContract(
             method=config.method or (mlflow.method if mlflow is not None else ""),
             batchable=config.batchable,
             inputs=tuple(port.tensor() for port in inputs),

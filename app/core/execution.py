@@ -8,10 +8,19 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-EVERY: Final = -1
+ALL_GPUS: Final = -1
 """The count that stands for as many GPUs as the engine has."""
 
-TEXTS: Final = {"": 0, "false": 0, "no": 0, "off": 0, "true": EVERY, "yes": EVERY, "on": EVERY, "all": EVERY}
+TEXTS: Final = {
+    "": 0,
+    "false": 0,
+    "no": 0,
+    "off": 0,
+    "true": ALL_GPUS,
+    "yes": ALL_GPUS,
+    "on": ALL_GPUS,
+    "all": ALL_GPUS,
+}
 IDS_PREFIX: Final = "device="
 ID: Final = re.compile(r"[A-Za-z0-9:./=_-]{1,100}")
 GPU_FORMS: Final = (
@@ -40,7 +49,7 @@ class Gpus(Struct, frozen=True):
     @property
     def shown(self) -> bool | int | tuple[str, ...]:
         """The value that the model's owner would write for it."""
-        return self.ids or (self.count if self.count > 0 else self.count == EVERY)
+        return self.ids or (self.count if self.count > 0 else self.count == ALL_GPUS)
 
 
 class Execution(Struct, frozen=True):
@@ -54,7 +63,7 @@ class Execution(Struct, frozen=True):
     threads: int | None = None
 
 
-def gpus(value: Any) -> Gpus | None:
+def parse_gpus(value: Any) -> Gpus | None:
     """Read `true`, `2` or `["0", "1"]`, or the text of a form, which writes ids as `device=0,1`.
 
     Returns None for anything else.
@@ -62,9 +71,9 @@ def gpus(value: Any) -> Gpus | None:
     if isinstance(value, str):
         value = _of_text(value)
     if isinstance(value, bool):
-        return Gpus(EVERY if value else 0)
+        return Gpus(ALL_GPUS if value else 0)
     if isinstance(value, int):
-        return Gpus(value) if 0 <= value <= 64 or value == EVERY else None
+        return Gpus(value) if 0 <= value <= 64 or value == ALL_GPUS else None
     if not isinstance(value, (list, tuple)) or not value:
         return None
     ids = tuple(str(one) for one in value)

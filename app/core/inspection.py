@@ -41,14 +41,14 @@ class Pin(Struct, frozen=True):
         return self.distribution + self.specifier
 
 
-class PythonNeed(Struct, frozen=True):
+class PythonConstraint(Struct, frozen=True):
     """The Python that an artifact asks for: a PEP 440 specifier such as ">=3.11" and its evidence."""
 
     specifier: str
     evidence: str
 
 
-class Danger(Struct, frozen=True):
+class UnsafeGlobal(Struct, frozen=True):
     """A global that would run code of the uploader's choice when the file is loaded.
 
     package: the module at its top where nothing else is wrong with it than that nobody vouched for that package; else "".
@@ -75,8 +75,8 @@ class Inspection(Struct, frozen=True):
     compression: str = ""
     globals: tuple[str, ...] = ()
     pins: tuple[Pin, ...] = ()
-    python: PythonNeed | None = None
-    dangers: tuple[Danger, ...] = ()
+    python: PythonConstraint | None = None
+    dangers: tuple[UnsafeGlobal, ...] = ()
     missing_code: tuple[str, ...] = ()
     unknown_modules: tuple[str, ...] = ()
     unknown_pins: tuple[Pin, ...] = ()

@@ -75,7 +75,7 @@ class Limits(Struct, frozen=True):
     execution_providers: tuple[str, ...] = ()
 
 
-class Bounds(Struct, frozen=True):
+class QueueLimits(Struct, frozen=True):
     """The bounds of one model's queue and batches, named as the settings are. None leaves it to the setting."""
 
     max_batch_size: int | None = None
@@ -84,7 +84,7 @@ class Bounds(Struct, frozen=True):
     predict_timeout_seconds: float | None = None
 
 
-class Calling(Struct, frozen=True):
+class PredictContract(Struct, frozen=True):
     """The way in which a model's owner wants it called, where the artifact does not say it.
 
     model_container/contract/config.py explains each field.
@@ -154,8 +154,8 @@ class Model(Struct, frozen=True):
     runtime: dict[str, Any] = {}
     accelerate: str = ""
     acceleration: Acceleration = Acceleration()
-    bounds: Bounds = Bounds()
-    calling: Calling = Calling()
+    bounds: QueueLimits = QueueLimits()
+    calling: PredictContract = PredictContract()
     models_folder: str = ""
     execution: Execution = Execution()
     replicas: int = 1
@@ -243,4 +243,4 @@ class Deployment(Struct, frozen=True):
     error: dict[str, Any] | None = None
     restarts: tuple[Restart, ...] = ()
     metadata: dict[str, Any] = {}
-    bounds: Bounds = Bounds()
+    bounds: QueueLimits = QueueLimits()

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from app.core.execution import GPU_FORMS, Execution, Gpus, gpus, unknown_provider
-from app.core.model import REPLICAS_MAX, Bounds
+from app.core.execution import GPU_FORMS, Execution, Gpus, parse_gpus, unknown_provider
+from app.core.model import REPLICAS_MAX, QueueLimits
 from app.core.signature import Tensor
 from app.errors import BadInput
 
@@ -80,7 +80,7 @@ MEANT: Final = {
 METHOD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
-class Port(Struct, frozen=True, forbid_unknown_fields=True):
+class TensorSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """One input or output, as in a signature. shape: −1 is any size; the first is the rows."""
 
     name: Annotated[str, Meta(min_length=1, max_length=256)]
@@ -111,8 +111,8 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     predict_timeout_seconds: Annotated[float, Meta(gt=0)] | None = None
     replicas: Annotated[int, Meta(ge=1, le=REPLICAS_MAX)] = 1
     sample: Any = None
-    inputs: tuple[Port, ...] = ()
-    outputs: tuple[Port, ...] = ()
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
     requirements: str | tuple[str, ...] = ()
     python_version: str = ""
     target: str = ""
@@ -125,11 +125,11 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def execution(self) -> Execution:
-        return Execution(gpus(self.gpu) or Gpus(), self.execution_providers, self.threads)
+        return Execution(parse_gpus(self.gpu) or Gpus(), self.execution_providers, self.threads)
 
     @property
-    def bounds(self) -> Bounds:
-        return Bounds(self.max_batch_size, self.queue_length, self.batch_window_ms, self.predict_timeout_seconds)
+    def bounds(self) -> QueueLimits:
+        return QueueLimits(self.max_batch_size, self.queue_length, self.batch_window_ms, self.predict_timeout_seconds)
 
     @property
     def requirement_lines(self) -> str:
@@ -193,7 +193,7 @@ def checked(config: ModelConfig) -> ModelConfig:
             near = difflib.get_close_matches(value.lower(), known, 1, 0.5)
             hint = f"Did you mean `{near[0]}`?" if near else f"It is one of {', '.join(known)}."
             raise _wrong(f"has the unknown `{key}: {value[:100]}`", hint, key)
-    if gpus(config.gpu) is None:
+    if parse_gpus(config.gpu) is None:
         raise _wrong(f"has `gpu: {_shown(config.gpu)}`", GPU_FORMS, "gpu")
     if unknown := unknown_provider(config.execution_providers):
         raise _wrong(f"names the unknown execution provider {unknown[0][:100]}", unknown[1], "execution_providers")
@@ -231,7 +231,7 @@ def _mistyped(given: Any, message: str) -> BadInput:
             value = value[int(index)]
     key = "".join(f".{name}" if name else f"[{index}]" for name, index in steps).lstrip(".")
     if unknown := re.search(r"unknown field `(\w+)`", reason):
-        fields = [field.name for field in msgspec.structs.fields(Port)]
+        fields = [field.name for field in msgspec.structs.fields(TensorSpec)]
         near = difflib.get_close_matches(unknown[1], fields, 1)
         hint = f"Did you mean `{near[0]}`?" if near else f"It has {', '.join(fields)}."
         return _wrong(f"has the unknown key `{unknown[1]}` in `{key}`", hint, key.split("[")[0])

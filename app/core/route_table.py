@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
-from app.core.model import Bounds, Deployment, Replica, Status
+from app.core.model import Deployment, QueueLimits, Replica, Status
 
 
 class Loss(Struct, frozen=True):
@@ -35,11 +35,11 @@ class Endpoint(Struct, frozen=True):
     name: str
     version: str
     replicas: tuple[Replica, ...]
-    bounds: Bounds = Bounds()
+    bounds: QueueLimits = QueueLimits()
     outlook: Outlook = Outlook()
 
 
-class Absence(Struct, frozen=True):
+class NotServing(Struct, frozen=True):
     """A reference that exists but takes no traffic now, and why.
 
     returning: it is being brought (back) to life, so trying again soon makes sense. reason: why it has no replica, as
@@ -60,7 +60,7 @@ class RouteTable(Struct, frozen=True):
     """
 
     live: Mapping[str, Endpoint] = MappingProxyType({})
-    absent: Mapping[str, Absence] = MappingProxyType({})
+    absent: Mapping[str, NotServing] = MappingProxyType({})
     awaited: Mapping[str, Endpoint] = MappingProxyType({})
 
     @property
@@ -73,7 +73,7 @@ class RouteTable(Struct, frozen=True):
         return self.live.get(ref) or self.awaited.get(ref)
 
 
-def references(deployment: Deployment) -> tuple[str, str, str]:
+def refs_of(deployment: Deployment) -> tuple[str, str, str]:
     """Return the references to a deployment, from the least to the most specific."""
     return deployment.name, f"{deployment.name}@{deployment.version}", deployment.model_id
 
@@ -81,7 +81,7 @@ def references(deployment: Deployment) -> tuple[str, str, str]:
 NOT_SERVING = (Status.UNHEALTHY, Status.STOPPED, Status.FAILED)
 
 
-def serves(deployment: Deployment) -> bool:
+def is_serving(deployment: Deployment) -> bool:
     """Return whether a deployment takes traffic, also while replicas are started to take over from its present ones."""
     return bool(deployment.replicas) and deployment.wanted and deployment.status not in NOT_SERVING
 
@@ -91,7 +91,7 @@ def is_down(deployment: Deployment) -> bool:
 
     One that was never live is not down: it is on its first way to life, or failed there.
     """
-    return deployment.wanted and bool(deployment.live_at) and not serves(deployment)
+    return deployment.wanted and bool(deployment.live_at) and not is_serving(deployment)
 
 
 def failed_at_first(deployment: Deployment) -> bool:
@@ -107,18 +107,18 @@ def route_table(
     outlooks: by model_id, for models that lost replicas.
     """
     live: dict[str, Endpoint] = {}
-    absent: dict[str, Absence] = {}
+    absent: dict[str, NotServing] = {}
     awaited: dict[str, Endpoint] = {}
     for one in sorted(deployments, key=lambda each: (each.live_at, each.created_at)):
         outlook = outlooks.get(one.model_id, Outlook())
         endpoint = Endpoint(one.model_id, one.name, one.version, one.replicas, one.bounds, outlook)
         is_awaited = outlook.coming and one.wanted and one.status is Status.UNHEALTHY
-        for ref in references(one):
-            if serves(one):
+        for ref in refs_of(one):
+            if is_serving(one):
                 live[ref] = endpoint
                 continue
             returning = one.wanted and one.status is not Status.FAILED
-            absent[ref] = Absence(ref, one.status, returning, (one.error or {}).get("title", ""), outlook.losses)
+            absent[ref] = NotServing(ref, one.status, returning, (one.error or {}).get("title", ""), outlook.losses)
             if is_awaited:
                 awaited[ref] = endpoint
             else:

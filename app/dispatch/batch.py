@@ -22,15 +22,15 @@ from msgspec import structs
 from app.core.breaker import State
 from app.core.model import Replica
 from app.core.route_table import Endpoint, Loss, Outlook
-from app.dispatch.busy_poll import Wakefulness
+from app.dispatch.busy_poll import BusyPoll
 from app.dispatch.connection import Batch
-from app.dispatch.limits import Flow, flow_of
+from app.dispatch.limits import QueueSettings, queue_settings_for
 from app.dispatch.pace import Pace
-from app.dispatch.replica import Lost, ReplicaLine
-from app.dispatch.request import Reply, Waiting
+from app.dispatch.replica import Lost, ReplicaClient
+from app.dispatch.request import PendingRequest, Reply
 from app.dispatch.suspects import Suspect, Suspects, is_cause, suspects_of, told
 from app.errors import Overloaded, PrismError, ReplicaProtocolError, ReplicaTimeout, ReplicaUnavailable
-from app.observe.tally import Tally
+from app.observe.tally import ModelCounters
 from model_container.contract import frames
 
 log = structlog.get_logger(__name__)
@@ -43,11 +43,11 @@ Sample = Callable[[str], bytes | None]
 """The body that a model is known to answer, by its model_id; None while there is none."""
 
 
-class Ending(Protocol):
+class OpenStream(Protocol):
     """A stream, as far as its lane is concerned; see stream.py. line: of the replica that answers it."""
 
     @property
-    def line(self) -> ReplicaLine | None: ...
+    def line(self) -> ReplicaClient | None: ...
 
     def end(self, error: PrismError) -> None: ...
 
@@ -62,34 +62,39 @@ class Lane:
     """
 
     def __init__(
-        self, endpoint: Endpoint, flow: Flow, keeper: Keeper, tally: Tally, sample: Sample = lambda _: None
+        self,
+        endpoint: Endpoint,
+        flow: QueueSettings,
+        keeper: Keeper,
+        tally: ModelCounters,
+        sample: Sample = lambda _: None,
     ) -> None:
         self.endpoint = endpoint
         self.tally = tally
         self.version_headers = {"x-model-version": endpoint.version, "x-model-id": endpoint.model_id}
         self.version_header_lines = "".join(f"{name}: {value}\r\n" for name, value in self.version_headers.items())
-        self.names = answer_names(endpoint)
-        self.flow = flow_of(endpoint, flow)
+        self.names = response_prefixes(endpoint)
+        self.flow = queue_settings_for(endpoint, flow)
         self._keeper = keeper
         self._sample = partial(sample, endpoint.model_id)
         self._pace = Pace()
-        self._queue: deque[Waiting] = deque()
-        self._away: set[Waiting] = set()
+        self._queue: deque[PendingRequest] = deque()
+        self._away: set[PendingRequest] = set()
         self._suspects = Suspects()
         self._judging: set[asyncio.Task[None]] = set()
         self._refusal: ReplicaUnavailable | None = None
         self._changed = asyncio.Event()
-        self.streams: set[Ending] = set()
+        self.streams: set[OpenStream] = set()
         self._gathering = False
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._wakefulness = Wakefulness(self._loop)
+        self._wakefulness = BusyPoll(self._loop)
         self.replicas = [self._line(replica) for replica in endpoint.replicas]
-        self._left: list[ReplicaLine] = []
+        self._left: list[ReplicaClient] = []
 
-    def _line(self, replica: Replica) -> ReplicaLine:
+    def _line(self, replica: Replica) -> ReplicaClient:
         lost = partial(self._replica_lost, replica)
-        return ReplicaLine(replica, self.flow, self._pace, self._freed, lost, self._sample)
+        return ReplicaClient(replica, self.flow, self._pace, self._freed, lost, self._sample)
 
     @property
     def _queue_bound(self) -> str:
@@ -108,14 +113,14 @@ class Lane:
         """Connect to every replica, so that the first request finds it warm."""
         await asyncio.gather(*(line.open() for line in self.replicas))
 
-    async def reach(self, endpoint: Endpoint) -> list[ReplicaLine]:
-        """A line to each of these replicas: those that there are, and new ones, connected, for `serve_with`."""
+    async def reach(self, endpoint: Endpoint) -> list[ReplicaClient]:
+        """A line to each of these replicas: those that there are, and new ones, connected, for `switch_replicas`."""
         present = {line.replica: line for line in self.replicas}
         lines = [present.get(replica) or self._line(replica) for replica in endpoint.replicas]
         await asyncio.gather(*(line.open() for line in lines if line.replica not in present))
         return lines
 
-    def serve_with(self, endpoint: Endpoint, lines: list[ReplicaLine]) -> list[ReplicaLine]:
+    def switch_replicas(self, endpoint: Endpoint, lines: list[ReplicaClient]) -> list[ReplicaClient]:
         """From now on: what waits goes to these. Returns those left out, which still answer what they have."""
         left = [line for line in self.replicas if line not in lines]
         least = min((line.served for line in self.replicas), default=0)
@@ -137,11 +142,11 @@ class Lane:
             self._turn_away(error)
         self.stir()
 
-    def holds(self, line: ReplicaLine) -> bool:
+    def holds(self, line: ReplicaClient) -> bool:
         """Whether that replica has something left to do: requests in hand, or, unless it was left out, in the queue."""
         return bool(line.batches_away or line.streams or (self.queued and line in self.replicas))
 
-    async def let_go(self, line: ReplicaLine) -> None:
+    async def release_replica(self, line: ReplicaClient) -> None:
         """Close its line; what it has not answered is tried elsewhere, or failed. Its streams end."""
         for stream in [one for one in self.streams if one.line is line]:
             stream.end(self._unavailable())
@@ -159,10 +164,10 @@ class Lane:
         for stream in [one for one in self.streams if one.line is None]:
             stream.end(error)
 
-    def submit(self, waiting: Waiting, now: float) -> None:
+    def submit(self, waiting: PendingRequest, now: float) -> None:
         """Queue it. Raises Overloaded if the queue is full, ReplicaUnavailable if nothing can or will answer."""
         if len(self._queue) >= self.flow.queue_length:
-            self._pump()
+            self._dispatch_ready()
             if len(self._queue) >= self.flow.queue_length:
                 raise Overloaded(
                     f"{len(self._queue)} requests already wait for `{self.endpoint.name}`.",
@@ -174,12 +179,12 @@ class Lane:
         waiting.deadline = now + self.flow.timeout_seconds
         self._queue.append(waiting)
         if len(self._queue) >= self.flow.max_batch_size:
-            self._pump()
+            self._dispatch_ready()
         elif not self._gathering:
             self._gathering = True
-            self._loop.call_soon(self._gathered)
+            self._loop.call_soon(self._flush)
 
-    def admit_stream(self, stream: Ending, now: float) -> None:
+    def admit_stream(self, stream: OpenStream, now: float) -> None:
         """Raises Overloaded if as many are open as may be, ReplicaUnavailable if nothing can or will answer."""
         if len(self.streams) >= self.flow.max_streams:
             raise Overloaded(
@@ -190,7 +195,7 @@ class Lane:
             raise self._unavailable()
         self.streams.add(stream)
 
-    def line_for_stream(self, now: float) -> ReplicaLine | None:
+    def replica_for_stream(self, now: float) -> ReplicaClient | None:
         """The replica that has least to do; None while one is coming: see `changes`.
 
         Raises ReplicaUnavailable if none may be tried.
@@ -257,13 +262,13 @@ class Lane:
         self.stir()
         if self.queued and not self._may_wait(monotonic()):
             self._turn_away(self._unavailable())
-        self._pump()
+        self._dispatch_ready()
 
-    def _gathered(self) -> None:
+    def _flush(self) -> None:
         self._gathering = False
-        self._pump()
+        self._dispatch_ready()
 
-    def _pump(self) -> None:
+    def _dispatch_ready(self) -> None:
         """Send what waits to whoever is idle, and full batches to whoever has room; else the window ends the wait."""
         if self._suspects.queue:
             self._try_suspects()
@@ -276,7 +281,7 @@ class Lane:
                 return
             self._send(line, now)
 
-    def _choose(self, now: float, full: bool) -> ReplicaLine | None:
+    def _choose(self, now: float, full: bool) -> ReplicaClient | None:
         """The replica with the fewest batches away, of these the one that has served least; None if none has room."""
         chosen = None
         for line in self.replicas:
@@ -297,10 +302,10 @@ class Lane:
         lines = [line for line in self.replicas if line.has_room(now)]
         if self._queue and lines:
             self._send(min(lines, key=lambda each: each.batches_away), now)
-            self._pump()
+            self._dispatch_ready()
 
-    def _send(self, line: ReplicaLine, now: float) -> None:
-        batch: list[Waiting] = []
+    def _send(self, line: ReplicaClient, now: float) -> None:
+        batch: list[PendingRequest] = []
         while self._queue and len(batch) < self.flow.max_batch_size:
             waiting = self._queue.popleft()
             if not waiting.settled:  # its client has gone, or its time was over
@@ -311,15 +316,15 @@ class Lane:
             self._away.update(batch)
             line.send(batch, lambda result: self._settle(line, batch, now, result))
 
-    def _settle(self, line: ReplicaLine, batch: list[Waiting], sent: float, result: Batch | Lost) -> None:
+    def _settle(self, line: ReplicaClient, batch: list[PendingRequest], sent: float, result: Batch | Lost) -> None:
         if isinstance(result, Lost):
             self._lose(line, batch, result)
         else:
             self._away.difference_update(batch)
             self._answer(batch, sent, result)
-        self._pump()
+        self._dispatch_ready()
 
-    def _lose(self, line: ReplicaLine, batch: list[Waiting], lost: Lost) -> None:
+    def _lose(self, line: ReplicaClient, batch: list[PendingRequest], lost: Lost) -> None:
         """A prediction has no side effect: what the replica had not begun is queued again, what it was at is suspect."""
         if not lost.begun:
             self._away.difference_update(batch)
@@ -331,7 +336,7 @@ class Lane:
             self._queue_alone(suspects, line.fault)
         self._judge(line, suspects, alone=lost.alone)
 
-    def _queue_again(self, batch: list[Waiting], fault: str = "") -> None:
+    def _queue_again(self, batch: list[PendingRequest], fault: str = "") -> None:
         """In front, as they have waited already. fault: how their replica broke the protocol, "" if it did not."""
         live = [one for one in batch if not one.settled]
         if self._may_wait(monotonic()):
@@ -346,7 +351,7 @@ class Lane:
         else:
             self._refuse((one.waiting for one in live), fault)
 
-    def _refuse(self, requests: Iterable[Waiting], fault: str = "") -> None:
+    def _refuse(self, requests: Iterable[PendingRequest], fault: str = "") -> None:
         for one in requests:
             one.fail(ReplicaProtocolError.of(fault) if fault else self._unavailable())
 
@@ -358,22 +363,22 @@ class Lane:
             self._away.add(suspect.waiting)
             line.send([suspect.waiting], lambda result: self._settle_suspect(line, suspect, now, result))
 
-    def _settle_suspect(self, line: ReplicaLine, suspect: Suspect, sent: float, result: Batch | Lost) -> None:
+    def _settle_suspect(self, line: ReplicaClient, suspect: Suspect, sent: float, result: Batch | Lost) -> None:
         self._suspects.returned(suspect)
         if isinstance(result, Lost):
             suspect.losses += 1
             self._judge(line, [suspect], alone=True)
-            self._pump()
+            self._dispatch_ready()
         else:
             self._settle(line, [suspect.waiting], sent, result)
 
-    def _judge(self, line: ReplicaLine, suspects: list[Suspect], *, alone: bool) -> None:
+    def _judge(self, line: ReplicaClient, suspects: list[Suspect], *, alone: bool) -> None:
         """In the background: what ended their replica decides how, and whether, they are tried again."""
         task = self._loop.create_task(self._judged(line, suspects, alone=alone))
         self._judging.add(task)
         task.add_done_callback(self._judging.discard)
 
-    async def _judged(self, line: ReplicaLine, suspects: list[Suspect], *, alone: bool) -> None:
+    async def _judged(self, line: ReplicaClient, suspects: list[Suspect], *, alone: bool) -> None:
         fault = line.fault
         loss = None if fault else await self.loss_of(line)
         for one in suspects:
@@ -386,9 +391,9 @@ class Lane:
                     one.waiting.fail(ReplicaProtocolError.of(fault) if fault else told(self.endpoint.name, loss))
                 else:
                     self._queue_alone([one], fault)
-        self._pump()
+        self._dispatch_ready()
 
-    async def loss_of(self, line: ReplicaLine) -> Loss | None:
+    async def loss_of(self, line: ReplicaClient) -> Loss | None:
         """What ended a replica, once its keeper has said it; None if it serves on, or nobody looks after it."""
         while True:
             found = next((one for one in self.endpoint.outlook.losses if one.replica_id == line.replica.id), None)
@@ -396,7 +401,7 @@ class Lane:
                 return found
             await self.changes()
 
-    def _answer(self, batch: list[Waiting], sent: float, result: Batch) -> None:
+    def _answer(self, batch: list[PendingRequest], sent: float, result: Batch) -> None:
         tally, names = self.tally, self.names
         now = monotonic()
         tally.batch_size.observe([len(batch)])
@@ -419,7 +424,7 @@ class Lane:
                     log.exception("an answer could not be given", model=self.endpoint.name)
                     one.failed(ReplicaProtocolError.of("its answer could not be given"))
 
-    def _log_timings(self, batch: list[Waiting], sent: float, now: float, result: Batch) -> None:
+    def _log_timings(self, batch: list[PendingRequest], sent: float, now: float, result: Batch) -> None:
         for one, (_, status, _) in zip(batch, result.answers, strict=True):
             log.info(
                 "predicted",
@@ -452,7 +457,7 @@ class Lane:
         if any(line.is_held_up for line in self.replicas):
             self._go_around()
         if suspects:
-            self._pump()
+            self._dispatch_ready()
 
     def _go_around(self) -> None:
         """What waits behind a request that holds its replica up is answered by the others."""
@@ -464,9 +469,9 @@ class Lane:
             for line in self.replicas:
                 if line.is_held_up:
                     line.recall()
-        self._pump()
+        self._dispatch_ready()
 
-    def _late(self, waiting: Waiting) -> ReplicaTimeout:
+    def _late(self, waiting: PendingRequest) -> ReplicaTimeout:
         """Says where its time went."""
         name, timeout = self.endpoint.name, self.flow.timeout_seconds
         if any(line.is_at(waiting) for line in (*self.replicas, *self._left)):
@@ -489,7 +494,7 @@ class Lane:
             await line.close()
 
 
-def answer_names(endpoint: Endpoint) -> dict[int, bytes]:
+def response_prefixes(endpoint: Endpoint) -> dict[int, bytes]:
     """By the form of an answer, what stands before the runtime's own members; made once, not for each answer."""
     name, version, model_id = (
         msgspec.json.encode(each) for each in (endpoint.name, endpoint.version, endpoint.model_id)

@@ -12,26 +12,26 @@ import os
 from collections.abc import Callable
 from time import monotonic
 
-AWAKE_SECONDS = 0.0004
+SPIN_SECONDS = 0.0004
 """After a lone request, and only if the one before it was no longer ago: who asks less often is not waited for."""
 
 
-class Wakefulness:
+class BusyPoll:
     """Of one event loop. clock: in seconds, as `stir` is told."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = monotonic) -> None:
         self._loop = loop
         self._clock = clock
-        self._last = -AWAKE_SECONDS
+        self._last = -SPIN_SECONDS
         self._until = 0.0
         self.awake = False
 
     def stir(self, now: float) -> None:
         """A request goes out alone."""
-        soon = now - self._last < AWAKE_SECONDS
+        soon = now - self._last < SPIN_SECONDS
         self._last = now
         if soon:
-            self._until = now + AWAKE_SECONDS
+            self._until = now + SPIN_SECONDS
             if not self.awake:
                 self.awake = True
                 self._loop.call_soon(self._stay)

@@ -26,7 +26,7 @@ from model_container.contract.frames import Answer, Asked, Frame, FrameError, Re
 log = structlog.get_logger(__name__)
 
 Reply = Callable[["Batch | None"], None]
-AnyLink = TypeVar("AnyLink", bound="Link")
+AnyLink = TypeVar("AnyLink", bound="ReplicaConnection")
 
 WELCOME_BYTES_MAX = 4 << 20
 """The signature of a table with 40,000 columns takes 3 MiB."""
@@ -37,7 +37,7 @@ CONVERSION_BYTES_MAX = 256 << 20
 FRAMES_A_TURN = 32
 """That are taken before others have their turn of the event loop. A stream of small items can bring thousands."""
 
-OVERSLEPT_SECONDS = 0.5
+LOOP_LAG_SECONDS = 0.5
 """By which a timer may be late before it is the server that stood still."""
 
 
@@ -71,7 +71,7 @@ class Batch(Struct, frozen=True):
     model_us: int
 
 
-class Link(asyncio.Protocol):
+class ReplicaConnection(asyncio.Protocol):
     """One connection. `lost` is called once when it ends; then every waiting reply gets None.
 
     welcomed: done once the replica has loaded its model and said so. fault: how the replica broke the protocol, "" if
@@ -212,7 +212,7 @@ class Link(asyncio.Protocol):
         if not self.open or not self._reader.buffer or self._paused:
             return
         now = self._loop.time()
-        if now - due > OVERSLEPT_SECONDS:  # the server stood still, and heard nobody
+        if now - due > LOOP_LAG_SECONDS:  # the server stood still, and heard nobody
             self._moved_at = now
         if now - self._moved_at < self._limits.stall_seconds:
             self._look_again_at(self._moved_at + self._limits.stall_seconds)
@@ -312,12 +312,12 @@ async def connect(
     timeout_seconds: float,
     lost: Callable[[], None] = lambda: None,
     limits: WireLimits = WIRE_LIMITS,
-) -> Link:
+) -> ReplicaConnection:
     """A link whose replica has loaded its model and said so; see `welcomed`."""
-    return await welcomed(Link(replica.token, lost, limits), replica, timeout_seconds)
+    return await handshake(ReplicaConnection(replica.token, lost, limits), replica, timeout_seconds)
 
 
-async def welcomed(link: AnyLink, replica: Replica, timeout_seconds: float) -> AnyLink:
+async def handshake(link: AnyLink, replica: Replica, timeout_seconds: float) -> AnyLink:
     """The link, connected to a replica that has loaded its model and said so.
 
     Raises ReplicaUnavailable if nobody listens or the token is refused, ReplicaProtocolError if it is none of ours

@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from app.dispatch.head_cache import Door, Head
-from app.dispatch.request import Reply, Waiting
+from app.dispatch.head_cache import CachedHead, HeadCache
+from app.dispatch.request import PendingRequest, Reply
 from app.dispatch.response import answer_body, answer_header_lines, content_type, problem_document
 from app.dispatch.v2 import inference_answer
-from app.error_shapes import shaped
+from app.error_shapes import error_for_path
 from app.errors import PROBLEM_JSON, PrismError
 from model_container.contract import frames
 
@@ -20,27 +20,27 @@ INFERENCE_PATH = "/v2"
 class Connection(Protocol):
     """What an exchange needs of the connection that it came by. address: the caller's."""
 
-    door: Door
+    door: HeadCache
     address: str
 
     def respond(self, status: int, kind: str, request_id: str, lines: str, body: bytes) -> None: ...
 
 
-class _NoEvent:
+class _NoopEvent:
     """uvicorn wakes the ASGI application by an event; there is none to be woken."""
 
     def set(self) -> None:
         pass
 
 
-class Exchange(Waiting):
+class PredictExchange(PendingRequest):
     """One predict request on a connection. To uvicorn's protocol it looks like the cycle of an ASGI request."""
 
     __slots__ = ("connection", "head")
 
-    message_event = _NoEvent()
+    message_event = _NoopEvent()
 
-    def __init__(self, connection: Connection, head: Head, body: bytes) -> None:
+    def __init__(self, connection: Connection, head: CachedHead, body: bytes) -> None:
         super().__init__(body, head.options)
         self.connection = connection
         self.head = head
@@ -80,7 +80,7 @@ class Exchange(Waiting):
         self.connection.respond(error.status, PROBLEM_JSON, request_id, problem.lines, body)
 
 
-class Inference(Exchange):
+class V2Exchange(PredictExchange):
     """A V2 inference, whose problems and binary answers have forms of their own."""
 
     __slots__ = ()
@@ -111,5 +111,5 @@ class Inference(Exchange):
         self._tell(error.status, problem.lines, problem.document)
 
     def _tell(self, status: int, lines: str, problem: dict[str, Any]) -> None:
-        told, kind = shaped(INFERENCE_PATH, problem)
+        told, kind = error_for_path(INFERENCE_PATH, problem)
         self.connection.respond(status, kind, self._request_id(), lines, msgspec.json.encode(told))

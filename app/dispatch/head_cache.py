@@ -16,7 +16,7 @@ from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app.access.admission import REQUEST_ID, Admission
-from app.access.keys import sent_key
+from app.access.keys import extract_api_key
 from app.access.throttle import network_of
 from app.core.content_length import CONTENT_LENGTH_DIGITS
 from app.dispatch.pipeline import Dispatcher
@@ -50,7 +50,7 @@ PASSED_OVER = NEUTRAL | PER_REQUEST
 STREAM_TYPES = tuple(map(str.encode, stream_forms.FORMS))
 
 
-class Head(Struct, frozen=True):
+class CachedHead(Struct, frozen=True):
     """What the head of a plain predict request says. caller: "" where callers are known by their address.
 
     mark: what the runtime needs in front of the body of a V2 inference (frames.JSON_LENGTH); None for other requests.
@@ -66,7 +66,7 @@ class Head(Struct, frozen=True):
     is_lasting: bool = True
 
 
-class Target(Struct, frozen=True):
+class PredictTarget(Struct, frozen=True):
     """What is asked of which model. mark: as in Head."""
 
     ref: str
@@ -78,7 +78,7 @@ class Connection(Protocol):
     """A client's connection, as far as its door knows it. heads: those that it need not read."""
 
     address: str
-    heads: dict[bytes, Head]
+    heads: dict[bytes, CachedHead]
 
 
 class CachedProblem(Struct, frozen=True):
@@ -93,7 +93,7 @@ class CachedProblem(Struct, frozen=True):
     opening: bytes
 
 
-class Door:
+class HeadCache:
     """What every connection of one surface shares.
 
     receive_timeout_seconds: for a request to arrive, plus a second for each KiB.
@@ -104,7 +104,7 @@ class Door:
     ) -> None:
         self.dispatcher = dispatcher
         self.receive_timeout_seconds = receive_timeout_seconds
-        self.heads: dict[bytes, Head] = {}
+        self.heads: dict[bytes, CachedHead] = {}
         self._admission = admission
         self._max_body_bytes = max_body_bytes
         self._id_prefix = secrets.token_hex(4)
@@ -120,7 +120,7 @@ class Door:
         """Read every head anew: who is let in, or to what, is no longer what it was."""
         self.heads.clear()
 
-    def heads_for(self, address: str) -> dict[bytes, Head]:
+    def heads_for(self, address: str) -> dict[bytes, CachedHead]:
         """The remembered heads; none where too many wrong keys came from, so that each key is looked at."""
         return {} if self._admission.wrong_keys.bounded(address) else self.heads
 
@@ -159,7 +159,7 @@ class Door:
             self._problems[key] = known
         return known
 
-    def read_head(self, url: bytes, headers: list[tuple[bytes, bytes]], address: str) -> Head | None:
+    def read_head(self, url: bytes, headers: list[tuple[bytes, bytes]], address: str) -> CachedHead | None:
         """headers: names in lower case. None for what is not plain, and so for the other door to judge."""
         given = dict(headers)
         if len(given) != len(headers):
@@ -172,7 +172,9 @@ class Door:
             return None
         request_id = given.pop(b"x-request-id", b"").decode("latin-1")
         x_api_key, authorization = given.pop(b"x-api-key", None), given.pop(b"authorization", b"")
-        key = sent_key(None if x_api_key is None else x_api_key.decode("latin-1"), authorization.decode("latin-1"))
+        key = extract_api_key(
+            None if x_api_key is None else x_api_key.decode("latin-1"), authorization.decode("latin-1")
+        )
         plain = (
             given.pop(b"content-type", PLAIN_TYPES[0]).lower() in PLAIN_TYPES
             and given.pop(b"connection", b"keep-alive").lower() == b"keep-alive"
@@ -188,9 +190,9 @@ class Door:
             return None
         is_lasting = not request_id and given.keys().isdisjoint(PER_REQUEST)
         counted_as = "" if caller == address else caller
-        return Head(target.ref, target.options, int(length), counted_as, request_id, target.mark, is_lasting)
+        return CachedHead(target.ref, target.options, int(length), counted_as, request_id, target.mark, is_lasting)
 
-    def remember(self, raw: bytes, head: Head, lines: int) -> None:
+    def remember(self, raw: bytes, head: CachedHead, lines: int) -> None:
         """raw: the head with its blank line. lines: how many the parser saw, which must be all there are."""
         plain_lines = raw.count(b"\r\n") == raw.count(b"\n") == lines + 1
         if not head.is_lasting or len(raw) > HEAD_BYTES_MAX or not plain_lines:
@@ -200,10 +202,10 @@ class Door:
         self.heads[raw] = head
 
 
-def read_target(url: bytes, given: dict[bytes, bytes], length: int) -> Target | None:
+def read_target(url: bytes, given: dict[bytes, bytes], length: int) -> PredictTarget | None:
     """given: the headers by name, of which it takes those that belong to what is asked. None for what is not plain."""
     if path := PREDICT.fullmatch(url):
-        return Target(path[1].decode(), frames.OPTION_PROBABILITIES if path[2] == b"?probabilities=true" else 0)
+        return PredictTarget(path[1].decode(), frames.OPTION_PROBABILITIES if path[2] == b"?probabilities=true" else 0)
     path = INFER.fullmatch(url)
     if path is None or b"accept-encoding" in given:  # these answers go compressed to who takes that
         return None
@@ -213,4 +215,4 @@ def read_target(url: bytes, given: dict[bytes, bytes], length: int) -> Target | 
         return None
     if given.get(b"content-type", b"").lower() == BINARY.encode():
         del given[b"content-type"]
-    return Target(ref_of(path[1].decode(), (path[2] or b"").decode()), 0, frames.JSON_LENGTH.pack(json_length))
+    return PredictTarget(ref_of(path[1].decode(), (path[2] or b"").decode()), 0, frames.JSON_LENGTH.pack(json_length))

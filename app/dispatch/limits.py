@@ -8,7 +8,7 @@ from app.core.route_table import Endpoint
 from app.dispatch.connection import WIRE_LIMITS, WireLimits
 
 
-class Flow(Struct, frozen=True):
+class QueueSettings(Struct, frozen=True):
     """The bounds of every lane, from the settings. log_timings: of each request, which costs more than its answer.
 
     wire: what a replica may send.
@@ -24,7 +24,7 @@ class Flow(Struct, frozen=True):
     wire: WireLimits = WIRE_LIMITS
 
 
-def flow_of(endpoint: Endpoint, flow: Flow) -> Flow:
+def queue_settings_for(endpoint: Endpoint, flow: QueueSettings) -> QueueSettings:
     """The bounds of one endpoint: the model's own where its owner gave any, else those of the settings."""
     own = endpoint.bounds
     return structs.replace(

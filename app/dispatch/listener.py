@@ -7,12 +7,12 @@ from typing import Any, Literal, cast
 
 import uvicorn
 
-from app.dispatch.head_cache import Door
+from app.dispatch.head_cache import HeadCache
 from app.dispatch.server import Connection
 
 
 def listener_config(
-    app: Any, door: Door, lifespan: Literal["on", "off"], keep_alive_seconds: int, drain_timeout_seconds: float
+    app: Any, door: HeadCache, lifespan: Literal["on", "off"], keep_alive_seconds: int, drain_timeout_seconds: float
 ) -> uvicorn.Config:
     """app: an ASGI application, for what the door does not answer itself."""
     return uvicorn.Config(

@@ -12,14 +12,14 @@ from app.core.breaker import State
 from app.core.model import Replica
 from app.core.route_table import Endpoint, RouteTable
 from app.dispatch.batch import Keeper, Lane, Sample
-from app.dispatch.limits import Flow
-from app.dispatch.replica import ReplicaLine
-from app.dispatch.request import Awaited, Call, Prediction, Waiting
+from app.dispatch.limits import QueueSettings
+from app.dispatch.replica import ReplicaClient
+from app.dispatch.request import AwaitableRequest, Call, PendingRequest, Prediction
 from app.dispatch.response import answer_body, answer_headers, content_type
 from app.dispatch.route import pick, refusal
-from app.dispatch.stream import Stream, server_ends
+from app.dispatch.stream import Stream, shutting_down
 from app.errors import PrismError
-from app.observe.tally import Tally
+from app.observe.tally import ModelCounters
 from model_container.contract import frames
 
 SWEEP_SECONDS = 0.1
@@ -34,8 +34,10 @@ class Dispatcher:
     tallies: what happened to each registered model, by model_id. refusals: requests that reached no model, by code.
     """
 
-    def __init__(self, limits: RateLimiter, flow: Flow, suspect: Keeper, sample: Sample = lambda _: None) -> None:
-        self.tallies: dict[str, Tally] = {}
+    def __init__(
+        self, limits: RateLimiter, flow: QueueSettings, suspect: Keeper, sample: Sample = lambda _: None
+    ) -> None:
+        self.tallies: dict[str, ModelCounters] = {}
         self.refusals: Counter[str] = Counter()
         self._limits = limits
         self._flow = flow
@@ -44,7 +46,7 @@ class Dispatcher:
         self._table = RouteTable()
         self._lanes: dict[str, Lane] = {}
         self._by_ref: dict[str, Lane] = {}
-        self._draining: dict[str, tuple[Lane, ReplicaLine]] = {}
+        self._draining: dict[str, tuple[Lane, ReplicaClient]] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self._ending = False
 
@@ -53,7 +55,7 @@ class Dispatcher:
         """Those that take traffic."""
         return tuple(self._lanes.values())
 
-    def submit(self, ref: str, caller: str, waiting: Waiting) -> None:
+    def submit(self, ref: str, caller: str, waiting: PendingRequest) -> None:
         """limit → route → queue, for a caller who was let in. Raises errors of app.errors if it is not let in."""
         now = monotonic()
         try:
@@ -68,9 +70,9 @@ class Dispatcher:
         """Find the lane of the version that serves a reference. Raises NotFound, or why it does not serve."""
         return self._by_ref.get(ref) or self._lanes[pick(self._table, ref).model_id]
 
-    def begin(self, call: Call) -> Awaited:
+    def begin(self, call: Call) -> AwaitableRequest:
         """limit → route → queue; its `answer` is to be awaited. Raises errors of app.errors if it is not let in."""
-        waiting = Awaited(call.body, frames.OPTION_PROBABILITIES if call.probabilities else 0, call.dialect)
+        waiting = AwaitableRequest(call.body, frames.OPTION_PROBABILITIES if call.probabilities else 0, call.dialect)
         self.submit(call.ref, call.caller, waiting)
         return waiting
 
@@ -80,7 +82,7 @@ class Dispatcher:
         try:
             allowance = self._limits.take(call.caller, monotonic())
             if self._ending:
-                raise server_ends()
+                raise shutting_down()
             return Stream(self._lane(call.ref), request, allowance)
         except PrismError as error:
             self.refusals[error.code] += 1
@@ -95,7 +97,7 @@ class Dispatcher:
         self._ending = True
         for lane in self._all_lanes():
             for stream in list(lane.streams):
-                stream.end(server_ends())
+                stream.end(shutting_down())
 
     async def predict(self, call: Call) -> Prediction:
         """limit → route → batch → answer. Raises errors of app.errors."""
@@ -121,7 +123,7 @@ class Dispatcher:
         gone = [lane for model_id, lane in self._lanes.items() if model_id not in reached]
         self._table, self._lanes = table, {model_id: lane for model_id, (lane, _) in reached.items()}
         for model_id, (lane, lines) in reached.items():
-            left += [(lane, line) for line in lane.serve_with(endpoints[model_id], lines)]
+            left += [(lane, line) for line in lane.switch_replicas(endpoints[model_id], lines)]
         for lane in gone:
             absence = table.absent.get(lane.endpoint.model_id)
             lane.leave(refusal(table, lane.endpoint.model_id), absence.losses if absence is not None else ())
@@ -132,7 +134,7 @@ class Dispatcher:
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep())
 
-    async def _reach(self, endpoint: Endpoint) -> tuple[Lane, list[ReplicaLine]]:
+    async def _reach(self, endpoint: Endpoint) -> tuple[Lane, list[ReplicaClient]]:
         lane = self._lanes.get(endpoint.model_id)
         if lane is not None:
             return lane, await lane.reach(endpoint)
@@ -149,8 +151,8 @@ class Dispatcher:
         """Also those that left the table and finish what they have."""
         return {*self._lanes.values(), *(lane for lane, _ in self._draining.values())}
 
-    def _tally(self, model_id: str) -> Tally:
-        return self.tallies.setdefault(model_id, Tally())
+    def _tally(self, model_id: str) -> ModelCounters:
+        return self.tallies.setdefault(model_id, ModelCounters())
 
     def _forget_gone(self, table: RouteTable) -> None:
         for model_id in self.tallies.keys() - table.endpoints.keys() - table.absent.keys():
@@ -166,7 +168,7 @@ class Dispatcher:
         while lane.holds(line) and monotonic() < deadline:
             await asyncio.sleep(0.01)
         done = not lane.holds(line)
-        await lane.let_go(line)
+        await lane.release_replica(line)
         if not lane.replicas and self._lanes.get(lane.endpoint.model_id) is not lane:
             await lane.close()
         return done

@@ -10,8 +10,8 @@ from time import monotonic
 
 from app.core.breaker import Breaker
 from app.core.model import Replica
-from app.dispatch.connection import Batch, Link, connect
-from app.dispatch.limits import Flow
+from app.dispatch.connection import Batch, ReplicaConnection, connect
+from app.dispatch.limits import QueueSettings
 from app.dispatch.pace import HELD_UP_SECONDS, Pace
 from app.dispatch.trial import Trial
 from app.errors import PrismError, ReplicaUnavailable
@@ -63,7 +63,7 @@ class Sent:
         self.reply: Back | None = reply
 
 
-class ReplicaLine:
+class ReplicaClient:
     """Two connections to a replica: one for batches, one that is asked for a sign of life while a batch is away.
 
     It works off what it is sent one batch after another, so the oldest is the one that it is at.
@@ -80,7 +80,7 @@ class ReplicaLine:
     def __init__(
         self,
         replica: Replica,
-        flow: Flow,
+        flow: QueueSettings,
         pace: Pace,
         free: Callable[[], None],
         lost: Callable[[str], bool],
@@ -103,8 +103,8 @@ class ReplicaLine:
         self._free = free
         self._lost = lost
         self._opened_at = 0.0
-        self._link: Link | None = None
-        self._signs: Link | None = None
+        self._link: ReplicaConnection | None = None
+        self._signs: ReplicaConnection | None = None
         self._away: deque[Sent] = deque()
         self._oldest_sent: float | None = None
         self._last_sign = monotonic()
@@ -143,7 +143,7 @@ class ReplicaLine:
         self.looked_after = False
         self._free()
 
-    async def _expect_freed(self, signs: Link) -> None:
+    async def _expect_freed(self, signs: ReplicaConnection) -> None:
         """Raises ReplicaUnavailable if it is still at what it was given up for: it would answer nobody."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):

@@ -10,7 +10,7 @@ from msgspec import Struct
 from app.access.rate_limit import Allowance
 from app.core.route_table import Endpoint
 from app.errors import PrismError
-from app.observe.tally import Tally
+from app.observe.tally import ModelCounters
 from model_container.contract import frames
 
 
@@ -24,7 +24,7 @@ class Queue(Protocol):
     endpoint: Endpoint
     version_headers: dict[str, str]
     version_header_lines: str
-    tally: Tally
+    tally: ModelCounters
 
 
 class Call(Struct, frozen=True):
@@ -54,7 +54,7 @@ class Reply(Struct, frozen=True, gc=False):
     timing: str
 
 
-class Waiting:
+class PendingRequest:
     """One request on its way. Exactly one of `answered` and `failed` is called, unless it is `settled` before.
 
     lane, allowance: set once it is admitted. settled: True as soon as nobody waits for it any more.
@@ -87,7 +87,7 @@ class Waiting:
             self.failed(error)
 
 
-class Awaited(Waiting):
+class AwaitableRequest(PendingRequest):
     """A request whose sender awaits `reply`."""
 
     __slots__ = ("dialect", "reply")

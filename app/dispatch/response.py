@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from app.dispatch.request import Reply, Waiting
+from app.dispatch.request import PendingRequest, Reply
 from app.errors import PROBLEM_JSON, ReplicaProtocolError
 from model_container.contract import frames
 
@@ -16,21 +16,21 @@ CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """Of a problem."""
 
 
-def answer_headers(waiting: Waiting, reply: Reply) -> dict[str, str]:
+def answer_headers(waiting: PendingRequest, reply: Reply) -> dict[str, str]:
     """Return the header fields of an answer: its version, the time it took, what is left of the caller's allowance."""
     allowance = waiting.allowance
     headers = {**waiting.lane.version_headers, "server-timing": reply.timing}
     return headers if allowance is None else {**headers, **allowance.headers}
 
 
-def answer_header_lines(waiting: Waiting, reply: Reply) -> str:
+def answer_header_lines(waiting: PendingRequest, reply: Reply) -> str:
     """Write the same fields as lines, each with its line end, as the protocol door sends them."""
     allowance = waiting.allowance
     lines = f"{waiting.lane.version_header_lines}server-timing: {reply.timing}\r\n"
     return lines if allowance is None else f"{lines}{allowance.header_lines}"
 
 
-def answer_body(waiting: Waiting, reply: Reply, request_id: str) -> bytes:
+def answer_body(waiting: PendingRequest, reply: Reply, request_id: str) -> bytes:
     """What the runtime wrote, made whole without parsing it: the version's names in front, or the problem's frame.
 
     Raises ReplicaProtocolError for what is no answer. The connection let only statuses through that go with the form.

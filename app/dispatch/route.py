@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from app.core.model import Status
-from app.core.route_table import Absence, Endpoint, RouteTable
+from app.core.route_table import Endpoint, NotServing, RouteTable
 from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
 
 
@@ -23,7 +23,7 @@ def refusal(table: RouteTable, ref: str) -> PrismError:
     return _absent(absence) if absence is not None else not_found(ref, (*table.live, *table.absent))
 
 
-def _absent(absence: Absence) -> PrismError:
+def _absent(absence: NotServing) -> PrismError:
     if absence.status is Status.UNHEALTHY and absence.reason:
         return ReplicaUnavailable(
             f"`{absence.ref}` has no replica: {absence.reason.lower()}. It is tried again, with growing pauses.",

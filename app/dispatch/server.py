@@ -27,9 +27,9 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.dispatch.exchange import Exchange, Inference
-from app.dispatch.head_cache import Door, Head
-from app.error_shapes import is_ours, shaped
+from app.dispatch.exchange import PredictExchange, V2Exchange
+from app.dispatch.head_cache import CachedHead, HeadCache
+from app.error_shapes import error_for_path, is_native_path
 from app.errors import BadInput, HeadTooLarge, PrismError, RequestTimeout
 
 HEAD_LIMIT_BYTES = 1 << 16
@@ -77,7 +77,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(
         self,
-        door: Door,
+        door: HeadCache,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -121,10 +121,10 @@ class Connection(HttpToolsProtocol):
         for timer in (self._watch, self._linger):
             if timer is not None:
                 timer.cancel()
-        if isinstance(self.cycle, Exchange):
+        if isinstance(self.cycle, PredictExchange):
             self.cycle.settled = True  # and so dropped from its queue
         super().connection_lost(exc)
-        if isinstance(self.cycle, Exchange):
+        if isinstance(self.cycle, PredictExchange):
             self.cycle = None  # they hold each other, and collections are rare
 
     def data_received(self, data: bytes) -> None:
@@ -138,7 +138,7 @@ class Connection(HttpToolsProtocol):
             head = self.heads.get(raw)
             if head is not None and len(data) - end == head.length:
                 self._quiet = False
-                exchange: Any = (Exchange if head.mark is None else Inference)(self, head, data[end:])
+                exchange: Any = (PredictExchange if head.mark is None else V2Exchange)(self, head, data[end:])
                 self.cycle = exchange
                 exchange.begin()
                 return
@@ -163,7 +163,7 @@ class Connection(HttpToolsProtocol):
     def _body_bytes_left(self) -> int:
         """How many are to come of a body that is answered here."""
         cycle: Any = self.cycle
-        return cycle.head.length - len(self._body) if self._arriving and isinstance(cycle, Exchange) else 0
+        return cycle.head.length - len(self._body) if self._arriving and isinstance(cycle, PredictExchange) else 0
 
     def _hold(self, data: bytes) -> None:
         self._held = data
@@ -186,7 +186,7 @@ class Connection(HttpToolsProtocol):
         if self._arriving and self._bare > HEAD_LIMIT_BYTES:
             self._refuse(head_too_large())
         elif self._arriving and self._deadline is None:
-            self._wait_for_the_rest()
+            self._check_receive_deadline()
 
     def _parse(self, data: bytes) -> None:
         if self._refused:
@@ -245,11 +245,11 @@ class Connection(HttpToolsProtocol):
         else:
             if raw:
                 self.door.remember(raw, head, len(self.headers) + 1)
-            exchange: Any = (Exchange if head.mark is None else Inference)(self, head, b"")
+            exchange: Any = (PredictExchange if head.mark is None else V2Exchange)(self, head, b"")
             self.cycle = exchange
         self._in_head = False
 
-    def _plain_head(self) -> Head | None:
+    def _plain_head(self) -> CachedHead | None:
         free = self.cycle is None or self.cycle.response_complete
         if not free or self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
             return None
@@ -257,7 +257,7 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._bare = -self._segment
-        if isinstance(self.cycle, Exchange):
+        if isinstance(self.cycle, PredictExchange):
             self._body += body
         else:
             super().on_body(body)
@@ -266,7 +266,7 @@ class Connection(HttpToolsProtocol):
         if self._in_head:  # an upgrade was offered: the request is yet to be read as one without
             return
         self._received_whole()
-        if isinstance(self.cycle, Exchange):
+        if isinstance(self.cycle, PredictExchange):
             self.cycle.body = bytes(self._body)
             self._body = bytearray()
             self.cycle.begin()
@@ -318,7 +318,7 @@ class Connection(HttpToolsProtocol):
         self._closing = True
         if self._linger is not None:
             self.transport.close()
-        elif not isinstance(self.cycle, Exchange) or self.cycle.settled:
+        elif not isinstance(self.cycle, PredictExchange) or self.cycle.settled:
             super().shutdown()
 
     def pause_writing(self) -> None:
@@ -346,14 +346,14 @@ class Connection(HttpToolsProtocol):
         self.heads = self.door.heads_for(self.address)
         self._watch = self.loop.call_later(self.timeout_keep_alive, self._look)
 
-    def _wait_for_the_rest(self) -> None:
+    def _check_receive_deadline(self) -> None:
         """Ends a request that takes too long to arrive: the allowed time, and more for what has come of it."""
         seconds = self.door.receive_timeout_seconds
         if self.flow.read_paused and not self.flow.write_paused:
             self._began = monotonic()  # it is the server that does not read on
         left = self._began + seconds + self._received / RECEIVE_BYTES_PER_SECOND - monotonic()
         if left > 0:
-            self._deadline = self.loop.call_later(max(0.05, left), self._wait_for_the_rest)
+            self._deadline = self.loop.call_later(max(0.05, left), self._check_receive_deadline)
         else:
             late = f"The request was not received within {seconds:g} s."
             self._refuse(RequestTimeout(late, hint="Send it in one go."))
@@ -377,19 +377,19 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
         elif not has_cycle and cycle is not None and not cycle.response_complete:
             self.flow.pause_reading()
-        elif has_cycle and not isinstance(cycle, Exchange) and cycle.response_started:
+        elif has_cycle and not isinstance(cycle, PredictExchange) and cycle.response_started:
             self.transport.close()
         else:
-            self._say(error)
+            self._send_error(error)
 
-    def _say(self, error: PrismError) -> None:
+    def _send_error(self, error: PrismError) -> None:
         """In the form of the path that is asked, as far as it was read."""
         path = self.url.partition(b"?")[0].decode("latin-1")
-        if is_ours(path):
-            Exchange(self, Head("", 0, 0, ""), b"").failed(error)
+        if is_native_path(path):
+            PredictExchange(self, CachedHead("", 0, 0, ""), b"").failed(error)
             return
         problem = self.door.problem(error)
-        told, kind = shaped(path, problem.document)
+        told, kind = error_for_path(path, problem.document)
         self.respond(error.status, kind, self.door.new_request_id(), problem.lines, msgspec.json.encode(told))
 
 

@@ -14,8 +14,8 @@ import structlog
 
 from app.access.rate_limit import Allowance
 from app.dispatch.batch import Lane
-from app.dispatch.connection import Batch, Link, WireLimits, welcomed
-from app.dispatch.replica import CONNECT_TIMEOUT_SECONDS, ReplicaLine
+from app.dispatch.connection import Batch, ReplicaConnection, WireLimits, handshake
+from app.dispatch.replica import CONNECT_TIMEOUT_SECONDS, ReplicaClient
 from app.dispatch.suspects import told
 from app.errors import PrismError, ReplicaTimeout, ReplicaUnavailable, Unavailable
 from model_container.contract import frames
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 TRIES = 2
 
 
-class StreamLink(Link):
+class StreamConnection(ReplicaConnection):
     """A connection that asks one thing. heard: set while an item, or the end, is there to be taken."""
 
     def __init__(self, token: str, limits: WireLimits) -> None:
@@ -99,8 +99,8 @@ class Stream:
         self.error: PrismError | None = None
         self.answer: Answer | None = None
         self._request = request
-        self._link: StreamLink | None = None
-        self._line: ReplicaLine | None = None
+        self._link: StreamConnection | None = None
+        self._line: ReplicaClient | None = None
         self._told_to_end = False
         self._was_asked = False
         self._closed = False
@@ -108,7 +108,7 @@ class Stream:
         lane.admit_stream(self, self._arrived)
 
     @property
-    def line(self) -> ReplicaLine | None:
+    def line(self) -> ReplicaClient | None:
         """Of the replica that answers it; None before it begins and once it was left."""
         return self._line
 
@@ -164,7 +164,7 @@ class Stream:
             return []
         items = link.take()
         if link.is_over and not items:
-            self._hear_end(link.end)
+            self._on_end(link.end)
         self._waits_since = monotonic()
         self.items += len(items)
         return items
@@ -176,8 +176,8 @@ class Stream:
             return []
         self._line = line
         line.streams += 1
-        self._link = link = await welcomed(
-            StreamLink(line.replica.token, self.lane.flow.wire), line.replica, CONNECT_TIMEOUT_SECONDS
+        self._link = link = await handshake(
+            StreamConnection(line.replica.token, self.lane.flow.wire), line.replica, CONNECT_TIMEOUT_SECONDS
         )
         if not link.welcomed.result().streams:
             raise Unavailable(
@@ -194,7 +194,7 @@ class Stream:
             raise error or link.error_at_its_end("The replica was lost.")
         return items
 
-    async def _find_line(self) -> ReplicaLine | None:
+    async def _find_line(self) -> ReplicaClient | None:
         """Of the replica to ask; one that is coming is waited for. None if it is over before.
 
         Raises ReplicaUnavailable if none is coming, ReplicaTimeout if none comes in time.
@@ -202,7 +202,7 @@ class Stream:
         try:
             async with asyncio.timeout(self._waits_since + self.lane.flow.timeout_seconds - monotonic()):
                 while not self.is_over:
-                    line = self.lane.line_for_stream(monotonic())
+                    line = self.lane.replica_for_stream(monotonic())
                     if line is not None:
                         return line
                     await self.lane.changes()
@@ -210,7 +210,7 @@ class Stream:
             raise self._late() from None
         return None
 
-    def _hear_end(self, end: Batch | None) -> None:
+    def _on_end(self, end: Batch | None) -> None:
         if end is None:
             if self.error is None and self._link is not None:
                 self.error = self._link.error_at_its_end(f"The replica of `{self.lane.endpoint.name}` was lost.")
@@ -268,7 +268,7 @@ class Stream:
         if link is not None:
             link.close()
 
-    def _judge(self, line: ReplicaLine) -> None:
+    def _judge(self, line: ReplicaClient) -> None:
         """As of a batch: what the request is to blame for says nothing about the replica."""
         if self.answer is not None and self.answer.status >= 500:
             line.failed()
@@ -290,5 +290,5 @@ def stream_headers(stream: Stream) -> dict[str, str]:
     return {**stream.lane.version_headers, **({} if allowance is None else allowance.headers)}
 
 
-def server_ends() -> Unavailable:
+def shutting_down() -> Unavailable:
     return Unavailable("The server is ending.", hint="Ask again when it is back.")

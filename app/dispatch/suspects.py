@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from app.core.route_table import Loss
-from app.dispatch.replica import ReplicaLine
-from app.dispatch.request import Waiting
+from app.dispatch.replica import ReplicaClient
+from app.dispatch.request import PendingRequest
 from app.errors import ModelCrashed
 
 LOSSES_MAX = 4
@@ -29,7 +29,7 @@ class Suspect:
 
     __slots__ = ("group", "losses", "may_risk_the_last", "waiting")
 
-    def __init__(self, waiting: Waiting, group: object) -> None:
+    def __init__(self, waiting: PendingRequest, group: object) -> None:
         self.waiting = waiting
         self.group = group
         self.losses = 1
@@ -41,7 +41,7 @@ class Suspects:
 
     def __init__(self) -> None:
         self.queue: deque[Suspect] = deque()
-        self.line: ReplicaLine | None = None
+        self.line: ReplicaClient | None = None
         self._tried: Suspect | None = None
 
     def drop_settled(self) -> None:
@@ -51,7 +51,7 @@ class Suspects:
         if not self.queue and self._tried is None:
             self.release()
 
-    def next(self, lines: Sequence[ReplicaLine], now: float, *, others_come: bool) -> Suspect | None:
+    def next(self, lines: Sequence[ReplicaClient], now: float, *, others_come: bool) -> Suspect | None:
         """The one that is to be sent to `line` now. Keeps a replica free for it, which takes a moment under load.
 
         others_come: a replica is on its way, for which it has to wait if only one serves.
@@ -93,14 +93,14 @@ class Suspects:
         self.release()
         return tried
 
-    def cleared_by(self, cause: Suspect) -> list[Waiting]:
+    def cleared_by(self, cause: Suspect) -> list[PendingRequest]:
         """Those that were lost together with what is found to be the cause."""
         cleared = [one.waiting for one in self.queue if one.group is cause.group]
         self.queue = deque(one for one in self.queue if one.group is not cause.group)
         return cleared
 
 
-def suspects_of(batch: Sequence[Waiting]) -> list[Suspect]:
+def suspects_of(batch: Sequence[PendingRequest]) -> list[Suspect]:
     """Made of a batch whose replica was lost."""
     group = object()
     return [Suspect(one, group) for one in batch]

@@ -11,7 +11,7 @@ from time import monotonic
 
 from app.core import breaker as breakers
 from app.core.breaker import Breaker
-from app.dispatch.connection import Link
+from app.dispatch.connection import ReplicaConnection
 from app.errors import PrismError
 from model_container.contract.frames import Request
 
@@ -26,7 +26,7 @@ class Trial:
         self,
         breaker: Breaker,
         sample: Sample,
-        link: Callable[[], Link | None],
+        link: Callable[[], ReplicaConnection | None],
         verdict: Callable[[], None],
         timeout_seconds: float,
     ) -> None:

@@ -6,7 +6,7 @@ import re
 
 from msgspec import structs
 
-from app.dispatch.request import Reply, Waiting
+from app.dispatch.request import PendingRequest, Reply
 from app.dispatch.response import answer_body
 from app.errors import ReplicaProtocolError
 from model_container.contract import frames
@@ -28,7 +28,7 @@ def json_length_of(said: str, body_bytes: int) -> int | None:
     return length if length <= body_bytes else None
 
 
-def inference_answer(waiting: Waiting, reply: Reply) -> tuple[bytes, str, dict[str, str]]:
+def inference_answer(waiting: PendingRequest, reply: Reply) -> tuple[bytes, str, dict[str, str]]:
     """The body, its content type and headers of its own: JSON, or JSON whose length a header says and behind it the
     outputs that were asked for in binary. Raises ReplicaProtocolError for what is no answer.
     """

@@ -29,7 +29,7 @@ async def limited_body(request: Request, max_bytes: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and (len(declared) > CONTENT_LENGTH_DIGITS or int(declared) > max_bytes):
         raise body_too_large(max_bytes)
-    expansion = compression.expansion(request.headers.get("content-encoding", ""))
+    expansion = compression.decompressor_for(request.headers.get("content-encoding", ""))
     body = bytearray()
     async for chunk in request.stream():
         body += chunk if expansion is None else expansion.feed(chunk, max_bytes - len(body))

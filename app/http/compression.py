@@ -17,7 +17,7 @@ _LEVEL = 1
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 
-class Expansion:
+class BodyDecompressor:
     """One body on its way in. Its caller says how much more may come of it, so that a bomb costs no more than that."""
 
     def __init__(self, encoding: str) -> None:
@@ -67,20 +67,20 @@ def _damaged(problem: str) -> BadInput:
     return BadInput(f"The compressed body {problem}.", hint="Compress the whole body, once, or send it as it is.")
 
 
-def expansion(content_encoding: str) -> Expansion | None:
+def decompressor_for(content_encoding: str) -> BodyDecompressor | None:
     """Return what expands such a body, None if it is not compressed. Raises UnsupportedFormat for another encoding."""
     encoding = content_encoding.strip().lower().removeprefix("x-")
     if encoding in ("", "identity"):
         return None
     if encoding in ("gzip", "deflate"):
-        return Expansion(encoding)
+        return BodyDecompressor(encoding)
     raise UnsupportedFormat(
         f"A prediction takes bodies compressed as gzip or deflate, not `{content_encoding[:100]}`.",
         hint="Compress it otherwise, or not at all.",
     )
 
 
-def chosen(accept_encoding: str) -> str:
+def negotiate_encoding(accept_encoding: str) -> str:
     """Choose the encoding of the answer to a request with this header: "gzip", "deflate", or "" for none."""
     weights = weights_of(accept_encoding)
     best = max(("gzip", "deflate"), key=lambda name: weights.get(name, 0.0))

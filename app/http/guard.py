@@ -17,15 +17,15 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.admission import REQUEST_ID
-from app.access.hosts import Hosts, is_host, is_loopback
-from app.access.keys import Keys, sent_key
+from app.access.hosts import HostAllowList, is_host, is_loopback
+from app.access.keys import Keys, extract_api_key
 from app.access.sessions import COOKIE, Sessions
-from app.access.throttle import WrongKeys
+from app.access.throttle import FailedKeyThrottle
 from app.errors import BadInput, ExpectationFailed, Forbidden, PrismError, Unauthorized
 from app.http.problems import problem_response
 
 
-class Gate:
+class RequestIdMiddleware:
     """ASGI middleware that gives every request its id, and refuses some. To be derived from."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -71,13 +71,13 @@ def malformed(headers: Headers) -> PrismError | None:
     return None
 
 
-class Guard(Gate):
+class HostOriginMiddleware(RequestIdMiddleware):
     """Lets through what names this server as its host and comes from no other site.
 
     only_here: and what arrived at a loopback address. Whoever runs uvicorn itself chooses where it listens.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Hosts, *, only_here: bool = False) -> None:
+    def __init__(self, app: ASGIApp, hosts: HostAllowList, *, only_here: bool = False) -> None:
         super().__init__(app)
         self._hosts = hosts
         self._only_here = only_here
@@ -120,7 +120,7 @@ def request_id_from(given: str) -> str:
 
 def api_key(headers: Headers) -> str:
     """Return the key that a request carries, "" for none."""
-    return sent_key(headers.get("x-api-key"), headers.get("authorization", ""))
+    return extract_api_key(headers.get("x-api-key"), headers.get("authorization", ""))
 
 
 def caller_address(request: Request) -> str:
@@ -132,10 +132,10 @@ READABLE = frozenset(("/models", "/models/{ref}", "/registry", "/registry/{model
 
 
 class LoginNeeded(Exception):
-    """A browser asks for a page, and nobody is logged in. `to_login` answers it."""
+    """A browser asks for a page, and nobody is logged in. `redirect_to_login` answers it."""
 
 
-async def to_login(request: Request, _: Exception) -> Response:
+async def redirect_to_login(request: Request, _: Exception) -> Response:
     path: bytes = request.scope["raw_path"]
     return RedirectResponse(login_path(path.decode("latin-1"), request.url.query), 303, {"Cache-Control": "no-store"})
 
@@ -157,7 +157,7 @@ class RequireAdmin:
         self,
         keys: Keys,
         sessions: Sessions,
-        wrong_keys: WrongKeys,
+        wrong_keys: FailedKeyThrottle,
         open_to: Callable[[Request], bool] = lambda _: False,
     ) -> None:
         self._keys = keys
@@ -194,7 +194,7 @@ class RequireAdmin:
             return LoginNeeded()
         refusal = Unauthorized("No admin key was sent, and no session is open.", hint=self._hint)
         if part:
-            refusal.headers["HX-Redirect"] = login_path(*page_of(request))
+            refusal.headers["HX-Redirect"] = login_path(*htmx_page(request))
         return refusal
 
     @property
@@ -202,7 +202,7 @@ class RequireAdmin:
         return f"Send one of {self._keys.of_admins} as `X-API-Key: …`, or log in at /login."
 
 
-def page_of(request: Request) -> tuple[str, str]:
+def htmx_page(request: Request) -> tuple[str, str]:
     """Return path and query of the page for which htmx asks."""
     try:
         url = urlsplit(request.headers.get("hx-current-url", ""))

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from app.core.os_errors import log_fields, problem_of
 from app.core.plain import plain
-from app.error_shapes import is_ours, shaped
+from app.error_shapes import error_for_path, is_native_path
 from app.errors import BadInput, NotFound, PrismError, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ def problem_response(
     """
     if document["status"] == Unavailable.status:
         headers = {"Retry-After": "1", **(headers or {})}
-    told, media_type = shaped(path, plain({**document, "request_id": request_id}))
+    told, media_type = error_for_path(path, plain({**document, "request_id": request_id}))
     return Response(msgspec.json.encode(told), document["status"], headers, media_type=media_type)
 
 
@@ -55,7 +55,7 @@ def install(app: FastAPI, page: Page = lambda *_: None) -> None:
     def answer(request: Request, document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
         request_id = request_id_of(request)
         path, document = request.url.path, plain(document)
-        shown = page(request, {**document, "request_id": request_id}, headers or {}) if is_ours(path) else None
+        shown = page(request, {**document, "request_id": request_id}, headers or {}) if is_native_path(path) else None
         return shown or problem_response(document, request_id, headers, path)
 
     @app.exception_handler(PrismError)

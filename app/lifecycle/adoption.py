@@ -10,7 +10,7 @@ from msgspec import structs
 
 from app.core.model import FormName, Model, Replica, Status
 from app.errors import PrismError
-from app.lifecycle.pipeline import Road
+from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.probe import CHECK_TIMEOUT_SECONDS, Connect
 from app.lifecycle.state import Ledger, utc_now
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 class Adoption:
     """Takes over replicas that answer, and ends those that nobody wants."""
 
-    def __init__(self, ledger: Ledger, road: Road, connect: Connect) -> None:
+    def __init__(self, ledger: Ledger, road: DeploymentPipeline, connect: Connect) -> None:
         self._ledger = ledger
         self._road = road
         self._connect = connect

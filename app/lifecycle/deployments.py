@@ -12,18 +12,18 @@ import structlog
 from app.core.acceleration import AccelerationStatus
 from app.core.model import Deployment, FormName, Model, Replica, Restart, Status
 from app.core.os_errors import as_problem, log_fields
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.errors import Conflict, PrismError, StorageFailed, TargetUnavailable, TooManyOpenFiles
 from app.lifecycle.acceleration.accelerator import Accelerator
 from app.lifecycle.adoption import Adoption
 from app.lifecycle.intake.read_upload import read_upload
 from app.lifecycle.intake.receive import Upload, discard, remove_torn_uploads
-from app.lifecycle.intake.register import replica_number, take_in
+from app.lifecycle.intake.register import register, replica_number
 from app.lifecycle.jobs import Jobs, Work
-from app.lifecycle.logs.build_log import BuildLog, telling_lines
-from app.lifecycle.pipeline import Road
+from app.lifecycle.logs.build_log import BuildLog, error_lines
+from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.probe import Connect
-from app.lifecycle.removal import removal, remove_made
+from app.lifecycle.removal import removal, remove_build_output
 from app.lifecycle.state import Ledger, utc_now
 
 log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ IN_PROGRESS = (
 class Deployments:
     """The verbs on deployments. `road` knows the steps, `ledger` what is recorded."""
 
-    def __init__(self, ledger: Ledger, road: Road, connect: Connect) -> None:
+    def __init__(self, ledger: Ledger, road: DeploymentPipeline, connect: Connect) -> None:
         self.ledger = ledger
         self.road = road
         self.acceleration = Accelerator(ledger, road)
@@ -47,12 +47,12 @@ class Deployments:
     async def accept(self, upload: Upload, *, run: bool, received_ms: float, keep_refused: bool = False) -> Model:
         """Record the upload and set it on its way; see `settled` for the end of it.
 
-        Raises what `read_upload` and `take_in` raise, and then removes what was stored, unless it is kept for another try.
+        Raises what `read_upload` and `register` raise, and then removes what was stored, unless it is kept for another try.
         """
         try:
             if upload.inspection is None:
                 upload = await read_upload(upload, self.road.readers, self.road.settings.max_upload_mb << 20)
-            model = await take_in(upload, self.ledger, self.road.requirements, wanted=run, received_ms=received_ms)
+            model = await register(upload, self.ledger, self.road.requirements, wanted=run, received_ms=received_ms)
         except BaseException:
             if not keep_refused:
                 await discard(upload.folder)
@@ -66,7 +66,7 @@ class Deployments:
             BuildLog(self.ledger.folder(model.model_id)).write(f"packages allowed by the owner: {names}")
             log.warning("packages allowed", model=model.ref, model_id=model.model_id, packages=names)
         await self.road.publisher.follow()
-        self._begin(model, lambda: self.road.bring_up(model, run=run))
+        self._begin(model, lambda: self.road.deploy_version(model, run=run))
         return model
 
     def _begin(self, model: Model, work: Work) -> None:
@@ -90,11 +90,11 @@ class Deployments:
         """Where the accelerated form does not start any more, the original still may."""
         now = self.ledger.model(model.model_id) or model
         faster = now.acceleration.status is AccelerationStatus.ACCELERATED
-        if not faster or isinstance(error, TargetUnavailable) or serves(self.ledger.deployment(model.model_id)):
+        if not faster or isinstance(error, TargetUnavailable) or is_serving(self.ledger.deployment(model.model_id)):
             await self._fail(model, error)
             return
         original = await self.acceleration.keep(now, f"its accelerated form does not start: {error}")
-        await self._finish(original, lambda: self.road.bring_up(original, run=True))
+        await self._finish(original, lambda: self.road.deploy_version(original, run=True))
 
     async def _fail(self, model: Model, error: PrismError) -> None:
         """Record why. A model whose earlier replica still serves stays live; one whose target is away may come back.
@@ -105,7 +105,7 @@ class Deployments:
         log.warning("a deployment failed", model=model.ref, model_id=model.model_id, code=error.code, error=str(error))
         status = Status.STOPPED if isinstance(error, TargetUnavailable) else Status.FAILED
         deployment = self.ledger.deployment(model.model_id)
-        if serves(deployment):
+        if is_serving(deployment):
             status = Status.LIVE
         elif deployment.status is Status.UNHEALTHY or (
             isinstance(error, StorageFailed | TooManyOpenFiles) and deployment.wanted and deployment.live_at
@@ -130,10 +130,10 @@ class Deployments:
     async def start(self, model: Model) -> None:
         """Bring a model to life that is built, stopped or failed; one that lives is left alone."""
         deployment = self.ledger.deployment(model.model_id)
-        if serves(deployment) or self.busy(model.model_id):
+        if is_serving(deployment) or self.busy(model.model_id):
             return
         await self.ledger.update(model.model_id, wanted=True, error=None)
-        self._begin(model, lambda: self.road.bring_up(model, run=True))
+        self._begin(model, lambda: self.road.deploy_version(model, run=True))
 
     async def stop(self, model: Model) -> None:
         """Out of the traffic first, then drained, then stopped."""
@@ -154,7 +154,7 @@ class Deployments:
                 hint=f"Start it with POST /models/{model.model_id}/start.",
             )
         await self._end_job(model.model_id)
-        if serves(deployment):
+        if is_serving(deployment):
             self._begin(model, lambda: self.road.replicas.roll(model))
         else:
             await self.start(model)
@@ -170,7 +170,7 @@ class Deployments:
 
     async def _adjust(self, model: Model) -> None:
         """To the wanted number."""
-        if serves(self.ledger.deployment(model.model_id)):
+        if is_serving(self.ledger.deployment(model.model_id)):
             await self.road.replicas.trim(model)
             await self.road.replicas.fill(self.ledger.model(model.model_id) or model)
 
@@ -184,7 +184,7 @@ class Deployments:
         if not await self.road.publisher.lose(model, replica, reason, by_itself=by_itself, coming=coming):
             return False
         lines = await self.road.starter.last_lines(model, replica)
-        restart = Restart(at=utc_now(), reason=reason, lines=telling_lines(lines))
+        restart = Restart(at=utc_now(), reason=reason, lines=error_lines(lines))
         await self.road.publisher.note_restart(model.model_id, restart)
         await self.road.starter.kill(model, replica)
         return True
@@ -197,7 +197,7 @@ class Deployments:
         await self.settled(model.model_id)
 
     async def _refill(self, model: Model, start_missing: Work) -> None:
-        if not serves(self.ledger.deployment(model.model_id)):
+        if not is_serving(self.ledger.deployment(model.model_id)):
             await self.acceleration.end(model.model_id)
         await start_missing()
 
@@ -210,7 +210,7 @@ class Deployments:
         removed = await self.removal(model)
         await self.stop(model)
         model = self.ledger.model(model.model_id) or model
-        await remove_made(model, self.ledger, self.road)
+        await remove_build_output(model, self.ledger, self.road)
         await self.ledger.remove(model.model_id)
         await self.road.publisher.follow()
         return removed
@@ -244,11 +244,11 @@ class Deployments:
         adopted = await self._adoption.adopt(model, running, registry_lost=registry_lost)
         if not deployment.wanted:
             if deployment.status in IN_PROGRESS:  # stored and being built when the gateway ended
-                self._begin(model, lambda: self.road.bring_up(model, run=False))
+                self._begin(model, lambda: self.road.deploy_version(model, run=False))
         elif len(adopted) < model.replicas and adopted:
             self._begin(model, lambda: self.road.replicas.fill(model))
         elif not adopted and deployment.status is not Status.FAILED:
-            self._begin(model, lambda: self.road.bring_up(model, run=True))
+            self._begin(model, lambda: self.road.deploy_version(model, run=True))
 
     async def shut_down(self, *, keep_models: bool) -> None:
         """The gateway ends. Replicas end too, yet stay wanted, so that the next start brings them back."""
@@ -258,7 +258,7 @@ class Deployments:
             return
         running = [one for one in self.ledger.deployments() if one.replicas]
         for one in running:
-            status = Status.STOPPED if serves(one) else one.status
+            status = Status.STOPPED if is_serving(one) else one.status
             await self.ledger.update(one.model_id, status=status)
         await self.road.publisher.follow()
         await asyncio.gather(*(self._put_down(one) for one in running))

@@ -13,10 +13,10 @@ from app.core.model import Deployment, Model, Status, TargetName
 from app.lifecycle.intake.readers import Ask, Readers
 from app.lifecycle.logs.build_log import BuildLog
 from app.lifecycle.probe import Connect
-from app.lifecycle.publish import Publisher, Traffic, shortage
+from app.lifecycle.publish import Publisher, Traffic, degraded
 from app.lifecycle.replicas import Replicas
 from app.lifecycle.settings import DeploymentSettings
-from app.lifecycle.start import Begun, Starter
+from app.lifecycle.start import StartedReplica, Starter
 from app.lifecycle.state import Ledger
 from app.runtime.target import Log, Target
 
@@ -29,8 +29,8 @@ class Resolve(Protocol):
     ) -> Lock: ...
 
 
-class Road:
-    """The steps from a stored artifact to replicas that take traffic; `bring_up` is the whole of it.
+class DeploymentPipeline:
+    """The steps from a stored artifact to replicas that take traffic; `deploy_version` is the whole of it.
 
     starter: brings single replicas to life and to their end. publisher: moves the traffic. replicas: changes those of a
     model that is live. readers: read artifacts, for all that the gateway learns of them.
@@ -58,7 +58,7 @@ class Road:
         self._ledger = ledger
         self._resolve_lock = resolve
 
-    async def bring_up(self, model: Model, *, run: bool) -> None:
+    async def deploy_version(self, model: Model, *, run: bool) -> None:
         """resolve → build → start → probe → publish, each step recorded. Raises what the failing step raised."""
         build_log = BuildLog(self._ledger.folder(model.model_id))
         target = self.target(model)
@@ -78,7 +78,7 @@ class Road:
         All in one step, so that never fewer serve than before. With some that do not start it goes live all the same.
         """
         before, wanted = self._ledger.deployment(model.model_id).replicas, self._ledger.replicas_wanted(model)
-        begun: list[Begun] = []
+        begun: list[StartedReplica] = []
         try:
             async with self._ledger.step(model.model_id, Status.STARTING):
                 begun, failures = await self.starter.begin_all(model, range(1, wanted + 1))
@@ -89,7 +89,7 @@ class Road:
                 if not replicas:
                     raise refused[0]
             reason = next(iter((*failures, *refused)), None)
-            error = None if reason is None else shortage(len(replicas), wanted, reason)
+            error = None if reason is None else degraded(len(replicas), wanted, reason)
             rivals = await self.publisher.go_live(model, replicas, error)
         except BaseException:
             await self.starter.stop_all(model, (one.replica for one in begun))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from app.core.model import Deployment, Model, Replica, Restart, Status
-from app.core.route_table import Loss, RouteTable, serves
+from app.core.route_table import Loss, RouteTable, is_serving
 from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
 from app.lifecycle.state import Ledger
 
@@ -77,7 +77,7 @@ class Publisher:
             if not now.wanted or len(now.replicas) >= wanted:
                 raise Conflict(f"`{model.name}` was stopped or changed meanwhile.")
             replicas = (*now.replicas, replica)
-            error = None if len(replicas) >= wanted else shortage(len(replicas), wanted, "others are being started")
+            error = None if len(replicas) >= wanted else degraded(len(replicas), wanted, "others are being started")
             replicas = tuple(sorted(replicas, key=lambda one: one.number))
             await self._move(self._ledger.going_live(model.model_id, replicas, error))
 
@@ -85,7 +85,7 @@ class Publisher:
         """One in the place of another. Raises Conflict if that is not there any more; nothing has changed then."""
         async with self._publishing:
             now = self._ledger.deployment(model.model_id)
-            if before not in now.replicas or not serves(now):
+            if before not in now.replicas or not is_serving(now):
                 raise Conflict(f"`{model.name}` was stopped or changed meanwhile.")
             replicas = tuple(after if one == before else one for one in now.replicas)
             error = now.error if len(replicas) < self._ledger.replicas_wanted(model) else None
@@ -106,11 +106,11 @@ class Publisher:
         """
         async with self._publishing:
             now = self._ledger.deployment(model.model_id)
-            if replica not in now.replicas or not serves(now):
+            if replica not in now.replicas or not is_serving(now):
                 return False
             staying = tuple(one for one in now.replicas if one != replica)
             error = (
-                shortage(len(staying), self._ledger.replicas_wanted(model), reason) if staying else {"detail": reason}
+                degraded(len(staying), self._ledger.replicas_wanted(model), reason) if staying else {"detail": reason}
             )
             status = now.status if staying else Status.UNHEALTHY
             coming = coming or self._ledger.outlook(model.model_id).coming
@@ -134,7 +134,7 @@ class Publisher:
 
     def _replaces(self, model: Model, other: Deployment) -> bool:
         rival = other.name == model.name or (self._single_active and not self._is_of_folder(model, other))
-        return rival and other.model_id != model.model_id and (serves(other) or other.status is Status.UNHEALTHY)
+        return rival and other.model_id != model.model_id and (is_serving(other) or other.status is Status.UNHEALTHY)
 
     def _is_of_folder(self, model: Model, other: Deployment) -> bool:
         """Models of the models folder live side by side: none of them is one of those of which only one is active."""
@@ -142,7 +142,7 @@ class Publisher:
         return bool(model.models_folder) or (beside is not None and bool(beside.models_folder))
 
 
-def shortage(serving: int, wanted: int, reason: PrismError | str) -> dict[str, Any]:
+def degraded(serving: int, wanted: int, reason: PrismError | str) -> dict[str, Any]:
     """Told of a model that serves with fewer replicas than wanted: no problem of a request, so without a status."""
     code = reason.code if isinstance(reason, PrismError) else ReplicaUnavailable.code
     hint = "It is started again, with growing pauses."

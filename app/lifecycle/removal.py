@@ -6,11 +6,11 @@ import asyncio
 
 from app.core.folders import folder_size_bytes
 from app.core.model import FormName, Model
-from app.lifecycle.pipeline import Road
+from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.state import Ledger
 
 
-async def removal(model: Model, ledger: Ledger, road: Road) -> list[str]:
+async def removal(model: Model, ledger: Ledger, road: DeploymentPipeline) -> list[str]:
     """All of it, for a person: a line for each thing."""
     folder = ledger.folder(model.model_id)
     size_kb = await asyncio.to_thread(folder_size_bytes, folder) / 1000
@@ -23,7 +23,7 @@ async def removal(model: Model, ledger: Ledger, road: Road) -> list[str]:
     return found + [f"environment {each}" for each in unshared if model.target is not None]
 
 
-async def remove_made(model: Model, ledger: Ledger, road: Road) -> None:
+async def remove_build_output(model: Model, ledger: Ledger, road: DeploymentPipeline) -> None:
     """What its target made of it, in every form; environments of others stay."""
     if model.target is None:
         return

@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from app.core.model import REPLICAS_MAX, Model, Replica, Status
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.errors import Conflict, PrismError
-from app.lifecycle.publish import Publisher, shortage
-from app.lifecycle.start import STARTS_AT_A_TIME, Starter, all_of
+from app.lifecycle.publish import Publisher, degraded
+from app.lifecycle.start import STARTS_AT_A_TIME, Starter, gather_all
 from app.lifecycle.state import Ledger
 
 
@@ -39,17 +39,17 @@ class Replicas:
                     failures.append(error)
 
         present = self._ledger.deployment(model.model_id).replicas
-        await all_of(add(number) for number in self._missing(model, present))
+        await gather_all(add(number) for number in self._missing(model, present))
         await self.note_missing(model, failures)
 
     async def note_missing(self, model: Model, failures: Sequence[PrismError]) -> None:
         """In the record, after starts of which these failed. Raises the first of them if none serves."""
         now, wanted = self._ledger.deployment(model.model_id), self._ledger.replicas_wanted(model)
-        if failures and not serves(now):
+        if failures and not is_serving(now):
             raise failures[0]
         if failures and len(now.replicas) < wanted:
-            await self._ledger.update(model.model_id, error=shortage(len(now.replicas), wanted, failures[0]))
-        if serves(now) and now.status is not Status.LIVE:  # a replacement was given up on its way
+            await self._ledger.update(model.model_id, error=degraded(len(now.replicas), wanted, failures[0]))
+        if is_serving(now) and now.status is not Status.LIVE:  # a replacement was given up on its way
             await self._ledger.update(model.model_id, status=Status.LIVE)
 
     async def add(self, model: Model, number: int, admit: Callable[[Replica], None] = lambda _: None) -> Replica:
@@ -117,7 +117,7 @@ class Replicas:
         """
         assert model.form is not None  # it serves
         form, is_recorded = model.form.name, False
-        while serves(now := self._ledger.deployment(model.model_id)):
+        while is_serving(now := self._ledger.deployment(model.model_id)):
             before = next((one for one in now.replicas if one.form is not form), None)
             if before is None:
                 return

@@ -22,7 +22,7 @@ from app.errors import (
     TooManyOpenFiles,
     Unavailable,
 )
-from app.lifecycle.logs.build_log import BuildLog, telling_lines
+from app.lifecycle.logs.build_log import BuildLog, error_lines
 from app.lifecycle.probe import Connect, ReplicaLink, probe
 from app.lifecycle.publish import Publisher
 from app.lifecycle.settings import DeploymentSettings
@@ -40,7 +40,7 @@ STARTS_AT_A_TIME = 4
 """Replicas of one model that load at once: each takes a core while it does, and a laptop has few."""
 
 
-class Begun(Struct, frozen=True):
+class StartedReplica(Struct, frozen=True):
     """A replica that has loaded and takes no traffic yet. facts: that it told of itself, for the model's record."""
 
     replica: Replica
@@ -87,7 +87,7 @@ class Starter:
         await target.build_environment(form.lock, lines.write)
         await target.build_model(model, self._ledger.folder(model.model_id), lines.write, form)
 
-    async def begin(self, model: Model, number: int = 1, form: Form | None = None) -> Begun:
+    async def begin(self, model: Model, number: int = 1, form: Form | None = None) -> StartedReplica:
         """Start one and wait until it has loaded. Raises StartFailed; then nothing of it is left.
 
         What was built for it and is gone, as an environment that somebody deleted, is built again from its lock.
@@ -118,7 +118,7 @@ class Starter:
         except BaseException:
             await self.kill(model, replica)
             raise
-        return Begun(replica, link, welcome, facts_of(said))
+        return StartedReplica(replica, link, welcome, facts_of(said))
 
     def _read(self, model: Model, link: ReplicaLink, said: dict[str, Any]) -> Welcome:
         try:
@@ -127,13 +127,13 @@ class Starter:
             link.close()
             raise StartFailed(f"The runtime of `{model.name}` does not say what it serves: {error}.") from None
 
-    async def begin_all(self, model: Model, numbers: Sequence[int]) -> tuple[list[Begun], list[PrismError]]:
+    async def begin_all(self, model: Model, numbers: Sequence[int]) -> tuple[list[StartedReplica], list[PrismError]]:
         """Several, a few at a time: those that have loaded, and why others have not.
 
         Where all of the first few fail, the others are not tried: they would fail alike.
         """
         room = asyncio.Semaphore(STARTS_AT_A_TIME)
-        begun: list[Begun] = []
+        begun: list[StartedReplica] = []
         failures: list[PrismError] = []
 
         async def begin_one(number: int) -> None:
@@ -144,20 +144,20 @@ class Starter:
                     failures.append(error)
 
         try:
-            await all_of(map(begin_one, numbers[:STARTS_AT_A_TIME]))
+            await gather_all(map(begin_one, numbers[:STARTS_AT_A_TIME]))
             if begun:
-                await all_of(map(begin_one, numbers[STARTS_AT_A_TIME:]))
+                await gather_all(map(begin_one, numbers[STARTS_AT_A_TIME:]))
         except BaseException:
             await self.end_all(model, begun)
             raise
         return begun, failures
 
-    async def probe_all(self, model: Model, begun: list[Begun]) -> tuple[list[Replica], list[PrismError]]:
+    async def probe_all(self, model: Model, begun: list[StartedReplica]) -> tuple[list[Replica], list[PrismError]]:
         """Those that answer their sample, and why others do not; these are ended."""
         good: list[Replica] = []
         failures: list[PrismError] = []
 
-        async def probe_one(one: Begun) -> None:
+        async def probe_one(one: StartedReplica) -> None:
             try:
                 await self.probe(model, one)
             except PrismError as error:
@@ -167,13 +167,13 @@ class Starter:
                 good.append(one.replica)
 
         try:
-            await all_of(map(probe_one, begun))
+            await gather_all(map(probe_one, begun))
         except BaseException:
             await self.end_all(model, begun)
             raise
         return sorted(good, key=lambda replica: replica.number), failures
 
-    async def end_all(self, model: Model, begun: Iterable[Begun]) -> None:
+    async def end_all(self, model: Model, begun: Iterable[StartedReplica]) -> None:
         """Of those that never took traffic."""
         for one in begun:
             one.link.close()
@@ -189,7 +189,7 @@ class Starter:
             begun.link.close()
             await self.kill(model, begun.replica)
 
-    async def probe(self, model: Model, begun: Begun) -> None:
+    async def probe(self, model: Model, begun: StartedReplica) -> None:
         """Have it answer a sample; that sample, and what the runtime says of itself and its model, are kept."""
         patience = model.bounds.predict_timeout_seconds or self._settings.predict_timeout_seconds
         try:
@@ -237,7 +237,7 @@ class Starter:
         return [line.text async for line in self.target(model).logs(replica, folder, count, False)]
 
     async def _last_words(self, model: Model, replica: Replica, detail: str) -> str:
-        lines = telling_lines(await self.last_lines(model, replica))
+        lines = error_lines(await self.last_lines(model, replica))
         return " | ".join((detail, *lines)) if detail else " | ".join(lines) or "it said nothing"
 
     async def stop(self, model: Model, replica: Replica) -> None:
@@ -270,7 +270,7 @@ def replica_log_folder(model: Model, replica: Replica) -> str:
     return form.log_folder if form is not None else log_folder(replica.number)
 
 
-async def all_of(works: Iterable[Any]) -> None:
+async def gather_all(works: Iterable[Any]) -> None:
     """Wait for all of them, also where one fails; then raise what the first one did."""
     for found in await asyncio.gather(*works, return_exceptions=True):
         if isinstance(found, BaseException):

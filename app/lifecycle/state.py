@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import structs
 
 from app.core.model import Deployment, Model, Replica, Status
-from app.core.route_table import Endpoint, Loss, Outlook, RouteTable, references, route_table, serves
+from app.core.route_table import Endpoint, Loss, Outlook, RouteTable, is_serving, refs_of, route_table
 from app.errors import NotFound
 from app.lifecycle.catalog import Catalog, DeploymentRegistry
 from app.lifecycle.logs.build_log import BuildLog
@@ -79,7 +79,7 @@ class Ledger:
 
     def _routes_of(self, ref: str) -> RouteTable:
         """Build the part of the route table that a look-up of one reference needs."""
-        return route_table([one for one in self._registry.all() if ref in references(one)], self._outlooks)
+        return route_table([one for one in self._registry.all() if ref in refs_of(one)], self._outlooks)
 
     def outlook(self, model_id: str) -> Outlook:
         return self._outlooks.get(model_id, Outlook())
@@ -146,7 +146,7 @@ class Ledger:
             wanted=True,
             target=replicas[0].target,
             replicas=tuple(replicas),
-            live_at=before.live_at if before.live_at and serves(before) else utc_now(),
+            live_at=before.live_at if before.live_at and is_serving(before) else utc_now(),
             error=error,
         )
 

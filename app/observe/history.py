@@ -15,7 +15,7 @@ from time import monotonic
 import structlog
 from msgspec import Struct
 
-from app.observe.tally import LATENCY_BOUNDS_SECONDS, Tally
+from app.observe.tally import LATENCY_BOUNDS_SECONDS, ModelCounters
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class History:
 
     def __init__(
         self,
-        tallies: Mapping[str, Tally],
+        tallies: Mapping[str, ModelCounters],
         clock: Callable[[], float] = monotonic,
         step_seconds: float = STEP_SECONDS,
         kept_seconds: float = KEPT_SECONDS,
@@ -169,7 +169,7 @@ def estimated_quantile(counts: Sequence[int], quantile: float) -> float | None:
     return LATENCY_BOUNDS_SECONDS[-1]
 
 
-def _counts_of(tally: Tally, requests: int) -> _Counts:
+def _counts_of(tally: ModelCounters, requests: int) -> _Counts:
     statuses = tally.statuses.items()
     return _Counts(
         requests,

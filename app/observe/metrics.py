@@ -13,9 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from app.observe.tally import Histogram, Tally
+from app.observe.tally import Histogram, ModelCounters
 
-__all__ = ["CONTENT_TYPE_LATEST", "ModelFigures", "Road", "exposition"]
+__all__ = ["CONTENT_TYPE_LATEST", "ModelFigures", "RequestCollector", "exposition"]
 
 LABELS = ("model", "version", "model_id")
 CIRCUITS = ("closed", "half-open", "open")
@@ -31,7 +31,7 @@ class ModelFigures(Struct, frozen=True):
     name: str
     version: str
     model_id: str
-    tally: Tally
+    tally: ModelCounters
     queued: int
     live: bool
     circuit: str
@@ -40,7 +40,7 @@ class ModelFigures(Struct, frozen=True):
     streams: int = 0
 
 
-class Road(Collector):
+class RequestCollector(Collector):
     """models: of every registered one. refusals: requests that reached no model, by error code."""
 
     def __init__(self, models: Iterable[ModelFigures], refusals: Mapping[str, int]) -> None:
@@ -97,7 +97,7 @@ def buckets(histogram: Histogram) -> list[tuple[str, float]]:
     return found
 
 
-def exposition(road: Road) -> bytes:
+def exposition(road: RequestCollector) -> bytes:
     """The text that Prometheus reads, with this process's own memory and processor time."""
     registry = CollectorRegistry()
     registry.register(road)

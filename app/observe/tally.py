@@ -30,7 +30,7 @@ class Histogram:
         self.total = total
 
 
-class Tally:
+class ModelCounters:
     """Of one model, for as long as it is registered, whichever replicas served it.
 
     statuses: answers by HTTP status. latency: seconds from arrival to answer. model_seconds: inside the model.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-class Company:
+class Coalescer:
     """Groups by model: the first request of a group waits for others, no longer than `wait_seconds`.
 
     A group leaves as soon as `most` are in it. The lane of the model then finds all of them in one turn of the event

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from app.dispatch.request import Call
 from app.dispatch.stream import Stream
 from app.dispatch.v2 import ref_of
-from app.protocols.handler import JSON, Asking
+from app.protocols.handler import JSON, InferenceHandler
 from model_container.contract import frames
 from model_container.contract.stream_forms import StreamForm, generated_form
 
@@ -39,7 +39,7 @@ def generated(stream: Stream) -> StreamForm:
     return generated_form(stream.lane.names[frames.FORM_GENERATE])
 
 
-def router(asking: Asking) -> APIRouter:
+def router(asking: InferenceHandler) -> APIRouter:
     routes = APIRouter(tags=["Open Inference Protocol V2"])
 
     async def asked(request: Request, name: str, version: str) -> Call:

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from app.access.admission import Admission
 from app.dispatch.pipeline import Dispatcher
-from app.dispatch.request import Awaited, Call, Reply
+from app.dispatch.request import AwaitableRequest, Call, Reply
 from app.dispatch.response import answer_body, answer_headers, problem_document
 from app.dispatch.stream import Stream, stream_headers
 from app.errors import PrismError
@@ -40,20 +40,20 @@ class Answer(Struct, frozen=True):
     headers: dict[str, str] = {}
 
 
-Encode = Callable[[Awaited, Reply], Answer]
+Encode = Callable[[AwaitableRequest, Reply], Answer]
 
 
-def whole(waiting: Awaited, reply: Reply) -> Answer:
+def whole(waiting: AwaitableRequest, reply: Reply) -> Answer:
     """With the names of the model and its version in front."""
     return Answer(answer_body(waiting, reply, ""))
 
 
-def bare(waiting: Awaited, reply: Reply) -> Answer:
+def bare(waiting: AwaitableRequest, reply: Reply) -> Answer:
     """As the runtime wrote it."""
     return whole(waiting, structs.replace(reply, names=b""))
 
 
-class Asking:
+class InferenceHandler:
     """For the routes of one surface."""
 
     def __init__(self, dispatcher: Dispatcher, admission: Admission, max_body_bytes: int) -> None:
@@ -110,14 +110,14 @@ class Asking:
         packs: whether it may go compressed.
         """
         waiting = self._dispatcher.begin(call)
-        reply = await unless_left(request, waiting.answer(), waiting.reply.cancel)
+        reply = await or_client_disconnect(request, waiting.answer(), waiting.reply.cancel)
         headers = answer_headers(waiting, reply)
         if reply.form == frames.FORM_PROBLEM:
             document = problem_document(reply.body, reply.status, call.request_id)
             return problem_response(document, call.request_id, headers, request.url.path)
         answer = encode(waiting, reply)
         headers.update(answer.headers)
-        body = await packed(request, answer.body, headers) if packs else answer.body
+        body = await compressed_if_accepted(request, answer.body, headers) if packs else answer.body
         return Response(body, headers=headers, media_type=answer.media_type)
 
     async def stream(self, request: Request, call: Call, form: Callable[[Stream], StreamForm]) -> Response:
@@ -125,7 +125,7 @@ class Asking:
         stream = self._dispatcher.stream(call)
         beginning = asyncio.ensure_future(stream.first())
         try:
-            items = await unless_left(request, beginning, beginning.cancel)
+            items = await or_client_disconnect(request, beginning, beginning.cancel)
         except BaseException:
             beginning.cancel()
             stream.close()
@@ -140,7 +140,7 @@ class Asking:
         return problem_response(problem_of(stream, call.request_id), call.request_id, headers, request.url.path)
 
 
-async def unless_left(request: Request, answer: Awaitable[T], cancel: Callable[[], object]) -> T:
+async def or_client_disconnect(request: Request, answer: Awaitable[T], cancel: Callable[[], object]) -> T:
     """What it gives, unless the client leaves first: then `cancel` is called, and ClientDisconnect raised."""
     leaving = asyncio.ensure_future(request.receive())
 
@@ -159,12 +159,12 @@ async def unless_left(request: Request, answer: Awaitable[T], cancel: Callable[[
         leaving.cancel()
 
 
-async def packed(request: Request, body: bytes, headers: dict[str, str]) -> bytes:
+async def compressed_if_accepted(request: Request, body: bytes, headers: dict[str, str]) -> bytes:
     """Compressed if its client says that it takes that, and it is long enough to be worth it; its headers say so."""
     if len(body) < compression.MIN_BYTES:
         return body
     headers["Vary"] = "Accept-Encoding"
-    encoding = compression.chosen(request.headers.get("accept-encoding", ""))
+    encoding = compression.negotiate_encoding(request.headers.get("accept-encoding", ""))
     if not encoding:
         return body
     headers["Content-Encoding"] = encoding

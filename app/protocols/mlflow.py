@@ -14,7 +14,7 @@ from fastapi.responses import PlainTextResponse
 from app.dispatch.request import Call
 from app.errors import BadInput, Unavailable, UnsupportedFormat
 from app.http.problems import request_id_of
-from app.protocols.handler import JSON, Asking, bare
+from app.protocols.handler import JSON, InferenceHandler, bare
 from app.protocols.streaming import ANSWERS
 from app.version import VERSION
 from model_container.contract import frames
@@ -50,7 +50,7 @@ INVOCATION_BODY: dict[str, Any] = {
 }
 
 
-def router(asking: Asking) -> APIRouter:
+def router(asking: InferenceHandler) -> APIRouter:
     routes = APIRouter(tags=["MLflow"])
 
     @routes.get("/ping", summary="Server readiness", response_class=PlainTextResponse)

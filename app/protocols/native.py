@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.protocols.handler import Asking
+from app.protocols.handler import InferenceHandler
 from app.protocols.streaming import ANSWERS
 from model_container.contract.stream_forms import form_asked_for
 
@@ -22,7 +22,7 @@ BODY_EXAMPLES = {
 }
 
 
-def router(asking: Asking) -> APIRouter:
+def router(asking: InferenceHandler) -> APIRouter:
     routes = APIRouter(tags=["predict"])
 
     @routes.post(

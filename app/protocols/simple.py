@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from app.dispatch.request import Awaited, Reply
-from app.protocols.coalesce import Company
-from app.protocols.handler import JSON, Answer, Asking, whole
+from app.dispatch.request import AwaitableRequest, Reply
+from app.protocols.coalesce import Coalescer
+from app.protocols.handler import JSON, Answer, InferenceHandler, whole
 from model_container.contract import frames
 
 FEATURES_BODY: dict[str, Any] = {
@@ -28,7 +28,7 @@ FEATURES_BODY: dict[str, Any] = {
 }
 
 
-def router(asking: Asking, company: Company) -> APIRouter:
+def router(asking: InferenceHandler, company: Coalescer) -> APIRouter:
     routes = APIRouter(tags=["predict"])
 
     @routes.get("/available_models", summary="List live models")
@@ -51,7 +51,7 @@ def router(asking: Asking, company: Company) -> APIRouter:
     return routes
 
 
-def named(waiting: Awaited, reply: Reply) -> Answer:
+def named(waiting: AwaitableRequest, reply: Reply) -> Answer:
     """With the model's name in front, and nothing else."""
     if reply.form != frames.FORM_NATIVE:
         return whole(waiting, reply)

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.dispatch.response import problem_document
 from app.dispatch.stream import Stream, end_document
-from app.error_shapes import shaped
+from app.error_shapes import error_for_path
 from app.errors import PrismError
 from model_container.contract.stream_forms import HEADERS, StreamForm
 
@@ -90,4 +90,4 @@ class Streamed(StreamingResponse):
             document = problem_of(self._stream, self._request_id)
         else:
             document = {**self._tell(error).problem(), "request_id": self._request_id}
-        return shaped(self._path, document)[0]
+        return error_for_path(self._path, document)[0]

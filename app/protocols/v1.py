@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from app.lifecycle.state import Ledger
-from app.protocols.handler import JSON, Asking, bare
+from app.protocols.handler import JSON, InferenceHandler, bare
 from model_container.contract import frames
 
 _ROWS = {"type": "array", "minItems": 1}
@@ -27,7 +27,7 @@ PREDICT_BODY: dict[str, Any] = {
 }
 
 
-def router(asking: Asking, ledger: Ledger) -> APIRouter:
+def router(asking: InferenceHandler, ledger: Ledger) -> APIRouter:
     routes = APIRouter(tags=["KServe V1"])
 
     @routes.get("/v1/models/{name}", summary="Model readiness")
@@ -43,7 +43,7 @@ def router(asking: Asking, ledger: Ledger) -> APIRouter:
     return routes
 
 
-def list_router(asking: Asking) -> APIRouter:
+def list_router(asking: InferenceHandler) -> APIRouter:
     """Names models, so it is not for surfaces where only some of them are known."""
     routes = APIRouter(tags=["KServe V1"])
 

@@ -19,11 +19,11 @@ from app.access.admission import Admission
 from app.core.model import Model
 from app.dispatch.pipeline import Dispatcher
 from app.errors import BadInput, Conflict, NotFound, PrismError
-from app.http.guard import Gate, api_key, caller_address
+from app.http.guard import RequestIdMiddleware, api_key, caller_address
 from app.http.problems import MethodNotAllowed, problem_response, request_id_of
 from app.lifecycle.state import Ledger
 from app.protocols import generate, native, v1
-from app.protocols.handler import Asking
+from app.protocols.handler import InferenceHandler
 from app.protocols.v2 import rest as v2_rest
 from app.protocols.v2.documents import PUBLIC_EXTENSIONS
 
@@ -48,7 +48,7 @@ def create_public_app(
 ) -> FastAPI:
     """is_well: whether each shared model takes traffic."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    asking = Asking(dispatcher, admission, max_body_bytes)
+    asking = InferenceHandler(dispatcher, admission, max_body_bytes)
     app.include_router(native.router(asking))
     app.include_router(v2_rest.router(asking, ledger, is_well, PUBLIC_EXTENSIONS))
     app.include_router(generate.router(asking))
@@ -73,7 +73,7 @@ def create_public_app(
     return app
 
 
-class PublicGate(Gate):
+class PublicGate(RequestIdMiddleware):
     """Middleware that lets nothing through but the paths of this surface, in their plain form."""
 
     def refusal(self, scope: Scope) -> PrismError | None:

@@ -14,8 +14,8 @@ import uvicorn
 from app.access.admission import Admission
 from app.access.hosts import is_host
 from app.access.keys import Keys
-from app.access.throttle import WrongKeys
-from app.dispatch.head_cache import Door
+from app.access.throttle import FailedKeyThrottle
+from app.dispatch.head_cache import HeadCache
 from app.dispatch.listener import listener_config
 from app.dispatch.pipeline import Dispatcher
 from app.lifecycle.state import Ledger
@@ -49,12 +49,12 @@ class PublicSurface:
             keys,
             must_have_key=lambda: not self._open_to_all,
             has_host=is_host,  # whichever: it goes by the tunnel's name, which nobody knows before
-            wrong_keys=WrongKeys(),  # its own: all its callers have the tunnel's address, which is also the owner's
+            wrong_keys=FailedKeyThrottle(),  # its own: all its callers have the tunnel's address, which is also the owner's
             serves=self.serves,
             anonymous=CALLERS,
             tell=in_public,
         )
-        self._door = Door(dispatcher, admission, max_body_bytes, receive_timeout_seconds)
+        self._door = HeadCache(dispatcher, admission, max_body_bytes, receive_timeout_seconds)
         public_app = create_public_app(dispatcher, admission, ledger, self._is_well, max_body_bytes)
         self._config = listener_config(public_app, self._door, "off", keep_alive_seconds, drain_timeout_seconds)
         self._turn = asyncio.Lock()

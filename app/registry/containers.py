@@ -47,7 +47,7 @@ def _one(entry: dict[str, Any]) -> list[Any]:
     return [] if replica is None else [replica]
 
 
-class ContainerRegistry:
+class ContainersFile:
     """Deployments by model_id. One server at a time holds the file, by a lock beside it.
 
     What is in memory is the truth: a change that the disk refuses is written again until it is there, see `Unsaved`.

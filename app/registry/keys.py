@@ -46,7 +46,7 @@ class KeyEntry(Struct, frozen=True):
     hint: str
 
 
-class LetIn(Protocol):
+class KeyListener(Protocol):
     """Who lets in the callers with these keys (`app.access.admission.Keys`). digest: as in a KeyEntry."""
 
     def add(self, id: str, digest: str) -> None: ...
@@ -68,7 +68,7 @@ class KeyStore:
         self._path = path
         self._unsaved = unsaved or Unsaved()
         self._entries: dict[str, KeyEntry] = {}
-        self._told: list[LetIn] = []
+        self._told: list[KeyListener] = []
 
     def load(self) -> None:
         """Read the file. One that is damaged is set aside, and none of its keys is valid any more."""
@@ -90,7 +90,7 @@ class KeyStore:
         """False while a key is revoked here and still stands in the file: a restart would let it in again."""
         return self._path not in self._unsaved
 
-    def tell(self, who: LetIn) -> None:
+    def tell(self, who: KeyListener) -> None:
         """Of every key that is here, and from now on of each that comes and goes."""
         self._told.append(who)
         for entry in self._entries.values():

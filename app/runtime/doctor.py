@@ -24,7 +24,7 @@ AMPLE_DISK_BYTES = 5_000_000_000
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One finding, and how to mend it.
 
     fail: something needed does not work. warn: it works, but less well or less safely than it could.
@@ -36,64 +36,64 @@ class Finding:
     mend: str = ""
 
 
-def uv(settings: Settings) -> Finding:
+def uv(settings: Settings) -> Check:
     from uv import find_uv_bin
 
     try:
-        return Finding("ok", "uv", find_uv_bin())
+        return Check("ok", "uv", find_uv_bin())
     except FileNotFoundError as error:
-        return Finding("fail", "uv", str(error), f"{sys.executable} -m pip install uv")
+        return Check("fail", "uv", str(error), f"{sys.executable} -m pip install uv")
 
 
-def interpreters(settings: Settings) -> Finding:
+def interpreters(settings: Settings) -> Check:
     from app.runtime.packages.uv import find_interpreters
 
     found = asyncio.run(find_interpreters())
     listed = ", ".join(found) or "none"
     if not found:
-        return Finding("fail", "pythons", "none that a model's environment could be made with", "Install Python 3.11.")
-    return Finding("ok", "pythons", f"models without Docker can use {listed}")
+        return Check("fail", "pythons", "none that a model's environment could be made with", "Install Python 3.11.")
+    return Check("ok", "pythons", f"models without Docker can use {listed}")
 
 
-def engine(settings: Settings) -> Finding:
+def engine(settings: Settings) -> Check:
     from app.runtime.docker.engine import engine_version
 
     if settings.target == "process":
-        return Finding("ok", "docker engine", "not needed: PRISM_TARGET=process")
+        return Check("ok", "docker engine", "not needed: PRISM_TARGET=process")
     try:
         version = engine_version()
     except OSError as error:
         reason = str(error).splitlines()[0]
         if settings.target == "docker":
-            return Finding("fail", "docker engine", reason, "Start the Docker engine, or unset PRISM_TARGET.")
+            return Check("fail", "docker engine", reason, "Start the Docker engine, or unset PRISM_TARGET.")
         mend = "Models run as processes. For containers, install and start a Docker engine you may use."
-        return Finding("warn", "docker engine", f"none answers ({reason})", mend)
-    return Finding("ok", "docker engine", f"{version}; models run in containers")
+        return Check("warn", "docker engine", f"none answers ({reason})", mend)
+    return Check("ok", "docker engine", f"{version}; models run in containers")
 
 
-def gpu(settings: Settings) -> Finding:
+def gpu(settings: Settings) -> Check:
     """Look for a GPU that the engine offers. To have none is no fault: most models need none."""
     from app.runtime.docker.engine import engine_info
     from app.runtime.docker.gpu import offered
 
     if settings.target == "process":
-        return Finding("ok", "gpu", "none for models: PRISM_TARGET=process gives them no device")
+        return Check("ok", "gpu", "none for models: PRISM_TARGET=process gives them no device")
     try:
         found = offered(engine_info())
     except OSError:
-        return Finding("ok", "gpu", "none for models: containers get them, and no engine answers")
+        return Check("ok", "gpu", "none for models: containers get them, and no engine answers")
     if found:
-        return Finding("ok", "gpu", f"the engine offers {found}")
-    return Finding("ok", "gpu", "the engine shows none; models with `gpu` need the NVIDIA Container Toolkit there")
+        return Check("ok", "gpu", f"the engine offers {found}")
+    return Check("ok", "gpu", "the engine shows none; models with `gpu` need the NVIDIA Container Toolkit there")
 
 
-def isolation(settings: Settings) -> Finding:
+def isolation(settings: Settings) -> Check:
     """Find out how far the process target is closed, also where Docker is there: the target can be chosen."""
     from app.runtime.process.cgroup_places import MEND
-    from app.runtime.process.sandbox_check import survey
+    from app.runtime.process.sandbox_check import probe_sandbox
 
     with survey_group() as (group, why_not):
-        closed = survey(group=group)
+        closed = probe_sandbox(group=group)
     walls = {
         "network": "network",
         "files": "files",
@@ -108,9 +108,9 @@ def isolation(settings: Settings) -> Finding:
     found += "".join(f"; {what} by {holder}" for what, holder in bounds.items())
     found += f" ({why_not})" if why_not else ""
     if not open_:
-        return Finding("ok", "process target", found, MEND if why_not else "")
+        return Check("ok", "process target", found, MEND if why_not else "")
     mend = "Without Docker, serve only models you trust, or use a kernel with user namespaces, Landlock and seccomp."
-    return Finding("warn", "process target", found, mend)
+    return Check("warn", "process target", found, mend)
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def survey_group() -> Iterator[tuple[Lent, str]]:
         remove(cgroup)
 
 
-def disk(settings: Settings) -> Finding:
+def disk(settings: Settings) -> Check:
     from app.settings import variable
 
     folder = settings.upload_root
@@ -138,12 +138,12 @@ def disk(settings: Settings) -> Finding:
     free = shutil.disk_usage(existing).free
     larger = f"set {variable('home')} to a larger disk"
     if not os.access(existing, os.W_OK):
-        return Finding("fail", "disk", f"{existing} cannot be written", f"Run `chown` on it, or {larger}.")
+        return Check("fail", "disk", f"{existing} cannot be written", f"Run `chown` on it, or {larger}.")
     level: Literal["ok", "warn", "fail"] = "ok" if free > AMPLE_DISK_BYTES else "warn"
     level = "fail" if free < LEAST_DISK_BYTES else level
     mend = "" if level == "ok" else f"Free some space, or {larger}."
-    return Finding(level, "disk", f"{free / 1e9:.1f} GB free for {folder}", mend)
+    return Check(level, "disk", f"{free / 1e9:.1f} GB free for {folder}", mend)
 
 
-EXAMINATIONS: tuple[Callable[[Settings], Finding], ...] = (engine, gpu, isolation, interpreters, uv, disk)
+EXAMINATIONS: tuple[Callable[[Settings], Check], ...] = (engine, gpu, isolation, interpreters, uv, disk)
 """The examinations that a running server can make of itself."""

@@ -7,15 +7,15 @@ from typing import Any
 from app.core.inspection import Format
 from app.core.model import Form, FormName, Limits, Model
 from app.core.signature import Tensor
-from model_container.contract.config import Call
+from model_container.contract.config import PredictContract
 
 
-def call_of(model: Model, form: Form) -> Call:
+def contract_of(model: Model, form: Form) -> PredictContract:
     """Return how a form is called. An accelerated one has all that it needs in its own file."""
     if form.name is FormName.ACCELERATED:
-        return Call()
+        return PredictContract()
     said = model.calling
-    return Call(
+    return PredictContract(
         method=said.method,
         batchable=said.batchable,
         inputs=[_port(one) for one in said.inputs],

@@ -32,7 +32,7 @@ LOOKED_FOR = (*USER, *LANGUAGE, *USER_FOLDERS, *PROXIES, *CERTIFICATES, *SSH, *N
 """Variables that ssh and ngrok read."""
 
 
-def leashed(command: Sequence[str], parent: int) -> tuple[str, ...]:
+def guarded(command: Sequence[str], parent: int) -> tuple[str, ...]:
     """The command line that runs `command` so that it ends with process `parent`."""
     return (sys.executable, "-I", "-S", str(leash.__file__), str(parent), *command)
 

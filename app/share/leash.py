@@ -29,19 +29,19 @@ def end_with(parent: int) -> None:
     Standard input is to be a pipe from that parent. Ends it at once if the parent is gone already.
     """
     signal.signal(signal.SIGTERM, lambda *_: end_group())
-    _have_the_parents_end_told_by(signal.SIGTERM)
+    _set_parent_death_signal(signal.SIGTERM)
     if os.getppid() != parent:
         end_group()
     threading.Thread(target=_wait_for_the_end, daemon=True).start()
 
 
-def _have_the_parents_end_told_by(number: signal.Signals) -> None:
+def _set_parent_death_signal(number: signal.Signals) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def _die_with(parent: int) -> None:
-    _have_the_parents_end_told_by(signal.SIGKILL)
+    _set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 

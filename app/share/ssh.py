@@ -14,8 +14,8 @@ from pathlib import Path
 
 from app.core.ssh_address import SshAddress
 from app.errors import TunnelFailed
-from app.share.child import Child, leashed
-from app.share.ssh_words import granted_port, login, why
+from app.share.child import Child, guarded
+from app.share.ssh_words import diagnose, granted_port, login
 from app.share.tunnel import OnWorker, Processes
 
 ALIVE_SECONDS = 15
@@ -63,7 +63,7 @@ class SshTunnel:
 
     async def open(self, port: int, on_worker: OnWorker) -> SshConnection:
         command = [self._program(), *self.arguments(port)]
-        child = await Child.start(leashed(command, os.getpid()), self._processes)
+        child = await Child.start(guarded(command, os.getpid()), self._processes)
         try:
             await on_worker(child.worker)
             async with asyncio.timeout(self._timeout_seconds):
@@ -113,7 +113,7 @@ class SshTunnel:
         async for line in child.lines():
             if port := granted_port(line):
                 return port
-        raise why(child.last, self._address)
+        raise diagnose(child.last, self._address)
 
     def _slow(self) -> TunnelFailed:
         return TunnelFailed(
@@ -133,7 +133,7 @@ class SshConnection:
     async def broken(self) -> TunnelFailed:
         async for _ in self._child.lines():
             pass
-        return why(self._child.last, self._address)
+        return diagnose(self._child.last, self._address)
 
     async def close(self) -> None:
         await self._child.kill()

@@ -63,7 +63,7 @@ def granted_port(line: str) -> int:
     return int(found[1]) if found else 0
 
 
-def why(lines: Sequence[str], address: SshAddress) -> TunnelFailed:
+def diagnose(lines: Sequence[str], address: SshAddress) -> TunnelFailed:
     """What ended ssh, by what it said last."""
     told = [line for line in lines if line and not line.startswith("debug1:")]
     ssh = " ".join(["ssh", *(["-p", str(address.port)] if address.port else []), login(address)])

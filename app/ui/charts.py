@@ -117,7 +117,7 @@ def chart(
         Line(label, kind, *path_of([(m.ago_seconds, value(m.step)) for m in moments], kept_seconds, top))
         for label, kind, value in values
     )
-    rows = tuple((time, *(told_or_dash(value(step), told) for _, _, value in values)) for time, step in minutes)
+    rows = tuple((time, *(text_or_dash(value(step), told) for _, _, value in values)) for time, step in minutes)
     highest = max(found, default=0.0)
     return Chart(
         id=name,
@@ -133,7 +133,7 @@ def chart(
     )
 
 
-def told_or_dash(value: float | None, told: Callable[[float], str]) -> str:
+def text_or_dash(value: float | None, told: Callable[[float], str]) -> str:
     return "–" if value is None else told(value)
 
 

@@ -8,7 +8,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
 
 from app.core.model import Deployment
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.lifecycle.state import Ledger
 from app.ui.pages import Pages
 from app.ui.statuses import badge
@@ -25,7 +25,7 @@ def choose_model(
     fitting = [model for model, deployment in known if fits(deployment)]
     if len(fitting) == 1:
         return RedirectResponse(page_for(request, fitting[0].model_id), 303, {"Cache-Control": "no-store"})
-    known.sort(key=lambda pair: not serves(pair[1]))
+    known.sort(key=lambda pair: not is_serving(pair[1]))
     choices = [(model, badge(deployment), page_for(request, model.model_id)) for model, deployment in known]
     return pages.render(request, "choose.html", {"title": title, "choices": choices})
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from app.core.folders import folder_size_bytes
-from app.runtime.doctor import EXAMINATIONS, Finding
+from app.runtime.doctor import EXAMINATIONS, Check
 from app.settings import Settings, variable
 
 LIMITS = (
@@ -54,12 +54,12 @@ class Storage(Struct, frozen=True):
 
 def limits(settings: Settings) -> list[LimitShown]:
     return [
-        LimitShown(label, told(getattr(settings, field), unit), variable(field), explained(field))
+        LimitShown(label, setting_text(getattr(settings, field), unit), variable(field), explained(field))
         for field, label, unit in LIMITS
     ]
 
 
-def told(value: float, unit: str) -> str:
+def setting_text(value: float, unit: str) -> str:
     """0 stands for no limit where it is allowed."""
     return f"{value:g} {unit}".strip() if value else "none"
 
@@ -91,7 +91,7 @@ def _counted(found: Iterable[Path], noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-async def findings(settings: Settings) -> list[Finding]:
+async def findings(settings: Settings) -> list[Check]:
     """All examinations at once; those that need mending first."""
     found = await asyncio.gather(*(asyncio.to_thread(examine, settings) for examine in EXAMINATIONS))
     return sorted(found, key=lambda finding: ("fail", "warn", "ok").index(finding.level))

@@ -10,10 +10,10 @@ from msgspec import Struct
 
 from app.core.acceleration import AccelerationStatus
 from app.core.model import REPLICAS_MAX, Deployment, Limits, Model, Replica
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.core.signature import Tensor
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.health.usage import Use, Vital, Vitals, use_of
+from app.lifecycle.health.usage import ModelUsage, ReplicaUsage, UsageSampler, usage_of
 from app.lifecycle.logs.model_log import model_log
 from app.observe.history import History
 from app.ui.charts import Chart, charts
@@ -29,7 +29,7 @@ class ReplicaShown(Struct, frozen=True):
     """One that runs. vital: what it uses, None where that is not known. circuit: how far requests reach it."""
 
     replica: Replica
-    vital: Vital | None
+    vital: ReplicaUsage | None
     circuit: str
     uptime_seconds: float
 
@@ -54,7 +54,7 @@ class ModelView(Struct, frozen=True):
     charts: Sequence[Chart]
     replicas: Sequence[ReplicaShown]
     most_replicas: int
-    use: Use
+    use: ModelUsage
     limits: Limits
     acceleration: str
     walls: Sequence[str]
@@ -66,7 +66,7 @@ async def model_view(
     model: Model,
     deployments: Deployments,
     history: History,
-    vitals: Vitals,
+    vitals: UsageSampler,
     circuits: Mapping[str, str],
     base_url: str,
 ) -> ModelView:
@@ -76,7 +76,7 @@ async def model_view(
     busy, failed = in_progress(deployment), any(step.state == "failed" for step in shown)
     uses = await vitals.of([deployment])
     quiet = f"No request in the last {history.kept_seconds / 60:.0f} minutes."
-    empty = f"{quiet} Try it, or send one to its endpoint." if serves(deployment) else f"{quiet} It is not running."
+    empty = f"{quiet} Try it, or send one to its endpoint." if is_serving(deployment) else f"{quiet} It is not running."
     return ModelView(
         model=model,
         deployment=deployment,
@@ -85,7 +85,7 @@ async def model_view(
         step=next((step.name for step in shown if step.state in ("now", "failed")), "Live"),
         in_progress=busy,
         failed=failed,
-        serves=serves(deployment),
+        serves=is_serving(deployment),
         poll=RUNNING_POLL if busy else QUIET_POLL,
         endpoint=f"{base_url}/models/{quote(model.name)}/predict",
         exact_endpoint=f"{base_url}/models/{model.model_id}/predict",
@@ -95,10 +95,10 @@ async def model_view(
             for one in deployment.replicas
         ],
         most_replicas=REPLICAS_MAX,
-        use=use_of(deployment, uses),
+        use=usage_of(deployment, uses),
         limits=deployments.road.settings.limits,
-        acceleration=acceleration_told(model),
-        walls=walls_told(model.runtime.get("confinement") or {}),
+        acceleration=acceleration_text(model),
+        walls=sandbox_text(model.runtime.get("confinement") or {}),
         versions=[
             (other, one, badge(one))
             for other in reversed(deployments.ledger.models())
@@ -114,12 +114,12 @@ async def last_lines(deployments: Deployments, model: Model) -> list[str]:
     return [line.text async for line in model_log(deployments, model, "build", LOG_LINES, False)]
 
 
-def acceleration_told(model: Model) -> str:
+def acceleration_text(model: Model) -> str:
     """One sentence on where its acceleration stands."""
     found = model.acceleration
     if found.status is AccelerationStatus.ACCELERATED and found.report is not None:
         faster = [
-            f"{significant(times)} times as fast with {rows_told(rows)}" for rows, times in found.report.speedup.items()
+            f"{significant(times)} times as fast with {rows_text(rows)}" for rows, times in found.report.speedup.items()
         ]
         return f"Served as ONNX: {', '.join(faster)}." if faster else "Served as ONNX."
     return {
@@ -130,11 +130,11 @@ def acceleration_told(model: Model) -> str:
     }.get(found.status, "")
 
 
-def rows_told(rows: str) -> str:
+def rows_text(rows: str) -> str:
     return "1 row" if rows == "1" else f"{rows} rows"
 
 
-def walls_told(confinement: dict[str, Any]) -> list[str]:
+def sandbox_text(confinement: dict[str, Any]) -> list[str]:
     """What is between the replica and the machine, as the runtime itself reports it."""
     found = []
     if confinement.get("namespaces"):
@@ -149,11 +149,11 @@ def walls_told(confinement: dict[str, Any]) -> list[str]:
     return found
 
 
-def type_told(tensor: Tensor) -> str:
+def type_text(tensor: Tensor) -> str:
     """FP64 → number."""
     return TYPES.get(tensor.datatype.rstrip("0123456789"), tensor.datatype.lower())
 
 
-def shape_told(tensor: Tensor) -> str:
+def shape_text(tensor: Tensor) -> str:
     """−1, the rows, as `n`."""
     return " × ".join("n" if size < 0 else str(size) for size in tensor.shape)

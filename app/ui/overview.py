@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from app.core.model import Deployment, Model, Status
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.health.usage import Use, Vitals, use_of
+from app.lifecycle.health.usage import ModelUsage, UsageSampler, usage_of
 from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.observe.history import History
-from app.runtime.doctor import Finding
+from app.runtime.doctor import Check
 from app.ui.charts import Spark, spark
 from app.ui.figures import memory, milliseconds, percent, significant
 from app.ui.statuses import Badge, badge, in_progress
@@ -65,8 +65,8 @@ async def overview(
     deployments: Deployments,
     models_folder: ModelsFolder,
     history: History,
-    vitals: Vitals,
-    disk: Finding,
+    vitals: UsageSampler,
+    disk: Check,
     page: int,
 ) -> Overview:
     """page: from 1; one beyond the last shows the last."""
@@ -85,7 +85,7 @@ async def overview(
     return Overview(
         attention=attention[:ATTENTION_SHOWN],
         more_attention=max(0, len(attention) - ATTENTION_SHOWN),
-        rows=[row(model, deployment, history, deployments, use_of(deployment, uses)) for model, deployment in shown],
+        rows=[row(model, deployment, history, deployments, usage_of(deployment, uses)) for model, deployment in shown],
         rest=[(model, deployment, badge(deployment)) for model, deployment in chosen if not is_active(deployment)],
         count=len(known),
         page=page,
@@ -94,10 +94,10 @@ async def overview(
 
 
 def is_active(deployment: Deployment) -> bool:
-    return serves(deployment) or in_progress(deployment) or deployment.status is Status.UNHEALTHY
+    return is_serving(deployment) or in_progress(deployment) or deployment.status is Status.UNHEALTHY
 
 
-def row(model: Model, deployment: Deployment, history: History, deployments: Deployments, use: Use) -> Row:
+def row(model: Model, deployment: Deployment, history: History, deployments: Deployments, use: ModelUsage) -> Row:
     moments = history.moments(model.model_id)
     recent = history.recent(model.model_id)
     limits = deployments.road.settings.limits
@@ -122,12 +122,12 @@ def row(model: Model, deployment: Deployment, history: History, deployments: Dep
 
 def needs_attention(known: Sequence[tuple[Model, Deployment]]) -> Iterator[Attention]:
     """Failed, unhealthy, live in spite of a failed change, and live with dangerous globals; the worst first."""
-    found = [(order, one) for model, deployment in known for order, one in troubles(model, deployment)]
+    found = [(order, one) for model, deployment in known for order, one in attention_items(model, deployment)]
     found.sort(key=lambda pair: pair[0])
     return (one for _, one in found)
 
 
-def troubles(model: Model, deployment: Deployment) -> Iterator[tuple[int, Attention]]:
+def attention_items(model: Model, deployment: Deployment) -> Iterator[tuple[int, Attention]]:
     """With how pressing each is, 0 being the most."""
     error = deployment.error or {}
     detail, hint = str(error.get("detail", "")), str(error.get("hint", ""))
@@ -136,15 +136,15 @@ def troubles(model: Model, deployment: Deployment) -> Iterator[tuple[int, Attent
         yield 0, Attention("bad", title, detail, hint, model.model_id)
     elif deployment.status is Status.FAILED:
         yield 1, Attention("bad", f"{model.ref} failed", detail, hint, model.model_id)
-    elif error and serves(deployment) and len(deployment.replicas) < model.replicas:
+    elif error and is_serving(deployment) and len(deployment.replicas) < model.replicas:
         title = f"{model.ref} serves with {len(deployment.replicas)} of {model.replicas} replicas"
         yield 2, Attention("warn", title, detail, hint, model.model_id)
-    elif error and serves(deployment):
+    elif error and is_serving(deployment):
         title = f"{model.ref} serves as before, but its last change failed"
         yield 2, Attention("warn", title, detail, hint, model.model_id)
     elif error and deployment.wanted and not in_progress(deployment):
         yield 2, Attention("warn", f"{model.ref} is wanted and does not run", detail, hint, model.model_id)
-    if model.unsafe_consent and serves(deployment):
+    if model.unsafe_consent and is_serving(deployment):
         names = ", ".join(danger.name for danger in model.inspection.dangers) if model.inspection else ""
         title = f"{model.ref} runs code that its file brought along, with your consent"
         yield 3, Attention("warn", title, f"It uses {names}.", "Delete it if you do not trust it.", model.model_id)
@@ -159,7 +159,7 @@ def broken_entries(models_folder: ModelsFolder) -> Iterator[Attention]:
         yield Attention("bad", f"{name} in the models folder is broken", error["detail"], error.get("hint", ""))
 
 
-def scarce_disk(finding: Finding) -> Iterator[Attention]:
+def scarce_disk(finding: Check) -> Iterator[Attention]:
     if finding.level != "ok":
         tone = "bad" if finding.level == "fail" else "warn"
         yield Attention(tone, "The disk is nearly full", f"{finding.found}.", finding.mend)

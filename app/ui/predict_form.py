@@ -114,7 +114,7 @@ def read(form: Form, given: Mapping[str, str]) -> tuple[Form, Any]:
     return form, _body(form, values) if form.is_valid else None
 
 
-def blamed(form: Form, problem: Mapping[str, Any]) -> Form:
+def with_field_error(form: Form, problem: Mapping[str, Any]) -> Form:
     """The form with a problem of the model on the field that it names, if it names one."""
     name = problem.get("column", problem.get("input"))
     if name is None:

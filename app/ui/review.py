@@ -9,9 +9,9 @@ from typing import Any
 from msgspec import Struct
 
 from app.artifact.consent import packages_to_allow, with_consent, word_of
-from app.core.inspection import Danger, Format, Inspection
+from app.core.inspection import Format, Inspection, UnsafeGlobal
 from app.core.model import REPLICAS_MAX, TargetName
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.errors import PrismError
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.intake.register import model_name
@@ -42,7 +42,7 @@ class Review(Struct, frozen=True):
 
     staged: Staged
     inspection: Inspection
-    dangers: Sequence[Danger]
+    dangers: Sequence[UnsafeGlobal]
     packages: dict[str, str]
     allowed: Sequence[str]
     other_packages: str
@@ -112,7 +112,7 @@ def consequence(name: str, deployments: Deployments) -> str:
     """What becomes of what is there now."""
     ledger = deployments.ledger
     version = ledger.next_version(name)
-    rivals = [one for one in ledger.deployments() if serves(one)]
+    rivals = [one for one in ledger.deployments() if is_serving(one)]
     if not deployments.road.settings.single_active_model:
         rivals = [one for one in rivals if one.name == name]
     refs = ", ".join(f"`{one.name}@{one.version}`" for one in rivals)

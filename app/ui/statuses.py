@@ -7,7 +7,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from app.core.model import Deployment, Status
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.lifecycle.deployments import IN_PROGRESS
 from app.ui.figures import seconds_since
 
@@ -53,7 +53,7 @@ def badge(deployment: Deployment) -> Badge:
     """One word and its tone."""
     status = deployment.status
     if in_progress(deployment):
-        return Badge("replacing" if serves(deployment) else status.value, "accent")
+        return Badge("replacing" if is_serving(deployment) else status.value, "accent")
     tones = {Status.LIVE: "good", Status.UNHEALTHY: "bad", Status.FAILED: "bad", Status.BUILT: "accent"}
     return Badge(status.value, tones.get(status, ""))
 

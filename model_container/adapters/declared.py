@@ -7,10 +7,10 @@ from typing import Any, Dict, List, Tuple
 
 from model_container.adapters.columns import ColumnFacts
 from model_container.bodies.values import ANY
-from model_container.contract.config import Call
+from model_container.contract.config import PredictContract
 
 
-def declared_columns(call: Call) -> Tuple[List[ColumnFacts], bool]:
+def declared_columns(call: PredictContract) -> Tuple[List[ColumnFacts], bool]:
     """The columns, and whether requests name them; none where a tensor is declared that is no table."""
     if len(call.inputs) == 1 and len(call.inputs[0]["shape"]) == 2 and call.inputs[0]["shape"][1] > 0:
         one = call.inputs[0]
@@ -20,7 +20,7 @@ def declared_columns(call: Call) -> Tuple[List[ColumnFacts], bool]:
     return [ColumnFacts(one["name"], one["datatype"]) for one in call.inputs], bool(call.inputs)
 
 
-def described(known: List[ColumnFacts], named: bool, call: Call) -> Tuple[List[ColumnFacts], bool]:
+def described(known: List[ColumnFacts], named: bool, call: PredictContract) -> Tuple[List[ColumnFacts], bool]:
     """The columns with what both know of them, and whether requests name them.
 
     named: whether the model itself does. Raises TypeError where both say something else.
@@ -42,7 +42,7 @@ def described(known: List[ColumnFacts], named: bool, call: Call) -> Tuple[List[C
     return known, named or names_said
 
 
-def check_names(signature: Dict[str, Any], call: Call) -> None:
+def check_names(signature: Dict[str, Any], call: PredictContract) -> None:
     """Of a model that knows its inputs. Raises TypeError if its owner says others."""
     names = [one["name"] for one in signature["inputs"]]
     said = [one["name"] for one in call.inputs]
@@ -50,7 +50,7 @@ def check_names(signature: Dict[str, Any], call: Call) -> None:
         differ(call, f"has the inputs {_listing(said)}, and the model takes {_listing(names)}")
 
 
-def differ(call: Call, what: str) -> None:
+def differ(call: PredictContract, what: str) -> None:
     """Raises TypeError where the owner wrote it by hand; what a program wrote down is passed over."""
     if call.strict:
         raise TypeError(f"{call.source or 'its owner'} {what}")

@@ -16,7 +16,7 @@ from model_container.bodies.content import Content, Named, Rows, no_rows
 from model_container.bodies.numeric_fast_path import plain_rows
 from model_container.bodies.table import Column, Open, Table, Texts
 from model_container.bodies.values import ANY, datatype_of
-from model_container.contract.config import AS_USUAL, Call
+from model_container.contract.config import AS_USUAL, PredictContract
 
 PREDICTIONS = "predictions"
 
@@ -35,7 +35,7 @@ class EstimatorAdapter:
     as_frames: columns that its owner declares always go into a DataFrame.
     """
 
-    def __init__(self, model: Any, call: Call = AS_USUAL, as_frames: bool = False) -> None:
+    def __init__(self, model: Any, call: PredictContract = AS_USUAL, as_frames: bool = False) -> None:
         self._model = model
         self.method, self.joinable = _chosen(model, call.method) if call.method else _method(model)
         self.joinable = self.joinable if call.batchable is None else call.batchable

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List
 import numpy as np
 
 
-def in_common_words(held: Any) -> Any:
+def adapt(held: Any) -> Any:
     """What was unpickled, with `feature_names_in_`, `n_features_in_` and a `predict` that takes arrays."""
     library = type(held).__module__.split(".")[0]
     tell = _LIBRARIES.get(library)

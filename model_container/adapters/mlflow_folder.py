@@ -13,7 +13,7 @@ from model_container.adapters.declared import declared_columns
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.adapters.pickle import load_code
 from model_container.adapters.python_folder import TypedPython
-from model_container.contract.config import Call, RuntimeConfig
+from model_container.contract.config import PredictContract, RuntimeConfig
 
 
 def load_mlflow(config: RuntimeConfig) -> Union[TableOfMlflow, TensorsOfMlflow]:
@@ -26,7 +26,7 @@ def load_mlflow(config: RuntimeConfig) -> Union[TableOfMlflow, TensorsOfMlflow]:
     except ImportError as error:
         raise ModuleNotFoundError(f"MLflow cannot be imported here: {error}") from error
     model = load_model(config.artifact)
-    call = Call(
+    call = PredictContract(
         batchable=bool(config.call.batchable),
         inputs=config.call.inputs,
         outputs=config.call.outputs,
@@ -47,7 +47,7 @@ class _Plain:
 class TableOfMlflow(EstimatorAdapter):
     """Rows of columns, or of a model that says nothing of its inputs."""
 
-    def __init__(self, model: Any, call: Call) -> None:
+    def __init__(self, model: Any, call: PredictContract) -> None:
         super().__init__(_Plain(model), call, as_frames=True)
 
     def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:

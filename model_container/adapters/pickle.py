@@ -10,21 +10,21 @@ from types import ModuleType
 from typing import Any
 
 from model_container.adapters.estimator import EstimatorAdapter
-from model_container.adapters.library_shims import in_common_words
+from model_container.adapters.library_shims import adapt
 from model_container.contract.config import RuntimeConfig
 
 
 def load_pickle(config: RuntimeConfig) -> EstimatorAdapter:
     load_code(config.code)
     with open(config.artifact, "rb") as file:
-        return EstimatorAdapter(in_common_words(pickle.load(file)), config.call)
+        return EstimatorAdapter(adapt(pickle.load(file)), config.call)
 
 
 def load_joblib(config: RuntimeConfig) -> EstimatorAdapter:
     load_code(config.code)
     import joblib  # type: ignore[import-untyped]
 
-    return EstimatorAdapter(in_common_words(joblib.load(config.artifact)), config.call)
+    return EstimatorAdapter(adapt(joblib.load(config.artifact)), config.call)
 
 
 def load_code(folder: str) -> None:

@@ -34,7 +34,7 @@ from model_container.adapters.ports import Ports
 from model_container.bodies.content import Content, Rows
 from model_container.bodies.numeric_fast_path import PlainRows
 from model_container.bodies.values import ANY, DTYPES
-from model_container.contract.config import Call, RuntimeConfig
+from model_container.contract.config import PredictContract, RuntimeConfig
 
 PREDICTIONS = "predictions"
 MODULE = "model"
@@ -59,7 +59,7 @@ class _Python:
     plain: Optional[PlainRows] = None
     has_probabilities = False
 
-    def __init__(self, model: Any, call: Call) -> None:
+    def __init__(self, model: Any, call: PredictContract) -> None:
         self._steps = [step for name in ("preprocess", "predict", "postprocess") if (step := _step(model, name))]
         self._outputs = call.outputs
         self._own_sample = getattr(model, "sample", None)
@@ -149,7 +149,7 @@ class FreePython(_Python, AsSent):
 class TypedPython(_Python):
     """Takes the inputs that its owner declares, checked, as numpy arrays."""
 
-    def __init__(self, model: Any, call: Call) -> None:
+    def __init__(self, model: Any, call: PredictContract) -> None:
         super().__init__(model, call)
         self._ports = Ports(call.inputs)
         self.names: FrozenSet[str] = self._ports.names
@@ -239,10 +239,10 @@ def _step(model: Any, name: str) -> Any:
     return step
 
 
-def _described(model: Any, call: Call) -> Call:
+def _described(model: Any, call: PredictContract) -> PredictContract:
     """What the class says of itself; model_config.yaml wins."""
     batch = getattr(model, "batch", None)
-    return Call(
+    return PredictContract(
         batchable=(batch if isinstance(batch, bool) else False) if call.batchable is None else call.batchable,
         inputs=call.inputs or _ports_of(model, "inputs"),
         outputs=call.outputs or _ports_of(model, "outputs"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model_container.adapters.estimator import EstimatorAdapter
-from model_container.adapters.library_shims import in_common_words
+from model_container.adapters.library_shims import adapt
 from model_container.adapters.pickle import load_code
 from model_container.contract.config import RuntimeConfig
 
@@ -14,4 +14,4 @@ def load_skops(config: RuntimeConfig) -> EstimatorAdapter:
     from skops.io import get_untrusted_types, load  # type: ignore[import-untyped]
 
     held = load(config.artifact, trusted=get_untrusted_types(file=config.artifact))
-    return EstimatorAdapter(in_common_words(held), config.call)
+    return EstimatorAdapter(adapt(held), config.call)

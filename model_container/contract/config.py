@@ -49,7 +49,7 @@ class Confinement:
 
 
 @dataclass(frozen=True)
-class Call:
+class PredictContract:
     """What the owner says of how the model is called, where the artifact does not, or says otherwise.
 
     method: of the object, "" for the usual one. batchable: whether rows of several requests may go through one call.
@@ -65,7 +65,7 @@ class Call:
     strict: bool = True
 
 
-AS_USUAL = Call()
+AS_USUAL = PredictContract()
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class RuntimeConfig:
     threads: int = 1
     gpu: bool = False
     execution_providers: list[str] = field(default_factory=list)
-    call: Call = field(default_factory=Call)
+    call: PredictContract = field(default_factory=PredictContract)
     confinement: Confinement = field(default_factory=Confinement)
 
     def to_json(self) -> str:
@@ -100,7 +100,7 @@ class RuntimeConfig:
     def from_json(cls, text: str) -> RuntimeConfig:
         values: dict[str, Any] = json.loads(text)
         parts = {
-            "call": Call(**values.get("call", {})),
+            "call": PredictContract(**values.get("call", {})),
             "confinement": Confinement(**values.get("confinement", {})),
         }
         return cls(**{**values, **parts})

@@ -25,7 +25,7 @@ from model_container.adapters.estimator import EstimatorAdapter
 from model_container.adapters.onnx.session import open_session
 from model_container.bodies.values import ANY
 from model_container.conversion.graph import Candidate, candidates
-from model_container.conversion.judge import Difference, Judgement, judge
+from model_container.conversion.judge import Comparison, Difference, compare_forms
 from model_container.conversion.rows import RowSet, rows_for
 from model_container.conversion.trees import NotConvertible
 
@@ -43,19 +43,19 @@ def convert(adapter: Adapter) -> Tuple[bytes, bytes]:
     return msgspec.json.encode(asdict(judgement)), content
 
 
-def prove(adapter: Adapter) -> Tuple[Judgement, bytes]:
+def prove(adapter: Adapter) -> Tuple[Comparison, bytes]:
     """The ONNX file is empty if the original stays. Never raises for what the model or a library does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return _convert(adapter)
         except NotConvertible as refusal:
-            return Judgement(reason=str(refusal)), b""
+            return Comparison(reason=str(refusal)), b""
         except Exception as error:
-            return Judgement(reason=f"the conversion failed: {_words(error)}"), b""
+            return Comparison(reason=f"the conversion failed: {_words(error)}"), b""
 
 
-def _convert(adapter: Adapter) -> Tuple[Judgement, bytes]:
+def _convert(adapter: Adapter) -> Tuple[Comparison, bytes]:
     original = _suited(adapter)
     table = original.table
     assert table is not None
@@ -67,7 +67,7 @@ def _convert(adapter: Adapter) -> Tuple[Judgement, bytes]:
         try:
             content = _with_facts(candidate, facts)
             faster = AcceleratedAdapter(open_session(content, 1))
-            judgement = judge(original, faster, rows, candidate.converter)
+            judgement = compare_forms(original, faster, rows, candidate.converter)
         except (Difference, NotConvertible) as difference:
             differences.append(str(difference))
             continue
@@ -75,7 +75,7 @@ def _convert(adapter: Adapter) -> Tuple[Judgement, bytes]:
             failures.append(f"{candidate.converter} cannot convert it: {_words(error)}")
             continue
         return judgement, b"" if judgement.reason else content
-    return Judgement(reason=(differences + failures + ["there is no converter for it"])[0]), b""
+    return Comparison(reason=(differences + failures + ["there is no converter for it"])[0]), b""
 
 
 def _suited(adapter: Adapter) -> EstimatorAdapter:

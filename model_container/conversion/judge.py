@@ -33,7 +33,7 @@ class Difference(Exception):
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Comparison:
     """See app.core.acceleration.Report, which reads it."""
 
     reason: str = ""
@@ -44,14 +44,14 @@ class Judgement:
     converter: str = ""
 
 
-def judge(original: Adapter, faster: Adapter, rows: RowSet, converter: str) -> Judgement:
+def compare_forms(original: Adapter, faster: Adapter, rows: RowSet, converter: str) -> Comparison:
     """Raises Difference if they answer differently; else says in `reason` whether it is worth to serve it."""
     missing = [column for column in rows.number_columns if _answers(original, rows.with_values([column], math.nan))]
     sets = [rows, rows.with_gaps(missing, GAPS)] if missing else [rows]
     compared = [compare(original, faster, one.all()) for one in sets]
     same_answers(original, faster, *request_bodies(rows, original.samples()))
     speedup = {str(count): round(_speedup(original, faster, rows, count), 1) for count in SPEED_ROWS}
-    return Judgement(
+    return Comparison(
         reason=_too_slow(speedup),
         speedup=speedup,
         rows_compared=sum(one.rows for one in sets),

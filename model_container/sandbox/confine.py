@@ -162,7 +162,7 @@ def _watched(confinement: Confinement, report: dict[str, Any]) -> Optional[super
     """The runtime's side of the fork; None, and still one process, where it cannot be made."""
     kept = supervisor.Kept(usage.Group(confinement.kills, confinement.peak), confinement.end)
     try:
-        return supervisor.split(supervisor.Bounds(confinement.memory_mb, confinement.pids), kept)
+        return supervisor.fork_supervised(supervisor.Bounds(confinement.memory_mb, confinement.pids), kept)
     except OSError as error:
         _missing(report, "supervisor", error)
         return None

@@ -63,7 +63,7 @@ class Runtime:
         os.close(self._pipe)
 
 
-def split(bounds: Bounds, kept: Kept) -> Runtime:
+def fork_supervised(bounds: Bounds, kept: Kept) -> Runtime:
     """Fork; only the child returns. It is killed when its parent, the supervisor, dies. Raises OSError."""
     reading, writing = os.pipe()
     log = logfile.open_to_cut(1)  # while /proc is still the machine's

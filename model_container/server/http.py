@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from model_container.bodies.problems import Problem
 from model_container.server import http_routes
 from model_container.server.http_answers import told_problem
-from model_container.server.http_routes import Asked, Routes
+from model_container.server.http_routes import HttpRequest, Routes
 from model_container.server.http_streams import Parts, in_chunks
 from model_container.server.stream import is_gone
 
@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             body = self._read_body()
             self._check_token()
-            told = self._routes.answer(Asked(self.command, path, query, self.headers, body))
+            told = self._routes.answer(HttpRequest(self.command, path, query, self.headers, body))
         except Problem as problem:
             told = told_problem(path, problem)
         self.send_response(told.status)

@@ -18,7 +18,7 @@ JSON = "application/json"
 _V2_OR_V1 = re.compile(r"/v[12](/.*)?", re.DOTALL)
 
 
-class Told(NamedTuple):
+class HttpResponse(NamedTuple):
     """parts: of a body that is made as it is sent; None where `body` is all."""
 
     body: bytes
@@ -28,17 +28,17 @@ class Told(NamedTuple):
     parts: Optional[Parts] = None
 
 
-def told_problem(path: str, problem: Problem) -> Told:
+def told_problem(path: str, problem: Problem) -> HttpResponse:
     """As clients of that path read it: the problem document of the gateway, or a protocol's own form."""
     document = json.loads(problem.answer().body)
     text = f"{problem.detail} {problem.hint}".strip()
     if _V2_OR_V1.fullmatch(path):
-        return Told(to_json({"error": text}), problem.status)
+        return HttpResponse(to_json({"error": text}), problem.status)
     if path in ("/ping", "/version", "/invocations"):
-        return Told(to_json({"error_code": error_code(problem.status), "message": text}), problem.status)
+        return HttpResponse(to_json({"error_code": error_code(problem.status), "message": text}), problem.status)
     title = HTTPStatus(problem.status).phrase
     whole = {"type": "about:blank", "title": title, "status": problem.status, **document}
-    return Told(to_json(whole), problem.status, "application/problem+json")
+    return HttpResponse(to_json(whole), problem.status, "application/problem+json")
 
 
 def to_json(value: Any) -> bytes:

@@ -38,7 +38,7 @@ from model_container.contract.frames import (
     Request,
 )
 from model_container.contract.stream_forms import HEADERS, StreamForm, form_asked_for, generated_form
-from model_container.server.http_answers import JSON, Told, to_json, told_problem
+from model_container.server.http_answers import JSON, HttpResponse, to_json, told_problem
 from model_container.server.http_streams import checked, parts_of
 from model_container.server.stream import Items
 
@@ -61,7 +61,7 @@ class Runtime(Protocol):
     def stream(self, request: Request) -> Items: ...
 
 
-class Asked(NamedTuple):
+class HttpRequest(NamedTuple):
     """path: as sent, quoted."""
 
     method: str
@@ -71,7 +71,7 @@ class Asked(NamedTuple):
     body: bytes
 
 
-Route = Callable[["Routes", Asked, Dict[str, str]], Told]
+Route = Callable[["Routes", HttpRequest, Dict[str, str]], HttpResponse]
 
 
 class Routes:
@@ -81,90 +81,92 @@ class Routes:
         self._runtime = runtime
         self._max_body_bytes = max_body_bytes
 
-    def answer(self, asked: Asked) -> Told:
+    def answer(self, asked: HttpRequest) -> HttpResponse:
         """Raises Problem."""
         route, names = found(asked)
         return route(self, asked, names)
 
-    def _welcome(self, asked: Asked, names: Dict[str, str]) -> Told:
-        return Told(to_json(self._runtime.welcome))
+    def _welcome(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+        return HttpResponse(to_json(self._runtime.welcome))
 
-    def _health(self, asked: Asked, names: Dict[str, str]) -> Told:
+    def _health(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         self._check()
-        return Told(to_json({"status": "ok"}))
+        return HttpResponse(to_json({"status": "ok"}))
 
-    def _ping(self, asked: Asked, names: Dict[str, str]) -> Told:
+    def _ping(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         self._check()
-        return Told(b"\n", content_type=TEXT)
+        return HttpResponse(b"\n", content_type=TEXT)
 
-    def _version(self, asked: Asked, names: Dict[str, str]) -> Told:
-        return Told(VERSION.encode(), content_type=TEXT)
+    def _version(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+        return HttpResponse(VERSION.encode(), content_type=TEXT)
 
-    def _v1_models(self, asked: Asked, names: Dict[str, str]) -> Told:
-        return Told(to_json({"models": ["model"]}))
+    def _v1_models(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+        return HttpResponse(to_json({"models": ["model"]}))
 
-    def _v1_model(self, asked: Asked, names: Dict[str, str]) -> Told:
+    def _v1_model(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         self._check()
-        return Told(to_json({"name": names["name"], "ready": True}))
+        return HttpResponse(to_json({"name": names["name"], "ready": True}))
 
-    def _v2_server(self, asked: Asked, names: Dict[str, str]) -> Told:
-        return Told(to_json({"name": "PRISM", "version": VERSION, "extensions": ["binary_tensor_data", "parameters"]}))
+    def _v2_server(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+        return HttpResponse(
+            to_json({"name": "PRISM", "version": VERSION, "extensions": ["binary_tensor_data", "parameters"]})
+        )
 
-    def _v2_live(self, asked: Asked, names: Dict[str, str]) -> Told:
-        return Told(to_json({"live": True}))
+    def _v2_live(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+        return HttpResponse(to_json({"live": True}))
 
-    def _v2_ready(self, asked: Asked, names: Dict[str, str]) -> Told:
+    def _v2_ready(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         self._check()
-        return Told(to_json({"ready": True, **({"name": names["name"]} if names else {})}))
+        return HttpResponse(to_json({"ready": True, **({"name": names["name"]} if names else {})}))
 
-    def _v2_model(self, asked: Asked, names: Dict[str, str]) -> Told:
+    def _v2_model(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         welcome = self._runtime.welcome
         document = {"name": names["name"], "versions": [VERSION], "platform": f"python_{welcome['adapter']}"}
         tensors = {each: [_tensor(one) for one in welcome["signature"][each]] for each in ("inputs", "outputs")}
-        return Told(to_json({**document, **tensors}))
+        return HttpResponse(to_json({**document, **tensors}))
 
-    def _predict(self, asked: Asked, names: Dict[str, str]) -> Told:
+    def _predict(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         wanted = parse_qs(asked.query).get("probabilities", ["false"])[-1].lower()
         options = OPTION_PROBABILITIES if wanted in ("1", "true", "yes") else 0
         return self._answer(asked, Request(self._body(asked), DIALECT_JSON, options))
 
-    def _v1_predict(self, asked: Asked, names: Dict[str, str]) -> Told:
-        return Told(self._ask(Request(self._body(asked), DIALECT_V1)).body)
+    def _v1_predict(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+        return HttpResponse(self._ask(Request(self._body(asked), DIALECT_V1)).body)
 
-    def _invocations(self, asked: Asked, names: Dict[str, str]) -> Told:
+    def _invocations(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         kind = asked.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind not in ("", JSON, "text/csv"):
             raise Problem(415, "unsupported_format", f"An invocation takes {JSON} or text/csv, not {kind[:100]!r}.")
         dialect = DIALECT_CSV if kind == "text/csv" else DIALECT_MLFLOW
         return self._answer(asked, Request(self._body(asked), dialect))
 
-    def _generate(self, asked: Asked, names: Dict[str, str]) -> Told:
+    def _generate(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         answer = self._ask(Request(self._body(asked), DIALECT_GENERATE))
-        return Told(_v2_names(names) + answer.body[1:])
+        return HttpResponse(_v2_names(names) + answer.body[1:])
 
-    def _generate_stream(self, asked: Asked, names: Dict[str, str]) -> Told:
+    def _generate_stream(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         return self._stream(asked, Request(self._body(asked), DIALECT_GENERATE), generated_form(_v2_names(names)))
 
-    def _v2_infer(self, asked: Asked, names: Dict[str, str]) -> Told:
+    def _v2_infer(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         body = self._body(asked)
         marked = JSON_LENGTH.pack(_json_length(asked.headers, len(body))) + body
         answer = self._ask(Request(marked, DIALECT_V2_BINARY))
         prefix = _v2_names(names)
         if answer.form != FORM_V2_BINARY:
-            return Told(prefix + answer.body[1:])
+            return HttpResponse(prefix + answer.body[1:])
         start = JSON_LENGTH.size
         end = start + JSON_LENGTH.unpack_from(answer.body)[0]
         head = prefix + answer.body[start + 1 : end]
-        return Told(head + answer.body[end:], 200, BINARY, {JSON_LENGTH_HEADER: str(len(head))})
+        return HttpResponse(head + answer.body[end:], 200, BINARY, {JSON_LENGTH_HEADER: str(len(head))})
 
-    def _answer(self, asked: Asked, request: Request) -> Told:
+    def _answer(self, asked: HttpRequest, request: Request) -> HttpResponse:
         """All at once, or as the stream that is asked for."""
         form = form_asked_for(asked.headers.get("Accept", ""))
-        return Told(self._ask(request).body) if form is None else self._stream(asked, request, form)
+        return HttpResponse(self._ask(request).body) if form is None else self._stream(asked, request, form)
 
-    def _stream(self, asked: Asked, request: Request, form: StreamForm) -> Told:
+    def _stream(self, asked: HttpRequest, request: Request, form: StreamForm) -> HttpResponse:
         parts = parts_of(self._runtime.stream(request), form, lambda problem: told_problem(asked.path, problem).body)
-        return Told(b"", 200, form.media_type, HEADERS, parts)
+        return HttpResponse(b"", 200, form.media_type, HEADERS, parts)
 
     def _ask(self, request: Request) -> Answer:
         """Raises Problem for an answer that tells one."""
@@ -182,7 +184,7 @@ class Routes:
         reason = refusal.detail if refusal else "there is no sample"
         raise Problem(503, "unhealthy", f"The model does not answer its sample: {reason}")
 
-    def _body(self, asked: Asked) -> bytes:
+    def _body(self, asked: HttpRequest) -> bytes:
         """Expanded if it came compressed."""
         encoding = asked.headers.get("Content-Encoding", "").strip().lower()
         if encoding in ("", "identity"):
@@ -225,7 +227,7 @@ _ROUTES: List[Tuple[str, Any, Route]] = [
 ]
 
 
-def found(asked: Asked) -> Tuple[Route, Dict[str, str]]:
+def found(asked: HttpRequest) -> Tuple[Route, Dict[str, str]]:
     """The route, and the names in its path. Raises Problem 404 or 405."""
     taken = ""
     for method, pattern, route in _ROUTES:

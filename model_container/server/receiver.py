@@ -17,7 +17,7 @@ AWAKE_SECONDS = 0.0002
 _RECEIVE_BYTES = 1 << 18
 
 
-class Receiver:
+class SpinningReceiver:
     """Of a blocking socket."""
 
     def __init__(self, connection: socket.socket) -> None:

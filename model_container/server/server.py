@@ -36,9 +36,9 @@ from model_container.contract.frames import (
     encode_answers,
 )
 from model_container.server.answer_size import within
-from model_container.server.receiver import Receiver
+from model_container.server.receiver import SpinningReceiver
 from model_container.server.stream import Items, Streamer
-from model_container.server.turns import Turns
+from model_container.server.turns import FairLock
 
 HELLO_SECONDS = 10.0
 STREAM_END_SECONDS = 2.0
@@ -61,7 +61,7 @@ class Server:
         self.token = token
         self._adapter = adapter
         self._batcher = Batcher(adapter)
-        self._turns = Turns()
+        self._turns = FairLock()
         self._predicting = self._turns.lock
         self._streamer = Streamer(adapter, self._batcher, self._turns.one, lambda: self._stopping)
         self._served = 0
@@ -176,7 +176,7 @@ class Server:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(encode(frames[0].id, WELCOME, self._welcome_bytes))
         frames = frames[1:]
-        receiver = Receiver(connection)
+        receiver = SpinningReceiver(connection)
         while True:
             for frame in frames:
                 connection.sendall(self._reply(frame, answer_bytes_max))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Iterator
 
 
-class Turns:
+class FairLock:
     """busy_since: when the turn under way began, on the monotonic clock; 0.0 while the model is idle.
 
     Python's own lock may be taken again by who has just let go of it, so that a stream of quick items would keep

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from app.errors import BuildFailed, PrismError
-from app.runtime.doctor import Finding, disk, engine, gpu, interpreters, isolation, uv
+from app.runtime.doctor import Check, disk, engine, gpu, interpreters, isolation, uv
 from prism.cli import local_server
 from prism.cli.output import duration, table
 from prism.cli.session import ERROR, Json, session
@@ -38,16 +38,16 @@ def doctor(as_json: Json = False) -> None:
         here.output.next_step("prism run")
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[Check]:
     """Every finding, in the order in which one would mend them. Settings come first: the others need them."""
     yield _python()
     try:
         settings = local_server.settings()
     except PrismError as error:
-        yield Finding("fail", "settings", error.detail, error.hint)
+        yield Check("fail", "settings", error.detail, error.hint)
         return
-    yield Finding("ok", "settings", f"valid; home is {settings.home}")
-    checks: tuple[Callable[[Settings], Finding], ...] = (
+    yield Check("ok", "settings", f"valid; home is {settings.home}")
+    checks: tuple[Callable[[Settings], Check], ...] = (
         uv,
         interpreters,
         _index,
@@ -63,20 +63,20 @@ def examine() -> Iterator[Finding]:
         yield check(settings)
 
 
-def report(findings: list[Finding]) -> str:
+def report(findings: list[Check]) -> str:
     rows = [(finding.level, finding.about, finding.found) for finding in findings]
     mends = [f"{finding.about}: {finding.mend}" for finding in findings if finding.mend]
     listing = table(("", "CHECK", "FOUND"), rows)
     return "\n\n".join((listing, "To mend:\n  " + "\n  ".join(mends))) if mends else listing
 
 
-def _python() -> Finding:
+def _python() -> Check:
     """An older Python than PRISM supports could not have imported this file."""
     version = "{}.{}.{}".format(*sys.version_info[:3])
-    return Finding("ok", "python", f"{version} at {sys.executable}")
+    return Check("ok", "python", f"{version} at {sys.executable}")
 
 
-def _index(settings: Settings) -> Finding:
+def _index(settings: Settings) -> Check:
     """Resolves one small package, past every cache, with the configuration that builds will have."""
     from time import monotonic
 
@@ -95,29 +95,29 @@ def _index(settings: Settings) -> Finding:
             )
         )
     except PrismError as error:
-        return Finding("fail", "package index", error.detail, error.hint)
+        return Check("fail", "package index", error.detail, error.hint)
     package = next((line for line in resolved.splitlines() if line.startswith(SMALL_PACKAGE)), SMALL_PACKAGE)
-    return Finding("ok", "package index", f"answers: {package} in {duration(monotonic() - began)}")
+    return Check("ok", "package index", f"answers: {package} in {duration(monotonic() - began)}")
 
 
-def _port(settings: Settings) -> Finding:
+def _port(settings: Settings) -> Check:
     if record := local_server.running(settings.run_folder):
-        return Finding("ok", "port", f"{record.port} is our own server's")
+        return Check("ok", "port", f"{record.port} is our own server's")
     try:
         local_server.check_port(settings.host, settings.port)
     except PrismError as error:
-        return Finding("fail", "port", error.detail, error.hint)
-    return Finding("ok", "port", f"{settings.port} on {settings.host} is free")
+        return Check("fail", "port", error.detail, error.hint)
+    return Check("ok", "port", f"{settings.port} on {settings.host} is free")
 
 
-def _exposure(settings: Settings) -> Finding:
+def _exposure(settings: Settings) -> Check:
     from prism.connection import is_loopback
 
     if settings.host and is_loopback(f"http://{settings.host}"):
-        return Finding("ok", "exposure", f"only this machine reaches {settings.host}")
+        return Check("ok", "exposure", f"only this machine reaches {settings.host}")
     if settings.keys_of_admins:
-        return Finding("ok", "exposure", f"{settings.host} can be reached from elsewhere; admin keys are set")
-    return Finding(
+        return Check("ok", "exposure", f"{settings.host} can be reached from elsewhere; admin keys are set")
+    return Check(
         "fail",
         "exposure",
         f"{settings.host} can be reached from elsewhere and no admin key is set: the server will not start",
@@ -125,12 +125,12 @@ def _exposure(settings: Settings) -> Finding:
     )
 
 
-def _server(settings: Settings) -> Finding:
+def _server(settings: Settings) -> Check:
     record = local_server.running(settings.run_folder)
     if record is None:
-        return Finding("ok", "server", "not running; `prism run` starts it")
+        return Check("ok", "server", "not running; `prism run` starts it")
     if not local_server.answers(record.url):
         log = local_server.log_path(settings.run_folder)
         mend = f"See {log}; `prism stop` and `prism run` start it anew."
-        return Finding("fail", "server", f"pid {record.pid} does not answer at {record.url}", mend)
-    return Finding("ok", "server", f"answers at {record.url} (pid {record.pid})")
+        return Check("fail", "server", f"pid {record.pid} does not answer at {record.url}", mend)
+    return Check("ok", "server", f"answers at {record.url} (pid {record.pid})")

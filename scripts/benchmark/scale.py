@@ -17,7 +17,7 @@ from pathlib import Path
 from msgspec import structs
 
 from app.core.model import Deployment, Model, Status
-from app.registry.containers import ContainerRegistry
+from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
 from app.settings import load_settings
 from prism.load import Result
@@ -113,7 +113,7 @@ def _times(results: Sequence[Result]) -> list[list[float]]:
 def _register(home: Path, count: int) -> None:
     """Copies of the one model that is there, as the store and the registry write them, stopped."""
     settings = load_settings(home=home)
-    store, registry = ModelStore(settings.upload_root), ContainerRegistry(settings.registry_path)
+    store, registry = ModelStore(settings.upload_root), ContainersFile(settings.registry_path)
     store.load()
     registry.load()
     (original,) = store.all()
@@ -121,7 +121,7 @@ def _register(home: Path, count: int) -> None:
     asyncio.run(_copy(store, registry, original, count))
 
 
-async def _copy(store: ModelStore, registry: ContainerRegistry, original: Model, count: int) -> None:
+async def _copy(store: ModelStore, registry: ContainersFile, original: Model, count: int) -> None:
     for number in range(count):
         model = structs.replace(original, model_id=f"{number:012x}", name=f"registered-{number:04}")
         shutil.copytree(store.folder(original.model_id), store.folder(model.model_id), copy_function=os.link)

@@ -13,7 +13,7 @@ import docker
 import pytest
 from msgspec import structs
 
-from app.core.execution import EVERY, Execution, Gpus
+from app.core.execution import ALL_GPUS, Execution, Gpus
 from app.core.model import Limits
 from app.errors import StartFailed
 from app.runtime import doctor
@@ -59,7 +59,7 @@ def planned(folder: Path, wanted: Gpus, image: str) -> Plan:
 @pytest.mark.parametrize(
     ("wanted", "asked"),
     [
-        (Gpus(EVERY), {"Count": -1, "DeviceIDs": None}),
+        (Gpus(ALL_GPUS), {"Count": -1, "DeviceIDs": None}),
         (Gpus(2), {"Count": 2, "DeviceIDs": None}),
         (Gpus(ids=("0", "1")), {"Count": 0, "DeviceIDs": ["0", "1"]}),
     ],
@@ -96,7 +96,7 @@ def test_an_engine_without_a_gpu_says_so_and_leaves_nothing_behind(tmp_path: Pat
         build_timeout_seconds=300,
     )
     model = write_model(tmp_path / "m", small_lock(PYTHON))
-    model = structs.replace(model, model_id=f"{home}-gpu", execution=Execution(Gpus(EVERY)))
+    model = structs.replace(model, model_id=f"{home}-gpu", execution=Execution(Gpus(ALL_GPUS)))
 
     async def start() -> None:
         await target.build_environment(small_lock(PYTHON), print)

@@ -33,7 +33,7 @@ import tritonclient.http as triton
 
 from app.core.environment import Lock
 from app.core.model import Limits, Model, Replica
-from app.dispatch.connection import Link, connect
+from app.dispatch.connection import ReplicaConnection, connect
 from app.errors import BuildFailed, ReplicaUnavailable, StartFailed, TargetUnavailable
 from app.runtime.docker.engine import engine_answers
 from app.runtime.docker.target import DockerTarget
@@ -129,17 +129,17 @@ async def lab(tmp_path: Path, environment: None) -> AsyncIterator[Lab]:
     await lab.clean_up()
 
 
-async def welcomed(replica: Replica) -> Link:
+async def welcomed(replica: Replica) -> ReplicaConnection:
     """As the gateway waits for a start; the engine's own proxy accepts, and hangs up, before the runtime listens."""
 
-    async def link() -> Link | None:
+    async def link() -> ReplicaConnection | None:
         try:
             return await connect(replica, 30)
         except ReplicaUnavailable:
             return None
 
     found = await until(link, "the replica says welcome")
-    assert isinstance(found, Link)
+    assert isinstance(found, ReplicaConnection)
     return found
 
 

@@ -17,7 +17,7 @@ from app.runtime.doctor import survey_group
 from app.runtime.process import cgroups
 from app.runtime.process.cgroup_places import NoCgroup, find_place
 from app.runtime.process.replica_end import read_end
-from app.runtime.process.sandbox_check import survey
+from app.runtime.process.sandbox_check import probe_sandbox
 from app.runtime.process.target import Record
 from tests.integration.process_lab import HARMLESS, Lab, connected, descendants, small_lock, until, write_model
 from tests.integration.test_process_target import PYTHON, anyio_backend, environments, make_target
@@ -61,7 +61,7 @@ def groups() -> list[Path]:
 def test_no_kind_of_memory_goes_beyond_the_limit_of_a_control_group() -> None:
     with survey_group() as (group, why_not):
         assert not why_not
-        found = survey(group=group)
+        found = probe_sandbox(group=group)
     assert found["memory"], found["details"]
     assert found["details"]["report"]["bounds"]["memory"].startswith("cgroup v")
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 from app.core.model import Limits
-from app.runtime.process.sandbox_check import FULL, survey
+from app.runtime.process.sandbox_check import FULL, probe_sandbox
 from model_container.contract.config import Confinement
 from tests.integration.process_lab import HARMLESS, Lab, connected, descendants, running, small_lock, until
 from tests.integration.test_process_target import PYTHON, anyio_backend, environments, make_target
@@ -38,18 +38,18 @@ async def lab(tmp_path: Path, environments: Path) -> AsyncIterator[Lab]:
 
 
 def test_behind_all_walls_every_attempt_is_refused() -> None:
-    found = survey()
+    found = probe_sandbox()
     assert {area: found[area] for area in AREAS} == dict.fromkeys(AREAS, True), found["details"]
 
 
 def test_no_kind_of_memory_goes_beyond_the_limit_without_a_control_group() -> None:
-    found = survey()
+    found = probe_sandbox()
     assert found["memory"], found["details"]
     assert found["details"]["report"]["bounds"]["memory"] == "seccomp and supervisor"
 
 
 def test_without_walls_every_attempt_succeeds() -> None:
-    found = survey(None)
+    found = probe_sandbox(None)
     assert not any(found[area] for area in (*AREAS, "memory"))
     assert found["details"]["refused"] == {area: {} for area in (*AREAS, "memory")}
 
@@ -101,12 +101,12 @@ def runs_as_nobody(python: str) -> bool:
     ],
 )
 def test_each_wall_alone_shuts_what_is_said_of_it(confinement: Confinement, refused: set[str]) -> None:
-    found = survey(confinement)
+    found = probe_sandbox(confinement)
     assert refused <= {area for area in AREAS if found[area]}, found["details"]
 
 
 def test_where_namespaces_are_refused_the_other_walls_stand_and_the_report_says_so() -> None:
-    found = survey(Confinement(readable=FULL.readable, memory_mb=FULL.memory_mb))
+    found = probe_sandbox(Confinement(readable=FULL.readable, memory_mb=FULL.memory_mb))
     assert {area: found[area] for area in AREAS} == dict.fromkeys(AREAS, True), found["details"]
     report = found["details"]["report"]
     assert report["namespaces"] == []

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.registry.containers import ContainerRegistry
+from app.registry.containers import ContainersFile
 
 WRITER = """
 import asyncio, sys
@@ -44,7 +44,7 @@ def test_fifty_kills_lose_no_acknowledged_write_and_never_tear_the_file(tmp_path
         writer.stdout.close()
         if rest:
             acknowledged = int(rest[-1])
-        registry = ContainerRegistry(path)
+        registry = ContainersFile(path)
         assert registry.load() is True
         names = {one.model_id for one in registry.all()}
         assert names >= {f"m{number}" for number in range(acknowledged + 1)}

@@ -15,7 +15,7 @@ import pytest
 
 from app.core.environment import Requirements
 from app.errors import BuildFailed, EnvironmentFailed
-from app.runtime.packages.lock_cache import Resolutions
+from app.runtime.packages.lock_cache import LockCache
 from app.runtime.packages.resolver import resolve
 from app.runtime.packages.uv import find_interpreters, run_uv
 from tests.integration.package_index_lab import (
@@ -52,15 +52,15 @@ async def test_the_same_question_is_answered_without_the_index_until_its_answer_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     question = wanted("joblib<1.4")
-    first = await Resolutions(tmp_path, 3600).resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS)
+    first = await LockCache(tmp_path, 3600).resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS)
     uv_runs = tmp_path / "no-uv"
     monkeypatch.setattr("uv.find_uv_bin", lambda: str(uv_runs))
-    assert await Resolutions(tmp_path, 3600).resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS) == first
+    assert await LockCache(tmp_path, 3600).resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS) == first
     with pytest.raises(FileNotFoundError):
-        await Resolutions(tmp_path, 0).resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS)
+        await LockCache(tmp_path, 0).resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS)
     monkeypatch.setenv("PIP_INDEX_URL", "http://another.invalid/simple")
     with pytest.raises(FileNotFoundError):
-        await Resolutions(tmp_path, 3600).resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS)
+        await LockCache(tmp_path, 3600).resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS)
 
 
 async def test_a_python_without_wheels_is_passed_over_and_the_evidence_says_why() -> None:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from app.runtime.process import tree as process_tree
-from app.share.child import Child, leashed
+from app.share.child import Child, guarded
 from app.share.record import ShareRecord
 from app.share.tunnel import State, Status, Worker
 from tests.acceptance.server import CHECKOUT, wait_for
@@ -83,7 +83,7 @@ def test_whichever_is_killed_the_rest_ends_with_it(parent: Parent, which: str) -
 
 def test_the_closed_pipe_alone_ends_the_whole_group() -> None:
     """What is left where the kernel does not tell of a parent's death: the parent lives, and closes the pipe."""
-    command = leashed([sys.executable, "-c", FAMILY], os.getpid())
+    command = guarded([sys.executable, "-c", FAMILY], os.getpid())
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as leash:
@@ -96,14 +96,14 @@ def test_the_closed_pipe_alone_ends_the_whole_group() -> None:
 
 
 def test_a_leash_whose_holder_is_gone_already_starts_nothing(tmp_path: Path) -> None:
-    command = leashed(["touch", str(tmp_path / "started")], os.getpid() + 1)
+    command = guarded(["touch", str(tmp_path / "started")], os.getpid() + 1)
     assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=10).returncode == 1
     assert not (tmp_path / "started").exists()
 
 
 def test_the_end_of_the_program_is_that_of_the_group() -> None:
     """What it leaves would hold the pipe open on which its end is waited for."""
-    command = leashed(["sh", "-c", "sleep 1000 & echo $! $$"], os.getpid())
+    command = guarded(["sh", "-c", "sleep 1000 & echo $! $$"], os.getpid())
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as leash:
@@ -114,7 +114,7 @@ def test_the_end_of_the_program_is_that_of_the_group() -> None:
 
 
 async def start_family() -> tuple[Child, list[int]]:
-    command = leashed([sys.executable, "-c", FAMILY], os.getpid())
+    command = guarded([sys.executable, "-c", FAMILY], os.getpid())
     child = await Child.start(command, process_tree)
     async for line in child.lines():
         return child, [int(child.worker.id.split(":")[0]), *pids_of(line)]
@@ -164,7 +164,7 @@ async def test_a_record_that_cannot_be_read_is_removed(tmp_path: Path, content: 
 
 async def test_a_very_long_line_does_not_stop_the_reading() -> None:
     program = "import sys; sys.stdout.write('x' * 300_000 + '\\n'); print('after')"
-    command = leashed([sys.executable, "-c", program], os.getpid())
+    command = guarded([sys.executable, "-c", program], os.getpid())
     child = await Child.start(command, process_tree)
     lines = [line async for line in child.lines()]
     assert lines[-1] == "after"

@@ -25,12 +25,12 @@ from app.core.environment import Lock, Requirements
 from app.core.model import TargetName
 from app.lifecycle.deployments import IN_PROGRESS
 from app.main import create_app
-from app.registry.containers import ContainerRegistry
+from app.registry.containers import ContainersFile
 from app.registry.keys import KeyStore
 from app.registry.models import ModelStore
 from app.runtime.target import Log
 from app.settings import Settings
-from app.system import System
+from app.system import Gateway
 from tests.fakes import FakeTarget, eventually
 from tests.faults import failing
 from tests.unit.share.fakes import FakeTunnel
@@ -111,7 +111,7 @@ class Here:
     """A server of this process on a target of our own, and one request after another to it."""
 
     def __init__(self, app: FastAPI, home: Path, target: FakeTarget, http: httpx2.AsyncClient) -> None:
-        self.system: System = app.state.system
+        self.system: Gateway = app.state.system
         self.home, self.target, self.http = home, target, http
 
     async def ready(self, recipe: Recipe) -> dict[str, str]:
@@ -172,7 +172,7 @@ class Here:
     def check_disk(self, told: str) -> None:
         settings = self.system.settings
         registry, keys, store = (
-            ContainerRegistry(settings.registry_path),
+            ContainersFile(settings.registry_path),
             KeyStore(settings.registry_path.with_name("keys.json")),
             ModelStore(settings.upload_root),
         )
@@ -197,7 +197,7 @@ class Here:
 async def serving(home: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Here]:
     target = FakeTarget(sockets)
     monkeypatch.setattr("app.system.available_targets", lambda _: {TargetName.PROCESS: target})
-    monkeypatch.setattr("app.system.Resolutions.resolve", resolve)
+    monkeypatch.setattr("app.system.LockCache.resolve", resolve)
     monkeypatch.setattr("app.lifecycle.intake.receive.DISCARD_PAUSES_SECONDS", (0.01,) * 200)
     monkeypatch.setattr("app.system.tunnel", lambda _: FakeTunnel())
     app = create_app(

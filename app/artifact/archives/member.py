@@ -19,7 +19,7 @@ LEFT_OUT: Final = frozenset({"__MACOSX", "__pycache__", ".DS_Store", ".git", ".i
 """Files that programs put beside a person's own; not unpacked."""
 
 
-class Entry(NamedTuple):
+class ArchiveMember(NamedTuple):
     """One member, in the order of the archive.
 
     name: as written there, not looked at yet. content: its bytes, exactly `size_bytes` of them; to be read, whole,
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
     content: Iterator[bytes]
 
 
-def refused(reason: str) -> UnreadableArtifact:
+def rejected(reason: str) -> UnreadableArtifact:
     """Make the error for an archive that is damaged, or that another program could read as something else."""
     return UnreadableArtifact(
         f"The archive is not unpacked: {reason}.",
@@ -40,7 +40,7 @@ def refused(reason: str) -> UnreadableArtifact:
     )
 
 
-def shown(name: str) -> str:
+def quoted(name: str) -> str:
     """Return a member's name for a message: quoted, cut, and with what cannot be printed escaped."""
     text = ascii(name[:100]) if not name.isprintable() else name[:100]
     return f"`{text}`"
@@ -52,15 +52,15 @@ def parts_of(name: str) -> tuple[str, ...]:
     Raises UnreadableArtifact for one that leads, or on some machine would lead, anywhere but down.
     """
     if name.startswith("/"):
-        raise refused(f"{shown(name)} is an absolute path")
+        raise rejected(f"{quoted(name)} is an absolute path")
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if ".." in parts:
-        raise refused(f"{shown(name)} leads out of the folder")
+        raise rejected(f"{quoted(name)} leads out of the folder")
     bad = sorted({char for char in name if char in '\\:*?"<>|' or not char.isprintable()})
     if bad:
-        raise refused(f"the name {shown(name)} contains {' '.join(map(ascii, bad))}")
+        raise rejected(f"the name {quoted(name)} contains {' '.join(map(ascii, bad))}")
     if any(part != part.strip() or part.endswith(".") or len(part.encode()) > NAME_BYTES_MAX for part in parts):
-        raise refused(f"the name {shown(name)} is too long, or begins or ends with a space or a dot")
+        raise rejected(f"the name {quoted(name)} is too long, or begins or ends with a space or a dot")
     if len(parts) > DEPTH_MAX or len(name.encode()) > PATH_BYTES_MAX:
-        raise refused(f"{shown(name)} is nested too deep")
+        raise rejected(f"{quoted(name)} is nested too deep")
     return parts

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from app.artifact.archives.compression import Stream
-from app.artifact.archives.member import CHUNK_BYTES, MEMBERS_MAX, Entry, refused, shown
+from app.artifact.archives.member import CHUNK_BYTES, MEMBERS_MAX, ArchiveMember, quoted, rejected
 
 BLOCK: Final = 512
 EXTENSION_BYTES_MAX: Final = 64 << 10
@@ -41,7 +41,7 @@ def is_tar(head: bytes) -> bool:
     return head[257:265] in (_POSIX, _GNU)
 
 
-def tar_members(stream: Stream) -> Iterator[Entry]:
+def tar_members(stream: Stream) -> Iterator[ArchiveMember]:
     """Yield the members in order. Raises UnreadableArtifact on the way."""
     name, seen = "", 0
     while (head := _head(_block(stream))) is not None:
@@ -49,23 +49,23 @@ def tar_members(stream: Stream) -> Iterator[Entry]:
             seen += 1
             given = _extended(head, _extension(stream, head))
             if name and given:
-                raise refused(f"the name of {shown(given)} is said twice")
+                raise rejected(f"the name of {quoted(given)} is said twice")
             name = given or name
         else:
             yield _entry(stream, head._replace(name=name or head.name))
             name = ""
         seen += 1
         if seen > 2 * MEMBERS_MAX:
-            raise refused(f"it has more than {MEMBERS_MAX} members")
+            raise rejected(f"it has more than {MEMBERS_MAX} members")
     if name:
-        raise refused("it ends behind the name of a member that is not there")
+        raise rejected("it ends behind the name of a member that is not there")
     _end(stream)
 
 
 def _block(stream: Stream) -> bytes:
     block = stream.read(BLOCK)
     if len(block) < BLOCK:
-        raise refused("it ends without its end mark, so it was cut off")
+        raise rejected("it ends without its end mark, so it was cut off")
     return block
 
 
@@ -74,26 +74,26 @@ def _head(block: bytes) -> _Head | None:
     if not any(block):
         return None
     if not is_tar(block):
-        raise refused("where the head of a member should be is something else")
+        raise rejected("where the head of a member should be is something else")
     if _number(block[148:156], "checksum") != sum(block) - sum(block[148:156]) + 8 * ord(" "):
-        raise refused("the head of a member is damaged")
+        raise rejected("the head of a member is damaged")
     kind = _FILE if block[156:157] == b"\0" else block[156:157]
     name = _text(block[:100])
     if prefix := _text(block[345:500]):
         if not block.startswith(_POSIX, 257):
-            raise refused(f"{shown(name)} is described in a way that programs read differently")
+            raise rejected(f"{quoted(name)} is described in a way that programs read differently")
         name = f"{prefix}/{name}"
     if kind not in (_FILE, _FOLDER, _PAX, _PAX_FOR_ALL, _LONG_NAME):
-        raise refused(
-            f"{shown(name)} is a link, a device or another thing that is no file (type {kind.decode('latin-1')!r})"
+        raise rejected(
+            f"{quoted(name)} is a link, a device or another thing that is no file (type {kind.decode('latin-1')!r})"
         )
-    return _Head(name, kind, _number(block[124:136], f"size of {shown(name)}"))
+    return _Head(name, kind, _number(block[124:136], f"size of {quoted(name)}"))
 
 
 def _number(field: bytes, what: str) -> int:
     found = _NUMBER.fullmatch(field)
     if found is None:
-        raise refused(f"the {what} is not a number as all programs read it")
+        raise rejected(f"the {what} is not a number as all programs read it")
     return int(found[1], 8)
 
 
@@ -101,12 +101,12 @@ def _text(field: bytes) -> str:
     try:
         return field.split(b"\0", 1)[0].decode()
     except UnicodeDecodeError:
-        raise refused("a name is not UTF-8") from None
+        raise rejected("a name is not UTF-8") from None
 
 
 def _extension(stream: Stream, head: _Head) -> bytes:
     if head.size_bytes > EXTENSION_BYTES_MAX:
-        raise refused("what is said of a member is longer than anybody writes")
+        raise rejected("what is said of a member is longer than anybody writes")
     return b"".join(_content(stream, head))
 
 
@@ -115,7 +115,7 @@ def _extended(head: _Head, content: bytes) -> str:
     if head.kind != _LONG_NAME:
         return _pax_name(content, for_all=head.kind == _PAX_FOR_ALL)
     if b"\0" in content[:-1]:
-        raise refused("a name has a zero byte in it")
+        raise rejected("a name has a zero byte in it")
     return _text(content)
 
 
@@ -130,28 +130,28 @@ def _pax_name(content: bytes, *, for_all: bool) -> str:
         length = int(digits[0]) if digits else 0
         record = content[:length]
         if digits is None or len(record) < length or not record.endswith(b"\n"):
-            raise refused("what is said of a member is damaged")
+            raise rejected("what is said of a member is damaged")
         try:
             key, found, value = record[digits.end() : -1].decode().partition("=")
         except UnicodeDecodeError:
             key, found, value = record[digits.end() : -1].decode("latin-1").partition("=")
             if key == "path":
-                raise refused("a name is not UTF-8") from None
+                raise rejected("a name is not UTF-8") from None
         content = content[length:]
         if key == "path" and found and value and not name and not for_all and "\0" not in value:
             name = value
         elif not found or not _HARMLESS.fullmatch(key):
-            raise refused(f"{shown(key)} is said of a member, which programs read differently")
+            raise rejected(f"{quoted(key)} is said of a member, which programs read differently")
     return name
 
 
-def _entry(stream: Stream, head: _Head) -> Entry:
+def _entry(stream: Stream, head: _Head) -> ArchiveMember:
     is_folder = head.kind == _FOLDER
     if is_folder and head.size_bytes:
-        raise refused(f"the folder {shown(head.name)} has content")
+        raise rejected(f"the folder {quoted(head.name)} has content")
     if not is_folder and head.name.endswith("/"):
-        raise refused(f"{shown(head.name)} is a folder by its name and a file by its type")
-    return Entry(head.name, is_folder, head.size_bytes, _content(stream, head))
+        raise rejected(f"{quoted(head.name)} is a folder by its name and a file by its type")
+    return ArchiveMember(head.name, is_folder, head.size_bytes, _content(stream, head))
 
 
 def _content(stream: Stream, head: _Head) -> Iterator[bytes]:
@@ -159,19 +159,19 @@ def _content(stream: Stream, head: _Head) -> Iterator[bytes]:
     while left:
         chunk = stream.read(min(left, CHUNK_BYTES))
         if not chunk:
-            raise refused(f"{shown(head.name)} is cut off")
+            raise rejected(f"{quoted(head.name)} is cut off")
         left -= len(chunk)
         yield chunk
     padding = stream.read(-head.size_bytes % BLOCK)
     if len(padding) != -head.size_bytes % BLOCK:
-        raise refused(f"{shown(head.name)} is cut off")
+        raise rejected(f"{quoted(head.name)} is cut off")
 
 
 def _end(stream: Stream) -> None:
     if any(_block(stream)):
-        raise refused("there is more behind the first half of its end mark")
+        raise rejected("there is more behind the first half of its end mark")
     behind = 0
     while chunk := stream.read(CHUNK_BYTES):
         behind += len(chunk)
         if any(chunk) or behind > PADDING_BYTES_MAX:
-            raise refused("there is more behind its end mark")
+            raise rejected("there is more behind its end mark")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from app.artifact.archives.compression import Stream
-from app.artifact.archives.member import FACTOR, LEFT_OUT, MEMBERS_MAX, Entry, parts_of, refused, shown
+from app.artifact.archives.member import FACTOR, LEFT_OUT, MEMBERS_MAX, ArchiveMember, parts_of, quoted, rejected
 from app.artifact.archives.tar_stream import is_tar, tar_members
 from app.artifact.archives.zip_index import ZIP_MAGIC
 from app.artifact.archives.zip_stream import zip_members
@@ -89,13 +89,13 @@ class _Tree:
         self._folders: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._files: set[tuple[str, ...]] = set()
 
-    def take(self, members: Iterator[Entry]) -> None:
+    def take(self, members: Iterator[ArchiveMember]) -> None:
         for count, entry in enumerate(members, 1):
             if count > MEMBERS_MAX:
-                raise refused(f"it has more than {MEMBERS_MAX} members")
+                raise rejected(f"it has more than {MEMBERS_MAX} members")
             self._take(entry)
 
-    def _take(self, entry: Entry) -> None:
+    def _take(self, entry: ArchiveMember) -> None:
         parts = parts_of(entry.name)
         self._bounds.check(self._bytes + entry.size_bytes)
         self._bytes += entry.size_bytes
@@ -114,17 +114,17 @@ class _Tree:
             path = parts[:depth]
             known = self._folders.setdefault(_compared(path), path)
             if known != path or _compared(path) in self._files:
-                raise refused(f"{shown('/'.join(path))} and {shown('/'.join(known))} would be one on some machines")
+                raise rejected(f"{quoted('/'.join(path))} and {quoted('/'.join(known))} would be one on some machines")
         self._root.joinpath(*parts).mkdir(mode=0o755, parents=True, exist_ok=True)
 
-    def _file(self, parts: tuple[str, ...], entry: Entry) -> None:
+    def _file(self, parts: tuple[str, ...], entry: ArchiveMember) -> None:
         if not parts:
-            raise refused("a member has no name")
+            raise rejected("a member has no name")
         self._folder(parts[:-1])
         compared = _compared(parts)
         if compared in self._files or compared in self._folders:
-            raise refused(
-                f"it has {shown(entry.name)} more than once, or in two spellings that are one on some machines"
+            raise rejected(
+                f"it has {quoted(entry.name)} more than once, or in two spellings that are one on some machines"
             )
         self._files.add(compared)
         path = self._root.joinpath(*parts)

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple
 
-from app.artifact.archives.member import CHUNK_BYTES, MEMBERS_MAX, Entry, refused, shown
+from app.artifact.archives.member import CHUNK_BYTES, MEMBERS_MAX, ArchiveMember, quoted, rejected
 
 _END: Final = struct.Struct("<4sHHHHIIH")
 _END64_LOCATOR: Final = struct.Struct("<4sIQI")
@@ -51,20 +51,20 @@ class _Directory(NamedTuple):
     members: int
 
 
-def zip_members(file: BinaryIO) -> Iterator[Entry]:
+def zip_members(file: BinaryIO) -> Iterator[ArchiveMember]:
     """Yield the members in order. Raises UnreadableArtifact before the first one or on the way."""
     directory = _directory(file)
     members = sorted(_members(file, directory), key=lambda one: one.offset)
     expected = 0
     for index, member in enumerate(members):
         if member.offset != expected:
-            raise refused(f"there are bytes before {shown(member.name)} that belong to no member, or to two")
+            raise rejected(f"there are bytes before {quoted(member.name)} that belong to no member, or to two")
         end = members[index + 1].offset if index + 1 < len(members) else directory.start
         start, expected = _locate(file, member, end)
         is_folder = _is_folder(member)
-        yield Entry(member.name, is_folder, member.size_bytes, _content(file, member, start))
+        yield ArchiveMember(member.name, is_folder, member.size_bytes, _content(file, member, start))
     if expected != directory.start:
-        raise refused("there are bytes before its directory that belong to no member")
+        raise rejected("there are bytes before its directory that belong to no member")
 
 
 def _directory(file: BinaryIO) -> _Directory:
@@ -75,34 +75,34 @@ def _directory(file: BinaryIO) -> _Directory:
     tail = file.read(tail_bytes)
     at = tail.rfind(_END_MAGIC)
     if at < 0 or len(tail) - at < _END.size:
-        raise refused("it has no directory at its end, so it was cut off or is no zip archive")
+        raise rejected("it has no directory at its end, so it was cut off or is no zip archive")
     _, disk, first_disk, here, count, bytes_, start, comment = _END.unpack_from(tail, at)
     if len(tail) - at - _END.size != comment:
-        raise refused("bytes follow the end of the zip archive")
+        raise rejected("bytes follow the end of the zip archive")
     end = size - tail_bytes + at
     if _UNKNOWN in (bytes_, start) or 0xFFFF in (here, count, disk, first_disk):
         end, here, count, bytes_, start = _large_directory(file, end)
     elif disk or first_disk:
-        raise refused("it is one part of several")
+        raise rejected("it is one part of several")
     if here != count or count > MEMBERS_MAX:
-        raise refused(f"it has {count} members; {MEMBERS_MAX} is the most")
+        raise rejected(f"it has {count} members; {MEMBERS_MAX} is the most")
     if bytes_ > DIRECTORY_BYTES_MAX or start + bytes_ != end:
-        raise refused("its directory is not where its end says")
+        raise rejected("its directory is not where its end says")
     return _Directory(start, bytes_, count)
 
 
 def _large_directory(file: BinaryIO, end: int) -> tuple[int, int, int, int, int]:
     """Find the directory of an archive of 4 GiB or more: where it ends, members here and in all, bytes, start."""
     if end < _END64_LOCATOR.size + _END64.size:
-        raise refused("its end is cut off")
+        raise rejected("its end is cut off")
     file.seek(end - _END64_LOCATOR.size)
     magic, _, place, disks = _END64_LOCATOR.unpack(file.read(_END64_LOCATOR.size))
     if magic != b"PK\6\7" or disks > 1 or place + _END64.size != end - _END64_LOCATOR.size:
-        raise refused("its end is not of one piece")
+        raise rejected("its end is not of one piece")
     file.seek(place)
     magic, length, _, _, disk, first_disk, here, count, bytes_, start = _END64.unpack(file.read(_END64.size))
     if magic != b"PK\6\6" or length != _END64.size - 12 or disk or first_disk:
-        raise refused("its end is not of one piece")
+        raise rejected("its end is not of one piece")
     return place, here, count, bytes_, start
 
 
@@ -112,7 +112,7 @@ def _members(file: BinaryIO, directory: _Directory) -> Iterator[_Member]:
     at = 0
     for _ in range(directory.members):
         if len(content) - at < _RECORD.size:
-            raise refused("its directory is cut off")
+            raise rejected("its directory is cut off")
         (
             magic,
             _,
@@ -136,13 +136,13 @@ def _members(file: BinaryIO, directory: _Directory) -> Iterator[_Member]:
         rest = content[at : at + name_bytes + extra_bytes + comment_bytes]
         at += name_bytes + extra_bytes + comment_bytes
         if magic != _RECORD_MAGIC or at > len(content) or disk:
-            raise refused("its directory is damaged")
+            raise rejected("its directory is damaged")
         raw_name, extra = rest[:name_bytes], rest[name_bytes : name_bytes + extra_bytes]
         name = _name(raw_name, flags, extra)
         size, packed, offset = _large(_fields(extra, name), [size, packed, offset], name)
         yield _checked(_Member(name, raw_name, flags, method, crc, packed, size, mode >> 16, offset))
     if at != len(content):
-        raise refused("its directory has more in it than its end says")
+        raise rejected("its directory has more in it than its end says")
 
 
 def _name(raw: bytes, flags: int, extra: bytes) -> str:
@@ -150,12 +150,12 @@ def _name(raw: bytes, flags: int, extra: bytes) -> str:
     try:
         name = raw.decode("utf-8" if flags & UTF8 else "ascii")
     except UnicodeDecodeError:
-        raise refused(
-            f"the name {shown(repr(raw)[2:-1])} is not marked as UTF-8, and programs differ in how to read it"
+        raise rejected(
+            f"the name {quoted(repr(raw)[2:-1])} is not marked as UTF-8, and programs differ in how to read it"
         ) from None
     unicode_path = _fields(extra, name).get(UNICODE_PATH_FIELD)
     if unicode_path is not None and unicode_path[5:] != raw:
-        raise refused(f"{shown(name)} has a second, different name")
+        raise rejected(f"{quoted(name)} has a second, different name")
     return name
 
 
@@ -168,7 +168,7 @@ def _fields(extra: bytes, name: str) -> dict[int, bytes]:
     while len(extra) >= 4:
         number, length = struct.unpack_from("<HH", extra)
         if len(extra) < 4 + length or (number in fields and number in (ZIP64_FIELD, UNICODE_PATH_FIELD)):
-            raise refused(f"what is said of {shown(name)} is damaged")
+            raise rejected(f"what is said of {quoted(name)} is damaged")
         fields[number] = extra[4 : 4 + length]
         extra = extra[4 + length :]
     return fields
@@ -180,7 +180,7 @@ def _large(fields: dict[int, bytes], numbers: list[int], name: str) -> list[int]
     for index, number in enumerate(numbers):
         if number == _UNKNOWN:
             if len(wide) < 8:
-                raise refused(f"the size of {shown(name)} is not said")
+                raise rejected(f"the size of {quoted(name)} is not said")
             numbers[index] = int.from_bytes(wide[:8], "little")
             wide = wide[8:]
     return numbers
@@ -188,24 +188,24 @@ def _large(fields: dict[int, bytes], numbers: list[int], name: str) -> list[int]
 
 def _checked(member: _Member) -> _Member:
     if member.flags & (ENCRYPTED | STRONGLY_ENCRYPTED | MASKED | PATCHED):
-        raise refused(f"{shown(member.name)} is encrypted or a patch")
+        raise rejected(f"{quoted(member.name)} is encrypted or a patch")
     if member.method not in (STORED, DEFLATED):
-        raise refused(f"{shown(member.name)} is compressed by method {member.method}; here are deflate and none")
+        raise rejected(f"{quoted(member.name)} is compressed by method {member.method}; here are deflate and none")
     if member.method == STORED and (
         member.packed_bytes != member.size_bytes or (member.flags & STREAMED and member.size_bytes)
     ):
-        raise refused(f"where {shown(member.name)} ends is not said in one way")
+        raise rejected(f"where {quoted(member.name)} ends is not said in one way")
     kind = stat.S_IFMT(member.mode)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise refused(f"{shown(member.name)} is a link or a device, not a file")
+        raise rejected(f"{quoted(member.name)} is a link or a device, not a file")
     if kind and (kind == stat.S_IFDIR) != member.name.endswith("/"):
-        raise refused(f"{shown(member.name)} is a folder by its name or by its mode, and not by both")
+        raise rejected(f"{quoted(member.name)} is a folder by its name or by its mode, and not by both")
     return member
 
 
 def _is_folder(member: _Member) -> bool:
     if member.name.endswith("/") and member.size_bytes:
-        raise refused(f"the folder {shown(member.name)} has content")
+        raise rejected(f"the folder {quoted(member.name)} has content")
     return member.name.endswith("/")
 
 
@@ -217,18 +217,18 @@ def _locate(file: BinaryIO, member: _Member, end: int) -> tuple[int, int]:
     file.seek(member.offset)
     head = file.read(_LOCAL.size)
     if len(head) < _LOCAL.size:
-        raise refused(f"{shown(member.name)} is cut off")
+        raise rejected(f"{quoted(member.name)} is cut off")
     magic, _, flags, method, _, _, crc, packed, size, name_bytes, extra_bytes = _LOCAL.unpack(head)
     rest = file.read(name_bytes + extra_bytes)
     raw_name, extra = rest[:name_bytes], rest[name_bytes:]
     said = (magic, flags, method, raw_name)
     if said != (_LOCAL_MAGIC, member.flags, member.method, member.raw_name):
-        raise refused(f"{shown(member.name)} is described in two ways")
+        raise rejected(f"{quoted(member.name)} is described in two ways")
     _name(raw_name, flags, extra)
     size, packed = _large(_fields(extra, member.name), [size, packed], member.name)
     expected = (member.crc, member.packed_bytes, member.size_bytes)
     if (crc, packed, size) != expected and not (flags & STREAMED and not any((crc, packed, size))):
-        raise refused(f"the size of {shown(member.name)} is said in two ways")
+        raise rejected(f"the size of {quoted(member.name)} is said in two ways")
     start = member.offset + _LOCAL.size + name_bytes + extra_bytes
     behind = start + member.packed_bytes
     return start, behind + _descriptor(file, member, behind, end)
@@ -247,7 +247,7 @@ def _descriptor(file: BinaryIO, member: _Member, at: int, end: int) -> int:
     for form in (*forms, *(_DESCRIPTOR_MAGIC + form for form in forms)):
         if found == form:
             return len(form)
-    raise refused(f"the size of {shown(member.name)} is said in two ways")
+    raise rejected(f"the size of {quoted(member.name)} is said in two ways")
 
 
 def _content(file: BinaryIO, member: _Member, start: int) -> Iterator[bytes]:
@@ -260,7 +260,7 @@ def _content(file: BinaryIO, member: _Member, start: int) -> Iterator[bytes]:
             break
         yield chunk
     if produced != member.size_bytes or crc != member.crc:
-        raise refused(f"the content of {shown(member.name)} is not what its checksum and size say")
+        raise rejected(f"the content of {quoted(member.name)} is not what its checksum and size say")
 
 
 def _stored(file: BinaryIO, member: _Member, start: int) -> Iterator[bytes]:
@@ -278,13 +278,13 @@ def _inflated(file: BinaryIO, member: _Member, start: int) -> Iterator[bytes]:
         for piece in packed:
             while piece:
                 if inflater.eof:
-                    raise refused(f"there is more behind the content of {shown(member.name)}")
+                    raise rejected(f"there is more behind the content of {quoted(member.name)}")
                 if chunk := inflater.decompress(piece, CHUNK_BYTES):
                     yield chunk
                 piece = inflater.unconsumed_tail or inflater.unused_data
         if chunk := inflater.flush():
             yield chunk
     except zlib.error as error:
-        raise refused(f"the content of {shown(member.name)} is damaged: {error}") from error
+        raise rejected(f"the content of {quoted(member.name)} is damaged: {error}") from error
     if not inflater.eof:
-        raise refused(f"the content of {shown(member.name)} is cut off")
+        raise rejected(f"the content of {quoted(member.name)} is cut off")

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 from app.artifact.formats.yaml import read_text, read_yaml
 from app.core.contents import MLMODEL, MlflowReading
-from app.core.model_config import Port
+from app.core.model_config import TensorSpec
 from app.errors import BadInput
 
 MLFLOW: Final = frozenset({"mlflow", "mlflow-skinny", "mlflow-tracing"})
@@ -159,7 +159,7 @@ def _python_version(folder: Path, function: dict[str, Any]) -> str:
     return str(said) if said and re.fullmatch(r"3\.[0-9]{1,3}(\.[0-9]{1,3})?", str(said)) else ""
 
 
-def _ports(signature: Any, key: str) -> tuple[Port, ...]:
+def _ports(signature: Any, key: str) -> tuple[TensorSpec, ...]:
     """Return the ports of a schema, which is JSON in the YAML; none if a part is more than a tensor or plain column."""
     text = signature.get(key) if isinstance(signature, dict) else None
     try:
@@ -174,20 +174,20 @@ def _ports(signature: Any, key: str) -> tuple[Port, ...]:
     return tuple(found) if len(found) == len(ports) == len(names) else ()
 
 
-def _port(column: Any, nameless: str) -> Port | None:
+def _port(column: Any, nameless: str) -> TensorSpec | None:
     if not isinstance(column, dict) or column.get("required") is False or column.get("optional") is True:
         return None
     name = column.get("name")
     name = name if isinstance(name, str) and name else nameless
     if column.get("type") != "tensor":
         datatype = DATATYPES.get(str(column.get("type")))
-        return Port(name, datatype) if datatype else None
+        return TensorSpec(name, datatype) if datatype else None
     spec = column.get("tensor-spec")
     shape = spec.get("shape") if isinstance(spec, dict) else None
     datatype = DATATYPES.get(str(spec.get("dtype"))) if isinstance(spec, dict) else None
     if datatype is None or not isinstance(shape, list) or not all(type(size) is int and size >= -1 for size in shape):
         return None
-    return Port(name, datatype, tuple(shape))
+    return TensorSpec(name, datatype, tuple(shape))
 
 
 def _sample(folder: Path, info: Any) -> Any:

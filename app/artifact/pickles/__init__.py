@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from app.artifact.archives.compression import Source
 from app.artifact.pickles.opcodes import HANDLERS
-from app.artifact.pickles.walker import Findings, Walker
+from app.artifact.pickles.walker import Findings, PickleScanner
 
 
 class PickleReading(Struct, frozen=True):
@@ -57,7 +57,7 @@ def read_pickle(stream: Source) -> PickleReading:
     Raises UnreadableArtifact, with the place and the reason, for what cannot be read or could be read in two ways.
     """
     findings = Findings()
-    walker = Walker(stream, findings, HANDLERS, inline_arrays=True)
+    walker = PickleScanner(stream, findings, HANDLERS, inline_arrays=True)
     _walk(walker)
     return _reading(findings, walker.protocol)
 
@@ -70,13 +70,13 @@ def read_tensor_pickles(streams: Iterable[Source]) -> PickleReading:
     findings = Findings()
     protocol = 0
     for stream in streams:
-        walker = Walker(stream, findings, HANDLERS, has_tensors=True)
+        walker = PickleScanner(stream, findings, HANDLERS, has_tensors=True)
         _walk(walker)
         protocol = max(protocol, walker.protocol)
     return _reading(findings, protocol)
 
 
-def _walk(walker: Walker) -> None:
+def _walk(walker: PickleScanner) -> None:
     walker.walk()
     if walker.has_more():
         raise walker.unreadable("other bytes follow its end", "Save one model, and nothing else, in the file.")

@@ -6,7 +6,7 @@ import codecs
 from typing import Any, Final
 
 from app.artifact.pickles.symbols import MAX_TEXT_BYTES, OPAQUE
-from app.artifact.pickles.walker import Handler, Walker
+from app.artifact.pickles.walker import Handler, PickleScanner
 from app.core.plain import valid_text
 
 
@@ -15,7 +15,7 @@ def constant(value: Any) -> Handler:
 
 
 def _opaque(size: int) -> Handler:
-    def handler(walker: Walker) -> None:
+    def handler(walker: PickleScanner) -> None:
         walker.take(size)
         walker.push(OPAQUE)
 
@@ -23,14 +23,14 @@ def _opaque(size: int) -> Handler:
 
 
 def _integer(size: int) -> Handler:
-    def handler(walker: Walker) -> None:
+    def handler(walker: PickleScanner) -> None:
         walker.push(int.from_bytes(walker.take(size), "little", signed=size == 4))
 
     return handler
 
 
 def _long(size: int) -> Handler:
-    def handler(walker: Walker) -> None:
+    def handler(walker: PickleScanner) -> None:
         length = walker.take_number(size)
         if length > 8:
             walker.skip(length)
@@ -44,7 +44,7 @@ def _long(size: int) -> Handler:
 def _content(size: int) -> Handler:
     """Make the handler of bytes whose length comes first, in `size` bytes."""
 
-    def handler(walker: Walker) -> None:
+    def handler(walker: PickleScanner) -> None:
         length = walker.take_number(size)
         if length <= MAX_TEXT_BYTES and walker.findings.code_expected:
             walker.findings.text_bytes += length
@@ -57,7 +57,7 @@ def _content(size: int) -> Handler:
 
 
 def _unicode(size: int) -> Handler:
-    def handler(walker: Walker) -> None:
+    def handler(walker: PickleScanner) -> None:
         walker.push(walker.take_text(walker.take_number(size)))
 
     return handler
@@ -66,7 +66,7 @@ def _unicode(size: int) -> Handler:
 def _binary_string(size: int) -> Handler:
     """Make the handler of a string of Python 2. One that is not ASCII was bytes."""
 
-    def handler(walker: Walker) -> None:
+    def handler(walker: PickleScanner) -> None:
         length = walker.take_number(size)
         if length > MAX_TEXT_BYTES:
             walker.skip(length)
@@ -78,7 +78,7 @@ def _binary_string(size: int) -> Handler:
     return handler
 
 
-def _quoted_string(walker: Walker) -> None:
+def _quoted_string(walker: PickleScanner) -> None:
     line = walker.take_line().strip()
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
         raise ValueError("a string without quotes")
@@ -86,16 +86,16 @@ def _quoted_string(walker: Walker) -> None:
     walker.push(data.decode("ascii") if data.isascii() else OPAQUE)
 
 
-def _unicode_line(walker: Walker) -> None:
+def _unicode_line(walker: PickleScanner) -> None:
     walker.push(valid_text(walker.take_line().decode("raw-unicode-escape")))
 
 
-def _integer_line(walker: Walker) -> None:
+def _integer_line(walker: PickleScanner) -> None:
     line = walker.take_line()
     walker.push(line == b"01" if line in (b"00", b"01") else _small(line))
 
 
-def _long_line(walker: Walker) -> None:
+def _long_line(walker: PickleScanner) -> None:
     walker.push(_small(walker.take_line().removesuffix(b"L")))
 
 
@@ -103,7 +103,7 @@ def _small(digits: bytes) -> Any:
     return int(digits, 0) if len(digits) < 20 else OPAQUE
 
 
-def _float_line(walker: Walker) -> None:
+def _float_line(walker: PickleScanner) -> None:
     float(walker.take_line())
     walker.push(OPAQUE)
 

@@ -5,91 +5,100 @@ from __future__ import annotations
 from typing import Any, Final
 
 from app.artifact.pickles.literals import LITERALS, constant
-from app.artifact.pickles.symbols import HOOKS, MARK, NOTABLE_KEYS, OPAQUE, Dict, Made, callables, may_be_text
-from app.artifact.pickles.walker import Handler, Walker
+from app.artifact.pickles.symbols import (
+    HOOKS,
+    MARK,
+    NOTABLE_KEYS,
+    OPAQUE,
+    CallResult,
+    TrackedDict,
+    callables,
+    may_be_text,
+)
+from app.artifact.pickles.walker import Handler, PickleScanner
 
 MAX_KEPT: Final = 4096  # items of a list or tuple that are remembered
 
 
-def _mark(walker: Walker) -> None:
+def _mark(walker: PickleScanner) -> None:
     walker.push(MARK)
 
 
-def _pop(walker: Walker) -> None:
+def _pop(walker: PickleScanner) -> None:
     walker.stack.pop()
 
 
-def _pop_mark(walker: Walker) -> None:
+def _pop_mark(walker: PickleScanner) -> None:
     walker.to_mark()
 
 
-def _duplicate(walker: Walker) -> None:
+def _duplicate(walker: PickleScanner) -> None:
     walker.push(walker.stack[-1])
 
 
-def _empty_list(walker: Walker) -> None:
+def _empty_list(walker: PickleScanner) -> None:
     walker.findings.objects += 1
     walker.push([])
 
 
-def _append(walker: Walker) -> None:
+def _append(walker: PickleScanner) -> None:
     item = walker.pop()
     _extend(walker, walker.stack[-1], [item])
 
 
-def _appends(walker: Walker) -> None:
+def _appends(walker: PickleScanner) -> None:
     items = walker.to_mark()
     _extend(walker, walker.stack[-1], items)
 
 
-def _extend(walker: Walker, target: Any, items: list[Any]) -> None:
+def _extend(walker: PickleScanner, target: Any, items: list[Any]) -> None:
     walker.refuse_wrappers(items)
     walker.add_to(target)
     if isinstance(target, list) and len(target) < MAX_KEPT:
         target.extend(items[: MAX_KEPT - len(target)])
 
 
-def _list(walker: Walker) -> None:
+def _list(walker: PickleScanner) -> None:
     items = walker.to_mark()
     walker.refuse_wrappers(items)
     walker.findings.objects += 1
     walker.push(items[:MAX_KEPT])
 
 
-def _tuple(walker: Walker) -> None:
+def _tuple(walker: PickleScanner) -> None:
     _push_tuple(walker, tuple(walker.to_mark()))
 
 
-def _push_tuple(walker: Walker, items: tuple[Any, ...]) -> None:
+def _push_tuple(walker: PickleScanner, items: tuple[Any, ...]) -> None:
     walker.refuse_wrappers(items)
     walker.findings.objects += 1
     walker.push(items)
 
 
 def _short_tuple(size: int) -> Handler:
-    def handler(walker: Walker) -> None:
+    def handler(walker: PickleScanner) -> None:
         _push_tuple(walker, tuple([walker.pop() for _ in range(size)])[::-1])
 
     return handler
 
 
-def _dict(walker: Walker) -> None:
+def _dict(walker: PickleScanner) -> None:
     items = walker.to_mark()
     walker.new_dict()
     _set_pairs(walker, walker.stack[-1], items)
 
 
-def _set_item(walker: Walker) -> None:
+def _set_item(walker: PickleScanner) -> None:
     value, key = walker.pop(), walker.pop()
     _set_pairs(walker, walker.stack[-1], [key, value])
 
 
-def _set_items(walker: Walker) -> None:
+def _set_items(walker: PickleScanner) -> None:
     items = walker.to_mark()
     _set_pairs(walker, walker.stack[-1], items)
 
 
-def _set_pairs(walker: Walker, target: Any, items: list[Any]) -> None:
+def _set_pairs(walker: PickleScanner, target: Any, items: list[Any]) -> None:
     if len(items) % 2:
         raise ValueError("a key without a value")
     walker.refuse_wrappers(items)
@@ -103,20 +112,20 @@ def _set_pairs(walker: Walker, target: Any, items: list[Any]) -> None:
             continue
         is_computed = may_be_text(key)
         walker.findings.computed_keys |= is_computed
-        if type(target) is Dict:
+        if type(target) is TrackedDict:
             target.clean = False
             target.has_computed_keys |= is_computed
-        elif type(target) is Made:
+        elif type(target) is CallResult:
             target.has_state |= is_computed
-    if type(target) is Made:
+    if type(target) is CallResult:
         target.has_items = True
 
 
-def _empty_set(walker: Walker) -> None:
+def _empty_set(walker: PickleScanner) -> None:
     walker.push(OPAQUE)
 
 
-def _add_items(walker: Walker) -> None:
+def _add_items(walker: PickleScanner) -> None:
     items = walker.to_mark()
     if not walker.stack:
         raise ValueError("no set to add to")
@@ -124,12 +133,12 @@ def _add_items(walker: Walker) -> None:
     walker.add_to(walker.stack[-1])
 
 
-def _frozen_set(walker: Walker) -> None:
+def _frozen_set(walker: PickleScanner) -> None:
     walker.refuse_wrappers(walker.to_mark())
     walker.push(OPAQUE)
 
 
-def _get_line(walker: Walker) -> None:
+def _get_line(walker: PickleScanner) -> None:
     walker.recall(int(walker.take_line()))
 
 
@@ -137,7 +146,7 @@ def _get(size: int) -> Handler:
     return lambda walker: walker.recall(walker.take_number(size))
 
 
-def _put_line(walker: Walker) -> None:
+def _put_line(walker: PickleScanner) -> None:
     walker.memoize(int(walker.take_line()))
 
 
@@ -145,71 +154,71 @@ def _put(size: int) -> Handler:
     return lambda walker: walker.memoize(walker.take_number(size))
 
 
-def _memoize(walker: Walker) -> None:
+def _memoize(walker: PickleScanner) -> None:
     walker.memoize(len(walker.memo))
 
 
-def _global(walker: Walker) -> None:
+def _global(walker: PickleScanner) -> None:
     module = walker.take_line().decode("utf-8")
     walker.import_global(module, walker.take_line().decode("utf-8"))
 
 
-def _stack_global(walker: Walker) -> None:
+def _stack_global(walker: PickleScanner) -> None:
     name, module = walker.pop(), walker.pop()
     walker.import_global(module, name)
 
 
-def _instance(walker: Walker) -> None:
+def _instance(walker: PickleScanner) -> None:
     args = tuple(walker.to_mark())
     _global(walker)
     walker.call(walker.pop(), args)
 
 
-def _object(walker: Walker) -> None:
+def _object(walker: PickleScanner) -> None:
     made_by, *args = walker.to_mark()
     walker.call(made_by, tuple(args))
 
 
-def _reduce(walker: Walker) -> None:
+def _reduce(walker: PickleScanner) -> None:
     args, made_by = walker.pop(), walker.pop()
     walker.call(made_by, args)
 
 
-def _new_object_with_keywords(walker: Walker) -> None:
+def _new_object_with_keywords(walker: PickleScanner) -> None:
     keywords, args, made_by = walker.pop(), walker.pop(), walker.pop()
     walker.refuse_wrappers((keywords,))
     walker.make(made_by, args)
 
 
-def _new_dict(walker: Walker) -> None:
+def _new_dict(walker: PickleScanner) -> None:
     walker.new_dict()
 
 
-def _build(walker: Walker) -> None:
+def _build(walker: PickleScanner) -> None:
     walker.build()
 
 
-def _new_object(walker: Walker) -> None:
+def _new_object(walker: PickleScanner) -> None:
     walker.new_object()
 
 
-def _frame(walker: Walker) -> None:
+def _frame(walker: PickleScanner) -> None:
     walker.begin_frame()
 
 
-def _protocol(walker: Walker) -> None:
+def _protocol(walker: PickleScanner) -> None:
     version = walker.take_number(1)
     if version > 5:
         raise ValueError(f"pickle protocol {version} is not known")
     walker.protocol = version
 
 
-def stop(walker: Walker) -> None:
+def stop(walker: PickleScanner) -> None:
     """End the walk, which looks for this handler."""
 
 
 def _refused(what: str, hint: str) -> Handler:
-    def handler(walker: Walker) -> None:
+    def handler(walker: PickleScanner) -> None:
         raise walker.unreadable(what, hint)
 
     return handler
@@ -218,7 +227,7 @@ def _refused(what: str, hint: str) -> Handler:
 _EXTENSION = _refused("it imports by a number of the extension registry", "Save the model with pickle or joblib anew.")
 
 
-def _persistent(walker: Walker) -> None:
+def _persistent(walker: PickleScanner) -> None:
     """Take a persistent id, which stands for a tensor's content in the pickles of PyTorch's archives.
 
     Raises UnreadableArtifact elsewhere, where nobody knows what it means.

@@ -14,11 +14,11 @@ NOTABLE_KEYS: Final = frozenset(
 ARRAY_WRAPPER: Final = "joblib.numpy_pickle.NumpyArrayWrapper"
 KEEPERS: Final = frozenset({"functools.partial", "collections.defaultdict"})
 """Callables that keep the functions that they are given, and call them later."""
-HOLDERS: Final = KEEPERS | {"numpy.dtype", "numpy.ma.core._mareconstruct"}
+STORES_ARGUMENTS: Final = KEEPERS | {"numpy.dtype", "numpy.ma.core._mareconstruct"}
 """Callables that call nothing they are given while the file is loaded, or only make instances with `__new__`."""
-RETURNERS: Final = frozenset({"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"})
+RETURNS_ARGUMENTS: Final = frozenset({"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"})
 """Callables that may return what they are given, which would then be changed under two names."""
-REBUILDERS: Final = re.compile(
+RECONSTRUCTORS: Final = re.compile(
     r"numpy\.(core|_core)\.(multiarray\._reconstruct|numeric\._frombuffer)"
     r"|pandas\.[\w.]*\._new_\w+|pandas\.[\w.]*Dtype|sklearn\.[\w.]+\.newObj|[\w.]+\.__pyx_unpickle_\w+|cloudpickle\.[\w.]+"
 )
@@ -49,7 +49,7 @@ class Global:
         self.name = name
 
 
-class Made:
+class CallResult:
     """The result of a call: `callable(*args)`, then `state` as BUILD sets it.
 
     has_items: entries were set by key. has_state: it may have attributes of the pickle's choice by now.
@@ -65,7 +65,7 @@ class Made:
         self.has_state = _is_given_state(origin_of_call(made_by), args) or _may_be_another(made_by, args)
 
 
-class Dict:
+class TrackedDict:
     """The notable keys of a dict. clean: it has no others. has_computed_keys: a call gave a key, which may be text."""
 
     __slots__ = ("clean", "has_computed_keys", "items")
@@ -126,33 +126,33 @@ def is_global(value: Any, name: str) -> bool:
 
 def is_wrapper(value: Any) -> bool:
     """Return whether a value is joblib's wrapper class or an instance of it."""
-    return is_global(value, ARRAY_WRAPPER) or (type(value) is Made and is_global(value.callable, ARRAY_WRAPPER))
+    return is_global(value, ARRAY_WRAPPER) or (type(value) is CallResult and is_global(value.callable, ARRAY_WRAPPER))
 
 
 def is_content(value: Any) -> bool:
     """Return whether a value is text or bytes. Before protocol 3 bytes are `_codecs.encode(text, "latin1")`."""
-    if isinstance(value, Made):
+    if isinstance(value, CallResult):
         return origin(value) in ("_codecs.encode", "builtins.bytes")
     return value is OPAQUE or isinstance(value, (str, bytes))
 
 
 def may_be_text(value: Any) -> bool:
     """Return whether a call may have given text: anything but a scalar of numpy's that is a number or a time."""
-    if not isinstance(value, Made):
+    if not isinstance(value, CallResult):
         return False
-    dtype = value.args[0] if origin(value) in RETURNERS and value.args else None
-    code = dtype.args[0] if isinstance(dtype, Made) and dtype.args else ""
+    dtype = value.args[0] if origin(value) in RETURNS_ARGUMENTS and value.args else None
+    code = dtype.args[0] if isinstance(dtype, CallResult) and dtype.args else ""
     return re.fullmatch(r"[biufcmM]\d*", code if type(code) is str else "") is None
 
 
-def is_plain_dtype(dtype: Made) -> bool:
+def is_plain_dtype(dtype: CallResult) -> bool:
     """Return whether a dtype was made as numpy writes it, a copy of its own: `dtype(text or class, False, True)`."""
     args = dtype.args
     return len(args) == 3 and type(args[0]) in (str, Global) and args[1] in (False, 0) and args[2] in (True, 1)
 
 
 def origin(value: Any) -> str:
-    while isinstance(value, Made):
+    while isinstance(value, CallResult):
         value = value.callable
     return value.name if isinstance(value, Global) else "?"
 
@@ -168,7 +168,7 @@ def _is_given_state(function: str, args: Any) -> bool:
     if "__pyx_unpickle_" in function:
         return state is not None
     if function == "copyreg._reconstructor":
-        return isinstance(state, Made) or (isinstance(state, Dict) and state.has_computed_keys)
+        return isinstance(state, CallResult) or (isinstance(state, TrackedDict) and state.has_computed_keys)
     return function == "torch._utils._rebuild_parameter_with_state"
 
 
@@ -176,7 +176,7 @@ def _may_be_another(made_by: Any, args: Any) -> bool:
     """Return whether a class, e.g. pandas' PeriodDtype, may return the instance of it that it is given."""
     name = origin_of_call(made_by)
     return name not in KEEPERS and any(
-        type(arg) is Made and arg.has_state and origin(arg).rpartition(".")[2] == name.rpartition(".")[2]
+        type(arg) is CallResult and arg.has_state and origin(arg).rpartition(".")[2] == name.rpartition(".")[2]
         for arg in args
     )
 
@@ -185,24 +185,24 @@ def callables(value: Any) -> set[str]:
     """Return what a call of `value` would call, as PickleReading.called names it."""
     if isinstance(value, Global):
         return {value.name}
-    return {f"{origin(value)}()"} if isinstance(value, Made) and origin(value) not in RETURNERS else set()
+    return {f"{origin(value)}()"} if isinstance(value, CallResult) and origin(value) not in RETURNS_ARGUMENTS else set()
 
 
-def handed_over(function: str, args: tuple[Any, ...]) -> set[str]:
+def callable_arguments(function: str, args: tuple[Any, ...]) -> set[str]:
     """Return the globals among the arguments that `function` may call in turn.
 
     copyreg._reconstructor(cls, base, state) makes a `cls`, but calls `base.__init__`; numpy's rebuilders of random
     generators call their second argument.
     """
-    if function in HOLDERS or REBUILDERS.fullmatch(function):
+    if function in STORES_ARGUMENTS or RECONSTRUCTORS.fullmatch(function):
         return set()
     called = {value.name for value in args if isinstance(value, Global)}
     if function == "copyreg._reconstructor":
         called = {origin(value) for value in args[1:2]} | {
-            f"{origin(value)}()" for value in args[:1] if type(value) is Made
+            f"{origin(value)}()" for value in args[:1] if type(value) is CallResult
         }
     elif function.startswith("numpy.random."):
-        called |= {f"{origin(value)}()" for value in args[1:] if type(value) is Made}
+        called |= {f"{origin(value)}()" for value in args[1:] if type(value) is CallResult}
     return called
 
 
@@ -210,12 +210,12 @@ def kept(keeper: str, args: tuple[Any, ...]) -> set[str]:
     """Return the arguments that `keeper` will call later: `module.name`, or `module.name()` for what a call gave."""
     values = args if keeper == "functools.partial" else args[:1]
     return {value.name for value in values if isinstance(value, Global)} | {
-        f"{origin(value)}()" for value in args[:1] if isinstance(value, Made)
+        f"{origin(value)}()" for value in args[:1] if isinstance(value, CallResult)
     }
 
 
 def is_code_type(made_by: Any) -> bool:
-    if isinstance(made_by, Made):  # cloudpickle names it so
+    if isinstance(made_by, CallResult):  # cloudpickle names it so
         asked = isinstance(made_by.callable, Global) and made_by.callable.name.endswith("._builtin_type")
         return asked and made_by.args == ("CodeType",)
     return isinstance(made_by, Global) and made_by.name in ("types.CodeType", "builtins.code")
@@ -223,6 +223,6 @@ def is_code_type(made_by: Any) -> bool:
 
 def strings_of_array(value: Any) -> tuple[str, ...]:
     """Return the strings of a pickled object array: the list that its state ends with."""
-    if isinstance(value, Made) and isinstance(value.state, tuple) and isinstance(value.state[-1], list):
+    if isinstance(value, CallResult) and isinstance(value.state, tuple) and isinstance(value.state[-1], list):
         return tuple(item for item in value.state[-1] if type(item) is str)
     return ()

@@ -17,12 +17,12 @@ from app.artifact.pickles.symbols import (
     NEW_OBJECT,
     OLD_WRAPPERS,
     OPAQUE,
-    RETURNERS,
-    Dict,
+    RETURNS_ARGUMENTS,
+    CallResult,
     Global,
-    Made,
+    TrackedDict,
     UnknownDtypeError,
-    handed_over,
+    callable_arguments,
     is_code_type,
     is_content,
     is_global,
@@ -71,11 +71,11 @@ class Findings:
         self.text_bytes = 0
 
 
-Handler = Callable[["Walker"], None]
+Handler = Callable[["PickleScanner"], None]
 """What an opcode does."""
 
 
-class Walker:
+class PickleScanner:
     """One pickle program.
 
     handlers: what each opcode does to a walker; `opcodes.HANDLERS`. inline_arrays: whether it is joblib that will read
@@ -101,7 +101,7 @@ class Walker:
         self.memo: dict[int, Any] = {}
         self._frame_end: int | None = None
         self._taken = 0
-        self._described: list[Dict] | None = None
+        self._described: list[TrackedDict] | None = None
         """The dictionaries made since a joblib array's wrapper was; None where no wrapper waits for its description."""
         self.protocol = 0
         self.result: Any = OPAQUE
@@ -225,8 +225,8 @@ class Walker:
         self.make(made_by, args)
         if isinstance(made_by, Global):
             self.findings.called.add(made_by.name)
-            self.findings.called.update(handed_over(made_by.name, args))
-            if made_by.name in RETURNERS and not all(map(is_content, args[1:])):
+            self.findings.called.update(callable_arguments(made_by.name, args))
+            if made_by.name in RETURNS_ARGUMENTS and not all(map(is_content, args[1:])):
                 raise self.unreadable("it makes a scalar of something else than bytes", CANNOT_BE_JUDGED)
 
     def make(self, made_by: Any, args: Any) -> None:
@@ -241,10 +241,10 @@ class Walker:
             raise self.unreadable("it makes an object within the description of a joblib array", CANNOT_BE_JUDGED)
         if is_code_type(made_by):
             self._code(args)
-        elif isinstance(made_by, Made):
+        elif isinstance(made_by, CallResult):
             self.findings.called.add(f"{origin(made_by)}()")
         self.findings.objects += 1
-        self.push(Made(made_by, args))
+        self.push(CallResult(made_by, args))
 
     def keep(self, keeper: Any, args: tuple[Any, ...]) -> None:
         """Note what a keeper is given; and a keeper that is handed to something else, which could fill it unseen."""
@@ -280,7 +280,7 @@ class Walker:
         """Note that `target` gets items or a state of the pickle's choice."""
         if type(target) is Global:
             self.findings.changed.add(target.name)
-        elif type(target) is Made and is_global(target.callable, "logging.getLogger"):
+        elif type(target) is CallResult and is_global(target.callable, "logging.getLogger"):
             self.findings.changed.add("logging.getLogger()")
 
     def add_to(self, target: Any) -> None:
@@ -289,14 +289,14 @@ class Walker:
         Pickles add first, set entries next and the state last, so that no attribute can be in the method's place.
         """
         self.change(target)
-        if type(target) is Made and (target.has_state or target.has_items):
+        if type(target) is CallResult and (target.has_state or target.has_items):
             raise self.unreadable("it adds to an object that has its state already", CANNOT_BE_JUDGED)
 
     def build(self) -> None:
         state, target = self.pop(), self.stack[-1]
         self.refuse_wrappers((state,))
         self.change(target)
-        if not isinstance(target, Made):
+        if not isinstance(target, CallResult):
             return
         if target.has_state:  # a second one goes to whatever the first one made of its `__setstate__`
             raise self.unreadable("it gives an object its state twice", CANNOT_BE_JUDGED)
@@ -307,7 +307,11 @@ class Walker:
             raise self.unreadable("it changes a dtype that others may share", CANNOT_BE_JUDGED)
         if not is_global(target.callable, ARRAY_WRAPPER):
             target.state = state
-        elif type(state) is not Dict or not state.clean or not any(state is fresh for fresh in self._described or ()):
+        elif (
+            type(state) is not TrackedDict
+            or not state.clean
+            or not any(state is fresh for fresh in self._described or ())
+        ):
             raise self.unreadable("a joblib array has no plain description", CANNOT_BE_JUDGED)
         else:
             self._described = None
@@ -326,7 +330,7 @@ class Walker:
             raise self.unreadable("an array has no plain shape")
         item_bytes = self._item_bytes(description.get("dtype"))
         if item_bytes is None:
-            nested = Walker(self._stream, self.findings, self._handlers)
+            nested = PickleScanner(self._stream, self.findings, self._handlers)
             nested.walk()
             self._taken += nested._taken
             return nested.result
@@ -343,7 +347,7 @@ class Walker:
 
     def _item_bytes(self, dtype: Any) -> int | None:
         """Return the bytes of one item; None where items are objects, which follow as a pickle of their own."""
-        if isinstance(dtype, Made) and is_global(dtype.callable, "numpy.dtype"):
+        if isinstance(dtype, CallResult) and is_global(dtype.callable, "numpy.dtype"):
             with contextlib.suppress(UnknownDtypeError):
                 return item_bytes(dtype.args, dtype.state)
         raise self.unreadable(
@@ -353,14 +357,14 @@ class Walker:
     # --- what is worth remembering
 
     def new_dict(self) -> None:
-        made = Dict()
+        made = TrackedDict()
         self.findings.objects += 1
         if self._described is not None:
             self._described.append(made)
         self.push(made)
 
     def set_item(self, target: Any, key: Any, value: Any) -> None:
-        if isinstance(target, Dict):
+        if isinstance(target, TrackedDict):
             target.set(key, value)
         if key == "_sklearn_version" and type(value) is str:
             self.findings.sklearn_versions.add(value)
@@ -391,7 +395,7 @@ class Walker:
 
     def recall(self, index: int) -> None:
         value = self.memo[index]
-        if type(value) is Made:
+        if type(value) is CallResult:
             self.refuse_wrappers((value,))
         self.push(value)
 
@@ -399,6 +403,6 @@ class Walker:
         args, made_by = self.pop(), self.pop()
         if is_global(made_by, ARRAY_WRAPPER) and args == ():
             self._described = []
-            self.push(Made(made_by, args))
+            self.push(CallResult(made_by, args))
         else:
             self.make(made_by, args)

@@ -22,7 +22,7 @@ from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.inspection import Pin
 from app.core.model import ACCELERATED_FILE, Form, Model
 from app.core.os_errors import as_problem
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.errors import (
     Conflict,
     NotFound,
@@ -32,9 +32,9 @@ from app.errors import (
     StorageFailed,
     TooManyOpenFiles,
 )
-from app.lifecycle.acceleration.eligibility import NotFaster, store, unsuited, uses
+from app.lifecycle.acceleration.eligibility import ConversionRejected, ineligible_reason, store, uses
 from app.lifecycle.logs.build_log import BuildLog
-from app.lifecycle.pipeline import Road, runtime_requirements
+from app.lifecycle.pipeline import DeploymentPipeline, runtime_requirements
 from app.lifecycle.state import Ledger
 
 log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ TRIED = (AccelerationStatus.ACCELERATED, AccelerationStatus.KEPT)
 class Accelerator:
     """One conversion at a time, so that live models keep the processor."""
 
-    def __init__(self, ledger: Ledger, road: Road) -> None:
+    def __init__(self, ledger: Ledger, road: DeploymentPipeline) -> None:
         self._ledger = ledger
         self._road = road
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -76,9 +76,9 @@ class Accelerator:
         if not self.wanted(model):
             if model.acceleration.status is not AccelerationStatus.OFF:
                 await self._record(model, AccelerationStatus.OFF, "acceleration is switched off")
-        elif reason := unsuited(model):
+        elif reason := ineligible_reason(model):
             await self._record(model, AccelerationStatus.KEPT, reason)
-        elif serves(self._ledger.deployment(model_id)):
+        elif is_serving(self._ledger.deployment(model_id)):
             task = asyncio.create_task(self._run(model_id), name=f"accelerate {model.ref}")
             self._tasks[model_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(model_id, None))
@@ -112,7 +112,7 @@ class Accelerator:
         except (StorageFailed, TooManyOpenFiles) as reason:  # no word on the model
             log.warning("an acceleration was put off", model_id=model_id, reason=str(reason))
             await self._put_off(model_id)
-        except (NotFaster, PrismError) as reason:
+        except (ConversionRejected, PrismError) as reason:
             await self._give_up(model_id, str(reason))
         except Exception as error:
             problem = as_problem(error)
@@ -142,7 +142,7 @@ class Accelerator:
 
     async def _try(self, model_id: str) -> None:
         model = self._ledger.find(model_id)
-        if not serves(self._ledger.deployment(model_id)):
+        if not is_serving(self._ledger.deployment(model_id)):
             raise Conflict(f"{model.ref} does not serve.")
         lines = BuildLog(self._ledger.folder(model_id))
         lines.write("acceleration: live, now looking for a faster form")
@@ -221,10 +221,10 @@ class Accelerator:
         try:
             report: Report = read_json(said, Report)
         except ForeignJsonError as error:
-            raise NotFaster(f"the converter's report cannot be read: {error}") from error
+            raise ConversionRejected(f"the converter's report cannot be read: {error}") from error
         if report.reason or not content:
             await self._amend(model, report=report)
-            raise NotFaster(report.reason or "the converter sent no file")
+            raise ConversionRejected(report.reason or "the converter sent no file")
         await store(folder / ACCELERATED_FILE, content, self._road.readers)
         lines.write(
             f"acceleration: {report.rows_compared} rows agree (largest difference {report.max_difference:.3g}), "
@@ -237,11 +237,11 @@ class Accelerator:
             async with self._road.starter.opened(model, form) as link, asyncio.timeout(CONVERT_SECONDS):
                 return await link.convert()
         except TimeoutError as error:
-            raise NotFaster(f"the conversion took longer than {CONVERT_SECONDS:g} s") from error
+            raise ConversionRejected(f"the conversion took longer than {CONVERT_SECONDS:g} s") from error
         except ReplicaProtocolError as error:
-            raise NotFaster(f"the conversion failed: {error.detail}") from error
+            raise ConversionRejected(f"the conversion failed: {error.detail}") from error
         except ReplicaUnavailable as error:
-            raise NotFaster(
+            raise ConversionRejected(
                 "the conversion ended its process, perhaps for want of memory (PRISM_MODEL_MEMORY_MB)"
             ) from error
 

@@ -15,11 +15,11 @@ MAX_ONNX_BYTES = 256 << 20
 CONVERTIBLE = ("scikit-learn", "xgboost", "lightgbm")
 
 
-class NotFaster(Exception):
+class ConversionRejected(Exception):
     """The original form stays, and this says why."""
 
 
-def unsuited(model: Model) -> str:
+def ineligible_reason(model: Model) -> str:
     """ "" for what may have a faster form, by what its file says; else why it has none."""
     if model.inspection is None:
         return "its file was never inspected"
@@ -46,8 +46,8 @@ def uses(lock: Lock, *distributions: str) -> bool:
 async def store(path: Path, content: bytes, readers: Readers) -> None:
     """Raises NotFaster for what is no whole ONNX file, and then leaves nothing."""
     if len(content) > MAX_ONNX_BYTES:
-        raise NotFaster(f"its ONNX form is larger than {MAX_ONNX_BYTES >> 20} MiB")
+        raise ConversionRejected(f"its ONNX form is larger than {MAX_ONNX_BYTES >> 20} MiB")
     await asyncio.to_thread(write_atomic, path, content)
     if not await readers.is_onnx(path):
         path.unlink()
-        raise NotFaster("the converter sent no ONNX file")
+        raise ConversionRejected("the converter sent no ONNX file")

@@ -30,7 +30,7 @@ def backoff_seconds(restarts_in_a_row: int, *, urgent: bool = False) -> float:
     return float(min(most, first * 2.0 ** (restarts_in_a_row - 1)))
 
 
-class Watch(Struct, eq=False):
+class RestartState(Struct, eq=False):
     """What is remembered of one replica, and handed on to the one that replaces it. Times are monotonic seconds.
 
     failures: of checks, in a row. restarts_in_a_row: without one that did well. restart_due: while it is down, when the

@@ -12,10 +12,10 @@ import structlog
 from msgspec import Struct, structs
 
 from app.core.model import Deployment, Model, Replica
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.errors import NotFound, PrismError, TooManyOpenFiles
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.health.restarts import Revival
+from app.lifecycle.health.restarts import ReplicaRestarter
 from app.lifecycle.probe import CHECK_TIMEOUT_SECONDS, Connect, answers_sample
 from app.lifecycle.state import utc_now
 
@@ -28,7 +28,7 @@ LOOK_AGAIN_SECONDS = (0.05, 0.2, 0.5, 1.0)
 longer, and one that takes no other connection after all of them answers nobody any more."""
 
 
-class Verdict(Struct, frozen=True):
+class HealthResult(Struct, frozen=True):
     """Of one check.
 
     certain: no need to see it three times (the replica is gone, or frozen by someone). reached: it took a connection.
@@ -60,7 +60,7 @@ class Monitor:
         self._interval_seconds = interval_seconds
         self._patience_seconds = patience_seconds
         self._clock = clock
-        self._revival = Revival(deployments, clock)
+        self._revival = ReplicaRestarter(deployments, clock)
         self._nudges: dict[str, asyncio.Task[None]] = {}
         self._loop: asyncio.Task[None] | None = None
         self.figures: dict[str, Any] = {}
@@ -95,7 +95,7 @@ class Monitor:
     async def cycle(self) -> None:
         """Check every live replica, have those brought back that are missing, then tidy up."""
         began = self._clock()
-        live = [one for one in self._deployments.ledger.deployments() if serves(one)]
+        live = [one for one in self._deployments.ledger.deployments() if is_serving(one)]
         looks = [(one, replica) for one in live for replica in one.replicas]
         verdicts = await asyncio.gather(*(self._check(one, replica) for one, replica in looks))
         self._revival.look_for_missing()
@@ -141,15 +141,15 @@ class Monitor:
         with contextlib.suppress(NotFound):  # it was deleted
             await self._heed(model, replica, verdict)
 
-    async def _check(self, deployment: Deployment, replica: Replica) -> Verdict:
+    async def _check(self, deployment: Deployment, replica: Replica) -> HealthResult:
         model = self._deployments.ledger.model(deployment.model_id)
         if model is None:
-            return Verdict()
+            return HealthResult()
         verdict = await self._verdict(model, replica)
         await self._heed(model, replica, verdict)
         return verdict
 
-    async def _heed(self, model: Model, replica: Replica, verdict: Verdict) -> None:
+    async def _heed(self, model: Model, replica: Replica, verdict: HealthResult) -> None:
         if not self._is_still_there(replica):
             return  # replaced or stopped while it was being looked at
         watch = self._revival.watch(replica)
@@ -167,30 +167,30 @@ class Monitor:
             deployment = self._deployments.ledger.deployment(replica.model_id)
         except PrismError:
             return False
-        return serves(deployment) and replica in deployment.replicas
+        return is_serving(deployment) and replica in deployment.replicas
 
-    async def _verdict(self, model: Model, replica: Replica, silent: str = "") -> Verdict:
+    async def _verdict(self, model: Model, replica: Replica, silent: str = "") -> HealthResult:
         """silent: why it is suspected, if it is; then one that is silent now, too, is lost, and one at the same batch
         for half of the time that a request may take: it was given up for that, see dispatch/replica.py."""
         try:
             state = await self._deployments.road.target(model).state(replica)
             if not state.running:
-                return Verdict(state.detail or "it exited", certain=True, by_itself=state.by_itself)
+                return HealthResult(state.detail or "it exited", certain=True, by_itself=state.by_itself)
             if state.frozen:
                 detail = f"it is frozen: {state.detail}" if state.detail else "it is frozen"
-                return Verdict(detail, certain=True, by_itself=state.by_itself)
+                return HealthResult(detail, certain=True, by_itself=state.by_itself)
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                 link, _ = await self._connect(replica, CHECK_TIMEOUT_SECONDS)
                 try:
                     patience = model.bounds.predict_timeout_seconds or self._patience_seconds
                     trouble = await answers_sample(model, link, patience / 2 if silent else patience)
-                    return Verdict(trouble, certain=bool(trouble and silent))
+                    return HealthResult(trouble, certain=bool(trouble and silent))
                 finally:
                     link.close()
         except TooManyOpenFiles as error:  # no connection could be opened here, which says nothing of the replica
             log.warning("a replica could not be looked at", model=model.ref, replica=replica.id, error=str(error))
-            return Verdict()
+            return HealthResult()
         except TimeoutError:
-            return Verdict(silent or f"it gave no answer within {CHECK_TIMEOUT_SECONDS:g} s", certain=bool(silent))
+            return HealthResult(silent or f"it gave no answer within {CHECK_TIMEOUT_SECONDS:g} s", certain=bool(silent))
         except PrismError as error:
-            return Verdict(error.detail, reached=False)
+            return HealthResult(error.detail, reached=False)

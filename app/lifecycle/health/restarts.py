@@ -11,18 +11,18 @@ from functools import partial
 import structlog
 
 from app.core.model import Model, Replica, Status
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.errors import Conflict, NotFound, PrismError
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.health.backoff import Watch
+from app.lifecycle.health.backoff import RestartState
 from app.lifecycle.start import STARTS_AT_A_TIME
 
 log = structlog.get_logger(__name__)
 
-Starts = dict["asyncio.Task[Replica]", Watch]
+Starts = dict["asyncio.Task[Replica]", RestartState]
 
 
-class Revival:
+class ReplicaRestarter:
     """The watches of replicas that run, by their ids, of those that are being cleared away, and of those that are down.
 
     clock: monotonic seconds.
@@ -34,9 +34,9 @@ class Revival:
         self._publisher = deployments.road.publisher
         self._ledger = deployments.ledger
         self._clock = clock
-        self._watches: dict[str, Watch] = {}
-        self._going: defaultdict[str, list[Watch]] = defaultdict(list)
-        self._down: dict[str, list[Watch]] = {}
+        self._watches: dict[str, RestartState] = {}
+        self._going: defaultdict[str, list[RestartState]] = defaultdict(list)
+        self._down: dict[str, list[RestartState]] = {}
         self._news: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -50,8 +50,8 @@ class Revival:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def watch(self, replica: Replica) -> Watch:
-        return self._watches.setdefault(replica.id, Watch())
+    def watch(self, replica: Replica) -> RestartState:
+        return self._watches.setdefault(replica.id, RestartState())
 
     async def lose(self, model: Model, replica: Replica, reason: str, *, by_itself: bool) -> None:
         """One is gone, or answers no more: out of the traffic, and another one in its place.
@@ -79,9 +79,9 @@ class Revival:
             if model is None or not self._is_meant(one.model_id) or self._deployments.busy(one.model_id):
                 continue
             missing = self._ledger.replicas_wanted(model) - len(one.replicas) - down
-            watches = [Watch(restarts_in_a_row=1) for _ in range(missing)]
+            watches = [RestartState(restarts_in_a_row=1) for _ in range(missing)]
             for watch in watches:
-                watch.start_failed(self._clock(), is_last=not serves(one))
+                watch.start_failed(self._clock(), is_last=not is_serving(one))
             if watches:
                 self._bring_back(model, watches)
 
@@ -89,7 +89,7 @@ class Revival:
         known = {replica.id for one in self._ledger.deployments() for replica in one.replicas}
         self._watches = {id: watch for id, watch in self._watches.items() if id in known}
 
-    def _bring_back(self, model: Model, watches: list[Watch]) -> None:
+    def _bring_back(self, model: Model, watches: list[RestartState]) -> None:
         model_id = model.model_id
         self._down.setdefault(model_id, []).extend(watches)
         self._news.setdefault(model_id, asyncio.Event()).set()
@@ -107,7 +107,7 @@ class Revival:
         finally:  # in one step with the last look at what is down
             del self._tasks[model.model_id], self._down[model.model_id], self._news[model.model_id]
 
-    async def _try_to_bring_back(self, model: Model, down: list[Watch]) -> None:
+    async def _try_to_bring_back(self, model: Model, down: list[RestartState]) -> None:
         await self._until_one_is_due(model.model_id, down)
         try:
             if self._is_short(model):
@@ -121,7 +121,7 @@ class Revival:
             for watch in down:
                 watch.start_failed(self._clock(), is_last=False)
 
-    async def _until_one_is_due(self, model_id: str, down: list[Watch]) -> None:
+    async def _until_one_is_due(self, model_id: str, down: list[RestartState]) -> None:
         while (wait := min(watch.restart_due for watch in down) - self._clock()) > 0:
             self._news[model_id].clear()
             with contextlib.suppress(TimeoutError):
@@ -131,7 +131,7 @@ class Revival:
     def _is_meant(self, model_id: str) -> bool:
         """Whether replicas of it should run, and it had some."""
         deployment = self._ledger.deployment(model_id)
-        return deployment.wanted and (serves(deployment) or deployment.status is Status.UNHEALTHY)
+        return deployment.wanted and (is_serving(deployment) or deployment.status is Status.UNHEALTHY)
 
     def _is_short(self, model: Model, starting: int = 0) -> bool:
         """False once it was stopped, deleted, or filled up by someone in the meantime."""
@@ -143,7 +143,7 @@ class Revival:
         coming = any(watch.awaited for watch in (*self._going[model.model_id], *self._down[model.model_id]))
         await self._publisher.expect(model.model_id, coming=coming)
 
-    async def _start_due(self, model: Model, down: list[Watch]) -> None:
+    async def _start_due(self, model: Model, down: list[RestartState]) -> None:
         """Start those that are due, a few at a time, and those that become it meanwhile.
 
         Raises what the first failure raised if none serves in the end; else the record says what is missing and why.
@@ -162,7 +162,7 @@ class Revival:
             await asyncio.gather(*starts, return_exceptions=True)
         await self._replicas.note_missing(model, failures)
 
-    def _begin_due(self, model: Model, down: list[Watch], starts: Starts) -> bool:
+    def _begin_due(self, model: Model, down: list[RestartState], starts: Starts) -> bool:
         """False once nothing is left to be waited for. Where somebody waits for the end of this, it begins none."""
         for watch in down if not self._deployments.is_followed(model.model_id) else ():
             is_due = watch.restart_due <= self._clock() and watch not in starts.values()
@@ -173,7 +173,7 @@ class Revival:
                 starts[asyncio.create_task(self._replicas.add(model, number, admit), name=str(number))] = watch
         return bool(starts)
 
-    async def _until_news(self, model_id: str, down: list[Watch], starts: Starts) -> None:
+    async def _until_news(self, model_id: str, down: list[RestartState], starts: Starts) -> None:
         """A start has ended, another replica was lost, or a pause is over."""
         self._news[model_id].clear()
         news = asyncio.ensure_future(self._news[model_id].wait())
@@ -184,19 +184,19 @@ class Revival:
         finally:
             news.cancel()
 
-    def _hand_on(self, watch: Watch, replica: Replica) -> None:
+    def _hand_on(self, watch: RestartState, replica: Replica) -> None:
         """The one that comes keeps the watch of the one that went, lest it is lost before anybody looks."""
         self._watches[replica.id] = watch
 
     def _take_up(
-        self, model: Model, task: asyncio.Task[Replica], watch: Watch, down: list[Watch]
+        self, model: Model, task: asyncio.Task[Replica], watch: RestartState, down: list[RestartState]
     ) -> tuple[PrismError, ...]:
         """One start has ended. Returns what failed, if anything did."""
         error = task.exception()
         if error is None or isinstance(error, Conflict):  # it is not wanted any more
             down.remove(watch)
             return ()
-        watch.start_failed(self._clock(), is_last=not serves(self._ledger.deployment(model.model_id)))
+        watch.start_failed(self._clock(), is_last=not is_serving(self._ledger.deployment(model.model_id)))
         if isinstance(error, PrismError):
             return (error,)
         log.error("a replica could not be started", model=model.ref, exc_info=error)

@@ -17,7 +17,7 @@ KEPT_SECONDS = 2.0
 """However many pages look, a target is asked no more often."""
 
 
-class Vital(Struct, frozen=True):
+class ReplicaUsage(Struct, frozen=True):
     """cores: processor use since the look before, in cores; None at the first look, and where it cannot be seen."""
 
     state: ReplicaState
@@ -25,15 +25,15 @@ class Vital(Struct, frozen=True):
     cores: float | None = None
 
 
-class Vitals:
+class UsageSampler:
     """By replica. clock: monotonic seconds."""
 
     def __init__(self, deployments: Deployments, clock: Callable[[], float] = monotonic) -> None:
         self._deployments = deployments
         self._clock = clock
-        self._last: dict[str, Vital] = {}
+        self._last: dict[str, ReplicaUsage] = {}
 
-    async def of(self, wanted: Iterable[Deployment]) -> dict[str, Vital]:
+    async def of(self, wanted: Iterable[Deployment]) -> dict[str, ReplicaUsage]:
         """By the id of a replica, of those that their target could be asked about."""
         replicas = [replica for one in wanted for replica in one.replicas]
         found = await asyncio.gather(*(self._look(replica) for replica in replicas))
@@ -41,7 +41,7 @@ class Vitals:
         self._last = {key: value for key, value in self._last.items() if key in known}
         return {replica.id: vital for replica, vital in zip(replicas, found, strict=True) if vital is not None}
 
-    async def _look(self, replica: Replica) -> Vital | None:
+    async def _look(self, replica: Replica) -> ReplicaUsage | None:
         before = self._last.get(replica.id)
         now = self._clock()
         if before is not None and now - before.at < KEPT_SECONDS:
@@ -56,11 +56,11 @@ class Vitals:
         cores = None
         if before is not None and state.cpu_seconds:
             cores = max(0.0, state.cpu_seconds - before.state.cpu_seconds) / (now - before.at)
-        vital = self._last[replica.id] = Vital(state, now, cores)
+        vital = self._last[replica.id] = ReplicaUsage(state, now, cores)
         return vital
 
 
-class Use(Struct, frozen=True):
+class ModelUsage(Struct, frozen=True):
     """What several replicas use together. cores: None where that of none is known yet. replicas: of how many it is."""
 
     memory_bytes: int
@@ -68,8 +68,10 @@ class Use(Struct, frozen=True):
     replicas: int
 
 
-def use_of(deployment: Deployment, vitals: Mapping[str, Vital]) -> Use:
-    """vitals: as `Vitals.of` gives them."""
+def usage_of(deployment: Deployment, vitals: Mapping[str, ReplicaUsage]) -> ModelUsage:
+    """vitals: as `UsageSampler.of` gives them."""
     found = [vitals[replica.id] for replica in deployment.replicas if replica.id in vitals]
     cores = [vital.cores for vital in found if vital.cores is not None]
-    return Use(sum(vital.state.rss_bytes for vital in found), sum(cores) if cores else None, len(deployment.replicas))
+    return ModelUsage(
+        sum(vital.state.rss_bytes for vital in found), sum(cores) if cores else None, len(deployment.replicas)
+    )

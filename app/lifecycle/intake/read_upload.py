@@ -18,7 +18,7 @@ from typing import Final
 
 from msgspec import structs
 
-from app.artifact.archives.member import FACTOR, MEMBERS_MAX, parts_of, shown
+from app.artifact.archives.member import FACTOR, MEMBERS_MAX, parts_of, quoted
 from app.core.contents import FOLDER, Contents
 from app.core.folders import remove_folder
 from app.core.reading import Question, Reading
@@ -68,7 +68,7 @@ def _unfold(upload: Upload, staging: Path, top: str, max_bytes: int) -> None:
     check_unpacked(staging, max_bytes)
     source = staging.joinpath(*parts_of(top))
     if source == staging or not source.is_dir():
-        raise _lied(f"{shown(top)} is no folder of it")
+        raise _lied(f"{quoted(top)} is no folder of it")
     upload.artifact_path.unlink()
     source.rename(_model_folder(upload))
 
@@ -79,7 +79,7 @@ def check_unpacked(folder: Path, max_bytes: int) -> None:
     for path, found in _entries(folder):
         parts_of(str(path.relative_to(folder)))
         if found.st_mode & SPECIAL_BITS or not (stat.S_ISDIR(found.st_mode) or _is_plain(found)):
-            raise _lied(f"{shown(path.name)} is no plain file")
+            raise _lied(f"{quoted(path.name)} is no plain file")
         files, folders = files + stat.S_ISREG(found.st_mode), folders + stat.S_ISDIR(found.st_mode)
         size_bytes += found.st_size if stat.S_ISREG(found.st_mode) else 0
         if files > MEMBERS_MAX or folders > FOLDERS_MAX or size_bytes > max_bytes:
@@ -110,7 +110,7 @@ def _taken_over(upload: Upload, reading: Reading) -> Upload:
     folder = _model_folder(upload)
     parts = parts_of(contents.file)
     if contents.file and not folder.joinpath(*parts).is_file():
-        raise _lied(f"{shown(contents.file)} is no file of it")
+        raise _lied(f"{quoted(contents.file)} is no file of it")
     names = _code(upload.folder / "code", folder, contents, reading.code)
     return structs.replace(
         upload,
@@ -129,7 +129,7 @@ def _code(code: Path, folder: Path, contents: Contents, names: tuple[str, ...]) 
         return _copy_code(folder.joinpath(*parts_of(contents.mlflow.code)), code)
     for name in names:
         if len(parts_of(name)) != 1 or not (folder / name).exists():
-            raise _lied(f"{shown(name)} is no code of it")
+            raise _lied(f"{quoted(name)} is no code of it")
     if names:
         _move_code(names, folder, code)
     return names
@@ -146,7 +146,7 @@ def _move_code(names: tuple[str, ...], source: Path, code: Path) -> None:
 def _copy_code(source: Path, code: Path) -> tuple[str, ...]:
     """All of a folder that is declared as code; returns the names at its top."""
     if not source.is_dir():
-        raise _lied(f"{shown(source.name)} is no folder of it")
+        raise _lied(f"{quoted(source.name)} is no folder of it")
     code.mkdir(exist_ok=True)
     names = sorted(path.name for path in source.iterdir())
     for name in names:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from app.artifact.distributions import distribution_of
-from app.core.inspection import Danger, Inspection, Pin
+from app.core.inspection import Inspection, Pin, UnsafeGlobal
 from app.errors import BadInput, MissingCode, UnknownPackage, UnsafeArtifact
 
 SHOWN_UNKNOWN: Final = 20
@@ -45,7 +45,7 @@ def refusals_of(inspection: Inspection, *, has_code: bool, allow_unsafe: bool) -
         )
 
 
-def _hint_of_dangers(dangers: tuple[Danger, ...]) -> str:
+def _hint_of_dangers(dangers: tuple[UnsafeGlobal, ...]) -> str:
     hint = "If you made this file and trust it, upload it with `allow_unsafe=true`; your consent is recorded. "
     if packages := tuple(sorted({one.package for one in dangers if one.package})):
         name = (distribution_of(packages[0]) or packages[0])[:100]

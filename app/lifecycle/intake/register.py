@@ -12,7 +12,7 @@ from msgspec import structs
 
 from app.artifact.consent import allowed_packages, with_consent, word_of
 from app.core.contents import Contents
-from app.core.execution import GPU_FORMS, Execution, Gpus, gpus
+from app.core.execution import GPU_FORMS, Execution, Gpus, parse_gpus
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.inspection import Format, Inspection
 from app.core.model import REPLICAS_MAX, Model, Status, TargetName
@@ -26,7 +26,7 @@ NAME_LIMIT = 100
 TRUE, FALSE = ("true", "1", "yes", "on"), ("", "false", "0", "no", "off")
 
 
-async def take_in(
+async def register(
     upload: Upload, ledger: Ledger, check: Callable[[Model], Awaitable[object]], *, wanted: bool, received_ms: float
 ) -> Model:
     """The model of this upload, which was read, recorded.
@@ -35,7 +35,7 @@ async def take_in(
     Raises BadInput for a field, MissingCode or UnsafeArtifact for the file.
     """
     began = monotonic()
-    model = draft(upload, ledger)
+    model = build_version(upload, ledger)
     assert model.inspection is not None
     refuse_unusable(model.inspection, has_code=bool(model.code_files), allow_unsafe=model.allow_unsafe)
     await check(model)
@@ -45,7 +45,7 @@ async def take_in(
     return model
 
 
-def draft(upload: Upload, ledger: Ledger) -> Model:
+def build_version(upload: Upload, ledger: Ledger) -> Model:
     """What the form and the files say, as a model that is not recorded yet; the form wins. Raises BadInput for either.
 
     upload: as `read_upload` gives it.
@@ -92,7 +92,7 @@ def execution_of(config: ModelConfig, gpu: str, inspection: Inspection) -> Execu
     """gpu: what the form says of it. Raises BadInput for that, and for execution providers of what has none."""
     execution = config.execution
     if gpu:
-        chosen = gpus(gpu)
+        chosen = parse_gpus(gpu)
         if chosen is None:
             raise BadInput(f"`gpu` is `{gpu[:50]}`.", hint=f"{GPU_FORMS} In a form: device=0,1.", field="gpu")
         execution = structs.replace(execution, gpus=chosen)

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 
 from app.core.model import Artifact, Model
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.errors import NotFound
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.intake.receive import Upload, discard
@@ -32,7 +32,7 @@ async def deploy_sample(deployments: Deployments) -> Model:
     artifact = Artifact(file.name, hashlib.sha256(content).hexdigest(), len(content))
     for model in deployments.ledger.models():
         deployment = deployments.ledger.deployment(model.model_id)
-        if model.artifact == artifact and (serves(deployment) or deployments.busy(model.model_id)):
+        if model.artifact == artifact and (is_serving(deployment) or deployments.busy(model.model_id)):
             return model
     upload = await _stored(file, artifact, deployments.ledger.folder(""))
     return await deployments.accept(upload, run=True, received_ms=(monotonic() - began) * 1000)

@@ -19,7 +19,7 @@ from app.lifecycle.deployments import Deployments
 from app.lifecycle.intake.read_upload import read_upload
 from app.lifecycle.intake.receive import Form, Upload, discard
 from app.lifecycle.intake.refusals import refusals_of
-from app.lifecycle.intake.register import draft
+from app.lifecycle.intake.register import build_version
 
 KEPT_SECONDS = 3600.0
 
@@ -99,7 +99,7 @@ class Staging:
     async def refusals(self, staged: Staged) -> list[PrismError]:
         """Why it could not be deployed as it is: a field, a danger without consent, missing code, no environment."""
         try:
-            model = draft(staged.upload, self._deployments.ledger)
+            model = build_version(staged.upload, self._deployments.ledger)
         except PrismError as error:
             return [error]
         assert model.inspection is not None

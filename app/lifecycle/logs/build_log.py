@@ -33,7 +33,7 @@ class BuildLog:
                 file.write(f"{datetime.now(UTC):%H:%M:%S.%f}"[:-3] + f" {each}\n")
 
 
-def telling_lines(lines: list[str]) -> tuple[str, ...]:
+def error_lines(lines: list[str]) -> tuple[str, ...]:
     """What a person needs of a replica's last output: the runtime's own verdict, else the end of its traceback.
 
     The runtime begins its own lines with `prism:`; of a traceback the last line names the error.

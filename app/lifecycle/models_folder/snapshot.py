@@ -24,7 +24,7 @@ CONFIG_BYTES_MAX: Final = 1 << 20
 REPLICAS_LINE: Final = re.compile(rb"^replicas[ \t]*:[^\n]*(\n|\Z)", re.MULTILINE)
 
 
-class Look(Struct, frozen=True):
+class FolderSnapshot(Struct, frozen=True):
     """An entry as it is now. files: (path, bytes, time of change in ns). changed_at: of the latest, seconds since 1970.
 
     problem: why it cannot be read, "" if it can.
@@ -35,9 +35,9 @@ class Look(Struct, frozen=True):
     problem: str = ""
 
 
-def look(root: Path) -> dict[str, Look]:
+def take_snapshot(root: Path) -> dict[str, FolderSnapshot]:
     """Entries by name: the folders in it whose name has no dot in front. Raises OSError for a root that cannot be read."""
-    entries: dict[str, Look] = {}
+    entries: dict[str, FolderSnapshot] = {}
     for path in sorted(root.iterdir()):
         if not path.name.startswith(".") and path.name not in LEFT_OUT and path.is_dir():
             entries[valid_text(path.name)] = _look(root, path)
@@ -49,22 +49,22 @@ def stray_files(root: Path) -> list[str]:
     return sorted(valid_text(path.name) for path in root.iterdir() if path.is_file() and path.name[:1] != ".")
 
 
-def _look(root: Path, folder: Path) -> Look:
+def _look(root: Path, folder: Path) -> FolderSnapshot:
     found, changed_at = [], 0.0
     if _is_unreadable(folder.name):
-        return Look((), changed_at, "its name is not UTF-8")
+        return FolderSnapshot((), changed_at, "its name is not UTF-8")
     try:
         for path in _files(root, folder):
             seen = path.stat()
             found.append((str(path.relative_to(folder)), seen.st_size, seen.st_mtime_ns))
             changed_at = max(changed_at, seen.st_ctime, path.parent.stat().st_ctime)
             if len(found) > MEMBERS_MAX:
-                return Look((), changed_at, f"it holds more than {MEMBERS_MAX} files")
+                return FolderSnapshot((), changed_at, f"it holds more than {MEMBERS_MAX} files")
     except FileNotFoundError:  # it is being changed right now
-        return Look(tuple(found), float("inf"))
+        return FolderSnapshot(tuple(found), float("inf"))
     except (OSError, PrismError) as error:
-        return Look((), changed_at, str(error))
-    return Look(tuple(sorted(found)), max(changed_at, folder.stat().st_ctime if folder.exists() else 0.0))
+        return FolderSnapshot((), changed_at, str(error))
+    return FolderSnapshot(tuple(sorted(found)), max(changed_at, folder.stat().st_ctime if folder.exists() else 0.0))
 
 
 def _files(root: Path, folder: Path) -> Iterator[Path]:

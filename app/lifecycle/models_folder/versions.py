@@ -9,7 +9,7 @@ import structlog
 from msgspec import structs
 
 from app.core.model import Artifact, Model, Status
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.intake.receive import discard
 
@@ -32,10 +32,12 @@ class EntryVersions:
         newest, earlier = (versions[-1], versions[:-1]) if versions else (None, [])
         if newest is None or self._deployments.busy(newest.model_id):
             return
-        if not serves(self._ledger.deployment(newest.model_id)):
+        if not is_serving(self._ledger.deployment(newest.model_id)):
             return
         failed = [one for one in earlier if self._ledger.deployment(one.model_id).status is Status.FAILED]
-        stopped = [one for one in earlier if one not in failed and not serves(self._ledger.deployment(one.model_id))]
+        stopped = [
+            one for one in earlier if one not in failed and not is_serving(self._ledger.deployment(one.model_id))
+        ]
         for model in (*failed, *stopped[: max(0, len(stopped) - EARLIER_KEPT)]):
             if not self._deployments.busy(model.model_id):
                 await self._deployments.delete(model)
@@ -67,7 +69,7 @@ class EntryVersions:
     async def give_up_unfinished(self, name: str) -> None:
         """A version that is on its way while a newer one is there would take the traffic from it in the end."""
         for model in self.of(name):
-            if not serves(self._ledger.deployment(model.model_id)) and self._deployments.busy(model.model_id):
+            if not is_serving(self._ledger.deployment(model.model_id)) and self._deployments.busy(model.model_id):
                 await self._deployments.delete(model)
 
     def of(self, name: str) -> list[Model]:

@@ -20,12 +20,12 @@ from msgspec import Struct
 from app.core.contents import FOLDER
 from app.core.model import Model, Status
 from app.core.os_errors import log_fields, problem_of
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.errors import BadInput, NotFound, PrismError, StorageFailed, TooManyOpenFiles
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.intake.receive import Upload, discard
 from app.lifecycle.intake.register import model_name
-from app.lifecycle.models_folder.snapshot import Look, copy_entry, look, stray_files
+from app.lifecycle.models_folder.snapshot import FolderSnapshot, copy_entry, stray_files, take_snapshot
 from app.lifecycle.models_folder.versions import EntryVersions
 from app.lifecycle.state import utc_now
 
@@ -44,9 +44,9 @@ class _Entry(Struct):
     problem: why that came to nothing. gone_at: since when it is not there.
     """
 
-    seen: Look | None = None
+    seen: FolderSnapshot | None = None
     seen_at: float = 0.0
-    taken: Look | None = None
+    taken: FolderSnapshot | None = None
     model_id: str = ""
     problem: dict[str, Any] | None = None
     gone_at: float | None = None
@@ -97,7 +97,7 @@ class ModelsFolder:
         """One look, and what follows from it."""
         assert self.path is not None
         try:
-            found = await asyncio.to_thread(look, self.path)
+            found = await asyncio.to_thread(take_snapshot, self.path)
             self.stray = await asyncio.to_thread(stray_files, self.path)
         except OSError as error:  # not there, or not mounted: no reason to stop what serves
             self._tell_root(f"{self.path} cannot be read: {error.strerror or error}.")
@@ -114,7 +114,7 @@ class ModelsFolder:
             log.error("the models folder cannot be read; what it added stays as it is", problem=problem)
         self.problem = problem
 
-    async def _follow(self, name: str, seen: Look) -> None:
+    async def _follow(self, name: str, seen: FolderSnapshot) -> None:
         entry = self._entries.setdefault(name, _Entry())
         now = self._clock()
         entry.gone_at = None
@@ -126,14 +126,14 @@ class ModelsFolder:
             entry.taken, entry.problem = seen, None
             await self._take(name, entry, seen)
 
-    def _is_settled(self, seen: Look, unchanged_seconds: float) -> bool:
+    def _is_settled(self, seen: FolderSnapshot, unchanged_seconds: float) -> bool:
         """The times of the files tell it at once, where the clocks agree."""
         return unchanged_seconds >= SETTLE_SECONDS or self._wall_clock() - seen.changed_at >= SETTLE_SECONDS
 
     def _under_way(self) -> list[Model]:
         return [one for one in self._ledger.models() if one.models_folder and self._deployments.busy(one.model_id)]
 
-    async def _take(self, name: str, entry: _Entry, seen: Look) -> None:
+    async def _take(self, name: str, entry: _Entry, seen: FolderSnapshot) -> None:
         """Make a version of what is there now, unless its newest version is just that."""
         try:
             if seen.problem:
@@ -152,7 +152,7 @@ class ModelsFolder:
         else:
             entry.model_id = model.model_id if model is not None else ""
 
-    async def _version_of(self, name: str, entry: _Entry, seen: Look) -> Model | None:
+    async def _version_of(self, name: str, entry: _Entry, seen: FolderSnapshot) -> Model | None:
         """None where it changed while it was copied, and is looked at again."""
         assert self.path is not None
         began = self._clock()
@@ -163,7 +163,7 @@ class ModelsFolder:
         try:
             place = folder / "artifact" / FOLDER
             artifact = await asyncio.to_thread(copy_entry, self.path, name, place, settings.max_upload_mb << 20)
-            again = (await asyncio.to_thread(look, self.path)).get(name)
+            again = (await asyncio.to_thread(take_snapshot, self.path)).get(name)
         except BaseException:
             await discard(folder)
             raise
@@ -230,7 +230,7 @@ class ModelsFolder:
             state = "removed"
         try:
             found = self._ledger.find(name)
-            serving = found.ref if serves(self._ledger.deployment(found.model_id)) else None
+            serving = found.ref if is_serving(self._ledger.deployment(found.model_id)) else None
         except NotFound:
             pass
         return {

@@ -9,12 +9,12 @@ from typing import Any
 
 from app.core.inspection import Format
 from app.core.model import Deployment, Model
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.core.signature import Signature, Tensor
-from app.dispatch.limits import Flow
+from app.dispatch.limits import QueueSettings
 from app.errors import Unavailable
 from app.lifecycle.deployments import IN_PROGRESS
-from app.observe.tally import Tally
+from app.observe.tally import ModelCounters
 from app.version import NAME, VERSION
 
 PUBLIC_EXTENSIONS = ("binary_tensor_data", "parameters")
@@ -96,7 +96,7 @@ def first(value: Any) -> Any:
     return value
 
 
-def config_document(model: Model, deployment: Deployment, flow: Flow) -> dict[str, Any]:
+def config_document(model: Model, deployment: Deployment, flow: QueueSettings) -> dict[str, Any]:
     """In the words of Triton's model configuration. flow: of the settings, where its owner says nothing else.
 
     max_batch_size is 0: shapes are given with their first dimension, and requests are joined whatever it says.
@@ -138,14 +138,14 @@ def port(tensor: dict[str, Any]) -> dict[str, Any]:
 def index_entry(deployment: Deployment) -> dict[str, str]:
     """state: READY, LOADING or UNAVAILABLE; reason: why it is so, "" if it is ready."""
     names = {"name": deployment.name, "version": deployment.version}
-    if serves(deployment):
+    if is_serving(deployment):
         return {**names, "state": "READY", "reason": ""}
     error = deployment.error or {}
     reason = str(error.get("detail") or deployment.status.value)
     return {**names, "state": "LOADING" if deployment.status in IN_PROGRESS else "UNAVAILABLE", "reason": reason}
 
 
-def stats_document(model: Model, tally: Tally) -> dict[str, Any]:
+def stats_document(model: Model, tally: ModelCounters) -> dict[str, Any]:
     """Requests are counted, not their rows. compute_input holds the time of both decoding and encoding."""
     answered = sum(tally.statuses.values())
     good = tally.statuses.get(200, 0)

@@ -11,15 +11,15 @@ from msgspec import Struct
 
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.model import Model
-from app.core.route_table import serves
-from app.dispatch.limits import Flow
+from app.core.route_table import is_serving
+from app.dispatch.limits import QueueSettings
 from app.dispatch.v2 import ref_of
 from app.errors import BadInput
 from app.http.problems import problem_response, request_id_of
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.state import Ledger
-from app.observe.tally import Tally
-from app.protocols.handler import Asking
+from app.observe.tally import ModelCounters
+from app.protocols.handler import InferenceHandler
 from app.protocols.v2.documents import config_document, index_entry, stats_document
 
 TAGS = ["Open Inference Protocol V2"]
@@ -32,7 +32,9 @@ class Asked(Struct):
     parameters: dict[str, Any] = {}
 
 
-def router(asking: Asking, ledger: Ledger, tallies: Mapping[str, Tally], flow: Flow) -> APIRouter:
+def router(
+    asking: InferenceHandler, ledger: Ledger, tallies: Mapping[str, ModelCounters], flow: QueueSettings
+) -> APIRouter:
     """For every caller who may predict."""
     routes = APIRouter(tags=[*TAGS])
 
@@ -59,12 +61,12 @@ def router(asking: Asking, ledger: Ledger, tallies: Mapping[str, Tally], flow: F
         """`{"ready": true}` leaves out those that take no traffic."""
         asking.caller(request)
         asked = read(await asking.body(request))
-        return [index_entry(one) for one in ledger.deployments() if serves(one) or not asked.ready]
+        return [index_entry(one) for one in ledger.deployments() if is_serving(one) or not asked.ready]
 
     return routes
 
 
-def admin_router(asking: Asking, deployments: Deployments) -> APIRouter:
+def admin_router(asking: InferenceHandler, deployments: Deployments) -> APIRouter:
     routes = APIRouter(tags=[*TAGS])
     ledger = deployments.ledger
 
@@ -92,8 +94,8 @@ def admin_router(asking: Asking, deployments: Deployments) -> APIRouter:
     return routes
 
 
-def stats(models: Iterable[Model], tallies: Mapping[str, Tally]) -> dict[str, Any]:
-    return {"model_stats": [stats_document(one, tallies.get(one.model_id, Tally())) for one in models]}
+def stats(models: Iterable[Model], tallies: Mapping[str, ModelCounters]) -> dict[str, Any]:
+    return {"model_stats": [stats_document(one, tallies.get(one.model_id, ModelCounters())) for one in models]}
 
 
 def asked_for(ledger: Ledger, name: str, version: str) -> list[Model]:

@@ -12,11 +12,11 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from msgspec import structs
 
-from app.dispatch.request import Awaited, Reply
+from app.dispatch.request import AwaitableRequest, Reply
 from app.dispatch.v2 import BINARY, JSON, JSON_LENGTH_HEADER, inference_answer, json_length_of, ref_of
 from app.errors import BadInput, Unavailable
 from app.lifecycle.state import Ledger
-from app.protocols.handler import Answer, Asking
+from app.protocols.handler import Answer, InferenceHandler
 from app.protocols.v2.documents import model_document, server_document
 from model_container.contract import frames
 
@@ -63,7 +63,9 @@ INFER_BODY: dict[str, Any] = {
 }
 
 
-def router(asking: Asking, ledger: Ledger, is_ready: Callable[[], bool], extensions: Collection[str]) -> APIRouter:
+def router(
+    asking: InferenceHandler, ledger: Ledger, is_ready: Callable[[], bool], extensions: Collection[str]
+) -> APIRouter:
     """is_ready: whether every model of this surface that should be live takes traffic."""
     routes = APIRouter(tags=["Open Inference Protocol V2"])
 
@@ -128,5 +130,5 @@ def json_length(request: Request, body_bytes: int) -> int:
     return length
 
 
-def answer(waiting: Awaited, reply: Reply) -> Answer:
+def answer(waiting: AwaitableRequest, reply: Reply) -> Answer:
     return Answer(*inference_answer(waiting, reply))

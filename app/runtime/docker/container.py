@@ -12,7 +12,7 @@ from msgspec import Struct
 from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
 from app.runtime.docker.context import ENVIRONMENT_PLACE, NOBODY, PORT, RUNTIME_PLACE, place_of
 from app.runtime.docker.gpu import device_requests
-from app.runtime.runtime_config import call_of, execution_of
+from app.runtime.runtime_config import contract_of, execution_of
 from app.runtime.target import ReplicaState
 from model_container.contract.config import VARIABLE, Confinement, RuntimeConfig
 
@@ -71,7 +71,7 @@ class Plan(Struct, frozen=True):
             host="0.0.0.0",
             port=PORT,
             token=self.token,
-            call=call_of(self.model, self.form),
+            call=contract_of(self.model, self.form),
             **execution_of(self.model, self.form, self.limits),
             # A container brings namespaces and a root of its own. seccomp refuses every connect(), so that
             # nothing gets out even to this machine's own addresses, which no network setting of Docker shuts.
@@ -167,11 +167,11 @@ def state_of(inspection: Mapping[str, Any]) -> ReplicaState:
     if state["Running"]:
         paused = bool(state["Paused"])
         return ReplicaState(running=True, frozen=paused, detail="paused (docker pause)" if paused else "running")
-    detail = _why_it_ended(state, inspection["HostConfig"]["Memory"] // MIB)
+    detail = _exit_reason(state, inspection["HostConfig"]["Memory"] // MIB)
     return ReplicaState(running=False, detail=detail, out_of_memory=bool(state["OOMKilled"]))
 
 
-def _why_it_ended(state: Mapping[str, Any], limit_mb: int) -> str:
+def _exit_reason(state: Mapping[str, Any], limit_mb: int) -> str:
     code = state["ExitCode"]
     if state["OOMKilled"]:
         return f"killed by the out-of-memory killer (limit {limit_mb} MiB)"

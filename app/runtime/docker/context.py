@@ -12,7 +12,7 @@ from pathlib import Path
 from app.core.environment import Lock
 from app.core.model import Form, Limits, Model
 from app.runtime.interpreter import PACKAGE, WITHOUT_SITE
-from app.runtime.runtime_config import call_of, execution_of
+from app.runtime.runtime_config import contract_of, execution_of
 from model_container.contract.config import VARIABLE, Confinement, RuntimeConfig
 
 RUNTIME_PLACE = "/opt/prism"
@@ -90,7 +90,7 @@ def model_dockerfile(model: Model, environment: str, image: str, has_code: bool)
         environment=ENVIRONMENT_PLACE,
         host="0.0.0.0",
         port=PORT,
-        call=call_of(model, form),
+        call=contract_of(model, form),
         **execution_of(model, form, Limits()),
         confinement=Confinement(namespaces=False, cgroup="engine"),
     )

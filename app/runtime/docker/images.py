@@ -27,7 +27,7 @@ from app.runtime.docker.context import (
 )
 from app.runtime.docker.engine import Engine
 from app.runtime.packages.install import install_for_container
-from app.runtime.packages.uv import SUPPORTED, TELLING_LINES, find_interpreters
+from app.runtime.packages.uv import ERROR_LINES, SUPPORTED, find_interpreters
 from app.runtime.target import Log
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ class Images:
                     raise problem_in(str(piece["error"])) or BuildFailed(
                         f"The image {image} could not be built: {piece['error']}",
                         hint="The build log says what the engine did before; `prism doctor` checks the engine.",
-                        log_lines=said[-TELLING_LINES:],
+                        log_lines=said[-ERROR_LINES:],
                     )
 
 

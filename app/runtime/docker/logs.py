@@ -12,7 +12,7 @@ from app.errors import NotFound
 from app.runtime.docker.container import HOME_LABEL, MODEL_LABEL
 from app.runtime.docker.engine import Engine
 from app.runtime.logs.files import log_path
-from app.runtime.logs.kept import ContainerPlace, Stamped, StampedLines, behind, kept_log, place_in, short
+from app.runtime.logs.kept import ContainerPlace, Stamped, TimestampedLines, behind, kept_log, place_in, short
 from app.runtime.logs.reader import LogLine
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class ContainerLogs:
     async def lines(
         self, replica: Replica, folder: Path, tail: int, follow: bool, after: str
     ) -> AsyncIterator[LogLine]:
-        """Yield lines as `Target.logs` says."""
+        """Yield lines as `PredictTarget.logs` says."""
         place = ContainerPlace.parse(after)
         if after and (place is None or place.container != short(replica.id)):
             async for line in self._earlier_log(replica, folder, follow, after):
@@ -87,7 +87,7 @@ class ContainerLogs:
             since = place.since if place.stamp else None
             return client.api.logs(container, stream=True, follow=is_live, timestamps=True, since=since)
 
-        lines = StampedLines(container)
+        lines = TimestampedLines(container)
         async with contextlib.aclosing(cast(Any, self._engine.stream(begin))) as messages:
             async for message in messages:
                 for line in lines.add(message):

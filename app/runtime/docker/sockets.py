@@ -1,4 +1,4 @@
-"""Finds the Unix socket of a container: /run/prism there is in memory, small, and no folder of ours.
+"""Finds the Unix socket of a container: `/run/prism` there is in memory, small, and no folder of ours.
 
 A folder of this machine that is mounted into a container is one that a model can fill, and plant links in. So nothing
 is mounted: the socket is reached through /proc/<pid>/root, which leads to what the container's first process sees as

@@ -34,7 +34,7 @@ from app.runtime.docker.images import Images, model_image
 from app.runtime.docker.launch import run
 from app.runtime.docker.logs import ContainerLogs
 from app.runtime.docker.sockets import reached
-from app.runtime.docker.variants import as_imaged, lay_out
+from app.runtime.docker.variants import variant_image, write_build_folder
 from app.runtime.logs.files import log_path
 from app.runtime.logs.kept import keep_log
 from app.runtime.logs.reader import LogLine
@@ -79,15 +79,15 @@ class DockerTarget:
         if form is None or form.name is FormName.ORIGINAL:
             return await self._images.build_model(model, folder, log)
         with tempfile.TemporaryDirectory(prefix=".image-", dir=folder) as place:
-            await asyncio.to_thread(lay_out, form, folder, Path(place))
-            return await self._images.build_model(as_imaged(model, form), Path(place), log)
+            await asyncio.to_thread(write_build_folder, form, folder, Path(place))
+            return await self._images.build_model(variant_image(model, form), Path(place), log)
 
     async def is_built(self, model: Model, form: Form) -> bool:
-        return await self._images.is_current(model_image(as_imaged(model, form).model_id))
+        return await self._images.is_current(model_image(variant_image(model, form).model_id))
 
     async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
         form = form or model.form
-        image = model_image(as_imaged(model, form).model_id) if form else ""
+        image = model_image(variant_image(model, form).model_id) if form else ""
         if form is None or not await self._images.is_current(image):
             raise StartFailed(f"There is no image {image}.", hint=f"Deploy {model.name} again.")
         await self._sweep(model.model_id)
@@ -215,7 +215,7 @@ class DockerTarget:
         return [f"container {replica.id}" for replica in replicas] + images
 
     async def remove_form(self, model: Model, form: Form, environment_in_use: bool) -> None:
-        await self._images.remove(as_imaged(model, form), environment_in_use)
+        await self._images.remove(variant_image(model, form), environment_in_use)
 
     async def _sweep(self, model_id: str) -> None:
         """Remove containers of the model that ended without a stop(), as when the gateway was killed."""

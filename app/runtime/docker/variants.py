@@ -13,7 +13,7 @@ from app.core.model import Artifact, Form, FormName, Model
 from app.runtime.docker.context import place_of
 
 
-def as_imaged(model: Model, form: Form) -> Model:
+def variant_image(model: Model, form: Form) -> Model:
     """Return a model whose image holds this form of the given one. That image has a name of its own."""
     if form.name is FormName.ORIGINAL:
         return model
@@ -26,7 +26,7 @@ def as_imaged(model: Model, form: Form) -> Model:
     )
 
 
-def lay_out(form: Form, folder: Path, place: Path) -> None:
+def write_build_folder(form: Form, folder: Path, place: Path) -> None:
     """Lay out in `place` what the image of a form is built from, as the original lies in the model's folder."""
     file = place / "artifact" / place_of(form)
     file.parent.mkdir(parents=True)

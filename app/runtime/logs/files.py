@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from app.runtime.logs.reader import FilePlace, LogLine, LogReader
+from app.runtime.logs.reader import LogCursor, LogLine, LogReader
 
 MAX_BYTES = 10 << 20
 POLL_SECONDS = 0.2
@@ -83,7 +83,7 @@ async def _read_on(reader: LogReader, path: Path, grows: Callable[[], bool]) -> 
 
 async def _reader_at(path: Path, after: str) -> LogReader | None:
     """Return a reader at that place, in the log or in the one that was set aside; None where neither has it."""
-    place = FilePlace.parse(after)
+    place = LogCursor.parse(after)
     if place is None:
         return None
     for one in (path, rotated(path)):

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.runtime.logs.files import read_log, rotate, rotated
-from app.runtime.logs.reader import FilePlace, LogLine, LogReader
+from app.runtime.logs.reader import LogCursor, LogLine, LogReader
 
 TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z"
 STAMP = re.compile(rf"({TIME}) ".encode())
@@ -59,7 +59,7 @@ LINE_BYTES_MAX = 1 << 20
 """Longest line. A longer one comes in pieces, or a container that never ends its line would fill this process."""
 
 
-class StampedLines:
+class TimestampedLines:
     """The lines of the engine's messages. Each message has a stamp; a long line is several messages of one time."""
 
     def __init__(self, container: str) -> None:
@@ -100,7 +100,7 @@ async def behind(place: ContainerPlace | None, lines: AsyncIterator[Stamped]) ->
         yield LogLine(text.decode(errors="replace"), str(at))
 
 
-class Kept(Struct, frozen=True):
+class SavedLog(Struct, frozen=True):
     """The places of the lines of the container whose log was kept last.
 
     ends: for each line its stamp, its ordinal and the offset behind it.
@@ -114,7 +114,7 @@ class Kept(Struct, frozen=True):
 
 def keep_log(path: Path, container: str, messages: Iterable[bytes]) -> None:
     """Append what a container said to the log of its model. Raises OSError."""
-    lines = StampedLines(container)
+    lines = TimestampedLines(container)
     found = [line for message in messages for line in lines.add(message)] + list(lines.rest())
     path.parent.mkdir(exist_ok=True)
     rotate(path)
@@ -123,7 +123,7 @@ def keep_log(path: Path, container: str, messages: Iterable[bytes]) -> None:
         offsets = islice(accumulate((len(text) + 1 for _, text in found), initial=begins), 1, None)
         ends = [(place.stamp, place.ordinal, end) for (place, _), end in zip(found, offsets, strict=True)]
         # First, so that who reads the lines here knows that they are those of the container, which is still there.
-        _beside(path).write_bytes(msgspec.json.encode(Kept(short(container), reader.inode, begins, ends)))
+        _beside(path).write_bytes(msgspec.json.encode(SavedLog(short(container), reader.inode, begins, ends)))
         file.writelines(text + b"\n" for _, text in found)
 
 
@@ -132,7 +132,7 @@ def place_in(path: Path, container: str, after: str) -> ContainerPlace:
 
     The kept log may hold a part of the container's.
     """
-    kept, read = _kept(path), FilePlace.parse(after)
+    kept, read = _kept(path), LogCursor.parse(after)
     if kept and read and (kept.container, kept.inode) == (short(container), read.inode):
         told = bisect_right(kept.ends, read.offset, key=lambda end: end[2])
         if told:
@@ -168,9 +168,9 @@ def _kept_place(path: Path, place: ContainerPlace) -> tuple[bool, str]:
     return False, ""
 
 
-def _kept(path: Path) -> Kept | None:
+def _kept(path: Path) -> SavedLog | None:
     try:
-        return read_json(_beside(path).read_bytes(), Kept)
+        return read_json(_beside(path).read_bytes(), SavedLog)
     except (OSError, ForeignJsonError):
         return None
 

@@ -31,7 +31,7 @@ class LogLine(Struct, frozen=True):
     kind: Literal["line", "gap", "place"] = "line"
 
 
-class FilePlace(Struct, frozen=True):
+class LogCursor(Struct, frozen=True):
     """A place in a log file, written `f<inode>-<offset>-<mark>`.
 
     offset: bytes of the whole log before it, also those cut away since. mark: of the line that ends there, by which
@@ -46,12 +46,12 @@ class FilePlace(Struct, frozen=True):
         return f"f{self.inode:x}-{self.offset}-{self.mark}"
 
     @classmethod
-    def parse(cls, text: str) -> FilePlace | None:
+    def parse(cls, text: str) -> LogCursor | None:
         found = re.fullmatch(r"f([0-9a-f]{1,16})-([0-9]{1,18})-([0-9a-f]{8})", text, re.ASCII)
         return cls(int(found[1], 16), int(found[2]), found[3]) if found else None
 
 
-def mark_of(line: bytes) -> str:
+def fingerprint(line: bytes) -> str:
     return hashlib.blake2b(line[-MARK_BYTES:], digest_size=4).hexdigest()
 
 
@@ -84,14 +84,14 @@ class LogReader:
 
     @property
     def id(self) -> str:
-        return str(FilePlace(self.inode, self._offset, mark_of(self._line)))
+        return str(LogCursor(self.inode, self._offset, fingerprint(self._line)))
 
     def id_at(self, offset: int) -> str:
         """Return the id of the place behind the line that ends at this offset."""
         dropped, begins = read_head(self._file.fileno()) or (0, 0)
         position = begins + offset - dropped
         line = self._line_before(position, begins)[0] if position > begins else b""
-        return str(FilePlace(self.inode, offset, mark_of(line)))
+        return str(LogCursor(self.inode, offset, fingerprint(line)))
 
     def end(self) -> int:
         """Return the offset behind all that is there now."""
@@ -104,7 +104,7 @@ class LogReader:
         except FileNotFoundError:
             return False
 
-    def go_to(self, place: FilePlace) -> bool:
+    def go_to(self, place: LogCursor) -> bool:
         """Go to a place. Returns False, and does nothing, where this log does not have it, or is being cut."""
         head = read_head(self._file.fileno())
         if head is None or place.inode != self.inode:
@@ -112,7 +112,7 @@ class LogReader:
         dropped, begins = head
         position = begins + place.offset - dropped
         if place.offset > dropped:
-            if position > self._size() or mark_of(self._line_before(position, begins)[0]) != place.mark:
+            if position > self._size() or fingerprint(self._line_before(position, begins)[0]) != place.mark:
                 return False
             self._line, self._is_whole = self._line_before(position, begins)
         self._offset = place.offset

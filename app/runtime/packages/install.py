@@ -45,7 +45,7 @@ async def _install(lock: Lock, folder: Path, python: Sequence[str], log: Log, ti
     await asyncio.to_thread(_prepare, folder)
     # Wheels only: building a source distribution would run its author's code here, outside any wall.
     arguments = ["pip", "sync", "--prefix", str(folder), "--only-binary", ":all:", *python]
-    arguments += [*torch_backend.to_install(lock), "-"]
+    arguments += [*torch_backend.install_arguments(lock), "-"]
     await run_uv(arguments, log=log, timeout_seconds=timeout_seconds, error=BuildFailed, stdin=lock.text)
 
 

@@ -22,7 +22,7 @@ from app.runtime.packages.resolver import resolve
 from app.runtime.target import Log
 
 
-class Resolutions:
+class LockCache:
     """One file in `folder` for each question. max_age_seconds: 0 asks the index every time."""
 
     def __init__(self, folder: Path, max_age_seconds: float) -> None:

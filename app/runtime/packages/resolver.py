@@ -40,7 +40,7 @@ async def _compile(
     requirements: Requirements, python: str, log: Log, timeout_seconds: float, platform: str | None
 ) -> str:
     arguments = ["pip", "compile", "--python-version", python, "--no-header", "--no-annotate", "--quiet"]
-    arguments += ["--only-binary", ":all:", *torch_backend.to_resolve(requirements.gpu)]
+    arguments += ["--only-binary", ":all:", *torch_backend.resolve_arguments(requirements.gpu)]
     if platform is not None:
         arguments += ["--python-platform", uv_platform(platform, machine.machine())]
     return await run_uv(

@@ -14,7 +14,7 @@ from app.runtime.packages.index import machine_index
 LOCAL_VERSION = re.compile(r"^torch==[^+\s]+\+(cpu|xpu|cu[0-9]+|rocm[0-9.]+)$", re.MULTILINE)
 
 
-def to_resolve(gpu: bool) -> list[str]:
+def resolve_arguments(gpu: bool) -> list[str]:
     """Return arguments for `uv pip` to resolve.
 
     With a GPU uv looks which CUDA this machine's driver takes; without a driver it takes the build for the CPU.
@@ -22,7 +22,7 @@ def to_resolve(gpu: bool) -> list[str]:
     return _chosen("auto" if gpu else "cpu")
 
 
-def to_install(lock: Lock) -> list[str]:
+def install_arguments(lock: Lock) -> list[str]:
     """Return arguments for `uv pip` to install a lock, whose version of PyTorch tells its build."""
     found = LOCAL_VERSION.search("\n".join(lock.packages))
     return _chosen(found[1]) if found else []

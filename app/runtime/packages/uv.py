@@ -27,7 +27,7 @@ SUPPORTED = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 FOR_UV = (*USER, *LANGUAGE, *USER_FOLDERS)
 QUIET = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_WRAP": "1"}
 FOR_PROBES = (*USER, *LANGUAGE, *PYENV)
-TELLING_LINES = 20
+ERROR_LINES = 20
 TORCH_HOST = "download.pytorch.org"
 UNREACHABLE = (
     "The package index cannot be reached: check PIP_INDEX_URL, HTTPS_PROXY and `prism doctor`.",
@@ -82,24 +82,24 @@ async def run_uv(
         raise error(
             f"`uv {verb}` did not finish within {timeout_seconds:g} s. {' '.join(said[-3:])}".rstrip(),
             hint="Check that the package index answers (`prism doctor`), or raise PRISM_BUILD_TIMEOUT_SECONDS.",
-            log_lines=said[-TELLING_LINES:],
+            log_lines=said[-ERROR_LINES:],
         ) from timeout
     finally:
         await _kill(process)
     if process.returncode:
         raise problem_in("\n".join(said)) or error(
-            f"`uv {verb}` failed: {' '.join(telling_lines(said)) or f'exit code {process.returncode}.'}",
+            f"`uv {verb}` failed: {' '.join(error_lines(said)) or f'exit code {process.returncode}.'}",
             hint=hint_for("\n".join(said)),
-            log_lines=said[-TELLING_LINES:],
+            log_lines=said[-ERROR_LINES:],
         )
     return output
 
 
-def telling_lines(lines: Sequence[str]) -> list[str]:
+def error_lines(lines: Sequence[str]) -> list[str]:
     """Return what uv says of a failure: complaint and causes, without labels, drawing characters and advice."""
     complaints = (i for i, line in enumerate(lines) if re.match(r"\s*(error:|×|✗)", line))
     bare = (re.sub(r"^[\s│├╰─▶×✗]*(?:(?:error|cause):)?\s*", "", line).strip() for line in lines[next(complaints, 0) :])
-    return [line for line in bare if line and not line.startswith("hint:")][:TELLING_LINES]
+    return [line for line in bare if line and not line.startswith("hint:")][:ERROR_LINES]
 
 
 def hint_for(text: str) -> str:

@@ -38,7 +38,7 @@ class Lent(NamedTuple):
 NONE = Lent()
 
 
-def survey(confinement: Confinement | None = FULL, group: Lent = NONE) -> dict[str, Any]:
+def probe_sandbox(confinement: Confinement | None = FULL, group: Lent = NONE) -> dict[str, Any]:
     """Start Pythons behind the walls of a replica, and let them try what a model must not do. Blocks about 2 s.
 
     Returns {"network": True, "files": True, "processes": True, "syscalls": True, "memory": True, "details": {…}}: True

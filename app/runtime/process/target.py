@@ -48,7 +48,7 @@ from app.runtime.process.cgroups import remove as remove_cgroup
 from app.runtime.process.environments import Environments
 from app.runtime.process.replica_end import Outside, open_end, read_end
 from app.runtime.process.runtime_copy import compile_for, runtime_copy
-from app.runtime.runtime_config import call_of, execution_of
+from app.runtime.runtime_config import contract_of, execution_of
 from app.runtime.target import Log, ReplicaState
 from model_container.contract.config import VARIABLE, Confinement, RuntimeConfig
 
@@ -191,7 +191,7 @@ class ProcessTarget:
             socket=address,
             port=port,
             token=secrets.token_urlsafe(32),
-            call=call_of(model, form),
+            call=contract_of(model, form),
             **execution,
             confinement=Confinement(
                 namespaces=True,

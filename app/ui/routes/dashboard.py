@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.health.usage import Vitals
+from app.lifecycle.health.usage import UsageSampler
 from app.lifecycle.intake.sample import deploy_sample
 from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.observe.history import History
@@ -23,7 +23,7 @@ def router(
     deployments: Deployments,
     models_folder: ModelsFolder,
     history: History,
-    vitals: Vitals,
+    vitals: UsageSampler,
     pages: Pages,
     settings: Settings,
 ) -> APIRouter:

@@ -10,10 +10,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app.core.model import Model
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.health.usage import Vitals
+from app.lifecycle.health.usage import UsageSampler
 from app.lifecycle.intake.register import replica_number
 from app.observe.history import History
-from app.ui.model_view import model_view, shape_told, type_told
+from app.ui.model_view import model_view, shape_text, type_text
 from app.ui.pages import Pages
 from app.ui.routes.share import share_context
 
@@ -21,7 +21,7 @@ from app.ui.routes.share import share_context
 def router(
     deployments: Deployments,
     history: History,
-    vitals: Vitals,
+    vitals: UsageSampler,
     circuits: Callable[[str], Mapping[str, str]],
     pages: Pages,
 ) -> APIRouter:
@@ -44,8 +44,8 @@ def router(
             "model": view.model,
             "deployment": view.deployment,
             "tab": "overview",
-            "type_told": type_told,
-            "shape_told": shape_told,
+            "type_told": type_text,
+            "shape_told": shape_text,
         }
         return pages.render_either(request, "model", {**context, **share_context(request, view.model)})
 

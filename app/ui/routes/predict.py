@@ -17,7 +17,7 @@ from starlette.formparsers import FormParser, MultiPartException, MultiPartParse
 from app.access.admission import Admission
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.model import Model
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Call, Prediction
 from app.errors import BadInput, PrismError, ReplicaProtocolError, TooLarge
@@ -28,7 +28,7 @@ from app.lifecycle.state import Ledger
 from app.ui.chooser import choose_model
 from app.ui.field_values import Unreadable, parse_json
 from app.ui.pages import Pages
-from app.ui.predict_form import Form, blamed, form_for, read, refilled
+from app.ui.predict_form import Form, form_for, read, refilled, with_field_error
 from app.ui.prediction_view import PredictionView, prediction_view, timings_of
 from app.ui.snippets import JSON_WORDS, Snippet, snippets, written
 from app.ui.statuses import badge
@@ -78,7 +78,7 @@ def router(
                 "model": model,
                 "deployment": deployment,
                 "badge": badge(deployment),
-                "serves": serves(deployment),
+                "serves": is_serving(deployment),
                 "tab": "predict",
                 "way": FORM if tab == FORM and given.form else JSON,
                 "given": given,
@@ -102,7 +102,7 @@ def router(
     ) -> Response:
         """Without a model_id, the only live model's, or the models to choose from."""
         if not model_id:
-            return choose_model(request, ledger, pages, "Predict", fits=serves)
+            return choose_model(request, ledger, pages, "Predict", fits=is_serving)
         model = ledger.find(model_id)
         return page(request, model, tab, sample_of(model))
 
@@ -199,7 +199,7 @@ def with_problem(given: Given, tab: str, outcome: Outcome) -> Given:
     if problem is None or problem.get("status") not in OF_THE_INPUT:
         return given
     if tab == FORM and given.form is not None:
-        return msgspec.structs.replace(given, form=blamed(given.form, problem))
+        return msgspec.structs.replace(given, form=with_field_error(given.form, problem))
     words = " ".join(str(problem[key]) for key in ("detail", "hint") if problem.get(key))
     return msgspec.structs.replace(given, wrong=words)
 

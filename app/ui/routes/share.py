@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.api.share import names_to_share
 from app.core.model import Model
-from app.core.route_table import serves
+from app.core.route_table import is_serving
 from app.errors import PrismError
 from app.lifecycle.state import Ledger
 from app.share.share import Share
@@ -44,7 +44,7 @@ def share_context(
         "share": {
             "state": status.state.value,
             "is_shared": shared,
-            "serves": serves,
+            "serves": is_serving,
             "is_answer": request.method == "POST",
             "public_url": status.public_url(model.name),
             "others": [name for name in status.models if name != model.name],

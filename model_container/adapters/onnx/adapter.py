@@ -18,7 +18,7 @@ import numpy as np
 from model_container.adapters.base import PROBABILITIES, Inputs, Outputs, tensor
 from model_container.adapters.onnx.ports import MAP, MAPS, TENSOR, Port
 from model_container.adapters.onnx.providers import wanted_providers
-from model_container.adapters.onnx.rows import try_rows
+from model_container.adapters.onnx.rows import probe_batching
 from model_container.adapters.onnx.session import Graph, execution_of, open_session
 from model_container.adapters.onnx.values import check_texts, value_of
 from model_container.bodies.content import Content, Named, Rows
@@ -55,7 +55,7 @@ class OnnxAdapter:
         self.texts = frozenset(one.name for one in self._inputs if one.datatype == "BYTES")
         self._optional = self._graph.ports.keys() - self.names
         self._bf16 = {one.name: "BF16" for one in self._outputs if one.datatype == "BF16"}
-        self._rows = try_rows(self._trial, self._inputs, self._outputs)
+        self._rows = probe_batching(self._trial, self._inputs, self._outputs)
         self.joinable = self._rows.joinable
         self._table = _table(self._inputs, self._rows.by_row)
         self.plain = None if self._rows.by_row is False else plain_rows(self._table)

@@ -48,7 +48,7 @@ class Rows(NamedTuple):
     inner_size: int = 1
 
 
-def try_rows(run: Run, inputs: Sequence[Port], outputs: Sequence[Port]) -> Rows:
+def probe_batching(run: Run, inputs: Sequence[Port], outputs: Sequence[Port]) -> Rows:
     """Costs two dozen rows of prediction where the first dimensions are free, one where only inner ones are."""
     told = _told(inputs, outputs)
     if any(one.kind not in (TENSOR, MAPS) for one in (*inputs, *outputs)):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.access.admission import Admission
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
-from app.access.throttle import WrongKeys
+from app.access.throttle import FailedKeyThrottle
 from app.errors import NotFound, RateLimited, Unauthorized
 
 
@@ -83,7 +83,7 @@ def test_a_surface_may_need_a_key_where_the_server_does_not() -> None:
     keys = Keys([])
     keys.add("key_1", digest("made"))
     surface = Admission(
-        keys, lambda: True, lambda host: True, WrongKeys(), serves=lambda ref: ref == "iris", anonymous="public"
+        keys, lambda: True, lambda host: True, FailedKeyThrottle(), serves=lambda ref: ref == "iris", anonymous="public"
     )
     assert surface.admit("made", "a", "iris") == keys.caller("made", "b")
     with pytest.raises(Unauthorized):
@@ -95,7 +95,7 @@ def test_a_surface_may_need_a_key_where_the_server_does_not() -> None:
 
 
 def test_callers_without_a_key_are_counted_as_one_where_their_address_says_nothing() -> None:
-    surface = Admission(Keys([]), lambda: False, lambda host: True, WrongKeys(), anonymous="public")
+    surface = Admission(Keys([]), lambda: False, lambda host: True, FailedKeyThrottle(), anonymous="public")
     assert surface.admit("", "10.0.0.1", "iris") == surface.admit("", "10.0.0.2", "iris") == "public"
 
 

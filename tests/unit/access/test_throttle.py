@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.access.throttle import ATTEMPTS, WINDOW_SECONDS, WrongKeys
+from app.access.throttle import ATTEMPTS, WINDOW_SECONDS, FailedKeyThrottle
 from app.errors import RateLimited
 
 
@@ -17,7 +17,7 @@ class Clock:
 
 def test_after_ten_wrong_keys_an_address_waits_for_its_minute_to_end() -> None:
     clock = Clock()
-    wrong = WrongKeys(clock)
+    wrong = FailedKeyThrottle(clock)
     for number in range(ATTEMPTS):
         wrong.check("10.0.0.1")
         wrong.note("10.0.0.1", f"guess-{number}")
@@ -34,7 +34,7 @@ def test_after_ten_wrong_keys_an_address_waits_for_its_minute_to_end() -> None:
 
 
 def test_an_old_key_that_is_sent_again_and_again_is_one_guess() -> None:
-    wrong = WrongKeys(Clock())
+    wrong = FailedKeyThrottle(Clock())
     for _ in range(10 * ATTEMPTS):
         wrong.note("10.0.0.1", "of last year")
     wrong.check("10.0.0.1")
@@ -52,14 +52,14 @@ def test_an_old_key_that_is_sent_again_and_again_is_one_guess() -> None:
     ],
 )
 def test_who_has_a_network_of_ipv6_guesses_as_one(one: str, other: str, alike: bool) -> None:
-    wrong = WrongKeys(Clock())
+    wrong = FailedKeyThrottle(Clock())
     for number in range(ATTEMPTS):
         wrong.note(one, f"guess-{number}")
     assert wrong.bounded(other) is alike
 
 
 def test_a_key_in_use_passes_where_it_was_used_and_nowhere_else() -> None:
-    wrong = WrongKeys(Clock())
+    wrong = FailedKeyThrottle(Clock())
     wrong.note_right("10.0.0.1", "right")
     for address in ("10.0.0.1", "10.0.0.2"):
         for number in range(ATTEMPTS):
@@ -74,7 +74,7 @@ def test_a_key_in_use_passes_where_it_was_used_and_nowhere_else() -> None:
 
 def test_addresses_are_forgotten() -> None:
     clock = Clock()
-    wrong = WrongKeys(clock)
+    wrong = FailedKeyThrottle(clock)
     for number in range(1000):
         wrong.note(f"10.0.{number >> 8}.{number & 255}", "guess")
     clock.now += WINDOW_SECONDS

@@ -12,12 +12,12 @@ from sklearn.linear_model import LinearRegression
 from app.artifact.consent import allowed_packages, packages_to_allow, with_consent, word_of
 from app.artifact.inspection import inspect
 from app.artifact.read import read_folder
-from app.core.inspection import Danger, Format, Inspection, Pin
+from app.core.inspection import Format, Inspection, Pin, UnsafeGlobal
 from app.core.model import Artifact
 from app.errors import BadInput, MissingCode, UnknownPackage, UnsafeArtifact
 from app.lifecycle.intake.receive import Upload
 from app.lifecycle.intake.refusals import refusals_of
-from app.lifecycle.intake.register import draft
+from app.lifecycle.intake.register import build_version
 from app.lifecycle.intake.staging import Staging
 from tests.unit.artifact.test_folder import laid_out
 from tests.unit.lifecycle.intake.test_staging import form
@@ -31,7 +31,7 @@ ACME = Inspection(
     pins=(Pin("numpy", "", "read"),),
     unknown_modules=("acme",),
     unknown_pins=(Pin("acme-tools", ">=2", "requirements.txt asks for it"),),
-    dangers=(Danger("acme.Model", "of no known package", "acme"), Danger("os.system", "it runs")),
+    dangers=(UnsafeGlobal("acme.Model", "of no known package", "acme"), UnsafeGlobal("os.system", "it runs")),
 )
 
 
@@ -148,9 +148,9 @@ def test_requirements_in_an_artifact_install_known_packages_alone(tmp_path: Path
 async def test_an_archive_cannot_consent_for_its_owner_and_the_models_folder_can(tmp_path: Path) -> None:
     files = {"model_config.yaml": "allow_unsafe: true\nallow_packages: [acme]\nrequirements: [acme]\n"}
     async with house(tmp_path) as home:
-        sent = draft(folder(tmp_path / "sent", files), home.ledger)
+        sent = build_version(folder(tmp_path / "sent", files), home.ledger)
         assert (sent.allow_unsafe, sent.allow_packages, sent.requirements) == (False, (), "")
-        laid = draft(folder(tmp_path / "laid", files, models_folder="m"), home.ledger)
+        laid = build_version(folder(tmp_path / "laid", files, models_folder="m"), home.ledger)
         assert (laid.allow_unsafe, laid.allow_packages, laid.requirements) == (True, ("acme",), "acme")
 
 
@@ -169,7 +169,7 @@ async def test_a_package_is_allowed_by_the_form_and_the_consent_recorded(tmp_pat
 
 async def test_a_guess_that_an_older_server_recorded_is_not_asked_of_the_index(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        model = draft(folder(tmp_path / "m", {"notes.txt": ""}), home.ledger)
+        model = build_version(folder(tmp_path / "m", {"notes.txt": ""}), home.ledger)
         assert model.inspection is not None
         older = structs.replace(model.inspection, pins=(*model.inspection.pins, Pin("evilpkg", "", "a guess")))
         asked = await home.deployments.road.requirements(structs.replace(model, inspection=older))

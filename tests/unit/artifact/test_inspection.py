@@ -27,7 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from app.artifact.inspection import inspect
-from app.core.inspection import Danger, Format, Inspection
+from app.core.inspection import Format, Inspection, UnsafeGlobal
 from app.errors import BadInput, MissingCode, UnreadableArtifact, UnsafeArtifact, UnsupportedFormat
 from app.lifecycle.intake.refusals import refuse_unusable
 
@@ -233,7 +233,7 @@ def test_missing_classes_are_named_with_the_way_to_supply_them(file: Path) -> No
 
 def test_a_harmless_model_is_not_refused() -> None:
     refuse_unusable(Inspection(Format.PICKLE), has_code=False, allow_unsafe=False)
-    refuse_unusable(Inspection(Format.PICKLE, dangers=(Danger("a.b", "c"),)), has_code=False, allow_unsafe=True)
+    refuse_unusable(Inspection(Format.PICKLE, dangers=(UnsafeGlobal("a.b", "c"),)), has_code=False, allow_unsafe=True)
 
 
 @settings(max_examples=300, deadline=None)

@@ -16,7 +16,7 @@ from app.artifact.formats.yaml import read_yaml
 from app.artifact.inspection import inspect
 from app.errors import PrismError
 from app.lifecycle.intake.staging import Staging
-from app.lifecycle.models_folder.snapshot import look, stray_files
+from app.lifecycle.models_folder.snapshot import stray_files, take_snapshot
 from tests.unit.lifecycle.intake.test_staging import form
 from tests.unit.lifecycle.test_deployments import house
 
@@ -75,6 +75,6 @@ def test_names_in_the_models_folder_that_are_no_text_are_told_and_not_taken(tmp_
             file.write(pickle.dumps({}))
     with open(os.fsencode(tmp_path) + b"/stray\xff.pkl", "wb"):
         pass
-    found = look(tmp_path)
+    found = take_snapshot(tmp_path)
     assert {name: bool(seen.problem) for name, seen in found.items()} == {"entry�": True, "other": True, "good": False}
     assert msgspec.json.encode([found, stray_files(tmp_path)])

@@ -22,7 +22,7 @@ from app.artifact.requirements import (
     with_requirements,
 )
 from app.core.environment import Requirements
-from app.core.inspection import Format, Inspection, Pin, PythonNeed
+from app.core.inspection import Format, Inspection, Pin, PythonConstraint
 from app.errors import BadInput, EnvironmentFailed
 
 LINEAR = "sklearn.linear_model._logistic.LogisticRegression"
@@ -38,7 +38,7 @@ def requirements(
     *inferred: Pin,
     user: str = "",
     python: str = "",
-    need: PythonNeed | None = None,
+    need: PythonConstraint | None = None,
     available: tuple[str, ...] = ("3.11", "3.12", "3.10"),
     **further: Any,
 ) -> Requirements:
@@ -250,7 +250,7 @@ def test_nonsense_is_no_python(text: str) -> None:
 
 
 def test_the_artifact_narrows_the_pythons_in_their_order() -> None:
-    asked = requirements(need=PythonNeed(">=3.11", "code objects"))
+    asked = requirements(need=PythonConstraint(">=3.11", "code objects"))
     assert asked.pythons == ("3.11", "3.12")
     assert asked.python_evidence == "code objects"
 
@@ -265,12 +265,12 @@ def test_where_nobody_says_the_order_of_the_server_holds() -> None:
     ("python", "need", "told"),
     [
         ("3.9", None, ["3.9", "3.11, 3.12, 3.10"]),
-        ("", PythonNeed(">=3.13", "code objects"), [">=3.13", "code objects", "3.11, 3.12, 3.10"]),
-        ("3.10", PythonNeed(">=3.11", "code objects"), ["3.10", ">=3.11", "Leave `python_version` out"]),
+        ("", PythonConstraint(">=3.13", "code objects"), [">=3.13", "code objects", "3.11, 3.12, 3.10"]),
+        ("3.10", PythonConstraint(">=3.11", "code objects"), ["3.10", ">=3.11", "Leave `python_version` out"]),
     ],
 )
 def test_when_no_python_fits_the_needs_and_the_offer_are_named(
-    python: str, need: PythonNeed | None, told: list[str]
+    python: str, need: PythonConstraint | None, told: list[str]
 ) -> None:
     with pytest.raises(EnvironmentFailed) as caught:
         requirements(python=python, need=need)

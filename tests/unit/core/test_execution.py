@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.core.execution import EVERY, PROVIDERS, Execution, Gpus, gpus, unknown_provider
+from app.core.execution import ALL_GPUS, PROVIDERS, Execution, Gpus, parse_gpus, unknown_provider
 from app.core.model_config import model_config
 from app.errors import BadInput, InvalidSetting
 from app.settings import load_settings
@@ -15,9 +15,9 @@ from app.settings import load_settings
 @pytest.mark.parametrize(
     ("said", "meant", "shown"),
     [
-        (True, Gpus(EVERY), True),
-        ("true", Gpus(EVERY), True),
-        ("all", Gpus(EVERY), True),
+        (True, Gpus(ALL_GPUS), True),
+        ("true", Gpus(ALL_GPUS), True),
+        ("all", Gpus(ALL_GPUS), True),
         (False, Gpus(), False),
         ("", Gpus(), False),
         ("off", Gpus(), False),
@@ -31,7 +31,7 @@ from app.settings import load_settings
     ],
 )
 def test_gpus_are_every_one_a_number_or_named_ones(said: Any, meant: Gpus, shown: Any) -> None:
-    found = gpus(said)
+    found = parse_gpus(said)
     assert found == meant
     assert found is not None
     assert (found.shown, type(found.shown)) == (shown, type(shown))
@@ -40,13 +40,13 @@ def test_gpus_are_every_one_a_number_or_named_ones(said: Any, meant: Gpus, shown
 
 @pytest.mark.parametrize("said", [-2, 1000, [], ["0", "0"], ["a b"], "many", "device=", "1.5", None, {}])
 def test_what_is_no_gpu_is_none(said: Any) -> None:
-    assert gpus(said) is None
+    assert parse_gpus(said) is None
 
 
 def test_a_config_says_on_what_its_model_computes() -> None:
     config = model_config({"gpu": [0], "execution_providers": ["CUDAExecutionProvider"], "threads": 3})
     assert config.execution == Execution(Gpus(ids=("0",)), ("CUDAExecutionProvider",), 3)
-    assert model_config({"gpu": True}).execution.gpus == Gpus(EVERY)
+    assert model_config({"gpu": True}).execution.gpus == Gpus(ALL_GPUS)
     assert model_config({"gpu": 1}).execution.gpus == Gpus(1)
     assert model_config({}).execution == Execution()
 

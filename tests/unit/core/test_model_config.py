@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from app.artifact.formats.yaml import read_yaml
-from app.core.model import Bounds
-from app.core.model_config import KEYS, MEANT, ModelConfig, Port, model_config
+from app.core.model import QueueLimits
+from app.core.model_config import KEYS, MEANT, ModelConfig, TensorSpec, model_config
 from app.errors import BadInput
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "models-folder.md").read_text()
@@ -50,9 +50,9 @@ def test_every_key_reaches_its_place() -> None:
             "description": "Risk",
         }
     )
-    assert config.bounds == Bounds(32, 100, 5, 2.5)
-    assert config.inputs == (Port("x", "FP32", (-1, 4)),)
-    assert config.outputs == (Port("risk", "FP64"),)
+    assert config.bounds == QueueLimits(32, 100, 5, 2.5)
+    assert config.inputs == (TensorSpec("x", "FP32", (-1, 4)),)
+    assert config.outputs == (TensorSpec("risk", "FP64"),)
     assert config.requirement_lines == "numpy>=2\npandas"
     assert model_config({"requirements": "numpy\npandas"}).requirement_lines == "numpy\npandas"
 

@@ -17,26 +17,28 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.access.admission import Admission
-from app.access.hosts import Hosts
+from app.access.hosts import HostAllowList
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
-from app.access.throttle import WrongKeys
+from app.access.throttle import FailedKeyThrottle
 from app.core.model import Deployment, Status, TargetName
 from app.core.route_table import route_table
 from app.dispatch.batch import Lane
-from app.dispatch.head_cache import Door
-from app.dispatch.limits import Flow
+from app.dispatch.head_cache import HeadCache
+from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.server import Connection
 from app.http import problems
-from app.http.guard import Guard
+from app.http.guard import HostOriginMiddleware
 from app.protocols import native
-from app.protocols.handler import Asking
+from app.protocols.handler import InferenceHandler
 from app.protocols.v2 import rest as v2_rest
 from tests.fakes import FakeReplica, Handler, echo
 
 MAX_BODY_BYTES = 1 << 18
-FLOW = Flow(max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seconds=20, heartbeat_timeout_seconds=20)
+FLOW = QueueSettings(
+    max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seconds=20, heartbeat_timeout_seconds=20
+)
 PATIENCE_SECONDS = 20.0
 OF_THE_MOMENT = ("date", "x-request-id", "server-timing", "content-length", "ratelimit-reset")
 
@@ -47,7 +49,7 @@ class Gateway:
 
     protocol: int
     asgi: int
-    door: Door
+    door: HeadCache
     keys: Keys
     dispatcher: Dispatcher
     replica: FakeReplica
@@ -68,7 +70,7 @@ async def gateway(
     *,
     keys: Sequence[str] = (),
     rate_limit: int = 0,
-    flow: Flow = FLOW,
+    flow: QueueSettings = FLOW,
     receive_timeout_seconds: float = 20,
     keep_alive_seconds: float = 20,
 ) -> AsyncIterator[Gateway]:
@@ -78,8 +80,10 @@ async def gateway(
     iris = Deployment("m1", "iris", "1.0.0", Status.LIVE, True, TargetName.PROCESS, (replica.replica,), live_at="2026")
     await dispatcher.publish(route_table([iris]))
     known = Keys(keys)
-    admission = Admission(known, must_have_key=lambda: known.required, has_host=Hosts([]).known, wrong_keys=WrongKeys())
-    door = Door(dispatcher, admission, MAX_BODY_BYTES, receive_timeout_seconds)
+    admission = Admission(
+        known, must_have_key=lambda: known.required, has_host=HostAllowList([]).known, wrong_keys=FailedKeyThrottle()
+    )
+    door = HeadCache(dispatcher, admission, MAX_BODY_BYTES, receive_timeout_seconds)
     app = application(dispatcher, admission)
     servers = [await started(app, http, keep_alive_seconds) for http in (partial(Connection, door), "httptools")]
     ports = [server.servers[0].sockets[0].getsockname()[1] for server in servers]
@@ -94,7 +98,7 @@ async def gateway(
 def application(dispatcher: Dispatcher, admission: Admission) -> FastAPI:
     app = FastAPI()
     problems.install(app)
-    asking = Asking(dispatcher, admission, MAX_BODY_BYTES)
+    asking = InferenceHandler(dispatcher, admission, MAX_BODY_BYTES)
     app.include_router(native.router(asking))
     app.include_router(v2_rest.router(asking, cast(Any, None), lambda: True, ()))  # only its metadata needs a ledger
 
@@ -102,7 +106,7 @@ def application(dispatcher: Dispatcher, admission: Admission) -> FastAPI:
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    app.add_middleware(Guard, hosts=Hosts([]))
+    app.add_middleware(HostOriginMiddleware, hosts=HostAllowList([]))
     return app
 
 

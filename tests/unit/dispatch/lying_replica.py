@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.core.model import Deployment, Replica, Status, TargetName
 from app.dispatch.connection import WireLimits
-from app.dispatch.limits import Flow
+from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
 from model_container.contract import frames
 from model_container.contract.frames import Answer, Frame
@@ -18,7 +18,7 @@ from tests.fakes import FakeReplica
 from tests.unit.dispatch.test_batch import dispatching, live
 
 WIRE = WireLimits(max_answer_bytes=1 << 20, stall_seconds=0.3)
-FLOW = Flow(8, 64, 0.05, 20, 20, wire=WIRE)
+FLOW = QueueSettings(8, 64, 0.05, 20, 20, wire=WIRE)
 WELCOME = b'{"protocol":1,"streams":true,"samples":[[1]],"signature":{"kind":"table","inputs":[]}}'
 PLAIN = b'{"predictions":[1]}'
 
@@ -103,7 +103,7 @@ async def lying(path: Path, lie: Lie) -> AsyncIterator[LyingReplica]:
 
 @asynccontextmanager
 async def beside_iris(
-    folder: Path, lie: Lie, flow: Flow = FLOW
+    folder: Path, lie: Lie, flow: QueueSettings = FLOW
 ) -> AsyncIterator[tuple[Dispatcher, LyingReplica, FakeReplica]]:
     """Two models of one gateway: `liar`, whose replica lies, and `iris`, whose replica does not."""
     iris = FakeReplica(folder / "iris.sock")

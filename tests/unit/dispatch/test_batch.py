@@ -14,16 +14,18 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from app.access.rate_limit import RateLimiter
-from app.core.model import Bounds, Deployment, Status, TargetName
+from app.core.model import Deployment, QueueLimits, Status, TargetName
 from app.core.route_table import Endpoint, route_table
-from app.dispatch.limits import Flow, flow_of
+from app.dispatch.limits import QueueSettings, queue_settings_for
 from app.dispatch.pipeline import SWEEP_SECONDS, Dispatcher
 from app.dispatch.request import Call, Prediction
 from app.errors import Conflict, NotFound, Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
 from model_container.contract.frames import Answer, Request
 from tests.fakes import FakeReplica, echo, eventually, fake_replica
 
-FLOW = Flow(max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seconds=20, heartbeat_timeout_seconds=20)
+FLOW = QueueSettings(
+    max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seconds=20, heartbeat_timeout_seconds=20
+)
 HEARTBEAT = structs.replace(FLOW, heartbeat_timeout_seconds=0.6)
 
 
@@ -36,7 +38,7 @@ def live(fake: FakeReplica, name: str = "iris", model_id: str = "m1") -> Deploym
 @asynccontextmanager
 async def dispatching(
     *deployments: Deployment,
-    flow: Flow = FLOW,
+    flow: QueueSettings = FLOW,
     suspects: list[str] | None = None,
     sample: bytes | None = None,
 ) -> AsyncIterator[Dispatcher]:
@@ -106,7 +108,7 @@ async def test_a_full_queue_refuses_at_once(tmp_path: Path) -> None:
         await release.wait()
         return await echo(requests)
 
-    narrow = Flow(1, 4, 10.0, 20.0, 20.0)
+    narrow = QueueSettings(1, 4, 10.0, 20.0, 20.0)
     async with fake_replica(tmp_path / "s", held) as fake, dispatching(live(fake), flow=narrow) as dispatcher:
         waiting = asyncio.create_task(outcomes(dispatcher, 10))
         await eventually(lambda: fake.batches == [1])
@@ -122,7 +124,7 @@ async def test_a_request_past_its_time_gets_504(tmp_path: Path) -> None:
         await asyncio.sleep(60)
         return []
 
-    hasty = Flow(8, 32, 0.05, 0.3, 60.0)
+    hasty = QueueSettings(8, 32, 0.05, 0.3, 60.0)
     async with fake_replica(tmp_path / "s", never) as fake, dispatching(live(fake), flow=hasty) as dispatcher:
         with pytest.raises(ReplicaTimeout):
             await dispatcher.predict(call(1))
@@ -282,9 +284,9 @@ async def test_timings_of_each_request_are_logged_when_asked_for(tmp_path: Path)
 
 
 def test_a_models_own_bounds_win_over_the_settings_and_the_others_stay() -> None:
-    settings = Flow(64, 1024, 0.05, 30, 3)
+    settings = QueueSettings(64, 1024, 0.05, 30, 3)
     usual = Endpoint("m1", "iris", "1.0.0", ())
-    assert flow_of(usual, settings) == settings
-    own = structs.replace(usual, bounds=Bounds(max_batch_size=8, batch_window_ms=0, predict_timeout_seconds=2))
-    assert flow_of(own, settings) == Flow(8, 1024, 0, 2, 3)
-    assert flow_of(structs.replace(usual, bounds=Bounds(queue_length=1)), settings).queue_length == 1
+    assert queue_settings_for(usual, settings) == settings
+    own = structs.replace(usual, bounds=QueueLimits(max_batch_size=8, batch_window_ms=0, predict_timeout_seconds=2))
+    assert queue_settings_for(own, settings) == QueueSettings(8, 1024, 0, 2, 3)
+    assert queue_settings_for(structs.replace(usual, bounds=QueueLimits(queue_length=1)), settings).queue_length == 1

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from app.dispatch.busy_poll import AWAKE_SECONDS, Wakefulness
+from app.dispatch.busy_poll import SPIN_SECONDS, BusyPoll
 
-SOON, LATER = AWAKE_SECONDS / 2, AWAKE_SECONDS * 2
+SOON, LATER = SPIN_SECONDS / 2, SPIN_SECONDS * 2
 
 pytestmark = pytest.mark.anyio
 
@@ -25,9 +25,9 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def stirred(*gaps: float) -> tuple[Wakefulness, Clock]:
+async def stirred(*gaps: float) -> tuple[BusyPoll, Clock]:
     clock = Clock()
-    wakefulness = Wakefulness(asyncio.get_running_loop(), clock)
+    wakefulness = BusyPoll(asyncio.get_running_loop(), clock)
     wakefulness.stir(clock.now)
     for gap in gaps:
         clock.now += gap
@@ -52,7 +52,7 @@ async def test_one_that_follows_soon_does_until_its_time_is_over() -> None:
 async def test_each_further_one_gives_more_time() -> None:
     wakefulness, clock = await stirred(SOON)
     for _ in range(5):
-        clock.now += AWAKE_SECONDS * 0.9
+        clock.now += SPIN_SECONDS * 0.9
         wakefulness.stir(clock.now)
         await turns()
         assert wakefulness.awake
@@ -63,7 +63,7 @@ async def test_each_further_one_gives_more_time() -> None:
 
 async def test_it_lets_go_by_the_real_clock() -> None:
     loop = asyncio.get_running_loop()
-    wakefulness = Wakefulness(loop)
+    wakefulness = BusyPoll(loop)
     now = loop.time()
     wakefulness.stir(now)
     wakefulness.stir(now)

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from app.dispatch.connection import FRAMES_A_TURN, WELCOME_BYTES_MAX, connect
 from app.dispatch.request import Call, Prediction
-from app.dispatch.stream import StreamLink
+from app.dispatch.stream import StreamConnection
 from app.errors import PrismError, ReplicaProtocolError
 from model_container.contract import frames
 from model_container.contract.frames import (
@@ -178,8 +178,8 @@ async def test_a_gibibyte_that_nobody_asked_for_is_not_taken(tmp_path: Path) -> 
 
 
 @asynccontextmanager
-async def streaming(liar: LyingReplica) -> AsyncIterator[StreamLink]:
-    link = StreamLink(liar.replica.token, WIRE)
+async def streaming(liar: LyingReplica) -> AsyncIterator[StreamConnection]:
+    link = StreamConnection(liar.replica.token, WIRE)
     await asyncio.get_running_loop().create_unix_connection(lambda: link, liar.replica.socket)
     await asyncio.shield(link.welcomed)
     link.ask(Request(b"[1]"))

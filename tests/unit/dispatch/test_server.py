@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.dispatch.head_cache import PER_REQUEST
-from app.dispatch.limits import Flow
+from app.dispatch.limits import QueueSettings
 from app.dispatch.server import FEW_BYTES, HEAD_LIMIT_BYTES, HEADS_A_TURN, Connection
 from model_container.contract import frames
 from model_container.contract.frames import Answer as Predicted
@@ -182,7 +182,7 @@ async def test_a_rate_limit_counts_what_came_in_by_either_door(tmp_path: Path) -
 
 
 async def test_a_full_queue_refuses_alike(tmp_path: Path) -> None:
-    async with held(tmp_path, flow=Flow(8, 1, 10.0, 20.0, 20.0)) as (both, _):
+    async with held(tmp_path, flow=QueueSettings(8, 1, 10.0, 20.0, 20.0)) as (both, _):
         async with connected(both.protocol) as first, connected(both.protocol) as second:
             await first.send(request())
             await eventually(lambda: both.replica.batches == [1])
@@ -735,7 +735,7 @@ async def test_a_client_that_does_not_take_its_answers_is_not_read_from_and_then
 
 async def test_a_client_that_goes_away_leaves_nothing_behind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    async with held(tmp_path, flow=Flow(8, 8, 10.0, 20.0, 20.0)) as (both, release):
+    async with held(tmp_path, flow=QueueSettings(8, 8, 10.0, 20.0, 20.0)) as (both, release):
         async with connected(both.protocol) as other:
             await other.send(request(b"[0]"))
             await eventually(lambda: both.replica.batches == [1])

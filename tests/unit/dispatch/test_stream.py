@@ -15,21 +15,21 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from app.access.admission import Admission, all_of_it
+from app.access.admission import Admission, identity
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
-from app.access.throttle import WrongKeys
+from app.access.throttle import FailedKeyThrottle
 from app.core.breaker import OPEN_SECONDS, State
 from app.core.model import Deployment, Replica, Status, TargetName
 from app.core.route_table import Endpoint, RouteTable, route_table
 from app.dispatch.batch import Lane
-from app.dispatch.head_cache import Door
-from app.dispatch.limits import Flow
+from app.dispatch.head_cache import HeadCache
+from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Call
 from app.dispatch.stream import Stream, end_document
 from app.errors import NotFound, Overloaded, RateLimited, ReplicaUnavailable, Unavailable
-from app.observe.tally import Tally
+from app.observe.tally import ModelCounters
 from app.protocols import streaming
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.contract import frames
@@ -38,7 +38,7 @@ from model_container.server.server import Server
 from tests.fakes import FakeReplica, eventually
 from tests.unit.model_container.test_streaming import Model
 
-FLOW = Flow(
+FLOW = QueueSettings(
     max_batch_size=8,
     queue_length=32,
     window_seconds=0.05,
@@ -51,7 +51,7 @@ FLOW = Flow(
 class Gateway:
     """One model, `counter`, whose replicas really stream. names: of the replicas, by their sockets."""
 
-    def __init__(self, folder: Path, model: Model, flow: Flow, rate_limit: int = 0) -> None:
+    def __init__(self, folder: Path, model: Model, flow: QueueSettings, rate_limit: int = 0) -> None:
         self.model = model
         self.dispatcher = Dispatcher(RateLimiter(rate_limit, 3600), flow, lambda *_: None)
         self._folder = folder
@@ -93,7 +93,7 @@ def table_of(replica: Replica) -> RouteTable:
 
 @asynccontextmanager
 async def gateway(
-    folder: Path, model: Model | None = None, flow: Flow = FLOW, rate_limit: int = 0
+    folder: Path, model: Model | None = None, flow: QueueSettings = FLOW, rate_limit: int = 0
 ) -> AsyncIterator[Gateway]:
     here = Gateway(folder, model or Model(), flow, rate_limit)
     try:
@@ -337,9 +337,9 @@ def test_the_accept_header_says_whether_and_how_to_stream(accept: str, form: Any
     assert form_asked_for(accept) is form
 
 
-def door() -> Door:
+def door() -> HeadCache:
     dispatcher = Dispatcher(RateLimiter(0, 1), FLOW, lambda *_: None)
-    return Door(dispatcher, Admission(Keys(), lambda: False, lambda name: True, WrongKeys()), 1000, 1)
+    return HeadCache(dispatcher, Admission(Keys(), lambda: False, lambda name: True, FailedKeyThrottle()), 1000, 1)
 
 
 @pytest.mark.parametrize("accept", [b"text/event-stream", b"*/*, Application/X-NDJSON", b"application/jsonl;q=0.1"])
@@ -356,7 +356,7 @@ async def test_streams_go_to_the_replica_that_has_least_to_do(tmp_path: Path) ->
     model.gates = {1: threading.Event()}
     async with gateway(tmp_path, model) as here:
         first, second = here.replica(), here.replica()
-        lane = Lane(Endpoint("m1", "counter", "1.0.0", (first, second)), FLOW, lambda *_: None, Tally())
+        lane = Lane(Endpoint("m1", "counter", "1.0.0", (first, second)), FLOW, lambda *_: None, ModelCounters())
         await lane.open()
         request = frames.Request(b'{"features": [[2]]}')
         streams = [Stream(lane, request, None) for _ in range(2)]
@@ -385,9 +385,7 @@ async def test_events_say_that_a_silent_stream_goes_on(tmp_path: Path, monkeypat
     model.gates = {1: threading.Event()}
     async with gateway(tmp_path, model) as here:
         stream = here.stream(2)
-        answer = streaming.Streamed(
-            stream, await stream.first(), EVENTS, all_of_it, "r1", "/models/counter/predict", {}
-        )
+        answer = streaming.Streamed(stream, await stream.first(), EVENTS, identity, "r1", "/models/counter/predict", {})
         parts = aiter(answer.body_iterator)
         assert await anext(parts) == b"id: 0\ndata: 0\n\n"
         assert [await anext(parts) for _ in range(2)] == [b": alive\n\n"] * 2

@@ -15,7 +15,7 @@ from app.access.rate_limit import RateLimiter
 from app.core.model import Deployment, Replica
 from app.core.route_table import Loss, Outlook, RouteTable, route_table
 from app.dispatch import replica
-from app.dispatch.limits import Flow
+from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Prediction
 from app.dispatch.suspects import LOSSES_MAX
@@ -67,7 +67,7 @@ def serving(*fakes: FakeReplica) -> Deployment:
 class Keeper:
     """Publishes a table without each replica that is lost, which says why it was. coming: whether others follow."""
 
-    def __init__(self, deployment: Deployment, flow: Flow, reason: str) -> None:
+    def __init__(self, deployment: Deployment, flow: QueueSettings, reason: str) -> None:
         self.suspects: list[str] = []
         self.coming = False
         self.replicas = deployment.replicas
@@ -96,7 +96,7 @@ class Keeper:
 
 
 @asynccontextmanager
-async def kept(*fakes: FakeReplica, reason: str = "", flow: Flow = FLOW) -> AsyncIterator[Keeper]:
+async def kept(*fakes: FakeReplica, reason: str = "", flow: QueueSettings = FLOW) -> AsyncIterator[Keeper]:
     """reason: what ends replicas; without one, nobody looks after them."""
     keeper = Keeper(serving(*fakes), flow, reason)
     await keeper.publish()

@@ -14,7 +14,7 @@ from msgspec import structs
 from app.access.rate_limit import RateLimiter
 from app.core.model import Deployment, Status
 from app.core.route_table import Loss, Outlook, RouteTable, route_table
-from app.dispatch.limits import Flow
+from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Call
 from app.errors import Conflict, Overloaded, ReplicaTimeout, ReplicaUnavailable
@@ -32,7 +32,7 @@ def table(deployment: Deployment, *, is_one_coming: bool) -> RouteTable:
 
 
 @asynccontextmanager
-async def gateway(first: RouteTable, flow: Flow = FLOW) -> AsyncIterator[Dispatcher]:
+async def gateway(first: RouteTable, flow: QueueSettings = FLOW) -> AsyncIterator[Dispatcher]:
     """With a keeper that looks after what is lost, and says nothing yet."""
     dispatcher = Dispatcher(RateLimiter(0, 60), flow, lambda *_: True)
     await dispatcher.publish(first)

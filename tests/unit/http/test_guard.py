@@ -4,9 +4,9 @@ import httpx2
 import pytest
 from fastapi import FastAPI, Request
 
-from app.access.hosts import Hosts
+from app.access.hosts import HostAllowList
 from app.http import problems
-from app.http.guard import Guard, api_key
+from app.http.guard import HostOriginMiddleware, api_key
 
 
 def client(
@@ -19,7 +19,7 @@ def client(
     async def root(request: Request) -> str:
         return api_key(request.headers)
 
-    app.add_middleware(Guard, hosts=Hosts(hosts or []), only_here=only_here)
+    app.add_middleware(HostOriginMiddleware, hosts=HostAllowList(hosts or []), only_here=only_here)
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=f"http://{listener}:8000")
 
 

@@ -21,9 +21,9 @@ from app.errors import BuildFailed, TargetUnavailable, TooManyOpenFiles
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.backoff import backoff_seconds
 from app.lifecycle.health.monitor import Monitor
-from app.lifecycle.pipeline import Road
+from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.state import Ledger, utc_now
-from app.registry.containers import ContainerRegistry
+from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
 from app.runtime.target import Log, ReplicaState
 from app.settings import Settings
@@ -51,13 +51,13 @@ class House:
     def open(self) -> None:
         """A gateway's start, on what an earlier one left."""
         store = ModelStore(self.settings.upload_root)
-        registry = ContainerRegistry(self.settings.registry_path)
+        registry = ContainersFile(self.settings.registry_path)
         store.load()
         self.registry_was_whole = registry.load()
         self.ledger = Ledger(store, registry)
         self.dispatcher = Dispatcher(RateLimiter(0, 60), flow(self.settings), self.suspect)
         targets: Mapping[TargetName, FakeTarget] = {TargetName.PROCESS: self.target}
-        road = Road(
+        road = DeploymentPipeline(
             settings=self.settings,
             ledger=self.ledger,
             targets=targets,

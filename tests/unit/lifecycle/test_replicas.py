@@ -11,7 +11,7 @@ import pytest
 from app.core.acceleration import AccelerationStatus
 from app.core.model import FormName, Model, Replica, Status
 from app.errors import BadInput, StartFailed
-from app.lifecycle.start import STARTS_AT_A_TIME, Begun
+from app.lifecycle.start import STARTS_AT_A_TIME, StartedReplica
 from app.runtime.target import ReplicaState
 from model_container.contract.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import eventually
@@ -76,7 +76,7 @@ async def test_no_more_than_a_few_load_at_a_time(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         begin, loading, most = home.deployments.road.starter.begin, 0, 0
 
-        async def counted(model: Model, number: int = 1) -> Begun:
+        async def counted(model: Model, number: int = 1) -> StartedReplica:
             nonlocal loading, most
             loading += 1
             most = max(most, loading)
@@ -410,7 +410,7 @@ async def test_a_replica_that_is_lost_in_the_middle_of_a_restart_is_made_up_for(
         before = replicas(home)
         probe = home.deployments.road.starter.probe
 
-        async def loses_the_second(model: Model, begun: Begun) -> None:
+        async def loses_the_second(model: Model, begun: StartedReplica) -> None:
             if begun.replica.number == 1:
                 assert await home.deployments.lose(model, before[1], "killed meanwhile")
             await probe(model, begun)

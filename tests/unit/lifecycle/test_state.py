@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from app.core.model import Artifact, Model, Replica, Status, TargetName
-from app.core.route_table import references
+from app.core.route_table import refs_of
 from app.lifecycle.state import Ledger
-from app.registry.containers import ContainerRegistry
+from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
 
 
 @pytest.fixture
 async def ledger(tmp_path: Path) -> Ledger:
     """Models in every status, with and without a replica and one that is coming, two versions of each name."""
-    ledger = Ledger(ModelStore(tmp_path / "models"), ContainerRegistry(tmp_path / "containers.json"))
+    ledger = Ledger(ModelStore(tmp_path / "models"), ContainersFile(tmp_path / "containers.json"))
     for number, (status, runs, coming) in enumerate(product(Status, (True, False), (True, False))):
         for version in ("1.0.0", "1.1.0"):
             model_id = f"m{number}-{version[2]}"
@@ -31,7 +31,7 @@ async def ledger(tmp_path: Path) -> Ledger:
 
 async def test_the_live_endpoint_of_a_reference_is_that_of_the_whole_route_table(ledger: Ledger) -> None:
     table = ledger.route_table()
-    refs = {ref for one in ledger.deployments() for ref in references(one)} | {"nobody"}
+    refs = {ref for one in ledger.deployments() for ref in refs_of(one)} | {"nobody"}
     assert {ref: ledger.live_endpoint(ref) for ref in refs} == {ref: table.live.get(ref) for ref in refs}
     assert table.live
     assert table.awaited

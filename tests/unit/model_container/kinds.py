@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from model_container.adapters import load
 from model_container.adapters.base import Adapter
-from model_container.contract.config import Call, RuntimeConfig
+from model_container.contract.config import PredictContract, RuntimeConfig
 from tests.unit.model_container.graphs import FLOAT, graph
 
 WIDTH = 4
@@ -110,7 +110,7 @@ def short_table(rows: Any) -> Any:
 def pickled(model: Any, **call: Any) -> Callable[[Path], Adapter]:
     def make(folder: Path) -> Adapter:
         (folder / "m.pkl").write_bytes(pickle.dumps(model))
-        return load(RuntimeConfig(str(folder / "m.pkl"), "pickle", call=Call(**call)))
+        return load(RuntimeConfig(str(folder / "m.pkl"), "pickle", call=PredictContract(**call)))
 
     return make
 
@@ -212,7 +212,7 @@ def python_mode(source: str, **call: Any) -> Callable[[Path], Adapter]:
     def make(folder: Path) -> Adapter:
         (folder / "model.py").write_text(source)
         with process_as_it_was():
-            return load(RuntimeConfig(str(folder), "python", call=Call(**call)))
+            return load(RuntimeConfig(str(folder), "python", call=PredictContract(**call)))
 
     return make
 
@@ -295,7 +295,7 @@ def mlflow_folder(answer: str) -> Callable[[Path], Adapter]:
 
             mlflow.pyfunc.save_model(folder / "m", python_model=str(folder / "code.py"), pip_requirements=["mlflow"])
             inputs = [{"name": name, "datatype": "FP64", "shape": [-1]} for name in NAMES]
-            return load(RuntimeConfig(str(folder / "m"), "mlflow", call=Call(batchable=True, inputs=inputs)))
+            return load(RuntimeConfig(str(folder / "m"), "mlflow", call=PredictContract(batchable=True, inputs=inputs)))
 
     return make
 

@@ -37,7 +37,7 @@ from model_container.contract.frames import (
     encode_requests,
 )
 from model_container.server.server import Server
-from model_container.server.turns import Turns
+from model_container.server.turns import FairLock
 from tests.acceptance.server import wait_for
 from tests.unit.model_container.asking import ask, ask_all, predictions
 
@@ -258,7 +258,7 @@ def test_others_are_answered_between_two_items(connect: Connect, model: Model) -
 
 
 def test_who_waits_has_its_turn_before_the_next_item() -> None:
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
 
     def wait() -> None:
         assert not turns.lock.acquire(False)
@@ -270,9 +270,9 @@ def test_who_waits_has_its_turn_before_the_next_item() -> None:
 
     def is_at_the_lock() -> bool:
         frame = sys._current_frames().get(waiting.ident or 0)
-        return frame is not None and frame.f_code is Turns.wait.__code__ and frame.f_lineno == last_line
+        return frame is not None and frame.f_code is FairLock.wait.__code__ and frame.f_lineno == last_line
 
-    last_line = max(line for _, _, line in Turns.wait.__code__.co_lines() if line is not None)
+    last_line = max(line for _, _, line in FairLock.wait.__code__.co_lines() if line is not None)
     with turns.one():
         order.append("an item")
         waiting.start()

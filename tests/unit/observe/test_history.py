@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.observe.history import History, Step, estimated_quantile, merged
-from app.observe.tally import LATENCY_BOUNDS_SECONDS, Histogram, Tally
+from app.observe.tally import LATENCY_BOUNDS_SECONDS, Histogram, ModelCounters
 from tests.fakes import eventually
 
 
@@ -16,11 +16,11 @@ class Road:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.tallies: dict[str, Tally] = {}
+        self.tallies: dict[str, ModelCounters] = {}
         self.history = History(self.tallies, clock=lambda: self.now, step_seconds=5, kept_seconds=60)
 
     def answer(self, model_id: str, *statuses: int, seconds: float = 0.004) -> None:
-        tally = self.tallies.setdefault(model_id, Tally())
+        tally = self.tallies.setdefault(model_id, ModelCounters())
         tally.count(statuses)
         tally.latency.observe([seconds] * len(statuses))
 
@@ -63,7 +63,7 @@ def test_a_quiet_step_is_there_and_empty(road: Road) -> None:
 
 
 def test_a_model_without_traffic_has_quiet_steps_and_takes_no_room(road: Road) -> None:
-    road.tallies["idle"] = Tally()
+    road.tallies["idle"] = ModelCounters()
     road.step()
     assert [moment.step.requests for moment in road.history.moments("idle")] == [0]
     assert road.history.recent("idle") == Step(5.0)
@@ -130,7 +130,7 @@ def test_what_is_slower_than_every_bound_counts_as_the_last() -> None:
 
 
 async def test_it_looks_by_itself_until_it_is_ended() -> None:
-    tallies = {"a": Tally()}
+    tallies = {"a": ModelCounters()}
     history = History(tallies, step_seconds=0.01, kept_seconds=1)
     history.begin()
     tallies["a"].count([200])

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.observe.metrics import ModelFigures, Road, exposition
-from app.observe.tally import Tally
+from app.observe.metrics import ModelFigures, RequestCollector, exposition
+from app.observe.tally import ModelCounters
 
 DOCUMENTED = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
 
 
-def busy_tally() -> Tally:
-    tally = Tally()
+def busy_tally() -> ModelCounters:
+    tally = ModelCounters()
     tally.count([200, 200, 422])
     tally.latency.observe([0.0004, 0.003, 20.0])
     tally.batch_size.observe([3])
@@ -35,7 +35,7 @@ def samples() -> dict[str, float]:
         circuits={1: "closed", 2: "half-open"},
         replicas_wanted=3,
     )
-    text = exposition(Road([model], {"unauthorized": 4})).decode()
+    text = exposition(RequestCollector([model], {"unauthorized": 4})).decode()
     return {
         "|".join(
             (one.name, *(one.labels[key] for key in ("status", "le", "code", "replica") if key in one.labels))

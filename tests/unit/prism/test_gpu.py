@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.core.execution import EVERY, Gpus, gpus
+from app.core.execution import ALL_GPUS, Gpus, parse_gpus
 from prism.cli.models import gpus as shown
 from prism.requests import deploy
 from prism.responses import Model, record
@@ -15,7 +15,7 @@ from prism.responses import Model, record
 @pytest.mark.parametrize(
     ("asked", "sent", "meant"),
     [
-        (True, "true", Gpus(EVERY)),
+        (True, "true", Gpus(ALL_GPUS)),
         (2, "2", Gpus(2)),
         (["0", "GPU-fef8089b"], "device=0,GPU-fef8089b", Gpus(ids=("0", "GPU-fef8089b"))),
     ],
@@ -24,7 +24,7 @@ def test_what_is_asked_for_is_what_the_server_reads(asked: bool | int | Sequence
     form = deploy("model.onnx", gpu=asked).form
     assert form is not None
     assert form.fields["gpu"] == sent
-    assert gpus(sent) == meant
+    assert parse_gpus(sent) == meant
 
 
 def test_without_a_wish_the_form_says_nothing() -> None:

@@ -14,25 +14,25 @@ from fastapi import FastAPI
 from msgspec import structs
 
 from app.access.admission import Admission
-from app.access.hosts import Hosts
+from app.access.hosts import HostAllowList
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
-from app.access.throttle import WrongKeys
+from app.access.throttle import FailedKeyThrottle
 from app.core.model import Artifact, Deployment, Model, Status, TargetName
 from app.core.signature import Signature
-from app.dispatch.limits import Flow
+from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
 from app.http import problems
 from app.http.body_limit import BodyLimit
-from app.http.guard import Guard
+from app.http.guard import HostOriginMiddleware
 from app.lifecycle.state import Ledger
 from app.protocols import mlflow, native, simple, v1
-from app.protocols.coalesce import Company
-from app.protocols.handler import Asking
+from app.protocols.coalesce import Coalescer
+from app.protocols.handler import InferenceHandler
 from app.protocols.v2 import repository as v2_repository
 from app.protocols.v2 import rest as v2_rest
 from app.protocols.v2.documents import EXTENSIONS
-from app.registry.containers import ContainerRegistry
+from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
 from model_container.adapters.base import Adapter
 from model_container.batch import Batcher
@@ -40,7 +40,9 @@ from model_container.contract.frames import Answer, Request
 from tests.fakes import FakeReplica, Handler
 
 MAX_BODY_BYTES = 1 << 18
-FLOW = Flow(max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seconds=20, heartbeat_timeout_seconds=20)
+FLOW = QueueSettings(
+    max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seconds=20, heartbeat_timeout_seconds=20
+)
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Gateway:
 
     http: httpx2.AsyncClient
     ledger: Ledger
-    registry: ContainerRegistry
+    registry: ContainersFile
     store: ModelStore
     dispatcher: Dispatcher
     replica: FakeReplica
@@ -90,7 +92,7 @@ async def gateway(
     batched_wait_seconds: float = 0.2,
     handler: Handler | None = None,
 ) -> AsyncIterator[Gateway]:
-    store, registry = ModelStore(folder / "models"), ContainerRegistry(folder / "containers.json")
+    store, registry = ModelStore(folder / "models"), ContainersFile(folder / "containers.json")
     ledger = Ledger(store, registry)
     replica = FakeReplica(folder / "1.sock", handler or predicting(adapter))
     await replica.start()
@@ -116,15 +118,17 @@ def application(ledger: Ledger, dispatcher: Dispatcher, keys: Keys, batched_wait
     """As main.py wires it, but for what changes deployments."""
     app = FastAPI()
     problems.install(app)
-    admission = Admission(keys, must_have_key=lambda: keys.required, has_host=Hosts([]).known, wrong_keys=WrongKeys())
-    asking = Asking(dispatcher, admission, MAX_BODY_BYTES)
+    admission = Admission(
+        keys, must_have_key=lambda: keys.required, has_host=HostAllowList([]).known, wrong_keys=FailedKeyThrottle()
+    )
+    asking = InferenceHandler(dispatcher, admission, MAX_BODY_BYTES)
     app.include_router(native.router(asking))
     app.include_router(v2_repository.router(asking, ledger, dispatcher.tallies, FLOW))
     app.include_router(v2_rest.router(asking, ledger, lambda: ledger.live_endpoint("iris") is not None, EXTENSIONS))
     app.include_router(v1.list_router(asking))
     app.include_router(v1.router(asking, ledger))
     app.include_router(mlflow.router(asking))
-    app.include_router(simple.router(asking, Company(batched_wait_seconds, FLOW.max_batch_size)))
+    app.include_router(simple.router(asking, Coalescer(batched_wait_seconds, FLOW.max_batch_size)))
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
-    app.add_middleware(Guard, hosts=Hosts([]))
+    app.add_middleware(HostOriginMiddleware, hosts=HostAllowList([]))
     return app

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from app.core.model import Status
-from app.error_shapes import is_ours
+from app.error_shapes import is_native_path
 from model_container.adapters.estimator import EstimatorAdapter
 from tests.unit.protocols.gateway import MAX_BODY_BYTES, Gateway, gateway
 
@@ -140,7 +140,7 @@ class TestMlflow:
             assert mlflow_error(answer)[0] == "REQUEST_LIMIT_EXCEEDED"
 
     async def test_paths_of_prism_itself_keep_their_form(self, here: Gateway) -> None:
-        assert all(map(is_ours, ["/", "/v", "/v20", "/v2x", "/models/iris/predict", "/predict/iris", "/pings"]))
+        assert all(map(is_native_path, ["/", "/v", "/v20", "/v2x", "/models/iris/predict", "/predict/iris", "/pings"]))
         answer = await here.http.post("/models/nothing/predict", json={})
         assert answer.headers["content-type"] == "application/problem+json"
 

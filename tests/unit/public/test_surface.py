@@ -28,7 +28,7 @@ from app.core.signature import Signature, Tensor
 from app.dispatch.pipeline import Dispatcher
 from app.lifecycle.state import Ledger
 from app.public.surface import PublicSurface
-from app.registry.containers import ContainerRegistry
+from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
 from tests.fakes import FakeReplica, eventually
 from tests.unit.dispatch.doors import FLOW, Answer, ask, connected, request
@@ -46,7 +46,7 @@ class Place:
     port: int
     keys: Keys
     ledger: Ledger
-    registry: ContainerRegistry
+    registry: ContainersFile
     dispatcher: Dispatcher
     shared: FakeReplica
     secret: FakeReplica
@@ -71,7 +71,7 @@ def record(model_id: str, name: str, version: str = "1.0.0") -> Model:
 
 @asynccontextmanager
 async def place(folder: Path, *, rate_limit: int = 0) -> AsyncIterator[Place]:
-    store, registry = ModelStore(folder / "models"), ContainerRegistry(folder / "containers.json")
+    store, registry = ModelStore(folder / "models"), ContainersFile(folder / "containers.json")
     ledger = Ledger(store, registry)
     replicas = {"m1": FakeReplica(folder / "1.sock"), "m2": FakeReplica(folder / "2.sock")}
     for name, (model_id, replica) in zip(("iris", "secret"), replicas.items(), strict=True):

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from app.core.model import Deployment, Replica, Restart, Status, TargetName
 from app.errors import Conflict
-from app.registry.containers import ContainerRegistry
+from app.registry.containers import ContainersFile
 
 REPLICA = Replica("m1", TargetName.PROCESS, "1:1", "token", "now", socket="/s", pid=1)
 
@@ -28,10 +28,10 @@ def deployment(model_id: str) -> Deployment:
 
 
 async def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
-    registry = ContainerRegistry(tmp_path / "containers.json")
+    registry = ContainersFile(tmp_path / "containers.json")
     await asyncio.gather(*(registry.save(deployment(f"m{n}")) for n in range(20)))
     await registry.remove("m3")
-    again = ContainerRegistry(tmp_path / "containers.json")
+    again = ContainersFile(tmp_path / "containers.json")
     assert again.load() is True
     assert {one.model_id for one in again.all()} == {f"m{n}" for n in range(20)} - {"m3"}
     assert again.get("m1") == deployment("m1")
@@ -44,7 +44,7 @@ async def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
 async def test_a_corrupt_file_is_set_aside_and_never_overwritten(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "containers.json"
     path.write_bytes(content)
-    registry = ContainerRegistry(path)
+    registry = ContainersFile(path)
     assert registry.load() is False
     await registry.save(deployment("m1"))
     (aside,) = tmp_path.glob("containers.json.corrupt-*")
@@ -53,7 +53,7 @@ async def test_a_corrupt_file_is_set_aside_and_never_overwritten(tmp_path: Path,
 
 
 def test_a_second_server_on_the_same_registry_is_refused(tmp_path: Path) -> None:
-    first, second = (ContainerRegistry(tmp_path / "containers.json") for _ in range(2))
+    first, second = (ContainersFile(tmp_path / "containers.json") for _ in range(2))
     first.acquire()
     with pytest.raises(Conflict, match="Another PRISM server"):
         second.acquire()
@@ -63,18 +63,18 @@ def test_a_second_server_on_the_same_registry_is_refused(tmp_path: Path) -> None
 
 
 async def test_a_cancelled_save_is_still_written_and_in_turn(tmp_path: Path) -> None:
-    registry = ContainerRegistry(tmp_path / "containers.json")
+    registry = ContainersFile(tmp_path / "containers.json")
     first = asyncio.create_task(registry.save(deployment("m1")))
     await asyncio.sleep(0)
     first.cancel()
     await registry.save(deployment("m2"))
-    again = ContainerRegistry(tmp_path / "containers.json")
+    again = ContainersFile(tmp_path / "containers.json")
     again.load()
     assert {one.model_id for one in again.all()} == {"m1", "m2"}
 
 
 async def test_a_file_of_the_version_with_one_replica_is_read_as_it_is(tmp_path: Path) -> None:
-    registry = ContainerRegistry(tmp_path / "containers.json")
+    registry = ContainersFile(tmp_path / "containers.json")
     for model_id in ("m1", "m2"):
         await registry.save(deployment(model_id))
     path = tmp_path / "containers.json"
@@ -85,7 +85,7 @@ async def test_a_file_of_the_version_with_one_replica_is_read_as_it_is(tmp_path:
     del second["replicas"]
     second["replica"] = None
     path.write_text(json.dumps(earlier))
-    again = ContainerRegistry(path)
+    again = ContainersFile(path)
     assert again.load() is True
     assert again.get("m1") == deployment("m1")
     assert again.get("m2") == structs.replace(deployment("m2"), replicas=())

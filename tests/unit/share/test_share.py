@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.core.model import Replica, Status, TargetName
-from app.core.route_table import Absence, Endpoint, RouteTable
+from app.core.route_table import Endpoint, NotServing, RouteTable
 from app.errors import BadInput, Conflict, ConsentNeeded, TunnelFailed
 from app.share.share import LONGEST_DELAY_SECONDS, delay_seconds
 from app.share.tunnel import State
@@ -31,7 +31,7 @@ def table(live: list[str], absent: list[str] | None = None) -> RouteTable:
     replica = Replica("m", TargetName.PROCESS, "1:1", "", "")
     return RouteTable(
         {name: Endpoint("m", name, "1.0.0", (replica,)) for name in live},
-        {name: Absence(name, Status.STOPPED, False) for name in absent or []},
+        {name: NotServing(name, Status.STOPPED, False) for name in absent or []},
     )
 
 

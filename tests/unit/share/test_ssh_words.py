@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.core.ssh_address import SshAddress
-from app.share.ssh_words import SITUATIONS, granted_port, why
+from app.share.ssh_words import SITUATIONS, diagnose, granted_port
 
 HOST = SshAddress("example.org", "ada", 2222)
 CHANGED = [
@@ -52,7 +52,7 @@ def test_the_port_that_the_host_gave_is_read(line: str, port: int) -> None:
     ],
 )
 def test_each_situation_has_its_reason(lines: list[str], reason: str) -> None:
-    assert why(lines, HOST).reason == reason
+    assert diagnose(lines, HOST).reason == reason
 
 
 def test_no_two_situations_have_the_same_message_and_each_has_a_next_step() -> None:
@@ -61,13 +61,13 @@ def test_no_two_situations_have_the_same_message_and_each_has_a_next_step() -> N
 
 
 def test_the_next_step_is_a_command_that_fits_the_host() -> None:
-    assert why(UNKNOWN, HOST).hint.endswith("ssh -p 2222 ada@example.org")
-    assert "ssh-keygen -R '[example.org]:2222'" in why(CHANGED, HOST).hint
-    assert "ssh-keygen -R 'example.org'" in why(CHANGED, SshAddress("example.org")).hint
+    assert diagnose(UNKNOWN, HOST).hint.endswith("ssh -p 2222 ada@example.org")
+    assert "ssh-keygen -R '[example.org]:2222'" in diagnose(CHANGED, HOST).hint
+    assert "ssh-keygen -R 'example.org'" in diagnose(CHANGED, SshAddress("example.org")).hint
 
 
 def test_what_ssh_only_notes_for_itself_decides_nothing() -> None:
-    told = why(["debug1: connect to address ::1 port 22: Connection refused", "Connection closed."], HOST)
+    told = diagnose(["debug1: connect to address ::1 port 22: Connection refused", "Connection closed."], HOST)
     assert told.reason == "ended"
     assert told.detail.endswith("Connection closed.")
     assert told.values["lines"] == ["Connection closed."]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from app.core.inspection import Danger, Format, Inspection
+from app.core.inspection import Format, Inspection, UnsafeGlobal
 from app.core.model import Status
-from app.lifecycle.health.usage import KEPT_SECONDS, Vitals
+from app.lifecycle.health.usage import KEPT_SECONDS, UsageSampler
 from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.observe.history import History
-from app.runtime.doctor import Finding
+from app.runtime.doctor import Check
 from app.runtime.target import ReplicaState
 from app.ui.overview import PER_PAGE, Overview, overview
 from tests.unit.lifecycle.test_deployments import House, house
@@ -20,8 +20,8 @@ from tests.unit.lifecycle.test_deployments import House, house
 async def shown(home: House, page: int = 1) -> Overview:
     history = History(home.dispatcher.tallies, clock=lambda: home.now)
     nothing = ModelsFolder(home.deployments, None, 1)
-    vitals = Vitals(home.deployments, clock=lambda: home.now)
-    return await overview(home.deployments, nothing, history, vitals, Finding("ok", "disk", ""), page)
+    vitals = UsageSampler(home.deployments, clock=lambda: home.now)
+    return await overview(home.deployments, nothing, history, vitals, Check("ok", "disk", ""), page)
 
 
 def names(found: Overview) -> tuple[list[str], list[str]]:
@@ -59,7 +59,7 @@ async def test_the_worst_needs_attention_first(tmp_path: Path) -> None:
         await home.live("d" * 12, "kept")
         await home.ledger.update("d" * 12, error={"detail": "the restart failed"})
         await home.live("e" * 12, "risky")
-        dangers = Inspection(Format.PICKLE, dangers=(Danger("os.system", "it runs a command"),))
+        dangers = Inspection(Format.PICKLE, dangers=(UnsafeGlobal("os.system", "it runs a command"),))
         await home.ledger.amend("e" * 12, unsafe_consent="2026-01-02T12:00:00Z", inspection=dangers)
         found = (await shown(home)).attention
         assert [(one.tone, one.title.partition("@")[0]) for one in found if one.model_id] == [
@@ -84,7 +84,7 @@ async def test_many_troubles_are_counted_and_not_listed(tmp_path: Path) -> None:
 async def test_a_row_tells_what_its_replica_uses(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await home.live("a" * 12)
-        vitals = Vitals(home.deployments, clock=lambda: home.now)
+        vitals = UsageSampler(home.deployments, clock=lambda: home.now)
         replica = home.replica().replica
         deployments = home.ledger.deployments()
         home.target.states[replica.id] = ReplicaState(True, rss_bytes=1 << 26, cpu_seconds=10.0)

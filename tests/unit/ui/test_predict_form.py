@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.core.signature import Signature, Tensor
 from app.ui.field_values import Unreadable, any_value, number, parse_json, whole_number
-from app.ui.predict_form import MAX_FIELDS, Form, blamed, form_for, read, refilled
+from app.ui.predict_form import MAX_FIELDS, Form, form_for, read, refilled, with_field_error
 
 CUSTOMER = Signature(
     "table",
@@ -204,7 +204,7 @@ def test_a_model_without_a_form_has_none(signature: Signature | None) -> None:
     ],
 )
 def test_a_problem_of_the_model_stands_on_the_field_that_it_names(problem: dict[str, Any], names: list[str]) -> None:
-    form = blamed(form_of(CUSTOMER, SAMPLE), problem)
+    form = with_field_error(form_of(CUSTOMER, SAMPLE), problem)
     assert [field.name for field in form.fields if field.wrong] == names
     assert all(problem["detail"] in field.wrong for field in form.fields if field.wrong)
 

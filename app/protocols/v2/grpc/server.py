@@ -12,7 +12,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from app.access.keys import sent_key
+from app.access.keys import extract_api_key
 from app.core.os_errors import as_problem, log_fields
 from app.errors import BadInput, InvalidSetting, PrismError
 from app.http.guard import request_id_from
@@ -164,7 +164,7 @@ def refusal_of(error: Exception, method: str, caller: Caller) -> Refusal:
 def caller_of(context: Context) -> Caller:
     """Of several values under one name the first counts, as in REST."""
     sent = {name: value for name, value in reversed(list(context.invocation_metadata() or ())) if type(value) is str}
-    key = sent_key(sent.get("x-api-key"), sent.get("authorization", ""))
+    key = extract_api_key(sent.get("x-api-key"), sent.get("authorization", ""))
     return Caller(key, address_of(context.peer()), request_id_from(sent.get("x-request-id", "")))
 
 

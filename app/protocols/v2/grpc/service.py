@@ -12,10 +12,10 @@ from typing import Any
 from msgspec import Struct
 
 from app.access.admission import Admission
-from app.access.throttle import WrongKeys
+from app.access.throttle import FailedKeyThrottle
 from app.core.model import Model
-from app.core.route_table import serves
-from app.dispatch.limits import Flow
+from app.core.route_table import is_serving
+from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Call
 from app.dispatch.response import answer_headers, problem_document
@@ -54,8 +54,8 @@ class Service:
         admission: Admission,
         deployments: Deployments,
         is_ready: Callable[[], bool],
-        flow: Flow,
-        wrong_keys: WrongKeys,
+        flow: QueueSettings,
+        wrong_keys: FailedKeyThrottle,
     ) -> None:
         self._dispatcher = dispatcher
         self._admission = admission
@@ -113,7 +113,7 @@ class Service:
 
     async def repository_index(self, request: messages.RepositoryIndexRequest, caller: Caller) -> Answer:
         self._admission.caller(caller.key, caller.address)
-        shown = [one for one in self._ledger.deployments() if serves(one) or not request.ready]
+        shown = [one for one in self._ledger.deployments() if is_serving(one) or not request.ready]
         entry = messages.RepositoryIndexResponse.ModelIndex
         return Answer(messages.RepositoryIndexResponse(models=[entry(**index_entry(one)) for one in shown]))
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from app.core.foreign_json import ForeignJsonError, read_json
-from app.dispatch.request import Awaited, Reply
+from app.dispatch.request import AwaitableRequest, Reply
 from app.dispatch.response import answer_body
 from app.dispatch.v2 import parted
 from app.errors import BadInput, ReplicaProtocolError
@@ -108,7 +108,7 @@ def parameters(given: Mapping[str, InferParameter]) -> dict[str, Any]:
     return {name: getattr(one, choice) for name, (one, choice) in chosen.items() if choice is not None}
 
 
-def response(waiting: Awaited, reply: Reply) -> ModelInferResponse:
+def response(waiting: AwaitableRequest, reply: Reply) -> ModelInferResponse:
     """Of an answer in a V2 form, its outputs as raw_output_contents. Raises ReplicaProtocolError for what is none."""
     try:
         return _response(waiting, reply)
@@ -116,7 +116,7 @@ def response(waiting: Awaited, reply: Reply) -> ModelInferResponse:
         raise ReplicaProtocolError.of(f"its answer is no V2 answer, {type(error).__name__}") from None
 
 
-def _response(waiting: Awaited, reply: Reply) -> ModelInferResponse:
+def _response(waiting: AwaitableRequest, reply: Reply) -> ModelInferResponse:
     head, raw = parted(reply) if reply.form == frames.FORM_V2_BINARY else (reply, memoryview(b""))
     if len(head.body) > HEAD_BYTES_MAX:
         raise ValueError("its JSON has no tensors in binary")

@@ -13,7 +13,7 @@ from app.core.acceleration import AccelerationStatus
 from app.core.inspection import Format, Inspection, Pin
 from app.core.model import FormName, Model, Status
 from app.errors import StartFailed
-from app.lifecycle.acceleration.eligibility import unsuited
+from app.lifecycle.acceleration.eligibility import ineligible_reason
 from tests.fakes import eventually
 from tests.unit.lifecycle.test_deployments import House, house, house_again
 
@@ -237,6 +237,6 @@ async def test_delete_removes_what_every_form_left(tmp_path: Path) -> None:
 
 def test_only_what_names_a_convertible_library_is_tried() -> None:
     model = Model("a", "a", "1.0.0", None, "", inspection=SKLEARN)  # type: ignore[arg-type]
-    assert unsuited(model) == ""
-    assert "in ONNX already" in unsuited(structs.replace(model, inspection=Inspection(Format.ONNX)))
-    assert "names none of" in unsuited(structs.replace(model, inspection=Inspection(Format.PICKLE)))
+    assert ineligible_reason(model) == ""
+    assert "in ONNX already" in ineligible_reason(structs.replace(model, inspection=Inspection(Format.ONNX)))
+    assert "names none of" in ineligible_reason(structs.replace(model, inspection=Inspection(Format.PICKLE)))

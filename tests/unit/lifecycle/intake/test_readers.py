@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core.inspection import Danger, Format, Inspection, Pin
+from app.core.inspection import Format, Inspection, Pin, UnsafeGlobal
 from app.core.model import Artifact
 from app.core.reading import ANSWER_BYTES_MAX, Answer, Question, Reading, Refusal
 from app.errors import BadInput, UnreadableArtifact, UnsupportedFormat
@@ -88,7 +88,7 @@ def test_places_are_told_as_people_count() -> None:
         told(pinned("numpy @ https://example.org/numpy.whl")),
         told(pinned("--index-url https://example.org")),
         told(pinned("numpy\n--pre")),
-        told(Reading(Inspection(Format.PICKLE, dangers=tuple(Danger(f"a.b{n}", "") for n in range(1001))))),
+        told(Reading(Inspection(Format.PICKLE, dangers=tuple(UnsafeGlobal(f"a.b{n}", "") for n in range(1001))))),
         told(Reading(Inspection(Format.PICKLE, pins=tuple(Pin(f"a{n}", "", "") for n in range(2001))))),
     ],
 )

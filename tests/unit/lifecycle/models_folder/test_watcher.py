@@ -16,7 +16,7 @@ import pytest
 from app.core.model import Status
 from app.errors import BadInput, TooLarge
 from app.lifecycle.models_folder import watcher as module
-from app.lifecycle.models_folder.snapshot import copy_entry, look
+from app.lifecycle.models_folder.snapshot import copy_entry, take_snapshot
 from app.lifecycle.models_folder.versions import EARLIER_KEPT
 from app.lifecycle.models_folder.watcher import SETTLE_SECONDS, ModelsFolder
 from tests.faults import failing
@@ -245,7 +245,7 @@ def test_links_may_lead_anywhere_within_the_models_folder_only(tmp_path: Path) -
     (root / "shared" / "big.bin").write_bytes(b"weights")
     (root / "m" / "model.bin").symlink_to(root / "shared" / "big.bin")
     (root / "m" / "data").symlink_to(root / "shared", target_is_directory=True)
-    assert [name for name, _, _ in look(root)["m"].files] == ["data/big.bin", "model.bin"]
+    assert [name for name, _, _ in take_snapshot(root)["m"].files] == ["data/big.bin", "model.bin"]
     copy_entry(root, "m", tmp_path / "copy", 1 << 20)
     assert (tmp_path / "copy" / "model.bin").read_bytes() == b"weights"
     assert not (tmp_path / "copy" / "model.bin").is_symlink()
@@ -258,7 +258,7 @@ def test_links_may_lead_anywhere_within_the_models_folder_only(tmp_path: Path) -
         (tmp_path / "secret").write_text("key")
         link = root / "m" / "link"
         link.symlink_to(target)
-        assert words in look(root)["m"].problem, target
+        assert words in take_snapshot(root)["m"].problem, target
         with pytest.raises(BadInput):
             copy_entry(root, "m", tmp_path / f"copy {target.name}", 1 << 20)
         link.unlink()
@@ -273,8 +273,8 @@ def test_caches_and_hidden_files_are_not_looked_at(tmp_path: Path) -> None:
     (root / "m" / ".python-version").write_text("3.11")
     (root / "m" / "model.py").write_text(source(1))
     (root / ".hidden").mkdir()
-    assert [name for name, _, _ in look(root)["m"].files] == [".python-version", "model.py"]
-    assert list(look(root)) == ["m"]
+    assert [name for name, _, _ in take_snapshot(root)["m"].files] == [".python-version", "model.py"]
+    assert list(take_snapshot(root)) == ["m"]
 
 
 def test_more_than_the_limit_is_not_copied(tmp_path: Path) -> None:

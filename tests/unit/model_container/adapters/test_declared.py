@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from model_container.adapters.declared import check_names
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.batch import Batcher
-from model_container.contract.config import Call
+from model_container.contract.config import PredictContract
 from tests.unit.model_container.asking import ask, ask_all, predictions
 
 
@@ -29,18 +29,21 @@ class Own:
 
 def test_another_method_answers(classifier: LogisticRegression, matrix: Any) -> None:
     for method in ("predict_proba", "decision_function", "predict_log_proba"):
-        adapter = EstimatorAdapter(classifier, Call(method=method))
+        adapter = EstimatorAdapter(classifier, PredictContract(method=method))
         assert adapter.joinable
         assert np.allclose(predictions(adapter, matrix[:3].tolist()), getattr(classifier, method)(matrix[:3]))
-    assert EstimatorAdapter(classifier, Call(method="predict_proba")).signature()["outputs"][0]["shape"] == [-1, 3]
+    assert EstimatorAdapter(classifier, PredictContract(method="predict_proba")).signature()["outputs"][0]["shape"] == [
+        -1,
+        3,
+    ]
 
 
 def test_a_method_that_is_not_there_names_those_that_are(matrix: Any) -> None:
     model = LinearRegression().fit(matrix, matrix[:, 0])
     with pytest.raises(TypeError, match="no method predict_proba; it has predict"):
-        EstimatorAdapter(model, Call(method="predict_proba"))
+        EstimatorAdapter(model, PredictContract(method="predict_proba"))
     with pytest.raises(TypeError, match="Own, which has no method score"):
-        EstimatorAdapter(Own(), Call(method="score"))
+        EstimatorAdapter(Own(), PredictContract(method="score"))
 
 
 def test_an_unknown_method_is_not_joined_unless_its_owner_says_so(matrix: Any) -> None:
@@ -49,16 +52,17 @@ def test_an_unknown_method_is_not_joined_unless_its_owner_says_so(matrix: Any) -
             return np.full(len(rows), len(rows))
 
     assert [
-        one.json["predictions"] for one in ask_all(Batcher(EstimatorAdapter(Odd(), Call(method="answer"))), [[[1]]] * 2)
+        one.json["predictions"]
+        for one in ask_all(Batcher(EstimatorAdapter(Odd(), PredictContract(method="answer"))), [[[1]]] * 2)
     ] == [[1], [1]]
-    joined = EstimatorAdapter(Odd(), Call(method="answer", batchable=True))
+    joined = EstimatorAdapter(Odd(), PredictContract(method="answer", batchable=True))
     assert [one.json["predictions"] for one in ask_all(Batcher(joined), [[[1]]] * 2)] == [[2], [2]]
     model = LinearRegression().fit(matrix, matrix[:, 0])
-    assert not EstimatorAdapter(model, Call(batchable=False)).joinable
+    assert not EstimatorAdapter(model, PredictContract(batchable=False)).joinable
 
 
 def test_names_for_a_model_that_has_none(matrix: Any, classifier: LogisticRegression) -> None:
-    adapter = EstimatorAdapter(classifier, Call(inputs=columns("a", "b", "c", "d")))
+    adapter = EstimatorAdapter(classifier, PredictContract(inputs=columns("a", "b", "c", "d")))
     row = dict(zip("abcd", matrix[0].tolist(), strict=True))
     wanted = classifier.predict(matrix[:1]).tolist()
     assert predictions(adapter, dict(reversed(row.items()))) == wanted
@@ -69,12 +73,14 @@ def test_names_for_a_model_that_has_none(matrix: Any, classifier: LogisticRegres
 
 def test_a_model_that_says_nothing_is_handed_what_its_owner_declares() -> None:
     assert predictions(EstimatorAdapter(Own()), {"features": [[1, "x"]]}) == ["ndarray"]
-    assert predictions(EstimatorAdapter(Own(), Call(inputs=columns("a", "b"))), {"b": 1, "a": 2}) == ["ndarray"]
+    assert predictions(EstimatorAdapter(Own(), PredictContract(inputs=columns("a", "b"))), {"b": 1, "a": 2}) == [
+        "ndarray"
+    ]
     mixed = [*columns("a"), *columns("s", datatype="BYTES")]
-    assert predictions(EstimatorAdapter(Own(), Call(inputs=mixed)), {"s": "x", "a": 2}) == ["DataFrame"]
-    frames = EstimatorAdapter(Own(), Call(inputs=columns("a", "b")), as_frames=True)
+    assert predictions(EstimatorAdapter(Own(), PredictContract(inputs=mixed)), {"s": "x", "a": 2}) == ["DataFrame"]
+    frames = EstimatorAdapter(Own(), PredictContract(inputs=columns("a", "b")), as_frames=True)
     assert predictions(frames, {"features": [[1, 2]]}) == ["DataFrame"]
-    matrix = Call(inputs=[{"name": "x", "datatype": "FP64", "shape": [-1, 3]}])
+    matrix = PredictContract(inputs=[{"name": "x", "datatype": "FP64", "shape": [-1, 3]}])
     assert ask(EstimatorAdapter(Own(), matrix), {"features": [[1, 2]]}).json["code"] == "wrong_width"
 
 
@@ -82,15 +88,15 @@ def test_a_model_that_says_nothing_is_handed_what_its_owner_declares() -> None:
 def test_what_does_not_fit_the_model_is_refused_where_it_was_written_by_hand(
     names: tuple[str, ...], pipeline: Any, frame: pd.DataFrame
 ) -> None:
-    call = Call(inputs=columns(*names), source="model_config.yaml")
+    call = PredictContract(inputs=columns(*names), source="model_config.yaml")
     with pytest.raises(TypeError, match=r"model_config\.yaml has the inputs a"):
         EstimatorAdapter(pipeline, call)
-    lenient = EstimatorAdapter(pipeline, Call(inputs=columns(*names), source="MLmodel", strict=False))
+    lenient = EstimatorAdapter(pipeline, PredictContract(inputs=columns(*names), source="MLmodel", strict=False))
     assert lenient.names == set(frame.columns)
 
 
 def test_the_models_own_names_may_be_declared_in_any_order(pipeline: Any, frame: pd.DataFrame) -> None:
-    call = Call(inputs=columns(*reversed(frame.columns), datatype="ANY"))
+    call = PredictContract(inputs=columns(*reversed(frame.columns), datatype="ANY"))
     adapter = EstimatorAdapter(pipeline, call)
     plain = EstimatorAdapter(pipeline)
     assert adapter.signature()["inputs"] == plain.signature()["inputs"]
@@ -98,8 +104,8 @@ def test_the_models_own_names_may_be_declared_in_any_order(pipeline: Any, frame:
 
 def test_names_are_checked_for_a_model_that_knows_its_inputs() -> None:
     signature = {"inputs": columns("x", "y")}
-    check_names(signature, Call())
-    check_names(signature, Call(inputs=columns("y", "x")))
-    check_names(signature, Call(inputs=columns("z"), strict=False))
+    check_names(signature, PredictContract())
+    check_names(signature, PredictContract(inputs=columns("y", "x")))
+    check_names(signature, PredictContract(inputs=columns("z"), strict=False))
     with pytest.raises(TypeError, match="the inputs z, and the model takes x, y"):
-        check_names(signature, Call(inputs=columns("z")))
+        check_names(signature, PredictContract(inputs=columns("z")))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from model_container.adapters import load
 from model_container.adapters.base import Adapter
 from model_container.batch import Batcher
-from model_container.contract.config import Call, RuntimeConfig
+from model_container.contract.config import PredictContract, RuntimeConfig
 from model_container.contract.frames import DIALECT_CSV, DIALECT_MLFLOW, DIALECT_V1, Request
 from tests.unit.model_container.asking import ask, ask_all, predictions
 
@@ -40,7 +40,7 @@ def made(folder: Path, source: str, **call: Any) -> Adapter:
     folder.mkdir()
     (folder / "model.py").write_text(source)
     (folder / "factor.json").write_text("3")
-    return load(RuntimeConfig(str(folder), "python", call=Call(**call)))
+    return load(RuntimeConfig(str(folder), "python", call=PredictContract(**call)))
 
 
 SEEN = "class Model:\n    def predict(self, inputs):\n        return {'seen': repr(inputs)}\n"

@@ -9,20 +9,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from model_container.server.receiver import AWAKE_SECONDS, Receiver
+from model_container.server.receiver import AWAKE_SECONDS, SpinningReceiver
 
 ENOUGH = 0.3
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, Receiver]]:
+def pair() -> Iterator[tuple[socket.socket, SpinningReceiver]]:
     far, near = socket.socketpair()
     with far, near:
-        yield far, Receiver(near)
+        yield far, SpinningReceiver(near)
 
 
 @pytest.mark.parametrize("lone", [True, False])
-def test_what_was_sent_is_received_and_then_the_end(pair: tuple[socket.socket, Receiver], lone: bool) -> None:
+def test_what_was_sent_is_received_and_then_the_end(pair: tuple[socket.socket, SpinningReceiver], lone: bool) -> None:
     far, receiver = pair
     for number in range(50):
         sent = bytes([number]) * (number * 1000 + 1)
@@ -38,7 +38,7 @@ def test_what_was_sent_is_received_and_then_the_end(pair: tuple[socket.socket, R
 
 @pytest.mark.parametrize("lone", [True, False])
 def test_what_comes_late_is_received_and_the_wait_for_it_costs_nothing(
-    pair: tuple[socket.socket, Receiver], lone: bool
+    pair: tuple[socket.socket, SpinningReceiver], lone: bool
 ) -> None:
     far, receiver = pair
     far.sendall(b"first")
@@ -55,7 +55,7 @@ def test_a_connection_that_breaks_is_an_error_however_it_is_awaited() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         far = socket.create_connection(server.getsockname())
         near, _ = server.accept()
-        receiver = Receiver(near)
+        receiver = SpinningReceiver(near)
         far.sendall(b"first")
         assert receiver.receive(True) == b"first"
         far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

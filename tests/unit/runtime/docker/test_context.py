@@ -11,7 +11,7 @@ from msgspec import structs
 
 from app.core.environment import Lock
 from app.core.inspection import Format, Inspection
-from app.core.model import Artifact, Calling, Model
+from app.core.model import Artifact, Model, PredictContract
 from app.core.signature import Tensor
 from app.runtime.docker.context import (
     NOBODY,
@@ -111,7 +111,7 @@ def test_an_artifact_that_is_a_folder_goes_as_a_whole(tmp_path: Path) -> None:
         model(),
         artifact=Artifact("tariff.zip", "", 0, main="model"),
         inspection=Inspection(Format.PYTHON),
-        calling=Calling(batchable=True, inputs=(Tensor("age", "FP64", (-1,)),), source="model_config.yaml"),
+        calling=PredictContract(batchable=True, inputs=(Tensor("age", "FP64", (-1,)),), source="model_config.yaml"),
     )
     dockerfile = model_dockerfile(folder, "prism_env_x", "prism_model_iris-1", has_code=False)
     line = next(line for line in dockerfile.splitlines() if "PRISM_RUNTIME=" in line)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from app.core.execution import EVERY, Execution, Gpus
+from app.core.execution import ALL_GPUS, Execution, Gpus
 from app.core.model import Limits
 from app.runtime.docker.context import model_dockerfile
 from app.runtime.docker.gpu import device_requests, offered, refusal
@@ -19,7 +19,7 @@ from tests.unit.runtime.docker.test_container import plan
     ("wanted", "requests"),
     [
         (Gpus(), []),
-        (Gpus(EVERY), [{"count": -1, "capabilities": [["gpu"]]}]),
+        (Gpus(ALL_GPUS), [{"count": -1, "capabilities": [["gpu"]]}]),
         (Gpus(2), [{"count": 2, "capabilities": [["gpu"]]}]),
         (Gpus(ids=("0", "3")), [{"device_ids": ["0", "3"], "capabilities": [["gpu"]]}]),
     ],
@@ -42,7 +42,7 @@ def test_settings_count_where_the_owner_says_nothing(tmp_path: Path) -> None:
 
 
 def test_an_image_that_runs_by_itself_knows_of_its_gpu(tmp_path: Path) -> None:
-    model = structs.replace(plan(tmp_path, None).model, execution=Execution(Gpus(EVERY)))
+    model = structs.replace(plan(tmp_path, None).model, execution=Execution(Gpus(ALL_GPUS)))
     assert r"\"gpu\": true" in model_dockerfile(model, "prism_env_x", "prism_model_x", False)
 
 

@@ -13,7 +13,7 @@ from app.runtime.logs.kept import (
     ROTATED,
     ContainerPlace,
     Stamped,
-    StampedLines,
+    TimestampedLines,
     behind,
     keep_log,
     kept_log,
@@ -42,7 +42,7 @@ def messages(texts: list[bytes]) -> list[bytes]:
 
 
 def stamped(texts: list[bytes], container: str = CONTAINER) -> list[Stamped]:
-    lines = StampedLines(container)
+    lines = TimestampedLines(container)
     return [line for message in messages(texts) for line in lines.add(message)]
 
 
@@ -84,7 +84,7 @@ async def test_where_the_engine_dropped_the_line_itself_a_gap_is_said_once() -> 
 
 
 def test_the_last_line_needs_no_end() -> None:
-    lines = StampedLines(CONTAINER)
+    lines = TimestampedLines(CONTAINER)
     assert list(lines.add(f"{stamp(1)} half".encode())) == []
     assert [text for _, text in lines.rest()] == [b"half"]
     assert list(lines.rest()) == []
@@ -143,7 +143,7 @@ def test_who_has_read_nothing_of_a_container_begins_at_its_beginning(tmp_path: P
 
 
 def test_a_line_that_never_ends_comes_in_pieces() -> None:
-    lines = StampedLines(CONTAINER)
+    lines = TimestampedLines(CONTAINER)
     stamp = b"2026-01-01T00:00:00.000000000Z "
     found = [one for _ in range(200) for one in lines.add(stamp + b"x" * (16 << 10))]
     assert len(found) == 3

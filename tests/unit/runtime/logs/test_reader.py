@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.runtime.logs.reader import BLOCK_BYTES, FilePlace, LogLine, LogReader, mark_of
+from app.runtime.logs.reader import BLOCK_BYTES, LogCursor, LogLine, LogReader, fingerprint
 from model_container.contract import logfile
 
 SHARED_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -31,7 +31,7 @@ def read_from(path: Path, place: str) -> list[LogLine]:
     """As another gateway would: a new reader, at that place."""
     with closing(LogReader(path)) as reader:
         if place:
-            found = FilePlace.parse(place)
+            found = LogCursor.parse(place)
             assert found is not None
             assert reader.go_to(found)
         return list(reader.lines())
@@ -164,7 +164,7 @@ def test_a_log_that_somebody_emptied_is_read_on_from_its_beginning_and_says_so(t
 def test_a_place_in_a_log_that_is_not_the_same_any_more_is_not_found(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"one\ntwo\nthree\n")
-    place = FilePlace.parse(read_from(path, "")[1].id)
+    place = LogCursor.parse(read_from(path, "")[1].id)
     assert place is not None
     path.write_bytes(content)
     with closing(LogReader(path)) as reader:
@@ -209,20 +209,20 @@ def test_a_last_line_without_an_end_is_given_once_nothing_follows_and_goes_on_wh
     ],
 )
 def test_what_is_no_place_is_told_apart(text: str) -> None:
-    assert FilePlace.parse(text) is None
+    assert LogCursor.parse(text) is None
 
 
 @given(inode=st.integers(0, 2**64 - 1), offset=st.integers(0, 10**18 - 1), line=st.binary(max_size=600))
 def test_a_place_is_read_as_it_was_written(inode: int, offset: int, line: bytes) -> None:
-    place = FilePlace(inode, offset, mark_of(line))
-    assert FilePlace.parse(str(place)) == place
+    place = LogCursor(inode, offset, fingerprint(line))
+    assert LogCursor.parse(str(place)) == place
 
 
 def test_a_place_far_behind_the_end_is_no_place(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"one\n")
     with closing(LogReader(path)) as reader:
-        assert not reader.go_to(FilePlace(reader.inode, 10**17, "00000000"))
+        assert not reader.go_to(LogCursor(reader.inode, 10**17, "00000000"))
 
 
 def test_reading_a_part_of_the_log_reads_no_more_than_it(tmp_path: Path) -> None:
@@ -235,6 +235,6 @@ def test_reading_a_part_of_the_log_reads_no_more_than_it(tmp_path: Path) -> None
     with closing(LogReader(path)) as reader:
         reader.go_to_tail(100_000)
         assert [line.text for line in few(reader.lines())] == ["tick"] * 3
-        place = FilePlace.parse(reader.id)
+        place = LogCursor.parse(reader.id)
         assert place is not None
         assert place.offset == 5 * (300_000 + 3)

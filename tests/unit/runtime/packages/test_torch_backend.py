@@ -38,10 +38,10 @@ def test_the_processors_build_is_the_usual_one_and_a_gpu_asks_for_what_fits(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     forget_configuration(monkeypatch, tmp_path)
-    assert torch_backend.to_resolve(gpu=False) == ["--torch-backend", "cpu"]
-    assert torch_backend.to_resolve(gpu=True) == ["--torch-backend", "auto"]
+    assert torch_backend.resolve_arguments(gpu=False) == ["--torch-backend", "cpu"]
+    assert torch_backend.resolve_arguments(gpu=True) == ["--torch-backend", "auto"]
     monkeypatch.setenv("UV_TORCH_BACKEND", "")
-    assert torch_backend.to_resolve(gpu=False) == []
+    assert torch_backend.resolve_arguments(gpu=False) == []
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,6 @@ def test_what_was_resolved_is_what_is_installed(
     text: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     forget_configuration(monkeypatch, tmp_path)
-    assert torch_backend.to_install(Lock("3.11", text)) == arguments
+    assert torch_backend.install_arguments(Lock("3.11", text)) == arguments
     monkeypatch.setenv("PIP_FIND_LINKS", "/wheels")
-    assert torch_backend.to_install(Lock("3.11", text)) == []
+    assert torch_backend.install_arguments(Lock("3.11", text)) == []

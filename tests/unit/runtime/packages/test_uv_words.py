@@ -6,7 +6,7 @@ import pytest
 
 from app.errors import EnvironmentFailed
 from app.runtime.packages.resolver import reason_of, uv_platform, without_nccl
-from app.runtime.packages.uv import hint_for, telling_lines
+from app.runtime.packages.uv import error_lines, hint_for
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from app.runtime.packages.uv import hint_for, telling_lines
     ],
 )
 def test_the_complaint_and_its_cause_are_what_is_told(said: list[str]) -> None:
-    assert telling_lines(said) == [
+    assert error_lines(said) == [
         "No solution found when resolving dependencies",
         "Because gone==9 is not on the index.",
     ]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from app.dispatch.request import Awaited, Reply
+from app.dispatch.request import AwaitableRequest, Reply
 from app.errors import BadInput, ReplicaProtocolError, ReplicaUnavailable
 from app.protocols.v2.grpc import tensors
 from app.protocols.v2.grpc.inference_pb2 import ModelInferRequest
@@ -61,8 +61,8 @@ def reply(document: dict[str, Any], raw: bytes) -> Reply:
     return Reply(200, FORM_V2_BINARY, NAMES, JSON_LENGTH.pack(len(head)) + head + raw, "")
 
 
-def waiting() -> Awaited:
-    return cast(Awaited, SimpleNamespace(lane=SimpleNamespace(endpoint=SimpleNamespace(name="iris"))))
+def waiting() -> AwaitableRequest:
+    return cast(AwaitableRequest, SimpleNamespace(lane=SimpleNamespace(endpoint=SimpleNamespace(name="iris"))))
 
 
 @given(ARRAYS)
