@@ -15,9 +15,9 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from app.errors import PrismError
+from app.gateway import Gateway
 from app.prepare import prepare
 from app.settings import Settings
-from app.system import Gateway
 
 
 class Foreground:

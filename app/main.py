@@ -20,6 +20,7 @@ from app.api import models_folder as models_folder_api
 from app.api import share as share_api
 from app.dispatch.head_cache import HeadCache
 from app.foreground import Foreground
+from app.gateway import Gateway
 from app.http import problems
 from app.http.body_limit import BodyLimit
 from app.http.guard import HostOriginMiddleware, LoginNeeded, RequireAdmin, redirect_to_login
@@ -31,7 +32,6 @@ from app.protocols.v2 import repository as v2_repository
 from app.protocols.v2 import rest as v2_rest
 from app.protocols.v2.documents import EXTENSIONS
 from app.settings import Settings
-from app.system import Gateway
 from app.ui.pages import Pages, wants_page
 from app.ui.problem_page import problem_page
 from app.ui.routes import dashboard, documentation, login

@@ -23,6 +23,7 @@ from fastapi import FastAPI
 
 from app.core.environment import Lock, Requirements
 from app.core.model import TargetName
+from app.gateway import Gateway
 from app.lifecycle.deployments import IN_PROGRESS
 from app.main import create_app
 from app.registry.containers import ContainersFile
@@ -30,7 +31,6 @@ from app.registry.keys import KeyStore
 from app.registry.models import ModelStore
 from app.runtime.target import Log
 from app.settings import Settings
-from app.system import Gateway
 from tests.fakes import FakeTarget, eventually
 from tests.faults import failing
 from tests.unit.share.fakes import FakeTunnel
@@ -196,10 +196,10 @@ class Here:
 @asynccontextmanager
 async def serving(home: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Here]:
     target = FakeTarget(sockets)
-    monkeypatch.setattr("app.system.available_targets", lambda _: {TargetName.PROCESS: target})
-    monkeypatch.setattr("app.system.LockCache.resolve", resolve)
+    monkeypatch.setattr("app.gateway.available_targets", lambda _: {TargetName.PROCESS: target})
+    monkeypatch.setattr("app.gateway.LockCache.resolve", resolve)
     monkeypatch.setattr("app.lifecycle.intake.receive.DISCARD_PAUSES_SECONDS", (0.01,) * 200)
-    monkeypatch.setattr("app.system.tunnel", lambda _: FakeTunnel())
+    monkeypatch.setattr("app.gateway.tunnel", lambda _: FakeTunnel())
     app = create_app(
         Settings(home=home, target="process", accelerate="off", drain_timeout_seconds=1, single_active_model=False)
     )

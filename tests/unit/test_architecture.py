@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "prism", "model_container")
 
 SURFACES = ("app.api", "app.http", "app.protocols", "app.public", "app.ui")
-WIRING = ("app.main", "app.system", "app.serve", "app.prepare", "app.foreground")
+WIRING = ("app.main", "app.gateway", "app.serve", "app.prepare", "app.foreground")
 ADAPTERS = (
     *("app.registry", "app.share"),
     *("app.runtime.docker", "app.runtime.packages", "app.runtime.process", "app.runtime.targets"),
@@ -50,9 +50,9 @@ FORBIDDEN = [
         ("app", "model_container", "prism"),
         ("app.share", "app.core", "app.errors", "app.settings", "app.core.atomic_file", "app.registry.unsaved"),
     ),
-    ("app.api", ("app.main", "app.system", "app.ui"), ()),
-    ("app.public", ("app.main", "app.system", "app.ui"), ()),
-    ("app.ui", ("app.main", "app.system"), ()),
+    ("app.api", ("app.main", "app.gateway", "app.ui"), ()),
+    ("app.public", ("app.main", "app.gateway", "app.ui"), ()),
+    ("app.ui", ("app.main", "app.gateway"), ()),
     ("app", ("model_container",), ("model_container.contract", "model_container.sandbox")),
     ("app", ("prism",), ()),
     ("model_container", ("app", "prism"), ()),

@@ -18,6 +18,7 @@ from app.dispatch.connection import WIRE_LIMITS
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Call
 from app.errors import BuildFailed, TargetUnavailable, TooManyOpenFiles
+from app.gateway import connector, flow
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.backoff import backoff_seconds
 from app.lifecycle.health.monitor import Monitor
@@ -27,7 +28,6 @@ from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
 from app.runtime.target import Log, ReplicaState
 from app.settings import Settings
-from app.system import connector, flow
 from model_container.contract.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import FakeReplica, FakeTarget, eventually, read_here
 
