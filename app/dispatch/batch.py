@@ -1,9 +1,9 @@
-"""Joins requests into batches and splits the answers: the queue of one endpoint, and the replicas it feeds.
+"""Joins requests into batches and splits the answers: the request queue of one endpoint, and the replicas it feeds.
 
-No timer makes a request wait for company: what one turn of the event loop has read leaves together at once when a
-replica is idle, and what arrives while it is away forms the next batch. A batch that is full has nothing to wait for:
-it is sent behind those that are away, as far as the replica works them off soon. The batch window bounds the forming
-of the others: when the oldest waiting request has waited so long, they are sent, too.
+No timer makes a request wait for others. Requests that one turn of the event loop has read leave together at once if a
+replica is idle; those that arrive while the replica is busy form the next batch. A full batch has nothing to wait for:
+it is sent behind the batches in flight, as many as the replica works off soon. The batch window bounds how long any
+other batch may form: it is sent once its oldest request has waited that long.
 """
 
 from __future__ import annotations
@@ -37,14 +37,16 @@ log = structlog.get_logger(__name__)
 
 
 Keeper = Callable[[Replica, str], "bool | None"]
-"""Told (replica, reason) when one is silent or gone, so that it looks at it; says whether it does."""
+"""Called with (replica, reason) when a replica is silent or gone, so that it is checked; says whether somebody checks
+it.
+"""
 
 Sample = Callable[[str], bytes | None]
-"""The body that a model is known to answer, by its model_id; None while there is none."""
+"""Returns the request body that a model is known to answer, by model_id; None while there is none."""
 
 
 class OpenStream(Protocol):
-    """A stream, as far as its lane is concerned; see stream.py. line: of the replica that answers it."""
+    """A stream as its lane sees it; see stream.py. line: the client of the replica that answers it."""
 
     @property
     def line(self) -> ReplicaClient | None: ...
@@ -53,12 +55,13 @@ class OpenStream(Protocol):
 
 
 class Lane:
-    """The bounded queue of one endpoint and its replicas, which may change while it serves.
+    """The bounded request queue of one endpoint, and its replicas, which may change while it serves.
 
-    While none of them can answer, requests wait here for one that is coming, within their time; where none is, they
-    are refused at once.
+    While no replica can answer, requests wait here for one that is starting, within their timeout. If none is starting,
+    they are refused at once.
 
-    sample: what decides whether a replica whose requests fail is left alone, see trial.py.
+    sample: the request that decides whether a replica whose requests fail is taken out of use for a moment; see
+    trial.py.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class Lane:
 
     @property
     def _queue_bound(self) -> str:
-        """What sets it."""
+        """The name of the setting that bounds the queue."""
         return "queue_length in its model_config.yaml" if self.endpoint.bounds.queue_length else "PRISM_QUEUE_LENGTH"
 
     @property
@@ -110,21 +113,24 @@ class Lane:
         return len(self._queue) + len(self._suspects.queue)
 
     async def open(self) -> None:
-        """Connect to every replica, so that the first request finds it warm."""
+        """Connect to every replica, so that the first request finds it ready."""
         await asyncio.gather(*(line.open() for line in self.replicas))
 
     async def reach(self, endpoint: Endpoint) -> list[ReplicaClient]:
-        """A line to each of these replicas: those that there are, and new ones, connected, for `switch_replicas`."""
+        """Return a client for each replica of `endpoint`, for `switch_replicas`; new ones are connected first."""
         present = {line.replica: line for line in self.replicas}
         lines = [present.get(replica) or self._line(replica) for replica in endpoint.replicas]
         await asyncio.gather(*(line.open() for line in lines if line.replica not in present))
         return lines
 
     def switch_replicas(self, endpoint: Endpoint, lines: list[ReplicaClient]) -> list[ReplicaClient]:
-        """From now on: what waits goes to these. Returns those left out, which still answer what they have."""
+        """Send waiting requests to these replicas from now on.
+
+        Returns the removed ones, which still answer what they have.
+        """
         left = [line for line in self.replicas if line not in lines]
         least = min((line.served for line in self.replicas), default=0)
-        for line in lines:  # one that comes has its share, and not all until it has caught up
+        for line in lines:  # a new replica gets its share, not every request until it has caught up
             line.served = max(line.served, least)
         self.endpoint, self.replicas = endpoint, lines
         self._left += left
@@ -134,7 +140,7 @@ class Lane:
         return left
 
     def leave(self, error: PrismError, losses: tuple[Loss, ...]) -> None:
-        """It has left the traffic, and answers what it has; `error` says why whoever comes now is refused."""
+        """Stop taking traffic; requests in hand are still answered. error: why new requests are refused from now on."""
         self.endpoint = structs.replace(self.endpoint, outlook=Outlook(losses=losses))
         if isinstance(error, ReplicaUnavailable):
             self._refusal = error
@@ -143,11 +149,14 @@ class Lane:
         self.stir()
 
     def holds(self, line: ReplicaClient) -> bool:
-        """Whether that replica has something left to do: requests in hand, or, unless it was left out, in the queue."""
+        """Return whether a replica has work left: requests or streams in hand, or queued ones unless it was removed."""
         return bool(line.batches_away or line.streams or (self.queued and line in self.replicas))
 
     async def release_replica(self, line: ReplicaClient) -> None:
-        """Close its line; what it has not answered is tried elsewhere, or failed. Its streams end."""
+        """Close the replica's connections.
+
+        Requests that it has not answered are retried elsewhere or failed; its streams end.
+        """
         for stream in [one for one in self.streams if one.line is line]:
             stream.end(self._unavailable())
         self.replicas = [one for one in self.replicas if one is not line]
@@ -156,7 +165,7 @@ class Lane:
         self.stir()
 
     def _turn_away(self, error: PrismError) -> None:
-        """Nothing will answer what waits."""
+        """Fail every queued request, and every stream without a replica: nothing will answer them."""
         for one in (*self._queue, *(each.waiting for each in self._suspects.queue)):
             one.fail(error)
         self._queue.clear()
@@ -165,7 +174,7 @@ class Lane:
             stream.end(error)
 
     def submit(self, waiting: PendingRequest, now: float) -> None:
-        """Queue it. Raises Overloaded if the queue is full, ReplicaUnavailable if nothing can or will answer."""
+        """Queue a request. Raises Overloaded if the queue is full, ReplicaUnavailable if no replica will answer."""
         if len(self._queue) >= self.flow.queue_length:
             self._dispatch_ready()
             if len(self._queue) >= self.flow.queue_length:
@@ -185,7 +194,7 @@ class Lane:
             self._loop.call_soon(self._flush)
 
     def admit_stream(self, stream: OpenStream, now: float) -> None:
-        """Raises Overloaded if as many are open as may be, ReplicaUnavailable if nothing can or will answer."""
+        """Admit a stream. Raises Overloaded if too many are open, ReplicaUnavailable if no replica will answer."""
         if len(self.streams) >= self.flow.max_streams:
             raise Overloaded(
                 f"{len(self.streams)} streams of `{self.endpoint.name}` are already open.",
@@ -196,9 +205,9 @@ class Lane:
         self.streams.add(stream)
 
     def replica_for_stream(self, now: float) -> ReplicaClient | None:
-        """The replica that has least to do; None while one is coming: see `changes`.
+        """Return the replica that has the least to do; None while one is starting: see `changes`.
 
-        Raises ReplicaUnavailable if none may be tried.
+        Raises ReplicaUnavailable if no replica may be tried.
         """
         lines = [line for line in self.replicas if line.usable(now)]
         if lines:
@@ -208,11 +217,11 @@ class Lane:
         return None
 
     async def changes(self) -> None:
-        """Wait until another replica may be tried, or none is coming any more."""
+        """Wait until another replica may be tried, or none is starting any more."""
         await self._changed.wait()
 
     def stir(self) -> None:
-        """Have streams that wait for a replica look again."""
+        """Wake the streams that wait for a replica, so that they look again."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -220,11 +229,11 @@ class Lane:
         return self._usable(now) or self._is_coming()
 
     def _is_coming(self) -> bool:
-        """Whether one is on its way, or the keeper of one that was lost a moment ago has not said yet that none is."""
+        """Return whether a replica is starting, or the health monitor has yet to rule out that one is."""
         return self.endpoint.outlook.coming or any(line.looked_after for line in self.replicas)
 
     def _usable(self, now: float) -> bool:
-        """A loop, as this is asked for every request and a generator would take longer than the answer."""
+        """Return whether any replica may be tried. Every request asks this, and a generator is slower than a loop."""
         for line in self.replicas:  # noqa: SIM110
             if line.usable(now):
                 return True
@@ -236,13 +245,13 @@ class Lane:
 
     @property
     def circuit(self) -> State:
-        """How far its replicas may be tried: closed if any may."""
+        """The best state among the replicas' circuit breakers: closed if any is closed."""
         states = set(self.circuits.values())
         return next((state for state in (State.CLOSED, State.HALF_OPEN) if state in states), State.OPEN)
 
     @property
     def circuits(self) -> dict[Replica, State]:
-        """Of each replica."""
+        """The state of each replica's circuit breaker."""
         now = monotonic()
         return {line.replica: line.breaker.state(now) for line in self.replicas}
 
@@ -258,7 +267,7 @@ class Lane:
         return ReplicaUnavailable(f"No replica of `{self.endpoint.name}` answers right now; it is being replaced.")
 
     def _freed(self) -> None:
-        """A replica is there again, or its circuit opened or closed."""
+        """Look at the queue again: a replica is available again, or its circuit opened or closed."""
         self.stir()
         if self.queued and not self._may_wait(monotonic()):
             self._turn_away(self._unavailable())
@@ -269,7 +278,7 @@ class Lane:
         self._dispatch_ready()
 
     def _dispatch_ready(self) -> None:
-        """Send what waits to whoever is idle, and full batches to whoever has room; else the window ends the wait."""
+        """Send waiting requests to idle replicas, and full batches to those with room; start the window otherwise."""
         if self._suspects.queue:
             self._try_suspects()
         while self._queue:
@@ -282,7 +291,7 @@ class Lane:
             self._send(line, now)
 
     def _choose(self, now: float, full: bool) -> ReplicaClient | None:
-        """The replica with the fewest batches away, of these the one that has served least; None if none has room."""
+        """Return the replica with room and the fewest batches in flight, then the fewest requests served, or None."""
         chosen = None
         for line in self.replicas:
             if not (line.has_room(now) if full else line.idle(now)):
@@ -308,7 +317,7 @@ class Lane:
         batch: list[PendingRequest] = []
         while self._queue and len(batch) < self.flow.max_batch_size:
             waiting = self._queue.popleft()
-            if not waiting.settled:  # its client has gone, or its time was over
+            if not waiting.settled:  # its client has gone, or its timeout has passed
                 batch.append(waiting)
         if batch:
             if len(batch) == 1:
@@ -325,7 +334,10 @@ class Lane:
         self._dispatch_ready()
 
     def _lose(self, line: ReplicaClient, batch: list[PendingRequest], lost: Lost) -> None:
-        """A prediction has no side effect: what the replica had not begun is queued again, what it was at is suspect."""
+        """Handle the loss of a batch. Retrying is safe, as a prediction has no side effect.
+
+        Requests that the replica had not begun are queued again; those that it was working on become suspects.
+        """
         if not lost.begun:
             self._away.difference_update(batch)
             self._queue_again(batch, line.fault)
@@ -337,7 +349,7 @@ class Lane:
         self._judge(line, suspects, alone=lost.alone)
 
     def _queue_again(self, batch: list[PendingRequest], fault: str = "") -> None:
-        """In front, as they have waited already. fault: how their replica broke the protocol, "" if it did not."""
+        """Put requests back at the front of the queue. fault: how their replica broke the protocol, "" if not."""
         live = [one for one in batch if not one.settled]
         if self._may_wait(monotonic()):
             self._queue.extendleft(reversed(live))
@@ -373,7 +385,7 @@ class Lane:
             self._settle(line, [suspect.waiting], sent, result)
 
     def _judge(self, line: ReplicaClient, suspects: list[Suspect], *, alone: bool) -> None:
-        """In the background: what ended their replica decides how, and whether, they are tried again."""
+        """Find out in the background what ended the suspects' replica: it decides how, and whether, to retry them."""
         task = self._loop.create_task(self._judged(line, suspects, alone=alone))
         self._judging.add(task)
         task.add_done_callback(self._judging.discard)
@@ -394,7 +406,7 @@ class Lane:
         self._dispatch_ready()
 
     async def loss_of(self, line: ReplicaClient) -> Loss | None:
-        """What ended a replica, once its keeper has said it; None if it serves on, or nobody looks after it."""
+        """Return what ended a replica, once the health monitor knows; None if it serves on, or nobody watches it."""
         while True:
             found = next((one for one in self.endpoint.outlook.losses if one.replica_id == line.replica.id), None)
             if found is not None or not line.looked_after or line not in self.replicas:
@@ -420,7 +432,7 @@ class Lane:
                 timing = f"queue;dur={(sent - one.arrived) * 1000:.2f}, {shared}"
                 try:
                     one.answered(Reply(status, form, names.get(form, b""), body, timing))
-                except Exception:  # of one request, which must not leave the others without an answer
+                except Exception:  # an error with one request must not leave the others without an answer
                     log.exception("an answer could not be given", model=self.endpoint.name)
                     one.failed(ReplicaProtocolError.of("its answer could not be given"))
 
@@ -444,8 +456,10 @@ class Lane:
         return has_keeper
 
     def sweep(self, now: float, overslept: float) -> None:
-        """Called every tenth of a second: ends what is past its deadline, drops what nobody waits for any more, and
-        asks silent replicas for a sign. overslept: how much later than that it is called, in seconds."""
+        """Fail requests past their deadline, drop settled ones, and ask silent replicas for a sign of life.
+
+        Called every tenth of a second. overslept: how much later than that it is called, in seconds.
+        """
         suspects = [one.waiting for one in self._suspects.queue]
         for one in [one for one in (*self._away, *self._queue, *suspects) if one.deadline <= now]:
             one.fail(self._late(one))
@@ -460,7 +474,7 @@ class Lane:
             self._dispatch_ready()
 
     def _go_around(self) -> None:
-        """What waits behind a request that holds its replica up is answered by the others."""
+        """Have other replicas answer what waits behind a request that holds its replica up."""
         cause = self._suspects.held_up()
         if cause is not None:
             self._queue_again(self._suspects.cleared_by(cause))
@@ -472,7 +486,7 @@ class Lane:
         self._dispatch_ready()
 
     def _late(self, waiting: PendingRequest) -> ReplicaTimeout:
-        """Says where its time went."""
+        """Return the timeout error of a request; it says where the time went."""
         name, timeout = self.endpoint.name, self.flow.timeout_seconds
         if any(line.is_at(waiting) for line in (*self.replicas, *self._left)):
             return ReplicaTimeout(f"`{name}` did not come to an end with this request within {timeout:g} s.")
@@ -495,7 +509,10 @@ class Lane:
 
 
 def response_prefixes(endpoint: Endpoint) -> dict[int, bytes]:
-    """By the form of an answer, what stands before the runtime's own members; made once, not for each answer."""
+    """Return, by the form of an answer, the JSON that precedes the runtime's own members.
+
+    Made once, not for each answer.
+    """
     name, version, model_id = (
         msgspec.json.encode(each) for each in (endpoint.name, endpoint.version, endpoint.model_id)
     )

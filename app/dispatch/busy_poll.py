@@ -1,8 +1,8 @@
-"""Keeps the event loop awake where that is quicker than being woken.
+"""Keeps the event loop awake where that is faster than being woken.
 
-A client that asks one request after another, alone, has the gateway put to sleep and woken twice for each: until the
-replica answers, and until the next request comes. Where both take microseconds, waking takes longer than they do, and
-what it costs the processor (caches gone cold, another core to be woken) is about what staying awake costs.
+For a client that sends one request after another, alone, the gateway goes to sleep twice for each request: until the
+replica answers, and until the next request comes. Where both take microseconds, waking takes longer than they do. What
+waking costs the processor (cold caches, another core to be woken) is about what staying awake costs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from collections.abc import Callable
 from time import monotonic
 
 SPIN_SECONDS = 0.0004
-"""After a lone request, and only if the one before it was no longer ago: who asks less often is not waited for."""
+"""How long the loop stays awake after a lone request, and only if the one before was at most this long ago: no time is
+spent on a client that asks less often.
+"""
 
 
 class BusyPoll:
-    """Of one event loop. clock: in seconds, as `stir` is told."""
+    """The busy polling of one event loop. clock: returns seconds, on the same clock as the `now` of `stir`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = monotonic) -> None:
         self._loop = loop
@@ -27,7 +29,7 @@ class BusyPoll:
         self.awake = False
 
     def stir(self, now: float) -> None:
-        """A request goes out alone."""
+        """Note that a request goes out alone, and keep the loop awake if the last one was a moment ago."""
         soon = now - self._last < SPIN_SECONDS
         self._last = now
         if soon:
@@ -37,9 +39,9 @@ class BusyPoll:
                 self._loop.call_soon(self._stay)
 
     def _stay(self) -> None:
-        """Once in each turn of the loop, which does not sleep while something is to be called."""
+        """Reschedule itself in each turn of the loop, which does not sleep while a callback is due."""
         if self._clock() < self._until:
-            os.sched_yield()  # who has something to do goes first
+            os.sched_yield()  # let a process that has work run first
             self._loop.call_soon(self._stay)
         else:
             self.awake = False

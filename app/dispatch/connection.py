@@ -1,8 +1,8 @@
-"""The persistent connection to a replica: frames out, frames in, nothing about what they mean.
+"""The persistent connection to a replica: it carries frames in both directions and knows nothing about their meaning.
 
-A replica is not trusted: its model may write to this connection whatever it likes. A frame that nobody asked for, one
-that is larger than it may be or says what is no answer, and one that stands still end the connection; what was in
-flight is settled at once, by `connection_lost`.
+A replica is not trusted: its model may write anything to this connection. A frame that was not requested, is over its
+size limit, holds an invalid answer or stalls ends the connection. `connection_lost` then settles at once whatever was
+in flight.
 """
 
 from __future__ import annotations
@@ -29,20 +29,22 @@ Reply = Callable[["Batch | None"], None]
 AnyLink = TypeVar("AnyLink", bound="ReplicaConnection")
 
 WELCOME_BYTES_MAX = 4 << 20
-"""The signature of a table with 40,000 columns takes 3 MiB."""
+"""The largest WELCOME frame; the signature of a table with 40,000 columns takes 3 MiB."""
 
 PONG_BYTES_MAX = 4096
 CONVERSION_ANSWERS = 2
 CONVERSION_BYTES_MAX = 256 << 20
 FRAMES_A_TURN = 32
-"""That are taken before others have their turn of the event loop. A stream of small items can bring thousands."""
+"""How many frames are taken before other tasks have their turn of the event loop. A stream of small items can bring
+thousands.
+"""
 
 LOOP_LAG_SECONDS = 0.5
-"""By which a timer may be late before it is the server that stood still."""
+"""A timer that fires later than this means that the server itself was stalled."""
 
 
 class WireLimits(Struct, frozen=True):
-    """What a replica may send. stall_seconds: for which a frame that has begun may stand still."""
+    """Bounds on what a replica may send. stall_seconds: how long a frame that has begun may stall."""
 
     max_answer_bytes: int = 64 << 20
     stall_seconds: float = 3.0
@@ -52,19 +54,22 @@ WIRE_LIMITS = WireLimits()
 
 
 class Pulse(Struct, frozen=True):
-    """What PONG says. busy_ms: how long the prediction under way has taken, 0 when idle."""
+    """The content of a PONG frame. busy_ms: how long the current prediction has taken, 0 when idle."""
 
     busy_ms: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
 
 
 class Greeting(Struct, frozen=True):
-    """What the request road reads of WELCOME. streams: whether the runtime knows STREAM."""
+    """The part of WELCOME that dispatch reads. streams: whether the runtime knows STREAM."""
 
     streams: bool = False
 
 
 class Batch(Struct, frozen=True):
-    """(body, status, form) in the order of the requests; times as the runtime measured them."""
+    """The answers of a batch.
+
+    answers: (body, status, form) in the order of the requests. Times are as the runtime measured them.
+    """
 
     answers: list[tuple[bytes, int, int]]
     codec_us: int
@@ -72,10 +77,10 @@ class Batch(Struct, frozen=True):
 
 
 class ReplicaConnection(asyncio.Protocol):
-    """One connection. `lost` is called once when it ends; then every waiting reply gets None.
+    """A connection to a replica. `lost` is called once when it ends; then every pending reply gets None.
 
-    welcomed: done once the replica has loaded its model and said so. fault: how the replica broke the protocol, "" if
-    it did not.
+    welcomed: done once the replica has loaded its model and sent WELCOME. fault: how the replica broke the protocol, ""
+    if it did not.
     """
 
     def __init__(self, token: str, lost: Callable[[], None] = lambda: None, limits: WireLimits = WIRE_LIMITS) -> None:
@@ -84,13 +89,13 @@ class ReplicaConnection(asyncio.Protocol):
         self._limits = limits
         self._transport: asyncio.Transport | None = None
         self._reader = frames.FrameReader(self._limit)
-        self._expected: dict[int, tuple[Reply, int, int]] = {}  # reply, number of answers, bytes of one at most
+        self._expected: dict[int, tuple[Reply, int, int]] = {}  # reply, number of answers, most bytes of one answer
         self._pongs: list[asyncio.Future[Pulse]] = []
         self._next_id = 1
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._paused = False
-        self._moved_at = 0.0  # when bytes of the frame that is not whole came last
+        self._moved_at = 0.0  # when bytes of an incomplete frame last arrived
         self._stall: asyncio.TimerHandle | None = None
         self._welcome = b""
         self.welcomed: asyncio.Future[Greeting] = self._loop.create_future()
@@ -101,14 +106,17 @@ class ReplicaConnection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def welcome(self) -> dict[str, Any]:
-        """What the runtime said of itself, see model_container/runtime.py. Raises ReplicaProtocolError."""
+        """Return what the runtime reported about itself; see model_container/runtime.py.
+
+        Raises ReplicaProtocolError.
+        """
         try:
             return cast(dict[str, Any], read_json(self._welcome, dict[str, Any]))
         except ForeignJsonError as error:
             raise ReplicaProtocolError(f"The replica's welcome cannot be read: {error}.") from None
 
     def error_at_its_end(self, otherwise: str) -> ReplicaUnavailable:
-        """Why the connection ended. otherwise: what is told of a replica that kept to the protocol."""
+        """Return why the connection ended, as an error. otherwise: its text if the replica kept to the protocol."""
         return ReplicaProtocolError.of(self.fault) if self.fault else ReplicaUnavailable(otherwise)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -127,7 +135,7 @@ class ReplicaConnection(asyncio.Protocol):
                 self._take(frame)
         except (FrameError, ForeignJsonError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self._break(str(error))
-        except Exception:  # ours, and no reason to leave others without an answer
+        except Exception:  # a defect of this server, which must not leave other requests without an answer
             log.exception("an answer of a replica could not be taken")
             self._break("its answer could not be taken")
         else:
@@ -135,7 +143,7 @@ class ReplicaConnection(asyncio.Protocol):
                 self._await_rest(len(taken))
 
     def _take(self, frame: Frame) -> None:
-        """Raises what `data_received` takes for a breach of the protocol."""
+        """Process one frame. Raises what `data_received` treats as a breach of the protocol."""
         if frame.kind == frames.ANSWERS:
             self._take_answers(frame)
             return
@@ -162,7 +170,10 @@ class ReplicaConnection(asyncio.Protocol):
         expected[0](batch)
 
     def _limit(self, frame_id: int, kind: int) -> int:
-        """The largest payload of such a frame now. Raises FrameError for one that nobody asked for."""
+        """Return the largest payload that such a frame may have now.
+
+        Raises FrameError for a frame that was not requested.
+        """
         expected = self._expected.get(frame_id)
         if kind == frames.ANSWERS and expected is not None:
             return frames.answers_bytes_max(expected[1], expected[2])
@@ -173,14 +184,14 @@ class ReplicaConnection(asyncio.Protocol):
         raise FrameError(f"a frame of kind {kind} came that nobody asked for")
 
     def _break(self, fault: str) -> None:
-        """End a connection whose other side does not keep to the protocol."""
+        """End a connection whose replica broke the protocol."""
         if not self.fault:
             self.fault = fault
             log.warning("a replica broke the protocol", fault=fault)
         self.close()
 
     def _await_rest(self, taken: int) -> None:
-        """Frames are left for another turn, or one is not whole."""
+        """Leave the remaining frames for another turn of the event loop, or time the rest of an incomplete frame."""
         if taken == FRAMES_A_TURN:
             self._pause()
             self._loop.call_soon(self._go_on)
@@ -195,7 +206,7 @@ class ReplicaConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _go_on(self) -> None:
-        """Take what was left for another turn; read on once nothing is."""
+        """Process the frames that were left for another turn; resume reading once none is left."""
         if not self._paused or not self.open:
             return
         self._paused = False
@@ -207,12 +218,12 @@ class ReplicaConnection(asyncio.Protocol):
         self._stall = self._loop.call_at(due, self._look_for_rest, due)
 
     def _look_for_rest(self, due: float) -> None:
-        """End a connection on which a frame stands still, which no heartbeat of another one tells."""
+        """End a connection on which a frame stalls; a heartbeat on another connection does not reveal that."""
         self._stall = None
         if not self.open or not self._reader.buffer or self._paused:
             return
         now = self._loop.time()
-        if now - due > LOOP_LAG_SECONDS:  # the server stood still, and heard nobody
+        if now - due > LOOP_LAG_SECONDS:  # the server itself was stalled and read nothing
             self._moved_at = now
         if now - self._moved_at < self._limits.stall_seconds:
             self._look_again_at(self._moved_at + self._limits.stall_seconds)
@@ -221,12 +232,12 @@ class ReplicaConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._reader = frames.FrameReader()  # the old one and this link hold each other, and collections are rare
+        self._reader = frames.FrameReader()  # breaks a reference cycle, as garbage collections are rare
         if self._stall is not None:
             self._stall.cancel()
         if not self.welcomed.done():
             self.welcomed.set_exception(self.error_at_its_end("The replica closed the connection before its welcome."))
-            self.welcomed.exception()  # looked at, so that an abandoned start does not warn
+            self.welcomed.exception()  # retrieved, so that asyncio does not warn about an abandoned start
         for pong in self._pongs:
             pong.cancel()
         self._ended.set()
@@ -236,7 +247,7 @@ class ReplicaConnection(asyncio.Protocol):
             reply(None)
 
     def send(self, requests: Sequence[Asked], reply: Reply) -> None:
-        """`reply` gets the batch, or None if the connection ends first; never raises."""
+        """Send a batch. `reply` gets the answers, or None if the connection ends first. Never raises."""
         if self._transport is None:
             reply(None)
         else:
@@ -244,14 +255,14 @@ class ReplicaConnection(asyncio.Protocol):
             self._transport.write(frames.encode_requests(frame_id, requests))
 
     def _expect(self, reply: Reply, answers: int, answer_bytes_max: int) -> int:
-        """The id of the next frame, whose answer goes to `reply`."""
+        """Return the id of the next frame, and route its answer to `reply`."""
         frame_id = self._next_id
         self._next_id = frame_id % 0xFFFFFFFF + 1
         self._expected[frame_id] = reply, answers, answer_bytes_max
         return frame_id
 
     async def _awaited(self, encode: Callable[[int], bytes], answers: int, answer_bytes_max: int) -> Batch:
-        """The answer to the frame that `encode` makes for an id. Raises ReplicaUnavailable if none comes."""
+        """Send the frame that `encode` makes for an id; return the answer. Raises ReplicaUnavailable if none comes."""
         if self._transport is None:
             raise ReplicaUnavailable("The connection to the replica is closed.")
         answered: asyncio.Future[Batch | None] = self._loop.create_future()
@@ -265,16 +276,18 @@ class ReplicaConnection(asyncio.Protocol):
         return batch
 
     async def predict(self, request: Request) -> Answer:
-        """A batch of one, awaited. Raises ReplicaUnavailable if the connection ends first."""
+        """Send a batch of one request and await its answer. Raises ReplicaUnavailable if the connection ends first."""
         batch = await self._awaited(
             lambda frame_id: frames.encode_requests(frame_id, [request]), 1, self._limits.max_answer_bytes
         )
         return Answer(*batch.answers[0])
 
     async def convert(self) -> tuple[bytes, bytes]:
-        """Have the replica convert its model: the report as JSON, and the ONNX file, empty if there is none.
+        """Have the replica convert its model.
 
-        Takes as long as it takes; bound the wait yourself. Raises ReplicaUnavailable if the connection ends first.
+        Returns the report as JSON and the ONNX file, which is empty if there is none.
+
+        The wait has no time limit; bound it yourself. Raises ReplicaUnavailable if the connection ends first.
         """
         batch = await self._awaited(
             lambda frame_id: frames.encode(frame_id, frames.CONVERT), CONVERSION_ANSWERS, CONVERSION_BYTES_MAX
@@ -283,7 +296,10 @@ class ReplicaConnection(asyncio.Protocol):
         return report, file
 
     async def ping(self) -> Pulse:
-        """What PONG says. Raises ReplicaUnavailable if the connection ends first; bound the wait yourself."""
+        """Ask for a sign of life, and return the PONG. The wait has no time limit; bound it yourself.
+
+        Raises ReplicaUnavailable if the connection ends first.
+        """
         if self._transport is None:
             raise ReplicaUnavailable("The connection to the replica is closed.")
         pong: asyncio.Future[Pulse] = self._loop.create_future()
@@ -301,7 +317,7 @@ class ReplicaConnection(asyncio.Protocol):
             self._transport.abort()
 
     async def wait_closed(self) -> None:
-        """Close, and return once nothing of the connection is left."""
+        """Close the connection, and return once nothing of it is left."""
         if self._transport is not None:
             self._transport.abort()
             await self._ended.wait()
@@ -313,15 +329,18 @@ async def connect(
     lost: Callable[[], None] = lambda: None,
     limits: WireLimits = WIRE_LIMITS,
 ) -> ReplicaConnection:
-    """A link whose replica has loaded its model and said so; see `welcomed`."""
+    """Connect to a replica and wait until it has loaded its model; see `ReplicaConnection.welcomed`.
+
+    Raises what `handshake` raises.
+    """
     return await handshake(ReplicaConnection(replica.token, lost, limits), replica, timeout_seconds)
 
 
 async def handshake(link: AnyLink, replica: Replica, timeout_seconds: float) -> AnyLink:
-    """The link, connected to a replica that has loaded its model and said so.
+    """Connect `link` to a replica, and return it once the replica has loaded its model and sent WELCOME.
 
-    Raises ReplicaUnavailable if nobody listens or the token is refused, ReplicaProtocolError if it is none of ours
-    that answers, ReplicaTimeout past the time.
+    Raises ReplicaUnavailable if nothing listens or the token is refused, ReplicaProtocolError if the other side is not
+    a replica of PRISM, ReplicaTimeout if it takes longer than `timeout_seconds`.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -336,7 +355,7 @@ async def handshake(link: AnyLink, replica: Replica, timeout_seconds: float) -> 
         await link.wait_closed()
         raise ReplicaTimeout(f"The replica of {replica.model_id} was silent for {timeout_seconds:g} s.") from error
     except OSError as error:
-        if isinstance(own := problem_of(error), TooManyOpenFiles):  # here, which says nothing of the replica
+        if isinstance(own := problem_of(error), TooManyOpenFiles):  # a limit of this server
             raise own from error
         raise ReplicaUnavailable(f"The replica of {replica.model_id} does not accept connections: {error}.") from error
     except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""One request that the protocol door answers itself: how it is asked, and how its answer or its problem is written."""
+"""One request that the fast path answers itself: how it is submitted, and how its answer or its problem is written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INFERENCE_PATH = "/v2"
 
 
 class Connection(Protocol):
-    """What an exchange needs of the connection that it came by. address: the caller's."""
+    """The connection as an exchange needs it. address: the caller's."""
 
     door: HeadCache
     address: str
@@ -27,14 +27,14 @@ class Connection(Protocol):
 
 
 class _NoopEvent:
-    """uvicorn wakes the ASGI application by an event; there is none to be woken."""
+    """An event that does nothing: uvicorn sets one to wake the ASGI application, and here there is none."""
 
     def set(self) -> None:
         pass
 
 
 class PredictExchange(PendingRequest):
-    """One predict request on a connection. To uvicorn's protocol it looks like the cycle of an ASGI request."""
+    """One predict request on a connection. To uvicorn's protocol class it looks like the cycle of an ASGI request."""
 
     __slots__ = ("connection", "head")
 
@@ -50,7 +50,7 @@ class PredictExchange(PendingRequest):
         return self.settled
 
     def begin(self) -> None:
-        """The body is whole."""
+        """Submit the request; its body is complete."""
         connection, head = self.connection, self.head
         try:
             connection.door.dispatcher.submit(head.ref, head.caller or connection.address, self)
@@ -62,7 +62,7 @@ class PredictExchange(PendingRequest):
         return self.head.request_id or self.connection.door.new_request_id()
 
     def answered(self, reply: Reply) -> None:
-        self.body = b""  # the connection may stay idle for long, and must not keep it
+        self.body = b""  # the connection may stay idle for long and must not keep the body in memory
         request_id = self._request_id()
         try:
             body = answer_body(self, reply, request_id)
@@ -81,7 +81,7 @@ class PredictExchange(PendingRequest):
 
 
 class V2Exchange(PredictExchange):
-    """A V2 inference, whose problems and binary answers have forms of their own."""
+    """A V2 inference request, whose problems and binary answers have forms of their own."""
 
     __slots__ = ()
 

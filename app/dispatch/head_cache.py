@@ -1,7 +1,7 @@
-"""Which predict requests the protocol door answers: the plain ones, told by their heads, each of which is read once.
+"""Decides by its head which predict request the fast path answers, and parses each distinct head once.
 
-Clients repeat the head of a request byte for byte. One that was read, found plain and allowed is remembered, and the
-next that equals it needs no parsing.
+Clients repeat the head of a request byte for byte. A head that was parsed, found plain and admitted is cached, and the
+next request with an equal head needs no parsing.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ PREDICT = re.compile(rb"/models/([A-Za-z0-9_.@+-]+)/predict(\?probabilities=(?:t
 PROBLEMS_MAX = 256
 HEADS_MAX = 16_384
 HEAD_BYTES_MAX = 1024
-"""Bounds of what is remembered: 16 MiB if every head is as long as it may be; usual ones are 200 bytes."""
+"""Bounds of the cache: 16 MiB if every head has the greatest length; usual heads have 200 bytes."""
 
 PLAIN_TYPES = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
 NEUTRAL = frozenset(
     (b"accept", b"accept-encoding", b"accept-language", b"user-agent", b"cache-control", b"pragma", b"dnt", b"priority")
 )
-"""Headers that mean nothing to a prediction, unless what is accepted is a stream."""
+"""Headers that mean nothing to a prediction, unless `Accept` asks for a stream."""
 
 PER_REQUEST = frozenset(
     (
@@ -43,17 +43,18 @@ PER_REQUEST = frozenset(
         *(b"x-forwarded-proto", b"x-forwarded-prefix", b"x-forwarded-server"),
     )
 )
-"""Headers of tracers and proxies, which mean nothing to a prediction either, and are hardly twice the same: a head that has
-one is read, and not remembered. Nobody's word about an address is believed."""
+"""Headers of tracers and proxies. They mean nothing to a prediction either, and are hardly ever repeated: a head that
+has one is parsed and not cached. A forwarded address is never trusted.
+"""
 
 PASSED_OVER = NEUTRAL | PER_REQUEST
 STREAM_TYPES = tuple(map(str.encode, stream_forms.FORMS))
 
 
 class CachedHead(Struct, frozen=True):
-    """What the head of a plain predict request says. caller: "" where callers are known by their address.
+    """The content of a plain predict request's head. caller: "" where callers are identified by their address.
 
-    mark: what the runtime needs in front of the body of a V2 inference (frames.JSON_LENGTH); None for other requests.
+    mark: what the runtime needs before the body of a V2 inference (frames.JSON_LENGTH); None for other requests.
     is_lasting: whether the next request may have the same head.
     """
 
@@ -67,7 +68,7 @@ class CachedHead(Struct, frozen=True):
 
 
 class PredictTarget(Struct, frozen=True):
-    """What is asked of which model. mark: as in Head."""
+    """The model that a request addresses, and its options. mark: as in CachedHead."""
 
     ref: str
     options: int = 0
@@ -75,17 +76,17 @@ class PredictTarget(Struct, frozen=True):
 
 
 class Connection(Protocol):
-    """A client's connection, as far as its door knows it. heads: those that it need not read."""
+    """A client's connection, as the head cache sees it. heads: the cached heads that it may use without parsing."""
 
     address: str
     heads: dict[bytes, CachedHead]
 
 
 class CachedProblem(Struct, frozen=True):
-    """A refusal as the protocol door sends it.
+    """A refusal as the fast path sends it.
 
-    lines: of its header, each with its line end. document: the problem but for the request id; opening: the same as
-    JSON, without its closing brace.
+    lines: its header lines, each with its line end. document: the problem without the request id. opening: the document
+    as JSON, without its closing brace.
     """
 
     lines: str
@@ -94,9 +95,9 @@ class CachedProblem(Struct, frozen=True):
 
 
 class HeadCache:
-    """What every connection of one surface shares.
+    """The state that all connections of one surface share.
 
-    receive_timeout_seconds: for a request to arrive, plus a second for each KiB.
+    receive_timeout_seconds: how long a request may take to arrive; a second more for each KiB.
     """
 
     def __init__(
@@ -117,11 +118,11 @@ class HeadCache:
         admission.wrong_keys.on_bound(self._forget_in)
 
     def forget(self) -> None:
-        """Read every head anew: who is let in, or to what, is no longer what it was."""
+        """Drop all cached heads: who is admitted, or to what, has changed."""
         self.heads.clear()
 
     def heads_for(self, address: str) -> dict[bytes, CachedHead]:
-        """The remembered heads; none where too many wrong keys came from, so that each key is looked at."""
+        """Return the cached heads; {} where too many wrong keys came from, so that each key is checked."""
         return {} if self._admission.wrong_keys.bounded(address) else self.heads
 
     def _forget_in(self, network: str) -> None:
@@ -130,11 +131,14 @@ class HeadCache:
                 connection.heads = {}
 
     def new_request_id(self) -> str:
-        """Unique, not secret; a random number for each would cost a system call."""
+        """Return a request id, unique but not secret. A random number for each request would cost a system call."""
         return f"{self._id_prefix}{next(self._id_numbers) & 0xFFFFFFFF:08x}"
 
     def opening(self, status: int, kind: str, default_headers: list[tuple[bytes, bytes]]) -> str:
-        """An answer's first lines, up to the request id. uvicorn makes its default headers (the date) anew each second."""
+        """Return an answer's first lines, up to the request id.
+
+        uvicorn renews its default headers, which include the date, each second.
+        """
         if default_headers is not self._default_headers:
             self._default_headers = default_headers
             self._openings.clear()
@@ -146,7 +150,7 @@ class HeadCache:
         return opening
 
     def problem(self, error: PrismError) -> CachedProblem:
-        """Render a refusal, or find it rendered: in a rush, thousands are the same."""
+        """Render a refusal, or return it from the cache: under a rush of requests, thousands are the same."""
         error = self._admission.tell(error)
         key = (error.code, error.detail, *error.headers.values())
         known = self._problems.get(key)
@@ -160,7 +164,10 @@ class HeadCache:
         return known
 
     def read_head(self, url: bytes, headers: list[tuple[bytes, bytes]], address: str) -> CachedHead | None:
-        """headers: names in lower case. None for what is not plain, and so for the other door to judge."""
+        """Parse a head, and return it if it is plain; None if the ASGI application is to judge the request.
+
+        headers: names in lower case.
+        """
         given = dict(headers)
         if len(given) != len(headers):
             return None
@@ -182,7 +189,7 @@ class HeadCache:
             and given.keys() <= PASSED_OVER
             and not any(kind in given.get(b"accept", b"").lower() for kind in STREAM_TYPES)
         )
-        if not plain or self._admission.is_guess(key):  # the other door counts those
+        if not plain or self._admission.is_guess(key):  # the ASGI application counts wrong keys
             return None
         try:
             caller = self._admission.admit(key, address, target.ref)
@@ -193,7 +200,7 @@ class HeadCache:
         return CachedHead(target.ref, target.options, int(length), counted_as, request_id, target.mark, is_lasting)
 
     def remember(self, raw: bytes, head: CachedHead, lines: int) -> None:
-        """raw: the head with its blank line. lines: how many the parser saw, which must be all there are."""
+        """Cache a head. raw: the head with its blank line. lines: how many the parser saw; there must be no others."""
         plain_lines = raw.count(b"\r\n") == raw.count(b"\n") == lines + 1
         if not head.is_lasting or len(raw) > HEAD_BYTES_MAX or not plain_lines:
             return
@@ -203,11 +210,14 @@ class HeadCache:
 
 
 def read_target(url: bytes, given: dict[bytes, bytes], length: int) -> PredictTarget | None:
-    """given: the headers by name, of which it takes those that belong to what is asked. None for what is not plain."""
+    """Return the model that a plain request addresses; None if it is not plain.
+
+    given: the headers by name; those that belong to the target are removed from it.
+    """
     if path := PREDICT.fullmatch(url):
         return PredictTarget(path[1].decode(), frames.OPTION_PROBABILITIES if path[2] == b"?probabilities=true" else 0)
     path = INFER.fullmatch(url)
-    if path is None or b"accept-encoding" in given:  # these answers go compressed to who takes that
+    if path is None or b"accept-encoding" in given:  # these answers may be compressed
         return None
     said = given.pop(JSON_LENGTH_HEADER.lower().encode(), None)
     json_length = length if said is None else json_length_of(said.decode("latin-1"), length)

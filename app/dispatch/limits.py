@@ -1,4 +1,4 @@
-"""The bounds within which requests flow to a model."""
+"""The bounds on the flow of requests to a model."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from app.dispatch.connection import WIRE_LIMITS, WireLimits
 
 
 class QueueSettings(Struct, frozen=True):
-    """The bounds of every lane, from the settings. log_timings: of each request, which costs more than its answer.
+    """The bounds of every lane, from the settings.
 
-    wire: what a replica may send.
+    log_timings: log the timings of each request, which costs more than its answer. wire: bounds on what a replica may
+    send.
     """
 
     max_batch_size: int
@@ -25,7 +26,7 @@ class QueueSettings(Struct, frozen=True):
 
 
 def queue_settings_for(endpoint: Endpoint, flow: QueueSettings) -> QueueSettings:
-    """The bounds of one endpoint: the model's own where its owner gave any, else those of the settings."""
+    """Return the bounds of one endpoint: the model's own where its owner set any, otherwise those of the settings."""
     own = endpoint.bounds
     return structs.replace(
         flow,

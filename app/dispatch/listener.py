@@ -1,4 +1,4 @@
-"""How uvicorn is to listen, for every surface: by the protocol door, believing nobody's word about an address."""
+"""How uvicorn listens, for every surface: with PRISM's protocol class, and without trusting forwarded addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.dispatch.server import Connection
 def listener_config(
     app: Any, door: HeadCache, lifespan: Literal["on", "off"], keep_alive_seconds: int, drain_timeout_seconds: float
 ) -> uvicorn.Config:
-    """app: an ASGI application, for what the door does not answer itself."""
+    """Return uvicorn's configuration. app: the ASGI application for requests that the fast path leaves to it."""
     return uvicorn.Config(
         app,
         http=cast(Any, partial(Connection, door)),
@@ -22,7 +22,7 @@ def listener_config(
         lifespan=lifespan,
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # a forwarded address could be made up to escape the rate limit
+        proxy_headers=False,  # a client could forge a forwarded address to escape the rate limit
         server_header=False,
         timeout_keep_alive=keep_alive_seconds,
         timeout_graceful_shutdown=int(drain_timeout_seconds),

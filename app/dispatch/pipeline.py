@@ -26,12 +26,13 @@ SWEEP_SECONDS = 0.1
 
 
 class Dispatcher:
-    """Holds the current route table and the lanes of its endpoints.
+    """The current route table, and the lanes of its endpoints.
 
-    suspect: called with (replica, reason) when it gives no sign of life; must not block. True if its keeper looks at it
-    now, and publishes a table without it if it is lost.
-    sample: the body that a model is known to answer, by its model_id; None while there is none.
-    tallies: what happened to each registered model, by model_id. refusals: requests that reached no model, by code.
+    suspect: called with (replica, reason) when a replica gives no sign of life; must not block. Returns True if the
+    health monitor checks the replica now, and publishes a table without it if it is lost.
+    sample: returns the request body that a model is known to answer, by model_id; None while there is none.
+    tallies: what happened to requests for each registered model, by model_id. refusals: requests that reached no model,
+    by error code.
     """
 
     def __init__(
@@ -52,11 +53,14 @@ class Dispatcher:
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
-        """Those that take traffic."""
+        """The lanes that take traffic."""
         return tuple(self._lanes.values())
 
     def submit(self, ref: str, caller: str, waiting: PendingRequest) -> None:
-        """limit → route → queue, for a caller who was let in. Raises errors of app.errors if it is not let in."""
+        """Rate limit, route and queue a request of an authenticated caller.
+
+        Raises errors of app.errors if it is refused.
+        """
         now = monotonic()
         try:
             waiting.allowance = self._limits.take(caller, now)
@@ -67,17 +71,20 @@ class Dispatcher:
             raise
 
     def _lane(self, ref: str) -> Lane:
-        """Find the lane of the version that serves a reference. Raises NotFound, or why it does not serve."""
+        """Return the lane of the version that serves a reference. Raises NotFound, or why it does not serve."""
         return self._by_ref.get(ref) or self._lanes[pick(self._table, ref).model_id]
 
     def begin(self, call: Call) -> AwaitableRequest:
-        """limit → route → queue; its `answer` is to be awaited. Raises errors of app.errors if it is not let in."""
+        """Rate limit, route and queue a request; await its `answer`. Raises errors of app.errors if it is refused."""
         waiting = AwaitableRequest(call.body, frames.OPTION_PROBABILITIES if call.probabilities else 0, call.dialect)
         self.submit(call.ref, call.caller, waiting)
         return waiting
 
     def stream(self, call: Call) -> Stream:
-        """limit → route → stream; to be closed by who asks. Raises errors of app.errors if it is not let in."""
+        """Rate limit and route a request, and return its stream; the caller closes it.
+
+        Raises errors of app.errors if it is refused.
+        """
         request = frames.Request(call.body, call.dialect, frames.OPTION_PROBABILITIES if call.probabilities else 0)
         try:
             allowance = self._limits.take(call.caller, monotonic())
@@ -89,28 +96,28 @@ class Dispatcher:
             raise
 
     def open_streams(self, model_id: str) -> int:
-        """Also on replicas that left the table and finish what they have."""
+        """Return the number of a model's open streams, including those on draining replicas that left the table."""
         return sum(len(lane.streams) for lane in self._all_lanes() if lane.endpoint.model_id == model_id)
 
     def end_streams(self) -> None:
-        """At the server's end: they could go on for ever."""
+        """End all streams, as the server shuts down: they could go on for ever."""
         self._ending = True
         for lane in self._all_lanes():
             for stream in list(lane.streams):
                 stream.end(shutting_down())
 
     async def predict(self, call: Call) -> Prediction:
-        """limit → route → batch → answer. Raises errors of app.errors."""
+        """Rate limit, route and queue a request, and return its answer. Raises errors of app.errors."""
         waiting = self.begin(call)
         reply = await waiting.answer()
         headers = answer_headers(waiting, reply)
         return Prediction(reply.status, answer_body(waiting, reply, call.request_id), content_type(reply), headers)
 
     async def publish(self, table: RouteTable) -> None:
-        """Make `table` the current one, once its new replicas are connected; those it leaves out start to drain.
+        """Make `table` the current one once its new replicas are connected; replicas that it leaves out start to drain.
 
-        A model that serves keeps its lane, whatever replicas come and go: what waits there goes to those that stay, or to
-        the one that is coming.
+        A model that serves keeps its lane whichever replicas come and go: requests that wait there go to the replicas
+        that stay, or to the one that is starting.
         """
         endpoints = table.endpoints
         reached = dict(zip(endpoints, await asyncio.gather(*map(self._reach, endpoints.values())), strict=True))
@@ -143,12 +150,12 @@ class Dispatcher:
         return lane, lane.replicas
 
     def circuits(self, model_id: str) -> dict[str, State]:
-        """How far each replica that takes traffic may be tried, by its id."""
+        """Return the state of the circuit breaker of each replica that takes traffic, by replica id."""
         lane = self._lanes.get(model_id)
         return {replica.id: state for replica, state in lane.circuits.items()} if lane is not None else {}
 
     def _all_lanes(self) -> set[Lane]:
-        """Also those that left the table and finish what they have."""
+        """Return every lane, including those that left the table and are draining."""
         return {*self._lanes.values(), *(lane for lane, _ in self._draining.values())}
 
     def _tally(self, model_id: str) -> ModelCounters:
@@ -159,7 +166,7 @@ class Dispatcher:
             del self.tallies[model_id]
 
     async def drained(self, replica: Replica, timeout_seconds: float) -> bool:
-        """Wait until a replica that left the table has answered all it took; False if time ran out first."""
+        """Wait until a replica that left the table has answered all its requests; False if the timeout passed first."""
         found = self._draining.pop(replica.id, None)
         if found is None:
             return True
@@ -174,7 +181,7 @@ class Dispatcher:
         return done
 
     def has_answered(self, replica: Replica) -> bool:
-        """Whether one that takes traffic has answered a request well."""
+        """Return whether a replica that takes traffic has answered a request well."""
         lane = self._lanes.get(replica.model_id)
         return lane is not None and any(line.has_answered for line in lane.replicas if line.replica.id == replica.id)
 

@@ -1,4 +1,4 @@
-"""One replica as the balancer sees it: whether it is idle, may be tried, gives a sign of life."""
+"""One replica as the lane sees it: whether it is idle, whether it may be tried, and whether it gives a sign of life."""
 
 from __future__ import annotations
 
@@ -18,28 +18,33 @@ from app.errors import PrismError, ReplicaUnavailable
 from model_container.contract.frames import Asked
 
 BATCHES_AWAY_MIN = 2
-"""One that the model works on, and one behind it whose decoding need not wait for the first one's way back."""
+"""Batches that any replica may have in flight: one that the model works on, and one behind it, whose decoding need not
+wait for the first one's way back.
+"""
 
 BATCHES_AWAY_MAX = 32
 WORK_AWAY_SECONDS = 0.005
-"""A quick replica may be given as many batches ahead as it works off in this time, so that it does not idle while one
-turn of the event loop reads thousands of requests. A slow one is not: what waits here can still be dropped."""
+"""A fast replica may be sent as many batches ahead as it works off in this time, so that it does not idle while one
+turn of the event loop reads thousands of requests. A slow replica gets no more than BATCHES_AWAY_MIN: requests that
+wait here can still be dropped.
+"""
 
 SMOOTHING = 0.1
 
 SILENCE_BEFORE_PING_SECONDS = 0.5
 CONNECT_TIMEOUT_SECONDS = 2.0
 REOPEN_PAUSE_SECONDS = 1.0
-"""Before a replica is connected to again that broke the protocol, or that ended a connection this young: at once again
-and again it would keep the event loop busy."""
+"""Pause before reconnecting to a replica that broke the protocol, or whose connection ended when it was younger than
+this. Reconnecting at once, again and again, would keep the event loop busy.
+"""
 
 SIDE_BY_SIDE_SECONDS = 1.0
 
 
 class Lost:
-    """What is known of a batch whose replica was lost, or taken back from one that is held up.
+    """The loss of a batch: its replica was lost, or the batch was taken back from a replica that is held up.
 
-    begun: the replica was at it. alone: at nothing else.
+    begun: whether the replica was working on the batch. alone: whether it was working on nothing else.
     """
 
     __slots__ = ("alone", "begun")
@@ -54,7 +59,7 @@ Back = Callable[[Batch | Lost], None]
 
 
 class Sent:
-    """One batch that is away. reply: gets its answers, or what is known of its loss; None once it was taken back."""
+    """A batch in flight. reply: gets the answers, or what is known about its loss; None once it was taken back."""
 
     __slots__ = ("reply", "requests")
 
@@ -64,17 +69,19 @@ class Sent:
 
 
 class ReplicaClient:
-    """Two connections to a replica: one for batches, one that is asked for a sign of life while a batch is away.
+    """A client of one replica with two connections: one for batches, one to ask for a sign of life during a batch.
 
-    It works off what it is sent one batch after another, so the oldest is the one that it is at.
+    A replica works off its batches one after another, so the oldest one is the one that it is working on.
 
-    free: called when a batch came back, the connection is there again, or its circuit opens or closes. lost: called
-    with a reason when the replica went silent, its connection ended, or it comes to no end; says whether somebody looks
-    after it. sample: see Trial.
-    looked_after: it was lost, and its keeper has neither replaced it nor said that nothing comes of it.
-    has_answered: a request well.
-    fault: how it broke the protocol when its connection ended last, "" if it did not.
-    stream_left_at: when a stream was lost with it. is_withheld: it is sent nothing more for now, as it is held up or kept for one request alone.
+    free: called when a batch came back, the connection is open again, or the circuit opens or closes.
+    lost: called with a reason when the replica fell silent, its connection ended, or it does not finish a batch;
+    returns whether somebody looks after the replica.
+    sample: see Trial.
+    looked_after: whether the replica was lost, and the health monitor has neither replaced it nor given it up.
+    has_answered: whether it has answered a request well.
+    fault: how it broke the protocol when its connection last ended, "" if it did not.
+    stream_left_at: when a stream was last lost with it.
+    is_withheld: whether it is sent nothing more for now, as it is held up or reserved for one request.
     """
 
     def __init__(
@@ -97,7 +104,7 @@ class ReplicaClient:
         self.is_withheld = False
         self.is_held_up = False
         self._is_kept = False
-        self._batch_seconds = WORK_AWAY_SECONDS  # smoothed; not known yet
+        self._batch_seconds = WORK_AWAY_SECONDS  # smoothed; unknown before the first answer
         self._flow = flow
         self._pace = pace
         self._free = free
@@ -117,7 +124,7 @@ class ReplicaClient:
         self._closed = False
 
     async def open(self) -> None:
-        """Connect; a replica that cannot be reached now is reported lost and tried again until closed."""
+        """Connect. A replica that cannot be reached now is reported lost, and retried until the client is closed."""
         try:
             await self._connect()
         except PrismError as error:
@@ -144,7 +151,10 @@ class ReplicaClient:
         self._free()
 
     async def _expect_freed(self, signs: ReplicaConnection) -> None:
-        """Raises ReplicaUnavailable if it is still at what it was given up for: it would answer nobody."""
+        """Raise ReplicaUnavailable if the replica is still busy with the batch for which it was given up.
+
+        It would answer nobody.
+        """
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                 busy_seconds = (await signs.ping()).busy_ms / 1000
@@ -155,7 +165,7 @@ class ReplicaClient:
         self._stuck_seconds = 0.0
 
     def usable(self, now: float) -> bool:
-        """Whether a request may wait for this replica: connected, and not left alone by its breaker."""
+        """Return whether a request may wait for this replica: it is connected and its circuit is closed."""
         return self._link is not None and self.breaker.is_closed
 
     @property
@@ -185,7 +195,7 @@ class ReplicaClient:
         self._link.send(requests, partial(self._take_back, sent))
 
     def _take_back(self, sent: Sent, batch: Batch | None) -> None:
-        """Called once for each batch: with its answers, or None if its connection ended first."""
+        """Handle the end of a batch: its answers, or None if its connection ended first. Called once for each batch."""
         now = monotonic()
         if self._away[0] is sent:
             self._away.popleft()
@@ -212,45 +222,51 @@ class ReplicaClient:
             sent.reply(batch)
 
     def keep(self, kept: bool) -> None:
-        """For one request alone, or for all again."""
+        """Reserve the replica for one request, or free it for all again."""
         self._is_kept = kept
         self.is_withheld = kept or self.is_held_up
 
     def _lose(self, sent: Sent, now: float) -> None:
-        """Of those that a connection takes with it, the first is the one that the replica was at."""
+        """Report a lost batch. Of the batches lost with a connection, the replica was working on the first."""
         begun, self._is_losing, self._batch_lost_at = not self._is_losing, True, now
         alone = begun and len(sent.requests) == 1 and not self.has_streams(now)
         if sent.reply is not None:
             sent.reply(Lost(begun, alone) if begun else NOT_BEGUN)
 
     def has_streams(self, now: float) -> bool:
-        """Or had a moment ago: several connections that end with a replica end one after another."""
+        """Return whether the replica has streams or had one a moment ago.
+
+        Several connections that end with a replica end one after another.
+        """
         return bool(self.streams) or now - self.stream_left_at < SIDE_BY_SIDE_SECONDS
 
     def is_alone_with_stream(self, now: float) -> bool:
-        """Whether it has one stream and, now and a moment ago, no batch."""
+        """Return whether the replica has one stream and, now and a moment ago, no batch."""
         return self.streams == 1 and not self.batches_away and now - self._batch_lost_at >= SIDE_BY_SIDE_SECONDS
 
     def failed(self) -> None:
-        """What it was asked failed: the request's fault, until its sample fails too."""
+        """Count a failed answer. Failures are held to be the requests' fault until the replica's sample fails too."""
         if self.breaker.fail():
             self._trial.begin()
 
     def recall(self) -> None:
-        """Take back what it has not begun, for others to answer; what it still says to these is ignored."""
+        """Take back the batches that the replica has not begun, so that others answer them.
+
+        Its late answers to them are ignored.
+        """
         for sent in list(self._away)[1:]:
             reply, sent.reply = sent.reply, None
             if reply is not None:
                 reply(NOT_BEGUN)
 
     def is_at(self, request: Asked) -> bool:
-        """Whether it works on that one."""
+        """Return whether the replica is working on this request."""
         return bool(self._away) and any(one is request for one in self._away[0].requests)
 
     def watch(self, now: float, overslept: float) -> None:
-        """While a batch is away for long: ask for a sign of life, and end the wait if none comes.
+        """Ask for a sign of life while a batch is in flight for long, and give the replica up if none comes.
 
-        overslept: seconds in which the server itself stood still and heard nobody, which are no silence.
+        overslept: seconds for which the server itself was stalled and read nothing; they do not count as silence.
         """
         if self._oldest_sent is None or self._link is None or self._closed:
             return
@@ -264,8 +280,12 @@ class ReplicaClient:
         self._look_at_oldest(now)
 
     def _look_at_oldest(self, now: float) -> None:
-        """It is held up once it says itself that it is at one batch for far longer than at any before. That is the end
-        of it at the timeout, or at half of that if some of the batch can still be answered elsewhere in time."""
+        """Detect a replica that is held up, and give it up once it is so for too long.
+
+        It is held up once it reports that it has been busy with one batch for far longer than with any before. It is
+        given up at the timeout, or at half of it if the batch has other requests that can still be answered elsewhere
+        in time.
+        """
         if self._oldest_sent is None or self._busy_seconds < HELD_UP_SECONDS:
             return
         age = min(now - self._oldest_sent, self._busy_seconds)
@@ -286,14 +306,14 @@ class ReplicaClient:
             if self._away and self._away[0] is oldest:
                 self._busy_seconds = pong.busy_ms / 1000
         except PrismError:
-            return  # no sign: watch() counts the silence
+            return  # no sign of life: watch() counts the silence
         await asyncio.sleep(SILENCE_BEFORE_PING_SECONDS)
 
     def _give_up(self, reason: str) -> None:
         self.breaker.trip(monotonic())
         link, self._link = self._link, None
         if link is not None:
-            link.close()  # its waiting replies get None from connection_lost
+            link.close()  # its pending replies get None from connection_lost
         self.looked_after = self._lost(reason)
 
     def _link_lost(self) -> None:
@@ -315,7 +335,7 @@ class ReplicaClient:
             self._opening = asyncio.create_task(self._reopen(pause_seconds))
 
     async def _reopen(self, pause_seconds: float) -> None:
-        """Until the replica answers again or is taken out of the route table."""
+        """Reconnect until the replica answers again or the client is closed."""
         await asyncio.sleep(pause_seconds)
         wait = 0.05
         while not self._closed:

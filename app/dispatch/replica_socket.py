@@ -1,7 +1,7 @@
-"""A replica's Unix socket, held by what it is and not by its name: a replica may own the folder it lies in.
+"""Opens a replica's Unix socket by file descriptor and not by name: the replica may own the folder that it lies in.
 
-One that puts a link to the engine's socket, or to another model's, in the place of its own would else be handed what is
-meant for it, and have the gateway speak to whom it likes.
+Such a replica could put a link to the engine's socket, or to another model's, in the place of its own. It would then
+receive what is meant for the other, and have the gateway connect to any socket it likes.
 """
 
 from __future__ import annotations
@@ -17,15 +17,19 @@ _IN_A_CONTAINER = re.compile(r"(/proc/[0-9]+)(/root)/(.+)")
 
 
 class NotASocket(OSError):
-    """What lies there is a link, or no socket, or somebody else's."""
+    """The path is a link, is no socket, or belongs to somebody else."""
 
 
 @contextmanager
 def held(path: str, container: str = "") -> Iterator[str]:
-    """A path to connect to at once: of the socket that lay there, whatever takes its name now. Raises OSError.
+    """Yield a path that leads to the socket that lay at `path`, even if something else takes that name.
 
-    No link is followed at its end, and none behind the root of a container, which would lead into this machine's.
-    container: whose process a path through /proc must lead to; another may have got its number since.
+    Connect at once.
+
+    No link is followed at the path's end, and none behind the root of a container, where it would lead into this
+    machine's files. Raises OSError.
+    container: the id of the container whose process a path through /proc must lead to; its process number may have been
+    reused.
     """
     if sys.platform != "linux":
         _check(os.lstat(path), os.stat(os.path.dirname(path)), path)
@@ -42,7 +46,7 @@ def held(path: str, container: str = "") -> Iterator[str]:
         start, rest = (inside[1] + inside[2], inside[3]) if inside else os.path.split(path)
         *parents, name = rest.split("/")
         folder = opened(start, os.O_DIRECTORY)
-        if inside:  # asked once its root is held: then it was its own before, too
+        if inside:  # checked once its root is open: then the root was the container's too
             _check_container(inside[1], container)
         for parent in parents:
             folder = opened(parent, os.O_DIRECTORY | os.O_NOFOLLOW, folder)
@@ -52,7 +56,10 @@ def held(path: str, container: str = "") -> Iterator[str]:
 
 
 def _check_container(process: str, container: str) -> None:
-    """An engine puts the id of the container into the name of its control group."""
+    """Raise NotASocket unless the process belongs to the container.
+
+    Engines put the container's id into the name of its control group.
+    """
     with open(f"{process}/cgroup") as file:
         if container not in file.read():
             raise NotASocket(f"{process} is not the container {container[:12]}")

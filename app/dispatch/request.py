@@ -1,4 +1,4 @@
-"""Requests on their way to a model, and what comes back of them."""
+"""Requests on their way to a model, and their answers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from model_container.contract import frames
 
 
 class Queue(Protocol):
-    """What a request knows of the lane that it waits in.
+    """The lane of a request, as the request sees it.
 
-    version_headers: name the version; version_header_lines: the same, each with its line end. tally: counts what becomes
-    of requests.
+    version_headers: headers that name the version. version_header_lines: the same, each with its line end. tally:
+    counts the outcomes of requests.
     """
 
     endpoint: Endpoint
@@ -28,7 +28,7 @@ class Queue(Protocol):
 
 
 class Call(Struct, frozen=True):
-    """One predict request of a caller who was let in, as an ordinary route hands it in.
+    """One predict request of an admitted caller, as an ordinary route passes it on.
 
     caller: the name under which it is counted. dialect: of the body, one of frames.DIALECT_….
     """
@@ -42,9 +42,9 @@ class Call(Struct, frozen=True):
 
 
 class Reply(Struct, frozen=True, gc=False):
-    """One answer as the runtime wrote it, and what it took.
+    """One answer as the runtime wrote it, and its timing.
 
-    names: what stands in front of the body's own members, b"" if nothing does. timing: Server-Timing's value.
+    names: the JSON that precedes the body's own members, b"" for none. timing: the value of the Server-Timing header.
     """
 
     status: int
@@ -57,7 +57,7 @@ class Reply(Struct, frozen=True, gc=False):
 class PendingRequest:
     """One request on its way. Exactly one of `answered` and `failed` is called, unless it is `settled` before.
 
-    lane, allowance: set once it is admitted. settled: True as soon as nobody waits for it any more.
+    lane, allowance: set once the request is admitted. settled: True as soon as nobody waits for it any more.
     """
 
     __slots__ = ("allowance", "arrived", "body", "deadline", "lane", "options", "settled")
@@ -80,7 +80,7 @@ class PendingRequest:
         raise NotImplementedError
 
     def fail(self, error: PrismError) -> None:
-        """End it with an error, unless it has ended."""
+        """End the request with an error, unless it has ended."""
         if not self.settled:
             self.settled = True
             self.lane.tally.count([error.status])
@@ -98,14 +98,14 @@ class AwaitableRequest(PendingRequest):
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
     async def answer(self) -> Reply:
-        """Raises errors of app.errors. If the wait is cancelled, the request is dropped."""
+        """Wait for the answer. Raises errors of app.errors. If the wait is cancelled, the request is dropped."""
         try:
             return await self.reply
         finally:
             self.settled = True  # nobody waits for it any more, whatever ended the wait
 
     def answered(self, reply: Reply) -> None:
-        if not self.reply.done():  # cancelled a moment ago
+        if not self.reply.done():  # the wait was cancelled a moment ago
             self.reply.set_result(reply)
 
     def failed(self, error: PrismError) -> None:
@@ -114,7 +114,7 @@ class AwaitableRequest(PendingRequest):
 
 
 class Prediction(Struct, frozen=True):
-    """What goes back, whole."""
+    """The complete answer to a predict request."""
 
     status: int
     body: bytes

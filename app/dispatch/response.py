@@ -1,4 +1,4 @@
-"""The answer to a request, as every surface that predicts writes it: headers, body, or the problem that a runtime found."""
+"""The answer to a request as every protocol writes it: headers, and a body or the problem that a runtime reported."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from app.errors import PROBLEM_JSON, ReplicaProtocolError
 from model_container.contract import frames
 
 CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
-"""Of a problem."""
+"""The form of a problem's code."""
 
 
 def answer_headers(waiting: PendingRequest, reply: Reply) -> dict[str, str]:
-    """Return the header fields of an answer: its version, the time it took, what is left of the caller's allowance."""
+    """Return the header fields of an answer: its version, its timing, and what is left of the caller's allowance."""
     allowance = waiting.allowance
     headers = {**waiting.lane.version_headers, "server-timing": reply.timing}
     return headers if allowance is None else {**headers, **allowance.headers}
 
 
 def answer_header_lines(waiting: PendingRequest, reply: Reply) -> str:
-    """Write the same fields as lines, each with its line end, as the protocol door sends them."""
+    """Return the fields of `answer_headers` as lines, each with its line end, as the fast path sends them."""
     allowance = waiting.allowance
     lines = f"{waiting.lane.version_header_lines}server-timing: {reply.timing}\r\n"
     return lines if allowance is None else f"{lines}{allowance.header_lines}"
 
 
 def answer_body(waiting: PendingRequest, reply: Reply, request_id: str) -> bytes:
-    """What the runtime wrote, made whole without parsing it: the version's names in front, or the problem's frame.
+    """Return the runtime's answer, completed without parsing it: after the version's names, or as a problem document.
 
-    Raises ReplicaProtocolError for what is no answer. The connection let only statuses through that go with the form.
+    Raises ReplicaProtocolError if it is no valid answer. The connection lets through only statuses that go with the
+    form.
     """
     if reply.form == frames.FORM_PROBLEM:
         return msgspec.json.encode(problem_document(reply.body, reply.status, request_id))
@@ -47,7 +48,7 @@ def content_type(reply: Reply) -> str:
 
 
 class _Problem(Struct):
-    """What a runtime's problem has to say."""
+    """The members of a runtime's problem that are read."""
 
     code: str = "prediction_failed"
     detail: str = "The model did not say what was wrong."
@@ -55,16 +56,17 @@ class _Problem(Struct):
 
 
 def problem_document(body: bytes, status: int, request_id: str) -> dict[str, Any]:
-    """The problem that a runtime wrote (`code`, `detail`, …) as an RFC 9457 document.
+    """Turn the problem that a runtime wrote (`code`, `detail`, …) into an RFC 9457 document.
 
-    Its further members are carried as they were written, and not read. Raises ReplicaProtocolError for what is no problem.
+    Its further members are passed on as they were written, unread. Raises ReplicaProtocolError if it is no valid
+    problem.
     """
     try:
         if not body:
             raise ValueError("it is empty")
         if len(body) > frames.PROBLEM_BYTES_MAX:
             raise ValueError(f"it has {len(body)} bytes")
-        body.decode()  # what is not read is not checked either
+        body.decode()  # msgspec does not check the members that are left unread
         said = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         problem = msgspec.json.decode(body, type=_Problem)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

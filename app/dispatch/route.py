@@ -1,4 +1,4 @@
-"""Picks the version first, so that nothing later on the road can mix two of them."""
+"""Picks the version of a model first, so that no later step can mix two versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
 
 
 def pick(table: RouteTable, ref: str) -> Endpoint:
-    """Raises NotFound, Conflict (not running, on purpose or for good) or ReplicaUnavailable (coming back)."""
+    """Return the endpoint that serves `ref`.
+
+    Raises NotFound, Conflict (not running, on purpose or for good) or ReplicaUnavailable (coming back).
+    """
     endpoint = table.endpoint(ref)
     if endpoint is not None:
         return endpoint
@@ -18,7 +21,7 @@ def pick(table: RouteTable, ref: str) -> Endpoint:
 
 
 def refusal(table: RouteTable, ref: str) -> PrismError:
-    """Why nothing can answer what is asked of `ref`."""
+    """Return the error that says why nothing can answer a request for `ref`."""
     absence = table.absent.get(ref)
     return _absent(absence) if absence is not None else not_found(ref, (*table.live, *table.absent))
 
@@ -39,7 +42,7 @@ def _absent(absence: NotServing) -> PrismError:
 
 
 def not_found(ref: str, known: tuple[str, ...]) -> NotFound:
-    """Names what was sought and the nearest thing that exists."""
+    """Return an error that names the reference sought and the nearest one that exists."""
     near = difflib.get_close_matches(ref, known, n=1)
     hint = f"Did you mean `{near[0]}`?" if near else "GET /models lists what there is."
     return NotFound(f"There is no model `{ref[:200]}`.", hint=hint, ref=ref[:200])

@@ -1,16 +1,17 @@
-"""The protocol door: predict requests answered where they arrive, everything else handed to the ASGI application.
+"""The HTTP protocol class: it answers plain predict requests and hands all others to the ASGI application.
 
-uvicorn takes the class by `http=`. It is uvicorn's own httptools protocol, but for requests that are plainly
-`POST /models/{ref}/predict` or `/v2/models/{name}/infer` with a Content-Length: these never become an ASGI scope, a
-task or a FastAPI route. Whatever is unusual about a request (an odd header, a bad key, a wrong host, pipelining,
-chunks) makes it take the other door, which answers the same, only slower; so nothing here decides what a request may
-not do.
+uvicorn takes the class by `http=`. It extends uvicorn's own httptools protocol with a fast path: a request that is
+plainly `POST /models/{ref}/predict` or `/v2/models/{name}/infer` with a Content-Length never becomes an ASGI scope, a
+task or a FastAPI route. A request with anything unusual about it (an odd header, a wrong key, a wrong host, pipelining,
+a chunked body) goes to the ASGI application, which gives the same answer, only more slowly. So nothing here decides
+what a request may not do.
 
-The head of a request is read once: clients repeat theirs byte for byte, so a head that was read, found plain and
-allowed is remembered, and the next one that equals it needs no parsing.
+The head of a request is parsed once. Clients repeat their heads byte for byte, so a head that was parsed, found plain
+and admitted is cached, and the next request with an equal head needs no parsing.
 
-It also bounds what uvicorn leaves open: how long a request may take to arrive, how large its head and trailers may
-be, how many may be sent ahead, how long an answer may lie untaken; and what is wrong never overtakes an answer.
+The class also bounds what uvicorn leaves unbounded: how long a request may take to arrive, how large its head and its
+trailers may be, how many requests may be sent ahead, and how long an answer may wait to be read. An error never
+overtakes an answer.
 """
 
 from __future__ import annotations
@@ -34,31 +35,36 @@ from app.errors import BadInput, HeadTooLarge, PrismError, RequestTimeout
 
 HEAD_LIMIT_BYTES = 1 << 16
 PATHS = (b"POST /models/", b"POST /v2/models/")
-"""With these begins what the door answers itself."""
+"""A request that the fast path answers begins with one of these."""
 
 RECEIVE_BYTES_PER_SECOND = 1024
-"""A sender that is not slower than this may take as long as its body needs."""
+"""A sender that is no slower than this may take as long as its body needs."""
 
 HEADS_A_TURN = 16
-"""Requests of one connection that are read in one turn of the loop, and wait for those ahead of them. Who sends
-hundreds ahead waits for all others in between; what is 18 bytes on the wire takes 3 KiB once it is read."""
+"""How many requests of one connection are parsed in one turn of the event loop; they then wait for those ahead of them.
+A client that sends hundreds of requests ahead waits for all other clients in between. A request of 18 bytes on the wire
+takes 3 KiB once it is parsed.
+"""
 
 FEW_BYTES = 1024
-"""So much that arrives at once holds too few requests to be counted."""
+"""A segment of at most this size holds too few requests to be worth counting."""
 
 LINGER_SECONDS = 1.0
-"""How long what still comes is thrown away after a refusal. A close with bytes unread makes the client's system drop
-the refusal before the client has read it (RFC 9112, 9.6)."""
+"""How long data that still arrives after a refusal is read and discarded. If a connection is closed with unread bytes,
+the client's operating system drops the refusal before the client has read it (RFC 9112, 9.6).
+"""
 
 FORESEEN = (PrismError, httptools.HttpParserError, httptools.HttpParserUpgrade)
-"""What may have gone before a request that cannot be read, without being a defect of ours."""
+"""Exceptions that may be the context of a parser error without being a defect of this server."""
 
 
 class HoldingFlow(FlowControl):
-    """uvicorn's flow control, which resumes no reading while something that was read waits: requests behind the one that
-    is being answered, or bytes that are held back. Else each answer would let more in than it takes away.
+    """A flow control that does not resume reading while data that was already read still waits.
 
-    held: whether bytes are. ahead: the requests that wait.
+    uvicorn's own flow control resumes after every answer, so each answer would let in more than it takes away. This one
+    waits for the requests behind the one being answered and for bytes that are held back.
+
+    held: whether bytes are held back. ahead: the requests that wait.
     """
 
     held = False
@@ -73,7 +79,7 @@ class HoldingFlow(FlowControl):
 
 
 class Connection(HttpToolsProtocol):
-    """One client. `functools.partial(Connection, door)` is what uvicorn takes as its protocol class."""
+    """The connection of one client. uvicorn gets `functools.partial(Connection, door)`, with a HeadCache as `door`."""
 
     def __init__(
         self,
@@ -87,21 +93,21 @@ class Connection(HttpToolsProtocol):
         self.door = door
         self.address = ""
         self.heads = door.heads
-        self._held = b""  # read, and left to later turns of the loop
-        self._blocked = False  # what arrives is held, or thrown away
+        self._held = b""  # bytes that were read and are left for later turns of the event loop
+        self._blocked = False  # arriving data is held back or discarded
         self._raw_head = b""
-        self._arriving = False  # a request has begun to arrive and is not whole
+        self._arriving = False  # a request has begun to arrive and is incomplete
         self._in_head = False
-        self._began = 0.0  # when it did
-        self._received = 0  # bytes of it
-        self._bare = 0  # bytes of it since the last that belonged to its body
-        self._head_bytes = 0  # bytes of its header lines
-        self._segment = 0  # bytes that the parser was fed last
-        self._body = bytearray()  # if it is answered here
-        self._quiet = True  # no request has arrived since the last look
-        self._unread = 0  # bytes that were written and not taken by the client, at the last look
+        self._began = 0.0  # when the request began to arrive
+        self._received = 0  # bytes of the request so far
+        self._bare = 0  # bytes of the request since the last byte of its body
+        self._head_bytes = 0  # bytes of the request's header lines
+        self._segment = 0  # size of the bytes that the parser was fed last
+        self._body = bytearray()  # the body of a request that the fast path answers
+        self._quiet = True  # no request has arrived since the last idle check
+        self._unread = 0  # bytes that the client had not read at the last idle check
         self._closing = False
-        self._refused = False  # nothing more is read
+        self._refused = False  # a request was refused; no more requests are parsed
         self._watch: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -122,10 +128,10 @@ class Connection(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         if isinstance(self.cycle, PredictExchange):
-            self.cycle.settled = True  # and so dropped from its queue
+            self.cycle.settled = True  # the queue drops a settled request
         super().connection_lost(exc)
         if isinstance(self.cycle, PredictExchange):
-            self.cycle = None  # they hold each other, and collections are rare
+            self.cycle = None  # breaks a reference cycle, as garbage collections are rare
 
     def data_received(self, data: bytes) -> None:
         if self._blocked:
@@ -142,14 +148,14 @@ class Connection(HttpToolsProtocol):
                 self.cycle = exchange
                 exchange.begin()
                 return
-            # A blank line before the request, which the parser skips, would make the wrong bytes its head.
+            # The parser skips a blank line before a request, so the wrong bytes would be cached as its head.
             self._raw_head = raw if data.startswith(PATHS) else b""
         else:
             self._raw_head = b""
         self._read(data)
 
     def _read(self, data: bytes) -> None:
-        """Parse what has arrived, a few requests at once; what is behind them waits for the loop's next turn."""
+        """Parse the data that has arrived, a few requests at a time; the rest waits for the event loop's next turn."""
         few = len(data) <= max(FEW_BYTES, self._body_bytes_left())
         end = len(data) if few else end_of_heads(data, HEADS_A_TURN)
         if end == len(data):
@@ -161,7 +167,7 @@ class Connection(HttpToolsProtocol):
             self.loop.call_soon(self._read_on)
 
     def _body_bytes_left(self) -> int:
-        """How many are to come of a body that is answered here."""
+        """Return how many bytes are missing from a body that the fast path reads; 0 for any other request."""
         cycle: Any = self.cycle
         return cycle.head.length - len(self._body) if self._arriving and isinstance(cycle, PredictExchange) else 0
 
@@ -195,13 +201,13 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offered:
-            # Java's client offers h2c with each first request. It is declined by going on without (RFC 9110, 7.8);
-            # the parser, which knows no declining, would take the request's body for the next request.
-            # So would it drop a last request, after which it expects no more; a new one begins with it.
+            # Java's client offers an upgrade to h2c with each first request. The server declines by answering in
+            # HTTP/1.1 (RFC 9110, 7.8). The parser cannot decline: it would take the request's body for the next
+            # request, and would drop a last request, after which it expects no more. So a new parser reads it.
             self._raw_head = b""
             rest = self._head_without_upgrade() + data[offered.args[0] :]
             self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's is
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as in uvicorn's parser
             self._parse(rest)
         except httptools.HttpParserError as error:
             cause = error.__context__
@@ -225,7 +231,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # trailers say nothing here
+        if self._in_head:  # trailers are ignored
             self._head_bytes += len(name) + len(value) + 4
             super().on_header(name, value)
 
@@ -239,7 +245,7 @@ class Connection(HttpToolsProtocol):
         raw, self._raw_head = self._raw_head, b""
         head = self._plain_head()
         if head is None:
-            if httptools.parse_url(self.url).path is None:  # which uvicorn takes to be there
+            if httptools.parse_url(self.url).path is None:  # uvicorn assumes that there is one
                 raise BadInput("The request's target has no path.", hint="Ask for `/`, or for something below it.")
             super().on_headers_complete()
         else:
@@ -263,7 +269,7 @@ class Connection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._in_head:  # an upgrade was offered: the request is yet to be read as one without
+        if self._in_head:  # an upgrade was offered: the request is yet to be parsed without it
             return
         self._received_whole()
         if isinstance(self.cycle, PredictExchange):
@@ -274,7 +280,7 @@ class Connection(HttpToolsProtocol):
             super().on_message_complete()
 
     def respond(self, status: int, kind: str, request_id: str, lines: str, body: bytes) -> None:
-        """Write a whole answer. lines: further header lines, each with its line end."""
+        """Write a complete answer. lines: further header lines, each with its line end."""
         transport = self.transport
         if transport.is_closing():
             return
@@ -289,7 +295,7 @@ class Connection(HttpToolsProtocol):
             self.on_response_complete()
 
     def _close(self) -> None:
-        """End the connection behind its last answer; after a refusal not before the client could read it."""
+        """Close the connection after its last answer. After a refusal, wait until the client could read it."""
         if not self._refused:
             self.transport.close()
             return
@@ -299,11 +305,14 @@ class Connection(HttpToolsProtocol):
         self._linger = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def on_response_complete(self) -> None:
-        """As uvicorn's, but for the keep-alive timer: one that is set and cancelled for each request costs too much."""
+        """Go on to the next request, as uvicorn's method does, but without the keep-alive timer.
+
+        A timer that is set and cancelled for each request costs too much.
+        """
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self._began = monotonic()  # of the next one, which was not read until now
+        self._began = monotonic()  # of the next request, which was not read until now
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self._closing:
@@ -322,7 +331,7 @@ class Connection(HttpToolsProtocol):
             super().shutdown()
 
     def pause_writing(self) -> None:
-        """A client that does not read its answers is not read from either."""
+        """Stop reading from a client that does not read its answers."""
         super().pause_writing()
         self.flow.pause_reading()
 
@@ -331,13 +340,13 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def _look(self) -> None:
-        """Ends a connection on which nothing happened since the last look; else looks again later."""
+        """Close the connection if nothing has happened on it since the last check; otherwise schedule another check."""
         answered = self.cycle is None or self.cycle.response_complete
         waits_for_client = self.flow.write_paused or self.transport.is_closing()
         idle = waits_for_client or (answered and not self._arriving)
         unread = self.transport.get_write_buffer_size()
         if idle and self._quiet and unread == self._unread:
-            if unread:  # its client does not take its answer, and a close would wait for that
+            if unread:  # the client does not read its answer, and close() would wait for that
                 self.transport.abort()
             else:
                 self.transport.close()
@@ -347,10 +356,13 @@ class Connection(HttpToolsProtocol):
         self._watch = self.loop.call_later(self.timeout_keep_alive, self._look)
 
     def _check_receive_deadline(self) -> None:
-        """Ends a request that takes too long to arrive: the allowed time, and more for what has come of it."""
+        """Refuse a request that takes too long to arrive.
+
+        The allowed time is the receive timeout, plus a second for each KiB that has arrived.
+        """
         seconds = self.door.receive_timeout_seconds
         if self.flow.read_paused and not self.flow.write_paused:
-            self._began = monotonic()  # it is the server that does not read on
+            self._began = monotonic()  # the server itself has paused reading
         left = self._began + seconds + self._received / RECEIVE_BYTES_PER_SECOND - monotonic()
         if left > 0:
             self._deadline = self.loop.call_later(max(0.05, left), self._check_receive_deadline)
@@ -365,15 +377,18 @@ class Connection(HttpToolsProtocol):
             self._deadline = None
 
     def _refuse(self, error: PrismError) -> None:
-        """End the connection in the middle of a request. Those ahead of it are still answered; then it is said why,
-        unless they or an answer that is on its way leave no place for it."""
+        """Refuse the request that is arriving, and end the connection.
+
+        Requests ahead of it are still answered. The error is sent after them, unless they or an answer under way leave
+        no place for it.
+        """
         cycle: Any = self.cycle
         has_cycle = self._arriving and not self._in_head
         self._received_whole()
         self._closing = self._refused = self._blocked = True
         self._held = b""
         if has_cycle and self.pipeline:
-            self.pipeline.popleft()  # it came last
+            self.pipeline.popleft()  # the refused request came last
             self.flow.pause_reading()
         elif not has_cycle and cycle is not None and not cycle.response_complete:
             self.flow.pause_reading()
@@ -383,7 +398,7 @@ class Connection(HttpToolsProtocol):
             self._send_error(error)
 
     def _send_error(self, error: PrismError) -> None:
-        """In the form of the path that is asked, as far as it was read."""
+        """Send the error in the form of the requested path, as far as the path was read."""
         path = self.url.partition(b"?")[0].decode("latin-1")
         if is_native_path(path):
             PredictExchange(self, CachedHead("", 0, 0, ""), b"").failed(error)
@@ -399,7 +414,7 @@ def head_too_large() -> HeadTooLarge:
 
 
 def end_of_heads(data: bytes, most: int) -> int:
-    """The place behind that many blank lines; the end where there are fewer."""
+    """Return the position after the `most`-th blank line, or the length of `data` if it has fewer."""
     place = 0
     for _ in range(most):
         found = data.find(b"\r\n\r\n", place)

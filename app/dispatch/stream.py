@@ -1,7 +1,8 @@
-"""One answer item by item: a connection of its own to a replica, read only as fast as its client takes.
+"""A prediction that is answered item by item, over a replica connection of its own.
 
-What is not read fills the sockets between, the runtime waits in its send, and the model makes no further item. A
-stream shares nothing with other requests: it is never joined, and never tried again once an item has come.
+Items are read only as fast as the client takes them. Unread items fill the sockets in between, the runtime waits in its
+send, and the model makes no further item. A stream shares nothing with other requests: it is never batched, and it is
+never retried once an item has come.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TRIES = 2
 
 
 class StreamConnection(ReplicaConnection):
-    """A connection that asks one thing. heard: set while an item, or the end, is there to be taken."""
+    """A connection that carries one request. heard: set while an item, or the end, can be taken."""
 
     def __init__(self, token: str, limits: WireLimits) -> None:
         super().__init__(token, limits=limits)
@@ -37,21 +38,21 @@ class StreamConnection(ReplicaConnection):
         self._items: list[bytes] = []
 
     def ask(self, request: Request) -> None:
-        """Raises ReplicaUnavailable if the connection has ended."""
+        """Send the request. Raises ReplicaUnavailable if the connection has ended."""
         if self._transport is None:
             raise ReplicaUnavailable("The replica closed the connection before it was asked.")
         frame_id = self._expect(self._over, 1, self._limits.max_answer_bytes)
         self._transport.write(frames.encode_requests(frame_id, [request], frames.STREAM))
 
     def take(self) -> list[bytes]:
-        """All that came since the last time; more is read only now."""
+        """Return the items that came since the last call. Only now is more read."""
         items, self._items = self._items, []
         if not self.is_over:
             self.heard.clear()
         if self._paused:
             self._loop.call_soon(
                 self._go_on
-            )  # in a turn of its own: an item that is there already must not end the wait
+            )  # in a turn of its own: an item that is already buffered must not end the wait
         return items
 
     def data_received(self, data: bytes) -> None:
@@ -70,7 +71,7 @@ class StreamConnection(ReplicaConnection):
         if len(frame.payload) > self._limit(frame.id, frame.kind):
             raise FrameError(f"an item of a stream has {len(frame.payload)} bytes, which is over its limit")
         if not frame.payload or b"\n" in frame.payload or b"\r" in frame.payload:
-            raise FrameError("an item of a stream is none")  # a line end would begin an event of its own
+            raise FrameError("an item of a stream is none")  # a line end would begin a new event
         self._items.append(frame.payload)
         self.heard.set()
 
@@ -85,14 +86,14 @@ class StreamConnection(ReplicaConnection):
 
 
 class Stream:
-    """Of one request that was let in. Whoever begins it closes it.
+    """The stream of one admitted request. Whoever begins it closes it.
 
-    error, answer: how it ended, once `is_over`: what went wrong on the way, or what the runtime said, which is
-    {"items": …} or a problem. items: that came. allowance: of its caller.
+    error, answer: how it ended, set once `is_over`: either the error on the way, or the runtime's answer, which is
+    {"items": …} or a problem. items: how many came. allowance: the rate limit's allowance of its caller.
     """
 
     def __init__(self, lane: Lane, request: Request, allowance: Allowance | None) -> None:
-        """Raises Overloaded or ReplicaUnavailable if the lane does not take it."""
+        """Enter the lane. Raises Overloaded or ReplicaUnavailable if the lane does not admit the stream."""
         self.lane = lane
         self.allowance = allowance
         self.items = 0
@@ -109,7 +110,7 @@ class Stream:
 
     @property
     def line(self) -> ReplicaClient | None:
-        """Of the replica that answers it; None before it begins and once it was left."""
+        """The client of the replica that answers the stream; None before it begins and once it has left the replica."""
         return self._line
 
     @property
@@ -121,9 +122,9 @@ class Stream:
         return self.error is not None or (self.answer is not None and self.answer.form == frames.FORM_PROBLEM)
 
     async def first(self) -> list[bytes]:
-        """The items that came first; none if there are none, or something went wrong: then it `has_failed`.
+        """Begin the stream, and return its first items; [] if there are none or if it failed, as `has_failed` tells.
 
-        A replica that is lost before is replaced by another one, once.
+        If the replica is lost before the first item, the stream is retried on another replica, once.
         """
         for tries in range(1, TRIES + 1):
             try:
@@ -138,7 +139,7 @@ class Stream:
         return []
 
     async def _cause(self, error: PrismError) -> PrismError | None:
-        """What its caller is told, if the replica was lost because of it. Leaves the replica."""
+        """Leave the replica. Return the error to report if this stream caused the replica's loss, else None."""
         line, was_asked = self._line, self._was_asked
         alone = line is not None and line.is_alone_with_stream(monotonic())
         if line is not None and isinstance(error, ReplicaUnavailable):
@@ -150,7 +151,7 @@ class Stream:
         return told(self.lane.endpoint.name, loss) if loss is not None and loss.by_itself else None
 
     async def take(self, seconds: float) -> list[bytes]:
-        """What comes next; none if nothing came in that time, or it is over."""
+        """Return the next items; [] if none came within `seconds`, or the stream is over."""
         link = self._link
         if link is None or self.is_over:
             return []
@@ -170,7 +171,11 @@ class Stream:
         return items
 
     async def _begin(self) -> list[bytes]:
-        """Raises ReplicaUnavailable if the replica is lost before anything came of it, Unavailable if it is too old."""
+        """Connect to a replica, send the request, and return the first items.
+
+        Raises ReplicaUnavailable if the replica is lost before anything came from it, Unavailable if its runtime is too
+        old.
+        """
         line = await self._find_line()
         if line is None:
             return []
@@ -195,9 +200,9 @@ class Stream:
         return items
 
     async def _find_line(self) -> ReplicaClient | None:
-        """Of the replica to ask; one that is coming is waited for. None if it is over before.
+        """Return the client of the replica to ask, waiting for one that is starting. None if the stream is over before.
 
-        Raises ReplicaUnavailable if none is coming, ReplicaTimeout if none comes in time.
+        Raises ReplicaUnavailable if no replica is starting, ReplicaTimeout if none is ready in time.
         """
         try:
             async with asyncio.timeout(self._waits_since + self.lane.flow.timeout_seconds - monotonic()):
@@ -225,17 +230,20 @@ class Stream:
         )
 
     def end(self, error: PrismError) -> None:
-        """Nothing more is asked of the model; who waits for an item learns why. Does nothing once it is over."""
+        """End the stream with an error, and ask nothing more of the model. Does nothing once the stream is over.
+
+        Whoever waits for an item gets the error.
+        """
         if self.is_over:
             return
         self.error = error
         self._told_to_end = True
         if self._link is not None:
-            self._link.close()  # which wakes who waits
+            self._link.close()  # this wakes whoever waits for an item
         self.lane.stir()
 
     def close(self) -> None:
-        """Counts it, and ends the model's work for it. Does nothing the second time."""
+        """Count the stream, and end the model's work on it. Does nothing the second time."""
         if self._closed:
             return
         self._closed = True
@@ -252,7 +260,7 @@ class Stream:
 
     @property
     def status(self) -> int:
-        """How it ended, in terms of HTTP; 0 for a client that left before there was an answer."""
+        """The HTTP status that describes how the stream ended; 0 if the client left before there was an answer."""
         if self.error is not None:
             return self.error.status
         if self.answer is not None:
@@ -269,7 +277,10 @@ class Stream:
             link.close()
 
     def _judge(self, line: ReplicaClient) -> None:
-        """As of a batch: what the request is to blame for says nothing about the replica."""
+        """Record the outcome in the replica's breaker, as for a batch.
+
+        A request's own fault says nothing about the replica.
+        """
         if self.answer is not None and self.answer.status >= 500:
             line.failed()
         elif self.items or self.answer is not None:
@@ -278,14 +289,14 @@ class Stream:
 
 
 def end_document(stream: Stream) -> dict[str, Any]:
-    """What a client is told after the last item."""
+    """Return the document that a client gets after the last item."""
     endpoint = stream.lane.endpoint
     named = {"model": endpoint.name, "version": endpoint.version, "model_id": endpoint.model_id}
     return {**named, "items": stream.items}
 
 
 def stream_headers(stream: Stream) -> dict[str, str]:
-    """Return the header fields of a stream; how long it takes is not known when it begins."""
+    """Return the header fields of a stream. They have no timing, as it is not known when the stream begins."""
     allowance = stream.allowance
     return {**stream.lane.version_headers, **({} if allowance is None else allowance.headers)}
 

@@ -1,8 +1,8 @@
-"""Requests whose replica was lost while it was at them, each of which may be what ended it.
+"""Requests whose replica was lost while it worked on them, each of which may be the cause.
 
-A suspect is tried again alone: no other request is on that replica meanwhile, so it can take none along. One at a time
-is, and where a second replica is coming only once that serves the rest. Once one of those that were lost together is
-found to be the cause, the others are cleared and queue like any request.
+A suspect is retried alone: no other request is on that replica meanwhile, so none can be lost with it. Only one suspect
+is retried at a time. Where a second replica is starting, the retry waits until that one serves the other requests. Once
+one of the requests that were lost together is found to be the cause, the others are cleared and queue like any request.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from app.dispatch.request import PendingRequest
 from app.errors import ModelCrashed
 
 LOSSES_MAX = 4
-"""Replicas that may be lost with a request before it is held to be the cause although somebody else killed them. With
-two replicas and a kill each second, some request is hit a second time in every few minutes; a fourth time, once in
-months."""
+"""How many replicas may be lost with a request, although each was killed from outside, before the request is held to be
+the cause. With two replicas and a kill each second, some request is hit a second time every few minutes; a fourth time,
+once in months.
+"""
 
 
 class Suspect:
-    """losses: replicas that were lost with it. group: those that were lost with it the first time.
+    """A request that may have ended its replica.
 
-    may_risk_the_last: somebody else ended its replica, so it need not wait for a second one to be there.
+    losses: how many replicas were lost with it. group: identifies the requests that were lost with it the first time.
+    may_risk_the_last: its replica was ended from outside, so its retry need not wait for a second replica.
     """
 
     __slots__ = ("group", "losses", "may_risk_the_last", "waiting")
@@ -37,7 +39,10 @@ class Suspect:
 
 
 class Suspects:
-    """Of one lane. queue: those that wait. line: the replica that is kept for the next one, or has one."""
+    """The suspects of one lane.
+
+    queue: those that wait. line: the replica that is reserved for the next suspect, or works on one.
+    """
 
     def __init__(self) -> None:
         self.queue: deque[Suspect] = deque()
@@ -45,21 +50,21 @@ class Suspects:
         self._tried: Suspect | None = None
 
     def drop_settled(self) -> None:
-        """Those for which nobody waits any more."""
+        """Drop the suspects that nobody waits for any more."""
         if any(one.waiting.settled for one in self.queue):
             self.queue = deque(one for one in self.queue if not one.waiting.settled)
         if not self.queue and self._tried is None:
             self.release()
 
     def next(self, lines: Sequence[ReplicaClient], now: float, *, others_come: bool) -> Suspect | None:
-        """The one that is to be sent to `line` now. Keeps a replica free for it, which takes a moment under load.
+        """Return the suspect to send to `line` now, if any. Reserves a replica for it, which takes a moment under load.
 
-        others_come: a replica is on its way, for which it has to wait if only one serves.
+        others_come: whether a replica is starting; if only one serves, the suspect has to wait for it.
         """
         self.drop_settled()
         if self._tried is not None or not self.queue:
             return None
-        if self.line is None or self.line not in lines or not self.line.usable(now):  # it was taken out, or lost
+        if self.line is None or self.line not in lines or not self.line.usable(now):  # it was removed or lost
             self.release()
             free = [line for line in lines if line.usable(now) and not line.is_withheld]
             if not free or (len(free) < 2 and others_come and not self.queue[0].may_risk_the_last):
@@ -72,20 +77,20 @@ class Suspects:
         return self._tried
 
     def returned(self, suspect: Suspect) -> None:
-        """One that was tried is back, whatever became of it."""
+        """Note that a suspect's retry has ended, whatever its outcome."""
         if self._tried is suspect:
             self._tried = None
             if not self.queue:
                 self.release()
 
     def release(self) -> None:
-        """The replica that was kept is everybody's again."""
+        """Free the reserved replica for all requests again."""
         if self.line is not None:
             self.line.keep(False)
             self.line = None
 
     def held_up(self) -> Suspect | None:
-        """The one that was tried, if it holds its replica up: it is the cause, and the next one need not wait for it."""
+        """Return the suspect under retry if it holds its replica up, and stop waiting for it: it is the cause."""
         tried, line = self._tried, self.line
         if tried is None or line is None or not line.is_held_up:
             return None
@@ -94,27 +99,30 @@ class Suspects:
         return tried
 
     def cleared_by(self, cause: Suspect) -> list[PendingRequest]:
-        """Those that were lost together with what is found to be the cause."""
+        """Remove and return the requests that were lost together with `cause`, which is found to be the cause."""
         cleared = [one.waiting for one in self.queue if one.group is cause.group]
         self.queue = deque(one for one in self.queue if one.group is not cause.group)
         return cleared
 
 
 def suspects_of(batch: Sequence[PendingRequest]) -> list[Suspect]:
-    """Made of a batch whose replica was lost."""
+    """Make suspects of the requests of a batch whose replica was lost."""
     group = object()
     return [Suspect(one, group) for one in batch]
 
 
 def is_cause(suspect: Suspect, loss: Loss | None) -> bool:
-    """Of the end of a replica on which it was alone. loss: None where its keeper does not say what ended it."""
+    """Return whether a suspect, alone on its replica, is the cause of its loss.
+
+    loss: None if nobody knows what ended the replica.
+    """
     if loss is None:
         return suspect.losses > 1
     return loss.by_itself or suspect.losses >= LOSSES_MAX
 
 
 def told(name: str, loss: Loss | None) -> ModelCrashed:
-    """What the caller of the cause is told."""
+    """Return the error for the caller of the request that is the cause."""
     reason = loss.reason if loss is not None else "its connection was lost"
     return ModelCrashed(
         f"The replica of `{name}` was lost while it worked on this request alone: {reason}.",

@@ -1,6 +1,6 @@
 """The trial of a replica whose requests fail: the model's own sample, the one that its probe chose, decides.
 
-No caller's request is a trial: what a caller sends can fail by its own fault, and who waits should not pay for it.
+No caller's request is a trial: a request can fail by its caller's own fault, and callers should not pay for a test.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from app.errors import PrismError
 from model_container.contract.frames import Request
 
 Sample = Callable[[], bytes | None]
-"""The body that the model is known to answer; None while there is none."""
+"""Returns the request body that the model is known to answer; None while there is none."""
 
 
 class Trial:
-    """Of one replica. link: its connection now, None without one. verdict: called when its circuit opens or closes."""
+    """The trial of one replica.
+
+    link: returns its current connection, or None. verdict: called when its circuit opens or closes.
+    """
 
     def __init__(
         self,
@@ -38,7 +41,7 @@ class Trial:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Unless one is under way."""
+        """Start a trial, unless one is under way."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
 
@@ -48,7 +51,10 @@ class Trial:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        """Until the sample is answered, or the connection is gone: a new one begins with a closed circuit."""
+        """Repeat the trial until the sample is answered or the connection is gone.
+
+        A new connection begins with a closed circuit.
+        """
         while (answered := await self._is_answered()) is False:
             self._breaker.trip(monotonic())
             self._verdict()
@@ -58,8 +64,11 @@ class Trial:
             self._verdict()
 
     async def _is_answered(self) -> bool | None:
-        """None where nothing can be said: there is no sample, or no connection. Too late is no answer only while open:
-        before, it may have waited behind the work of others."""
+        """Return whether the replica answers its sample; None if that is unknown: there is no sample, or no connection.
+
+        A timeout counts as a failure only while the circuit is open: before, the sample may have waited behind other
+        work.
+        """
         sample, link = self._sample(), self._link()
         if sample is None or link is None:
             return None

@@ -1,4 +1,4 @@
-"""Inference by the Open Inference Protocol V2, for either door: what goes to the runtime, what comes back of it."""
+"""Inference by the Open Inference Protocol V2, for the fast path and the routes: what a runtime gets and returns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INFER = re.compile(rb"/v2/models/([A-Za-z0-9_.@+-]+)(?:/versions/([A-Za-z0-9_.+-
 JSON = "application/json"
 BINARY = "application/octet-stream"
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
-"""Counts the bytes of the JSON in front of binary tensors, in requests and in answers."""
+"""The header that counts the bytes of the JSON before the binary tensors, in requests and in answers."""
 
 
 def ref_of(name: str, version: str) -> str:
@@ -23,14 +23,18 @@ def ref_of(name: str, version: str) -> str:
 
 
 def json_length_of(said: str, body_bytes: int) -> int | None:
-    """What the header says; None if it is no number, or more than there is."""
+    """Parse the header's value; None if it is no number, or greater than `body_bytes`."""
     length = int(said) if said.isascii() and said.isdigit() and len(said) <= len(str(body_bytes)) else body_bytes + 1
     return length if length <= body_bytes else None
 
 
 def inference_answer(waiting: PendingRequest, reply: Reply) -> tuple[bytes, str, dict[str, str]]:
-    """The body, its content type and headers of its own: JSON, or JSON whose length a header says and behind it the
-    outputs that were asked for in binary. Raises ReplicaProtocolError for what is no answer.
+    """Return the answer's body, its content type and its own headers.
+
+    Raises ReplicaProtocolError if it is no valid answer.
+
+    The body is JSON, or JSON followed by the outputs that were requested in binary; a header then gives the length of
+    the JSON.
     """
     if reply.form != frames.FORM_V2_BINARY:
         return answer_body(waiting, reply, ""), JSON, {}
@@ -40,7 +44,10 @@ def inference_answer(waiting: PendingRequest, reply: Reply) -> tuple[bytes, str,
 
 
 def parted(reply: Reply) -> tuple[Reply, memoryview]:
-    """A binary answer's JSON, and the bytes behind it. Raises ReplicaProtocolError where its length is no length."""
+    """Split a binary answer into its JSON and the bytes after it.
+
+    Raises ReplicaProtocolError if its length field is invalid.
+    """
     start = frames.JSON_LENGTH.size
     end = start + frames.JSON_LENGTH.unpack_from(reply.body)[0] if len(reply.body) >= start else start
     if end > len(reply.body):
