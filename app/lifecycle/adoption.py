@@ -1,4 +1,4 @@
-"""What runs and was not started just now: replicas of an earlier gateway, which serve on as they are, and strays."""
+"""Replicas that were already running: those of an earlier gateway, which are adopted, and strays, which are stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 class Adoption:
-    """Takes over replicas that answer, and ends those that nobody wants."""
+    """The adoption of running replicas: those that answer are adopted, and those that nobody wants are stopped."""
 
     def __init__(self, ledger: Ledger, road: DeploymentPipeline, connect: Connect) -> None:
         self._ledger = ledger
@@ -26,9 +26,9 @@ class Adoption:
         self._connect = connect
 
     async def adopt(self, model: Model, running: Iterable[Replica], *, registry_lost: bool) -> tuple[Replica, ...]:
-        """Those of a wanted model that the record knows, as many as are wanted; all others of the model are ended.
+        """Adopt as many recorded replicas of a wanted model as are wanted; kill all other replicas of the model.
 
-        registry_lost: there was no record, so each that has the wanted form is known.
+        registry_lost: there was no record, so every replica in the wanted form counts as recorded.
         """
         ours = [one for one in running if one.model_id == model.model_id]
         deployment = self._ledger.deployment(model.model_id)
@@ -57,9 +57,9 @@ class Adoption:
         )
 
     async def prune(self, is_worked_on: Callable[[str], bool]) -> list[str]:
-        """Drop entries whose model is gone, and stop replicas that no entry knows; returns what that was, for a person.
+        """Drop entries whose model is gone, and stop replicas that no entry lists. Returns what that was, for a person.
 
-        is_worked_on: of a model_id. Replicas of such a model may not be recorded yet.
+        is_worked_on: whether a job works on a model_id. Replicas of such a model may not be recorded yet.
         """
         stale = [one.model_id for one in self._ledger.deployments() if self._ledger.model(one.model_id) is None]
         for model_id in stale:
@@ -83,5 +83,5 @@ class Adoption:
 
 
 def renumbered(replicas: Iterable[Replica]) -> list[Replica]:
-    """From 1 on: the number of each was in the record alone."""
+    """Number replicas from 1 on: their numbers were only in the lost record."""
     return [structs.replace(one, number=number) for number, one in enumerate(replicas, 1)]

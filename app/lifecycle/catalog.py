@@ -1,4 +1,4 @@
-"""The stores that deployments are recorded in, as adapters keep them: what was uploaded, and what runs on this host."""
+"""The stores of deployments, as adapters implement them: what was uploaded, and what runs on this host."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ class Catalog(Protocol):
         ...
 
     def save(self, model: Model) -> None:
-        """Raises OSError if it cannot be written; then the record is what it was."""
+        """Save the record. Raises OSError if it cannot be written; then the record is unchanged."""
         ...
 
     def note(self, model: Model) -> None:
-        """Save what is so whether or not the disk takes it: then it is written as soon as it does."""
+        """Save a fact that holds even if the disk refuses it; it is then written as soon as the disk accepts it."""
         ...
 
     def delete(self, model_id: str) -> None:
-        """Forget the model and remove its files. Raises OSError where nothing can be removed; then it is as before."""
+        """Forget the model and remove its files. Raises OSError if nothing can be removed; then it is as before."""
         ...
 
     def take_back(self, model_id: str) -> None:
-        """Forget a model that never was one, also where its files cannot be removed yet."""
+        """Forget a model whose creation failed, even if its files cannot be removed yet."""
         ...
 
 
 class DeploymentRegistry(Protocol):
-    """What is wanted of each model on this host, and what runs of it. Methods raise OSError for what was not written."""
+    """The wanted and the actual state of each model on this host. Methods raise OSError if a write fails."""
 
     def all(self) -> tuple[Deployment, ...]: ...
 

@@ -1,6 +1,6 @@
-"""What people and the monitor ask for: deploy, start, stop, restart, delete; and what a gateway's own start and end mean.
+"""What users and the health monitor ask for: deploy, start, stop, restart, delete; and the gateway's own start and end.
 
-One job at a time works on a model; asking for something else ends the job that is under way.
+One job at a time works on a model. Asking for something else ends the job that is under way.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ IN_PROGRESS = (
 
 
 class Deployments:
-    """The verbs on deployments. `road` knows the steps, `ledger` what is recorded."""
+    """The operations on deployments. `road` knows the deployment steps, `ledger` holds the records."""
 
     def __init__(self, ledger: Ledger, road: DeploymentPipeline, connect: Connect) -> None:
         self.ledger = ledger
@@ -45,9 +45,10 @@ class Deployments:
         self._jobs = Jobs()
 
     async def accept(self, upload: Upload, *, run: bool, received_ms: float, keep_refused: bool = False) -> Model:
-        """Record the upload and set it on its way; see `settled` for the end of it.
+        """Record an upload and begin its deployment; `settled` waits for the end of it.
 
-        Raises what `read_upload` and `register` raise, and then removes what was stored, unless it is kept for another try.
+        Raises what `read_upload` and `register` raise, and then removes what was stored, unless `keep_refused` keeps it
+        for another try.
         """
         try:
             if upload.inspection is None:
@@ -87,7 +88,7 @@ class Deployments:
             await self._fail(model, problem)
 
     async def _fall_back(self, model: Model, error: PrismError) -> None:
-        """Where the accelerated form does not start any more, the original still may."""
+        """Deploy the original form where the accelerated form does not start any more; otherwise record the failure."""
         now = self.ledger.model(model.model_id) or model
         faster = now.acceleration.status is AccelerationStatus.ACCELERATED
         if not faster or isinstance(error, TargetUnavailable) or is_serving(self.ledger.deployment(model.model_id)):
@@ -97,9 +98,11 @@ class Deployments:
         await self._finish(original, lambda: self.road.deploy_version(original, run=True))
 
     async def _fail(self, model: Model, error: PrismError) -> None:
-        """Record why. A model whose earlier replica still serves stays live; one whose target is away may come back.
+        """Record why a deployment failed.
 
-        One that was live before and found no room is brought back by the monitor, once there is some.
+        A model whose earlier replicas still serve stays live. One whose target is unavailable is recorded as stopped.
+        One that was unhealthy, or was live before and failed for want of storage or file descriptors, is unhealthy: the
+        health monitor brings it back.
         """
         BuildLog(self.ledger.folder(model.model_id)).write(f"failed: {error}")
         log.warning("a deployment failed", model=model.ref, model_id=model.model_id, code=error.code, error=str(error))
@@ -109,7 +112,7 @@ class Deployments:
             status = Status.LIVE
         elif deployment.status is Status.UNHEALTHY or (
             isinstance(error, StorageFailed | TooManyOpenFiles) and deployment.wanted and deployment.live_at
-        ):  # it has served, and is tried again
+        ):  # it has served, and is retried
             status = Status.UNHEALTHY
         problem = {**error.problem(), "step": deployment.status}
         await self.ledger.update(model.model_id, status=status, error=problem)
@@ -128,7 +131,7 @@ class Deployments:
         await self._jobs.end(model_id)
 
     async def start(self, model: Model) -> None:
-        """Bring a model to life that is built, stopped or failed; one that lives is left alone."""
+        """Start a model that is built, stopped or failed. Does nothing if it serves or a job works on it."""
         deployment = self.ledger.deployment(model.model_id)
         if is_serving(deployment) or self.busy(model.model_id):
             return
@@ -136,7 +139,7 @@ class Deployments:
         self._begin(model, lambda: self.road.deploy_version(model, run=True))
 
     async def stop(self, model: Model) -> None:
-        """Out of the traffic first, then drained, then stopped."""
+        """Take a model out of the traffic, then drain and stop its replicas."""
         await self._end_job(model.model_id)
         deployment = self.ledger.deployment(model.model_id)
         stopped = Status.FAILED if deployment.status is Status.FAILED else Status.STOPPED
@@ -146,7 +149,10 @@ class Deployments:
         await self.ledger.update(model.model_id, replicas=())
 
     async def restart(self, model: Model) -> None:
-        """New replicas take over from the present ones, one after another; each of these serves until then."""
+        """Replace the replicas by new ones, one after another; each serves until its replacement does.
+
+        Raises Conflict if the model was never built.
+        """
         deployment = self.ledger.deployment(model.model_id)
         if model.lock is None:
             raise Conflict(
@@ -160,16 +166,16 @@ class Deployments:
             await self.start(model)
 
     async def scale(self, model: Model, replicas: int) -> None:
-        """Want so many replicas. More are started, each taking traffic once it answers; fewer are drained and stopped.
+        """Set the number of replicas. New ones take traffic once they answer; superfluous ones are drained and stopped.
 
-        A model that does not run takes it up when it is started. Raises BadInput for a number that cannot be.
+        A model that does not run takes up the number when it is started. Raises BadInput for an invalid number.
         """
         model = await self.ledger.amend(model.model_id, replicas=replica_number(replicas))
         if self.ledger.deployment(model.model_id).wanted:
             self._begin(model, self._jobs.behind(model.model_id, lambda: self._adjust(model)))
 
     async def _adjust(self, model: Model) -> None:
-        """To the wanted number."""
+        """Stop or start replicas until the wanted number serves."""
         if is_serving(self.ledger.deployment(model.model_id)):
             await self.road.replicas.trim(model)
             await self.road.replicas.fill(self.ledger.model(model.model_id) or model)
@@ -177,9 +183,10 @@ class Deployments:
     async def lose(
         self, model: Model, replica: Replica, reason: str, *, by_itself: bool = True, coming: bool = False
     ) -> bool:
-        """One is gone, or answers no more: out of the traffic at once, and ended. False if it was no replica any more.
+        """Take a replica that is gone or answers no more out of the traffic, and end it.
 
-        Whoever keeps watch has another one started; see `refill`. by_itself, coming: as Publisher.lose takes them.
+        Returns False if it was no replica of the model any more. The health monitor has another one started; see
+        `refill`. by_itself, coming: see Publisher.lose.
         """
         if not await self.road.publisher.lose(model, replica, reason, by_itself=by_itself, coming=coming):
             return False
@@ -190,7 +197,7 @@ class Deployments:
         return True
 
     async def refill(self, model: Model, start_missing: Work) -> None:
-        """Have replicas started that are missing, once nothing else works on the model; returns when that has ended."""
+        """Start missing replicas once no other job works on the model; returns when that has ended."""
         deployment = await self.settled(model.model_id)
         if deployment.wanted and len(deployment.replicas) < self.ledger.replicas_wanted(model):
             self._begin(model, lambda: self._refill(model, start_missing))
@@ -202,11 +209,11 @@ class Deployments:
         await start_missing()
 
     def is_followed(self, model_id: str) -> bool:
-        """Asked by the work on a model: whether other work waits for its end."""
+        """Return whether other work waits for the end of the job that asks."""
         return self._jobs.is_followed(model_id)
 
     async def delete(self, model: Model) -> list[str]:
-        """Remove every trace; returns what was removed, for a person."""
+        """Remove every trace of a model. Returns what was removed, for a person."""
         removed = await self.removal(model)
         await self.stop(model)
         model = self.ledger.model(model.model_id) or model
@@ -216,15 +223,15 @@ class Deployments:
         return removed
 
     async def removal(self, model: Model) -> list[str]:
-        """What `delete` would remove now, for a person: a line for each thing."""
+        """Return what `delete` would remove now, for a person: a line for each thing."""
         return await removal(model, self.ledger, self.road)
 
     async def prune_stale(self) -> list[str]:
-        """Drop registry entries whose model is gone, and stop replicas of ours that no entry knows."""
+        """Drop registry entries whose model is gone, and stop replicas of this gateway that no entry lists."""
         return await self._adoption.prune(lambda model_id: self.busy(model_id) or self.acceleration.busy(model_id))
 
     async def resume(self, *, registry_lost: bool) -> None:
-        """After a gateway's start: adopt what runs, bring back what should, remove what nobody knows."""
+        """Adopt running replicas after a gateway's start, start what should run, and remove what no record lists."""
         known = [model.model_id for model in self.ledger.models()]
         await asyncio.to_thread(remove_torn_uploads, self.ledger.folder(""), known)
         running = [replica for target in self.road.targets for replica in await target.replicas()]
@@ -243,7 +250,7 @@ class Deployments:
         deployment = self.ledger.deployment(model.model_id)
         adopted = await self._adoption.adopt(model, running, registry_lost=registry_lost)
         if not deployment.wanted:
-            if deployment.status in IN_PROGRESS:  # stored and being built when the gateway ended
+            if deployment.status in IN_PROGRESS:  # it was being built when the gateway ended
                 self._begin(model, lambda: self.road.deploy_version(model, run=False))
         elif len(adopted) < model.replicas and adopted:
             self._begin(model, lambda: self.road.replicas.fill(model))
@@ -251,7 +258,10 @@ class Deployments:
             self._begin(model, lambda: self.road.deploy_version(model, run=True))
 
     async def shut_down(self, *, keep_models: bool) -> None:
-        """The gateway ends. Replicas end too, yet stay wanted, so that the next start brings them back."""
+        """End all work, as the gateway ends. Replicas are stopped too, unless `keep_models`.
+
+        The models stay wanted, so that the next start brings them back.
+        """
         await self.acceleration.close()
         await self._jobs.end_all()
         if keep_models:

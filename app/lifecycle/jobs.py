@@ -1,4 +1,4 @@
-"""The work on models, in the background: one job at a time for each model."""
+"""Background work on models: one job at a time for each model."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Work = Callable[[], Awaitable[None]]
 
 
 class Jobs:
-    """By model_id. Work is expected to handle its own errors."""
+    """The current jobs by model_id. A job is expected to handle its own errors."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def begin(self, model_id: str, work: Coroutine[Any, Any, None], name: str) -> None:
-        """In place of the job that there is, which goes on if nobody ended it."""
+        """Begin a job and make it the model's current one. A job that was current goes on unless somebody ends it."""
         task = self._tasks[model_id] = asyncio.create_task(work, name=name)
 
         def ended(done: asyncio.Task[None]) -> None:
@@ -26,7 +26,7 @@ class Jobs:
         task.add_done_callback(ended)
 
     def behind(self, model_id: str, work: Work) -> Work:
-        """That work, once the present job has ended; whoever ends the one ends both."""
+        """Return work that waits for the present job before it begins. Cancelling it cancels both."""
         present = self._tasks.get(model_id)
 
         async def then() -> None:
@@ -45,14 +45,14 @@ class Jobs:
         return model_id in self._tasks
 
     def is_followed(self, model_id: str) -> bool:
-        """Asked by a job: whether another one waits for its end."""
+        """Return whether another job waits for the end of the job that asks."""
         return self._tasks.get(model_id) is not asyncio.current_task()
 
     async def settled(self, model_id: str) -> None:
         """Wait until no job works on the model. The job goes on if the waiter is cancelled."""
         task = self._tasks.get(model_id)
         if task is not None:
-            await asyncio.wait([task])  # unlike a shield, it never takes the job's end by cancellation for the waiter's
+            await asyncio.wait([task])  # a shield could mistake the job's cancellation for the waiter's
 
     async def end(self, model_id: str) -> None:
         task = self._tasks.pop(model_id, None)

@@ -32,8 +32,8 @@ class Resolve(Protocol):
 class DeploymentPipeline:
     """The steps from a stored artifact to replicas that take traffic; `deploy_version` is the whole of it.
 
-    starter: brings single replicas to life and to their end. publisher: moves the traffic. replicas: changes those of a
-    model that is live. readers: read artifacts, for all that the gateway learns of them.
+    starter: starts and stops single replicas. publisher: moves the traffic. replicas: changes the replicas of a live
+    model. readers: read artifacts, for everything that the gateway learns about them.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class DeploymentPipeline:
         self._resolve_lock = resolve
 
     async def deploy_version(self, model: Model, *, run: bool) -> None:
-        """resolve → build → start → probe → publish, each step recorded. Raises what the failing step raised."""
+        """Resolve, build, start, probe and publish a model, recording each step. Raises the failing step's error."""
         build_log = BuildLog(self._ledger.folder(model.model_id))
         target = self.target(model)
         if model.lock is None:
@@ -73,9 +73,10 @@ class DeploymentPipeline:
         await self._start_all(model)
 
     async def _start_all(self, model: Model) -> None:
-        """start → probe → publish → drain and stop what was there before, which serves until the new ones can.
+        """Start, probe and publish the replicas, then drain and stop the earlier ones.
 
-        All in one step, so that never fewer serve than before. With some that do not start it goes live all the same.
+        The earlier ones serve until the new ones can. The traffic moves in one step, so that never fewer replicas serve
+        than before. If some do not start, the model goes live all the same.
         """
         before, wanted = self._ledger.deployment(model.model_id).replicas, self._ledger.replicas_wanted(model)
         begun: list[StartedReplica] = []
@@ -100,13 +101,15 @@ class DeploymentPipeline:
 
     async def _retire(self, rival: Deployment) -> None:
         model = self._ledger.model(rival.model_id)
-        if model is not None:  # else it was deleted meanwhile
+        if model is not None:  # None if it was deleted meanwhile
             await self.starter.stop_all(model, rival.replicas)
             await self.publisher.forget(rival)
 
     async def requirements(self, model: Model) -> Requirements:
-        """What its environment must have, and no package that neither PRISM knows nor its owner names, however it came
-        into the record. Raises BadInput or EnvironmentFailed if that can never be.
+        """Return what the model's environment must contain.
+
+        It holds no package that neither PRISM knows nor the model's owner names, however the package came into the
+        record. Raises BadInput or EnvironmentFailed if no such environment can ever be made.
         """
         assert model.inspection is not None
         word = word_of(model.allow_packages, model.requirements, model.code_files)
@@ -128,7 +131,7 @@ class DeploymentPipeline:
         return await self._ledger.amend(model.model_id, lock=lock, target=target.name)
 
     async def lock_for(self, requirements: Requirements, model: Model, build_log: BuildLog) -> Lock:
-        """Of packages for the place where this model runs. Raises EnvironmentFailed."""
+        """Resolve a lock of packages for the platform where this model runs. Raises EnvironmentFailed."""
         return await self._resolve_lock(
             requirements,
             log=build_log.write,
@@ -138,6 +141,6 @@ class DeploymentPipeline:
 
 
 def runtime_requirements() -> tuple[str, ...]:
-    """What the runtime itself needs in every environment."""
+    """Return what the runtime itself needs in every environment."""
     lines = (line.split("#")[0].strip() for line in RUNTIME_REQUIREMENTS.read_text().splitlines())
     return tuple(line for line in lines if line)

@@ -1,4 +1,4 @@
-"""Before traffic, and at every check after: does the model answer a real sample?"""
+"""Checks whether a model answers a real sample, before it takes traffic and at every health check."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from model_container.contract.frames import Answer, Request
 
 
 class Pulse(Protocol):
-    """How long the prediction under way has taken, 0 when idle."""
+    """A sign of life: how long the current prediction has taken, 0 when idle."""
 
     @property
     def busy_ms(self) -> int: ...
 
 
 class ReplicaLink(Protocol):
-    """The part of a connection to a replica that probing needs; dispatch/connection.py has it."""
+    """The part of a connection to a replica that probing needs; dispatch/connection.py implements it."""
 
     async def predict(self, request: Request) -> Answer: ...
 
@@ -34,14 +34,14 @@ class ReplicaLink(Protocol):
 
 DETAIL_CHARACTERS_MAX = 2000
 CHECK_TIMEOUT_SECONDS = 5.0
-"""As long as a replica that runs may take to answer; one that a busy machine holds up for a moment serves on."""
+"""How long a running replica may take to answer a check; long enough that a busy machine costs no replica."""
 
 Connect = Callable[[Replica, float], Awaitable[tuple[ReplicaLink, dict[str, Any]]]]
 """(replica, timeout in seconds) → an open link and the replica's welcome. Raises Unavailable errors."""
 
 
 async def probe(model: Model, link: ReplicaLink, samples: list[Any]) -> Any:
-    """The sample that the model answers: its owner's if given, else the first of the runtime's that works.
+    """Return the sample that the model answers: its owner's if given, otherwise the first of the runtime's that works.
 
     samples: request bodies made from the signature. Raises ProbeFailed with the model's own words.
     """
@@ -57,7 +57,7 @@ async def probe(model: Model, link: ReplicaLink, samples: list[Any]) -> Any:
 
 
 def _detail(problem: bytes) -> str:
-    """What a runtime's problem says, whatever it is that it sent."""
+    """Return the text of a runtime's problem, whatever it sent."""
     try:
         return str(read_json(problem, dict[str, Any]).get("detail", ""))[:DETAIL_CHARACTERS_MAX]
     except ForeignJsonError:
@@ -79,10 +79,10 @@ def _failure(model: Model, candidates: list[Any], problem: str) -> ProbeFailed:
 
 
 async def answers_sample(model: Model, link: ReplicaLink, patience_seconds: float) -> str:
-    """ "" if the model answers its sample, else what is wrong.
+    """Return "" if the model answers its sample, otherwise what is wrong.
 
-    A replica at work on requests counts as answering, unless it has been at the same batch for longer than
-    `patience_seconds`: its callers have given up by then, and it may never end.
+    A replica that is busy with requests counts as answering, unless it has been busy with the same batch for longer
+    than `patience_seconds`: its callers have given up by then, and it may never end.
     """
     busy_seconds = (await link.ping()).busy_ms / 1000
     if busy_seconds > patience_seconds:

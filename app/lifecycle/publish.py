@@ -1,4 +1,4 @@
-"""Moves traffic: which replicas take it, in one step each time, and the record that follows it."""
+"""Moves traffic: decides in one step which replicas receive it, and then updates the record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESTARTS_KEPT = 20
 
 
 class Traffic(Protocol):
-    """Who sends requests to replicas: takes the current route table, says when a replica has nothing left to do."""
+    """The request side: it takes the current route table, and says when a replica has no work left."""
 
     async def publish(self, table: RouteTable) -> None: ...
 
@@ -26,10 +26,10 @@ class Traffic(Protocol):
 
 
 class Publisher:
-    """Changes what takes traffic, one change at a time.
+    """The traffic of all models: which replicas receive it, changed one step at a time.
 
-    Traffic has moved before the record says so: whoever reads `live` there may ask at once.
-    single_active: a model that becomes live replaces those of other names too.
+    Traffic moves before the record says so: a client that reads `live` there may send requests at once.
+    single_active: whether a model that becomes live also replaces models of other names.
     """
 
     def __init__(self, ledger: Ledger, traffic: Traffic, *, single_active: bool) -> None:
@@ -44,7 +44,7 @@ class Publisher:
             await self._traffic.publish(self._ledger.route_table())
 
     async def expect(self, model_id: str, *, coming: bool) -> None:
-        """Have requests that find no replica wait for one that is coming, or tell them at once that none is."""
+        """Have requests that find no replica wait for one that is starting, or refuse them at once if none is."""
         if self._ledger.outlook(model_id).coming != coming:
             self._ledger.expect(model_id, coming=coming)
             await self.follow()
@@ -58,9 +58,11 @@ class Publisher:
     async def go_live(
         self, model: Model, replicas: Sequence[Replica], error: dict[str, Any] | None
     ) -> list[Deployment]:
-        """These replicas in, out whatever they replace; returns the other models among that, as they were.
+        """Give the traffic to these replicas and take it from what they replace.
 
-        error: why there are not as many as wanted; None if there are.
+        Returns the other models replaced, as they were.
+
+        error: why there are fewer replicas than wanted; None if there are enough.
         """
         async with self._publishing:
             rivals = [one for one in self._ledger.deployments() if self._replaces(model, one)]
@@ -70,7 +72,7 @@ class Publisher:
         return rivals
 
     async def join(self, model: Model, replica: Replica) -> None:
-        """One more in. Raises Conflict if the model is not wanted any more, or has enough."""
+        """Add one replica to the traffic. Raises Conflict if the model is not wanted any more or has enough."""
         async with self._publishing:
             now = self._ledger.deployment(model.model_id)
             wanted = self._ledger.replicas_wanted(model)
@@ -82,7 +84,7 @@ class Publisher:
             await self._move(self._ledger.going_live(model.model_id, replicas, error))
 
     async def exchange(self, model: Model, before: Replica, after: Replica) -> None:
-        """One in the place of another. Raises Conflict if that is not there any more; nothing has changed then."""
+        """Replace one replica by another. Raises Conflict if `before` serves no more; then nothing has changed."""
         async with self._publishing:
             now = self._ledger.deployment(model.model_id)
             if before not in now.replicas or not is_serving(now):
@@ -92,7 +94,7 @@ class Publisher:
             await self._move(self._ledger.going_live(model.model_id, replicas, error))
 
     async def leave(self, model: Model, leaving: Sequence[Replica]) -> None:
-        """Out of the traffic; some stay."""
+        """Take some of a model's replicas out of the traffic; others stay."""
         async with self._publishing:
             now = self._ledger.deployment(model.model_id)
             staying = tuple(one for one in now.replicas if one not in leaving)
@@ -100,9 +102,9 @@ class Publisher:
             await self._move(self._ledger.changed(model.model_id, replicas=staying, error=error))
 
     async def lose(self, model: Model, replica: Replica, reason: str, *, by_itself: bool, coming: bool) -> bool:
-        """Out of the traffic, as it is gone or answers no more; False if somebody took it out before.
+        """Take a replica that is gone or answers no more out of the traffic. Returns False if it was taken out before.
 
-        by_itself: nobody killed or froze it. coming: another one is started at once.
+        by_itself: whether nobody killed or froze it. coming: whether another one is started at once.
         """
         async with self._publishing:
             now = self._ledger.deployment(model.model_id)
@@ -123,7 +125,7 @@ class Publisher:
         await self._ledger.update(model_id, restarts=restarts)
 
     async def forget(self, rival: Deployment) -> None:
-        """The record of one that was replaced, once its replicas have ended, unless it was started again meanwhile."""
+        """Clear the replicas in a replaced model's record once they have ended, unless it was started again."""
         with contextlib.suppress(NotFound):
             if self._ledger.deployment(rival.model_id).replicas == rival.replicas:
                 await self._ledger.update(rival.model_id, replicas=())
@@ -137,13 +139,16 @@ class Publisher:
         return rival and other.model_id != model.model_id and (is_serving(other) or other.status is Status.UNHEALTHY)
 
     def _is_of_folder(self, model: Model, other: Deployment) -> bool:
-        """Models of the models folder live side by side: none of them is one of those of which only one is active."""
+        """Return whether either model comes from the models folder.
+
+        Models of the models folder serve side by side, even where only one model is active.
+        """
         beside = self._ledger.model(other.model_id)
         return bool(model.models_folder) or (beside is not None and bool(beside.models_folder))
 
 
 def degraded(serving: int, wanted: int, reason: PrismError | str) -> dict[str, Any]:
-    """Told of a model that serves with fewer replicas than wanted: no problem of a request, so without a status."""
+    """Return the error of a model that serves with too few replicas. It has no status, as no request fails by it."""
     code = reason.code if isinstance(reason, PrismError) else ReplicaUnavailable.code
     hint = "It is started again, with growing pauses."
     return {"code": code, "detail": f"{serving} of {wanted} replicas serve: {reason}", "hint": hint}

@@ -1,4 +1,4 @@
-"""What goes with a model: its files, its replicas, and what was made for it alone."""
+"""What is removed with a model: its files, its replicas, and what was built for it alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.lifecycle.state import Ledger
 
 
 async def removal(model: Model, ledger: Ledger, road: DeploymentPipeline) -> list[str]:
-    """All of it, for a person: a line for each thing."""
+    """Return what a deletion of the model removes, for a person: a line for each thing."""
     folder = ledger.folder(model.model_id)
     size_kb = await asyncio.to_thread(folder_size_bytes, folder) / 1000
     size = f"{size_kb:.1f} kB" if size_kb < 1000 else f"{size_kb / 1000:.1f} MB"
@@ -24,7 +24,7 @@ async def removal(model: Model, ledger: Ledger, road: DeploymentPipeline) -> lis
 
 
 async def remove_build_output(model: Model, ledger: Ledger, road: DeploymentPipeline) -> None:
-    """What its target made of it, in every form; environments of others stay."""
+    """Remove what the target built for the model, in every form. Environments that other models use stay."""
     if model.target is None:
         return
     used = environments_of_others(model, ledger)
@@ -36,6 +36,6 @@ async def remove_build_output(model: Model, ledger: Ledger, road: DeploymentPipe
 
 
 def environments_of_others(model: Model, ledger: Ledger) -> set[str]:
-    """Hashes of those that stay, because another model uses them."""
+    """Return the hashes of the environments that stay because another model uses them."""
     others = (other for other in ledger.models() if other.model_id != model.model_id)
     return {form.lock.hash for other in others for form in other.forms}

@@ -1,4 +1,4 @@
-"""Changes the replicas of a live model: more of them, fewer, others in their place. It serves all the while."""
+"""Changes the replicas of a live model: adds, removes or replaces them. The model serves all the while."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.lifecycle.state import Ledger
 
 
 class Replicas:
-    """The replicas that take traffic, as the record has them."""
+    """The replicas of models that take traffic, as the record lists them."""
 
     def __init__(self, ledger: Ledger, starter: Starter, publisher: Publisher) -> None:
         self._ledger = ledger
@@ -23,9 +23,9 @@ class Replicas:
         self._publisher = publisher
 
     async def fill(self, model: Model) -> None:
-        """Start what is missing of the wanted number, each in the traffic as soon as it answers its sample.
+        """Start the replicas missing from the wanted number; each takes traffic as soon as it answers its sample.
 
-        Raises what the first failure raised if none serves in the end; else the record says what is missing and why.
+        Raises the first failure if no replica serves in the end; otherwise the record says what is missing and why.
         """
         room = asyncio.Semaphore(STARTS_AT_A_TIME)
         failures: list[PrismError] = []
@@ -33,7 +33,7 @@ class Replicas:
         async def add(number: int) -> None:
             async with room:
                 try:
-                    with contextlib.suppress(Conflict):  # not wanted any more
+                    with contextlib.suppress(Conflict):  # it is not wanted any more
                         await self.add(model, number)
                 except PrismError as error:
                     failures.append(error)
@@ -43,19 +43,22 @@ class Replicas:
         await self.note_missing(model, failures)
 
     async def note_missing(self, model: Model, failures: Sequence[PrismError]) -> None:
-        """In the record, after starts of which these failed. Raises the first of them if none serves."""
+        """Record which replicas are missing after starts with these failures.
+
+        Raises the first failure if no replica serves.
+        """
         now, wanted = self._ledger.deployment(model.model_id), self._ledger.replicas_wanted(model)
         if failures and not is_serving(now):
             raise failures[0]
         if failures and len(now.replicas) < wanted:
             await self._ledger.update(model.model_id, error=degraded(len(now.replicas), wanted, failures[0]))
-        if is_serving(now) and now.status is not Status.LIVE:  # a replacement was given up on its way
+        if is_serving(now) and now.status is not Status.LIVE:  # a replacement was given up
             await self._ledger.update(model.model_id, status=Status.LIVE)
 
     async def add(self, model: Model, number: int, admit: Callable[[Replica], None] = lambda _: None) -> Replica:
-        """One more, in the traffic as soon as it answers its sample. admit: called right before that.
+        """Start one more replica; it takes traffic as soon as it answers its sample. admit: called right before that.
 
-        Raises what the failing step raised, Conflict if it is not wanted any more; then nothing of it is left.
+        Raises what the failing step raised, Conflict if the replica is not wanted any more; then nothing of it is left.
         """
         model = self._ledger.model(model.model_id) or model
         begun = await self._starter.begin(model, number)
@@ -69,26 +72,27 @@ class Replicas:
         return begun.replica
 
     def free_number(self, model: Model, starting: Collection[int]) -> int:
-        """For one more beside those that run and those that are being started."""
+        """Return a number for one more replica, besides those that run and those that are starting."""
         used = {one.number for one in self._ledger.deployment(model.model_id).replicas}.union(starting)
         return next(number for number in range(1, REPLICAS_MAX + 1) if number not in used)
 
     def _missing(self, model: Model, present: Iterable[Replica]) -> list[int]:
-        """Numbers of the replicas that are to be started."""
+        """Return the numbers of the replicas to start."""
         used = {one.number for one in present}
         free = [number for number in range(1, REPLICAS_MAX + 1) if number not in used]
         return free[: max(0, self._ledger.replicas_wanted(model) - len(used))]
 
     async def trim(self, model: Model) -> None:
-        """Those beyond the wanted number: out of the traffic, drained, stopped."""
+        """Take the replicas beyond the wanted number out of the traffic, drain and stop them."""
         extra = self._ledger.deployment(model.model_id).replicas[self._ledger.replicas_wanted(model) :]
         if extra:
             await self._publisher.leave(model, extra)
             await self._starter.stop_all(model, extra)
 
     async def roll(self, model: Model) -> None:
-        """Replace one replica after another, then start what is missing. Raises what the failing step raised; the
-        replicas that are left serve on.
+        """Replace one replica after another, then start missing ones.
+
+        Raises what the failing step raised; the replicas that are left serve on.
         """
         for before in self._ledger.deployment(model.model_id).replicas:
             if before not in self._ledger.deployment(model.model_id).replicas:
@@ -109,13 +113,13 @@ class Replicas:
         await self.fill(model)
 
     async def exchange_form(self, model: Model, record: Callable[[], Awaitable[object]]) -> None:
-        """Replace every replica of another form by one of this, without a word in the status: it serves all the while.
+        """Replace every replica of another form by one of the model's present form, leaving the status as it is.
 
-        record: called once the first one serves.
-        Raises Conflict if the model was stopped or replaced meanwhile, else what the failing step raised. Nothing has
-        changed then, if `record` was not called.
+        record: called once the first new replica serves.
+        Raises Conflict if the model was stopped or replaced meanwhile, otherwise what the failing step raised. If
+        `record` was not called, nothing has changed then.
         """
-        assert model.form is not None  # it serves
+        assert model.form is not None  # the model serves
         form, is_recorded = model.form.name, False
         while is_serving(now := self._ledger.deployment(model.model_id)):
             before = next((one for one in now.replicas if one.form is not form), None)
@@ -125,7 +129,7 @@ class Replicas:
             try:
                 await self._starter.probe(model, begun)
                 await self._publisher.exchange(model, before, begun.replica)
-            except Conflict:  # that one was lost meanwhile
+            except Conflict:  # `before` was lost meanwhile
                 await self._starter.kill(model, begun.replica)
                 continue
             except BaseException:

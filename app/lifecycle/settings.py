@@ -1,4 +1,4 @@
-"""The settings that the deployment of a model depends on, as whoever wires the gateway hands them in."""
+"""The settings that the deployment of a model depends on, as the gateway's wiring passes them in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from app.core.model import Limits
 
 
 class DeploymentSettings(Protocol):
-    """A part of `app.settings.Settings`, where each has its sentence. Times are in seconds."""
+    """The part of `app.settings.Settings` that deployments use; see there for each setting. Times are in seconds."""
 
     @property
     def accelerate(self) -> str:

@@ -1,4 +1,4 @@
-"""Starts replicas, waits until they have loaded, has them answer a sample, and ends them."""
+"""Starts replicas, waits until they have loaded, has them answer a sample, and stops them."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ log = structlog.get_logger(__name__)
 
 START_POLL_SECONDS = 0.02
 REPLICA_LOGS = "replicas"
-"""Below a model's folder: the logs of its replicas from number 2 on, in a folder each."""
+"""The folder, below a model's folder, for the logs of its replicas from number 2 on; each has a folder of its own."""
 
 STARTS_AT_A_TIME = 4
-"""Replicas of one model that load at once: each takes a core while it does, and a laptop has few."""
+"""How many replicas of one model load at once: each uses a core while it loads, and a laptop has few."""
 
 
 class StartedReplica(Struct, frozen=True):
-    """A replica that has loaded and takes no traffic yet. facts: that it told of itself, for the model's record."""
+    """A replica that has loaded and takes no traffic yet. facts: what it reported about itself, to be recorded."""
 
     replica: Replica
     link: ReplicaLink
@@ -50,7 +50,7 @@ class StartedReplica(Struct, frozen=True):
 
 
 class Starter:
-    """Brings single replicas to life and to their end, on whatever target."""
+    """The start and end of single replicas, on whatever target."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Starter:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def target(self, model: Model) -> Target:
-        """Where this model runs. Raises TargetUnavailable if its target is not there on this machine."""
+        """Return the target where this model runs. Raises TargetUnavailable if this machine does not have it."""
         name = model.target or next(iter(self._targets), None)
         if name is None or name not in self._targets:
             raise TargetUnavailable(
@@ -79,18 +79,18 @@ class Starter:
         return self._targets[name]
 
     async def build(self, model: Model, lines: BuildLog, form: Form | None = None) -> None:
-        """Environment and image of a form, else of the one that serves. Raises BuildFailed."""
+        """Build the environment and the image of a form, by default of the one that serves. Raises BuildFailed."""
         form = form or model.form
-        assert form is not None  # it was inspected and locked before
+        assert form is not None  # the model was inspected and locked before
         lines.write(f"environment {form.lock.hash}: Python {form.lock.python}, {len(form.lock.packages)} packages")
         target = self.target(model)
         await target.build_environment(form.lock, lines.write)
         await target.build_model(model, self._ledger.folder(model.model_id), lines.write, form)
 
     async def begin(self, model: Model, number: int = 1, form: Form | None = None) -> StartedReplica:
-        """Start one and wait until it has loaded. Raises StartFailed; then nothing of it is left.
+        """Start a replica and wait until it has loaded. Raises StartFailed; then nothing of it is left.
 
-        What was built for it and is gone, as an environment that somebody deleted, is built again from its lock.
+        If what was built for it is gone, such as a deleted environment, it is built again from its lock.
         """
         form = form or model.form
         if form is not None and number > 1:
@@ -98,7 +98,7 @@ class Starter:
         folder = self._ledger.folder(model.model_id)
         if form is not None:
             (folder / form.log_folder).mkdir(parents=True, exist_ok=True)
-        # A start clears up after replicas that died, which two cannot do at once.
+        # A start clears up after replicas that died; two starts cannot do that at once.
         turn = self._turns.setdefault(model.model_id, asyncio.Lock())
         async with turn:
             if form is not None and not await self.target(model).is_built(model, form):
@@ -109,7 +109,7 @@ class Starter:
             try:
                 replica = structs.replace(await asyncio.shield(starting), number=number)
             except asyncio.CancelledError:
-                with contextlib.suppress(PrismError):  # it comes all the same, and nobody would know it
+                with contextlib.suppress(PrismError):  # the target starts it all the same, and no record would list it
                     await self.kill(model, await starting)
                 raise
         try:
@@ -128,9 +128,9 @@ class Starter:
             raise StartFailed(f"The runtime of `{model.name}` does not say what it serves: {error}.") from None
 
     async def begin_all(self, model: Model, numbers: Sequence[int]) -> tuple[list[StartedReplica], list[PrismError]]:
-        """Several, a few at a time: those that have loaded, and why others have not.
+        """Start several replicas, a few at a time. Returns those that have loaded, and the failures of the others.
 
-        Where all of the first few fail, the others are not tried: they would fail alike.
+        If all of the first few fail, the others are not tried, as they would fail for the same reason.
         """
         room = asyncio.Semaphore(STARTS_AT_A_TIME)
         begun: list[StartedReplica] = []
@@ -153,7 +153,7 @@ class Starter:
         return begun, failures
 
     async def probe_all(self, model: Model, begun: list[StartedReplica]) -> tuple[list[Replica], list[PrismError]]:
-        """Those that answer their sample, and why others do not; these are ended."""
+        """Probe the replicas. Returns those that answer their sample, and the failures of others, which are killed."""
         good: list[Replica] = []
         failures: list[PrismError] = []
 
@@ -174,14 +174,14 @@ class Starter:
         return sorted(good, key=lambda replica: replica.number), failures
 
     async def end_all(self, model: Model, begun: Iterable[StartedReplica]) -> None:
-        """Of those that never took traffic."""
+        """Close and kill replicas that never received traffic."""
         for one in begun:
             one.link.close()
         await asyncio.gather(*(self.kill(model, one.replica) for one in begun))
 
     @contextlib.asynccontextmanager
     async def opened(self, model: Model, form: Form) -> AsyncIterator[ReplicaLink]:
-        """The link of a replica that never takes traffic; it ends with the block."""
+        """Yield a connection to a new replica that never takes traffic. The replica ends with the block."""
         begun = await self.begin(model, form=form)
         try:
             yield begun.link
@@ -190,7 +190,12 @@ class Starter:
             await self.kill(model, begun.replica)
 
     async def probe(self, model: Model, begun: StartedReplica) -> None:
-        """Have it answer a sample; that sample, and what the runtime says of itself and its model, are kept."""
+        """Have a replica answer a sample.
+
+        That sample, and what the runtime reports about itself and its model, are recorded.
+
+        Raises ProbeFailed.
+        """
         patience = model.bounds.predict_timeout_seconds or self._settings.predict_timeout_seconds
         try:
             async with asyncio.timeout(patience):
@@ -216,7 +221,7 @@ class Starter:
                 return await self._connect(replica, max(0.1, min(1.0, deadline - monotonic())))
             except ReplicaProtocolError as error:
                 raise StartFailed(f"`{model.name}` cannot be served: {error.detail}") from error
-            except TooManyOpenFiles:  # here, and not in what was started
+            except TooManyOpenFiles:  # a limit of this server, not of the replica
                 raise
             except Unavailable:
                 state = await target.state(replica)
@@ -241,15 +246,15 @@ class Starter:
         return " | ".join((detail, *lines)) if detail else " | ".join(lines) or "it said nothing"
 
     async def stop(self, model: Model, replica: Replica) -> None:
-        """Drain, then stop: every request it took is answered first, as far as the drain timeout allows."""
+        """Drain a replica, then stop it. Its requests are answered first, as far as the drain timeout allows."""
         await self._end(model, replica, self._settings.drain_timeout_seconds)
 
     async def kill(self, model: Model, replica: Replica) -> None:
-        """Stop one that answers no more, or took no traffic, without waiting for it."""
+        """Stop a replica that answers no more, or took no traffic, without draining it."""
         await self._end(model, replica, 0)
 
     async def stop_all(self, model: Model, replicas: Iterable[Replica]) -> None:
-        """Drain and stop them, at the same time."""
+        """Drain and stop several replicas at the same time."""
         await asyncio.gather(*(self.stop(model, one) for one in replicas))
 
     async def _end(self, model: Model, replica: Replica, patience_seconds: float) -> None:
@@ -261,7 +266,7 @@ class Starter:
 
 
 def log_folder(number: int) -> str:
-    """Below the model's folder: where the log of its replica of that number is kept, whichever it is at the time."""
+    """Return the folder, relative to the model's, for the log of whichever replica has this number."""
     return "" if number == 1 else f"{REPLICA_LOGS}/{number}"
 
 
@@ -271,7 +276,7 @@ def replica_log_folder(model: Model, replica: Replica) -> str:
 
 
 async def gather_all(works: Iterable[Any]) -> None:
-    """Wait for all of them, also where one fails; then raise what the first one did."""
+    """Wait for all awaitables, even if one fails; then raise the first one's exception."""
     for found in await asyncio.gather(*works, return_exceptions=True):
         if isinstance(found, BaseException):
             raise found

@@ -1,4 +1,4 @@
-"""What is known of every model here, in one place: the stored record, and the wanted and real state."""
+"""Everything known about the models here, in one place: the stored records, and the wanted and actual states."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ LOSSES_KEPT = 8
 
 
 def utc_now() -> str:
-    """Now as RFC 3339 with microseconds, so that records sort by it."""
+    """Return the current time in RFC 3339 with microseconds, so that records sort by it."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class Ledger:
-    """The store of models and the registry of deployments, kept in step."""
+    """The store of models and the registry of deployments, kept consistent."""
 
     def __init__(self, store: Catalog, registry: DeploymentRegistry) -> None:
         self._store = store
         self._registry = registry
-        self._outlooks: dict[str, Outlook] = {}  # not recorded: the next gateway looks for itself
+        self._outlooks: dict[str, Outlook] = {}  # not recorded: the next gateway finds out for itself
 
     def folder(self, model_id: str) -> Path:
         return self._store.folder(model_id)
@@ -46,18 +46,21 @@ class Ledger:
         return self._registry.all()
 
     def deployment(self, model_id: str) -> Deployment:
-        """Raises NotFound for a model_id that the registry does not know."""
+        """Return the deployment of a model. Raises NotFound for a model_id that the registry does not know."""
         deployment = self._registry.get(model_id)
         if deployment is None:
             raise NotFound(f"The registry has no entry for `{model_id}`.", hint="GET /registry lists them.")
         return deployment
 
     def replicas_wanted(self, model: Model) -> int:
-        """As its record says it now: the number may have been changed since this value of it was read."""
+        """Return the number of replicas that the record says now: it may have changed since `model` was read."""
         return (self._store.get(model.model_id) or model).replicas
 
     def find(self, ref: str) -> Model:
-        """By model_id, `name@version`, or name: then the version that serves, else the newest. Raises NotFound."""
+        """Find a model by model_id, `name@version` or name. Raises NotFound.
+
+        A name stands for the version that serves, otherwise for the newest one.
+        """
         exact = self._store.get(ref)
         if exact is not None:
             return exact
@@ -69,11 +72,11 @@ class Ledger:
         return serving or matches[-1]
 
     def live_endpoint(self, ref: str) -> Endpoint | None:
-        """Find the version that takes the traffic of a reference; None if none does."""
+        """Return the endpoint of the version that takes the traffic of a reference; None if none does."""
         return self._routes_of(ref).live.get(ref)
 
     def route_table(self, *coming: Deployment) -> RouteTable:
-        """coming: deployments that take the place of what is recorded of them."""
+        """Build the route table. coming: deployments that replace what is recorded for their models."""
         deployments = {one.model_id: one for one in (*self._registry.all(), *coming)}
         return route_table(deployments.values(), self._outlooks)
 
@@ -85,17 +88,17 @@ class Ledger:
         return self._outlooks.get(model_id, Outlook())
 
     def expect(self, model_id: str, *, coming: bool, loss: Loss | None = None) -> None:
-        """What the next route table says of a model: whether a replica is coming, and which one was lost."""
+        """Set what the next route table says about a model: whether a replica is starting, and which one was lost."""
         losses = self.outlook(model_id).losses if loss is None else (*self.outlook(model_id).losses, loss)
         self._outlooks[model_id] = Outlook(coming, losses[-LOSSES_KEPT:])
 
     def next_version(self, name: str) -> str:
-        """1.0.0, then 1.1.0, …: an upload under a name that exists is its next minor version."""
+        """Return 1.0.0 for a new name, then 1.1.0, …: an upload under a known name is its next minor version."""
         minors = [int(model.version.split(".")[1]) for model in self._store.all() if model.name == name]
         return f"1.{max(minors) + 1}.0" if minors else "1.0.0"
 
     async def add(self, model: Model, *, wanted: bool, status: Status) -> None:
-        """Raises OSError if it cannot be recorded; then nothing of it is left."""
+        """Record a new model and its deployment. Raises OSError if that fails; then nothing of them is left."""
         try:
             self._store.save(model)
             await self._registry.add(new_deployment(model, wanted=wanted, status=status))
@@ -104,17 +107,17 @@ class Ledger:
             raise
 
     async def enter(self, model: Model, *, wanted: bool, status: Status) -> None:
-        """A deployment for a model that is recorded and has none."""
+        """Record a deployment for a model that has a record but no deployment."""
         await self._registry.save(new_deployment(model, wanted=wanted, status=status))
 
     async def amend(self, model_id: str, **changes: Any) -> Model:
-        """Complete the model's record with what a step found out. Raises OSError; then it is what it was."""
+        """Complete the model's record with what a step found out. Raises OSError; then the record is unchanged."""
         model = self._changed(model_id, changes)
         self._store.save(model)
         return model
 
     async def note(self, model_id: str, **changes: Any) -> Model:
-        """As `amend`, for what is so whether or not it can be written at once."""
+        """Change the model's record as `amend` does, for facts that hold even if they cannot be written at once."""
         model = self._changed(model_id, changes)
         self._store.note(model)
         return model
@@ -131,13 +134,13 @@ class Ledger:
         return deployment
 
     def changed(self, model_id: str, **changes: Any) -> Deployment:
-        """The deployment as it will be recorded by `record`."""
+        """Return the deployment with these changes, for `record` to store."""
         return structs.replace(self.deployment(model_id), updated_at=utc_now(), **changes)
 
     def going_live(self, model_id: str, replicas: Sequence[Replica], error: dict[str, Any] | None) -> Deployment:
-        """The deployment as it will be recorded once its traffic has moved to these replicas.
+        """Return the deployment as it will be recorded once its traffic has moved to these replicas.
 
-        It is live since now, unless it was. error: why there are not as many as wanted.
+        Its `live_at` is now, unless it was live before. error: why there are fewer replicas than wanted.
         """
         before = self.deployment(model_id)
         return self.changed(
@@ -155,7 +158,7 @@ class Ledger:
 
     @asynccontextmanager
     async def step(self, model_id: str, status: Status) -> AsyncIterator[None]:
-        """Record that a step is being taken, and when it ended well how many ms it took."""
+        """Record that a step is under way and, if it succeeds, how many ms it took."""
         await self.update(model_id, status=status)
         BuildLog(self.folder(model_id)).write(f"— {status.value}")
         began = monotonic()
@@ -168,7 +171,10 @@ class Ledger:
         await self.update(model_id, metadata={**metadata, "timings_ms": timings})
 
     async def remove(self, model_id: str) -> None:
-        """The files first: an entry without them means nothing. Raises OSError if they cannot be removed."""
+        """Remove a model: first its files, as an entry without them means nothing.
+
+        Raises OSError if they cannot be removed.
+        """
         self._outlooks.pop(model_id, None)
         self._store.delete(model_id)
         await self._registry.remove(model_id)

@@ -1,4 +1,4 @@
-"""What a runtime says of itself once its model has loaded, checked before any of it is kept or shown."""
+"""What a runtime reports about itself once its model has loaded, validated before any of it is recorded or shown."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from msgspec import Struct
 from app.core.signature import Signature
 
 FACTS = ("python", "adapter", "libraries", "execution", "confinement")
-"""That are kept in the model's record."""
+"""The members that are kept in the model's record."""
 
 
 class Walls(Struct, frozen=True):
-    """What the pages show of the confinement; see model_container/sandbox/confine.py."""
+    """The part of the sandbox's report that the pages show; see model_container/sandbox/confine.py."""
 
     namespaces: list[str] = []
     missing: list[str] = []
 
 
 class Welcome(Struct, frozen=True):
-    """See `describe` in model_container/runtime.py. samples: request bodies made from the signature."""
+    """The runtime's report; see `describe` in model_container/runtime.py.
+
+    samples: request bodies made from the signature.
+    """
 
     signature: Signature
     samples: list[Any] = []
@@ -33,7 +36,7 @@ class Welcome(Struct, frozen=True):
 
 
 def welcome_of(said: dict[str, Any]) -> Welcome:
-    """Raises ValueError for what no runtime of ours says."""
+    """Validate a runtime's report. Raises ValueError if no runtime of PRISM sends it."""
     return msgspec.convert(said, Welcome)
 
 

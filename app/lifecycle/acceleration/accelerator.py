@@ -1,10 +1,10 @@
-"""Live first, then faster: converts a live model in a replica of its own, and exchanges the form if that is proven.
+"""Live first, then faster: converts a live model in a separate replica, and exchanges the form if that is proven equal.
 
-    suited → resolve and build the converter's environment → convert and compare, behind the walls → store →
+    check eligibility → resolve and build the converter's environment → convert and compare, in the sandbox → store →
     resolve and build the environment of the faster form → exchange
 
-The model serves all the while. Whatever fails leaves it as it is, and its record says why. What comes back from the
-converter was made where the model's own code runs, so it is read like an upload and only ever loaded behind the walls.
+The model serves all the while. Any failure leaves it as it is, and its record says why. The converter's output was made
+where the model's own code runs, so it is read like an upload and only ever loaded in the sandbox.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ log = structlog.get_logger(__name__)
 CONVERT_SECONDS = 300.0
 CONVERTERS = ("skl2onnx", "onnx", "onnxruntime")
 SHARED = ("onnxruntime", "numpy")
-"""What the faster form is served with at the very versions with which it was compared."""
+"""Packages of the faster form that have the very versions with which the forms were compared."""
 
 TRIED = (AccelerationStatus.ACCELERATED, AccelerationStatus.KEPT)
 
 
 class Accelerator:
-    """One conversion at a time, so that live models keep the processor."""
+    """The acceleration of live models, one at a time, so that live models keep the processor."""
 
     def __init__(self, ledger: Ledger, road: DeploymentPipeline) -> None:
         self._ledger = ledger
@@ -63,7 +63,7 @@ class Accelerator:
         return model_id in self._tasks
 
     async def take_back(self, model: Model) -> Model:
-        """The model in its original form if acceleration was switched off since."""
+        """Return the model, in its original form if acceleration was switched off since."""
         if self.wanted(model) or model.acceleration.status is not AccelerationStatus.ACCELERATED:
             return model
         return await self._record(model, AccelerationStatus.OFF, "acceleration is switched off")
@@ -84,7 +84,7 @@ class Accelerator:
             task.add_done_callback(lambda _: self._tasks.pop(model_id, None))
 
     async def end(self, model_id: str) -> None:
-        """Give up what is under way; nothing of it is left running when this returns."""
+        """Cancel the acceleration under way; nothing of it is left running when this returns."""
         task = self._tasks.get(model_id)
         if task is not None:
             task.cancel()
@@ -95,7 +95,7 @@ class Accelerator:
             await self.end(model_id)
 
     async def keep(self, model: Model, reason: str) -> Model:
-        """Back to the original form for good."""
+        """Return to the original form for good."""
         return await self._record(model, AccelerationStatus.KEPT, reason)
 
     async def _run(self, model_id: str) -> None:
@@ -109,14 +109,14 @@ class Accelerator:
             await self._put_off(model_id)
         except NotFound:
             return
-        except (StorageFailed, TooManyOpenFiles) as reason:  # no word on the model
+        except (StorageFailed, TooManyOpenFiles) as reason:  # says nothing about the model
             log.warning("an acceleration was put off", model_id=model_id, reason=str(reason))
             await self._put_off(model_id)
         except (ConversionRejected, PrismError) as reason:
             await self._give_up(model_id, str(reason))
         except Exception as error:
             problem = as_problem(error)
-            if isinstance(problem, StorageFailed | TooManyOpenFiles):  # no word on the model
+            if isinstance(problem, StorageFailed | TooManyOpenFiles):  # says nothing about the model
                 log.warning("an acceleration was put off", model_id=model_id, reason=str(error))
                 await self._put_off(model_id)
                 return
@@ -124,7 +124,7 @@ class Accelerator:
             await self._give_up(model_id, f"the conversion failed: {problem}")
 
     async def _put_off(self, model_id: str) -> None:
-        """It is tried again when the model lives again."""
+        """Mark the model as pending: it is tried again when it is live again."""
         model = self._ledger.model(model_id)
         if model is not None and model.acceleration.status is AccelerationStatus.CONVERTING:
             await self._record(model, AccelerationStatus.PENDING, "")
@@ -159,7 +159,7 @@ class Accelerator:
         log.info("accelerated", model=model.ref, speedup=report.speedup, converter=report.converter)
 
     async def _exchange(self, model: Model, faster: Model) -> None:
-        """Every replica, one after another; where one fails, back to the form that all had."""
+        """Exchange the form of one replica after another; if one fails, return all of them to their earlier form."""
         recorded = False
 
         async def record() -> None:
@@ -169,7 +169,7 @@ class Accelerator:
 
         try:
             await self._road.replicas.exchange_form(faster, record)
-        except Conflict:  # stopped or replaced: what is recorded stands
+        except Conflict:  # stopped or replaced meanwhile: the record stands
             if not recorded:
                 raise
         except PrismError as error:
@@ -183,7 +183,7 @@ class Accelerator:
         return await self._ledger.amend(model.model_id, acceleration=structs.replace(model.acceleration, **changes))
 
     async def _converter_lock(self, model: Model, lines: BuildLog) -> Lock:
-        assert model.lock is not None  # it serves
+        assert model.lock is not None  # the model serves
         packages = (
             *model.lock.packages,
             *CONVERTERS,
@@ -194,7 +194,7 @@ class Accelerator:
 
     async def _lock(self, model: Model, lines: BuildLog) -> Lock:
         converter = model.acceleration.converter_lock
-        assert converter is not None  # resolved before
+        assert converter is not None  # it was resolved before
         pins = tuple(
             Pin(name, f"=={version}", "the version with which both forms were compared")
             for name, _, version in (line.partition("==") for line in converter.packages)
@@ -207,9 +207,12 @@ class Accelerator:
         )
 
     async def _convert(self, model: Model, lines: BuildLog) -> Report:
-        """Leaves `accelerated/model.onnx` beside the artifact. Raises NotFaster with the converter's reason."""
+        """Convert the model, leaving `accelerated/model.onnx` beside the artifact.
+
+        Raises ConversionRejected with the reason.
+        """
         form = model.converter
-        assert form is not None  # its lock was recorded just now
+        assert form is not None  # its lock was just recorded
         folder = self._ledger.folder(model.model_id)
         await self._road.build(model, lines, form)
         (folder / form.log_folder).mkdir(exist_ok=True)
@@ -247,4 +250,4 @@ class Accelerator:
 
 
 async def nothing_to_record() -> None:
-    """The form that is taken back is the recorded one already."""
+    """Do nothing: the record already names the form to return to."""

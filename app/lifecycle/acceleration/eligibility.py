@@ -1,4 +1,4 @@
-"""Which models may have a faster form, and what is taken for one."""
+"""Which models may be converted to a faster form, and what is accepted as one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CONVERTIBLE = ("scikit-learn", "xgboost", "lightgbm")
 
 
 class ConversionRejected(Exception):
-    """The original form stays, and this says why."""
+    """The reason why the original form stays."""
 
 
 def ineligible_reason(model: Model) -> str:
-    """ "" for what may have a faster form, by what its file says; else why it has none."""
+    """Return "" if the model may have a faster form, according to its record; otherwise why it may not."""
     if model.inspection is None:
         return "its file was never inspected"
     if model.inspection.format is Format.ONNX:
@@ -39,12 +39,12 @@ def ineligible_reason(model: Model) -> str:
 
 
 def uses(lock: Lock, *distributions: str) -> bool:
-    """Whether any of them is there."""
+    """Return whether the lock contains any of these distributions."""
     return any(line.partition("==")[0] in distributions for line in lock.packages)
 
 
 async def store(path: Path, content: bytes, readers: Readers) -> None:
-    """Raises NotFaster for what is no whole ONNX file, and then leaves nothing."""
+    """Store an ONNX file. Raises ConversionRejected if it is not a complete ONNX file, and then leaves nothing."""
     if len(content) > MAX_ONNX_BYTES:
         raise ConversionRejected(f"its ONNX form is larger than {MAX_ONNX_BYTES >> 20} MiB")
     await asyncio.to_thread(write_atomic, path, content)

@@ -1,4 +1,4 @@
-"""How long a replica that was lost has to wait for its next start."""
+"""How long a lost replica has to wait for its next start."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ HEALTHY_RESET_SECONDS = 600.0
 
 URGENT_FIRST_SECONDS = 1.0
 URGENT_MAX_SECONDS = 60.0
-"""Where no other replica serves: it is tried again soon, yet a model that ends at every start takes no core for itself."""
+"""Pauses where no other replica serves: the model is retried soon, but one that ends at every start does not keep a
+core to itself.
+"""
 
 AWAITED_SECONDS = 2.0
-"""Requests wait for a replica that is due within this time, which is the third start of an urgent one in a row. Past
-that it is not to be expected that the next one comes."""
+"""Requests wait for a replica that is due within this time; in an urgent case that covers the first three starts in a
+row. After that the next start is not expected to succeed.
+"""
 
 STEADY_SECONDS = 60.0
 
 
 def backoff_seconds(restarts_in_a_row: int, *, urgent: bool = False) -> float:
-    """How long to wait before the next restart: none before the first, then 10, 20, 40 … 300 s, as Kubernetes does.
+    """Return the pause before the next restart: none before the first, then 10, 20, 40 … 300 s, as in Kubernetes.
 
-    urgent: 1, 2, 4 … 60 s.
+    urgent: the pauses are 1, 2, 4 … 60 s.
     """
     if not restarts_in_a_row:
         return 0.0
@@ -31,10 +34,11 @@ def backoff_seconds(restarts_in_a_row: int, *, urgent: bool = False) -> float:
 
 
 class RestartState(Struct, eq=False):
-    """What is remembered of one replica, and handed on to the one that replaces it. Times are monotonic seconds.
+    """The restart history of one replica, passed on to its replacement. Times are monotonic seconds.
 
-    failures: of checks, in a row. restarts_in_a_row: without one that did well. restart_due: while it is down, when the
-    next may be started. awaited: while it is down, whether requests may wait for that one.
+    failures: failed checks in a row. restarts_in_a_row: restarts without one that did well.
+    restart_due: while the replica is down, when the next one may be started. awaited: while it is down, whether
+    requests may wait for that one.
     """
 
     failures: int = 0
@@ -49,10 +53,10 @@ class RestartState(Struct, eq=False):
             self.restarts_in_a_row = 0
 
     def lost(self, now: float, *, by_itself: bool, had_answered: bool, is_last: bool) -> None:
-        """Plan the restart: at once, unless it fails again and again by itself.
+        """Plan the restart of a lost replica: at once, unless it fails again and again by itself.
 
-        One that had answered well and was killed by somebody is none that fails, nor is one after a steady minute. The
-        last one is none either: its model is worth a start for each time that it answered.
+        A replica that had answered well does not count as failing if it was killed from outside, had been steady for a
+        minute, or was the last one: its model is worth a start for each time that it answered.
         """
         urgent = is_last or not by_itself
         if had_answered and (urgent or now - self.restarted_at >= STEADY_SECONDS):
@@ -60,7 +64,7 @@ class RestartState(Struct, eq=False):
         self._plan(now, urgent=urgent)
 
     def start_failed(self, now: float, *, is_last: bool) -> None:
-        """Plan the next try. is_last: no other replica serves."""
+        """Plan the next try. is_last: whether no other replica serves."""
         self._plan(now, urgent=is_last)
 
     def _plan(self, now: float, *, urgent: bool) -> None:

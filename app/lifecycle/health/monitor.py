@@ -1,4 +1,4 @@
-"""Watches replicas and brings them back: health means that a prediction works, not that a port answers."""
+"""Watches replicas and restarts them: a replica is healthy if a prediction works, not if a port answers."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ log = structlog.get_logger(__name__)
 FAILURES_TO_UNHEALTHY = 3
 
 LOOK_AGAIN_SECONDS = (0.05, 0.2, 0.5, 1.0)
-"""Pauses between the looks at a replica that dropped its connection: a process that is killed is there for a moment
-longer, and one that takes no other connection after all of them answers nobody any more."""
+"""Pauses between checks of a replica that dropped its connection. A killed process still exists for a moment; a replica
+that accepts no connection after all these pauses is lost.
+"""
 
 
 class HealthResult(Struct, frozen=True):
-    """Of one check.
+    """The result of one check.
 
-    certain: no need to see it three times (the replica is gone, or frozen by someone). reached: it took a connection.
-    by_itself: nobody killed or froze it.
+    trouble: what is wrong, "" if nothing is. certain: whether one check is enough (the replica is gone, or somebody
+    froze it). reached: whether the replica accepted a connection. by_itself: whether nobody killed or froze it.
     """
 
     trouble: str = ""
@@ -42,7 +43,7 @@ class HealthResult(Struct, frozen=True):
 
 
 class Monitor:
-    """Checks each live replica every interval, and at once when a request finds it silent.
+    """The health monitor. It checks each live replica every interval, and at once when a request finds one silent.
 
     patience_seconds: how long a replica may work on one batch before that counts as a failed check.
     """
@@ -71,7 +72,7 @@ class Monitor:
 
     @property
     def restarting(self) -> tuple[str, ...]:
-        """Models that are being brought back now, or wait for their backoff."""
+        """The models that are being restarted now or wait for their backoff."""
         return self._revival.models
 
     def begin(self) -> None:
@@ -93,7 +94,7 @@ class Monitor:
             await asyncio.sleep(self._interval_seconds)
 
     async def cycle(self) -> None:
-        """Check every live replica, have those brought back that are missing, then tidy up."""
+        """Check every live replica, have missing ones started, then clean up."""
         began = self._clock()
         live = [one for one in self._deployments.ledger.deployments() if is_serving(one)]
         looks = [(one, replica) for one in live for replica in one.replicas]
@@ -116,7 +117,10 @@ class Monitor:
         }
 
     def suspect(self, replica: Replica, reason: str) -> bool:
-        """A request found it silent or gone: look at once. Must not block. False if nobody looks after replicas."""
+        """Check a replica at once, as a request found it silent or gone. Must not block.
+
+        Returns False if the monitor does not run.
+        """
         if not self.running:
             return False
         if replica.id in self._nudges:
@@ -127,7 +131,7 @@ class Monitor:
         return True
 
     async def _look_at(self, replica: Replica, reason: str) -> None:
-        """Until it is known whether it is lost."""
+        """Check a suspect replica until it is known whether it is lost."""
         model = self._deployments.ledger.model(replica.model_id)
         if model is None or not self._is_still_there(replica):
             return
@@ -170,8 +174,12 @@ class Monitor:
         return is_serving(deployment) and replica in deployment.replicas
 
     async def _verdict(self, model: Model, replica: Replica, silent: str = "") -> HealthResult:
-        """silent: why it is suspected, if it is; then one that is silent now, too, is lost, and one at the same batch
-        for half of the time that a request may take: it was given up for that, see dispatch/replica.py."""
+        """Check a replica once.
+
+        silent: why the replica is suspected, "" if it is not. A suspect that is silent now as well is lost. So is one
+        that has been busy with one batch for half of the time that a request may take: dispatch gave it up for that,
+        see dispatch/replica.py.
+        """
         try:
             state = await self._deployments.road.target(model).state(replica)
             if not state.running:
@@ -187,7 +195,7 @@ class Monitor:
                     return HealthResult(trouble, certain=bool(trouble and silent))
                 finally:
                     link.close()
-        except TooManyOpenFiles as error:  # no connection could be opened here, which says nothing of the replica
+        except TooManyOpenFiles as error:  # a limit of this server, not a fault of the replica
             log.warning("a replica could not be looked at", model=model.ref, replica=replica.id, error=str(error))
             return HealthResult()
         except TimeoutError:

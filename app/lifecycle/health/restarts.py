@@ -1,4 +1,4 @@
-"""Brings lost replicas back: at once those that did well, after growing pauses those that fail again and again."""
+"""Restarts lost replicas: those that did well at once, those that fail again and again after growing pauses."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Starts = dict["asyncio.Task[Replica]", RestartState]
 
 
 class ReplicaRestarter:
-    """The watches of replicas that run, by their ids, of those that are being cleared away, and of those that are down.
+    """The restart states of replicas: of those that run, by id, of those being stopped, and of those that are down.
 
-    clock: monotonic seconds.
+    clock: returns monotonic seconds.
     """
 
     def __init__(self, deployments: Deployments, clock: Callable[[], float]) -> None:
@@ -42,7 +42,7 @@ class ReplicaRestarter:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Models of which replicas are being brought back now, or wait for their pause to end."""
+        """The models with replicas that are being restarted now or wait for their pause to end."""
         return tuple(sorted(self._tasks))
 
     async def end(self) -> None:
@@ -54,9 +54,9 @@ class ReplicaRestarter:
         return self._watches.setdefault(replica.id, RestartState())
 
     async def lose(self, model: Model, replica: Replica, reason: str, *, by_itself: bool) -> None:
-        """One is gone, or answers no more: out of the traffic, and another one in its place.
+        """Take a replica that is gone or answers no more out of the traffic, and have another one started in its place.
 
-        by_itself: nobody killed or froze it.
+        by_itself: whether nobody killed or froze it.
         """
         watch = self.watch(replica)
         is_last = self._ledger.deployment(model.model_id).replicas == (replica,)
@@ -72,7 +72,7 @@ class ReplicaRestarter:
             self._bring_back(model, [watch])
 
     def look_for_missing(self) -> None:
-        """Replicas that did not start, and that nobody else is starting, are tried again, after the first pause."""
+        """Retry replicas that did not start and that nothing else is starting, after the first pause."""
         for one in self._ledger.deployments():
             model = self._ledger.model(one.model_id)
             down = len(self._down.get(one.model_id, ())) + len(self._going[one.model_id])
@@ -97,14 +97,14 @@ class ReplicaRestarter:
             self._tasks[model_id] = asyncio.create_task(self._run(model), name=f"bring back {model.ref}")
 
     async def _run(self, model: Model) -> None:
-        """Again and again, until none is missing or the model is not wanted any more."""
+        """Retry until no replica is missing or the model is not wanted any more."""
         down = self._down[model.model_id]
         try:
             while down:
                 await self._try_to_bring_back(model, down)
                 with contextlib.suppress(NotFound):
                     await self._expect(model)
-        finally:  # in one step with the last look at what is down
+        finally:  # with no await since `down` was last looked at
             del self._tasks[model.model_id], self._down[model.model_id], self._news[model.model_id]
 
     async def _try_to_bring_back(self, model: Model, down: list[RestartState]) -> None:
@@ -129,24 +129,24 @@ class ReplicaRestarter:
                     await self._news[model_id].wait()
 
     def _is_meant(self, model_id: str) -> bool:
-        """Whether replicas of it should run, and it had some."""
+        """Return whether replicas of the model should run; it had some before."""
         deployment = self._ledger.deployment(model_id)
         return deployment.wanted and (is_serving(deployment) or deployment.status is Status.UNHEALTHY)
 
     def _is_short(self, model: Model, starting: int = 0) -> bool:
-        """False once it was stopped, deleted, or filled up by someone in the meantime."""
+        """Return whether replicas are missing; False once the model was stopped, deleted, or filled up meanwhile."""
         present = len(self._ledger.deployment(model.model_id).replicas)
         return self._is_meant(model.model_id) and present + starting < self._ledger.replicas_wanted(model)
 
     async def _expect(self, model: Model) -> None:
-        """Tell the traffic whether a replica is coming."""
+        """Tell dispatch whether a replica is starting."""
         coming = any(watch.awaited for watch in (*self._going[model.model_id], *self._down[model.model_id]))
         await self._publisher.expect(model.model_id, coming=coming)
 
     async def _start_due(self, model: Model, down: list[RestartState]) -> None:
-        """Start those that are due, a few at a time, and those that become it meanwhile.
+        """Start the replicas that are due, a few at a time, and those that become due meanwhile.
 
-        Raises what the first failure raised if none serves in the end; else the record says what is missing and why.
+        Raises the first failure if no replica serves in the end; otherwise the record says what is missing and why.
         """
         starts: Starts = {}
         failures: list[PrismError] = []
@@ -163,7 +163,10 @@ class ReplicaRestarter:
         await self._replicas.note_missing(model, failures)
 
     def _begin_due(self, model: Model, down: list[RestartState], starts: Starts) -> bool:
-        """False once nothing is left to be waited for. Where somebody waits for the end of this, it begins none."""
+        """Begin the starts that are due; return False once there is nothing left to wait for.
+
+        It begins none while another job waits for the end of this one.
+        """
         for watch in down if not self._deployments.is_followed(model.model_id) else ():
             is_due = watch.restart_due <= self._clock() and watch not in starts.values()
             if is_due and len(starts) < STARTS_AT_A_TIME and self._is_short(model, len(starts)):
@@ -174,7 +177,7 @@ class ReplicaRestarter:
         return bool(starts)
 
     async def _until_news(self, model_id: str, down: list[RestartState], starts: Starts) -> None:
-        """A start has ended, another replica was lost, or a pause is over."""
+        """Wait until a start has ended, another replica was lost, or a pause is over."""
         self._news[model_id].clear()
         news = asyncio.ensure_future(self._news[model_id].wait())
         pauses = [watch.restart_due - self._clock() for watch in down if watch not in starts.values()]
@@ -185,13 +188,13 @@ class ReplicaRestarter:
             news.cancel()
 
     def _hand_on(self, watch: RestartState, replica: Replica) -> None:
-        """The one that comes keeps the watch of the one that went, lest it is lost before anybody looks."""
+        """Pass the restart state on to the new replica, in case it is lost before its first check."""
         self._watches[replica.id] = watch
 
     def _take_up(
         self, model: Model, task: asyncio.Task[Replica], watch: RestartState, down: list[RestartState]
     ) -> tuple[PrismError, ...]:
-        """One start has ended. Returns what failed, if anything did."""
+        """Handle the end of a start. Returns its failure, if it failed."""
         error = task.exception()
         if error is None or isinstance(error, Conflict):  # it is not wanted any more
             down.remove(watch)

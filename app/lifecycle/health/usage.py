@@ -1,4 +1,4 @@
-"""What a replica uses now: asked of its target when a page wants to know, and kept for a moment."""
+"""What a replica uses now: its target is asked when a page wants to know, and the answer is kept for a moment."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from app.lifecycle.deployments import Deployments
 from app.runtime.target import ReplicaState
 
 KEPT_SECONDS = 2.0
-"""However many pages look, a target is asked no more often."""
+"""A target is asked no more often than this, however many pages ask."""
 
 
 class ReplicaUsage(Struct, frozen=True):
-    """cores: processor use since the look before, in cores; None at the first look, and where it cannot be seen."""
+    """The resource use of a replica.
+
+    cores: processor use since the last sample; None at the first, or where it cannot be seen.
+    """
 
     state: ReplicaState
     at: float
@@ -26,7 +29,7 @@ class ReplicaUsage(Struct, frozen=True):
 
 
 class UsageSampler:
-    """By replica. clock: monotonic seconds."""
+    """The latest usage of each replica. clock: returns monotonic seconds."""
 
     def __init__(self, deployments: Deployments, clock: Callable[[], float] = monotonic) -> None:
         self._deployments = deployments
@@ -34,7 +37,7 @@ class UsageSampler:
         self._last: dict[str, ReplicaUsage] = {}
 
     async def of(self, wanted: Iterable[Deployment]) -> dict[str, ReplicaUsage]:
-        """By the id of a replica, of those that their target could be asked about."""
+        """Return the usage of each replica, by its id, without those whose target could not be asked."""
         replicas = [replica for one in wanted for replica in one.replicas]
         found = await asyncio.gather(*(self._look(replica) for replica in replicas))
         known = {replica.id for one in self._deployments.ledger.deployments() for replica in one.replicas}
@@ -61,7 +64,7 @@ class UsageSampler:
 
 
 class ModelUsage(Struct, frozen=True):
-    """What several replicas use together. cores: None where that of none is known yet. replicas: of how many it is."""
+    """The resource use of several replicas together. cores: None while no replica's is known. replicas: how many."""
 
     memory_bytes: int
     cores: float | None
@@ -69,7 +72,7 @@ class ModelUsage(Struct, frozen=True):
 
 
 def usage_of(deployment: Deployment, vitals: Mapping[str, ReplicaUsage]) -> ModelUsage:
-    """vitals: as `UsageSampler.of` gives them."""
+    """Add up the usage of a model's replicas. vitals: as `UsageSampler.of` returns them."""
     found = [vitals[replica.id] for replica in deployment.replicas if replica.id in vitals]
     cores = [vital.cores for vital in found if vital.cores is not None]
     return ModelUsage(

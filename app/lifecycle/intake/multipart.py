@@ -1,4 +1,4 @@
-"""The multipart form of an upload, parsed as it arrives: its files go to disk and never wait in memory."""
+"""The multipart form of an upload, parsed as it arrives: its files go to disk and are never held in memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FIELDS = (
 )
 FILES = ("file", "code_files")
 REPEATED = ("allow_packages",)
-"""Texts that may come more than once, one a line."""
+"""Text fields that may come more than once; their values are joined by newlines."""
 
 TEXT_LIMIT_BYTES = 1 << 20
 
@@ -52,11 +52,11 @@ class _Part:
 
 
 class FormReceiver:
-    """Parses a multipart body piece by piece; `feed` and `finish` are called in a thread.
+    """A parser of a multipart body, fed piece by piece; `feed` and `finish` are called in a thread.
 
-    texts: filled as they arrive, of a form that is refused too.
-    Raises BadInput for a form that is not one, TooLarge past a limit. A code file that cannot be taken is refused
-    at the end: it is small, and what was written in the other fields is then known.
+    texts: filled as they arrive, even if the form is refused later.
+    Raises BadInput for an invalid form, TooLarge past a limit. A code file that cannot be accepted is refused at the
+    end: it is small, and the texts of all fields are then known.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class FormReceiver:
         limit = self._max_file_bytes if part.field == "file" else CODE_LIMIT_BYTES
         if part.size_bytes > limit:
             raise too_large_file(limit) if part.field == "file" else too_large_code(limit)
-        if part.file is None:  # it is refused, or nameless
+        if part.file is None:  # the file is refused or has no name
             return
         piece = data[start:end]
         part.file.write(piece)
@@ -177,7 +177,7 @@ class FormReceiver:
     def _end(self) -> None:
         part = self._part
         if part.field in FILES and part.file is None:
-            if part.size_bytes and not part.filename:  # without a byte it is a browser's word for "none was chosen"
+            if part.size_bytes and not part.filename:  # browsers send a nameless, empty part if no file was chosen
                 raise BadInput(f"The file in `{part.field}` has no name.", field=part.field)
             return
         if part.file is None:
@@ -202,7 +202,7 @@ class FormReceiver:
 
 
 def safe_filename(name: str) -> str:
-    """The last component of an uploaded name, without what a path, a shell or a Dockerfile could take amiss."""
+    """Return the last component of an uploaded name, safe to use in a path, a shell and a Dockerfile."""
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
     kept = "".join(char if char.isalnum() or char in "._-" else "_" for char in base).lstrip(".")
     return kept[-128:] or "model"
@@ -222,7 +222,7 @@ def too_large_code(limit_bytes: int) -> TooLarge:
 
 
 def boundary_of(content_type: str) -> bytes:
-    """Raises UnsupportedFormat if the body is not multipart/form-data."""
+    """Return the form's boundary. Raises UnsupportedFormat if the body is not multipart/form-data."""
     kind, options = parse_options_header(content_type.encode())
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise UnsupportedFormat(

@@ -1,7 +1,7 @@
 """Has an upload read, and puts its files where the model's will be.
 
-The reader's answer is not trusted: whoever made the artifact may have made the answer too. So its paths are looked at
-like those of an archive, and what it unpacked is taken over only if it is plain files and folders.
+The reader's answer is not trusted: whoever made the artifact may have made the answer too. So its paths are checked
+like those in an archive, and what it unpacked is accepted only if it consists of plain files and folders.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SPECIAL_BITS: Final = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
 
 async def read_upload(upload: Upload, readers: Readers, max_upload_bytes: int) -> Upload:
-    """The upload with what a reader says of it, which may take seconds, and its files in their places.
+    """Return the upload with what a reader found in it, its files in their places. This may take seconds.
 
     Raises UnsupportedFormat, UnreadableArtifact, TooLarge, or BadInput for a file that came with the model.
     """
@@ -55,7 +55,7 @@ async def _read(upload: Upload, readers: Readers, max_upload_bytes: int) -> Uplo
             await asyncio.to_thread(_unfold, upload, staging, reading.top, FACTOR * max_upload_bytes)
         return await asyncio.to_thread(_taken_over, upload, reading)
     finally:
-        with suppress(OSError):  # what is left goes with the upload
+        with suppress(OSError):  # the rest is removed with the upload
             await asyncio.to_thread(remove_folder, staging)
 
 
@@ -64,7 +64,7 @@ def _model_folder(upload: Upload) -> Path:
 
 
 def _unfold(upload: Upload, staging: Path, top: str, max_bytes: int) -> None:
-    """In place of the archive, what it held."""
+    """Replace the archive by what it held."""
     check_unpacked(staging, max_bytes)
     source = staging.joinpath(*parts_of(top))
     if source == staging or not source.is_dir():
@@ -74,7 +74,10 @@ def _unfold(upload: Upload, staging: Path, top: str, max_bytes: int) -> None:
 
 
 def check_unpacked(folder: Path, max_bytes: int) -> None:
-    """Raises UnreadableArtifact for anything but plain files and folders, or for more of them than may be."""
+    """Check an unpacked folder.
+
+    Raises UnreadableArtifact for anything but plain files and folders, or for too many of them.
+    """
     files = folders = size_bytes = 0
     for path, found in _entries(folder):
         parts_of(str(path.relative_to(folder)))
@@ -91,7 +94,7 @@ def _is_plain(found: os.stat_result) -> bool:
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """All that lies below it; no link is followed."""
+    """Yield everything below a folder. No link is followed."""
     pending = [folder]
     while pending:
         with os.scandir(pending.pop()) as entries:
@@ -103,7 +106,7 @@ def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _taken_over(upload: Upload, reading: Reading) -> Upload:
-    """What came as a folder names its main file, and hands over its code."""
+    """Return the upload with the reading. What came as a folder names its main file, and its code files are moved."""
     contents = reading.contents
     if contents is None:
         return structs.replace(upload, inspection=reading.inspection)
@@ -122,7 +125,10 @@ def _taken_over(upload: Upload, reading: Reading) -> Upload:
 
 
 def _code(code: Path, folder: Path, contents: Contents, names: tuple[str, ...]) -> tuple[str, ...]:
-    """What the model file needs of the .py files beside it, now in the folder of code; a folder keeps its own."""
+    """Move the .py files that the model file needs to the folder `code`, and return their names.
+
+    A model that is a folder keeps its own.
+    """
     if not contents.file:
         return ()
     if contents.mlflow is not None and contents.mlflow.code:
@@ -136,7 +142,7 @@ def _code(code: Path, folder: Path, contents: Contents, names: tuple[str, ...]) 
 
 
 def _move_code(names: tuple[str, ...], source: Path, code: Path) -> None:
-    """Beside what the owner uploaded as code, which wins."""
+    """Move code files to where the owner's uploaded code is; an uploaded file of the same name wins."""
     code.mkdir(exist_ok=True)
     for name in names:
         if not (code / name).exists():
@@ -144,7 +150,7 @@ def _move_code(names: tuple[str, ...], source: Path, code: Path) -> None:
 
 
 def _copy_code(source: Path, code: Path) -> tuple[str, ...]:
-    """All of a folder that is declared as code; returns the names at its top."""
+    """Copy a whole folder that is declared as code. Returns the names at its top level."""
     if not source.is_dir():
         raise _lied(f"{quoted(source.name)} is no folder of it")
     code.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The readers of artifacts: confined children, a few at a time; whoever comes later waits, and is told in which place."""
+"""The readers of artifacts: sandboxed child processes, a few at a time. Later uploads queue, and learn their place."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ MOST: Final = {
     "unknown_pins": 2000,
     "second_opinion": 10_000,
 }
-"""Of what an artifact says, each of which is gone through by the gateway; models have some hundred imports."""
+"""How many of each an artifact may have, as the gateway goes through all of them; models have some hundred imports."""
 
 ERRORS: Final = {error.code: error for error in (BadInput, UnsupportedFormat, UnreadableArtifact, TooLarge)}
 
 Ask = Callable[[Question], Awaitable[bytes]]
-"""Have a reader answer. Raises UnreadableArtifact for one that came to no answer."""
+"""Has a reader answer a question. Raises UnreadableArtifact if it gives no answer."""
 
 Found = TypeVar("Found")
 
 
 class Turn(Struct, eq=False):
-    """One artifact that is read or waits for it. request_id: of the request that brought it, "" where none did."""
+    """An artifact that is being read or waits for it. request_id: of the request that brought it, "" where none did."""
 
     request_id: str
     filename: str
@@ -50,7 +50,7 @@ class Turn(Struct, eq=False):
 
 
 class Place(Struct, frozen=True):
-    """Where one stands. place: in the queue, 1 is next; 0 while it is read."""
+    """The place of an artifact. place: in the queue, 1 is next; 0 while it is being read."""
 
     request_id: str
     filename: str
@@ -62,7 +62,7 @@ class Place(Struct, frozen=True):
 
 
 class Readers:
-    """ask: has a child read one thing."""
+    """The queue of artifacts to read. ask: has a child process read one of them."""
 
     def __init__(self, ask: Ask, at_a_time: int = AT_A_TIME) -> None:
         self._ask = ask
@@ -72,7 +72,7 @@ class Readers:
 
     @property
     def places(self) -> list[Place]:
-        """Of all that are read or wait, in their order."""
+        """The places of all artifacts that are being read or wait, in their order."""
         return [
             Place(turn.request_id, turn.filename, max(0, number - self._at_a_time))
             for number, turn in enumerate(self._turns, 1)
@@ -80,7 +80,7 @@ class Readers:
 
     @asynccontextmanager
     async def turn(self, request_id: str, filename: str) -> AsyncIterator[None]:
-        """Wait for a turn, and have it for the body. Who gives up while waiting leaves the queue."""
+        """Wait for a turn, and hold it for the body. A caller that gives up while waiting leaves the queue."""
         turn = Turn(request_id, filename, asyncio.Event())
         self._turns.append(turn)
         try:
@@ -96,18 +96,18 @@ class Readers:
             turn.come.set()
 
     async def read(self, question: Question) -> Reading:
-        """Of an artifact or a folder, within a turn. Raises what is wrong with it, as the reader says it."""
+        """Read an artifact or a folder, within a turn. Raises what is wrong with it, as the reader reports it."""
         reading = await self._found(question, Reading)
         await asyncio.to_thread(check, reading)
         return reading
 
     async def read_config(self, folder: Path) -> ModelConfig:
-        """The model_config.yaml of a model's folder. Raises BadInput."""
+        """Read the model_config.yaml of a model's folder. Raises BadInput."""
         async with self.turn("", folder.name):
             return checked(await self._found(Question("config", str(folder)), ModelConfig))
 
     async def is_onnx(self, path: Path) -> bool:
-        """Whether it is a whole ONNX file."""
+        """Return whether the file is a complete ONNX file."""
         async with self.turn("", path.name):
             try:
                 return await self._found(Question("onnx", str(path)), bool)
@@ -146,7 +146,7 @@ class Readers:
 
 
 def error_of(refusal: Refusal) -> BadInput:
-    """As the reader raised it."""
+    """Return the error that the reader raised."""
     error = ERRORS[refusal.code](refusal.detail, hint=refusal.hint)
     error.values = refusal.values
     return error
@@ -161,7 +161,7 @@ def unusable(error: Exception) -> UnreadableArtifact:
 
 
 def check(reading: Reading) -> None:
-    """Raises UnreadableArtifact or BadInput for what no honest reader says."""
+    """Check a reading. Raises UnreadableArtifact or BadInput for what no honest reader says."""
     for name, most in MOST.items():
         if (number := len(getattr(reading.inspection, name))) > most:
             raise UnreadableArtifact(
@@ -174,8 +174,10 @@ def check(reading: Reading) -> None:
 
 
 def check_pins(pins: tuple[Pin, ...]) -> None:
-    """They end in the resolver's requirements. Raises UnreadableArtifact for one that is more than a name with
-    versions."""
+    """Check the pins, which become requirements for the resolver.
+
+    Raises UnreadableArtifact for a pin that is more than a name with versions.
+    """
     for pin in pins:
         try:
             is_plain = pin.requirement.isprintable() and Requirement(pin.requirement).url is None
@@ -189,6 +191,6 @@ def check_pins(pins: tuple[Pin, ...]) -> None:
 
 
 def ordinal(number: int) -> str:
-    """1st, 2nd, 3rd, 4th, 11th, 21st."""
+    """Return 1st, 2nd, 3rd, 4th, 11th, 21st."""
     ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"

@@ -1,4 +1,4 @@
-"""Takes an upload in: from the stream of a request to files in a folder of its own."""
+"""Receives an upload: from the stream of a request to files in a folder of its own."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ log = structlog.get_logger(__name__)
 
 MODEL_ID = re.compile(r"[0-9a-f]{12}")
 WRITE_BYTES = 1 << 20
-"""Parsed and written at once, in a thread: large enough to be rare, small enough to be nothing in memory."""
+"""How much is parsed and written at once, in a thread: large enough to be rare, small enough to be negligible in
+memory.
+"""
 
 
 DISCARD_PAUSES_SECONDS = (0.5, 1, 2, 4, 8, 16, 32, 64)
 _DISCARDING: set[asyncio.Task[None]] = set()
-"""So that none is forgotten by the event loop."""
+"""Tasks that must stay referenced: the event loop alone does not keep a task alive."""
 
 
 class Form(Struct, frozen=True):
-    """A form, received: texts by field, its files on disk below `folder`, which is named `model_id`."""
+    """A received form: texts by field, and files on disk below `folder`, which is named `model_id`."""
 
     model_id: str
     folder: Path
@@ -43,7 +45,7 @@ class Form(Struct, frozen=True):
     request_id: str = ""
 
     def upload(self) -> Upload:
-        """Raises BadInput if it holds no model."""
+        """Return the upload that the form holds. Raises BadInput if it holds no model."""
         if self.artifact is None:
             raise BadInput(
                 "The form has no `file`.", hint="Choose the model file; with curl: `-F file=@model.pkl`.", field="file"
@@ -54,11 +56,11 @@ class Form(Struct, frozen=True):
 
 
 class Upload(Struct, frozen=True):
-    """A model that came in: what was said of it, and its artifact and code files on disk below `folder`.
+    """A received model: its form's texts, and its artifact and code files on disk below `folder`.
 
-    inspection: what was read out of it, which took inspect_ms. contents: of what came as a folder.
-    models_folder: the entry of the models folder that it was taken from, "" for what was sent. request_id: of the
-    request that brought it.
+    inspection: what was read from the artifact, which took inspect_ms. contents: of an artifact that came as a folder.
+    models_folder: the entry of the models folder that it was taken from, "" for an upload by request. request_id: of
+    the request that brought it.
     """
 
     model_id: str
@@ -86,15 +88,15 @@ async def receive(
     fields: Collection[str] = FIELDS,
     texts: dict[str, str] | None = None,
 ) -> Form:
-    """Stream the form to `<root>/<model_id>/`. On any error nothing is left behind.
+    """Stream a form to `<root>/<model_id>/`. On any error nothing is left behind.
 
-    texts: filled with the form's texts as they arrive, so that they are known where it is refused.
+    texts: filled with the form's texts as they arrive, so that they are known even if the form is refused.
     """
     boundary = boundary_of(content_type)
     room = max_upload_bytes + len(FIELDS) * TEXT_LIMIT_BYTES
     if content_length is not None and content_length > room:
         raise too_large_file(max_upload_bytes)
-    model_id = secrets.token_hex(6)  # MODEL_ID
+    model_id = secrets.token_hex(6)  # it matches MODEL_ID
     folder = root / model_id
     receiver = FormReceiver(boundary, folder, max_upload_bytes, fields, {} if texts is None else texts)
     try:
@@ -117,7 +119,7 @@ async def receive(
 
 
 async def discard(folder: Path) -> None:
-    """Remove what was stored of an upload; later, where that cannot be done now, as no file can be opened."""
+    """Remove what was stored of an upload; retry later if that fails now, as when no file can be opened."""
     with suppress(OSError):
         await asyncio.to_thread(remove_folder, folder)
     if folder.exists():
@@ -137,7 +139,10 @@ async def _discard_later(folder: Path) -> None:
 
 
 def remove_torn_uploads(root: Path, known: Collection[str]) -> None:
-    """Folders of uploads that were cut off, or forgotten, before they became models. known: the models there are."""
+    """Remove the folders of uploads that were interrupted, or forgotten, before they became models.
+
+    known: the known model_ids.
+    """
     for folder in root.iterdir():
         if MODEL_ID.fullmatch(folder.name) and folder.name not in known and _torn(folder):
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Why a model cannot be served as what was read of it says."""
+"""Why a model cannot be served, according to what was read from it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def refuse_unusable(inspection: Inspection, *, has_code: bool, allow_unsafe: boo
 
 
 def refusals_of(inspection: Inspection, *, has_code: bool, allow_unsafe: bool) -> Iterator[BadInput]:
-    """MissingCode, UnknownPackage and UnsafeArtifact, if the model cannot be served as it is.
+    """Yield MissingCode, UnknownPackage and UnsafeArtifact errors if the model cannot be served as it is.
 
-    inspection: with its owner's word, see `with_consent`. has_code: the owner supplied code files. allow_unsafe: the owner's consent to what is dangerous.
+    inspection: with its owner's consent applied, see `with_consent`. has_code: whether the owner supplied code files.
+    allow_unsafe: whether the owner consents to what is dangerous.
     """
     if inspection.missing_code and not has_code:
         names = ", ".join(f"`{name}`" for name in inspection.missing_code)

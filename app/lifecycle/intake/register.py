@@ -1,4 +1,4 @@
-"""Makes a model of an upload that was read: checks what the form says, gives it a name and a version."""
+"""Makes a model of an upload that was read: checks the form's fields, and gives the model a name and a version."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ TRUE, FALSE = ("true", "1", "yes", "on"), ("", "false", "0", "no", "off")
 async def register(
     upload: Upload, ledger: Ledger, check: Callable[[Model], Awaitable[object]], *, wanted: bool, received_ms: float
 ) -> Model:
-    """The model of this upload, which was read, recorded.
+    """Record the model of an upload that was read, and return it.
 
-    check: raises if no environment could ever be made of what the artifact and its owner ask for.
-    Raises BadInput for a field, MissingCode or UnsafeArtifact for the file.
+    check: raises if no environment could ever satisfy what the artifact and its owner ask for.
+    Raises BadInput for a field, MissingCode, UnknownPackage or UnsafeArtifact for the file.
     """
     began = monotonic()
     model = build_version(upload, ledger)
@@ -46,15 +46,15 @@ async def register(
 
 
 def build_version(upload: Upload, ledger: Ledger) -> Model:
-    """What the form and the files say, as a model that is not recorded yet; the form wins. Raises BadInput for either.
+    """Make a model, not recorded yet, from the form and the files; the form wins. Raises BadInput for either.
 
-    upload: as `read_upload` gives it.
+    upload: as `read_upload` returns it.
     """
     assert upload.inspection is not None
     texts, contents = upload.texts, upload.contents or Contents(ModelConfig())
     config = contents.config
     name = model_name(texts.get("model_name", ""), upload.artifact.filename)
-    trusted = config if upload.models_folder else ModelConfig()  # of an upload, its form alone is its owner's word
+    trusted = config if upload.models_folder else ModelConfig()  # for an upload, only its form speaks for its owner
     allow_unsafe = boolean("allow_unsafe", texts.get("allow_unsafe", "")) or trusted.allow_unsafe
     allow_packages = allowed_packages((texts.get("allow_packages", ""), *trusted.allowed))
     requirements = texts.get("requirements") or trusted.requirement_lines
@@ -89,7 +89,10 @@ def build_version(upload: Upload, ledger: Ledger) -> Model:
 
 
 def execution_of(config: ModelConfig, gpu: str, inspection: Inspection) -> Execution:
-    """gpu: what the form says of it. Raises BadInput for that, and for execution providers of what has none."""
+    """Return how the model is executed. gpu: the form's value.
+
+    Raises BadInput for an invalid `gpu`, and for execution providers of a model that is not in ONNX.
+    """
     execution = config.execution
     if gpu:
         chosen = parse_gpus(gpu)
@@ -106,7 +109,10 @@ def execution_of(config: ModelConfig, gpu: str, inspection: Inspection) -> Execu
 
 
 def target_of(asked: TargetName | None, wanted: Gpus) -> TargetName | None:
-    """Where it runs. Raises BadInput for a process with a GPU: its walls, and none of its tests, know one."""
+    """Return the target where the model runs. Raises BadInput for the process target with a GPU.
+
+    The sandbox of a process exposes no GPU, and no test covers one.
+    """
     if wanted and asked is TargetName.PROCESS:
         raise BadInput(
             "`gpu` needs the target `docker`: the walls of the target `process` show a model no device.",
@@ -117,7 +123,7 @@ def target_of(asked: TargetName | None, wanted: Gpus) -> TargetName | None:
 
 
 def model_name(given: str, filename: str) -> str:
-    """The given name, else the file's without its endings. Raises BadInput for one that no reference can hold."""
+    """Return the given name, otherwise the filename without its extensions. Raises BadInput for an invalid name."""
     name = unicodedata.normalize("NFC", given.strip()) or Path(filename).name.split(".")[0] or "model"
     bad = sorted({char for char in name if char in "/@?#%\\" or not char.isprintable()})
     if bad or len(name) > NAME_LIMIT or name in (".", ".."):
@@ -139,19 +145,19 @@ def boolean(field: str, text: str) -> bool:
 
 
 def accelerate_choice(text: str) -> str:
-    """ "auto", "off", or "" for the server's setting."""
+    """Return "auto", "off", or "" for the server's setting. Raises BadInput."""
     if text in ("", "auto", "off"):
         return text
     raise BadInput(f"`accelerate` is `{text[:50]}`, not auto or off.", field="accelerate")
 
 
 def replicas_of(text: str, config: ModelConfig) -> int:
-    """What the form says of them, else the file. Raises BadInput."""
+    """Return the form's number of replicas, otherwise the configuration's. Raises BadInput."""
     return replica_number(text) if text else config.replicas
 
 
 def replica_number(given: str | int) -> int:
-    """Raises BadInput for what is no whole number from 1 to REPLICAS_MAX."""
+    """Parse a number of replicas. Raises BadInput unless it is a whole number from 1 to REPLICAS_MAX."""
     text = str(given).strip()
     if text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= REPLICAS_MAX:
         return int(text)

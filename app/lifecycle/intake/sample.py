@@ -1,4 +1,4 @@
-"""The model that comes with PRISM, for whoever has none at hand."""
+"""The sample model that comes with PRISM, for users who have none at hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = "iris"
 
 
 async def deploy_sample(deployments: Deployments) -> Model:
-    """It, on its way; the one that is live or on its way already, if there is one of the same file.
+    """Deploy the sample model, or return the model of the same file that is live or being deployed already.
 
     Raises NotFound where PRISM was installed without it.
     """
@@ -39,7 +39,7 @@ async def deploy_sample(deployments: Deployments) -> Model:
 
 
 async def _stored(file: Path, artifact: Artifact, root: Path) -> Upload:
-    """As an upload stores it; the sample is a few kB. Raises OSError; then nothing is left of it."""
+    """Store the sample as an upload is stored; it has a few kB. Raises OSError; then nothing is left of it."""
     model_id = secrets.token_hex(6)
     folder = root / model_id
     texts = {

@@ -1,7 +1,7 @@
-"""Uploads that were received and read, and wait for their owner's word: what is in them is shown before anything is built.
+"""Uploads that were received and read, and wait for their owner's decision before anything is built.
 
-One lies where its model will, `<root>/<upload_id>/`, and differs from a model in having no record. So a server's
-start takes it for the torn upload that it then is, and removes it.
+Their content is shown meanwhile. A staged upload lies where its model will, in `<root>/<upload_id>/`, and differs from
+a model in having no record. So the server's start takes it for an interrupted upload, which it then is, and removes it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEPT_SECONDS = 3600.0
 
 
 class Staged(Struct, frozen=True):
-    """An upload that waits. expires_at: when it is forgotten, as RFC 3339. received_ms: how long it took to come in."""
+    """An upload that waits. expires_at: when it is removed, in RFC 3339. received_ms: how long its transfer took."""
 
     upload: Upload
     inspection: Inspection
@@ -34,12 +34,15 @@ class Staged(Struct, frozen=True):
 
     @property
     def upload_id(self) -> str:
-        """The model_id that it will have."""
+        """The model_id that the model will have."""
         return self.upload.model_id
 
 
 class Staging:
-    """deployments: takes an upload over once it is to be deployed. kept_seconds: how long one waits for that."""
+    """The staged uploads.
+
+    deployments: takes an upload over once it is to be deployed. kept_seconds: how long an upload waits.
+    """
 
     def __init__(self, deployments: Deployments, kept_seconds: float = KEPT_SECONDS) -> None:
         self._deployments = deployments
@@ -49,9 +52,10 @@ class Staging:
         self._deploying = asyncio.Lock()
 
     async def add(self, form: Form, received_ms: float) -> Staged:
-        """Read the artifact and keep it waiting.
+        """Read an artifact and stage it.
 
-        Raises BadInput for a form without one, UnsupportedFormat or UnreadableArtifact; then nothing is left of it.
+        Raises BadInput for a form without an artifact, UnsupportedFormat or UnreadableArtifact; then nothing is left of
+        it.
         """
         try:
             road = self._deployments.road
@@ -72,7 +76,7 @@ class Staging:
         return staged
 
     def get(self, upload_id: str) -> Staged:
-        """Raises NotFound."""
+        """Return a staged upload. Raises NotFound."""
         staged = self._waiting.get(upload_id)
         if staged is None:
             raise NotFound(
@@ -84,7 +88,7 @@ class Staging:
         return staged
 
     async def amend(self, upload_id: str, form: Form) -> Staged:
-        """Add what a later form says: its texts win, and its code files join those that are there."""
+        """Add a later form to a staged upload: its texts win, and its code files join those that are there."""
         try:
             staged = self.get(upload_id)
         except NotFound:
@@ -97,7 +101,11 @@ class Staging:
         return self._keep(structs.replace(staged, upload=upload))
 
     async def refusals(self, staged: Staged) -> list[PrismError]:
-        """Why it could not be deployed as it is: a field, a danger without consent, missing code, no environment."""
+        """Return why the upload could not be deployed as it is.
+
+        Reasons are an invalid field, a danger without consent, missing code, and packages that no environment can
+        satisfy.
+        """
         try:
             model = build_version(staged.upload, self._deployments.ledger)
         except PrismError as error:
@@ -112,9 +120,9 @@ class Staging:
         return found
 
     async def deploy_form(self, form: Form, *, run: bool, received_ms: float) -> Model:
-        """The model that a form brings with it, or names by the `upload_id` of one that waits.
+        """Deploy the model that a form contains, or the staged one that it names by `upload_id`.
 
-        Raises what `Deployments.accept` raises; what came with the form is then gone, what waited goes on waiting.
+        Raises what `Deployments.accept` raises; the form's files are then removed, and what was staged stays staged.
         """
         upload_id = form.texts.get("upload_id", "")
         try:
@@ -129,9 +137,9 @@ class Staging:
             raise
 
     async def deploy(self, upload_id: str, form: Form | None = None, *, run: bool) -> Model:
-        """Make it a model, with what a last form adds, and set that on its way. If it is refused it goes on waiting.
+        """Deploy a staged upload with what a last form adds. If it is refused, it stays staged.
 
-        One that was deployed already is only named: a second click means the first.
+        One that was deployed already is only returned, so that a second click does nothing more.
         """
         async with self._deploying:
             deployed = self._deployments.ledger.model(upload_id)
@@ -150,7 +158,7 @@ class Staging:
                 raise
 
     async def forget(self, upload_id: str) -> None:
-        """Remove all of it. Fine if it is gone."""
+        """Remove a staged upload with its files. Does nothing if it is gone."""
         staged = self._let_go(upload_id)
         if staged is not None:
             await discard(staged.upload.folder)
@@ -168,7 +176,10 @@ class Staging:
 
 
 def _move_code(form: Form, upload: Upload) -> None:
-    """A later file wins over an earlier one of the same name. Nothing else is left of the form."""
+    """Move a form's code files to the upload, and remove the rest of the form.
+
+    A later file replaces one of the same name.
+    """
     for name in form.code_files:
         place = upload.folder / "code" / name
         place.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The log of a model's way to life: kept beside the artifact, readable while it grows."""
+"""The log of a model's deployment: kept beside the artifact, and readable while it grows."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ LINES_IN_ERROR = 8
 
 
 class BuildLog:
-    """Appends lines to `build.log`; each begins with the time of day in UTC."""
+    """A file `build.log` to which lines are appended; each begins with the time of day in UTC."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "build.log"
 
     def write(self, line: str) -> None:
-        """A line that cannot be written is told in the server's log, and fails nothing."""
+        """Append a line. If that fails, the line goes to the server's log, and nothing else fails."""
         try:
             self._append(line)
         except OSError as error:
@@ -34,9 +34,9 @@ class BuildLog:
 
 
 def error_lines(lines: list[str]) -> tuple[str, ...]:
-    """What a person needs of a replica's last output: the runtime's own verdict, else the end of its traceback.
+    """Return what a person needs of a replica's last output: the runtime's verdict, or the end of its traceback.
 
-    The runtime begins its own lines with `prism:`; of a traceback the last line names the error.
+    The runtime begins its own lines with `prism:`. The last line of a traceback names the error.
     """
     text = [line.rstrip() for line in lines if line.strip()]
     verdict = [line for line in text if line.startswith("prism: ") and ("did not" in line or "rror" in line)]

@@ -1,7 +1,7 @@
-"""The logs of several replicas as one: each line with the number of its replica, in the order in which they come.
+"""The logs of several replicas as one: each line has the number of its replica, in the order in which lines come.
 
-The place of a line tells how far each of the logs was read, `1:<place>~2:<place>`. While there is one replica, its lines
-and their places are as they are.
+The id of a line says how far each of the logs was read, `1:<place>~2:<place>`. While there is only one replica, its
+lines and their ids are unchanged.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from app.runtime.logs.reader import LogLine
 LINES_AHEAD = 1000
 NUMBER = re.compile("[0-9]{1,4}")
 Read = Callable[[int, str, bool], AsyncIterator[LogLine]]
-"""(number, place, is_new) → its lines behind that place, "" for none. is_new: its log has come since."""
+"""(number, place, is_new) → the lines of that replica after that place, "" for none. is_new: whether the log appeared
+later.
+"""
 
 
 class Places:
     """How far each log was read."""
 
     def __init__(self, after: str) -> None:
-        """after: the id of a line given before, "" for none."""
+        """Parse the place. after: the id of a line given before, "" for none."""
         parts = (part.partition(":") for part in after.split("~"))
         self._of = {int(number): place for number, mark, place in parts if mark and NUMBER.fullmatch(number)}
         if after and not self._of:
@@ -39,7 +41,10 @@ class Places:
         return self._of.get(number, "")
 
     def took(self, number: int, line: LogLine, *, alone: bool) -> LogLine:
-        """The line as it is given. alone: there is no other replica."""
+        """Note that a line was read, and return it as the merged log gives it.
+
+        alone: whether there is no other replica.
+        """
         self._of[number] = line.id
         if alone:
             return line
@@ -50,7 +55,10 @@ class Places:
 async def merged_log(
     numbers: Callable[[], set[int]], read: Read, follow: bool, after: str, poll_seconds: float
 ) -> AsyncIterator[LogLine]:
-    """numbers: of the replicas that have a log now; more may come. after: the id of a line, to go on behind it."""
+    """Yield the lines of all logs. numbers: returns the replicas that have a log now; more may come.
+
+    after: the id of the line to go on after.
+    """
     places = Places(after)
     if follow:
         async with aclosing(cast(Any, _Readers(numbers, read, places, bool(after)).lines(poll_seconds))) as found:
@@ -65,7 +73,7 @@ async def merged_log(
 
 
 class _Readers:
-    """One task for each log, and the lines they have read ahead."""
+    """One task for each log, and the lines that the tasks have read ahead."""
 
     def __init__(self, numbers: Callable[[], set[int]], read: Read, places: Places, resumed: bool) -> None:
         self._numbers = numbers
@@ -78,7 +86,7 @@ class _Readers:
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def lines(self, poll_seconds: float) -> AsyncIterator[LogLine]:
-        """Until every log has ended."""
+        """Yield lines until every log has ended."""
         looked_at = monotonic()
         self._begin(is_new=self._resumed)
         try:

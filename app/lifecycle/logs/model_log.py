@@ -1,4 +1,4 @@
-"""A model's logs: of its build, and of its replicas, one after another, while they run and after."""
+"""The logs of a model: of its build, and of its replicas, one after another, while they run and afterwards."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ def model_log(
     after: str = "",
     replica: int | None = None,
 ) -> AsyncIterator[LogLine]:
-    """The last `tail` lines, or all behind the line `after`; then live ones if `follow`.
+    """Yield the last `tail` lines, or all lines after the line `after`; then live ones if `follow`.
 
-    A build's until no job works on the model any more. A model's until it is stopped, has failed or is deleted:
-    where a replica is replaced, the next one's follow.
-    replica: the number of the one whose lines are wanted; else those of all, each with its number where there are several.
+    The log of a build ends once no job works on the model any more. The log of a model ends once it is stopped, has
+    failed or is deleted: where a replica is replaced, the lines of the next one follow.
+    replica: the number of the replica to read; None for all, each line with its replica's number where there are
+    several.
     """
     if kind == "runtime":
         if replica is not None:
@@ -49,14 +50,17 @@ def _runtime_log(deployments: Deployments, model: Model, tail: int, follow: bool
         return numbers_with_logs(deployments, model)
 
     def read(number: int, place: str, is_new: bool) -> AsyncIterator[LogLine]:
-        """is_new: it came while the log was read, or since its reader was there last."""
+        """Read one replica's log.
+
+        is_new: whether it appeared while the logs were read, or since the reader's last visit.
+        """
         return _replica_log(deployments, model, number, ALL_LINES if is_new else tail, follow, place)
 
     return merged_log(numbers, read, follow, after, POLL_SECONDS)
 
 
 def numbers_with_logs(deployments: Deployments, model: Model) -> set[int]:
-    """Of replicas that run or are about to, and of those that left a log."""
+    """Return the numbers of the replicas that run or are about to, and of those that left a log."""
     folder = deployments.ledger.folder(model.model_id) / REPLICA_LOGS
     kept = {int(path.name) for path in folder.glob("*") if path.name.isdigit()}
     deployment = deployment_of(deployments, model.model_id)
@@ -103,7 +107,7 @@ def _until_it_runs(deployments: Deployments, model_id: str, number: int, follow:
 
 
 async def _next(deployments: Deployments, before: Deployment, number: int) -> Deployment | None:
-    """Waits for another replica than the one whose log has ended, or for one to be started; None if none will come."""
+    """Wait for another replica than the one whose log has ended, or for one to be started; None if none will come."""
     while True:
         deployment = deployment_of(deployments, before.model_id)
         if deployment is None:
@@ -119,13 +123,13 @@ async def _next(deployments: Deployments, before: Deployment, number: int) -> De
 
 
 def _comes(deployments: Deployments, deployment: Deployment) -> bool:
-    """Whether the model is on its way to life, or meant to live."""
+    """Return whether the model is being started, or is meant to run."""
     is_meant = deployment.wanted and deployment.status is not Status.FAILED
     return is_meant or deployments.busy(deployment.model_id)
 
 
 def deployment_of(deployments: Deployments, model_id: str) -> Deployment | None:
-    """None once it is deleted."""
+    """Return the deployment of a model; None once it is deleted."""
     try:
         return deployments.ledger.deployment(model_id)
     except NotFound:

@@ -1,4 +1,4 @@
-"""The models folder on disk: what is in each entry, whether it changes still, and a copy of it for the server's own use."""
+"""The models folder on disk: what is in each entry, whether it is still changing, and a copy for the server's use."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from app.errors import BadInput, PrismError, TooLarge
 
 COPY_BYTES: Final = 1 << 20
 CONFIG_BYTES_MAX: Final = 1 << 20
-"""Of a model_config.yaml; a larger one is refused when it is read."""
+"""The largest model_config.yaml; a larger one is refused when it is read."""
 
 REPLICAS_LINE: Final = re.compile(rb"^replicas[ \t]*:[^\n]*(\n|\Z)", re.MULTILINE)
 
 
 class FolderSnapshot(Struct, frozen=True):
-    """An entry as it is now. files: (path, bytes, time of change in ns). changed_at: of the latest, seconds since 1970.
+    """An entry as it is now.
 
+    files: (path, bytes, time of change in ns). changed_at: time of the latest change, in seconds since 1970.
     problem: why it cannot be read, "" if it can.
     """
 
@@ -36,7 +37,10 @@ class FolderSnapshot(Struct, frozen=True):
 
 
 def take_snapshot(root: Path) -> dict[str, FolderSnapshot]:
-    """Entries by name: the folders in it whose name has no dot in front. Raises OSError for a root that cannot be read."""
+    """Return the entries by name: the folders in `root` whose name does not begin with a dot.
+
+    Raises OSError if `root` cannot be read.
+    """
     entries: dict[str, FolderSnapshot] = {}
     for path in sorted(root.iterdir()):
         if not path.name.startswith(".") and path.name not in LEFT_OUT and path.is_dir():
@@ -45,7 +49,7 @@ def take_snapshot(root: Path) -> dict[str, FolderSnapshot]:
 
 
 def stray_files(root: Path) -> list[str]:
-    """Files that lie in the models folder itself, where nothing serves them."""
+    """Return the files that lie directly in the models folder, where nothing serves them."""
     return sorted(valid_text(path.name) for path in root.iterdir() if path.is_file() and path.name[:1] != ".")
 
 
@@ -68,7 +72,7 @@ def _look(root: Path, folder: Path) -> FolderSnapshot:
 
 
 def _files(root: Path, folder: Path) -> Iterator[Path]:
-    """Raises BadInput for a link that leads out of the models folder, or is none that leads anywhere."""
+    """Yield the files of an entry. Raises BadInput for a link that leads out of the models folder or nowhere."""
     pending = [folder]
     while pending:
         here = pending.pop()
@@ -90,7 +94,7 @@ def _files(root: Path, folder: Path) -> Iterator[Path]:
 
 
 def _is_unreadable(name: str) -> bool:
-    """Whether the file system has bytes in it that are no text."""
+    """Return whether the name, as the file system has it, is not UTF-8 text."""
     return valid_text(name) != name
 
 
@@ -103,9 +107,10 @@ def _check_link(root: Path, path: Path) -> None:
 
 
 def copy_entry(root: Path, name: str, into: Path, max_upload_bytes: int) -> Artifact:
-    """Copy an entry to `into`, which is made; a single folder in it is taken for what is meant.
+    """Copy an entry to `into`, which is created. Where the entry holds a single folder, that folder is copied instead.
 
-    Returns what names its content. Raises BadInput or TooLarge for one that cannot be taken, OSError.
+    Returns the artifact that identifies its content. Raises BadInput or TooLarge for an entry that cannot be accepted,
+    OSError.
     """
     top = root / name
     while len(inside := _visible(top)) == 1 and inside[0].is_dir():
@@ -134,7 +139,7 @@ def copy_entry(root: Path, name: str, into: Path, max_upload_bytes: int) -> Arti
 
 
 def _without_replicas(config: bytes) -> bytes:
-    """A file that says nothing else is as good as none."""
+    """Return the configuration without its `replicas` line. A file that says nothing else counts as none."""
     return REPLICAS_LINE.sub(b"", config).strip()
 
 

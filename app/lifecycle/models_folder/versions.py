@@ -1,4 +1,4 @@
-"""The versions that an entry of the models folder has: which is the newest, what becomes of the others."""
+"""The versions that an entry of the models folder has: which is the newest, and what becomes of the others."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from app.lifecycle.intake.receive import discard
 log = structlog.get_logger(__name__)
 
 EARLIER_KEPT: Final = 1
-"""Versions of an entry that stay, stopped, beside the one that serves; without a bound, each change would leave one."""
+"""How many earlier versions of an entry stay, stopped, beside the one that serves; without a bound, each change would
+leave one.
+"""
 
 
 class EntryVersions:
-    """By the name of the entry."""
+    """The versions of each entry, by the entry's name."""
 
     def __init__(self, deployments: Deployments) -> None:
         self._deployments = deployments
         self._ledger = deployments.ledger
 
     async def clear_up(self, name: str) -> None:
-        """Versions that the one that serves has made superfluous."""
+        """Delete the versions that the serving one has made superfluous."""
         versions = self.of(name)
         newest, earlier = (versions[-1], versions[:-1]) if versions else (None, [])
         if newest is None or self._deployments.busy(newest.model_id):
@@ -43,9 +45,9 @@ class EntryVersions:
                 await self._deployments.delete(model)
 
     async def takes_number(self, model: Model, artifact: Artifact, place: Path) -> bool:
-        """Whether nothing but the number of replicas is new, which the version that there is then takes up.
+        """Return whether only the number of replicas is new; if so, the present version takes it up.
 
-        artifact, place: of the copy of the entry as it is now. Raises BadInput for a number that cannot be.
+        artifact, place: the copy of the entry as it is now. Raises BadInput for an invalid number.
         """
         if model.artifact.rest_sha256 != artifact.rest_sha256:
             return False
@@ -61,19 +63,22 @@ class EntryVersions:
         return True
 
     async def start_again(self, model: Model) -> None:
-        """One that failed before, as its folder is looked at for the first time or was touched; not one that was stopped."""
+        """Start a failed version again, as its folder is seen for the first time or was touched.
+
+        A stopped one stays stopped.
+        """
         deployment = self._ledger.deployment(model.model_id)
         if deployment.status is Status.FAILED and not self._deployments.busy(model.model_id):
             await self._deployments.start(model)
 
     async def give_up_unfinished(self, name: str) -> None:
-        """A version that is on its way while a newer one is there would take the traffic from it in the end."""
+        """Delete versions that are being deployed while a newer one exists: they would take its traffic in the end."""
         for model in self.of(name):
             if not is_serving(self._ledger.deployment(model.model_id)) and self._deployments.busy(model.model_id):
                 await self._deployments.delete(model)
 
     def of(self, name: str) -> list[Model]:
-        """Of this entry, oldest first; uploads of the same name are not among them."""
+        """Return the versions of this entry, oldest first, without uploads of the same name."""
         return [model for model in self._ledger.models() if model.models_folder == name]
 
     def newest(self, name: str) -> Model | None:

@@ -1,8 +1,8 @@
 """Serves what lies in the models folder, and follows it: an entry added, changed or removed takes effect by itself.
 
-An entry is a folder, and its name is the model's. Each content of it is a version like any other, made by
-`Deployments.accept` as of an upload: the version before serves until the new one can. What is broken is reported and
-changes nothing for the others, nor for the version of it that serves.
+An entry is a folder, and its name is the model's. Each new content of it becomes a version, made by
+`Deployments.accept` like an upload: the earlier version serves until the new one can. A broken entry is reported. It
+changes nothing for the other entries, nor for its own version that serves.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ from app.lifecycle.state import utc_now
 log = structlog.get_logger(__name__)
 
 SETTLE_SECONDS: Final = 1.0
-"""How long nothing may have changed in an entry before it is taken: longer than a copy takes between two files."""
+"""How long an entry must be unchanged before it is deployed: longer than a copy takes between two files."""
 
 UNDER_WAY_MAX: Final = 2
-"""Entries that are being built and started at a time, so that a full folder leaves the processor to live models."""
+"""How many entries are built and started at a time, so that a full folder leaves the processor to live models."""
 
 
 class _Entry(Struct):
-    """What is remembered of one. seen, seen_at: the last look, and when it first was so. taken: the look that was acted on.
+    """The state of an entry, as the watcher remembers it.
 
-    problem: why that came to nothing. gone_at: since when it is not there.
+    seen: the last snapshot. seen_at: when its content was first seen. taken: the snapshot that was acted on.
+    problem: why that failed. gone_at: since when the entry is missing.
     """
 
     seen: FolderSnapshot | None = None
@@ -53,7 +54,10 @@ class _Entry(Struct):
 
 
 class ModelsFolder:
-    """path: None where there is none, and then nothing is done. clock: monotonic seconds. wall_clock: since 1970."""
+    """The watcher of the models folder. path: None where there is none; then nothing is done.
+
+    clock: returns monotonic seconds. wall_clock: returns seconds since 1970.
+    """
 
     def __init__(
         self,
@@ -89,17 +93,17 @@ class ModelsFolder:
         while True:
             try:
                 await self.cycle()
-            except Exception:  # whatever one look meets, the next is tried
+            except Exception:  # whatever one cycle meets, the next is tried
                 log.exception("a look at the models folder failed")
             await asyncio.sleep(self._interval_seconds)
 
     async def cycle(self) -> None:
-        """One look, and what follows from it."""
+        """Take a snapshot of the folder, and act on what has changed."""
         assert self.path is not None
         try:
             found = await asyncio.to_thread(take_snapshot, self.path)
             self.stray = await asyncio.to_thread(stray_files, self.path)
-        except OSError as error:  # not there, or not mounted: no reason to stop what serves
+        except OSError as error:  # it is missing or not mounted, which is no reason to stop what serves
             self._tell_root(f"{self.path} cannot be read: {error.strerror or error}.")
             return
         self._tell_root("")
@@ -127,24 +131,27 @@ class ModelsFolder:
             await self._take(name, entry, seen)
 
     def _is_settled(self, seen: FolderSnapshot, unchanged_seconds: float) -> bool:
-        """The times of the files tell it at once, where the clocks agree."""
+        """Return whether the entry is unchanged for long enough.
+
+        Its files' times tell that at once, where the clocks agree.
+        """
         return unchanged_seconds >= SETTLE_SECONDS or self._wall_clock() - seen.changed_at >= SETTLE_SECONDS
 
     def _under_way(self) -> list[Model]:
         return [one for one in self._ledger.models() if one.models_folder and self._deployments.busy(one.model_id)]
 
     async def _take(self, name: str, entry: _Entry, seen: FolderSnapshot) -> None:
-        """Make a version of what is there now, unless its newest version is just that."""
+        """Make a version of the entry's present content, unless its newest version has just that content."""
         try:
             if seen.problem:
                 raise BadInput(seen.problem)
             model = await self._version_of(name, entry, seen)
         except PrismError as error:
-            if isinstance(error, StorageFailed | TooManyOpenFiles):  # no fault of the entry: it is tried again
+            if isinstance(error, StorageFailed | TooManyOpenFiles):  # no fault of the entry, so it is retried
                 entry.taken = None
             entry.problem = error.problem()
             log.warning("an entry of the models folder is broken", entry=name, code=error.code, error=str(error))
-        except OSError as error:  # it changes, or goes away, while it is read; or there is no room for it
+        except OSError as error:  # the entry changes or goes away while it is read, or the disk is full
             entry.taken = None
             problem = problem_of(error)
             entry.problem = problem.problem() if problem is not None else None
@@ -153,7 +160,7 @@ class ModelsFolder:
             entry.model_id = model.model_id if model is not None else ""
 
     async def _version_of(self, name: str, entry: _Entry, seen: FolderSnapshot) -> Model | None:
-        """None where it changed while it was copied, and is looked at again."""
+        """Return the version of the entry's present content; None if it changed during the copy, to be tried again."""
         assert self.path is not None
         began = self._clock()
         model_name(name, name)
@@ -187,7 +194,7 @@ class ModelsFolder:
         return model
 
     async def _follow_gone(self, name: str) -> None:
-        """An entry is removed once it has been away for a moment: a folder may be put in its place by two renames."""
+        """Delete an entry's versions once it has been away for a moment: two renames may replace a folder."""
         entry = self._entries.setdefault(name, _Entry())
         now = self._clock()
         entry.gone_at = now if entry.gone_at is None else entry.gone_at
@@ -200,11 +207,11 @@ class ModelsFolder:
 
     @property
     def broken(self) -> list[tuple[str, dict[str, Any]]]:
-        """Entries that could not be taken, with the problem of each."""
+        """The entries that could not be deployed, each with its problem."""
         return [(name, entry.problem) for name, entry in sorted(self._entries.items()) if entry.problem is not None]
 
     def document(self) -> dict[str, Any]:
-        """What GET /models-folder says."""
+        """Return what GET /models-folder answers."""
         return {
             "folder": str(self.path) if self.path is not None else None,
             "watched": self._loop is not None and not self._loop.done(),
@@ -244,7 +251,7 @@ class ModelsFolder:
         }
 
     def _place(self, name: str) -> str | None:
-        """Of its reading, while that waits or goes on."""
+        """Return the progress of the entry's inspection, while it waits or goes on."""
         places = self._deployments.road.readers.places
         return next((one.message for one in places if not one.request_id and one.filename == name), None)
 
