@@ -1,4 +1,4 @@
-"""Requests that wait for company, so that what arrives one row at a time leaves in one batch."""
+"""Makes requests wait for others, so that rows that arrive one at a time leave in one batch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 
 
 class Coalescer:
-    """Groups by model: the first request of a group waits for others, no longer than `wait_seconds`.
+    """Groups of requests by model. The first request of a group waits for others, for at most `wait_seconds`.
 
-    A group leaves as soon as `most` are in it. The lane of the model then finds all of them in one turn of the event
-    loop, and sends them together.
+    A group leaves as soon as it has `most` requests. The lane of the model then finds all of them in one turn of the
+    event loop, and sends them together.
     """
 
     def __init__(self, wait_seconds: float, most: int) -> None:
@@ -18,7 +18,7 @@ class Coalescer:
         self._groups: dict[str, _Group] = {}
 
     async def gather(self, ref: str) -> None:
-        """Returns when the group that this request joined is to leave."""
+        """Join the model's group, and return when that group is to leave."""
         group = self._groups.get(ref)
         if group is None:
             timer = asyncio.get_running_loop().call_later(self._wait_seconds, self._leave, ref)

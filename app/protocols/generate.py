@@ -2,8 +2,8 @@
 
     {"text_input": "…", "parameters": {…}}  →  {"model_name", "model_version", "text_output": "…"}
 
-Inputs go by their names, and what is no input of the model is a parameter, which only a model sees that takes requests
-as they were sent.
+Members are matched with the model's inputs by name. A member that is no input is a parameter; only a model that takes
+requests as they were sent sees it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def router(asking: InferenceHandler) -> APIRouter:
         openapi_extra=GENERATE_BODY,
     )
     async def generate(request: Request, name: str, version: str = "") -> Response:
-        """Answers when all is made: an output of one value is that value, others are lists."""
+        """Answers when the output is complete. An output of one value is that value; other outputs are lists."""
         return await asking.ask(request, await asked(request, name, version))
 
     @routes.post(
@@ -70,7 +70,7 @@ def router(asking: InferenceHandler) -> APIRouter:
         responses=STREAM_ANSWER,
     )
     async def generate_stream(request: Request, name: str, version: str = "") -> Response:
-        """Server-sent events, one an item as the model makes it."""
+        """Answers with server-sent events, one for each item as the model makes it."""
         return await asking.stream(request, await asked(request, name, version), generated)
 
     return routes

@@ -1,6 +1,6 @@
-"""A prediction through FastAPI, the same for every protocol: admit, read the body, ask, answer.
+"""A prediction through FastAPI, the same for every protocol: admit the caller, read the body, predict, answer.
 
-What a protocol takes and how it answers is said by its own routes: native.py, simple.py, v1.py, v2/rest.py, mlflow.py.
+Each protocol's routes say what it takes and how it answers: native.py, simple.py, v1.py, v2/rest.py, mlflow.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Answer(Struct, frozen=True):
-    """What a protocol makes of a reply. headers: of its own."""
+    """A reply in the form of a protocol. headers: the protocol's own."""
 
     body: bytes
     media_type: str = JSON
@@ -44,17 +44,17 @@ Encode = Callable[[AwaitableRequest, Reply], Answer]
 
 
 def whole(waiting: AwaitableRequest, reply: Reply) -> Answer:
-    """With the names of the model and its version in front."""
+    """Return the runtime's answer, preceded by the names of the model and its version."""
     return Answer(answer_body(waiting, reply, ""))
 
 
 def bare(waiting: AwaitableRequest, reply: Reply) -> Answer:
-    """As the runtime wrote it."""
+    """Return the answer as the runtime wrote it."""
     return whole(waiting, structs.replace(reply, names=b""))
 
 
 class InferenceHandler:
-    """For the routes of one surface."""
+    """The part of a prediction that all routes of one surface share."""
 
     def __init__(self, dispatcher: Dispatcher, admission: Admission, max_body_bytes: int) -> None:
         self._dispatcher = dispatcher
@@ -63,16 +63,19 @@ class InferenceHandler:
 
     @property
     def live_names(self) -> list[str]:
-        """Of the models that take traffic."""
+        """The names of the models that take traffic, sorted."""
         return sorted({lane.endpoint.name for lane in self._dispatcher.lanes})
 
     def admit(self, request: Request, ref: str) -> str:
-        """The name under which the caller is counted. Raises Unauthorized, then NotFound."""
+        """Return the name under which the caller is counted. Raises Unauthorized, then NotFound."""
         with self._counted():
             return self._admission.admit(api_key(request.headers), caller_address(request), ref)
 
     def caller(self, request: Request) -> str:
-        """As `admit`, before it is known which model is asked. Raises Unauthorized."""
+        """Return the name under which the caller is counted, before it is known which model is asked.
+
+        Raises Unauthorized.
+        """
         with self._counted():
             return self._admission.caller(api_key(request.headers), caller_address(request))
 
@@ -92,22 +95,22 @@ class InferenceHandler:
         dialect: int = frames.DIALECT_JSON,
         probabilities: bool = False,
     ) -> Call:
-        """What is asked of `ref`: the caller is admitted, then the body's type checked, then the body read.
+        """Make a call from a request: admit the caller, check the body's content type, then read the body.
 
-        types: of the body, beside JSON. Raises what `admit`, `check_content_type` and `body` raise.
+        types: accepted content types besides JSON. Raises what `admit`, `check_content_type` and `body` raise.
         """
         caller = self.admit(request, ref)
         check_content_type(request.headers.get("content-type", ""), *types)
         return Call(ref, await self.body(request), caller, probabilities, request_id_of(request), dialect)
 
     async def body(self, request: Request) -> bytes:
-        """Raises TooLarge, BadInput, UnsupportedFormat; see bodies.py."""
+        """Read the body. Raises TooLarge, BadInput, UnsupportedFormat; see app/http/bodies.py."""
         return await limited_body(request, self._max_body_bytes)
 
     async def ask(self, request: Request, call: Call, encode: Encode = whole, packs: bool = True) -> Response:
-        """The answer as `encode` makes it, or the problem that the runtime found. Raises errors of app.errors.
+        """Predict, and return the answer as `encode` makes it, or the runtime's problem. Raises errors of app.errors.
 
-        packs: whether it may go compressed.
+        packs: whether the answer may be compressed.
         """
         waiting = self._dispatcher.begin(call)
         reply = await or_client_disconnect(request, waiting.answer(), waiting.reply.cancel)
@@ -121,7 +124,10 @@ class InferenceHandler:
         return Response(body, headers=headers, media_type=answer.media_type)
 
     async def stream(self, request: Request, call: Call, form: Callable[[Stream], StreamForm]) -> Response:
-        """The items as they are made, or the problem before the first one. Raises errors of app.errors."""
+        """Predict, and return the items as they are made, or the problem before the first one.
+
+        Raises errors of app.errors.
+        """
         stream = self._dispatcher.stream(call)
         beginning = asyncio.ensure_future(stream.first())
         try:
@@ -141,7 +147,7 @@ class InferenceHandler:
 
 
 async def or_client_disconnect(request: Request, answer: Awaitable[T], cancel: Callable[[], object]) -> T:
-    """What it gives, unless the client leaves first: then `cancel` is called, and ClientDisconnect raised."""
+    """Return the result of `answer`. If the client leaves first, call `cancel` and raise ClientDisconnect."""
     leaving = asyncio.ensure_future(request.receive())
 
     def drop(_: object) -> None:
@@ -160,7 +166,10 @@ async def or_client_disconnect(request: Request, answer: Awaitable[T], cancel: C
 
 
 async def compressed_if_accepted(request: Request, body: bytes, headers: dict[str, str]) -> bytes:
-    """Compressed if its client says that it takes that, and it is long enough to be worth it; its headers say so."""
+    """Compress the body if the client accepts that and it is long enough to be worth it.
+
+    Adds the headers that say so.
+    """
     if len(body) < compression.MIN_BYTES:
         return body
     headers["Vary"] = "Accept-Encoding"

@@ -1,7 +1,7 @@
-"""The routes of MLflow's scoring server. Errors are told as it tells them, see app/error_shapes.py.
+"""The routes of MLflow's scoring server. Errors have its form, see app/error_shapes.py.
 
-`/invocations` names no model, as that server has only one; here it is the one that is live, as long as it is the only
-one. `/models/{ref}/invocations` names it.
+`/invocations` names no model, as MLflow's server has only one. Here it stands for the live model, as long as only one
+is live. `/models/{ref}/invocations` names the model.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def router(asking: InferenceHandler) -> APIRouter:
 
     @routes.get("/ping", summary="Server readiness", response_class=PlainTextResponse)
     async def ping() -> str:
-        """503 while no model is live."""
+        """Answers 503 while no model is live."""
         if not asking.live_names:
             raise Unavailable("No model is live.")
         return "\n"
@@ -75,7 +75,7 @@ def router(asking: InferenceHandler) -> APIRouter:
         "/models/{ref}/invocations", summary="Predict, MLflow format", responses=ANSWERS, openapi_extra=INVOCATION_BODY
     )
     async def invocations_of_one(request: Request, ref: str) -> Response:
-        """Exactly one of dataframe_split, dataframe_records, instances and inputs; or a table as text/csv."""
+        """Takes exactly one of dataframe_split, dataframe_records, instances and inputs, or a table as text/csv."""
         return await invoked(request, ref)
 
     async def invoked(request: Request, ref: str) -> Response:
@@ -90,7 +90,7 @@ def router(asking: InferenceHandler) -> APIRouter:
 
 
 def only_one(names: list[str]) -> str:
-    """Raises BadInput if there are several, Unavailable if there is none."""
+    """Return the only name. Raises BadInput if there are several, Unavailable if there is none."""
     if not names:
         raise Unavailable("No model is live.", hint="Deploy one: prism push model.joblib")
     if len(names) > 1:
@@ -103,7 +103,10 @@ def only_one(names: list[str]) -> str:
 
 
 def dialect_of(content_type: str) -> int:
-    """Raises UnsupportedFormat, as MLflow's server does, for other types, charsets and parameters."""
+    """Return the dialect of a content type.
+
+    Raises UnsupportedFormat for other types, charsets and parameters, as MLflow does.
+    """
     kind, *parameters = (part.strip() for part in content_type.split(";"))
     charset = [part.partition("=")[2].strip('" ').lower() for part in parameters if part]
     unknown = [part for part in parameters if part and not part.lower().startswith("charset")]

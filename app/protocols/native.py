@@ -1,4 +1,4 @@
-"""POST /models/{ref}/predict through FastAPI: admit, decode, call the road, encode."""
+"""POST /models/{ref}/predict through FastAPI."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def router(asking: InferenceHandler) -> APIRouter:
         form = form_asked_for(request.headers.get("accept", ""))
         if form is not None:
             return await asking.stream(request, call, lambda _: form)
-        return await asking.ask(request, call, packs=False)  # as at the protocol door
+        return await asking.ask(request, call, packs=False)  # as on the fast path, which does not compress
 
     return routes

@@ -1,4 +1,4 @@
-"""The plain routes by a model's name: which there are, predict at once, predict in company."""
+"""The plain routes by a model's name: list live models, predict at once, predict in a batch with others."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def router(asking: InferenceHandler, company: Coalescer) -> APIRouter:
 
     @routes.post("/predict/{model_name}", summary="Predict at once", openapi_extra=FEATURES_BODY)
     async def predict(request: Request, model_name: str) -> Response:
-        """Answers `{"model", "predictions"}`. What arrives while the model is busy is joined all the same."""
+        """Answers `{"model", "predictions"}`. Requests that arrive while the model is busy are batched all the same."""
         return await asking.ask(request, await asking.call(request, model_name), named)
 
     @routes.post("/predict_batched/{model_name}", summary="Predict, batched with others", openapi_extra=FEATURES_BODY)
     async def predict_batched(request: Request, model_name: str) -> Response:
-        """As `/predict/{model_name}`, but it waits a moment for rows of other requests, to be joined with them."""
+        """Works like `/predict/{model_name}`, but waits a moment for rows of other requests, to batch them together."""
         call = await asking.call(request, model_name)
         await company.gather(model_name)
         return await asking.ask(request, call, named)
@@ -52,7 +52,7 @@ def router(asking: InferenceHandler, company: Coalescer) -> APIRouter:
 
 
 def named(waiting: AwaitableRequest, reply: Reply) -> Answer:
-    """With the model's name in front, and nothing else."""
+    """Return the runtime's answer, preceded by the model's name alone."""
     if reply.form != frames.FORM_NATIVE:
         return whole(waiting, reply)
     name = b'{"model":%b,' % msgspec.json.encode(waiting.lane.endpoint.name)

@@ -16,7 +16,9 @@ from app.errors import PrismError
 from model_container.contract.stream_forms import HEADERS, StreamForm
 
 ALIVE_SECONDS = 15.0
-"""Of silence, after which a stream of events says that it goes on; proxies cut what is silent for a minute."""
+"""After this long without an item, a stream of events sends a sign of life; proxies cut a connection that is silent for
+a minute.
+"""
 
 Document = dict[str, Any]
 encode = msgspec.json.encode
@@ -36,17 +38,21 @@ ANSWERS: dict[int | str, Document] = {
         },
     }
 }
-"""Of a route that answers either way, for its description."""
+"""The OpenAPI responses of a route that answers either way."""
 
 
 def problem_of(stream: Stream, request_id: str) -> Document:
-    """The problem with which the runtime ended it."""
+    """Return the problem with which the runtime ended the stream."""
     assert stream.answer is not None
     return problem_document(stream.answer.body, stream.answer.status, request_id)
 
 
 class Streamed(StreamingResponse):
-    """items: that are there already. tell: what of an error is told. path: that was asked, which decides an error's form."""
+    """A response that sends a stream's items.
+
+    items: those that are there already. tell: turns an error into what the caller may learn of it. path: of the
+    request; it decides an error's form.
+    """
 
     def __init__(
         self,
@@ -70,7 +76,7 @@ class Streamed(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._stream.close()  # also where its client has left
+            self._stream.close()  # even if the client has left
 
     async def _parts(self) -> AsyncIterator[bytes]:
         stream, form, number = self._stream, self._form, 0

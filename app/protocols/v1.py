@@ -37,14 +37,14 @@ def router(asking: InferenceHandler, ledger: Ledger) -> APIRouter:
 
     @routes.post("/v1/models/{name}:predict", summary="Predict", openapi_extra=PREDICT_BODY)
     async def predict(request: Request, name: str) -> Response:
-        """`{"instances": […]}` or `{"inputs": …}`; answers `{"predictions": […]}`."""
+        """Takes `{"instances": […]}` or `{"inputs": …}`; answers `{"predictions": […]}`."""
         return await asking.ask(request, await asking.call(request, name, dialect=frames.DIALECT_V1), bare)
 
     return routes
 
 
 def list_router(asking: InferenceHandler) -> APIRouter:
-    """Names models, so it is not for surfaces where only some of them are known."""
+    """Return the route that lists models; it is not for surfaces where callers may know only some of them."""
     routes = APIRouter(tags=["KServe V1"])
 
     @routes.get("/v1/models", summary="List live models")

@@ -1,4 +1,4 @@
-"""The JSON documents of the Open Inference Protocol V2: what a model takes and gives, how it is doing, how it is set."""
+"""The JSON documents of the Open Inference Protocol V2: a model's metadata, statistics and configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PUBLIC_EXTENSIONS = ("binary_tensor_data", "parameters")
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics")
 
 ANY = "ANY"
-"""Datatype of what the artifact does not tell; see model_container/bodies/values.py."""
+"""The datatype of a tensor whose datatype the artifact does not give; see model_container/bodies/values.py."""
 
 _PLATFORMS = {
     Format.ONNX: "onnxruntime_onnx",
@@ -39,7 +39,10 @@ def server_document(extensions: Iterable[str]) -> dict[str, Any]:
 
 
 def model_document(model: Model, versions: Iterable[str]) -> dict[str, Any]:
-    """versions: that can be asked for, oldest first. Raises Unavailable while it is not known what the model takes."""
+    """Return a model's metadata. Raises Unavailable while the model's inputs are unknown.
+
+    versions: those that can be requested, oldest first.
+    """
     signature = known_signature(model)
     return {
         "name": model.name,
@@ -73,13 +76,13 @@ def tensor_document(tensor: Tensor, datatype: str) -> dict[str, Any]:
 
 
 def told_by_sample(name: str, position: int, sample: Any) -> str:
-    """The datatype of an input of which the artifact says none: as in a request that the model answered."""
+    """Guess the datatype of an input for which the artifact gives none, from a request that the model answered."""
     value = example(name, position, sample)
     return "BYTES" if isinstance(value, str) else "BOOL" if isinstance(value, bool) else "FP64"
 
 
 def example(name: str, position: int, sample: Any) -> Any:
-    """One value of that input in a request of a native dialect; None if it is not plainly there."""
+    """Return one value of that input in a request of a native dialect; None if it is not plainly there."""
     if isinstance(sample, dict) and name in sample:
         return first(sample[name])
     key = next((key for key in _ROWS_KEYS if isinstance(sample, dict) and key in sample), None)
@@ -97,9 +100,11 @@ def first(value: Any) -> Any:
 
 
 def config_document(model: Model, deployment: Deployment, flow: QueueSettings) -> dict[str, Any]:
-    """In the words of Triton's model configuration. flow: of the settings, where its owner says nothing else.
+    """Return the configuration in the terms of Triton's model configuration.
 
-    max_batch_size is 0: shapes are given with their first dimension, and requests are joined whatever it says.
+    flow: the settings' bounds, where the owner set none.
+
+    max_batch_size is 0: shapes include their first dimension, and requests are batched whatever it says.
     """
     signature = known_signature(model)
     metadata = model_document(model, ())
@@ -136,7 +141,10 @@ def port(tensor: dict[str, Any]) -> dict[str, Any]:
 
 
 def index_entry(deployment: Deployment) -> dict[str, str]:
-    """state: READY, LOADING or UNAVAILABLE; reason: why it is so, "" if it is ready."""
+    """Return a model's entry in the repository index.
+
+    state: READY, LOADING or UNAVAILABLE. reason: why it is so, "" if it is READY.
+    """
     names = {"name": deployment.name, "version": deployment.version}
     if is_serving(deployment):
         return {**names, "state": "READY", "reason": ""}
@@ -146,7 +154,10 @@ def index_entry(deployment: Deployment) -> dict[str, str]:
 
 
 def stats_document(model: Model, tally: ModelCounters) -> dict[str, Any]:
-    """Requests are counted, not their rows. compute_input holds the time of both decoding and encoding."""
+    """Return a model's statistics.
+
+    Requests are counted, not their rows. compute_input holds the time of decoding and encoding.
+    """
     answered = sum(tally.statuses.values())
     good = tally.statuses.get(200, 0)
     batches = sum(tally.batch_size.counts)
@@ -178,5 +189,5 @@ def duration(count: int, ns: float) -> dict[str, int]:
 
 
 def since_epoch_ms(at: float) -> int:
-    """at: on the monotonic clock; 0 for never."""
+    """Convert a time of the monotonic clock to ms since 1970; 0 stands for never."""
     return round((time.time() - (monotonic() - at)) * 1000) if at else 0

@@ -1,5 +1,7 @@
-"""What the server of the Open Inference Protocol V2 knows of its models beside predictions: which there are, how they
-are set, how they did; and loading and unloading them, which is for admins."""
+"""The Open Inference Protocol V2's extensions for the repository index, configuration and statistics of models.
+
+Loading and unloading models is for admins.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ TAGS = ["Open Inference Protocol V2"]
 
 
 class Asked(Struct):
-    """The body of a repository request; whatever else it has means nothing here."""
+    """The body of a repository request; its other members are ignored."""
 
     ready: bool = False
     parameters: dict[str, Any] = {}
@@ -35,7 +37,7 @@ class Asked(Struct):
 def router(
     asking: InferenceHandler, ledger: Ledger, tallies: Mapping[str, ModelCounters], flow: QueueSettings
 ) -> APIRouter:
-    """For every caller who may predict."""
+    """Return the routes for every caller who may predict."""
     routes = APIRouter(tags=[*TAGS])
 
     @routes.get("/v2/models/stats", summary="Statistics of all models")
@@ -58,7 +60,7 @@ def router(
 
     @routes.post("/v2/repository/index", summary="List models of the repository")
     async def index(request: Request) -> list[dict[str, str]]:
-        """`{"ready": true}` leaves out those that take no traffic."""
+        """Lists the models. `{"ready": true}` leaves out those that take no traffic."""
         asking.caller(request)
         asked = read(await asking.body(request))
         return [index_entry(one) for one in ledger.deployments() if is_serving(one) or not asked.ready]
@@ -72,7 +74,7 @@ def admin_router(asking: InferenceHandler, deployments: Deployments) -> APIRoute
 
     @routes.post("/v2/repository/models/{name}/load", summary="Start a model")
     async def load(request: Request, name: str) -> Response:
-        """The version that served last, else the newest; answers once it is live."""
+        """Starts the version that served last, or else the newest; answers once it is live."""
         parameters = read(await asking.body(request)).parameters
         if any(name == "config" or name.startswith("file:") for name in parameters):
             raise BadInput("A model is loaded as it was uploaded.", hint="Upload it anew with POST /models.")
@@ -85,7 +87,7 @@ def admin_router(asking: InferenceHandler, deployments: Deployments) -> APIRoute
 
     @routes.post("/v2/repository/models/{name}/unload", summary="Stop a model")
     async def unload(request: Request, name: str) -> Response:
-        """Every version of it; it can be loaded again."""
+        """Stops every version of the model; it can be loaded again."""
         read(await asking.body(request))
         for model in versions_of(ledger, name):
             await deployments.stop(model)
@@ -99,7 +101,7 @@ def stats(models: Iterable[Model], tallies: Mapping[str, ModelCounters]) -> dict
 
 
 def asked_for(ledger: Ledger, name: str, version: str) -> list[Model]:
-    """All versions of that name, or the one that `version`, or a name that is a reference itself, says. Raises NotFound."""
+    """Return all versions of a name, or the one that `version` or the reference `name` gives. Raises NotFound."""
     model = ledger.find(ref_of(name, version))
     if name != model.name or version:
         return [model]
@@ -107,13 +109,13 @@ def asked_for(ledger: Ledger, name: str, version: str) -> list[Model]:
 
 
 def versions_of(ledger: Ledger, name: str) -> list[Model]:
-    """All of that name; the one if `name` is `name@version` or a model_id. Raises NotFound."""
+    """Return all versions of a name, or the one version if `name` is `name@version` or a model_id. Raises NotFound."""
     model = ledger.find(name)
     return [one for one in ledger.models() if one.name == name] or [model]
 
 
 def read(body: bytes) -> Asked:
-    """An empty body asks for nothing special. Raises BadInput."""
+    """Parse the body; an empty one stands for the defaults. Raises BadInput."""
     try:
         return read_json(body, Asked) if body.strip() else Asked()
     except ForeignJsonError as error:

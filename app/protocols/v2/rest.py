@@ -1,7 +1,7 @@
 """The Open Inference Protocol V2 over REST: health, metadata and inference, with the binary tensor data extension.
 
-The repository, statistics and configuration extensions are in repository.py. Errors are `{"error": "…"}` on every
-path below /v2, see app/error_shapes.py.
+The repository, statistics and configuration extensions are in repository.py. Errors are `{"error": "…"}` on every path
+below /v2, see app/error_shapes.py.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ INFER_BODY: dict[str, Any] = {
 def router(
     asking: InferenceHandler, ledger: Ledger, is_ready: Callable[[], bool], extensions: Collection[str]
 ) -> APIRouter:
-    """is_ready: whether every model of this surface that should be live takes traffic."""
+    """Return the routes. is_ready: whether every model of this surface that should be live takes traffic."""
     routes = APIRouter(tags=["Open Inference Protocol V2"])
 
     @routes.get("/v2", summary="Server metadata")
@@ -79,7 +79,10 @@ def router(
 
     @routes.get("/v2/health/ready", summary="Server readiness")
     async def ready() -> dict[str, bool]:
-        """503 while a model that was live, and should be, takes no traffic. One that never was live does not count."""
+        """Answers 503 while a model that was live, and should be, takes no traffic.
+
+        A model that never was live does not count.
+        """
         if not is_ready():
             raise Unavailable("A model that should be live takes no traffic right now.")
         return {"live": True, "ready": True}
@@ -105,7 +108,7 @@ def router(
         "/v2/models/{name}/versions/{version}/infer", summary="Predict with one version", openapi_extra=INFER_BODY
     )
     async def infer(request: Request, name: str, version: str = "") -> Response:
-        """Tensors are JSON numbers, or bytes behind the JSON; so are outputs, as the request says."""
+        """Takes tensors as JSON numbers or as bytes after the JSON; outputs have the form that the request asks for."""
         call = await asking.call(request, ref_of(name, version), BINARY, dialect=frames.DIALECT_V2_BINARY)
         mark = frames.JSON_LENGTH.pack(json_length(request, len(call.body)))
         return await asking.ask(request, structs.replace(call, body=mark + call.body), answer)
@@ -119,7 +122,7 @@ def router(
 
 
 def json_length(request: Request, body_bytes: int) -> int:
-    """How much of the body, expanded, is its JSON. Raises BadInput."""
+    """Return the length of the JSON in the decompressed body. Raises BadInput."""
     said = request.headers.get(JSON_LENGTH_HEADER)
     length = body_bytes if said is None else json_length_of(said, body_bytes)
     if length is None:

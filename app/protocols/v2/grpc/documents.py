@@ -1,4 +1,4 @@
-"""REST's documents as messages, where their forms differ."""
+"""Converts the documents of REST to messages, where their forms differ."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Any
 from app.protocols.v2.grpc import inference_pb2 as messages
 
 UNTOLD = "TYPE_INVALID"
-"""Triton's word for a datatype that it has no name for."""
+"""Triton's name for an unknown datatype."""
 
 
 def model_config(document: dict[str, Any]) -> messages.ModelConfig:
-    """Without the version policy, in which versions are numbers, and without parameters, of which there are none."""
+    """Convert a model's configuration.
+
+    It has no version policy, in which versions are numbers, and no parameters, as there are none.
+    """
     said = {key: value for key, value in document.items() if key not in ("version_policy", "parameters")}
     return messages.ModelConfig(**{**said, "input": _typed(said["input"]), "output": _typed(said["output"])})
 

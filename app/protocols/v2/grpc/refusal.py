@@ -1,4 +1,4 @@
-"""How an error is told over gRPC: a status code of its own, and the text that REST tells."""
+"""Errors over gRPC: a status code, and the text that REST gives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CODES = {
 
 
 class Refusal(Exception):
-    """A request that ends with a status. headers: sent as trailing metadata."""
+    """An error that ends a request with a status. headers: sent as trailing metadata."""
 
     def __init__(self, status: int, text: str, headers: Mapping[str, str]) -> None:
         super().__init__(text)
@@ -33,7 +33,7 @@ class Refusal(Exception):
 
 
 def code_of(status: int) -> StatusCode:
-    """status: of HTTP, that of an error."""
+    """Return the gRPC status code for an error's HTTP status."""
     return _CODES.get(status) or (StatusCode.INVALID_ARGUMENT if status < 500 else StatusCode.INTERNAL)
 
 

@@ -1,5 +1,8 @@
-"""The port of the Open Inference Protocol over gRPC. Imported only where PRISM_GRPC_PORT is set: gRPC's library alone
-takes more memory than all of an idle gateway's own code."""
+"""The port of the Open Inference Protocol over gRPC.
+
+Imported only where PRISM_GRPC_PORT is set: the gRPC library alone takes more memory than all of an idle gateway's own
+code.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +36,16 @@ UNOFFERED = {
     "TraceSetting": "Tracing is not offered; GET /metrics and trailing metadata of each prediction tell its timings.",
     "LogSettings": "The log is set by PRISM_LOG_LEVEL, when the server starts.",
 }
-"""What is said to who calls another of Triton's methods, by the beginning of its name."""
+"""The explanation for callers of Triton's other methods, by the beginning of the method's name."""
 
 
 def bound(service: Service, host: str, port: int, max_message_bytes: int) -> grpc.aio.Server:
-    """A server that has its port and is yet to be started. Raises InvalidSetting for a port that is taken."""
+    """Return a server that is bound to its port but not started. Raises InvalidSetting for a port that is taken."""
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # else two servers share a port, each with half of the requests
+            ("grpc.so_reuseport", 0),  # otherwise two servers could share a port, each with half of the requests
         ]
     )
     server.add_generic_rpc_handlers((handlers(service), Unoffered()))
@@ -84,7 +87,7 @@ def handlers(service: Service) -> grpc.GenericRpcHandler:
 
 
 class Unoffered(grpc.GenericRpcHandler):
-    """Answers Triton's other methods; what they are sent is not looked at."""
+    """A handler that refuses Triton's other methods, without looking at the requests."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         service, _, method = handler_call_details.method.lstrip("/").partition("/")
@@ -100,7 +103,7 @@ class Unoffered(grpc.GenericRpcHandler):
 
 
 def reader(kind: Any) -> Read:
-    """Of the messages of this kind. Raises BadInput, which gRPC's own reading would tell as an error of the server."""
+    """Return a parser of messages of this kind. It raises BadInput; gRPC's own parser would report a server error."""
 
     def read(raw: bytes) -> Any:
         try:
@@ -113,7 +116,7 @@ def reader(kind: Any) -> Read:
 
 
 def answered(name: str, method: Method, read: Read) -> Callable[[bytes, Context], Awaitable[Any]]:
-    """The method with every error as a status. A client that leaves cancels it, which drops its prediction."""
+    """Wrap a method so that every error becomes a status. If the client leaves, its prediction is dropped."""
 
     async def handle(raw: bytes, context: Context) -> Any:
         caller = caller_of(context)
@@ -130,7 +133,10 @@ def answered(name: str, method: Method, read: Read) -> Callable[[bytes, Context]
 
 
 def streamed(method: Method, read: Read) -> Callable[[AsyncIterator[bytes], Context], AsyncIterator[Any]]:
-    """The method for requests of one stream, one after the other; an error answers its request and ends nothing."""
+    """Wrap a method for the requests of one stream, one after another.
+
+    An error answers its request and does not end the stream.
+    """
 
     async def handle(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         caller = caller_of(context)
@@ -149,7 +155,7 @@ def streamed(method: Method, read: Read) -> Callable[[AsyncIterator[bytes], Cont
 
 
 def refusal_of(error: Exception, method: str, caller: Caller) -> Refusal:
-    """Any exception as a status; of one that nobody foresaw the log alone has the details."""
+    """Convert any exception to a status; the details of an unexpected one go to the log alone."""
     if isinstance(error, Refusal):
         return error
     problem = as_problem(error)
@@ -162,14 +168,14 @@ def refusal_of(error: Exception, method: str, caller: Caller) -> Refusal:
 
 
 def caller_of(context: Context) -> Caller:
-    """Of several values under one name the first counts, as in REST."""
+    """Return the caller of a request. Of several values under one name the first counts, as in REST."""
     sent = {name: value for name, value in reversed(list(context.invocation_metadata() or ())) if type(value) is str}
     key = extract_api_key(sent.get("x-api-key"), sent.get("authorization", ""))
     return Caller(key, address_of(context.peer()), request_id_from(sent.get("x-request-id", "")))
 
 
 def address_of(peer: str) -> str:
-    """The address in gRPC's name for the other side, as `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`."""
+    """Return the address in gRPC's name for the peer, such as `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`."""
     host = unquote(peer.partition(":")[2]).rpartition(":")[0].strip("[]")
     try:
         return str(ipaddress.ip_address(host))

@@ -1,7 +1,7 @@
-"""The methods of the Open Inference Protocol's GRPCInferenceService, each the same as its route of REST.
+"""The methods of the Open Inference Protocol's GRPCInferenceService, each equivalent to its REST route.
 
-A caller's key comes in the metadata `authorization` or `x-api-key`. What REST tells in headers of a prediction goes
-back as trailing metadata.
+A caller's key comes in the metadata `authorization` or `x-api-key`. What REST sends in the headers of a prediction is
+sent as trailing metadata.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EXTENSIONS = ("model_configuration", "model_repository", "parameters", "statisti
 
 
 class Caller(Struct, frozen=True):
-    """Who asks. key: "" for none."""
+    """The sender of a request. key: "" for none."""
 
     key: str
     address: str
@@ -46,7 +46,7 @@ class Answer(Struct, frozen=True):
 
 
 class Service:
-    """is_ready: whether every model that should be live takes traffic. flow: of the settings."""
+    """The methods. is_ready: whether every model that should be live takes traffic. flow: bounds from the settings."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Service:
         return Answer(messages.ModelConfigResponse(config=documents.model_config(said)))
 
     async def model_statistics(self, request: messages.ModelStatisticsRequest, caller: Caller) -> Answer:
-        """Of every model where no name is given."""
+        """Return the statistics of a model, or of every model if no name is given."""
         if request.name:
             self._admit(ref_of(request.name, request.version), caller)
             models = asked_for(self._ledger, request.name, request.version)
@@ -140,7 +140,7 @@ class Service:
         return self._ledger.find(ref)
 
     def _admit(self, ref: str, caller: Caller) -> str:
-        """The name under which the caller is counted. Raises Unauthorized, then NotFound."""
+        """Return the name under which the caller is counted. Raises Unauthorized, then NotFound."""
         try:
             return self._admission.admit(caller.key, caller.address, ref)
         except PrismError as error:
@@ -148,7 +148,7 @@ class Service:
             raise
 
     def _check_admin(self, caller: Caller) -> None:
-        """Raises Unauthorized, Forbidden, RateLimited."""
+        """Check that the caller is an admin. Raises Unauthorized, Forbidden, RateLimited."""
         keys = self._admission.keys
         if not keys.of_admins:
             return

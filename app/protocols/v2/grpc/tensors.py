@@ -1,4 +1,4 @@
-"""ModelInfer's messages from and to what a runtime takes and gives: V2 JSON with the tensors' bytes behind it."""
+"""Converts ModelInfer's messages to and from the runtime's form: V2 JSON followed by the tensors' bytes."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _CONTENTS = {
     "FP64": ("fp64_contents", "d"),
     "BYTES": ("bytes_contents", ""),
 }
-"""By datatype, the field of InferTensorContents that holds its values, and struct's letter for one of them."""
+"""By datatype: the field of InferTensorContents that holds its values, and struct's format character for them."""
 
 HEAD_BYTES_MAX = 1 << 20
-"""Of an answer's JSON, which names and describes tensors: their values come in binary, as was asked."""
+"""The largest JSON part of an answer. It names and describes tensors; their values come in binary, as was requested."""
 
 Tensor = ModelInferRequest.InferInputTensor
 
 
 def body(request: ModelInferRequest) -> bytes:
-    """As frames.DIALECT_V2_BINARY says; every output is asked for in binary. Raises BadInput."""
+    """Encode a request as frames.DIALECT_V2_BINARY describes; every output is requested in binary. Raises BadInput."""
     inputs, raws = [], []
     for tensor, raw in zip(request.inputs, raw_values(request), strict=True):
         described: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
@@ -64,7 +64,7 @@ def asked_output(output: ModelInferRequest.InferRequestedOutputTensor) -> dict[s
 
 
 def raw_values(request: ModelInferRequest) -> list[bytes]:
-    """Of every input, its values as bytes: those that came so, or its contents. Raises BadInput."""
+    """Return each input's values as bytes: its raw_input_contents, or its packed contents. Raises BadInput."""
     raws = request.raw_input_contents
     if not raws:
         return [packed(tensor) for tensor in request.inputs]
@@ -82,7 +82,7 @@ def raw_values(request: ModelInferRequest) -> list[bytes]:
 
 
 def packed(tensor: Tensor) -> bytes:
-    """The contents as little-endian bytes. Raises BadInput for values that are not of the tensor's datatype."""
+    """Pack the contents as little-endian bytes. Raises BadInput for values that are not of the tensor's datatype."""
     name, datatype = tensor.name[:100], tensor.datatype[:100]
     if datatype not in _CONTENTS:
         raise BadInput(
@@ -103,13 +103,16 @@ def packed(tensor: Tensor) -> bytes:
 
 
 def parameters(given: Mapping[str, InferParameter]) -> dict[str, Any]:
-    """Those without a value left out."""
+    """Convert parameters to JSON values, leaving out those without a value."""
     chosen = {name: (one, one.WhichOneof("parameter_choice")) for name, one in given.items()}
     return {name: getattr(one, choice) for name, (one, choice) in chosen.items() if choice is not None}
 
 
 def response(waiting: AwaitableRequest, reply: Reply) -> ModelInferResponse:
-    """Of an answer in a V2 form, its outputs as raw_output_contents. Raises ReplicaProtocolError for what is none."""
+    """Convert an answer in a V2 form, with its outputs as raw_output_contents.
+
+    Raises ReplicaProtocolError if it is no valid V2 answer.
+    """
     try:
         return _response(waiting, reply)
     except (ForeignJsonError, LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
