@@ -1,4 +1,7 @@
-"""The public surface: what whoever has the link to a shared model may ask. An application of its own, with no other route."""
+"""The public surface: what anyone with the link to a shared model may call.
+
+A separate application without other routes.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ PATH = re.compile(
     rb"/health|/models/" + _NAME + rb"(?:/predict)?|/v1/models/" + _NAME + rb"|/v2(?:/health/(?:live|ready))?"
     rb"|/v2/models/" + _NAME + rb"(?:/versions/" + _NAME + rb")?(?:/ready|/infer|/generate(?:_stream)?)?"
 )
-"""As it stands in the request, before anything is decoded: an escaped slash would make one path of another."""
+"""The permitted raw paths, before anything is decoded: an escaped slash would turn one path into another."""
 
 ASK = "Ask who sent you the link what is shared."
 ROUTES = (
@@ -46,7 +49,7 @@ ROUTES = (
 def create_public_app(
     dispatcher: Dispatcher, admission: Admission, ledger: Ledger, is_well: Callable[[], bool], max_body_bytes: int
 ) -> FastAPI:
-    """is_well: whether each shared model takes traffic."""
+    """Create the application. is_well: whether each shared model takes traffic."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     asking = InferenceHandler(dispatcher, admission, max_body_bytes)
     app.include_router(native.router(asking))
@@ -74,14 +77,17 @@ def create_public_app(
 
 
 class PublicGate(RequestIdMiddleware):
-    """Middleware that lets nothing through but the paths of this surface, in their plain form."""
+    """A middleware that passes only the paths of this surface, in their plain form."""
 
     def refusal(self, scope: Scope) -> PrismError | None:
         return None if PATH.fullmatch(scope["raw_path"]) else nothing_here(scope["path"])
 
 
 def public_document(model: Model) -> dict[str, Any]:
-    """What a caller needs to use it, and nothing of how it is made or where it runs. endpoint: from this server's root."""
+    """Return what a caller needs to use the model, and nothing about how it is made or where it runs.
+
+    endpoint: relative to this server's root.
+    """
     return {
         "name": model.name,
         "version": model.version,
@@ -93,7 +99,7 @@ def public_document(model: Model) -> dict[str, Any]:
 
 
 def in_public(error: PrismError) -> PrismError:
-    """Without the next step where that is the owner's to take, and with no name of a model that is not shared."""
+    """Return the error without hints for the owner, and without names of models that are not shared."""
     if isinstance(error, NotFound) and "ref" in error.values:
         return NotFound(f"There is no model `{error.values['ref']}`.", hint=ASK)
     if isinstance(error, Conflict):
@@ -102,7 +108,7 @@ def in_public(error: PrismError) -> PrismError:
 
 
 def as_ours(request: Request, error: Exception) -> PrismError:
-    """The error of ours that stands for what ended a request."""
+    """Return the PrismError that stands for what ended a request."""
     path = request.url.path
     match error:
         case PrismError():

@@ -1,7 +1,7 @@
-"""The listener that a tunnel reaches: predict, metadata and health of the models that are shared; nothing else.
+"""The listener that a tunnel reaches: prediction, metadata and health of the shared models, and nothing else.
 
-It has an application, a protocol door and an admission of its own, so that no path, method, header or encoding leads
-from it to the admin surface: that is not there.
+It has its own application, HTTP fast path and admission. So no path, method, header or encoding leads from it to the
+admin surface: there is none.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from app.lifecycle.state import Ledger
 from app.public.app import create_public_app, in_public
 
 CALLERS = "public"
-"""Under this name all callers without a key are counted: whoever comes through a tunnel has the tunnel's address."""
+"""The name under which all callers without a key are counted: all of them have the tunnel's address."""
 
 
 class PublicSurface:
-    """shared: names of the models that are shared; `share` and `unshare` change it. It begins with none.
+    """The public listener. shared: names of the shared models, none at first; `share` and `unshare` change it.
 
     max_body_bytes … drain_timeout_seconds: as on the main listener.
     """
@@ -48,8 +48,8 @@ class PublicSurface:
         admission = Admission(
             keys,
             must_have_key=lambda: not self._open_to_all,
-            has_host=is_host,  # whichever: it goes by the tunnel's name, which nobody knows before
-            wrong_keys=FailedKeyThrottle(),  # its own: all its callers have the tunnel's address, which is also the owner's
+            has_host=is_host,  # any host: it is the tunnel's name, which is not known in advance
+            wrong_keys=FailedKeyThrottle(),  # its own: all callers have the tunnel's address, also the owner's
             serves=self.serves,
             anonymous=CALLERS,
             tell=in_public,
@@ -72,31 +72,34 @@ class PublicSurface:
 
     @property
     def port(self) -> int | None:
-        """Where it listens; None while it is closed."""
+        """The port it listens on; None while it is closed."""
         return None if self._listener is None else self._listener.port
 
     def share(self, name: str) -> None:
         self.shared.add(name)
 
     def unshare(self, name: str) -> None:
-        """From the next request on, also on a connection that is open. A name that is not shared is no error."""
+        """Stop sharing a model from the next request on, even on open connections.
+
+        A name that is not shared is no error.
+        """
         self.shared.discard(name)
         self._door.forget()
 
     def serves(self, ref: str) -> bool:
-        """Whether `ref` is a name that is shared, one with a version behind it, or the model_id of such a version."""
+        """Return whether `ref` is a shared name, such a name with a version, or the model_id of such a version."""
         model = self._ledger.model(ref)
         return (ref.partition("@")[0] if model is None else model.name) in self.shared
 
     async def open(self) -> int:
-        """Listen on a free port of 127.0.0.1; returns it. Does nothing more when it is open already."""
+        """Listen on a free port of 127.0.0.1, unless it listens already; returns the port."""
         async with self._turn:
             if self._listener is None:
                 self._listener = await _Listener.begin(self._config)
             return self._listener.port
 
     async def close(self) -> None:
-        """Answer what is under way, and end."""
+        """Answer the requests under way, then stop listening."""
         async with self._turn:
             if self._listener is not None:
                 listener, self._listener = self._listener, None
@@ -108,7 +111,7 @@ class PublicSurface:
 
 
 class _Listener:
-    """A running uvicorn server. Not by its `serve`, which would take the signals from the main one."""
+    """A running uvicorn server, not run by uvicorn's `serve`, which would take the signals from the main server."""
 
     def __init__(self, server: uvicorn.Server, socket: socket.socket) -> None:
         self.port: int = socket.getsockname()[1]
@@ -135,4 +138,4 @@ class _Listener:
         await self._running
         await self._server.shutdown([self._socket])
         for connection in list(self._server.server_state.connections):
-            connection.transport.abort()  # of who did not take the answer in the time there was
+            connection.transport.abort()  # its client did not read the answer in time
