@@ -1,4 +1,4 @@
-"""The JSON documents by which the API speaks of models."""
+"""The JSON documents in which the API describes models."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ def model_document(
     circuits: Mapping[str, str] = MappingProxyType({}),
     vitals: Mapping[str, ReplicaUsage] | None = None,
 ) -> dict[str, Any]:
-    """Everything known of one version. base_url: as the caller reaches this server, without a slash at its end.
+    """Return everything known about one version.
 
-    public_url: where others ask it for predictions, while it is shared. circuits: of its replicas, by their ids.
-    vitals: what they use, likewise; None where that was not asked for.
+    base_url: how the caller reaches this server, without a trailing slash. public_url: where others send predictions,
+    while the model is shared.
+    circuits: the state of its replicas' circuit breakers, by replica id. vitals: what its replicas use, by replica id;
+    None where that was not requested.
     """
     document: dict[str, Any] = {
         "model_id": model.model_id,
@@ -70,7 +72,7 @@ def model_document(
 
 
 def staged_document(staged: Staged, refusals: Iterable[PrismError]) -> dict[str, Any]:
-    """What was read out of an upload that waits, and why it could not be deployed as it is."""
+    """Return what was read from a staged upload, and why it could not be deployed as it is."""
     document: dict[str, Any] = {
         "upload_id": staged.upload_id,
         "expires_at": staged.expires_at,
@@ -84,7 +86,7 @@ def staged_document(staged: Staged, refusals: Iterable[PrismError]) -> dict[str,
 
 
 def acceleration_document(model: Model) -> dict[str, Any]:
-    """Whether it is served in a faster form and what was measured; environment: of that form."""
+    """Return whether the model is served in a faster form, and what was measured. environment: of the faster form."""
     found = model.acceleration
     accelerated = found.status is AccelerationStatus.ACCELERATED
     measured = msgspec.to_builtins(found.report or Report())
@@ -109,14 +111,14 @@ def environment_document(lock: Lock | None) -> dict[str, Any] | None:
 
 
 def replica_document(replica: Replica) -> dict[str, Any]:
-    """Without its token."""
+    """Return a replica without its token."""
     shown: dict[str, Any] = msgspec.to_builtins(replica)
     del shown["token"]
     return shown
 
 
 def use_document(replica: Replica, vitals: Mapping[str, ReplicaUsage] | None) -> dict[str, Any]:
-    """What it uses now; null where that cannot be seen, or, of the cores, was not looked at before."""
+    """Return what a replica uses now. A value is null where it cannot be seen; `cores` also at the first sample."""
     if vitals is None:
         return {}
     vital = vitals.get(replica.id)
@@ -127,7 +129,7 @@ def use_document(replica: Replica, vitals: Mapping[str, ReplicaUsage] | None) ->
 
 
 def deployment_document(deployment: Deployment, public_url: str | None = None) -> dict[str, Any]:
-    """The registry's entry, as GET /registry shows it."""
+    """Return the registry's entry, as GET /registry shows it."""
     document: dict[str, Any] = msgspec.to_builtins(deployment)
     document["replica"] = next(map(replica_document, deployment.replicas), None)
     document["replicas"] = [replica_document(one) for one in deployment.replicas]
@@ -136,7 +138,7 @@ def deployment_document(deployment: Deployment, public_url: str | None = None) -
 
 
 def share_document(status: Status, key: NewKey | None = None) -> dict[str, Any]:
-    """What is shared and where. key: one that was made just now; it is told this once."""
+    """Return what is shared and where. key: one that was just made; it is shown only this once."""
     document: dict[str, Any] = {
         "state": status.state,
         "kind": status.kind,

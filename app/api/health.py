@@ -1,4 +1,4 @@
-"""Is the server well, and what is its monitor doing."""
+"""Reports the health of the server and of its monitor."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from app.version import VERSION
 def router(
     deployments: Deployments, monitor: Monitor, unsaved: Unsaved, enabled: bool, grpc_port: int = 0
 ) -> APIRouter:
-    """enabled: whether the monitor is to run. grpc_port: 0 for none."""
+    """Return the routes. enabled: whether the monitor is to run. grpc_port: 0 for none."""
     routes = APIRouter(tags=["server"])
     ledger = deployments.ledger
 
     @routes.get("/health", summary="Server health")
     async def health() -> dict[str, Any]:
-        """status is "ok", or "degraded" while a model that was live, and should be, takes no traffic.
+        """Tells whether models that should be live take traffic.
 
-        down: the model_id of each such model. failed: of each that failed before it was ever live, which degrades
-        nothing, and the code of its error. grpc_port is null for none.
+        status is "ok", or "degraded" while a model that was live, and should be, takes no traffic. down: the model_id
+        of each such model. failed: the model_id of each model that failed before it was ever live, and the code of its
+        error; these do not degrade the status. grpc_port is null for none.
         """
         entries = ledger.deployments()
         down = [one.model_id for one in entries if is_down(one)]
@@ -45,8 +46,11 @@ def router(
 
     @routes.get("/health/monitor", summary="Health monitor status")
     async def monitor_health() -> dict[str, Any]:
-        """last_cycle is null until the first cycle has ended. unsaved: what holds from memory alone, as the disk
-        refuses it; it is written again until it is there."""
+        """Tells what the health monitor found in its last cycle, and what is not saved yet.
+
+        last_cycle is null until the first cycle has ended. unsaved: changes that are held in memory alone, as the disk
+        refuses them; they are written again until they are on disk.
+        """
         figures = monitor.figures or None
         return {"enabled": enabled, "running": monitor.running, "last_cycle": figures, "unsaved": unsaved.documents()}
 

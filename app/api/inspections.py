@@ -1,4 +1,4 @@
-"""Which artifacts are being read, and which wait for it."""
+"""Reports which artifacts are being read, and which wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ def router(readers: Readers) -> APIRouter:
 
     @routes.get("/inspections", summary="List artifacts being inspected")
     async def inspections() -> dict[str, Any]:
-        """In their order; `request_id` is that of the upload, as it was sent in `X-Request-ID`. Place 0 is being read."""
+        """Lists the artifacts in the order of the queue; place 0 is being read.
+
+        `request_id` is the upload's, as sent in `X-Request-ID`.
+        """
         return {"inspections": [_document(place) for place in readers.places]}
 
     return routes

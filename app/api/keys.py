@@ -1,4 +1,4 @@
-"""The API keys that are made and revoked while the server runs."""
+"""The routes for API keys that are made and revoked while the server runs."""
 
 from __future__ import annotations
 
@@ -24,21 +24,27 @@ def router(store: KeyStore) -> APIRouter:
 
     @routes.get("", summary="List API keys")
     async def entries() -> dict[str, Any]:
-        """Without the keys themselves: `hint` is the end of each. Those of the settings are not among them."""
+        """Lists the keys without the keys themselves: `hint` is the end of each.
+
+        The keys of the settings are not listed.
+        """
         return {"keys": [key_document(entry) for entry in store.entries()]}
 
     @routes.post("", status_code=201, summary="Create an API key")
     async def create(wanted: NewKey) -> Response:
-        """`key` is told this once, and kept nowhere. It may predict, and look at models; it may change nothing."""
+        """Creates a key that may predict and look at models, and change nothing.
+
+        `key` is shown only this once, and stored nowhere.
+        """
         entry, key = store.create(wanted.name)
         return JSONResponse({**key_document(entry), "key": key}, 201, {"Cache-Control": "no-store"})
 
     @routes.delete("/{id}", summary="Revoke an API key")
     async def revoke(id: str) -> dict[str, Any]:
-        """Its next request is refused, also on a connection that is open.
+        """Revokes a key. Its next request is refused, even on an open connection.
 
-        `saved` is there and false where the disk could not be written to. The key opens nothing all the same; only a server that
-        starts again before `GET /health/monitor` shows nothing unsaved would know it again.
+        `saved` is present, and false, where the disk could not be written to. The key is refused all the same. Only a
+        server that is restarted before `GET /health/monitor` shows nothing unsaved would accept it again.
         """
         revoked = store.revoke(id).id
         return {"revoked": revoked} if store.saved else {"revoked": revoked, "saved": False, "hint": NOT_SAVED}

@@ -1,8 +1,8 @@
 """A log as server-sent events.
 
-(no name)  a line; its id is its place, from which a client that was cut off goes on (Last-Event-ID, or ?after=)
+(no name)  a line; its id is its place in the log, from which a disconnected client resumes (Last-Event-ID, or ?after=)
 gap        lines are missing here; the text says why
-place      where reading begins while there is no line yet
+place      the place where reading begins while there is no line yet
 alive      every 15 s, so that a client notices a dead network
 problem    the log cannot be read; the text says why
 end        nothing more comes; the text is the model's status, or `closing` when the server ends
@@ -26,7 +26,7 @@ RETRY_MS = 1000
 WAITING_MAX = 1000
 CLOSING = "closing"
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-"""No proxy holds events back to send them in one go."""
+"""Headers that keep proxies from holding back events."""
 
 OPENING = format_sse_event(event="alive", data_str="", retry=RETRY_MS)
 
@@ -37,7 +37,7 @@ async def events(
     status: Callable[[], str],
     alive_seconds: float = ALIVE_SECONDS,
 ) -> AsyncIterator[bytes]:
-    """status: of the model, asked once its log has ended."""
+    """Yield a log as events. status: returns the model's status, asked once its log has ended."""
     queue = _Queue(lines, closing)
     yield OPENING
     try:
@@ -59,7 +59,10 @@ def _event(line: LogLine) -> bytes:
 
 
 class _Queue:
-    """Lines that are read ahead, a thousand at most. One task reads them all: a task for each would cost more than it."""
+    """Lines that are read ahead, a thousand at most.
+
+    One task reads them all: a task for each would cost more than the line.
+    """
 
     def __init__(self, lines: AsyncIterator[LogLine], closing: asyncio.Event) -> None:
         self.problem: PrismError | None = None
@@ -71,7 +74,7 @@ class _Queue:
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._wait(closing))]
 
     async def take(self, seconds: float) -> list[LogLine]:
-        """All that is there; none if nothing came in that time, or it is over."""
+        """Return all lines that are there; [] if none came within `seconds`, or the log is over."""
         if not self._found and not self._tasks[0].done():
             self._news.clear()
             try:

@@ -14,8 +14,8 @@ def router(ledger: Ledger, dispatcher: Dispatcher) -> APIRouter:
 
     @routes.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def metrics() -> Response:
-        """In Prometheus' text format; docs/metrics.md explains each."""
-        from app.observe.metrics import (  # 2 MB, for who asks
+        """Reports metrics in Prometheus' text format; docs/metrics.md explains each."""
+        from app.observe.metrics import (  # takes 2 MB, so it is imported on demand
             CONTENT_TYPE_LATEST,
             ModelFigures,
             RequestCollector,

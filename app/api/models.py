@@ -1,4 +1,4 @@
-"""The models: upload, look, start, stop, restart, delete, read logs."""
+"""The routes for models: upload, list, start, stop, restart, delete, read logs."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ def router(
     circuits: Callable[[str], Mapping[str, str]],
     vitals: UsageSampler,
 ) -> APIRouter:
-    """closing: set when the server ends; live logs end with it. public_url: of a name, while it is shared.
+    """Return the routes. closing: set when the server ends; live logs end with it.
 
-    circuits: of a model's replicas, by their ids.
+    public_url: returns the public URL of a name, while it is shared. circuits: returns the state of the circuit
+    breakers of a model's replicas, by replica id.
     """
     routes = APIRouter(tags=["models"])
     ledger = deployments.ledger
@@ -67,7 +68,7 @@ def router(
         return await settled(model, request, 201, location)
 
     async def settled(model: Model, request: Request, status: int, headers: dict[str, str] | None = None) -> Response:
-        """The model's document once nothing works on it any more; its problem if it failed."""
+        """Wait until no job works on the model, and return its document, or its problem if it failed."""
         deployment = await deployments.settled(model.model_id)
         if deployment.error is not None and "status" in deployment.error:
             problem = {**deployment.error, "model_id": model.model_id}
@@ -93,7 +94,10 @@ def router(
 
     @routes.post("/models/inspect", summary="Inspect a file without building it", openapi_extra=INSPECT_FORM)
     async def inspect(request: Request) -> dict[str, Any]:
-        """What is in it and what stands in its way. `upload_id` takes the place of `file` in an upload that follows."""
+        """Reads the file, and reports what is in it and what stands in the way of serving it.
+
+        A later upload can send `upload_id` in place of `file`.
+        """
         began = monotonic()
         form = await received(request, ledger, max_upload_bytes, INSPECT_FIELDS)
         staged = await staging.add(form, (monotonic() - began) * 1000)
@@ -110,7 +114,10 @@ def router(
 
     @routes.patch("/models/{ref}", summary="Set the number of replicas")
     async def change(ref: str, wanted: Change, request: Request, wait: Wait = True) -> Response:
-        """More are started and take traffic once they answer; fewer are drained and stopped. No request fails."""
+        """Sets the number of replicas.
+
+        New ones take traffic once they answer; superfluous ones are drained and stopped. No request fails.
+        """
         model = ledger.find(ref)
         await deployments.scale(model, wanted.replicas)
         return await begun(model, request, wait)

@@ -1,4 +1,4 @@
-"""What became of each entry of the models folder."""
+"""Reports the state of each entry of the models folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def router(models_folder: ModelsFolder) -> APIRouter:
 
     @routes.get("/models-folder", summary="List entries of the models folder")
     async def state() -> dict[str, Any]:
-        """Whether it is watched, what serves of it, and what is wrong with what does not."""
+        """Tells whether the folder is watched, which models it serves, and what is wrong with the other entries."""
         return models_folder.document()
 
     return routes

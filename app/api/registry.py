@@ -1,4 +1,4 @@
-"""The registry of what runs on this host."""
+"""The routes for the registry of what runs on this host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.lifecycle.deployments import Deployments
 
 
 def router(deployments: Deployments, public_url: Callable[[str], str | None]) -> APIRouter:
-    """public_url: of a name, while it is shared."""
+    """Return the routes. public_url: returns the public URL of a name, while it is shared."""
     routes = APIRouter(prefix="/registry", tags=["registry"])
 
     @routes.get("", summary="List registry entries")

@@ -1,4 +1,4 @@
-"""Sharing: a link by which others ask a model, and nothing else of this server."""
+"""The routes for sharing: a link lets others call a model, and nothing else of this server."""
 
 from __future__ import annotations
 
@@ -31,12 +31,15 @@ def router(share: Share, ledger: Ledger) -> APIRouter:
 
     @routes.get("", summary="Sharing status")
     async def status() -> dict[str, Any]:
-        """state is "off", "starting", "on", "reconnecting" or "failed"; url is null unless there is one."""
+        """Reports what is shared and where.
+
+        state is "off", "starting", "on", "reconnecting" or "failed"; url is null unless there is one.
+        """
         return share_document(share.status)
 
     @routes.post("", summary="Share models by a link")
     async def start(wanted: ShareRequest | None = None) -> dict[str, Any]:
-        """Answers once the link stands. More models may be added to it later."""
+        """Opens the link, and answers once it works. More models can be added to it later."""
         wanted = wanted or ShareRequest()
         names = names_to_share(ledger, wanted.models)
         key = await share.start(names, create_key=wanted.create_key, open_to_all=wanted.open)
@@ -56,7 +59,10 @@ def router(share: Share, ledger: Ledger) -> APIRouter:
 
 
 def names_to_share(ledger: Ledger, refs: Sequence[str]) -> list[str]:
-    """The names of live models; without refs, of the only one. Raises NotFound, Conflict or BadInput."""
+    """Return the names of the live models to share; without refs, of the only live one.
+
+    Raises NotFound, Conflict or BadInput.
+    """
     table = ledger.route_table()
     live = sorted({endpoint.name for endpoint in table.live.values()})
     if not refs and len(live) > 1:

@@ -1,4 +1,4 @@
-"""Uploads as HTTP brings them: the form of the API's routes and of the pages."""
+"""Uploads over HTTP: the form of the API's routes and of the pages."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ UPLOAD_PROPERTIES: dict[str, Any] = {
 
 
 def multipart(required: list[str], properties: dict[str, Any]) -> dict[str, Any]:
-    """The `openapi_extra` of a route that takes such a form."""
+    """Return the `openapi_extra` of a route that takes such a form."""
     schema = {"type": "object", "required": required, "properties": properties}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
@@ -84,7 +84,7 @@ async def received(
     fields: Collection[str] = FIELDS,
     texts: dict[str, str] | None = None,
 ) -> Form:
-    """The form of this request, its files on disk. See `receive` for its parameters and errors."""
+    """Receive the form of a request, its files on disk. See `receive` for the parameters and errors."""
     length = request.headers.get("content-length", "")
     try:
         form = await receive(
