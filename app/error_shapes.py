@@ -1,4 +1,4 @@
-"""Shapes an error for the clients of other protocols by the path that was asked, whoever found the error.
+"""Puts an error into the form of other protocols, by the path of the request, wherever the error was raised.
 
 /v2…, /v1…                                       {"error": "what happened and what to do"}
 /invocations, /models/{ref}/invocations, /ping   {"error_code": "BAD_REQUEST", "message": "…"}, as MLflow does
@@ -20,7 +20,7 @@ _MLFLOW = re.compile(r"/(invocations|ping|version|models/[^/]+/invocations)")
 
 
 def is_native_path(path: str) -> bool:
-    """Return whether errors on this path take the form of PRISM's own API."""
+    """Return whether errors on this path have the form of PRISM's own API."""
     return _INFERENCE.fullmatch(path) is None and _MLFLOW.fullmatch(path) is None
 
 

@@ -1,22 +1,22 @@
-"""Every error PRISM reports, as one tree.
+"""Every error that PRISM reports, as one tree.
 
     PrismError
     ├── BadInput                 400  the request itself is wrong
-    │   ├── UnsupportedFormat    415  not a model file PRISM serves
+    │   ├── UnsupportedFormat    415  not a model file that PRISM serves
     │   ├── UnreadableArtifact   422  damaged, truncated, or not what its name says
     │   ├── MissingCode          422  the pickle needs classes that only its author has
-    │   ├── UnknownPackage       422  the artifact asks for a package that nobody vouched for
-    │   ├── UnsafeArtifact       422  dangerous globals, and no consent
+    │   ├── UnknownPackage       422  the artifact needs a package that PRISM does not know and its owner did not allow
+    │   ├── UnsafeArtifact       422  dangerous globals without the owner's consent
     │   ├── TooLarge             413  a body or an upload over its limit
     │   ├── HeadTooLarge         431  request line and headers over their limit
-    │   ├── ExpectationFailed    417  an Expect header that nobody knows
+    │   ├── ExpectationFailed    417  an unknown Expect header
     │   ├── RequestTimeout       408  the request took too long to arrive
     │   └── InvalidSetting       400  a setting with a bad value; stops the start
     ├── Unauthorized             401
     ├── Forbidden                403
     ├── NotFound                 404
     ├── Conflict                 409
-    │   └── ConsentNeeded             sharing without a key, and nobody said so
+    │   └── ConsentNeeded             sharing without a key and without consent to that
     ├── RateLimited              429  carries Retry-After
     ├── DeployFailed             422  a step of artifact → service did not succeed
     │   ├── EnvironmentFailed         no set of packages satisfies the model
@@ -25,15 +25,15 @@
     │   └── ProbeFailed
     ├── TunnelFailed             502  the link to a shared model could not be opened
     ├── ModelCrashed             500  the request ended the replica that worked on it alone
-    ├── StorageFailed            507  what must be stored cannot be, or the storage itself fails
+    ├── StorageFailed            507  data cannot be stored, or the storage itself fails
     │   ├── DiskFull                  no room, or a quota is used up
-    │   └── StorageReadOnly           mounted for reading alone
+    │   └── StorageReadOnly           mounted read-only
     └── Unavailable              503  carries Retry-After
         ├── TooManyOpenFiles          the server, or the machine, has no file descriptor left
-        ├── TargetUnavailable         no Docker engine where one was asked for
+        ├── TargetUnavailable         Docker was requested and no engine is there
         ├── Overloaded                a bounded queue is full
         ├── ReplicaUnavailable        no live replica right now
-        │   └── ReplicaProtocolError  502  what it sent is no answer
+        │   └── ReplicaProtocolError  502  a replica sent an invalid answer
         └── ReplicaTimeout       504  no Retry-After: it would take as long again
 
 One handler renders them as RFC 9457 problem documents; the command line and the pages show the same text.
@@ -50,7 +50,7 @@ class PrismError(Exception):
     """An error with a stable code, an HTTP status, the values involved and the next step.
 
     detail: what happened, naming the values. hint: what the reader can do next.
-    values: extra members of the problem document (JSON-able). headers: response headers that belong to it.
+    values: extra members of the problem document (JSON-able). headers: response headers that belong to the error.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -65,7 +65,7 @@ class PrismError(Exception):
         self.headers: dict[str, str] = {}
 
     def problem(self) -> dict[str, Any]:
-        """The RFC 9457 document, without the members that only the request knows."""
+        """Return the RFC 9457 document, without the members that only the request knows."""
         document: dict[str, Any] = {
             "type": f"/docs/errors#{self.code}",
             "title": self.title,
@@ -216,7 +216,10 @@ class ProbeFailed(DeployFailed):
 
 
 class TunnelFailed(PrismError):
-    """reason: which of the situations it is, e.g. "no_token"; each has its own text and next step."""
+    """The link to a shared model could not be opened.
+
+    reason: which of the situations it is, e.g. "no_token"; each has its own text and next step.
+    """
 
     code = "tunnel_failed"
     status = 502
@@ -279,7 +282,7 @@ class ReplicaUnavailable(Unavailable):
 
 
 class ReplicaProtocolError(ReplicaUnavailable):
-    """A replica sent what is no answer: its model, or a library of it, writes to the connection itself."""
+    """A replica sent an invalid answer: its model, or one of its libraries, writes to the connection itself."""
 
     code = "replica_protocol_error"
     status = 502
@@ -287,7 +290,7 @@ class ReplicaProtocolError(ReplicaUnavailable):
 
     @classmethod
     def of(cls, fault: str) -> ReplicaProtocolError:
-        """fault: what was wrong with what it sent."""
+        """Return the error for a breach of the protocol. fault: what was wrong with the data that the replica sent."""
         return cls(f"The replica broke the protocol: {fault}.")
 
 

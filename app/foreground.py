@@ -21,7 +21,7 @@ from app.settings import Settings
 
 
 class Foreground:
-    """An ASGI application that is made when its server starts it; until then nothing is read or written."""
+    """An ASGI application that is created when its server starts it; until then nothing is read or written."""
 
     def __init__(self, create_app: Callable[[Settings], FastAPI]) -> None:
         self._create_app = create_app
@@ -36,11 +36,11 @@ class Foreground:
             raise RuntimeError("PRISM is started and ended by its server: run uvicorn without `--lifespan off`.")
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Make the application and serve its lifespan. A PrismError at the start is told in one sentence."""
+        """Create the application and serve its lifespan. Reports a PrismError at the start in one sentence."""
         has_started = False
 
         async def send_but_failure(message: Message) -> None:
-            """Starlette sends its traceback as the reason of a failed start."""
+            """Drop Starlette's message about a failed start, whose reason is a traceback; `_run` sends its own."""
             nonlocal has_started
             has_started = has_started or message["type"] == "lifespan.startup.complete"
             if message["type"] != "lifespan.startup.failed":

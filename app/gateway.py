@@ -1,4 +1,4 @@
-"""What a gateway is made of: settings, adapters and the two roads, wired; and how it begins and ends."""
+"""The parts of a gateway: settings, adapters, and the request and deployment pipelines; how it starts and ends."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ MIB = 1 << 20
 
 
 class Gateway:
-    """The parts of one gateway, by the names that the rest of the code has for them."""
+    """The parts of one gateway, as attributes with the names that the rest of the code uses."""
 
     def __init__(self, settings: Settings) -> None:
-        """Needs a running loop where a port for gRPC is set. Raises InvalidSetting."""
+        """Wire the parts. Needs a running event loop where a port for gRPC is set. Raises InvalidSetting."""
         self.settings = settings
         self.max_body_bytes = settings.max_body_mb * MIB
         self.max_upload_bytes = settings.max_upload_mb * MIB
@@ -121,7 +121,7 @@ class Gateway:
         )
 
     def _grpc(self) -> grpc.aio.Server:
-        """Bound, not started."""
+        """Return the gRPC server, bound to its port but not started."""
         from app.protocols.v2.grpc.server import bound
         from app.protocols.v2.grpc.service import Service
 
@@ -132,23 +132,23 @@ class Gateway:
         return self.settings.enable_health_monitor and self.monitor.suspect(replica, reason)
 
     def _sample(self, model_id: str) -> bytes | None:
-        """What the model is known to answer, as its probe asked it; None before the first one."""
+        """Return the request body that the model answered in its probe; None before the first probe."""
         model = self.ledger.model(model_id)
         return msgspec.json.encode(model.sample) if model is not None and model.sample is not None else None
 
     def is_ready(self) -> bool:
-        """Whether no model is down; see `is_down`."""
+        """Return whether no model is down; see `is_down`."""
         return not any(is_down(one) for one in self.ledger.deployments())
 
     def acquire(self) -> None:
-        """Be the only gateway on this registry. Raises Conflict if there is another."""
+        """Lock the registry for this gateway. Raises Conflict if another gateway holds it."""
         self._containers.acquire()
 
     def release(self) -> None:
         self._containers.release()
 
     async def begin(self) -> None:
-        """Adopt what runs, bring back what should, keep watch."""
+        """Adopt running replicas, start what should run, and begin to watch them."""
         self.unsaved.begin()
         await self.share.clear_up()
         self._store.load()
@@ -164,12 +164,15 @@ class Gateway:
             await self._grpc_listener.start()
 
     def end_streams(self) -> None:
-        """End the answers that would go on for ever. A server that stops waits for the others."""
+        """End the answers that could go on for ever. A server that stops waits for all others."""
         self.closing.set()
         self.dispatcher.end_streams()
 
     async def end(self, *, keep_models: bool) -> None:
-        """Answer what is under way, then stop. keep_models: they run on, for the next gateway to adopt."""
+        """Answer the requests under way, then stop.
+
+        keep_models: leave the models running, for the next gateway to adopt.
+        """
         if self._grpc_listener is not None:
             await self._grpc_listener.stop(self.settings.drain_timeout_seconds)
         await self.share.close()
@@ -199,7 +202,7 @@ def flow(settings: Settings) -> QueueSettings:
 
 
 def tunnel(settings: Settings) -> Tunnel:
-    """The way out that PRISM_TUNNEL names."""
+    """Return the tunnel that PRISM_TUNNEL names."""
     timeout = settings.tunnel_start_timeout_seconds
     if settings.ssh_tunnel is None:
         token, folder = settings.ngrok_authtoken.get_secret_value(), settings.run_folder / "ngrok"
@@ -218,7 +221,7 @@ def new_key(entry: KeyEntry, key: str) -> NewKey:
 
 
 def connector(limits: WireLimits) -> Connect:
-    """How the lifecycle reaches a replica: over the link of the request road."""
+    """Return the function by which the lifecycle connects to a replica: over the connection class of dispatch."""
 
     async def connect(replica: Replica, timeout_seconds: float) -> tuple[ReplicaLink, dict[str, Any]]:
         link = await connect_link(replica, timeout_seconds, limits=limits)

@@ -1,4 +1,4 @@
-"""The gateway as one ASGI application: every route, with the parts that it calls; nothing else happens here.
+"""The gateway as one ASGI application: every route, with the parts that it calls. Nothing else happens here.
 
 `app` is for `uvicorn app.main:app`.
 """
@@ -47,7 +47,7 @@ UI = Path(__file__).parent / "ui"
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Its lifespan adopts, resumes and, at the end, stops the models."""
+    """Create the application. Its lifespan adopts and resumes the models and, at the end, stops them."""
     system = Gateway(settings)
     pages, sessions = Pages(UI / "templates"), Sessions()
     app = FastAPI(
@@ -95,7 +95,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> None:
-    """For admins: what models there are, and everything that changes something."""
+    """Add the routes for admins: the models there are, the metrics, and everything that changes something."""
     deployments, share = system.deployments, system.share
     app.include_router(
         models.router(
@@ -118,7 +118,7 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
 
 
 def include_predictions(app: FastAPI, system: Gateway, admins: list[Any]) -> None:
-    """For every caller that is let in: predictions in each protocol, and what it asks of models beside them."""
+    """Add the routes for every admitted caller: predictions in each protocol, and its queries about models."""
     settings, ledger = system.settings, system.ledger
     asking = InferenceHandler(system.dispatcher, system.admission, system.max_body_bytes)
     app.include_router(native.router(asking))
@@ -133,7 +133,7 @@ def include_predictions(app: FastAPI, system: Gateway, admins: list[Any]) -> Non
 
 
 def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Sessions, admins: list[Any]) -> None:
-    """For people."""
+    """Add the pages for people."""
     deployments, ledger, history, vitals = system.deployments, system.ledger, system.history, system.vitals
     admins_but_programs = [Depends(RequireAdmin(system.keys, sessions, system.wrong_keys, is_program_at_root))]
     app.include_router(
@@ -161,7 +161,7 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
 
 
 def is_program_at_root(request: Request) -> bool:
-    """A program at `/`, where a browser gets the models."""
+    """Return whether a program asks for `/`, where a browser gets the page of models."""
     return request.url.path == "/" and not wants_page(request)
 
 

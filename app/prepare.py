@@ -11,11 +11,13 @@ from app.observe.log import configure_logging
 from app.settings import Settings, load_settings
 
 OPEN_FILES_MAX = 1 << 20
-"""More than any server needs, and little enough for a program that walks through all of them before it starts another."""
+"""More than any server needs, but few enough for a program that loops over all descriptors before it starts another
+program.
+"""
 
 
 def prepare() -> Settings:
-    """Raise the limit of open files, read and check the settings, set up the log. Raises InvalidSetting, Forbidden."""
+    """Raise the limit of open files, read and check the settings, set up logging. Raises InvalidSetting, Forbidden."""
     raise_open_files()
     settings = load_settings()
     require_admin_key(settings)
@@ -24,19 +26,23 @@ def prepare() -> Settings:
 
 
 def raise_open_files() -> None:
-    """To what the system allows without asking anybody: each connection, of clients and to replicas, is a file.
+    """Raise the limit of open files as far as the system allows without privileges: each connection takes one.
 
-    A replica sets a limit of its own (model_container/sandbox/confine.py); ssh, ngrok and uv ask for few.
+    These are the connections of clients and those to replicas. A replica sets a limit of its own
+    (model_container/sandbox/confine.py); ssh, ngrok and uv need few.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):  # macOS: more than the kernel gives one process
+        with contextlib.suppress(OSError, ValueError):  # macOS: the kernel may give one process less
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def require_admin_key(settings: Settings) -> None:
-    """Uploading a model is running code, so nobody but this machine may do it without a key that is for that."""
+    """Raise Forbidden if the server listens beyond this machine without an admin key.
+
+    Uploading a model is running code, so other machines may do it only with a key that is for that.
+    """
     if settings.keys_of_admins or is_loopback(settings.host):
         return
     raise Forbidden(

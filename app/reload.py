@@ -1,4 +1,4 @@
-"""For development: notices that the server's own code has changed."""
+"""Notices changes of the server's own code, for development."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ POLL_SECONDS = 0.5
 
 
 def snapshot() -> dict[Path, int]:
-    """Every source file and when it was last written, in ns."""
+    """Return every source file and when it was last written, in ns."""
     files = (path for folder in WATCHED for path in folder.rglob("*") if path.suffix in SUFFIXES)
     return {path: path.stat().st_mtime_ns for path in files if path.exists()}
 
 
 async def code_changed() -> None:
-    """Returns once a file was added, removed or written to."""
+    """Return once a source file was added, removed or written to."""
     before = await asyncio.to_thread(snapshot)
     while await asyncio.to_thread(snapshot) == before:
         await asyncio.sleep(POLL_SECONDS)

@@ -1,7 +1,7 @@
-"""`python -m app.serve`: the server process. It says where it listens in `server.json`, for `prism stop` and `status`.
+"""`python -m app.serve`: the server process. It records its address in `server.json`, for `prism stop` and `status`.
 
-SIGTERM and SIGINT stop the models and the server; SIGUSR2 stops the server and leaves the models running, for the
-next one to adopt.
+SIGTERM and SIGINT stop the models and the server. SIGUSR2 stops the server and leaves the models running, for the next
+server to adopt.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ def main() -> None:
 
 
 def bind(settings: Settings) -> socket.socket:
-    """Bound here and not by uvicorn, so that a taken port is one clear line before anything else begins."""
+    """Bind the listening socket. Raises InvalidSetting.
+
+    It is bound here and not by uvicorn, so that a taken port is reported in one clear line before anything else begins.
+    """
     try:
         family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -65,7 +68,10 @@ def bind(settings: Settings) -> socket.socket:
 
 
 async def serve(settings: Settings, listener: socket.socket) -> bool:
-    """Until a signal, or changed code where that is watched; True if the server is to start anew."""
+    """Serve until a signal or, where the code is watched, until it changes.
+
+    Returns whether the server is to start anew.
+    """
     app = create_app(settings)
     config = listener_config(app, app.state.door, "on", settings.keep_alive_seconds, settings.drain_timeout_seconds)
     server = AnnouncedServer(config, settings, app.state.system.end_streams)
@@ -86,9 +92,9 @@ async def serve(settings: Settings, listener: socket.socket) -> bool:
 
 
 class AnnouncedServer(uvicorn.Server):
-    """A server that records where it is, from when it accepts requests until it ends.
+    """A server that records its address, from when it accepts requests until it ends.
 
-    end_streams: called when it begins to end; what else is under way is waited for.
+    end_streams: called when it begins to end; all other requests under way are waited for.
     """
 
     def __init__(self, config: uvicorn.Config, settings: Settings, end_streams: Callable[[], None]) -> None:
@@ -109,7 +115,7 @@ class AnnouncedServer(uvicorn.Server):
         record = {"pid": os.getpid(), "started": started, "host": host, "port": port, "url": url, "version": VERSION}
         try:
             write_atomic(self._record, json.dumps(record).encode())
-        except OSError as error:  # it serves all the same
+        except OSError as error:  # the server works without the record
             log.error("`prism stop` and `prism status` cannot find this server", **log_fields(error))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -122,8 +128,10 @@ class AnnouncedServer(uvicorn.Server):
 
 
 def tune_gc() -> None:
-    """What is loaded by now stays for good, and requests and connections are freed by their reference counts: a
-    collection that walks through all of it, or through thousands of idle connections, stalls every request for 50 ms.
+    """Freeze the objects loaded so far, and collect garbage rarely.
+
+    What is loaded by now stays for good, and requests and connections are freed by their reference counts. A collection
+    that walks through all of it, or through thousands of idle connections, stalls every request for 50 ms.
     """
     gc.collect()
     gc.freeze()

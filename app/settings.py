@@ -1,4 +1,4 @@
-"""Every setting of PRISM, once: typed, with its unit in its name, read from the environment, checked at start."""
+"""All settings of PRISM: typed, with the unit in the name, read from the environment, checked at start."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def default_home() -> Path:
-    """The checkout PRISM runs from; for an installed package, the user's data folder."""
+    """The checkout PRISM runs from; for an installed package, the user's data folder."""  # in docs/settings.md, too
     if (CHECKOUT / "pyproject.toml").is_file():
         return CHECKOUT
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "prism"
 
 
 class Settings(BaseSettings):
-    """Relative paths count from `home`. Every field is an environment variable: its alias, or PRISM_ + its name."""
+    """The settings. Relative paths count from `home`.
+
+    Every field is an environment variable: its alias, or PRISM_ + its name.
+    """
 
     model_config = SettingsConfigDict(env_prefix="PRISM_", populate_by_name=True, extra="ignore", frozen=True)
 
@@ -210,7 +213,7 @@ class Settings(BaseSettings):
 
     @property
     def ssh_tunnel(self) -> SshAddress | None:
-        """Where an SSH tunnel goes; None where ngrok is the way."""
+        """The address of the SSH tunnel; None where ngrok is used."""
         return None if self.tunnel == "ngrok" else ssh_address(self.tunnel)
 
     @property
@@ -222,7 +225,7 @@ class Settings(BaseSettings):
         return self._file(self.tunnel_ssh_known_hosts)
 
     def _file(self, text: str) -> Path | None:
-        """From `home`, with `~` for the user's folder; None where the setting is unset."""
+        """Resolve a path relative to `home`, with `~` for the user's folder; None where the setting is unset."""
         return self.home / Path(text).expanduser() if text else None
 
     @property
@@ -249,7 +252,7 @@ def separate(keys: str) -> tuple[str, ...]:
 
 
 def variable(field: str) -> str:
-    """The environment variable that sets `field`."""
+    """Return the environment variable that sets `field`."""
     return Settings.model_fields[field].alias or f"PRISM_{field.upper()}"
 
 

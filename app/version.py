@@ -1,4 +1,4 @@
-"""The name and the version under which this server speaks of itself."""
+"""The name and the version that this server reports about itself."""
 
 from importlib.metadata import version
 
