@@ -13,6 +13,8 @@ from app.lifecycle.health.monitor import Monitor
 from app.registry.unsaved import Unsaved
 from app.version import VERSION
 
+FAILED_SHOWN = 20
+
 
 def router(
     deployments: Deployments, monitor: Monitor, unsaved: Unsaved, enabled: bool, grpc_port: int = 0
@@ -27,7 +29,7 @@ def router(
 
         status is "ok", or "degraded" while a model that was live, and should be, takes no traffic. down: the model_id
         of each such model. failed: the model_id of each model that failed before it was ever live, and the code of its
-        error; these do not degrade the status. grpc_port is null for none.
+        error, the newest 20; these do not degrade the status. grpc_port is null for none.
         """
         entries = ledger.deployments()
         down = [one.model_id for one in entries if is_down(one)]
@@ -38,8 +40,7 @@ def router(
             "down": down,
             "failed": [
                 {"model_id": one.model_id, "code": (one.error or {}).get("code", "")}
-                for one in entries
-                if failed_at_first(one)
+                for one in [one for one in entries if failed_at_first(one)][-FAILED_SHOWN:]
             ],
             "grpc_port": grpc_port or None,
         }

@@ -29,6 +29,10 @@ Reply = Callable[["Batch | None"], None]
 AnyLink = TypeVar("AnyLink", bound="ReplicaConnection")
 
 WELCOME_BYTES_MAX = 4 << 20
+WELCOME_PARTS_MAX = 200_000
+"""The most lists and objects in a welcome: reading more would hold up every model. A table of 40,000 columns has about
+120,000."""
+
 """The largest WELCOME frame; the signature of a table with 40,000 columns takes 3 MiB."""
 
 PONG_BYTES_MAX = 4096
@@ -110,6 +114,8 @@ class ReplicaConnection(asyncio.Protocol):
 
         Raises ReplicaProtocolError.
         """
+        if self._welcome.count(b"[") + self._welcome.count(b"{") > WELCOME_PARTS_MAX:
+            raise ReplicaProtocolError(f"The replica's welcome has more than {WELCOME_PARTS_MAX:,} lists and objects.")
         try:
             return cast(dict[str, Any], read_json(self._welcome, dict[str, Any]))
         except ForeignJsonError as error:
@@ -133,7 +139,7 @@ class ReplicaConnection(asyncio.Protocol):
             taken = self._reader.feed(data, FRAMES_A_TURN)
             for frame in taken:
                 self._take(frame)
-        except (FrameError, ForeignJsonError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except (FrameError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self._break(str(error))
         except Exception:  # a defect of this server, which must not leave other requests without an answer
             log.exception("an answer of a replica could not be taken")
@@ -155,7 +161,7 @@ class ReplicaConnection(asyncio.Protocol):
             if not pong.done():
                 pong.set_result(pulse)
         elif frame.kind == frames.WELCOME:
-            greeting = msgspec.convert(read_json(frame.payload, dict[str, Any]), Greeting)
+            greeting = msgspec.json.decode(frame.payload, type=Greeting)
             self._welcome = frame.payload
             self.welcomed.set_result(greeting)
 

@@ -74,7 +74,7 @@ def malformed(headers: Headers) -> PrismError | None:
 class HostOriginMiddleware(RequestIdMiddleware):
     """Lets through what names this server as its host and comes from no other site.
 
-    only_here: and what arrived at a loopback address. Whoever runs uvicorn itself chooses where it listens.
+    only_here: and what arrived at a loopback address or a Unix socket. Whoever runs uvicorn itself chooses where it listens.
     """
 
     def __init__(self, app: ASGIApp, hosts: HostAllowList, *, only_here: bool = False) -> None:
@@ -84,7 +84,7 @@ class HostOriginMiddleware(RequestIdMiddleware):
 
     def refusal(self, scope: Scope) -> Forbidden | None:
         listener = scope.get("server")
-        if self._only_here and listener is not None and not is_loopback(listener[0]):
+        if self._only_here and listener is not None and listener[1] is not None and not is_loopback(listener[0]):
             return Forbidden(
                 f"This server listens on {listener[0]}, for other machines too, and no admin key is set.",
                 hint="Set PRISM_ADMIN_KEYS, or listen on 127.0.0.1.",

@@ -246,7 +246,7 @@ class Deployments:
         if all(one.model_id != model.model_id for one in self.ledger.deployments()):
             form = model.form.name if model.form else FormName.ORIGINAL
             runs = any(one.model_id == model.model_id and one.form is form for one in running)
-            await self.ledger.enter(model, wanted=runs, status=Status.STOPPED)
+            await self.ledger.enter(model, wanted=runs, status=Status.STOPPED, live_at=utc_now() if runs else "")
         deployment = self.ledger.deployment(model.model_id)
         adopted = await self._adoption.adopt(model, running, registry_lost=registry_lost)
         if not deployment.wanted:

@@ -6,6 +6,7 @@ import asyncio
 
 from app.core.folders import folder_size_bytes
 from app.core.model import FormName, Model
+from app.errors import TargetUnavailable
 from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.state import Ledger
 
@@ -17,7 +18,11 @@ async def removal(model: Model, ledger: Ledger, road: DeploymentPipeline) -> lis
     size = f"{size_kb:.1f} kB" if size_kb < 1000 else f"{size_kb / 1000:.1f} MB"
     found = [f"model {model.ref} ({model.model_id})", f"{folder} ({size})"]
     if model.target is not None:
-        found += road.target(model).describe_removal(model, ledger.deployment(model.model_id).replicas)
+        replicas = ledger.deployment(model.model_id).replicas
+        try:
+            found += road.target(model).describe_removal(model, replicas)
+        except TargetUnavailable:
+            found += [f"replica {replica.id}" for replica in replicas]
     used = environments_of_others(model, ledger)
     unshared = dict.fromkeys(form.lock.hash for form in model.forms if form.lock.hash not in used)
     return found + [f"environment {each}" for each in unshared if model.target is not None]

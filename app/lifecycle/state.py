@@ -106,9 +106,10 @@ class Ledger:
             self._store.take_back(model.model_id)
             raise
 
-    async def enter(self, model: Model, *, wanted: bool, status: Status) -> None:
-        """Record a deployment for a model that has a record but no deployment."""
-        await self._registry.save(new_deployment(model, wanted=wanted, status=status))
+    async def enter(self, model: Model, *, wanted: bool, status: Status, live_at: str = "") -> None:
+        """Record a deployment for a model that has a record but no deployment. live_at: since when it serves."""
+        deployment = new_deployment(model, wanted=wanted, status=status)
+        await self._registry.save(structs.replace(deployment, live_at=live_at))
 
     async def amend(self, model_id: str, **changes: Any) -> Model:
         """Complete the model's record with what a step found out. Raises OSError; then the record is unchanged."""

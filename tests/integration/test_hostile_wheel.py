@@ -64,7 +64,7 @@ async def attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str) ->
 @pytest.fixture
 def let_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the look at what was installed had missed it: the other walls must hold alone."""
-    monkeypatch.setattr("app.runtime.packages.install.check", lambda *_: None, raising=False)
+    monkeypatch.setattr("app.runtime.packages.install.check", lambda *_: None)
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_an_unprivileged_user_gets_the_same_walls(tmp_path_factory: pytest.TempP
         for package in ("app", "model_container"):
             shutil.copytree(ROOT / package, place / package, ignore=shutil.ignore_patterns("__pycache__"))
         place.chmod(0o755)
-        code = "import json; from app.runtime.process.sandbox_check import survey; print(json.dumps(survey()))"
+        code = "import json; from app.runtime.process.sandbox_check import probe_sandbox; print(json.dumps(probe_sandbox()))"
         done = subprocess.run(
             [python, "-c", code], cwd=place, user=65534, group=65534, extra_groups=[], capture_output=True, text=True
         )

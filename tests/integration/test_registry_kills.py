@@ -13,10 +13,10 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from app.core.model import Deployment, Status
-from app.registry.containers import ContainerRegistry
+from app.registry.containers import ContainersFile
 
 async def main():
-    registry = ContainerRegistry(Path(sys.argv[1]))
+    registry = ContainersFile(Path(sys.argv[1]))
     assert registry.load(), "corrupt"
     number = int(sys.argv[2])
     while True:

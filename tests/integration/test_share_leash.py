@@ -41,11 +41,11 @@ def parent() -> Iterator[Parent]:
     script = f"""
 import asyncio
 from app.runtime.process import tree as process_tree
-from app.share.child import Child, leashed
+from app.share.child import Child, guarded
 import os, sys
 
 async def main():
-    child = await Child.start(leashed([sys.executable, "-c", {FAMILY!r}], os.getpid()), process_tree, dict(os.environ))
+    child = await Child.start(guarded([sys.executable, "-c", {FAMILY!r}], os.getpid()), process_tree, dict(os.environ))
     async for line in child.lines():
         print(child.worker.id.split(":")[0], line, flush=True)
 

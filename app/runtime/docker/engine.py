@@ -263,16 +263,16 @@ class _Stream:
                     self._room.acquire()
                     if self._closed:
                         break
-                    self._send_error(self._queue.put_nowait, piece)
+                    self._post(self._queue.put_nowait, piece)
         except Exception as problem:  # handed on to whoever reads the pieces
             error = problem
         finally:
             for response in self._responses:
                 response.close()
-        self._send_error(self._queue.put_nowait, _End(error))
-        self._send_error(self._ended.set)
+        self._post(self._queue.put_nowait, _End(error))
+        self._post(self._ended.set)
 
-    def _send_error(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def _post(self, function: Callable[..., Any], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended before us
             self._loop.call_soon_threadsafe(function, *arguments)
 

@@ -8,6 +8,7 @@ process of the machine: linux/Documentation/admin-guide/cgroup-v2.rst.
 from __future__ import annotations
 
 import contextlib
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -32,7 +33,7 @@ class BackgroundGroup:
 
     def command(self, command: list[str]) -> list[str]:
         """Return the command so that it runs in the group, or as it is where none can be had. Blocks for under 1 ms."""
-        if self._folder is None:
+        if self._folder is None or not os.access(SHELL[0], os.X_OK):
             return command
         try:
             self._folder.mkdir(exist_ok=True)
@@ -82,5 +83,8 @@ def _starves(pid: str) -> bool:
     try:
         ran_ns, waited_ns, _ = map(int, Path(f"/proc/{pid}/schedstat").read_text().split())
     except (FileNotFoundError, ProcessLookupError):
-        return not Path("/proc/self/schedstat").exists()  # a kernel that does not say: rather compete than starve
-    return waited_ns > max(_PATIENCE_NS, _WAITS_PER_RUN * ran_ns)
+        return not Path("/proc/self/schedstat").exists()
+    except OSError:  # as where /proc hides what others run
+        return True
+    is_known = ran_ns or waited_ns  # else this kernel does not account for it: rather compete than starve
+    return not is_known or waited_ns > max(_PATIENCE_NS, _WAITS_PER_RUN * ran_ns)

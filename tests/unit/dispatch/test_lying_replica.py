@@ -230,6 +230,7 @@ WELCOMES = {
     "a list": encode(0, WELCOME, b"[]"),
     "a number for a word": encode(0, WELCOME, b'{"streams":1}'),
     "deep": encode(0, WELCOME, DEEP),
+    "a million lists": encode(0, WELCOME, b'{"x":[%b]}' % b",".join([b"[]"] * 1_000_000)),
     "too large": HEADER.pack(WELCOME_BYTES_MAX + 1, 0, WELCOME, 0, 0),
     "answers": encode_answers(1, [Answer(PLAIN)], 1, 1),
 }
@@ -240,7 +241,7 @@ async def test_a_welcome_that_is_none_is_no_connection(tmp_path: Path, welcome: 
     liar = LyingReplica(tmp_path / "s", honest, welcome)
     await liar.start()
     with pytest.raises(ReplicaProtocolError):
-        await connect(liar.replica, 10, limits=WIRE)
+        (await connect(liar.replica, 10, limits=WIRE)).welcome()  # read whole before the replica gets any traffic
     await liar.stop()
 
 
