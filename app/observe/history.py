@@ -1,7 +1,7 @@
-"""The last minutes of each model's traffic, in short steps: what the charts of the pages show.
+"""History of each model's traffic over the last 15 minutes, in steps of 5 seconds, for the charts on the pages.
 
-The road only counts (tally.py). Here its counts are read every few seconds and what was added since is kept, so
-nothing is added to a request, and a model without traffic costs nothing.
+The request path only increments counters (tally.py). History reads these counters every few seconds and keeps what
+was added since the last reading. A request costs nothing more, and a model without traffic costs nothing.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ KEPT_SECONDS = 900.0
 
 
 class Step(Struct, frozen=True):
-    """What one model answered within `seconds`. refused: with a 4xx. failed: with a 5xx.
+    """Traffic of one model within `seconds`. refused: answers with a 4xx status. failed: answers with a 5xx status.
 
-    latencies: observations in each bucket of LATENCY_BOUNDS_SECONDS and one above; empty where there were none.
+    latencies: number of observations in each bucket of LATENCY_BOUNDS_SECONDS, plus one bucket above all bounds; empty
+    if there were no requests.
     """
 
     seconds: float = STEP_SECONDS
@@ -41,24 +42,24 @@ class Step(Struct, frozen=True):
 
     @property
     def error_rate(self) -> float:
-        """Of 0 to 1; both kinds of errors."""
+        """Return the share of requests that were refused or failed, from 0 to 1."""
         return (self.refused + self.failed) / self.requests if self.requests else 0.0
 
     def latency_ms(self, quantile: float) -> float | None:
-        """Estimated from the buckets; None without requests."""
+        """Estimate a latency quantile from the buckets, in milliseconds; None without requests."""
         found = estimated_quantile(self.latencies, quantile)
         return None if found is None else found * 1000
 
 
 class Moment(Struct, frozen=True):
-    """A step, and how many seconds ago it ended."""
+    """Step together with how many seconds ago it ended."""
 
     ago_seconds: float
     step: Step
 
 
 class _Counts(Struct, frozen=True):
-    """A tally as it stood at one look."""
+    """Copy of a model's counters at one reading."""
 
     requests: int = 0
     refused: int = 0
@@ -67,7 +68,10 @@ class _Counts(Struct, frozen=True):
 
 
 class History:
-    """tallies: of the request road, by model_id; read, never changed. Times are the clock's, which must not go back."""
+    """Recorder of each model's recent traffic.
+
+    tallies: the counters of the request path, by model_id; they are read and never changed. clock must be monotonic.
+    """
 
     def __init__(
         self,
@@ -81,11 +85,11 @@ class History:
         self._tallies = tallies
         self._clock = clock
         self._kept_steps = round(kept_seconds / step_seconds)
-        self._ends: deque[tuple[float, float]] = deque(maxlen=self._kept_steps)  # when a step ended, how long it was
-        self._number = 0  # of steps since the start
+        self._ends: deque[tuple[float, float]] = deque(maxlen=self._kept_steps)  # when each step ended, and its length
+        self._number = 0  # number of steps since the start
         self._looked = clock()
         self._counts: dict[str, _Counts] = {}
-        self._steps: dict[str, deque[tuple[int, Step]]] = {}  # those with requests, by their number
+        self._steps: dict[str, deque[tuple[int, Step]]] = {}  # step number and step; only steps with requests
         self._loop: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -106,7 +110,7 @@ class History:
                 log.exception("the history could not be written")
 
     def look(self) -> None:
-        """Keep what was added to each tally since the last look."""
+        """Record a step: what was added to each model's counters since the last reading."""
         now = self._clock()
         seconds, self._looked = now - self._looked, now
         self._number += 1
@@ -120,7 +124,7 @@ class History:
         self._forget()
 
     def _forget(self) -> None:
-        """What is too old, and what belongs to models that are gone."""
+        """Drop steps older than the kept time, and all steps of models that are no longer registered."""
         for model_id in self._counts.keys() - self._tallies.keys():
             del self._counts[model_id], self._steps[model_id]
         for steps in self._steps.values():
@@ -128,7 +132,10 @@ class History:
                 steps.popleft()
 
     def moments(self, model_id: str) -> list[Moment]:
-        """Of the kept time, oldest first; quiet steps too. Empty until the first look."""
+        """Return every step of the kept time, oldest first, including steps without traffic.
+
+        Empty until the first reading.
+        """
         now = self._clock()
         busy = dict(self._steps.get(model_id, ()))
         first = self._number - len(self._ends) + 1
@@ -138,12 +145,12 @@ class History:
         ]
 
     def recent(self, model_id: str, seconds: float = 60.0) -> Step:
-        """The last `seconds` as one step."""
+        """Return the last `seconds` merged into one step."""
         return merged([moment.step for moment in self.moments(model_id)[-round(seconds / self.step_seconds) :]])
 
 
 def merged(steps: Sequence[Step]) -> Step:
-    """Neighbouring steps as one."""
+    """Merge adjacent steps into one."""
     return Step(
         sum(step.seconds for step in steps),
         sum(step.requests for step in steps),
@@ -154,9 +161,10 @@ def merged(steps: Sequence[Step]) -> Step:
 
 
 def estimated_quantile(counts: Sequence[int], quantile: float) -> float | None:
-    """Seconds, as if the observations of a bucket were spread evenly over it; what is above all bounds counts as the last.
+    """Estimate a quantile in seconds, assuming that observations are spread evenly within each bucket.
 
-    The error is at most the bucket's width. The same as Prometheus' histogram_quantile().
+    Observations above all bounds count as the last bound. The error is at most the bucket's width. The method is that
+    of Prometheus' histogram_quantile().
     """
     total = sum(counts)
     if not total:

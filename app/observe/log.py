@@ -1,4 +1,4 @@
-"""The server's own log: one line an event on stderr, for people on a terminal and as JSON for machines."""
+"""The server's own log on stderr, one line per event: readable text on a terminal, JSON otherwise."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import structlog
 
 
 def configure_logging(level: str) -> None:
-    """structlog for PRISM, and the standard library's loggers (uvicorn's) through the same formatter.
+    """Configure structlog, and route the standard library's loggers (uvicorn's) through the same formatter.
 
-    A line that cannot be written, as to a full disk, is lost, and fails nothing.
+    A log line that cannot be written, for example because the disk is full, is dropped without raising an error.
     """
     logging.raiseExceptions = False
     shared: list[structlog.typing.Processor] = [
@@ -20,7 +20,7 @@ def configure_logging(level: str) -> None:
     ]
     terminal = sys.stderr.isatty()
     renderer: structlog.typing.Processor = (
-        # Its other tracebacks show what variables held, keys among them, and take seconds to lay out.
+        # structlog's default tracebacks print local variables, which may hold API keys, and take seconds to render.
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if terminal
         else structlog.processors.JSONRenderer()

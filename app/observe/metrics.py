@@ -1,6 +1,6 @@
-"""What happened on the request road, in Prometheus' text format; docs/metrics.md explains each metric.
+"""Metrics of the request path in Prometheus' text format; docs/metrics.md explains each metric.
 
-The road counts in plain numbers (tally.py). They become metrics only here, when somebody asks.
+The request path only increments plain numbers (tally.py). They are turned into metrics here, on each scrape.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ CIRCUITS = ("closed", "half-open", "open")
 
 
 class ModelFigures(Struct, frozen=True):
-    """Of one registered model. queued: requests that wait now. live: it takes traffic. circuit: of its replicas.
+    """Current numbers of one registered model.
 
-    circuits: of each replica that takes traffic, by its number. replicas_wanted: how many should, while it is wanted.
-    streams: that are open now.
+    queued: requests that wait now. live: whether the model takes traffic. circuit: the breaker's state for the model.
+    circuits: the breaker's state of each replica that takes traffic, by the replica's number. replicas_wanted: how many
+    replicas should take traffic. streams: streams that are open now.
     """
 
     name: str
@@ -41,7 +42,10 @@ class ModelFigures(Struct, frozen=True):
 
 
 class RequestCollector(Collector):
-    """models: of every registered one. refusals: requests that reached no model, by error code."""
+    """Prometheus collector of the request path's metrics.
+
+    models: the numbers of every registered model. refusals: requests that reached no model, counted by error code.
+    """
 
     def __init__(self, models: Iterable[ModelFigures], refusals: Mapping[str, int]) -> None:
         self._models = tuple(models)
@@ -89,7 +93,7 @@ class RequestCollector(Collector):
 
 
 def buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """Upper bound and how many observations are up to it, as Prometheus counts them."""
+    """Return (upper bound, cumulative count) pairs, as Prometheus expects them."""
     total, found = 0, []
     for bound, count in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):
         total += count
@@ -98,7 +102,7 @@ def buckets(histogram: Histogram) -> list[tuple[str, float]]:
 
 
 def exposition(road: RequestCollector) -> bytes:
-    """The text that Prometheus reads, with this process's own memory and processor time."""
+    """Render all metrics as Prometheus text, including this process's memory and CPU time."""
     registry = CollectorRegistry()
     registry.register(road)
     ProcessCollector(registry=registry)

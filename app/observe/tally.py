@@ -1,6 +1,6 @@
-"""Counts of what happened on the request road: plain numbers, so that counting costs next to nothing.
+"""Counters of the request path: plain numbers, so that counting costs next to nothing.
 
-Whoever shows them (observe/metrics.py) reads them when asked; nothing here knows of any format.
+observe/metrics.py and observe/history.py read these counters; nothing here depends on an output format.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ BATCH_SIZE_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Histogram:
-    """counts[i]: observations up to bounds[i] and over the one before; the last one counts all above the bounds."""
+    """Histogram with fixed bucket bounds.
+
+    counts[i]: observations above bounds[i-1] and up to bounds[i]; the last entry counts those above all bounds.
+    """
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -31,11 +34,12 @@ class Histogram:
 
 
 class ModelCounters:
-    """Of one model, for as long as it is registered, whichever replicas served it.
+    """Counters of one model for as long as it is registered, across all its replicas.
 
-    statuses: answers by HTTP status. latency: seconds from arrival to answer. model_seconds: inside the model.
-    codec_seconds: decoding and encoding in the runtime. away_seconds: of all requests together, from when their batch
-    was sent to when it came back. last_at: when one came back last, on the monotonic clock; 0 if none did.
+    statuses: number of responses by HTTP status. latency: seconds from arrival to response. model_seconds: time inside
+    the model. codec_seconds: time the runtime spent decoding and encoding. away_seconds: time from when a batch was
+    sent until it came back, summed over all requests. last_at: monotonic time at which a batch last came back; 0 if
+    none did.
     """
 
     __slots__ = ("away_seconds", "batch_size", "codec_seconds", "last_at", "latency", "model_seconds", "statuses")

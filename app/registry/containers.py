@@ -1,4 +1,4 @@
-"""The registry of what runs on this host: a JSON file that survives the gateway, its crashes and the machine's."""
+"""Registry of what runs on this host: a JSON file that survives crashes of the gateway and of the machine."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ log = structlog.get_logger(__name__)
 
 
 FORMAT = 2
-"""Of the file. In format 1 a deployment had one `replica`, or null."""
+"""Version of the file format. In format 1 a deployment had one `replica`, or null."""
 
 
 class _File(Struct):
-    """What the file holds. format: raised when an older PRISM could not read it."""
+    """Contents of the registry file. format: raised whenever an older PRISM could not read the file."""
 
     deployments: dict[str, Deployment]
     format: int = FORMAT
 
 
 def _read(content: bytes) -> dict[str, Deployment]:
-    """Raises MsgspecError, UnicodeDecodeError or RecursionError for no registry of this format or the one before."""
+    """Decode a registry file of format 1 or 2.
+
+    Raises MsgspecError, UnicodeDecodeError or RecursionError if the content is neither.
+    """
     file = msgspec.json.decode(content, type=dict[str, Any])
     if file.get("format", 1) == 1:
         earlier = msgspec.convert(file.get("deployments"), dict[str, dict[str, Any]])
@@ -48,9 +51,9 @@ def _one(entry: dict[str, Any]) -> list[Any]:
 
 
 class ContainersFile:
-    """Deployments by model_id. One server at a time holds the file, by a lock beside it.
+    """Deployments by model_id, backed by a file. A lock file beside it lets only one server at a time use it.
 
-    What is in memory is the truth: a change that the disk refuses is written again until it is there, see `Unsaved`.
+    The copy in memory is authoritative: a change that cannot be written is retried until it is on disk, see `Unsaved`.
     """
 
     def __init__(self, path: Path, unsaved: Unsaved | None = None) -> None:
@@ -61,7 +64,7 @@ class ContainersFile:
         self._lock_file: int | None = None
 
     def acquire(self) -> None:
-        """Raises Conflict if another server holds this registry."""
+        """Lock the registry for this server. Raises Conflict if another server holds the lock."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -77,7 +80,7 @@ class ContainersFile:
         try:
             os.ftruncate(lock, 0)
             os.pwrite(lock, str(os.getpid()).encode(), 0)
-        except OSError as error:  # it is held all the same; only its holder is not named
+        except OSError as error:  # the lock is held all the same; only the holder's process id is missing
             log.warning("the registry's lock could not be written to", **log_fields(error))
 
     def release(self) -> None:
@@ -86,7 +89,7 @@ class ContainersFile:
             self._lock_file = None
 
     def load(self) -> bool:
-        """Read the file; False if it was corrupt, and then it is set aside and the registry starts empty."""
+        """Read the file. Returns False if it was corrupt: the file is then set aside and the registry starts empty."""
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
@@ -107,7 +110,7 @@ class ContainersFile:
         return tuple(self._deployments.values())
 
     async def add(self, deployment: Deployment) -> None:
-        """One that is new. Raises OSError if it cannot be written; then it is not there."""
+        """Add a new deployment. Raises OSError if it cannot be written; the deployment is then not added."""
         self._deployments[deployment.model_id] = deployment
         try:
             await self._write()
@@ -116,12 +119,15 @@ class ContainersFile:
             raise
 
     async def save(self, deployment: Deployment) -> None:
-        """Seen by readers at once; on disk when this returns, or as soon as the disk takes it."""
+        """Replace a deployment.
+
+        Readers see it at once; it is on disk when this returns, or as soon as a retry succeeds.
+        """
         self._deployments[deployment.model_id] = deployment
         await self._write_or_owe()
 
     async def remove(self, model_id: str) -> None:
-        """Gone at once, as `save` is there at once."""
+        """Remove a deployment. Readers see this at once; the disk follows as described for `save`."""
         if self._deployments.pop(model_id, None) is not None:
             await self._write_or_owe()
 
@@ -132,7 +138,7 @@ class ContainersFile:
             self._unsaved.add(self._path, self._write, error)
 
     async def _write(self) -> None:
-        # In a task of its own: a cancelled caller must not let a later write overtake this one.
+        # Write in a separate task: if the caller is cancelled, a later write must still not overtake this one.
         await asyncio.shield(asyncio.create_task(self._write_in_turn()))
 
     async def _write_in_turn(self) -> None:

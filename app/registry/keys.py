@@ -1,7 +1,7 @@
-"""The keys made while the server runs: a JSON file beside the registry, which holds digests and never a key.
+"""API keys made while the server runs, in a JSON file beside the registry. The file holds digests, never a key.
 
-A revocation holds at once, whatever the disk does. Where the file cannot be written anew, the key's digest in it is
-overwritten where it stands, which takes no room; where even that fails, the file is written again until it succeeds.
+A revocation takes effect at once, even if the disk fails. If the file cannot be rewritten, the key's digest is
+overwritten in place, which needs no free space. If that fails too, the file is written again until it succeeds.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ KEY_BYTES = 32
 HINT_LENGTH = 4
 NAME_LENGTH_MAX = 100
 VOID = "0" * 64
-"""In the place of a digest: no key is known to have it, and an entry that has it is none."""
+"""Placeholder for the digest of a revoked key: no known key has this digest, and entries with it are ignored."""
 
 
 class KeyEntry(Struct, frozen=True):
-    """One key, but for itself. digest: its SHA-256 in hexadecimal; a key is 32 random bytes, so that it tells nothing.
+    """Record of one API key, without the key itself.
 
-    hint: its last characters, by which its holder knows it again.
+    digest: the key's SHA-256 in hexadecimal. A key is 32 random bytes, so the digest does not reveal it.
+    hint: the key's last characters, by which its holder can recognize it.
     """
 
     id: str
@@ -47,7 +48,7 @@ class KeyEntry(Struct, frozen=True):
 
 
 class KeyListener(Protocol):
-    """Who lets in the callers with these keys (`app.access.admission.Keys`). digest: as in a KeyEntry."""
+    """Listener that keeps the set of accepted keys (`app.access.keys.Keys`). digest: as in a KeyEntry."""
 
     def add(self, id: str, digest: str) -> None: ...
 
@@ -55,14 +56,17 @@ class KeyListener(Protocol):
 
 
 class _File(Struct):
-    """What the file holds. format: raised when an older PRISM could not read it."""
+    """Contents of the key file. format: raised whenever an older PRISM could not read the file."""
 
     keys: list[KeyEntry]
     format: int = 1
 
 
 class KeyStore:
-    """Keys by id, written through. Few and rarely changed, so a write may hold up the event loop for its fsync."""
+    """API keys by id, written through to the file.
+
+    Keys are few and rarely change, so a write may block the event loop for the duration of its fsync.
+    """
 
     def __init__(self, path: Path, unsaved: Unsaved | None = None) -> None:
         self._path = path
@@ -71,7 +75,7 @@ class KeyStore:
         self._told: list[KeyListener] = []
 
     def load(self) -> None:
-        """Read the file. One that is damaged is set aside, and none of its keys is valid any more."""
+        """Read the file. A damaged file is set aside, and none of its keys is valid any more."""
         try:
             entries = read_json(self._path.read_bytes(), _File).keys
         except FileNotFoundError:
@@ -87,23 +91,23 @@ class KeyStore:
 
     @property
     def saved(self) -> bool:
-        """False while a key is revoked here and still stands in the file: a restart would let it in again."""
+        """False while a key is revoked in memory and still valid in the file: a restart would accept it again."""
         return self._path not in self._unsaved
 
     def tell(self, who: KeyListener) -> None:
-        """Of every key that is here, and from now on of each that comes and goes."""
+        """Register a listener: report every existing key to it now, and each later addition and removal."""
         self._told.append(who)
         for entry in self._entries.values():
             who.add(entry.id, entry.digest)
 
     def entries(self) -> tuple[KeyEntry, ...]:
-        """In the order in which they were made."""
+        """Return the entries in the order in which the keys were made."""
         return tuple(self._entries.values())
 
     def create(self, name: str) -> tuple[KeyEntry, str]:
-        """Make a key; the second is the key itself, which cannot be had again.
+        """Make a key and return its entry and the key itself, which cannot be retrieved again.
 
-        Raises BadInput for a bad name, OSError where it cannot be recorded; then there is no such key.
+        Raises BadInput for an invalid name, and OSError if the key cannot be recorded; then no key exists.
         """
         key = PREFIX + secrets.token_urlsafe(KEY_BYTES)
         entry = KeyEntry(
@@ -116,18 +120,18 @@ class KeyStore:
         try:
             self._write([*self._entries.values(), entry])
         except OSError as error:
-            if not self._void(entry):  # the file may be in its place already, and only not known to be safe there
+            if not self._void(entry):  # the file may have been replaced already, with only its fsync failing
                 self._unsaved.add(self._path, self._write_again, error)
             raise
         self._take(entry)
         return entry, key
 
     def revoke(self, id: str) -> KeyEntry:
-        """From now on it opens nothing; see `saved` for what a restart would say. Raises NotFound."""
+        """Revoke a key at once; `saved` says whether a restart would honour that too. Raises NotFound."""
         entry = self._entries.pop(id, None)
         if entry is None:
             raise NotFound(f"There is no key `{id[:100]}`.", hint="GET /keys lists them; so does `prism keys ls`.")
-        for who in self._told:  # before the disk, which may be full
+        for who in self._told:  # before writing, since the disk may be full
             who.remove(id)
         try:
             self._write([*self._entries.values()])
@@ -151,7 +155,7 @@ class KeyStore:
         self._unsaved.saved(self._path)
 
     def _void(self, entry: KeyEntry) -> bool:
-        """Whether the file on disk lets it in no more."""
+        """Overwrite the entry's digest in the file. Returns whether the file on disk no longer accepts the key."""
         try:
             place = self._path.read_bytes().find(entry.digest.encode())
             if place >= 0:
@@ -166,7 +170,7 @@ class KeyStore:
 
 
 def checked_name(name: str) -> str:
-    """Raises BadInput for one that cannot be told from another by a person."""
+    """Return the name stripped. Raises BadInput unless it has 1 to NAME_LENGTH_MAX printable characters."""
     name = name.strip()
     if not name or len(name) > NAME_LENGTH_MAX or not name.isprintable():
         raise BadInput(

@@ -1,9 +1,9 @@
-"""The models stored on this host: one folder each, with the artifact and a record of what is known about it.
+"""Models stored on this host: one folder each, with the artifact and a record of what is known about it.
 
 <root>/<model_id>/model.json        the record (app.core.model.Model)
-                  artifact/<file>   as uploaded
+                  artifact/<file>   the artifact as uploaded
                   code/<file>.py    the owner's code files, if any
-                  build.log  logs/  what the build and the replicas said
+                  build.log  logs/  output of the build and of the replicas
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class ModelStore:
-    """Records are few and small, so all of them are kept in memory and written through."""
+    """Records of all models. They are few and small, so all are kept in memory and written through."""
 
     def __init__(self, root: Path, unsaved: Unsaved | None = None) -> None:
         self.root = root
@@ -32,7 +32,7 @@ class ModelStore:
         self._models: dict[str, Model] = {}
 
     def load(self) -> None:
-        """Read every record. One that cannot be read is left where it is and reported; the others are served."""
+        """Read every record. One that cannot be read is left in place and logged; the other models are served."""
         self.root.mkdir(parents=True, exist_ok=True)
         for record in self.root.glob("*/model.json"):
             try:
@@ -52,7 +52,7 @@ class ModelStore:
         return tuple(sorted(self._models.values(), key=lambda model: model.created_at))
 
     def save(self, model: Model) -> None:
-        """Raises OSError if it cannot be written; then the record is what it was."""
+        """Write a model's record. Raises OSError if it cannot be written; the record is then unchanged."""
         path, content = self._record(model.model_id), msgspec.json.format(msgspec.json.encode(model))
         try:
             write_atomic(path, content)
@@ -64,7 +64,10 @@ class ModelStore:
         self._unsaved.saved(path)
 
     def note(self, model: Model) -> None:
-        """As `save`, for what is so whether or not the disk takes it: then it is written as soon as it does."""
+        """Record a fact that holds whether or not it can be written.
+
+        On OSError the write is retried until it succeeds.
+        """
         try:
             self.save(model)
         except OSError as error:
@@ -78,10 +81,10 @@ class ModelStore:
         self.save(self._models[model_id])
 
     def delete(self, model_id: str) -> None:
-        """Forget the model and remove its folder with all that is in it, if need be later.
+        """Forget the model and remove its folder with everything in it; a removal that fails is retried later.
 
-        Its record goes first: what is left by a server that is killed meanwhile is then no model. Raises OSError where
-        nothing can be removed; then the model is there as before.
+        The record is removed first, so that a server killed halfway leaves no model behind. Raises OSError if the
+        record cannot be removed; the model then exists as before.
         """
         self._record(model_id).unlink(missing_ok=True)
         self._models.pop(model_id, None)
@@ -100,7 +103,7 @@ class ModelStore:
         self._remove_rest(model_id)
 
     def take_back(self, model_id: str) -> None:
-        """Forget a model that never was one, also where its files cannot be removed yet."""
+        """Forget a model whose upload did not complete, even if its files cannot be removed yet."""
         self._models.pop(model_id, None)
         try:
             self.delete(model_id)

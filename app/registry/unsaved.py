@@ -1,4 +1,4 @@
-"""What was decided and is not on disk yet: it holds from memory, and is written again until the disk takes it."""
+"""Changes that are in effect but not on disk yet: they hold in memory and are written again until that succeeds."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
 
 Write = Callable[[], Awaitable[None]]
-"""Writes a file as it should be by now. Raises OSError."""
+"""Function that writes a file's current content. Raises OSError."""
 
 
 class Owed(Struct, frozen=True):
-    """One file. since: when it could not be written first."""
+    """File that still has to be written. since: when writing it failed first."""
 
     write: Write
     since: str
@@ -32,7 +32,10 @@ class Owed(Struct, frozen=True):
 
 
 class Unsaved:
-    """By path. Each file is written by its owner's own function, so that no older content overtakes a newer one."""
+    """Pending writes by path.
+
+    Each file is written by its owner's own function, so that older content never overwrites newer content.
+    """
 
     def __init__(
         self, first_pause_seconds: float = FIRST_PAUSE_SECONDS, longest_pause_seconds: float = LONGEST_PAUSE_SECONDS
@@ -46,7 +49,7 @@ class Unsaved:
         return path in self._owed
 
     def add(self, path: Path, write: Write, error: OSError) -> None:
-        """error: why it could not be written just now."""
+        """Schedule another write of `path`. error: why it could not be written just now."""
         if path not in self._owed:
             log.error("not on disk yet; it is written again until it is", what=purpose(path), **log_fields(error))
         since = self._owed[path].since if path in self._owed else _now()
@@ -54,12 +57,12 @@ class Unsaved:
         self._news.set()
 
     def saved(self, path: Path) -> None:
-        """It was written, or is wanted no more."""
+        """Drop the pending write of `path`: it succeeded or is no longer needed."""
         if self._owed.pop(path, None) is not None:
             log.info("on disk now", what=purpose(path), path=str(path))
 
     def documents(self) -> list[dict[str, Any]]:
-        """For people and the API."""
+        """Describe each pending write, for people and the API."""
         return [
             {"what": purpose(path), "since": one.since, "reason": problem.detail, "hint": problem.hint}
             for path, one in self._owed.items()
@@ -70,7 +73,7 @@ class Unsaved:
         self._task = asyncio.create_task(self._run(), name="write what is not on disk")
 
     async def end(self) -> None:
-        """The server ends: one last try."""
+        """Stop retrying, attempt each write a last time, and log what is lost."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -80,7 +83,7 @@ class Unsaved:
             log.error("lost with this server: it could not be written", what=purpose(path), **log_fields(one.error))
 
     async def write_all(self) -> None:
-        """Once, each."""
+        """Attempt each pending write once."""
         for path, one in list(self._owed.items()):
             try:
                 await one.write()

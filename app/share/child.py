@@ -1,4 +1,4 @@
-"""A program that this server starts and that cannot outlive it: a leash around it, its lines, its certain end."""
+"""Child process that cannot outlive this server: its start, its output lines and its end."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from app.share.tunnel import Processes, Worker
 CODE_FOLDER = Path(__file__).resolve().parents[2]
 LINES_KEPT = 50
 LOOKED_FOR = (*USER, *LANGUAGE, *USER_FOLDERS, *PROXIES, *CERTIFICATES, *SSH, *NGROK)
-"""Variables that ssh and ngrok read."""
+"""Environment variables that ssh and ngrok read."""
 
 
 def guarded(command: Sequence[str], parent: int) -> tuple[str, ...]:
-    """The command line that runs `command` so that it ends with process `parent`."""
+    """Return the command line that runs `command` and ends it when process `parent` ends."""
     return (sys.executable, "-I", "-S", str(leash.__file__), str(parent), *command)
 
 
 class Child:
-    """A running program and its process group. last: its last lines, for a message when it ends."""
+    """Running program and its process group. last: its last output lines, for the error message when it ends."""
 
     def __init__(self, process: asyncio.subprocess.Process, worker: Worker) -> None:
         self.worker = worker
@@ -47,9 +47,10 @@ class Child:
 
     @classmethod
     async def start(cls, command: Sequence[str], processes: Processes, own: Mapping[str, str] | None = None) -> Child:
-        """command: one that ends with this process, by `leashed` or by itself. own: variables for it alone.
+        """Start a program.
 
-        Raises OSError if it cannot be run.
+        command: must end when this process ends, either by `guarded` or on its own. own: extra environment variables
+        for this child. Raises OSError if the program cannot be run.
         """
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -62,17 +63,17 @@ class Child:
         )
         try:
             identity = processes.identity(process.pid)
-        except psutil.NoSuchProcess:  # it has ended already, and its last lines tell why
+        except psutil.NoSuchProcess:  # it has ended already; its last lines say why
             identity = f"{process.pid}:ended"
         return cls(process, Worker(identity, tuple(command)))
 
     async def lines(self) -> AsyncIterator[str]:
-        """What it says, until it ends."""
+        """Yield the program's output lines until it ends."""
         assert self._process.stdout is not None
         while True:
             try:
                 line = await self._process.stdout.readline()
-            except ValueError:  # longer than anything that means something here; readline has dropped it
+            except ValueError:  # too long to be a line that we parse; readline has dropped it
                 continue
             if not line:
                 return
@@ -81,7 +82,7 @@ class Child:
             yield text
 
     async def kill(self) -> None:
-        """End it and all it started. All they hold are connections, which the system closes with them."""
+        """Kill the program and everything it started. They hold only connections, which the system closes."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()

@@ -1,13 +1,13 @@
-"""A program that ends with the one that started it, however that one ends: also by SIGKILL, and with nobody to tell.
+"""Wrapper that ends a program when the process that started it ends, even by SIGKILL.
 
-    python -I -S leash.py <pid of who starts it> <command> [argument …]
+    python -I -S leash.py <pid of the parent> <command> [argument …]
 
-Three things see to it, each where another cannot. On Linux the kernel tells this program when its parent dies, and
-kills the command when this program dies (PR_SET_PDEATHSIG). Everywhere, standard input closes, a pipe whose other end
-only the parent holds. And what still lives in the process group, the parent kills when it learns that this program has
-ended. Whichever comes first ends the whole group, and so does the end of the command.
+Three mechanisms cover for one another. On Linux the kernel signals this program when its parent dies, and kills the
+command when this program dies (PR_SET_PDEATHSIG). On every system, standard input is a pipe whose other end only the
+parent holds, so it closes when the parent ends. The parent kills whatever is left of the process group when it learns
+that this program has ended. Whichever comes first ends the whole group, and so does the end of the command.
 
-Run as a file, with nothing of the project imported: it is there in 20 ms, and needs no search path.
+It runs as a file and imports nothing of the project, so it starts in 20 ms and needs no search path.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ PR_SET_PDEATHSIG = 1
 
 
 def end_with(parent: int) -> None:
-    """Have the whole process group end, of which this process leads or is a part, when its parent dies.
+    """Make this process's whole process group end when `parent` dies.
 
-    Standard input is to be a pipe from that parent. Ends it at once if the parent is gone already.
+    Standard input must be a pipe from the parent. Ends the group at once if the parent is gone already.
     """
     signal.signal(signal.SIGTERM, lambda *_: end_group())
     _set_parent_death_signal(signal.SIGTERM)
@@ -63,7 +63,7 @@ def main(parent: int, command: list[str]) -> NoReturn:
     if os.getppid() != parent:
         os._exit(1)
     here = os.getpid()
-    # Before there is a thread: what runs between fork and exec must not wait for a lock that a thread held.
+    # Fork before starting a thread: code between fork and exec must not wait for a lock that a thread held.
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=lambda: _die_with(here))
     end_with(parent)
     child.wait()

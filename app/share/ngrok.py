@@ -1,4 +1,4 @@
-"""A tunnel by ngrok: a worker process with pyngrok, which says in JSON lines how it goes."""
+"""Tunnel by ngrok. A worker process runs pyngrok and reports its progress in JSON lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.share.ngrok_words import Told, failure
 from app.share.tunnel import OnWorker, Processes
 
 GRACE_SECONDS = 2
-"""A worker that keeps its own deadline says more than that it was late."""
+"""Extra time before the worker is killed: it keeps its own deadline and can report why it was late."""
 
 
 class Event(Struct):
@@ -26,7 +26,7 @@ class Event(Struct):
 
 
 class NgrokTunnel:
-    """token: of an ngrok account. folder: for the worker alone, mode 0700."""
+    """Tunnel by ngrok. token: of an ngrok account. folder: used by the worker alone, mode 0700."""
 
     kind = "ngrok"
 
@@ -61,7 +61,10 @@ class NgrokTunnel:
         return (sys.executable, "-m", "app.share.ngrok_worker", *map(str, words))
 
     async def _next_event(self, child: Child) -> Event:
-        """What is not an event, such as a traceback, is passed over; the end of the lines is one too."""
+        """Return the worker's next event. Lines that are no event, such as a traceback, are skipped.
+
+        The end of the output is returned as an event with error "ended".
+        """
         async for line in child.lines():
             try:
                 return msgspec.json.decode(line, type=Event)
@@ -73,7 +76,7 @@ class NgrokTunnel:
         return self._failure(await self._next_event(child))
 
     def _failure(self, event: Event) -> TunnelFailed:
-        """The token is in nothing that leaves this file."""
+        """Convert an event to an error, with the token removed: it must never leave this file."""
         return failure(Told(event.error, event.detail.replace(self._token, "…")))
 
 

@@ -1,7 +1,7 @@
-"""What the ngrok agent says, read: which situation it is, each with its own text and next step.
+"""Messages of the ngrok agent, classified into situations, each with its own text and next step.
 
-A worker tells its server one JSON line an event: {"url": "https://…"} once the tunnel stands, {"error": reason,
-"detail": what was said} when it does not, or stands no more.
+The worker reports one JSON line per event: {"url": "https://…"} once the tunnel is open, and {"error": reason,
+"detail": message} when it cannot be opened or breaks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from app.errors import TunnelFailed
 TOKEN_PAGE = "https://dashboard.ngrok.com/get-started/your-authtoken"
 ANOTHER_WAY = "Or share over a host of your own: PRISM_TUNNEL=ssh://user@host."
 
-# reason → what happened, and what to do. {said}: in the words of ngrok or of the system.
+# reason → what happened, and what to do. {said}: the message of ngrok or of the system.
 SITUATIONS: dict[str, tuple[str, str]] = {
     "no_token": (
         "ngrok needs the token of an account, and NGROK_AUTHTOKEN is not set.",
@@ -56,7 +56,7 @@ NETWORK = re.compile(
 
 
 class Told(Struct, frozen=True):
-    """A situation by its reason, and what was said: the end of a sentence."""
+    """Situation: its reason, and the message received, which ends a sentence of the error text."""
 
     reason: str
     said: str
@@ -68,9 +68,9 @@ def failure(told: Told) -> TunnelFailed:
 
 
 def of_agent(error: str) -> Told:
-    """What an error that the agent logged or answered means.
+    """Classify an error that the agent logged or returned.
 
-    Only its first line and its code: the next lines repeat the token.
+    Only the error's first line and its code are kept: the following lines repeat the token.
     """
     first = re.split(r"\\[nr]|[\r\n]", error.strip(), maxsplit=1)[0].strip(" .")
     code = CODE.search(error)

@@ -1,8 +1,9 @@
-"""`python -m app.share.ngrok_worker <server's pid> <port> <timeout in seconds> <folder>`: pyngrok, apart from the server.
+"""`python -m app.share.ngrok_worker <server's pid> <port> <timeout in seconds> <folder>`: pyngrok outside the server.
 
-pyngrok blocks, prints, and downloads an agent that it then runs: here it can do none of that to the server. The token
-comes in NGROK_AUTHTOKEN and goes to the agent the same way; pyngrok would put it on the agent's command line, where
-every user of the machine can read it. Events are in ngrok_words.py; the process and the agent end with the server.
+pyngrok blocks, prints, and downloads an agent that it then runs; in its own process it cannot disturb the server. The
+token comes in NGROK_AUTHTOKEN and is passed to the agent the same way: pyngrok would put it on the agent's command
+line, where every user of the machine can read it. ngrok_words.py describes the events. The worker and the agent end
+with the server.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from app.share import leash
 from app.share.ngrok_words import Told, of_agent
 
 NETWORK_TRIES = 3
-"""The agent tries again for ever; after so many failures in a row the network is taken to be closed to it."""
+"""Failures in a row after which the network counts as closed to the agent, which itself would retry for ever."""
 
-# No copy of requests, which carry keys, for the inspection page that the agent serves on this machine; no orders and
-# no new version of itself from elsewhere.
+# Keep no copies of requests, which carry API keys, for the agent's inspection page on this machine. Accept neither
+# remote commands nor automatic updates.
 AGENT = {"inspect_db_size": -1, "remote_management": False, "update_check": False, "console_ui": False}
 
 
@@ -41,7 +42,10 @@ class StartFailed(Exception):
 
 
 class Worker:
-    """events: where its lines go; standard output itself is pyngrok's to print on."""
+    """Process that holds the tunnel.
+
+    events: descriptor its event lines go to; pyngrok itself prints to standard output.
+    """
 
     def __init__(self, port: int, timeout_seconds: float, folder: Path, events: int) -> None:
         self._port = port
@@ -60,7 +64,7 @@ class Worker:
             url = ngrok.connect(f"http://127.0.0.1:{self._port}", pyngrok_config=config).public_url
         except StartFailed as error:
             self._end(error.told)
-        except Exception as error:  # whatever it is, the server is told in one line
+        except Exception as error:  # the server must get one line for any failure
             self._end(of_exception(error))
         self._starting = False
         deadline.cancel()
@@ -69,7 +73,10 @@ class Worker:
         self._end(self._errors[-1] if self._errors else Told("ended", "its agent stopped."))
 
     def _config(self) -> PyngrokConfig:
-        """The agent is installed where pyngrok keeps it, or PYNGROK_NGROK_PATH says, and started on a leash."""
+        """Configure the agent so that it ends with this process.
+
+        The agent is installed where pyngrok keeps it, or taken from PYNGROK_NGROK_PATH.
+        """
         settings = self._folder / "ngrok.yml"
         settings.write_text(json.dumps({"version": "3", "agent": AGENT}))
         config = PyngrokConfig(
@@ -80,11 +87,11 @@ class Worker:
         if not Path(config.ngrok_path).exists():
             installer.install_ngrok(config.ngrok_path)
         config.ngrok_path = str(self._on_leash(config.ngrok_path))
-        config.auth_token = None  # the agent finds it in its environment
+        config.auth_token = None  # the agent reads it from its environment
         return config
 
     def _on_leash(self, agent: str) -> Path:
-        """A program that is the agent, but for ending with this process."""
+        """Write a script that runs the agent and ends it when this process ends."""
         program = self._folder / "ngrok-on-leash"
         words = shlex.join([sys.executable, "-I", "-S", str(leash.__file__)])
         program.write_text(f'#!/bin/sh\nexec {words} "$PPID" {shlex.quote(agent)} "$@"\n')
@@ -92,7 +99,10 @@ class Worker:
         return program
 
     def _read(self, line: NgrokLog) -> None:
-        """Called by pyngrok for each line of the agent's log; while it starts, in the thread that waits for it."""
+        """Handle a line of the agent's log.
+
+        pyngrok calls this; during the start it does so in the thread that waits for it.
+        """
         if line.lvl not in ("ERROR", "CRITICAL") or not line.err:
             return
         told = of_agent(line.err)
@@ -106,7 +116,7 @@ class Worker:
         self._end(self._errors[-1] if self._errors else late)
 
     def _end(self, told: Told) -> NoReturn:
-        """And the agent with it."""
+        """Report why the tunnel ended, then kill this process and the agent."""
         self._tell({"error": told.reason, "detail": told.said})
         leash.end_group()
 
@@ -115,7 +125,7 @@ class Worker:
 
 
 def of_exception(error: Exception) -> Told:
-    """What pyngrok's exception means."""
+    """Classify an exception of pyngrok."""
     if isinstance(error, PyngrokNgrokInstallError):
         cause = error.__context__ or error
         if isinstance(cause, URLError | TimeoutError | ConnectionError | HTTPException):
@@ -132,7 +142,7 @@ def of_exception(error: Exception) -> Told:
 
 
 def _innermost(body: str) -> str:
-    """The agent's API answers {"error_code": 103, "msg": "…", "details": {"err": "…"}}."""
+    """Extract the message from an API error of the agent: {"error_code": 103, "msg": "…", "details": {"err": "…"}}."""
     found = re.search(r'"err"\s*:\s*"((?:[^"\\]|\\.)*)"', body) or re.search(r'"msg"\s*:\s*"((?:[^"\\]|\\.)*)"', body)
     return found[1] if found else body
 

@@ -1,4 +1,7 @@
-"""What a server that was killed leaves for the next one: `share.json`, there only while something is shared."""
+"""`share.json`: tells the next server about a tunnel that a killed server left.
+
+The file exists only while models are shared.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ class _File(Struct, frozen=True):
 
 
 class ShareRecord:
-    """path: of the file, beside the registry; whoever holds the registry's lock owns it."""
+    """Record of the open tunnel. path: the file, beside the registry; the holder of the registry's lock owns it."""
 
     def __init__(self, path: Path, processes: Processes, unsaved: Unsaved | None = None) -> None:
         self._path = path
@@ -41,11 +44,11 @@ class ShareRecord:
 
     async def write(self, status: Status, worker: Worker | None) -> None:
         content = msgspec.json.format(msgspec.json.encode(_File(status, worker)))
-        # In a task of its own: a writer that is cancelled must not write after the file was removed.
+        # Write in a separate task: a cancelled caller must not cause a write after the file was removed.
         await asyncio.shield(asyncio.create_task(self._write(content)))
 
     async def _write(self, content: bytes) -> None:
-        """Now, or as soon as the disk takes it: the worker ends with this server in any case."""
+        """Write the record now, or as soon as the disk allows. The worker ends with this server in any case."""
         try:
             await self._put(content)
         except OSError as error:
@@ -68,7 +71,7 @@ class ShareRecord:
             self._unsaved.saved(self._path)
 
     async def end_stale(self) -> None:
-        """End the tunnel of an earlier server, if it still stands, and forget its URL."""
+        """Close the tunnel of an earlier server if it is still open, and forget its URL."""
         try:
             recorded = read_json(self._path.read_bytes(), _File)
         except FileNotFoundError:
@@ -84,7 +87,10 @@ class ShareRecord:
         await self.clear()
 
     def _kill(self, worker: Worker) -> bool:
-        """Only that very process: the same pid, start time and command line. It leads a group of its own."""
+        """Kill the worker's process group if the process has the same pid, start time and command line.
+
+        The worker leads a process group of its own. Waits up to END_SECONDS; returns whether it was found.
+        """
         process = self._processes.find(worker.id)
         try:
             if process is None or tuple(process.cmdline()) != worker.command:

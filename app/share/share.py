@@ -1,4 +1,4 @@
-"""The sharing: which models others may ask, and one tunnel for all of them, kept open until nothing is shared."""
+"""Sharing of models: which models others may call, and one tunnel for all of them, open until nothing is shared."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ log = structlog.get_logger(__name__)
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 30.0
 STEADY_SECONDS = 60.0
-"""A tunnel that stood for so long was a good one: the waits begin anew."""
+"""Lifetime after which a tunnel counts as stable, so that the delays before reopening start again from the first."""
 KEY_NAME_LENGTH = 100
 
 
 def delay_seconds(attempt: int) -> float:
-    """How long to wait before the tunnel is opened again for the `attempt`th time in a row, from 0."""
+    """Return how long to wait before the tunnel is reopened for the `attempt`th time in a row, counted from 0."""
     return float(min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(attempt, 16)))
 
 
 class Share:
-    """status: what is known of it now. One tunnel carries every shared name; it closes with the last of them.
+    """Sharing of this server's models. One tunnel carries every shared name; it closes when the last one is withdrawn.
 
-    has_keys: whether there is any API key. create_key: makes one of that name. delay_seconds: as the function here.
+    status: the current state. has_keys: whether any API key exists. create_key: makes a key with the given name.
+    delay_seconds: as the function of that name in this file.
     """
 
     def __init__(
@@ -69,10 +70,10 @@ class Share:
     async def start(
         self, names: Sequence[str], *, create_key: bool = False, open_to_all: bool = False
     ) -> NewKey | None:
-        """Share these models too; returns once the tunnel stands, with the key that was made for them.
+        """Share these models too. Returns once the tunnel is open, with the key that was made for them.
 
-        Raises ConsentNeeded where they would be open to all and nobody said so, TunnelFailed if there is no tunnel,
-        Conflict if the sharing is stopped meanwhile.
+        Raises ConsentNeeded if the models would be open to everyone and the caller did not agree to that, TunnelFailed
+        if the tunnel cannot be opened, and Conflict if the sharing is stopped meanwhile.
         """
         if create_key and open_to_all:
             raise BadInput("`create_key` and `open` exclude each other.", hint="Send one of them.")
@@ -92,7 +93,7 @@ class Share:
         return await self._key_for(names, new) if create_key else None
 
     async def _key_for(self, names: Sequence[str], new: Sequence[str]) -> NewKey:
-        """new: what is withdrawn again where no key can be recorded. Raises OSError."""
+        """Make a key for these models. new: models to withdraw again if the key cannot be recorded. Raises OSError."""
         try:
             return self._create_key(f"share {', '.join(names)}"[:KEY_NAME_LENGTH])
         except OSError:
@@ -101,7 +102,7 @@ class Share:
             raise
 
     async def stop(self, name: str | None = None) -> None:
-        """Withdraw one name, or all. What is not shared is no error: it is as was asked."""
+        """Withdraw one name, or all names. A name that is not shared is ignored."""
         async with self._turn:
             self._everything = self._everything and name is not None
             for one in self.status.models if name is None else (name,):
@@ -110,12 +111,15 @@ class Share:
             await self._keep_only([one for one in self.status.models if one not in self._withdrawn])
 
     async def share_everything(self, table: RouteTable) -> None:
-        """From now on every model that is live, but for those that are withdrawn by name."""
+        """Share every live model from now on, except those withdrawn by name."""
         self._everything = True
         await self.follow(table)
 
     async def follow(self, table: RouteTable) -> None:
-        """A deleted model is shared no more, so that a later one of that name is not public by accident."""
+        """Follow a new route table: withdraw deleted models, and share new ones after `share_everything`.
+
+        A deleted model is withdrawn so that a later model of the same name is not public by accident.
+        """
         async with self._turn:
             known = [name for name in self.status.models if name in table.live or name in table.absent]
             if len(known) < len(self.status.models):
@@ -128,16 +132,19 @@ class Share:
                 await self._add_unasked(new)
 
     async def clear_up(self) -> None:
-        """What an earlier server left when it was killed."""
+        """Close the tunnel that an earlier server left when it was killed."""
         await self._record.end_stale()
 
     async def close(self) -> None:
-        """The server ends."""
+        """Close the tunnel because the server ends."""
         async with self._turn:
             await self._end(Status(State.OFF, self._tunnel.kind))
 
     async def _add_unasked(self, names: list[str]) -> None:
-        """Never to a link that is open to all: who consented to that meant other models."""
+        """Share models after `share_everything`, but never through a link that is open to everyone.
+
+        Whoever agreed to such a link agreed to other models.
+        """
         if self.has_keys and not self._surface.open_to_all:
             await self._add(names)
             return
@@ -147,7 +154,7 @@ class Share:
             self.status = Status(State.FAILED, self._tunnel.kind, error=error.problem())
 
     async def _add(self, names: Sequence[str]) -> asyncio.Future[None]:
-        """Done when the tunnel stands."""
+        """Add names to the sharing and return a future that completes once the tunnel is open."""
         for name in names:
             self._surface.share(name)
         running = self._keeper is not None
@@ -170,7 +177,7 @@ class Share:
             await self._end(Status(State.OFF, self._tunnel.kind))
 
     async def _keep(self, opened: asyncio.Future[None]) -> None:
-        """Hold the tunnel open until it is cancelled; give up only if it never stood."""
+        """Keep the tunnel open until cancelled. Gives up only if the tunnel could not be opened the first time."""
         attempt = 0
         try:
             port = await self._surface.open()
@@ -197,7 +204,7 @@ class Share:
             await self._give_up(problem, opened)
 
     async def _stand(self, connection: Connection, opened: asyncio.Future[None]) -> TunnelFailed:
-        """The tunnel's whole life, from when it stands; returns what ended it."""
+        """Serve an open tunnel until it breaks; returns the error that ended it."""
         try:
             if self.status.url not in ("", connection.url):
                 log.warning("the link has changed", was=self.status.url, url=connection.url)
@@ -230,7 +237,7 @@ class Share:
                 opened.set_exception(error)
 
     async def _end(self, status: Status) -> None:
-        """No tunnel, no surface, no record; `status` is what remains."""
+        """Close the tunnel and the public listener and remove the record; `status` becomes the new status."""
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()

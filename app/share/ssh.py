@@ -1,7 +1,7 @@
-"""A tunnel by the system's `ssh`: a host of the user's own forwards one of its ports to this machine. No account needed.
+"""Tunnel by the system's `ssh`: a host of the user forwards one of its ports to this machine. It needs no account.
 
-The host decides who can reach that port: with `GatewayPorts no`, sshd's default, only itself. What is asked for is
-every address, since a link that only the host can open is of no use; whether it can be opened is then tried.
+The host decides who can reach that port: with `GatewayPorts no`, sshd's default, only the host itself can. We request
+all addresses, since a link that only the host can open is useless, and then test whether the link works.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ ALIVE_TRIES = 2
 REACH_SECONDS = 5
 ANSWER_BYTES = 4096
 CONNECT_SHARE = 2 / 3
-"""Of the time that opening may take: a host that cannot be reached is told apart from one that is slow."""
+"""Share of the opening timeout for the connection, so that an unreachable host is told apart from a slow one."""
 
-# Nothing may be asked of anybody, and nothing may outlive this very process, as a shared master connection would.
+# ssh must never prompt, and nothing may outlive the ssh process, as a shared master connection would.
 OPTIONS = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
@@ -42,7 +42,7 @@ OPTIONS = {
 
 
 class SshTunnel:
-    """identity, known_hosts: files to use in place of ssh's own."""
+    """Tunnel by ssh. identity, known_hosts: files to use in place of ssh's defaults."""
 
     kind = "ssh"
 
@@ -78,7 +78,10 @@ class SshTunnel:
             raise
 
     def arguments(self, port: int) -> list[str]:
-        """Of ssh. The host and the user cannot be options: an `SshAddress` has none that begin with a dash."""
+        """Build ssh's arguments.
+
+        Host and user cannot be mistaken for options: in an `SshAddress` none begins with a dash.
+        """
         options = dict(OPTIONS, ConnectTimeout=str(max(1, round(self._timeout_seconds * CONNECT_SHARE))))
         options["LogLevel"] = "DEBUG1" if self._address.remote_port else "INFO"
         if self._known_hosts is not None:
@@ -109,7 +112,7 @@ class SshTunnel:
         return program
 
     async def _granted(self, child: Child) -> int:
-        """The port that the host forwards from. Raises TunnelFailed when ssh ends without one."""
+        """Return the port that the host forwards from. Raises TunnelFailed if ssh ends without one."""
         async for line in child.lines():
             if port := granted_port(line):
                 return port
@@ -140,7 +143,10 @@ class SshConnection:
 
 
 async def unreached(url: str) -> str:
-    """Why others may not reach us there, for a person; "" if we answer there ourselves: a request's id comes back."""
+    """Return a warning for the user if the URL does not lead to this server; "" if it does.
+
+    The check sends a request with a random id and looks for that id in the response.
+    """
     host, _, port = url.removeprefix("http://").rpartition(":")
     try:
         async with asyncio.timeout(REACH_SECONDS):

@@ -1,4 +1,4 @@
-"""What OpenSSH's client says, read: the port that the host gave, and why there is no tunnel."""
+"""Parsing of OpenSSH client output: the port that the host granted, and why a tunnel failed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from app.errors import TunnelFailed
 
 ALLOCATED = re.compile(r"Allocated port (\d+) for remote forward")
 GRANTED = re.compile(r"debug1: remote forward success for: listen (?:\S+:)?(\d+),")
-"""The only word on a forward from a port that was asked for by number; ssh says it with LogLevel DEBUG1."""
+"""The only message about a forward from an explicitly requested port; ssh prints it with LogLevel DEBUG1."""
 
-# reason → what ssh says then, what happened, and what to do. The first that fits is the one.
+# reason → pattern of ssh's message, what happened, and what to do. The first match applies.
 SITUATIONS: dict[str, tuple[str, str, str]] = {
     "host_key_changed": (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
@@ -58,13 +58,13 @@ SITUATIONS: dict[str, tuple[str, str, str]] = {
 
 
 def granted_port(line: str) -> int:
-    """The port of the host from which it forwards now; 0 if the line does not tell."""
+    """Return the host's port that is forwarded now; 0 if the line does not name it."""
     found = ALLOCATED.search(line) or GRANTED.match(line)
     return int(found[1]) if found else 0
 
 
 def diagnose(lines: Sequence[str], address: SshAddress) -> TunnelFailed:
-    """What ended ssh, by what it said last."""
+    """Return the error for an ssh process that ended, from its last output lines."""
     told = [line for line in lines if line and not line.startswith("debug1:")]
     ssh = " ".join(["ssh", *(["-p", str(address.port)] if address.port else []), login(address)])
     known_as = f"[{address.host}]:{address.port}" if address.port not in (0, 22) else address.host

@@ -1,4 +1,4 @@
-"""The request road's traffic, of which the sharing learns too what there is."""
+"""Request traffic that also reports each new route table to the sharing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.core.route_table import RouteTable
 
 
 class Traffic(Protocol):
-    """As `app.lifecycle.pipeline` needs it."""
+    """Interface of the request path that `app.lifecycle.publish` needs."""
 
     async def publish(self, table: RouteTable) -> None: ...
 
@@ -20,7 +20,7 @@ class Traffic(Protocol):
 
 
 class FollowedTraffic:
-    """follow: called with each table once it is the current one."""
+    """Traffic that calls `follow` with each route table after it has been published."""
 
     def __init__(self, traffic: Traffic, follow: Callable[[RouteTable], Awaitable[None]]) -> None:
         self._traffic = traffic

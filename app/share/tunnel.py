@@ -1,4 +1,4 @@
-"""What sharing is made of: a way out to the world (a tunnel), what it leads to, and what is known of both."""
+"""Interfaces and records of sharing: tunnels, the public listener they lead to, and the status of both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from app.errors import TunnelFailed
 
 
 class State(StrEnum):
-    """OFF: nothing is shared. RECONNECTING: the tunnel broke and is opened anew. FAILED: `error` says why."""
+    """State of the sharing.
+
+    OFF: nothing is shared. RECONNECTING: the tunnel broke and is being reopened. FAILED: `error` says why.
+    """
 
     OFF = "off"
     STARTING = "starting"
@@ -23,11 +26,11 @@ class State(StrEnum):
 
 
 class Status(Struct, frozen=True):
-    """All that is known of the sharing. kind: of the tunnel, "ngrok" or "ssh".
+    """Status of the sharing. kind: the kind of tunnel, "ngrok" or "ssh".
 
-    url: where the tunnel ends, or ended until it broke; no slash at its end. models: names that are shared.
-    open_to_all: whether a prediction needs no key. warning: what may keep others from the URL though the tunnel stands.
-    error: problem document of what failed, or of what broke the tunnel that is being opened again.
+    url: the tunnel's public URL, or the last one while it is broken, without a trailing slash. models: the shared
+    names. open_to_all: whether a prediction needs no key. warning: what may keep others from the URL although the
+    tunnel is open. error: problem document of what failed, or of what broke a tunnel that is being reopened.
     """
 
     state: State
@@ -40,7 +43,7 @@ class Status(Struct, frozen=True):
     error: dict[str, Any] | None = None
 
     def public_url(self, name: str) -> str | None:
-        """Where others ask the model for predictions; None unless it is shared and the tunnel stands."""
+        """Return the model's public prediction URL; None unless the model is shared and the tunnel is open."""
         return predict_url(self.url, name) if self.is_on and name in self.models else None
 
     @property
@@ -49,7 +52,7 @@ class Status(Struct, frozen=True):
 
 
 class Worker(Struct, frozen=True):
-    """The process that holds a tunnel, so that a later server knows it again.
+    """Process that holds a tunnel, recorded so that a later server can recognize it.
 
     id: "<pid>:<start time>". command: its command line.
     """
@@ -59,26 +62,26 @@ class Worker(Struct, frozen=True):
 
 
 class Connection(Protocol):
-    """A tunnel that stands. url: where it ends, without a slash at its end."""
+    """Open tunnel. url: its public URL, without a trailing slash."""
 
     url: str
     warning: str
 
     async def broken(self) -> TunnelFailed:
-        """Wait until it stands no more; returns why."""
+        """Wait until the tunnel breaks; returns why."""
 
     async def close(self) -> None: ...
 
 
 class Tunnel(Protocol):
-    """A way from the internet to a port of this machine's loopback."""
+    """Way from the internet to a port on this machine's loopback interface."""
 
     kind: str
 
     async def open(self, port: int, on_worker: OnWorker) -> Connection:
-        """on_worker is told of the process that will hold the tunnel, as soon as it runs.
+        """Open the tunnel. on_worker is called with the process that holds it as soon as that process runs.
 
-        Raises TunnelFailed, and has left nothing behind then.
+        Raises TunnelFailed; nothing is left running then.
         """
 
 
@@ -87,7 +90,7 @@ class OnWorker(Protocol):
 
 
 class PublicSurface(Protocol):
-    """What answers at the end of the tunnel, on a listener of its own: predictions of the shared models alone."""
+    """Listener at the end of the tunnel. It serves only predictions of the shared models."""
 
     open_to_all: bool
 
@@ -96,13 +99,13 @@ class PublicSurface(Protocol):
     def unshare(self, name: str) -> None: ...
 
     async def open(self) -> int:
-        """Listen; returns the port. Does nothing more when it is open already."""
+        """Listen and return the port. Does nothing more if it is open already."""
 
     async def close(self) -> None: ...
 
 
 class NewKey(Struct, frozen=True):
-    """key: told once, to who asked for it."""
+    """New API key. key: the key itself, shown only once, to the caller who requested it."""
 
     id: str
     name: str
@@ -110,7 +113,7 @@ class NewKey(Struct, frozen=True):
 
 
 class Processes(Protocol):
-    """Processes by an identity that no later process shares (`app.runtime.process.tree`)."""
+    """Lookup of processes by an identity that no later process shares (`app.runtime.process.tree`)."""
 
     def identity(self, pid: int) -> str: ...
 
