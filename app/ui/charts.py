@@ -1,7 +1,7 @@
-"""Charts drawn here, as SVG: their geometry, and the same numbers as rows of a table.
+"""SVG charts: their geometry, and the same numbers as rows of a table.
 
-The drawing stretches to its place, so its coordinates are a box of WIDTH x HEIGHT without a scale of its own; lines
-keep their width by `vector-effect`. Labels are text beside it, at even distances, for a stretched text is no text.
+A drawing is stretched to fill its space. Its coordinates therefore use a box of WIDTH x HEIGHT, and lines keep their
+width by `vector-effect`. Labels are evenly spaced text beside the drawing, because text inside it would be stretched.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Value = Callable[[Step], float | None]
 
 
 class Line(Struct, frozen=True):
-    """One quantity. path: its SVG path; area: the same closed along the axis, "" where it is not filled."""
+    """One line of a chart. path: its SVG path. area: the same path closed along the axis; "" if it is not filled."""
 
     label: str
     kind: str
@@ -32,9 +32,10 @@ class Line(Struct, frozen=True):
 
 
 class Chart(Struct, frozen=True):
-    """One drawing with its words. ticks: labels of the vertical axis from the top down to zero, evenly spaced.
+    """One chart with its texts. ticks: labels of the vertical axis from the top down to zero, evenly spaced.
 
-    now: the latest value, told. rows: minute by minute, newest first, told. empty: why there is nothing to see.
+    now: the latest value as text. rows: the values minute by minute as text, newest first. empty: why there is nothing
+    to show.
     """
 
     id: str
@@ -50,7 +51,7 @@ class Chart(Struct, frozen=True):
 
 
 class Spark(Struct, frozen=True):
-    """A line in a row of the dashboard, with its latest value told and a sentence for those who do not see it."""
+    """Small line in a row of the dashboard, with its latest value as text and a summary for screen readers."""
 
     path: str
     area: str
@@ -59,13 +60,13 @@ class Spark(Struct, frozen=True):
 
 
 def span_seconds(moments: Sequence[Moment], kept_seconds: float) -> float:
-    """How far back a drawing reaches: no further than there is something to see, in steps that one knows."""
+    """Return how far back a chart reaches: the shortest of the usual spans that contains all moments."""
     oldest = max((moment.ago_seconds for moment in moments), default=0.0)
     return next((span for span in SPANS_SECONDS if oldest <= span < kept_seconds), kept_seconds)
 
 
 def charts(moments: Sequence[Moment], kept_seconds: float, empty: str) -> tuple[Chart, ...]:
-    """Of one model. empty: said in place of lines where there was no request in all that time."""
+    """Return the charts of one model. empty: text shown instead of lines if there was no request in the kept time."""
     kept_seconds = span_seconds(moments, kept_seconds)
     quiet = empty if not any(moment.step.requests for moment in moments) else ""
     recent = merged([moment.step for moment in moments[-12:]])
@@ -110,7 +111,7 @@ def chart(
     now: str,
     empty: str,
 ) -> Chart:
-    """values: (label, kind, what to read of a step) of each line."""
+    """Return one chart. values: (label, kind, function that reads the value from a step) of each line."""
     found = [value(moment.step) or 0.0 for moment in moments for _, _, value in values]
     top = rounded_up(max(found, default=0.0))
     lines = tuple(
@@ -138,7 +139,7 @@ def text_or_dash(value: float | None, told: Callable[[float], str]) -> str:
 
 
 def spark(moments: Sequence[Moment], kept_seconds: float, value: Value, told: Callable[[float | None], str]) -> Spark:
-    """One line of at most SPARK_POINTS points. The latest value is that of the last minute."""
+    """Return a line of at most SPARK_POINTS points. Its latest value is that of the last minute."""
     kept_seconds = span_seconds(moments, kept_seconds)
     width = max(1, math.ceil(len(moments) / SPARK_POINTS))
     groups = [moments[start : start + width] for start in range(0, len(moments), width)]
@@ -150,7 +151,10 @@ def spark(moments: Sequence[Moment], kept_seconds: float, value: Value, told: Ca
 
 
 def path_of(points: Sequence[tuple[float, float | None]], kept_seconds: float, top: float) -> tuple[str, str]:
-    """(path, closed area) through (seconds ago, value) in the box. A value of None leaves a gap; one alone is a dot."""
+    """Return (path, closed area) through (seconds ago, value) points in the box.
+
+    A value of None leaves a gap. A point between two gaps is drawn as a dot.
+    """
     runs: list[list[str]] = [[]]
     for ago, value in points:
         if value is None:
@@ -171,7 +175,7 @@ def x_of(point: str) -> str:
 
 
 def rounded_up(value: float) -> float:
-    """The next of 1, 2, 5, 10, 20 …, so that an axis ends on a number that one can read; 1 for nothing."""
+    """Round up to the next of 1, 2, 5, 10, 20 …, so that an axis ends on a readable number; 1 for zero or less."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
@@ -179,7 +183,7 @@ def rounded_up(value: float) -> float:
 
 
 def by_minute(moments: Sequence[Moment], now: datetime | None = None) -> list[tuple[str, Step]]:
-    """(time of day in UTC, all steps of that minute) newest first."""
+    """Return (time of day in UTC, all steps of that minute merged), newest first."""
     at = now or datetime.now(UTC)
     minutes: dict[str, list[Step]] = {}
     for moment in reversed(moments):

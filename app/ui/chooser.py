@@ -1,4 +1,4 @@
-"""The page that asks for which model, where the address of a model's page names none."""
+"""Page to choose a model, for addresses of model pages that name none."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from app.ui.statuses import badge
 def choose_model(
     request: Request, ledger: Ledger, pages: Pages, title: str, fits: Callable[[Deployment], bool] = lambda _: True
 ) -> Response:
-    """Lead to the only model that fits, or list all: those that serve first, then the newest.
+    """Redirect to the only model that fits, or list all models: first those that serve, then the newest.
 
-    The same page is opened for the chosen model, with the rest of the query as it is.
+    The chosen model is opened on the same page, with the rest of the query unchanged.
     """
     known = [(model, ledger.deployment(model.model_id)) for model in reversed(ledger.models())]
     fitting = [model for model, deployment in known if fits(deployment)]

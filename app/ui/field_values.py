@@ -1,4 +1,4 @@
-"""Between what stands in a field of a form and what stands in a request: text there, a JSON value here."""
+"""Conversion between the text of a form field and a JSON value of a request."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+", re.ASCII)
 LONGEST_NUMBER = 400
 LONGEST_SHOWN = 40
 MAX_DEPTH = 100
-"""As a replica reads it: model_container/bodies/json_dialects.py."""
+"""Nesting limit, the same as in the replica: model_container/bodies/json_dialects.py."""
 
 
 class Unreadable(ValueError):
-    """What is wrong with a field's text, as a sentence for the person who wrote it."""
+    """Error in a field's text, worded as a sentence for the person who wrote it."""
 
 
 def shown(text: str) -> str:
-    """The text as an error message names it."""
+    """Quote the text for an error message, shortened to LONGEST_SHOWN characters."""
     text = " ".join(text.split())
     return f"`{text}`" if len(text) <= LONGEST_SHOWN else f"`{text[: LONGEST_SHOWN - 1]}…`"
 
 
 def number(text: str) -> int | float:
-    """Raises Unreadable for what is no number, or beyond a double."""
+    """Parse a number. Raises Unreadable for text that is no number or is beyond the range of a double."""
     text = text.strip()
     if not NUMBER.fullmatch(text) or len(text) > LONGEST_NUMBER:
         hint = " Write it with a point." if WITH_COMMA.fullmatch(text) else ""
@@ -45,7 +45,7 @@ def whole_number(text: str) -> int:
 
 
 def any_value(text: str) -> Any:
-    """A number, true or false, or text in quotes, where it reads as one; else the text as it is."""
+    """Parse a number, true, false or quoted text; return any other text unchanged."""
     stripped = text.strip()
     if NUMBER.fullmatch(stripped):
         return number(stripped)
@@ -58,7 +58,7 @@ def any_value(text: str) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """Raises Unreadable with the place of the first thing that is no JSON."""
+    """Parse JSON. Raises Unreadable with the position of the first error."""
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
@@ -88,7 +88,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """How a value stands in its field; null is an empty one."""
+    """Return a value as the text of its field; null becomes an empty field."""
     if value is None:
         return ""
     return value if isinstance(value, str) else compact_json(value)

@@ -1,4 +1,4 @@
-"""Numbers and times as people read them: short, with their unit, the same on every page."""
+"""Formatting of numbers and times for people: short, with units, the same on every page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 
 def size(size_bytes: float) -> str:
-    """12 B, 3.4 kB, 120 MB, 1.2 GB."""
+    """Format a size in decimal units: 12 B, 3.4 kB, 120 MB, 1.2 GB."""
     for unit in ("B", "kB", "MB", "GB"):
         if size_bytes < 999.5 or unit == "GB":
             break
@@ -15,13 +15,13 @@ def size(size_bytes: float) -> str:
 
 
 def memory(size_bytes: float) -> str:
-    """In the units that limits are set in: 73 MiB, 2 GiB, 1.5 GiB."""
+    """Format a memory size in the units in which limits are set: 73 MiB, 2 GiB, 1.5 GiB."""
     mebibytes = size_bytes / (1 << 20)
     return f"{mebibytes:.0f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.1f} GiB".replace(".0 ", " ")
 
 
 def milliseconds(value: float | None) -> str:
-    """0.42 ms, 8.1 ms, 240 ms, 1.3 s, 2 min 5 s; a dash for None."""
+    """Format a duration given in milliseconds: 0.42 ms, 8.1 ms, 240 ms, 1.3 s, 2 min 5 s; a dash for None."""
     if value is None:
         return "–"
     if value < 999.5:
@@ -30,7 +30,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
+    """Format a duration: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     for unit, length, lesser, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
@@ -40,18 +40,21 @@ def duration(seconds: float) -> str:
 
 
 def significant(value: float) -> str:
-    """Two digits that matter: 0.042, 0.42, 4.2, 42, 420, 4 200."""
+    """Format a number: 0.042, 0.42, 4.2, 42, 420, 4 200.
+
+    Two significant digits below 10, no decimals above.
+    """
     if value == 0:
         return "0"
     if value >= 9.95:
-        return f"{value:,.0f}".replace(",", "\u202f")  # a thin space that does not break, as SI asks
+        return f"{value:,.0f}".replace(",", "\u202f")  # a narrow no-break space, as the SI recommends
     if value >= 0.995:
         return f"{value:.1f}"
     return f"{value:.2g}" if value >= 0.0095 else "<0.01"
 
 
 def percent(share: float) -> str:
-    """share: of 0 to 1. 0 %, <0.1 %, 2.5 %, 100 %; what is not all is never shown as all."""
+    """Format a share from 0 to 1: 0 %, <0.1 %, 2.5 %, 100 %. A share below 1 is never shown as 100 %."""
     if 0 < share < 0.001:
         return "<0.1 %"
     if 0.999 < share < 1:
@@ -61,7 +64,7 @@ def percent(share: float) -> str:
 
 
 def ago(timestamp: str, now: datetime | None = None) -> str:
-    """How long since an RFC 3339 timestamp: "just now", "12 s ago", "3 min ago"; "" for none."""
+    """Format the time since an RFC 3339 timestamp: "just now", "12 s ago", "3 min ago"; "" if there is no timestamp."""
     if not timestamp:
         return ""
     seconds = seconds_since(timestamp, now)
@@ -74,16 +77,16 @@ def ago(timestamp: str, now: datetime | None = None) -> str:
 
 
 def seconds_since(timestamp: str, now: datetime | None = None) -> float:
-    """Never negative: a clock may have been set back since."""
+    """Return the seconds since an RFC 3339 timestamp. Never negative, even if the clock was set back."""
     then = datetime.fromisoformat(timestamp)
     return max(0.0, ((now or datetime.now(UTC)) - then).total_seconds())
 
 
 def day_and_time(timestamp: str) -> str:
-    """2026-03-01 14:05:09 UTC."""
+    """Format an RFC 3339 timestamp as 2026-03-01 14:05:09 UTC."""
     return datetime.fromisoformat(timestamp).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """1 package, 2 packages."""
+    """Format a count with its noun: 1 package, 2 packages."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"

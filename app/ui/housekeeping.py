@@ -1,4 +1,4 @@
-"""What the settings page says of this server: its limits, what it stores, what its machine has and lacks."""
+"""Contents of the settings page: the server's limits, its storage, and the findings of `prism doctor`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LimitShown(Struct, frozen=True):
 
 
 class Place(Struct, frozen=True):
-    """A folder that this server fills. note: what is in it, counted."""
+    """Folder that this server fills. note: how many items it holds."""
 
     label: str
     path: Path
@@ -60,7 +60,7 @@ def limits(settings: Settings) -> list[LimitShown]:
 
 
 def setting_text(value: float, unit: str) -> str:
-    """0 stands for no limit where it is allowed."""
+    """Format a setting with its unit. Zero, where allowed, means no limit and becomes "none"."""
     return f"{value:g} {unit}".strip() if value else "none"
 
 
@@ -69,7 +69,7 @@ def explained(field: str) -> str:
 
 
 async def storage(settings: Settings) -> Storage:
-    """Walks through the folders, in a thread."""
+    """Measure the server's folders. Walks through every file, in a thread."""
     return await asyncio.to_thread(_storage, settings)
 
 
@@ -92,6 +92,6 @@ def _counted(found: Iterable[Path], noun: str) -> str:
 
 
 async def findings(settings: Settings) -> list[Check]:
-    """All examinations at once; those that need mending first."""
+    """Run all checks concurrently and sort them: failures first, then warnings."""
     found = await asyncio.gather(*(asyncio.to_thread(examine, settings) for examine in EXAMINATIONS))
     return sorted(found, key=lambda finding: ("fail", "warn", "ok").index(finding.level))

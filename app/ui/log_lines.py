@@ -1,4 +1,4 @@
-"""Lines of a log as its page shows them: how grave each is, and which of them were asked for."""
+"""Log lines as the log page shows them: the level of each line, and the filter by text and level."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ PATTERNS = {
     "warning": r'\b(WARN|WARNING)\b|^W[0-9]{4} |\[warn(ing)? *\]|^warn(ing)?\b|"?\blevel"?[=:] ?"?warn|Warning: ',
     "debug": r'\b(DEBUG|TRACE)\b|^D[0-9]{4} |\[(debug|trace) *\]|^(debug|trace)\b|"?\blevel"?[=:] ?"?(debug|trace)\b',
 }
-"""Understood alike by Python and JavaScript: static/log-lines.js is given these very texts by the page.
+"""Patterns that Python and JavaScript understand alike: the page passes these texts to static/log-lines.js.
 
-colour: of a terminal, taken out. time: of day, in front of the lines of a build; or the number of the replica, where a model has several.
+colour: terminal colour codes, which are removed. time: prefix of a line, either the time of day in a build's log or
+the replica's number if the model has several replicas.
 """
 
 _COMPILED = {name: re.compile(pattern, re.ASCII) for name, pattern in PATTERNS.items()}
@@ -35,26 +36,26 @@ class ShownLine(Struct, frozen=True):
 
 
 class Levels:
-    """Tells the level of one line after another: what is indented or empty belongs to what was said before it."""
+    """Classifier of successive log lines. An indented or empty line has the level of the line before it."""
 
     def __init__(self) -> None:
         self._last = "info"
         self._in_traceback = False
 
     def of(self, text: str) -> str:
-        """text: without colours."""
+        """Return the level of the next line. text: without colour codes."""
         text = _COMPILED["time"].sub("", text)
         if _COMPILED["traceback"].search(text):
             self._in_traceback, self._last = True, "error"
         elif text and text[0] not in " \t":
             found = (level for level in ("error", "warning", "debug") if _COMPILED[level].search(text))
             self._last = "error" if self._in_traceback else next(found, "info")
-            self._in_traceback = False  # the line behind a traceback names the error
+            self._in_traceback = False  # the line after a traceback names the error
         return self._last
 
 
 def shown_lines(lines: Iterable[str], text: str, level: str) -> Iterator[ShownLine]:
-    """Those that contain the text, in whichever case, and are at least of that level; "all" is every one."""
+    """Yield the lines that contain the text, ignoring case, and have at least the level; "all" selects every level."""
     levels, wanted = Levels(), text.lower()
     least = LEVELS.index(level) if level in LEVELS else 0
     for line in lines:

@@ -1,4 +1,4 @@
-"""What a model's page shows, gathered in one place."""
+"""Contents of a model's page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RUNNING_POLL, QUIET_POLL = "every 1s", "every 5s"
 
 
 class ReplicaShown(Struct, frozen=True):
-    """One that runs. vital: what it uses, None where that is not known. circuit: how far requests reach it."""
+    """Running replica. vital: its resource usage; None if unknown. circuit: the state of its circuit breaker."""
 
     replica: Replica
     vital: ReplicaUsage | None
@@ -35,9 +35,11 @@ class ReplicaShown(Struct, frozen=True):
 
 
 class ModelView(Struct, frozen=True):
-    """poll: how often the page looks again. log: the build's last lines, while they matter.
+    """Contents of a model's page. poll: how often the page refreshes. log: the build's last lines, while or if it
+    fails.
 
-    replicas: those that run. use: what they use together. versions: the others of that name, newest first.
+    replicas: the running replicas. use: their resource usage together. versions: the other versions of that name,
+    newest first.
     """
 
     model: Model
@@ -70,7 +72,11 @@ async def model_view(
     circuits: Mapping[str, str],
     base_url: str,
 ) -> ModelView:
-    """circuits: of its replicas, by their ids. base_url: as the browser reaches this server, without a slash at its end."""
+    """Gather the contents of a model's page.
+
+    circuits: breaker states of the model's replicas, by replica id. base_url: this server's URL as the browser sees it,
+    without a trailing slash.
+    """
     deployment = deployments.ledger.deployment(model.model_id)
     shown = steps(deployment)
     busy, failed = in_progress(deployment), any(step.state == "failed" for step in shown)
@@ -110,12 +116,12 @@ async def model_view(
 
 
 async def last_lines(deployments: Deployments, model: Model) -> list[str]:
-    """Of the build's log."""
+    """Return the last lines of the build's log."""
     return [line.text async for line in model_log(deployments, model, "build", LOG_LINES, False)]
 
 
 def acceleration_text(model: Model) -> str:
-    """One sentence on where its acceleration stands."""
+    """Describe the state of the model's acceleration in one sentence."""
     found = model.acceleration
     if found.status is AccelerationStatus.ACCELERATED and found.report is not None:
         faster = [
@@ -135,7 +141,7 @@ def rows_text(rows: str) -> str:
 
 
 def sandbox_text(confinement: dict[str, Any]) -> list[str]:
-    """What is between the replica and the machine, as the runtime itself reports it."""
+    """List what isolates the replica from the machine, as the runtime itself reports it."""
     found = []
     if confinement.get("namespaces"):
         found.append(f"own {', '.join(confinement['namespaces'])}")
@@ -150,10 +156,10 @@ def sandbox_text(confinement: dict[str, Any]) -> list[str]:
 
 
 def type_text(tensor: Tensor) -> str:
-    """FP64 → number."""
+    """Return a datatype in plain words: FP64 → number."""
     return TYPES.get(tensor.datatype.rstrip("0123456789"), tensor.datatype.lower())
 
 
 def shape_text(tensor: Tensor) -> str:
-    """−1, the rows, as `n`."""
+    """Format a shape, with `n` for −1, the number of rows."""
     return " × ".join("n" if size < 0 else str(size) for size in tensor.shape)

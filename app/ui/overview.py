@@ -1,4 +1,4 @@
-"""What the dashboard shows: what needs attention, what is live or on its way, and the rest."""
+"""Contents of the dashboard: what needs attention, which models are live or on their way, and the rest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ATTENTION_SHOWN = 5
 
 
 class Attention(Struct, frozen=True):
-    """Something that a person should look at. tone: "bad" or "warn". model_id: whose page says more, or ""."""
+    """Item that a person should look at. tone: "bad" or "warn". model_id: the model whose page says more, or ""."""
 
     tone: str
     title: str
@@ -32,9 +32,9 @@ class Attention(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
-    """One version that is live or on its way. errors, memory, processor: told, "" where nothing is known.
+    """Version that is live or on its way. errors, memory, processor: as text; memory and processor are "" if unknown.
 
-    replicas: how many of the wanted ones run, "" where that is one.
+    replicas: how many of the wanted replicas run, as text; "" if only one is wanted and runs.
     """
 
     model: Model
@@ -50,7 +50,7 @@ class Row(Struct, frozen=True):
 
 
 class Overview(Struct, frozen=True):
-    """One page of it. rest: those that do not serve, newest first."""
+    """One page of the dashboard. rest: models that do not serve, newest first."""
 
     attention: Sequence[Attention]
     more_attention: int
@@ -69,7 +69,7 @@ async def overview(
     disk: Check,
     page: int,
 ) -> Overview:
-    """page: from 1; one beyond the last shows the last."""
+    """Gather the contents of the dashboard. page: counted from 1; a number beyond the last page shows the last one."""
     ledger = deployments.ledger
     known = [(model, ledger.deployment(model.model_id)) for model in reversed(ledger.models())]
     active = [pair for pair in known if is_active(pair[1])]
@@ -121,14 +121,18 @@ def row(model: Model, deployment: Deployment, history: History, deployments: Dep
 
 
 def needs_attention(known: Sequence[tuple[Model, Deployment]]) -> Iterator[Attention]:
-    """Failed, unhealthy, live in spite of a failed change, and live with dangerous globals; the worst first."""
+    """Return the items of all models, the most urgent first.
+
+    Items are: unhealthy models, failed models, live models whose last change failed, and live models with dangerous
+    globals.
+    """
     found = [(order, one) for model, deployment in known for order, one in attention_items(model, deployment)]
     found.sort(key=lambda pair: pair[0])
     return (one for _, one in found)
 
 
 def attention_items(model: Model, deployment: Deployment) -> Iterator[tuple[int, Attention]]:
-    """With how pressing each is, 0 being the most."""
+    """Yield a model's items with their urgency, 0 being the most urgent."""
     error = deployment.error or {}
     detail, hint = str(error.get("detail", "")), str(error.get("hint", ""))
     if deployment.status is Status.UNHEALTHY:
@@ -151,7 +155,7 @@ def attention_items(model: Model, deployment: Deployment) -> Iterator[tuple[int,
 
 
 def broken_entries(models_folder: ModelsFolder) -> Iterator[Attention]:
-    """Of the models folder; a version of it that failed on its way is told as any model is."""
+    """Yield the problems of the models folder. A version from it that failed later is reported like any other model."""
     if models_folder.problem:
         hint = "What it added goes on as it is."
         yield Attention("bad", "The models folder cannot be read", models_folder.problem, hint)

@@ -1,4 +1,4 @@
-"""Pages for browsers, from templates: whole ones, and the parts of them that htmx asks for."""
+"""Pages for browsers, rendered from templates: whole pages, and the parts that htmx requests."""
 
 from __future__ import annotations
 
@@ -26,11 +26,17 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-store",
     "Vary": "Accept, HX-Request",
 }
-"""No inline script, no inline style, nothing from elsewhere: what a model's name or log says can only ever be text."""
+"""Headers of every page: no inline script, no inline style, nothing from other hosts.
+
+A model's name or log can therefore only ever be displayed as text.
+"""
 
 
 class Pages:
-    """folder: of the templates. Jinja2 (3 MB) comes with the first page: a server that programs use has none."""
+    """Renderer of pages. folder: holds the templates.
+
+    Jinja2 (3 MB) is imported for the first page, so a server that only programs use never loads it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,7 +50,7 @@ class Pages:
         status: int = 200,
         headers: dict[str, str] | None = None,
     ) -> HTMLResponse:
-        """A template: a page (`*.html`) or a part of one (`partials/*.html`)."""
+        """Render a template: a page (`*.html`) or a part of one (`partials/*.html`)."""
         later = {"Retry-After": "1"} if status == Unavailable.status else {}
         return self._templates.TemplateResponse(
             request, template, context, status_code=status, headers={**SECURITY_HEADERS, **later, **(headers or {})}
@@ -59,7 +65,7 @@ class Pages:
         status: int = 200,
         headers: dict[str, str] | None = None,
     ) -> HTMLResponse:
-        """`name` is both a page and the part of it that changes: the part for htmx, the whole for everyone else."""
+        """Render the part `name` for htmx and the whole page `name` for everyone else. Templates exist for both."""
         folder = "partials/" if wants_part(request) else ""
         return self.render(request, f"{folder}{name}.html", context, status=status, headers=headers)
 
@@ -86,16 +92,16 @@ class Pages:
 
 
 def as_json(value: Any, indent: int = 2) -> str:
-    """For a person to read or edit; 0 for one line."""
+    """Format a value as JSON for a person to read or edit. indent: 0 for a single line."""
     text = msgspec.json.encode(value)
     return (msgspec.json.format(text, indent=indent) if indent else text).decode()
 
 
 def wants_part(request: Request) -> bool:
-    """Whether htmx asks, who puts the answer into a page that is there already."""
+    """Return whether htmx sent the request and will insert the response into an open page."""
     return request.headers.get("hx-request") == "true"
 
 
 def wants_page(request: Request) -> bool:
-    """Whether a browser asks for something to show."""
+    """Return whether a browser sent the request to display the response."""
     return "text/html" in request.headers.get("accept", "") or wants_part(request)

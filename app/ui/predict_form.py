@@ -1,4 +1,4 @@
-"""A form made from a model's signature, filled with its sample; and from what was filled in, a request body."""
+"""Prediction form: built from a model's signature, filled with its sample, and converted to a request body."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.ui.samples import row_of, tensors_of
 
 MAX_FIELDS = 100
 LEFT_OUT = object()
-"""In place of the value of an input that is not sent."""
+"""Marker in place of the value of an input that is not sent."""
 
 HOLDS_BYTES = re.compile(r"image|img|photo|picture|audio|file|bytes|base64|b64|blob|pdf", re.IGNORECASE)
 
@@ -40,17 +40,17 @@ HINTS: dict[Kind, str] = {
 
 
 class Choice(Struct, frozen=True):
-    """value: as JSON, so that 1 and "1" are two."""
+    """One choice of a field. value: as JSON, so that 1 and "1" differ."""
 
     value: str
     label: str
 
 
 class Field(Struct, frozen=True):
-    """One control. key: its name in the form. value: what stands in it. wrong: what is the matter with that.
+    """One field of the form. key: its name in the HTML form. value: its text. wrong: what is wrong with that text.
 
-    is_nullable: left empty, it means that the value is missing. is_optional: left empty, it is left out.
-    keeps_text: never read as a number.
+    is_nullable: empty text means that the value is missing (null). is_optional: with empty text the input is not sent.
+    keeps_text: the text is never parsed as a number.
     """
 
     key: str
@@ -66,7 +66,10 @@ class Field(Struct, frozen=True):
 
 
 class Form(Struct, frozen=True):
-    """way: how the values make a body: {name: value}, one row of features, one text, or tensors by name."""
+    """Prediction form.
+
+    way: how the values form the body: {name: value}, one row of features, one text, or tensors by name.
+    """
 
     fields: tuple[Field, ...]
     way: Way
@@ -77,7 +80,7 @@ class Form(Struct, frozen=True):
 
 
 def form_for(signature: Signature | None, sample: Any) -> Form | None:
-    """None where no form can be made: the model does not say what it takes, or takes too much for a form."""
+    """Build the form. None if the model does not declare its inputs or has too many of them for a form."""
     if signature is None or not signature.inputs:
         return None
     if signature.kind == "table":
@@ -86,7 +89,7 @@ def form_for(signature: Signature | None, sample: Any) -> Form | None:
 
 
 def refilled(form: Form, body: Any) -> Form:
-    """The form with the values of another body of the same model; as it was where that is not one row."""
+    """Return the form with the values of another body for the same model; unchanged if the body is not one row."""
     names = [field.name for field in form.fields]
     if form.way == "tensors":
         values = tensors_of(body, names, [field.name for field in form.fields if not field.is_optional])
@@ -98,9 +101,9 @@ def refilled(form: Form, body: Any) -> Form:
 
 
 def read(form: Form, given: Mapping[str, str]) -> tuple[Form, Any]:
-    """given: what stands in the fields, by key.
+    """Read the submitted texts. given: the fields' texts by key.
 
-    Returns the form with what was given in it, and the request body; None where `wrong` says of a field why not.
+    Returns the form with these texts, and the request body; the body is None if any field has an error in `wrong`.
     """
     fields, values = [], []
     for field in form.fields:
@@ -115,7 +118,7 @@ def read(form: Form, given: Mapping[str, str]) -> tuple[Form, Any]:
 
 
 def with_field_error(form: Form, problem: Mapping[str, Any]) -> Form:
-    """The form with a problem of the model on the field that it names, if it names one."""
+    """Attach a problem reported by the model to the field that it names, if it names one."""
     name = problem.get("column", problem.get("input"))
     if name is None:
         named = [field.name for field in form.fields if repr(field.name) in str(problem.get("detail"))]
@@ -187,7 +190,7 @@ def _kind(datatype: str) -> Kind:
 
 
 def _value_of(field: Field) -> Any:
-    """Raises Unreadable."""
+    """Parse a field's text. Raises Unreadable."""
     is_empty = not (field.value if field.kind in ("text", "file") else field.value.strip())
     if is_empty and field.is_optional:
         return LEFT_OUT

@@ -1,4 +1,4 @@
-"""A prediction's answer as its page shows it: a table of rows, and the class probabilities of each as bars."""
+"""A prediction's answer as its page shows it: a table of rows, and each row's class probabilities as bars."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_CELL = 240
 
 
 class Bar(Struct, frozen=True):
-    """One class. width: of 100."""
+    """Bar of one class. width: in percent, from 0 to 100."""
 
     label: str
     width: float
@@ -26,7 +26,10 @@ class Bar(Struct, frozen=True):
 
 
 class Bars(Struct, frozen=True):
-    """title: of the output, where there are several. hidden: how many less likely classes are left out."""
+    """Bars of one output. title: its name if there are several outputs.
+
+    hidden: how many less likely classes are left out.
+    """
 
     title: str
     bars: Sequence[Bar]
@@ -34,7 +37,7 @@ class Bars(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
-    """cells: as many as the view has columns."""
+    """Row of the table. cells: one for each column of the view."""
 
     number: int
     cells: Sequence[str]
@@ -42,7 +45,10 @@ class Row(Struct, frozen=True):
 
 
 class PredictionView(Struct, frozen=True):
-    """columns: names of the outputs. hidden_rows: how many are left out. raw: the whole answer."""
+    """Answer to show. columns: names of the outputs. hidden_rows: how many rows are left out.
+
+    raw: the whole answer as JSON.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Row]
@@ -51,12 +57,12 @@ class PredictionView(Struct, frozen=True):
 
     @property
     def single(self) -> bool:
-        """Whether it is one value."""
+        """Whether the answer is a single value."""
         return len(self.rows) == 1 and len(self.columns) == 1 and not self.hidden_rows
 
 
 def prediction_view(answer: dict[str, Any]) -> PredictionView:
-    """answer: the native document."""
+    """Build the view of an answer in PRISM's native dialect."""
     predictions = answer.get("predictions", [])
     classes, shares = answer.get("classes") or [], answer.get("probabilities") or []
     columns = columns_of(predictions)
@@ -69,7 +75,7 @@ def prediction_view(answer: dict[str, Any]) -> PredictionView:
 
 
 def columns_of(predictions: Sequence[Any]) -> tuple[str, ...]:
-    """The names of the outputs, where every prediction is an object with the same ones; else none."""
+    """Return the names of the outputs if every prediction is an object with the same names; otherwise none."""
     first = predictions[0] if predictions else None
     if (
         isinstance(first, dict)
@@ -85,7 +91,7 @@ def cells_of(prediction: Any, columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def cell(value: Any) -> str:
-    """A value in a table. What is too long says how long it is."""
+    """Format a value for a table cell. A value that is too long is cut, followed by its length."""
     text = value if isinstance(value, str) else compact_json(value)
     if len(text) <= LONGEST_CELL:
         return text
@@ -94,14 +100,14 @@ def cell(value: Any) -> str:
 
 
 def count_of(value: Any) -> int:
-    """How many numbers, texts, … are in it, at any depth."""
+    """Count the scalar values in a value, at any depth."""
     if isinstance(value, dict):
         value = list(value.values())
     return sum(count_of(one) for one in value) if isinstance(value, list) else 1
 
 
 def bars_of(shares: Any, classes: Sequence[Any]) -> tuple[Bars, ...]:
-    """Of one row; several where the model has several outputs, each with classes of its own."""
+    """Return the bars of one row: one group per output if the model has several outputs, each with its own classes."""
     if not isinstance(shares, list) or not shares:
         return ()
     if all(isinstance(of_output, list) for of_output in shares):
@@ -128,12 +134,12 @@ def _is_share(share: Any) -> bool:
 
 
 def _share(share: Any) -> float:
-    """Within 0 and 1, whatever the model calls a probability."""
+    """Clamp a model's probability to the range from 0 to 1; 0 if it is no finite number."""
     return min(1.0, max(0.0, float(share))) if _is_share(share) else 0.0
 
 
 def timings_of(server_timing: str) -> dict[str, float]:
-    """The durations in ms of a Server-Timing header, by name."""
+    """Return the durations of a Server-Timing header in ms, by name."""
     found = {}
     for entry in server_timing.split(","):
         name, *members = (part.strip() for part in entry.split(";"))

@@ -1,4 +1,4 @@
-"""A problem as a person meets it: what happened, what to do next, and the way back."""
+"""Page for a problem: what happened, what to do next, and a link back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.ui.pages import Pages, wants_page
 
 
 def problem_page(pages: Pages) -> Page:
-    """For `app.http.problems.install`."""
+    """Return the function that renders problems as pages, for `app.http.problems.install`."""
 
     def shown(request: Request, problem: dict[str, Any], headers: dict[str, str]) -> Response | None:
         if not wants_page(request):
@@ -24,9 +24,9 @@ def problem_page(pages: Pages) -> Page:
 
 
 def way_back(request: Request) -> str:
-    """The page of ours from which the browser came, else the first one."""
+    """Return the path of our page that the browser came from; "/" if it came from elsewhere."""
     referrer = urlsplit(request.headers.get("referer", ""))
-    path = "/" + referrer.path.lstrip("/\\")  # two of them would name another host
+    path = "/" + referrer.path.lstrip("/\\")  # two slashes would name another host
     if referrer.netloc != request.headers.get("host", "") or path == request.url.path:
         return "/"
     return f"{path}?{referrer.query}" if referrer.query else path

@@ -1,4 +1,4 @@
-"""What is shown of an upload before anything is built: what was read in it, and the form that deploys it."""
+"""Review of an upload before anything is built: what was found in the file, and the form that deploys it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,17 @@ FORMATS = {
     Format.ONNX: "ONNX",
 }
 OWN_FIELDS = ("allow_unsafe", "allow_packages", "code_files")
-"""Refused by what was read in the file: said in words of the page's own, until somebody tries to deploy."""
+"""Fields whose refusals the page words itself until somebody tries to deploy: they follow from the file's contents."""
 
 
 class Review(Struct, frozen=True):
-    """values: of the form's fields. wrong: by field, the problem that it caused. trouble: a problem of no field.
+    """Contents of the review page. values: by form field. wrong: problems by the field that caused them. trouble:
+    problems that belong to no field.
 
-    inspection: with the code that was sent. dangers: of no package alone. packages: that may be allowed, and what asks
-    for each; allowed: those that are, other_packages: what else was written there. name: under which it would be deployed now. target_names: the first is the one that "auto" takes.
+    inspection: includes the uploaded code files. dangers: those that no package explains. packages: packages that may
+    be allowed, with what needs each of them. allowed: the packages that are allowed. other_packages: further packages
+    that the user entered. name: the name it would be deployed under now. target_names: the first is the one that "auto"
+    selects.
     """
 
     staged: Staged
@@ -63,7 +66,7 @@ class Review(Struct, frozen=True):
 async def review(
     staged: Staged, staging: Staging, deployments: Deployments, error: PrismError | None, values: dict[str, str]
 ) -> Review:
-    """error: why it was not deployed, if that was tried."""
+    """Gather the contents of the review page. error: why the deployment was refused, if it was tried."""
     inspection = with_consent(staged.inspection, word_of((), "", staged.upload.code_files))
     packages = packages_to_allow(inspection)
     allowed = re.split(r"[\s,]+", values.get("allow_packages", ""))
@@ -101,7 +104,7 @@ def suggested_name(given: str, filename: str) -> str:
 
 
 def warnings(inspection: Inspection) -> Iterator[str]:
-    """What may go wrong though nothing forbids it."""
+    """Yield what may go wrong although nothing forbids the deployment."""
     loose = [pin.distribution for pin in inspection.pins if not pin.specifier]
     if loose and inspection.format is not Format.ONNX:
         names = ", ".join(f"`{name}`" for name in loose)
@@ -109,7 +112,7 @@ def warnings(inspection: Inspection) -> Iterator[str]:
 
 
 def consequence(name: str, deployments: Deployments) -> str:
-    """What becomes of what is there now."""
+    """Describe which version the deployment creates and which running versions it replaces."""
     ledger = deployments.ledger
     version = ledger.next_version(name)
     rivals = [one for one in ledger.deployments() if is_serving(one)]
@@ -121,7 +124,10 @@ def consequence(name: str, deployments: Deployments) -> str:
 
 
 def example_of(inspection: Inspection) -> str:
-    """A request with its columns, where the file names them; to show the form it has."""
+    """Return an example request body with the columns that the file names.
+
+    If it names none, the body has made-up features.
+    """
     names = inspection.facts.get("feature_names") or inspection.facts.get("inputs") or ""
     columns = [name for name in names.split(", ") if name]
     if not columns:

@@ -1,4 +1,4 @@
-"""What a sample request, in whichever dialect, gives for each input. The dialects: model_container/bodies/json_dialects.py."""
+"""Values of each input in a sample request, in any dialect of model_container/bodies/json_dialects.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ KEYS = ("input", "inputs", "features", "instances", "dataframe_split", "datafram
 
 
 def row_of(sample: Any, names: Sequence[str]) -> dict[str, Any]:
-    """The first row, by the names of the columns. Empty where the sample does not fit them."""
+    """Return the first row, by column name. Empty if the sample does not match the columns."""
     content = content_of(sample, names)
     if isinstance(content, list):
         first = content[0] if content else None
@@ -27,7 +27,7 @@ def row_of(sample: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 def tensors_of(sample: Any, names: Sequence[str], required: Sequence[str]) -> dict[str, Any]:
-    """The whole value of each input that stands alone. Empty where the sample does not fit them."""
+    """Return the whole value of each input, by name. Empty if the sample does not match the inputs."""
     content = content_of(sample, names)
     if isinstance(content, dict) and set(required) <= content.keys() <= set(names):
         return content
@@ -35,7 +35,7 @@ def tensors_of(sample: Any, names: Sequence[str], required: Sequence[str]) -> di
 
 
 def content_of(sample: Any, names: Sequence[str]) -> Any:
-    """What holds the values: named ones, or rows."""
+    """Return the part of the sample that holds the values: values by name, or rows."""
     if not isinstance(sample, dict) or set(sample) == set(names):
         return sample
     present = [key for key in KEYS if key in sample]
@@ -65,7 +65,7 @@ def _of_frame(frame: dict[str, Any]) -> Any:
 
 
 def _first(value: Any) -> Any:
-    """Of a column; also of one that was written as a tensor of shape (rows, 1)."""
+    """Return the first value of a column, including one written as a tensor of shape (rows, 1)."""
     while isinstance(value, list):
         value = value[0] if value else None
     return value

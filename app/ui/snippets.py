@@ -1,4 +1,4 @@
-"""One request as programs that can be copied and run as they are: curl, Python, JavaScript, and PRISM's own client."""
+"""A request as programs to copy and run unchanged: curl, Python, JavaScript, and PRISM's own client."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from msgspec import Struct
 
 WIDTH = 88
 SAFE_INTEGER = 2**53 - 1
-"""The largest that JavaScript's numbers tell from its neighbours."""
+"""Largest integer that a JavaScript number represents without ambiguity (Number.MAX_SAFE_INTEGER)."""
 
 JSON_WORDS = {None: "null", True: "true", False: "false"}
 PYTHON_WORDS = {None: "None", True: "True", False: "False"}
 
 
 class Snippet(Struct, frozen=True):
-    """id: for the page. title: for a person."""
+    """Program for one language. id: identifies it on the page. title: shown to people."""
 
     id: str
     title: str
@@ -28,9 +28,9 @@ class Snippet(Struct, frozen=True):
 
 
 def snippets(base_url: str, ref: str, body: Any, *, probabilities: bool, needs_key: bool) -> tuple[Snippet, ...]:
-    """base_url: of this server, without a slash at its end. body: a JSON value.
+    """Return the request as programs. base_url: this server's URL without a trailing slash. body: a JSON value.
 
-    Where a key is needed, they take it from the variable PRISM_API_KEY.
+    If a key is needed, the programs take it from the environment variable PRISM_API_KEY.
     """
     url = f"{base_url}/models/{quote(ref, safe='@')}/predict" + ("?probabilities=true" if probabilities else "")
     return (
@@ -42,7 +42,7 @@ def snippets(base_url: str, ref: str, body: Any, *, probabilities: bool, needs_k
 
 
 def curl(url: str, body: Any, needs_key: bool) -> str:
-    """The body stands in a quoted here-document, in which a shell reads nothing but its end."""
+    """Return a curl command. The body is in a quoted here-document, in which the shell expands nothing."""
     key = ['  -H "X-API-Key: $PRISM_API_KEY" \\'] if needs_key else []
     return "\n".join(
         [
@@ -76,7 +76,10 @@ def python(url: str, body: Any, needs_key: bool) -> str:
 
 
 def javascript(url: str, body: Any, needs_key: bool) -> str:
-    """For Node.js 18 and later, and for the console of a browser. What its numbers cannot hold is sent as text."""
+    """Return code for Node.js 18 and later and for a browser's console.
+
+    A body with values that JavaScript's numbers cannot represent is sent as literal text.
+    """
     key = '\n    "X-API-Key": globalThis.process?.env.PRISM_API_KEY ?? prompt("API key"),' if needs_key else ""
     if is_safe(body):
         content = f"JSON.stringify({written(body, JSON_WORDS, 1)})"
@@ -108,7 +111,7 @@ def sdk(base_url: str, ref: str, body: Any, probabilities: bool) -> str:
 
 
 def is_safe(value: Any) -> bool:
-    """Whether JavaScript, given the value as it is written, sends that value."""
+    """Return whether JavaScript sends this value unchanged when it is written as a literal."""
     if isinstance(value, dict):
         return "__proto__" not in value and all(is_safe(one) for one in value.values())
     if isinstance(value, list):
@@ -119,7 +122,7 @@ def is_safe(value: Any) -> bool:
 
 
 def written(value: Any, words: Mapping[Any, str], depth: int = 0) -> str:
-    """The value in JSON or Python: on one line where it fits, else an item a line."""
+    """Format a value as JSON or Python: on one line if it fits, otherwise with one item per line."""
     if not isinstance(value, (dict, list)):
         return _atom(value, words)
     one_line = _one_line(value, words)
@@ -137,7 +140,7 @@ def written(value: Any, words: Mapping[Any, str], depth: int = 0) -> str:
 
 
 def _packed(items: list[str], width: int) -> list[str]:
-    """Items of a list, as many on a line as fit."""
+    """Join list items with commas, as many on each line as fit."""
     lines: list[str] = []
     for item in items:
         if lines and len(lines[-1]) + len(item) + 2 <= width and "\n" not in item:
@@ -166,9 +169,9 @@ def _atom(value: Any, words: Mapping[Any, str]) -> str:
 
 
 def _text(value: str) -> str:
-    """Readable where it can be; what is no character, or ends a line in some language, as its code.
+    """Quote text, escaping what is not printable or ends a line in any of the languages.
 
-    The escapes of JSON for these are also those of Python and JavaScript.
+    JSON's escapes for these characters are also valid in Python and JavaScript.
     """
     text = json.dumps(value, ensure_ascii=False)
     return "".join(char if char.isprintable() or char > "\uffff" else f"\\u{ord(char):04x}" for char in text)

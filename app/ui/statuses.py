@@ -1,4 +1,4 @@
-"""How a deployment's state is shown, and the steps on its way to life."""
+"""Display of a deployment's status, and of the steps on its way to live."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.lifecycle.deployments import IN_PROGRESS
 from app.ui.figures import seconds_since
 
 STEPS = (
-    # name, key of its time, the statuses in which it is being taken
+    # name, key of its timing, the statuses during which it runs
     ("Upload", "receive", (Status.RECEIVED,)),
     ("Inspect", "inspect", (Status.INSPECTING,)),
     ("Resolve", "resolving", (Status.RESOLVING,)),
@@ -34,14 +34,17 @@ EXPLAINED = {
 
 
 class Badge(Struct, frozen=True):
-    """tone: a class of `.badge`."""
+    """Label for a status. tone: a CSS class of `.badge`."""
 
     text: str
     tone: str
 
 
 class StepShown(Struct, frozen=True):
-    """state: "done", "now", "waiting" or "failed". ms: how long it took, or takes so far; None where none was measured."""
+    """Step of a deployment. state: "done", "now", "waiting" or "failed".
+
+    ms: how long the step took, or has taken so far; None if it was not measured.
+    """
 
     name: str
     state: str
@@ -50,7 +53,7 @@ class StepShown(Struct, frozen=True):
 
 
 def badge(deployment: Deployment) -> Badge:
-    """One word and its tone."""
+    """Return the badge for a deployment's status: one word and its tone."""
     status = deployment.status
     if in_progress(deployment):
         return Badge("replacing" if is_serving(deployment) else status.value, "accent")
@@ -63,7 +66,7 @@ def in_progress(deployment: Deployment) -> bool:
 
 
 def steps(deployment: Deployment, now: datetime | None = None) -> list[StepShown]:
-    """From the file to the endpoint, each step with where it stands."""
+    """Return all steps from upload to live, each with its state."""
     timings: dict[str, float] = deployment.metadata.get("timings_ms", {})
     current = step_index(deployment)
     failed = deployment.status is Status.FAILED
@@ -79,7 +82,7 @@ def steps(deployment: Deployment, now: datetime | None = None) -> list[StepShown
 
 
 def step_index(deployment: Deployment) -> int:
-    """Of the step at which it stands: the one under way, the one that failed, or the last one taken."""
+    """Return the index of the current step: the one under way, the one that failed, or the last one completed."""
     if deployment.status is Status.FAILED:
         return failed_index(deployment)
     if deployment.status is Status.BUILT:
@@ -89,7 +92,11 @@ def step_index(deployment: Deployment) -> int:
 
 
 def failed_index(deployment: Deployment) -> int:
-    """By the step that its error names, else by the error's code, else the first that was never completed."""
+    """Return the index of the failed step.
+
+    It is the step that the error names; otherwise it follows from the error's code; otherwise it is the first step
+    without a recorded time.
+    """
     error = deployment.error or {}
     for index, (_, _, statuses) in enumerate(STEPS):
         if error.get("step") in statuses:

@@ -1,4 +1,4 @@
-"""GET /: who this is, for programs; what runs here and what needs attention, for people."""
+"""GET /: the server's name and links for programs; the dashboard for browsers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def router(
     async def dashboard(
         request: Request, page: Annotated[int, Query(ge=1, description="Of the page's list; for browsers.")] = 1
     ) -> Response:
-        """JSON for programs; a page with the models for browsers."""
+        """Return the server's name, version and links as JSON. Browsers get a page with the models instead."""
         if wants_page(request):
             shown = await overview(deployments, models_folder, history, vitals, disk(settings), page)
             return pages.render_either(

@@ -1,4 +1,4 @@
-"""The interactive documentation, from files of our own: no browser of a user asks another site for anything."""
+"""Interactive API documentation, served from this server's own files: a user's browser contacts no other site."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def router(pages: Pages) -> APIRouter:
 
     @routes.get("/docs/errors")
     async def errors(request: Request) -> HTMLResponse:
-        """Where the `type` of every problem document leads."""
+        """Show all errors. The `type` of every problem document links here."""
         return pages.render(request, "errors.html", {"errors": list(family(PrismError))})
 
     @cache
     def description(app: FastAPI) -> bytes:
-        """Encode the description of every route, once: it is long, and whoever reaches the server may ask for it."""
+        """Encode the OpenAPI description once: it is long, and anyone who reaches the server may request it."""
         return msgspec.json.encode(app.openapi())
 
     @routes.get("/openapi.json")
@@ -38,7 +38,7 @@ def router(pages: Pages) -> APIRouter:
 
 
 def family(error: type[PrismError]) -> Iterator[type[PrismError]]:
-    """An error and all below it, in the order of the tree."""
+    """Yield an error class and all its subclasses, in the order of the tree."""
     yield error
     for child in error.__subclasses__():
         yield from family(child)

@@ -1,4 +1,4 @@
-"""GET and POST /login, POST /logout: a browser shows an admin key once, and a session stands for it."""
+"""GET and POST /login, POST /logout: a browser sends an admin key once and gets a session in return."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ ATTEMPTS_WINDOW_SECONDS = 60
 FORM_BYTES_MAX = 1 << 20
 
 LOCAL_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
-"""One slash and no second, no backslash (browsers take it for a slash), nothing that a browser would leave out."""
+"""Path on this server: exactly one leading slash, no backslash after it (browsers treat it as a slash), and no
+characters that a browser would drop.
+"""
 
 
 def router(keys: Keys, sessions: Sessions, pages: Pages) -> APIRouter:
@@ -73,11 +75,14 @@ def router(keys: Keys, sessions: Sessions, pages: Pages) -> APIRouter:
 
 
 def set_cookie(request: Request, answer: Response, session: str) -> None:
-    """Secure where the page was had over https, which a proxy in front does and the Origin tells."""
+    """Set the session cookie, marked secure if the page was loaded over https.
+
+    Behind a proxy that terminates TLS, only the Origin header shows that.
+    """
     secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https:")
     answer.set_cookie(COOKIE, session, LIFETIME_SECONDS, secure=secure, httponly=True, samesite="strict")
 
 
 def local_path(path: str) -> str:
-    """The path if it leads to a page of this server and to nowhere else, "/" if not."""
+    """Return the path if it leads to a page of this server, otherwise "/"."""
     return path if LOCAL_PATH.fullmatch(path) else "/"

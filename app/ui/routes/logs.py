@@ -1,4 +1,4 @@
-"""GET /model-logs: what a model's replica or its build says, live; without a script, its last lines."""
+"""GET /model-logs: the live log of a model's replica or build; without JavaScript, its last lines."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def router(deployments: Deployments, pages: Pages) -> APIRouter:
         text: Text = "",
         level: Level = "all",
     ) -> Response:
-        """Without a model_id, the only model's, or the models to choose from."""
+        """Show a model's log. Without a model_id: the only model's log, or a list of models to choose from."""
         if not model_id:
             return choose_model(request, ledger, pages, "Logs")
         model = ledger.find(model_id)
@@ -61,7 +61,7 @@ def router(deployments: Deployments, pages: Pages) -> APIRouter:
     async def download(
         model_id: Annotated[str, Query()], kind: LogKind = "runtime", text: Text = "", level: Level = "all"
     ) -> Response:
-        """The lines that were asked for, as a file."""
+        """Return the lines that match the filter as a file."""
         model = ledger.find(model_id)
         lines = await lines_of(model, kind, ALL_LINES, text, level)
         name = quote(f"{model.name}-{model.version}-{kind}.log")

@@ -1,4 +1,4 @@
-"""GET /model: all that is known of one version; POST /models-ui/…: start, stop, restart and delete from a page."""
+"""GET /model: the page of one version. POST /models-ui/…: start, stop, restart, scale and delete it from a page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def router(
     circuits: Callable[[str], Mapping[str, str]],
     pages: Pages,
 ) -> APIRouter:
-    """circuits: of a model's replicas, by their ids."""
+    """Return the routes of model pages. circuits: returns a model's breaker states by replica id."""
     routes = APIRouter(include_in_schema=False)
     ledger = deployments.ledger
     verbs: dict[str, Callable[[Model], Awaitable[object]]] = {

@@ -1,4 +1,4 @@
-"""GET /predict and POST /predict-result: a form made from the model's signature, and what the model answers."""
+"""GET /predict and POST /predict-result: a form built from the model's signature, and the model's answer."""
 
 from __future__ import annotations
 
@@ -36,15 +36,17 @@ from app.ui.statuses import badge
 FORM, JSON = "form", "json"
 MAX_FIELDS = 500
 SHOWN_BYTES_MAX = 4 << 20
-"""Of an answer. It is read whole in the event loop, where small values take twenty times their bytes."""
+"""Size limit of an answer to show: it is parsed on the event loop, and small values take twenty times their bytes."""
 
 OF_THE_INPUT = (400, 413, 422)
-"""Statuses of problems that another input would cure."""
+"""HTTP statuses of problems that a different input would solve."""
 
 
 class Given(Struct, frozen=True):
-    """What was filled in. text: of the JSON tab. wrong: what is the matter with that text. body: what to send, if
-    it can be."""
+    """User input of the page. text: content of the JSON tab. wrong: what is wrong with that text.
+
+    body: the request body, if the input is valid.
+    """
 
     form: Form | None
     text: str
@@ -54,7 +56,7 @@ class Given(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """A prediction or a problem. total_ms: from the request's arrival at the dispatcher to the answer."""
+    """Result of a prediction or its problem. total_ms: from the call of the dispatcher to its answer."""
 
     request_id: str
     total_ms: float
@@ -100,7 +102,10 @@ def router(
     async def predict_page(
         request: Request, model_id: Annotated[str, Query()] = "", tab: Annotated[str, Query()] = FORM
     ) -> Response:
-        """Without a model_id, the only live model's, or the models to choose from."""
+        """Show the prediction form.
+
+        Without a model_id: the only live model's form, or a list of models to choose from.
+        """
         if not model_id:
             return choose_model(request, ledger, pages, "Predict", fits=is_serving)
         model = ledger.find(model_id)
@@ -108,8 +113,11 @@ def router(
 
     @routes.post("/predict-result")
     async def predict_result(request: Request, model_id: Annotated[str, Query()]) -> HTMLResponse:
-        """The same page with the answer, or with what is wrong. Always 200: the page itself was had, and browsers
-        report any other status to their console as an error."""
+        """Show the page again with the answer, or with what is wrong.
+
+        The status is always 200: the page itself was served, and browsers report any other status as an error on their
+        console.
+        """
         model = ledger.find(model_id)
         try:
             texts = await texts_of(request, max_body_bytes)
@@ -148,7 +156,10 @@ def router(
 
 
 def document_of(answer: Prediction) -> dict[str, Any]:
-    """Raises ReplicaProtocolError for what is no answer, TooLarge for more than a page shows."""
+    """Decode an answer.
+
+    Raises ReplicaProtocolError if it is not a valid answer, and TooLarge if it is too large for a page.
+    """
     if len(answer.body) > SHOWN_BYTES_MAX:
         raise TooLarge(f"The answer has {len(answer.body)} bytes, too many to show.", hint="Ask for it with a program.")
     try:
@@ -165,19 +176,21 @@ def offers_probabilities(model: Model) -> bool:
 
 
 def ref_of(model: Model, ledger: Ledger) -> str:
-    """How programs should call this very version: by its name, where that leads to it."""
+    """Return the reference that programs should use for this version: its name if that leads to it, otherwise
+    name@version.
+    """
     return model.name if ledger.find(model.name).model_id == model.model_id else model.ref
 
 
 def sample_of(model: Model) -> Given:
-    """The form filled with the model's sample."""
+    """Return the form filled with the model's sample."""
     form = form_for(model.signature, model.sample)
     text = "" if model.sample is None else written(model.sample, JSON_WORDS)
     return Given(form, text, value=model.sample)
 
 
 def given_by(texts: dict[str, str], sample: Given, tab: str) -> Given:
-    """What a person filled in, in either tab; the other tab then shows the same, where it can."""
+    """Read the user's input from either tab; the other tab then shows the same values, if it can."""
     if tab == FORM and sample.form is not None:
         form, value = read(sample.form, texts)
         if value is None:
@@ -194,7 +207,7 @@ def given_by(texts: dict[str, str], sample: Given, tab: str) -> Given:
 
 
 def with_problem(given: Given, tab: str, outcome: Outcome) -> Given:
-    """A problem with the input, on the field that it names."""
+    """Attach a problem with the input to the field that it names."""
     problem = outcome.problem
     if problem is None or problem.get("status") not in OF_THE_INPUT:
         return given
@@ -205,9 +218,9 @@ def with_problem(given: Given, tab: str, outcome: Outcome) -> Given:
 
 
 async def texts_of(request: Request, max_bytes: int) -> dict[str, str]:
-    """The form's fields by name; a file as base64 in place of the field that it was chosen for.
+    """Return the form's texts by field name; an uploaded file replaces its field's text, base64-encoded.
 
-    Raises BadInput for what is no form, TooLarge for too much of it.
+    Raises BadInput if the body is no form, and TooLarge if it exceeds max_bytes.
     """
     body = await limited_body(request, max_bytes)
 
@@ -238,5 +251,5 @@ async def _texts(form: FormData) -> dict[str, str]:
             if content:
                 texts[name.removesuffix("-file")] = base64.b64encode(content).decode()
         else:
-            texts.setdefault(name, value.replace("\r\n", "\n"))  # browsers send the former for the latter
+            texts.setdefault(name, value.replace("\r\n", "\n"))  # browsers submit line breaks as CRLF
     return texts

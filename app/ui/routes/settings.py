@@ -1,4 +1,4 @@
-"""GET /settings: keys, limits, storage, and what this machine has and lacks."""
+"""GET /settings: keys, limits, storage, and the findings about this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from app.ui.pages import Pages
 
 def router(settings: Settings, store: KeyStore, keys: Keys, unsaved: Unsaved, pages: Pages) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
-    made: dict[str, tuple[KeyEntry, str]] = {}  # by a token that shows a new key once
+    made: dict[str, tuple[KeyEntry, str]] = {}  # new keys by a token; a token shows its key once
 
     async def page(
         request: Request, shown: tuple[KeyEntry, str] | None, name: str = "", error: PrismError | None = None
@@ -43,7 +43,10 @@ def router(settings: Settings, store: KeyStore, keys: Keys, unsaved: Unsaved, pa
 
     @routes.get("/settings")
     async def settings_page(request: Request, made_key: Annotated[str, Query()] = "") -> Response:
-        """made_key: leads from the form to the page that shows its key, and works once: who reloads makes no second."""
+        """Show the settings. made_key: token that shows a newly made key.
+
+        The token works once. The redirect to it keeps a reload of the page from making a second key.
+        """
         return await page(request, made.pop(made_key, None))
 
     @routes.post("/settings/keys")
@@ -53,7 +56,7 @@ def router(settings: Settings, store: KeyStore, keys: Keys, unsaved: Unsaved, pa
         except PrismError as error:
             return await page(request, None, name, error)
         token = secrets.token_urlsafe(16)
-        made.clear()  # one that was never looked at is lost, and is not kept
+        made.clear()  # a key that was never displayed is dropped here
         made[token] = created
         return RedirectResponse(f"/settings?made_key={token}#keys", 303)
 

@@ -1,4 +1,4 @@
-"""The panel that shares one model: a part of its page, and what its two buttons do."""
+"""Share panel of a model's page, and the actions of its two buttons."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def share_context(
     key: NewKey | None = None,
     error: PrismError | None = None,
 ) -> dict[str, Any]:
-    """`share` for partials/share.html.
+    """Return `share` for partials/share.html.
 
-    access: what was chosen. key: made just now. error: why what was asked for did not happen.
+    access: the chosen access. key: a key made just now. error: why the requested action failed.
     """
     share: Share = request.app.state.share
     status = share.status
@@ -68,7 +68,7 @@ def router(share: Share, ledger: Ledger, pages: Pages) -> APIRouter:
 
     @routes.post("")
     async def start(request: Request, model_id: str, access: Annotated[Access, Form()]) -> Response:
-        """The key is on the page that answers, since it can be shown this once only."""
+        """Share the model. A new key is shown on the page of this response, since it can be shown only this once."""
         model = ledger.find(model_id)
         try:
             names = names_to_share(ledger, [model_id])

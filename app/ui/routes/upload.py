@@ -1,6 +1,6 @@
-"""GET /upload-model and POST /api/upload-and-run-ui: choose a file, see what is in it, deploy it.
+"""GET /upload-model and POST /api/upload-and-run-ui: choose a file, review what is in it, deploy it.
 
-The same with and without JavaScript: each answer is a page, or for a script the part of it that changes.
+The pages work with and without JavaScript: each response is a whole page, or for a script the part that changes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from app.ui.pages import Pages
 from app.ui.review import review
 
 REVIEW = "review"
-"""A form with this field asks to be shown what is in the file; one without deploys it."""
+"""Form field that requests a review of the file; a form without it deploys the file."""
 
 
 def router(deployments: Deployments, staging: Staging, pages: Pages, max_upload_bytes: int) -> APIRouter:
@@ -49,11 +49,13 @@ def router(deployments: Deployments, staging: Staging, pages: Pages, max_upload_
             return await refused(request, texts.get("upload_id", ""), texts, error)
 
     async def taken(request: Request, form: ReceivedForm, received_ms: float) -> Response:
-        """What the form asks for. A file is read first and kept waiting, so that whatever else is wrong costs no
-        second upload."""
+        """Review or deploy, as the form requests.
+
+        A file is read and staged first, so that an error in another field does not require a second upload.
+        """
         upload_id = form.texts.get("upload_id", "")
         for field in ("allow_unsafe", "allow_packages"):
-            form.texts.setdefault(field, "")  # a box that is not ticked is not sent
+            form.texts.setdefault(field, "")  # browsers do not send unticked boxes
         looks = form.texts.get(REVIEW, "")
         if not upload_id:
             upload_id = (await staging.add(form, received_ms)).upload_id
@@ -68,7 +70,7 @@ def router(deployments: Deployments, staging: Staging, pages: Pages, max_upload_
             return await refused(request, upload_id, form.texts, error)
 
     async def refused(request: Request, upload_id: str, texts: dict[str, str], error: PrismError) -> Response:
-        """The step at which it was, with what was written there, and why it went no further."""
+        """Show the current step again, with what the user entered and why it was refused."""
         try:
             staged = staging.get(upload_id)
         except NotFound:
