@@ -1,9 +1,11 @@
-"""A batch of opaque bodies to one answer each.
+"""Prediction of a batch: opaque request bodies in, one answer for each out.
 
-    decode each → check against the signature → join what is alike → predict once → check the length → split → encode
+    decode each → check against the signature → join requests of the same structure → predict once → check the length
+    → split → encode
 
-One bad request fails only itself. A failing joined call is halved until only the guilty requests fail; an output
-of the wrong length is asked for again, request by request, and from then on the model's requests are not joined.
+A bad request fails only itself. If a joined call fails, its requests are halved until only those at fault fail. If an
+output has the wrong length, each request is predicted again on its own, and the model's requests are never joined
+again.
 """
 
 from __future__ import annotations
@@ -27,12 +29,12 @@ MAX_MESSAGE = 300
 _TRACEBACK_FRAMES = 8
 
 _REFUSALS = (ValueError, TypeError, KeyError, IndexError)
-# Model code may call sys.exit(); that must not take a connection's thread with it.
+# Model code may call sys.exit(); that must not end the connection's thread.
 FAILURES = (Exception, SystemExit)
 
 
 class WrongLength(Exception):
-    """The model returned another number of rows than it was given."""
+    """Error of a model that returned a different number of rows than it was given."""
 
     def __init__(self, name: str, expected: int, got: Optional[int]) -> None:
         super().__init__(f"output {name!r} has {'no' if got is None else got} rows for {expected} rows of input")
@@ -47,7 +49,7 @@ class _Job(NamedTuple):
 
 
 class Batcher:
-    """Not for several threads at once: the caller holds a lock."""
+    """Predictor of batches. Not thread-safe: the caller holds a lock."""
 
     def __init__(self, adapter: Adapter) -> None:
         self._adapter = adapter
@@ -56,7 +58,10 @@ class Batcher:
         self._model_ns = 0
 
     def run(self, requests: Sequence[Request]) -> Tuple[List[Answer], int, int]:
-        """Answers in request order, µs of coding, µs in the model. Never raises for what a request or model does."""
+        """Return the answers in request order, µs spent decoding and encoding, and µs spent in the model.
+
+        Never raises for what a request or the model does.
+        """
         began = time.perf_counter_ns()
         self._model_ns = 0
         self._answers = [None] * len(requests)
@@ -69,8 +74,10 @@ class Batcher:
         return answers, (total_ns - self._model_ns) // 1000, self._model_ns // 1000
 
     def _predict_plain(self, requests: Sequence[Request]) -> None:
-        """Answer what is plainly rows of numbers, all of one kind in one call; anything that goes wrong with them
-        leaves them to the general way, which finds out whose fault it is."""
+        """Answer the requests that the numeric fast path can read, in one call for each set of options.
+
+        If anything goes wrong, these requests stay unanswered and take the general path, which finds the one at fault.
+        """
         plain = self._adapter.plain
         if plain is None or (len(requests) > 1 and not self._joinable):
             return
@@ -113,7 +120,7 @@ class Batcher:
         return list(groups.values())
 
     def prepare(self, index: int, request: Request) -> Tuple[_Job, bool]:
-        """And whether it is asked for probabilities. Raises Problem."""
+        """Decode and check a request; also return whether it asks for probabilities. Raises Problem."""
         adapter = self._adapter
         decoded = read(request, adapter)
         named = any(name.startswith(PROBABILITIES) for name in decoded.outputs or ())
@@ -152,7 +159,7 @@ class Batcher:
             return self._timed(jobs[0].inputs, probabilities)
         joined = _join([job.inputs for job in jobs])
         outputs = self._timed(joined, probabilities)
-        if not outputs.by_row:  # nobody can say whose they are
+        if not outputs.by_row:  # rows cannot be assigned to requests
             raise WrongLength(next(iter(outputs.values), ""), joined.rows, None)
         return outputs
 
@@ -203,7 +210,10 @@ def _rows(outputs: Outputs, start: int, end: int) -> Outputs:
 
 
 def failed(error: BaseException, refusals: Tuple[Any, ...] = _REFUSALS) -> Answer:
-    """The model's own words where it refuses the input; its traceback goes to the log, never to a caller."""
+    """Return the answer for an error of the model: its own message if it refused the input, otherwise a general one.
+
+    The traceback of any other error goes to the log, never to a caller.
+    """
     if isinstance(error, WrongLength):
         return _wrong_length(error)
     message = " ".join(str(error).split())

@@ -1,7 +1,7 @@
-"""The packages of a model, on the search path once the walls are up: for this process, and for all that it starts.
+"""Import path of the model's packages, set up inside the sandbox for this process and every process it starts.
 
-By hand, and not by `site`, which would run what packages ask it to (`*.pth`, `sitecustomize`). Laid out like a virtual
-environment, but without a Python of its own: what starts a runtime can then be nothing that a package brought.
+`site` is not used, since it would run code that packages bring (`*.pth`, `sitecustomize`). The folder is laid out like
+a virtual environment but has no Python of its own, so no package can replace the program that starts a runtime.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ FLAGS_OF_THIS_START = ("isolated", "ignore_environment", "no_site")
 
 
 def packages(folder: str) -> str:
-    """Of the environment in `folder`, as for this Python."""
+    """Return the site-packages folder of the environment in `folder` for this Python version."""
     return os.path.join(folder, "lib", "python{}.{}".format(*sys.version_info[:2]), "site-packages")
 
 
 def enter(folder: str) -> None:
-    """Call behind the walls."""
+    """Put the environment's packages on the import path. Must be called inside the sandbox."""
     place = packages(folder)
     sys.path.append(place)
     sys.prefix = sys.exec_prefix = folder
@@ -29,7 +29,10 @@ def enter(folder: str) -> None:
 
 
 def _have_children_find(place: str) -> None:
-    """joblib and multiprocessing start their workers as this process was started, and these would find no package."""
+    """Let child processes find the packages too.
+
+    joblib and multiprocessing start their workers with this process's flags, with which they would find no package.
+    """
     os.environ["PYTHONPATH"] = place
     os.environ["PYTHONDONTWRITEBYTECODE"] = os.environ["PYTHONNOUSERSITE"] = "1"
     flags = {name: getattr(sys.flags, name) for name in dir(sys.flags) if not name.startswith(("_", "n_"))}
@@ -37,9 +40,9 @@ def _have_children_find(place: str) -> None:
 
 
 def _add_what_site_adds(place: str) -> None:
-    """`exit` and `quit`; and where Python has no `distutils` any more, the one that setuptools brings.
+    """Add `exit` and `quit`, and setuptools' `distutils` for Python versions that no longer have their own.
 
-    While the flags are true: without -S in them, `site` would do all of its work as it is imported.
+    Must run while sys.flags still shows -S: without that flag, importing `site` does all of its work.
     """
     import_module("site").setquit()
     if sys.version_info >= (3, 12) and os.path.isdir(os.path.join(place, "_distutils_hack")):

@@ -1,9 +1,9 @@
-"""Compiles the Python files of a folder, behind walls: what it reads was written by whoever wrote the packages.
+"""Compiler of a folder's Python files, run in a sandbox because the files are written by the packages' authors.
 
     python -I -S -B precompile.py <folder>
 
-Compiling runs none of it, but a compiler may have faults. It gets no network, and may write to that folder alone.
-Libraries bring their own tests, up to half of their code, which no model imports; these are left out.
+Compiling executes none of the code, but the compiler may have bugs. The process gets no network and may write only to
+that folder. Folders named `tests` are skipped: they are up to half of a library's code and no model imports them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MEMORY_MB, _FILE_MB = 2048, 256
 
 
 def main(folder: str) -> int:
-    """0 if every file could be compiled."""
+    """Compile every file in `folder`. Returns 0 if all of them compiled, otherwise 1."""
     folder = os.path.realpath(folder)
     confine(
         Confinement(
@@ -39,7 +39,7 @@ def main(folder: str) -> int:
     )
     files = list(_sources(folder))
     workers = min(_WORKERS, os.cpu_count() or 1)
-    # Forked by hand: the pool of `compileall` speaks over a socket that nothing may connect to in here.
+    # Fork directly: the worker pool of `compileall` uses a socket, and the sandbox allows no connections.
     children = [_fork(files[share::workers]) for share in range(workers)]
     return int(any([os.waitpid(child, 0)[1] for child in children]))
 

@@ -1,12 +1,12 @@
-"""The program inside every replica: loads one version of a model and answers predictions until SIGTERM.
+"""Program inside every replica: loads one version of a model and answers predictions until SIGTERM.
 
-WELCOME, the first frame it sends to whoever says HELLO, tells what it has become:
+It answers HELLO with WELCOME, the first frame it sends on a connection, which describes the loaded model:
 
     {"protocol": 1, "streams": true, "pid": 42, "python": "3.11.7", "adapter": "joblib",
      "libraries": {"scikit-learn": "1.5.2", …}, "execution": {"execution_providers": […], …} or {}, "signature": {…},
      "samples": [bodies in a native dialect, best first], "confinement": {…}, "load_ms": 812}
 
-Exit codes: 0 after SIGTERM, 2 for a configuration that cannot be used, 3 when the model does not load.
+Exit codes: 0 after SIGTERM, 2 for an invalid configuration, 3 if the model does not load.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _TRACEBACK_FRAMES = 6
 
 
 def main() -> int:
-    """The whole life of a runtime, in order. Ends the process itself after SIGTERM."""
+    """Run the runtime from start to end. Ends the process itself after SIGTERM."""
     began = time.monotonic()
     forgive_full_disks()
     try:
@@ -60,11 +60,11 @@ def main() -> int:
 
     from model_container.sandbox.confine import confine
 
-    # What is made from here on stays, and to walk through it again and again would be a tenth of the load. What is
-    # there already is shared with the supervisor for as long as no collection writes to it.
+    # Objects created from here on are kept, and collecting repeatedly would take a tenth of the load time. Memory that
+    # exists already is shared with the supervisor for as long as no collection writes to it.
     gc.disable()
     gc.freeze()
-    # It may go on in a forked child, so no thread may have been started before it.
+    # confine() may return in a forked child, so no thread may have been started before it.
     confinement = confine(config.confinement)
     _on_stop(lambda: os._exit(0))
     if config.environment:
@@ -81,7 +81,7 @@ def main() -> int:
 
     welcome = describe(adapter, config.format, confinement, began)
     server = Server(adapter, welcome, config.token, vertex_routes())
-    # Libraries and model stay for good: collections that walk through them would stall predictions.
+    # Libraries and the model are never freed: collections that traverse them would stall predictions.
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -91,7 +91,7 @@ def main() -> int:
     stop.wait()
     server.stop()
     _remove_socket(config.socket)
-    # Libraries that still hold threads may hang an ordinary exit; everything of ours is done.
+    # Exit directly: a library's remaining threads could block a normal exit, and all our work is done.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
@@ -108,13 +108,16 @@ def _read_config() -> RuntimeConfig:
 
 
 def set_threads(count: int) -> None:
-    """Must run before numpy or any library with its own thread pool is imported: they read this once."""
+    """Set the thread count of numerical libraries.
+
+    Must run before numpy or any library with its own thread pool is imported: they read these variables only once.
+    """
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(count)
 
 
 def listen(config: RuntimeConfig) -> List[socket.socket]:
-    """Sockets that already accept: who connects while the model loads waits for its WELCOME."""
+    """Open the listening sockets. A client that connects while the model loads waits for its WELCOME."""
     listeners = []
     if config.socket:
         listeners.append(_listen_unix(config.socket))
@@ -143,7 +146,7 @@ def _listen_unix(path: str) -> socket.socket:
 
 
 def _remove_socket(path: str) -> None:
-    """The socket of an earlier run; in a closed file system it may be out of reach, and then it stays."""
+    """Remove the socket of an earlier run. Inside the sandbox it may be out of reach; it is then left in place."""
     try:
         if path:
             os.unlink(path)
@@ -152,13 +155,16 @@ def _remove_socket(path: str) -> None:
 
 
 def _on_stop(react: Callable[[], Any]) -> None:
-    """Explicit also for process 1 of a namespace, where the kernel ignores signals without a handler."""
+    """Call `react` on SIGTERM and SIGINT.
+
+    Handlers are needed: the kernel ignores signals without a handler for process 1 of a PID namespace.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: react())
 
 
 def report_load_failure(error: Exception) -> None:
-    """A short traceback for the log, then one line that says it all."""
+    """Print a short traceback, then one line that names the error."""
     lines = traceback.format_exception(type(error), error, error.__traceback__, limit=-_TRACEBACK_FRAMES, chain=False)
     message = " ".join(str(error).split())
     print("".join(lines).rstrip(), file=sys.stderr)
@@ -166,7 +172,7 @@ def report_load_failure(error: Exception) -> None:
 
 
 def describe(adapter: Adapter, name: str, confinement: Dict[str, Any], began: float) -> Dict[str, Any]:
-    """The body of WELCOME. began: on the monotonic clock, when the process started its work."""
+    """Build the body of WELCOME. began: monotonic time at which the process started its work."""
     from model_container.adapters.base import Placed, libraries
 
     return {

@@ -1,4 +1,4 @@
-"""One small class a format; the table says which."""
+"""Adapters: one small class per format, listed in a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from model_container.adapters.base import Adapter
 from model_container.adapters.declared import check_names
 from model_container.contract.config import RuntimeConfig
 
-# Imported only when needed: an ONNX runtime loads no scikit-learn, a pickle's runtime no onnxruntime.
+# Adapters are imported only when needed: an ONNX runtime loads no scikit-learn, a pickle's runtime no onnxruntime.
 _LOADERS = {
     "pickle": ("model_container.adapters.pickle", "load_pickle"),
     "joblib": ("model_container.adapters.pickle", "load_joblib"),
@@ -27,7 +27,7 @@ _KNOW_THEIR_INPUTS = ("torchscript", "torch_export", "torch", "onnx")
 
 
 def load(config: RuntimeConfig) -> Adapter:
-    """Load the artifact; whatever its own code raises passes through. Raises ValueError on an unknown format."""
+    """Load the artifact. Errors of the artifact's own code pass through. Raises ValueError on an unknown format."""
     if config.format not in _LOADERS:
         raise ValueError(f"unknown format {config.format!r}; known are {', '.join(_LOADERS)}")
     module, function = _LOADERS[config.format]

@@ -1,7 +1,7 @@
-"""An ONNX form that PRISM made of an estimator, behind the estimator's own API.
+"""Adapter for an ONNX model that PRISM converted from an estimator; it keeps the estimator's API.
 
-One file: what the graph does not say (columns, classes, signature, samples, what the estimator refuses) is JSON in
-its metadata, written by convert.py. The converter runs this same adapter when it compares both forms.
+The artifact is one file. What the graph does not contain (columns, classes, signature, samples, the estimator's error
+messages) is JSON in its metadata, written by convert.py. The converter uses this same adapter to compare both models.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def load_accelerated(config: RuntimeConfig) -> AcceleratedAdapter:
 
 
 class AcceleratedAdapter:
-    """session: of a graph with this metadata:
+    """Adapter for a converted estimator. session: of a graph with this metadata:
 
     columns: [name, datatype, whether a missing value is None]. named: as for Table. dtype: of the predictions.
-    width: of the predictions, 0 for one number a row. labels: the classes if the graph's first output is an index.
-    missing, large: by column, the words with which the estimator refuses NaN, or what float32 cannot hold.
+    width: of the predictions, 0 for one number per row. labels: the classes if the graph's first output is an index.
+    missing, large: by column, the message with which the estimator refuses NaN, or numbers too large for float32.
     classes, signature, samples: the estimator's.
     """
 
@@ -66,7 +66,7 @@ class AcceleratedAdapter:
         return Inputs([matrix])
 
     def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
-        """Raises ValueError in the estimator's words for values that it refuses."""
+        """Predict. Raises ValueError with the estimator's own message for values that it refuses."""
         self._refuse(inputs.arrays)
         results = self._session.run(self._outputs[: 2 if probabilities else 1], self._feed(inputs))
         predicted = self._predictions(results[0])
@@ -93,7 +93,7 @@ class AcceleratedAdapter:
         }
 
     def _refuse(self, arrays: List[Any]) -> None:
-        """Missing values come first, as in scikit-learn's own check."""
+        """Raise for values that the estimator refuses, missing values first, as in scikit-learn's own check."""
         for column, message in self._missing:
             if np.isnan(_values(arrays, column)).any():
                 raise ValueError(message)
@@ -113,7 +113,7 @@ class AcceleratedAdapter:
 
 
 def _values(arrays: List[Any], column: int) -> Any:
-    """column: −1 is the whole matrix."""
+    """Return the values of a column. column: −1 for the whole matrix."""
     if arrays[0].ndim == 2:
         return arrays[0] if column < 0 else arrays[0][:, column]
     return arrays[column]

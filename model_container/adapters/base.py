@@ -1,4 +1,4 @@
-"""What every adapter offers: content to arrays, arrays to outputs, and what it knows of its model."""
+"""Interface of the adapters: content to arrays, arrays to outputs, and facts about the model."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ _LIBRARIES = (
 
 
 class Inputs(NamedTuple):
-    """One request, or several joined: arrays whose first dimension is the rows.
+    """Arrays of one request, or of several joined requests; the first dimension is the rows.
 
-    names: of the arrays, where requests may differ in which they give. alone: never joined with another.
+    names: of the arrays, if requests may give different inputs. alone: never joined with another request.
     """
 
     arrays: List[Any]
@@ -56,19 +56,20 @@ class Inputs(NamedTuple):
 
     @property
     def structure(self) -> Tuple[Any, ...]:
-        """Only requests of equal structure are joined."""
+        """Return the key for joining: only requests of equal structure are joined."""
         if self.alone:
             return (object(),)
         return (self.names, *((array.dtype.str, array.shape[1:]) for array in self.arrays))
 
 
 class Outputs(NamedTuple):
-    """values: array or list by output name, one item a row. named: rows are shown as objects with these names.
+    """Outputs of one call. values: array or list by output name, one item per row.
 
-    probabilities: one (rows, classes) array for each predicted column, None unless asked for.
-    by_row: False where the values belong to the request as a whole; only a model that is not joinable may say so.
-    Such values may also be maps. datatypes: of outputs whose arrays do not tell, by name. counted: False where the
-    request did not say how many rows it has, so that any number of answers is right.
+    named: rows are shown as objects with these names. probabilities: one (rows, classes) array for each predicted
+    column, None unless requested. by_row: False if the values belong to the request as a whole; only a model that is
+    not joinable may return such values, which may also be maps. datatypes: by name, for outputs whose arrays do not
+    show their datatype. counted: False if the request's number of rows is unknown, so that any number of predictions is
+    accepted.
     """
 
     values: Dict[str, Any]
@@ -80,11 +81,11 @@ class Outputs(NamedTuple):
 
 
 class Adapter(Protocol):
-    """One loaded model.
+    """Interface to one loaded model.
 
-    joinable: whether rows of several requests may go through one call. names: of its inputs, for the dialects.
-    classes: labels of a classifier, a list for each predicted column if there are several.
-    plain: reads bodies that are only rows of numbers, None if the model takes anything else.
+    joinable: whether rows of several requests may share one call. names: of the model's inputs, for the dialects.
+    classes: labels of a classifier; a list for each predicted column if there are several.
+    plain: reader for bodies that are only rows of numbers; None if the model takes anything else.
     """
 
     joinable: bool
@@ -94,23 +95,23 @@ class Adapter(Protocol):
     plain: Optional[PlainRows]
 
     def plain_inputs(self, matrix: Any) -> Inputs:
-        """matrix: as `plain` made it."""
+        """Wrap a matrix that `plain` produced."""
         ...
 
     def inputs(self, content: Content) -> Inputs:
-        """Raises Problem naming what does not fit the model."""
+        """Convert a request's content to arrays. Raises Problem naming what does not fit the model."""
         ...
 
     def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
-        """Raises ValueError, TypeError, KeyError or IndexError for what the model refuses."""
+        """Predict. Raises ValueError, TypeError, KeyError or IndexError for input that the model refuses."""
         ...
 
     def signature(self) -> Dict[str, Any]:
-        """Plain JSON in the shape of app.core.signature.Signature."""
+        """Return the signature as plain JSON in the shape of app.core.signature.Signature."""
         ...
 
     def samples(self) -> List[Any]:
-        """Request bodies that the model may well answer, best first."""
+        """Return request bodies that the model can probably answer, best first."""
         ...
 
 
@@ -120,16 +121,19 @@ class AsSent:
 
 @runtime_checkable
 class Yielding(Protocol):
-    """An adapter whose model may give its answer item by item."""
+    """Adapter whose model may return its answer item by item."""
 
     def begin(self, inputs: Inputs) -> Union[Iterator[Any], Outputs]:
-        """What the model makes as it is asked for, or all at once. Raises as `predict` does, also while it goes on."""
+        """Return an iterator if the model yields its items on demand, otherwise all outputs at once.
+
+        Raises the same errors as `predict`, also during the iteration.
+        """
         ...
 
 
 @runtime_checkable
 class ReadingTexts(Protocol):
-    """An adapter that knows which of its inputs are texts, in which null is refused."""
+    """Adapter that knows which of its inputs are texts, in which null is refused."""
 
     @property
     def texts(self) -> FrozenSet[str]: ...
@@ -137,10 +141,12 @@ class ReadingTexts(Protocol):
 
 @runtime_checkable
 class Placed(Protocol):
-    """An adapter that decides on what its model computes."""
+    """Adapter that decides which device its model computes on."""
 
     def execution(self) -> Dict[str, Any]:
-        """For the replica's facts: {"execution_providers": ["CPUExecutionProvider"], "threads": 2, "joins_requests": true}."""
+        """Return the replica's execution facts, such as
+        {"execution_providers": ["CPUExecutionProvider"], "threads": 2, "joins_requests": true}.
+        """
         ...
 
 
@@ -149,6 +155,6 @@ def tensor(name: str, datatype: str, shape: List[int], choices: Optional[List[An
 
 
 def libraries() -> Dict[str, str]:
-    """Versions of what the model has imported, by distribution."""
+    """Return the versions of the libraries that the model has imported, by distribution."""
     versions = ((name, getattr(sys.modules.get(name), "__version__", None)) for name in _LIBRARIES)
     return {_DISTRIBUTIONS.get(name, name): str(version) for name, version in versions if version}

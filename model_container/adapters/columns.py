@@ -1,4 +1,4 @@
-"""The columns an estimator was trained on, read from its fitted steps without running them."""
+"""Columns that an estimator was trained on, read from its fitted steps without running them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import numpy as np
 from model_container.bodies.table import Column
 from model_container.bodies.values import ANY, NEVER
 
-# Libraries whose estimators see numbers only, unless an encoder before them says otherwise.
+# Libraries whose estimators take only numbers, unless an encoder comes before them.
 _NUMERIC_LIBRARIES = ("sklearn", "lightgbm", "xgboost", "imblearn")
-_FREE_STEPS = ("FunctionTransformer",)  # their function may do anything with the columns
+_FREE_STEPS = ("FunctionTransformer",)  # their function may change the columns in any way
 _BY_NAME = ("ColumnTransformer", *_FREE_STEPS)
 _TYPICAL = ("mean_", "center_", "data_min_", "statistics_")
 
 
 @dataclass
 class ColumnFacts:
-    """datatype: "" until a step tells. choices: of an encoder. typical: a value that was seen at training.
+    """Facts about one column. datatype: "" until a step reveals it. choices: categories of an encoder.
 
-    is_filled: a step has filled in what is missing. is_category: the model wants the column as pandas' category dtype, and finds the codes itself.
+    typical: a value seen in training. is_filled: a step fills in missing values. is_category: the model wants the
+    column as pandas' category dtype and finds the codes itself.
     """
 
     name: str
@@ -34,14 +35,14 @@ class ColumnFacts:
     is_filled: bool = False
 
     def column(self) -> Column:
-        # Whole numbers are built as doubles, so that a null beside them changes no other request's dtype;
-        # true and false stay what they are only where they are sent.
+        # Integers are built as doubles, so that a null does not change the dtype of other requests in the batch.
+        # Booleans stay booleans only if the request sends booleans.
         built = {"INT64": "FP64", "BOOL": ANY}.get(self.datatype, self.datatype)
         return Column(self.name, built, self.missing)
 
 
 def read_columns(model: Any, names: Sequence[str]) -> List[ColumnFacts]:
-    """names: of the columns, in training order."""
+    """Return the facts about each column. names: of the columns, in training order."""
     facts = [ColumnFacts(name) for name in names]
     _read(model, facts)
     for one in facts:
@@ -50,7 +51,7 @@ def read_columns(model: Any, names: Sequence[str]) -> List[ColumnFacts]:
 
 
 def first_step(model: Any) -> Any:
-    """What sees the input first: of a pipeline its first step, of a search its best estimator."""
+    """Return the part that gets the input first: a pipeline's first step, or a search's best estimator."""
     while True:
         steps = getattr(model, "steps", None)
         best = getattr(model, "best_estimator_", None)
@@ -66,12 +67,12 @@ def first_step(model: Any) -> Any:
 
 
 def reads_text(step: Any) -> bool:
-    """Whether it is a vectorizer: its input is one text a row, not columns."""
+    """Return whether the step is a vectorizer, whose input is one text per row instead of columns."""
     return callable(getattr(step, "build_analyzer", None))
 
 
 def is_numeric_only(model: Any) -> bool:
-    """Whether the model never asks for a column by name, so that a plain array serves it as well as a DataFrame."""
+    """Return whether the model never selects a column by name, so that a plain array works as well as a DataFrame."""
     nested = model.get_params(deep=True).values() if hasattr(model, "get_params") else ()
     parts = [model, *(part for part in nested if hasattr(part, "fit"))]
     return all(_library(part) == "sklearn" and type(part).__name__ not in _BY_NAME for part in parts)
@@ -82,7 +83,10 @@ def _library(step: Any) -> str:
 
 
 def _read(step: Any, facts: List[ColumnFacts]) -> bool:
-    """True if what leaves the step are other columns than entered it, so that later steps tell nothing more."""
+    """Read a step's facts. Returns True if the step's output has other columns than its input.
+
+    Later steps then say nothing about the input.
+    """
     if step is None or isinstance(step, str):
         if step == "drop":
             _set(facts, ANY)
@@ -115,7 +119,7 @@ def _read_leaf(step: Any, facts: List[ColumnFacts]) -> bool:
     if _library(step) not in _NUMERIC_LIBRARIES or type(step).__name__ in _FREE_STEPS:
         _set(facts, ANY)
         return True
-    preprocessor = getattr(step, "_preprocessor", None)  # HistGradientBoosting encodes its own categories
+    preprocessor = getattr(step, "_preprocessor", None)  # HistGradientBoosting encodes categories itself
     if isinstance(getattr(preprocessor, "transformers_", None), list):
         return _read_own_encoder(preprocessor, facts)
     if _library(step) == "lightgbm":
@@ -143,7 +147,7 @@ def _read_own_encoder(preprocessor: Any, facts: List[ColumnFacts]) -> bool:
 
 
 def _read_lightgbm(step: Any, facts: List[ColumnFacts]) -> None:
-    """LightGBM keeps the categories of the DataFrame it was trained on, in the order of the categorical columns."""
+    """Read the categories of LightGBM's training DataFrame, which it keeps in the order of the categorical columns."""
     booster = getattr(step, "booster_", None)
     categories = getattr(booster, "pandas_categorical", None)
     if not categories or booster is None:
@@ -164,12 +168,12 @@ def _set(facts: List[ColumnFacts], datatype: str, missing: Any = math.nan) -> No
 
 
 def _set_numeric(facts: List[ColumnFacts]) -> None:
-    """Columns that only an imputer has seen: numbers, unless it fills in something else."""
+    """Mark columns that only an imputer has seen as numbers, unless it fills in something else."""
     _set([one for one in facts if not isinstance(one.typical, str)], "FP64")
 
 
 def _set_choices(one: ColumnFacts, values: Any) -> None:
-    """An encoder seen after scalers or imputers of the same columns still knows their values best."""
+    """Set a column's choices from an encoder, which knows them best, even if scalers or imputers came before it."""
     items = values.tolist() if isinstance(values, np.ndarray) else list(values)
     present = [item for item in items if item is not None and item == item]
     if any(item is None for item in items):
@@ -191,7 +195,9 @@ def _set_choices(one: ColumnFacts, values: Any) -> None:
 
 
 def _chosen(columns: Any, facts: List[ColumnFacts]) -> List[ColumnFacts]:
-    """The columns a ColumnTransformer gives to one of its parts: names, positions, a slice or a mask."""
+    """Return the columns that a ColumnTransformer passes to one of its parts, given as names, positions, a slice or a
+    mask.
+    """
     names = {one.name: index for index, one in enumerate(facts)}
     if isinstance(columns, slice):
         ends = (names[end] if isinstance(end, str) else end for end in (columns.start, columns.stop))

@@ -1,4 +1,4 @@
-"""The columns that the owner of a model says it takes, beside those that the model itself knows."""
+"""Columns declared by the model's owner, combined with those that the model itself knows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model_container.contract.config import PredictContract
 
 
 def declared_columns(call: PredictContract) -> Tuple[List[ColumnFacts], bool]:
-    """The columns, and whether requests name them; none where a tensor is declared that is no table."""
+    """Return the declared columns, and whether requests name them; none if a tensor is declared that is no table."""
     if len(call.inputs) == 1 and len(call.inputs[0]["shape"]) == 2 and call.inputs[0]["shape"][1] > 0:
         one = call.inputs[0]
         return [ColumnFacts(f"feature{index + 1}", one["datatype"]) for index in range(one["shape"][1])], False
@@ -21,9 +21,9 @@ def declared_columns(call: PredictContract) -> Tuple[List[ColumnFacts], bool]:
 
 
 def described(known: List[ColumnFacts], named: bool, call: PredictContract) -> Tuple[List[ColumnFacts], bool]:
-    """The columns with what both know of them, and whether requests name them.
+    """Return the columns with the facts from both sources, and whether requests name them.
 
-    named: whether the model itself does. Raises TypeError where both say something else.
+    named: whether the model itself names its columns. Raises TypeError if both sources contradict each other.
     """
     said, names_said = declared_columns(call)
     if not said:
@@ -43,7 +43,7 @@ def described(known: List[ColumnFacts], named: bool, call: PredictContract) -> T
 
 
 def check_names(signature: Dict[str, Any], call: PredictContract) -> None:
-    """Of a model that knows its inputs. Raises TypeError if its owner says others."""
+    """Check the declared names against a model that knows its inputs. Raises TypeError if the owner declares others."""
     names = [one["name"] for one in signature["inputs"]]
     said = [one["name"] for one in call.inputs]
     if said and set(said) != set(names):
@@ -51,7 +51,7 @@ def check_names(signature: Dict[str, Any], call: PredictContract) -> None:
 
 
 def differ(call: PredictContract, what: str) -> None:
-    """Raises TypeError where the owner wrote it by hand; what a program wrote down is passed over."""
+    """Report a contradiction: raise TypeError if the owner wrote the declaration by hand, otherwise print a warning."""
     if call.strict:
         raise TypeError(f"{call.source or 'its owner'} {what}")
     print(f"prism: {call.source} {what}; the model's own are taken", file=sys.stderr, flush=True)

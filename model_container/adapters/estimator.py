@@ -1,4 +1,4 @@
-"""A Python object that predicts: scikit-learn's conventions, and whatever keeps near enough to them."""
+"""Adapter for a Python object that predicts, by scikit-learn's conventions or something close to them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from model_container.contract.config import AS_USUAL, PredictContract
 
 PREDICTIONS = "predictions"
 
-# In order of preference. The second says whether rows are answered each on its own: what fits on every call,
-# or is any function at all, may answer from the batch as a whole.
+# In order of preference. The second value says whether each row is predicted on its own: a method that fits on every
+# call, or an arbitrary function, may use the whole batch.
 _METHODS = (("predict", True), ("transform", True), ("fit_predict", False), ("fit_transform", False))
 _ROW_METHODS = frozenset(
     ("predict", "transform", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "apply")
@@ -29,10 +29,10 @@ _ROW_METHODS = frozenset(
 
 
 class EstimatorAdapter:
-    """Serves one unpickled object. Raises TypeError at construction if it offers no way to predict, or not the way
-    that its owner wants.
+    """Adapter for one unpickled object.
 
-    as_frames: columns that its owner declares always go into a DataFrame.
+    Raises TypeError at construction if the object offers no way to predict, or not the method that its owner wants.
+    as_frames: columns that the owner declares are always passed as a DataFrame.
     """
 
     def __init__(self, model: Any, call: PredictContract = AS_USUAL, as_frames: bool = False) -> None:
@@ -63,12 +63,12 @@ class EstimatorAdapter:
 
     @property
     def model(self) -> Any:
-        """The object that predicts."""
+        """Return the object that predicts."""
         return self._model
 
     @property
     def table(self) -> Optional[Table]:
-        """The columns that it takes; None if they are not known, or it takes texts."""
+        """Return the model's columns; None if they are unknown or if the model takes texts."""
         return self._input if isinstance(self._input, Table) else None
 
     @property
@@ -113,12 +113,12 @@ class EstimatorAdapter:
 
     def _outputs(self, output: Any, rows: int) -> Outputs:
         if self.method == "transform" and rows == 1 and getattr(output, "shape", (1,)) != (1,) and output.ndim == 1:
-            output = output[np.newaxis]  # some transformers flatten a single row
+            output = output[np.newaxis]  # some transformers flatten a single row's output
         values, named = _normalise(output, rows)
         return Outputs(values, named, counted=self.joinable or not isinstance(output, Iterator))
 
     def _data(self, inputs: Inputs) -> Any:
-        """A DataFrame where columns go by name, else one array."""
+        """Return a DataFrame if the model wants columns by name, otherwise one array."""
         arrays = inputs.arrays
         names = inputs.names or (self._input.names if self._frames and isinstance(self._input, Table) else ())
         if names:
@@ -171,7 +171,7 @@ class EstimatorAdapter:
         if not self._facts:
             return [{"features": [[1.0] * width]} for width in (1, 2, 4)] + [{"input": ["a short text"]}]
         rows = [[_sample(one, number) for one in self._facts] for number in (None, 1.0, 0.0, 0.5)]
-        if not self.joinable and not self._named:  # what learns from the request needs some rows to learn from
+        if not self.joinable and not self._named:  # a model that fits on each request needs several rows
             return [{"features": [[float(row + column) for column in range(len(rows[0]))] for row in range(10)]}]
         if self._named:
             return _unique([{one.name: value for one, value in zip(self._facts, row)} for row in rows])
@@ -179,7 +179,7 @@ class EstimatorAdapter:
 
 
 def _rows(content: Named) -> Rows:
-    """Of a single tensor, whose name says nothing where the model has no names."""
+    """Return the rows of a single tensor, whose name is ignored because the model has no names."""
     if content.has_no_rows:
         raise no_rows()
     (values,) = content.values.values()
@@ -187,8 +187,10 @@ def _rows(content: Named) -> Rows:
 
 
 def run_on_one_thread(model: Any) -> None:
-    """Set every n_jobs in the model, fitted parts included, to 1: for a few rows a thread pool costs more than it
-    gives, and a batch already fills the processor that the replica has."""
+    """Set every n_jobs in the model, including fitted parts, to 1.
+
+    For a few rows a thread pool costs more than it gains, and a batch already uses all the CPU that the replica has.
+    """
     seen = set()
     pending = [model]
     while pending:
@@ -225,7 +227,10 @@ def _method(model: Any) -> Tuple[str, bool]:
 
 
 def _chosen(model: Any, method: str) -> Tuple[str, bool]:
-    """As _method, of the method that its owner names."""
+    """Return the method that the owner names and whether it predicts each row on its own, like _method.
+
+    Raises TypeError.
+    """
     if callable(_get(model, method)):
         return method, method in _ROW_METHODS
     offered = [name for name in sorted(_ROW_METHODS) if callable(_get(model, name))]
@@ -236,7 +241,7 @@ def _chosen(model: Any, method: str) -> Tuple[str, bool]:
 
 
 def _get(model: Any, name: str) -> Any:
-    """An attribute, or None: properties of unfitted or foreign objects raise whatever they like."""
+    """Return an attribute or None. Properties of unfitted or foreign objects may raise any error."""
     try:
         return getattr(model, name, None)
     except Exception:
@@ -244,7 +249,7 @@ def _get(model: Any, name: str) -> Any:
 
 
 def _names(model: Any) -> Optional[List[str]]:
-    """The columns' names at training, None if they had none. LightGBM then makes up Column_0, Column_1, …"""
+    """Return the column names from training, None if there were none. LightGBM then makes up Column_0, Column_1, …"""
     names = _get(model, "feature_names_in_")
     if names is None or not all(isinstance(name, str) for name in names):
         return None
@@ -263,7 +268,7 @@ def _facts(model: Any, names: Optional[List[str]]) -> List[ColumnFacts]:
 
 
 def _takes_labels(model: Any) -> bool:
-    """Encoders of labels take one column as a flat array."""
+    """Return whether the model is a label encoder, which takes one column as a flat array."""
     return type(model).__name__ in ("LabelEncoder", "LabelBinarizer") and type(model).__module__.startswith("sklearn.")
 
 
@@ -276,7 +281,10 @@ def _classes(classes: Any) -> List[Any]:
 
 
 def _has_pandas(required: bool) -> bool:
-    """Numbers in training order serve a model as well as a DataFrame does; mixed columns do not."""
+    """Return whether pandas is installed. Raises ModuleNotFoundError if it is not but required.
+
+    Without it, numeric columns in training order work as well as a DataFrame; mixed columns do not.
+    """
     try:
         import pandas  # type: ignore[import-untyped]  # noqa: F401
     except ImportError as error:
@@ -294,7 +302,7 @@ def _frame(names: Tuple[str, ...], arrays: List[Any], categories: FrozenSet[str]
 
     if len(arrays) == 1 and arrays[0].ndim == 2:
         return pd.DataFrame(arrays[0], columns=list(names), copy=False)
-    # dtype=object: pandas would else infer one from all the values of a batch.
+    # The dtype is given because pandas would otherwise infer one from all the values of a batch.
     columns = {name: pd.Series(array, dtype=array.dtype, copy=False) for name, array in zip(names, arrays)}
     for name in categories:
         columns[name] = columns[name].astype("category")
@@ -302,7 +310,7 @@ def _frame(names: Tuple[str, ...], arrays: List[Any], categories: FrozenSet[str]
 
 
 def _normalise(output: Any, rows: int) -> Tuple[Dict[str, Any], bool]:
-    """Outputs by name with one item a row, and whether the names are the model's own."""
+    """Return the outputs by name with one item per row, and whether the names are the model's own."""
     if hasattr(output, "columns") and hasattr(output, "to_numpy") and len(set(output.columns)) == len(output.columns):
         return {str(name): _dense(output[name]) for name in output.columns}, True
     if isinstance(output, dict) and output:
@@ -317,7 +325,7 @@ def _normalise(output: Any, rows: int) -> Tuple[Dict[str, Any], bool]:
 
 
 def _dense(output: Any) -> Any:
-    """An array, or a list where the rows are not of one kind."""
+    """Convert to an array, or to a list if the rows are of different kinds."""
     if isinstance(output, np.ndarray):
         return np.asarray(output)
     if isinstance(output, (list, tuple, Iterator)):

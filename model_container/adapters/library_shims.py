@@ -1,7 +1,7 @@
-"""Models of other libraries that know their columns, and say so in other words than scikit-learn's.
+"""Shims for models of other libraries that know their columns but do not expose them as scikit-learn does.
 
-Without it their columns would be taken in the order in which a request happens to name them, which LightGBM's boosters
-and statsmodels' results accept in silence.
+Without the shims, the columns would be taken in the order in which a request happens to name them. LightGBM's boosters
+and statsmodels' results accept that without an error.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numpy as np
 
 
 def adapt(held: Any) -> Any:
-    """What was unpickled, with `feature_names_in_`, `n_features_in_` and a `predict` that takes arrays."""
+    """Return the unpickled model with `feature_names_in_`, `n_features_in_` and a `predict` that takes arrays."""
     library = type(held).__module__.split(".")[0]
     tell = _LIBRARIES.get(library)
     return held if tell is None else tell(held)
 
 
 class XGBoostBooster:
-    """Its predict takes nothing but a DMatrix."""
+    """Wrapper of an XGBoost booster, whose own predict takes only a DMatrix."""
 
-    __module__ = "xgboost.core"  # its columns are what they are to that library: numbers
+    __module__ = "xgboost.core"  # makes the column reader treat all columns as numbers, as for XGBoost
 
     def __init__(self, booster: Any) -> None:
         self._booster = booster
@@ -51,12 +51,12 @@ def _xgboost(held: Any) -> Any:
 def _lightgbm(held: Any) -> Any:
     if type(held).__name__ != "Booster":
         return held
-    held.booster_ = held  # where its categories are looked for
+    held.booster_ = held  # columns.py reads the categories from booster_
     return _tell(held, held.feature_name(), held.num_feature())
 
 
 def _catboost(held: Any) -> Any:
-    """One that was unpickled has forgotten its `n_features_in_`; columns without names are called by their number."""
+    """Restore `n_features_in_`, which is lost in unpickling. Columns without names are named by their number."""
     names: List[str] = list(getattr(held, "feature_names_", None) or [])
     kind = type(held)
     held.__class__ = type(kind.__name__, (kind,), {"n_features_in_": len(names), "__module__": kind.__module__})
@@ -66,7 +66,10 @@ def _catboost(held: Any) -> Any:
 
 
 def _statsmodels(held: Any) -> Any:
-    """Results of a formula take the columns of its data frame, which they do not tell."""
+    """Expose the columns of a statsmodels result, except for formula results.
+
+    A formula result takes the columns of its data frame, which it does not reveal.
+    """
     model = getattr(held, "model", None)
     names = getattr(model, "exog_names", None)
     if not names or getattr(model, "formula", None) is not None or len(names) != len(np.atleast_1d(held.params)):

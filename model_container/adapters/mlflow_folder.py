@@ -1,6 +1,6 @@
 """MLflow model folders that only MLflow itself can load: any flavor, through its `python_function`.
 
-What the folder says of its inputs is kept to twice: by PRISM, which names the value at fault, and by MLflow.
+The inputs declared in the folder are checked twice: by PRISM, which names the value at fault, and by MLflow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from model_container.contract.config import PredictContract, RuntimeConfig
 
 
 def load_mlflow(config: RuntimeConfig) -> Union[TableOfMlflow, TensorsOfMlflow]:
-    # It otherwise reports its use to its makers, and looks for a tracking server.
+    # Without these, MLflow sends telemetry and looks for a tracking server.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_TRACKING_URI"] = "file:///tmp/mlruns"
     load_code(config.code)
@@ -38,20 +38,20 @@ def load_mlflow(config: RuntimeConfig) -> Union[TableOfMlflow, TensorsOfMlflow]:
 
 
 class _Plain:
-    """No more of it than what predicts: its other attributes are not for us."""
+    """Wrapper that exposes only `predict`, so that the model's other attributes are not mistaken for an estimator's."""
 
     def __init__(self, model: Any) -> None:
         self.predict = model.predict
 
 
 class TableOfMlflow(EstimatorAdapter):
-    """Rows of columns, or of a model that says nothing of its inputs."""
+    """Model whose inputs are columns, or are not declared."""
 
     def __init__(self, model: Any, call: PredictContract) -> None:
         super().__init__(_Plain(model), call, as_frames=True)
 
     def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
-        """An answer that is none a row is the request's as a whole."""
+        """Predict. An answer without one item per row belongs to the request as a whole."""
         outputs = super().predict(inputs, probabilities)
         lengths = [len(value) if isinstance(value, list) or value.ndim else -1 for value in outputs.values.values()]
         by_row = all(length == inputs.rows for length in lengths)
@@ -59,7 +59,7 @@ class TableOfMlflow(EstimatorAdapter):
 
 
 class TensorsOfMlflow(TypedPython):
-    """Tensors: an array, or an object of them by name."""
+    """Model whose input is one array, or several by name."""
 
     def signature(self) -> Dict[str, Any]:
         return {**super().signature(), "kind": "tensors"}

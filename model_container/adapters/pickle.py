@@ -1,4 +1,4 @@
-"""Pickle and joblib artifacts: the owner's code first, then the file."""
+"""Pickle and joblib artifacts: the owner's code is loaded first, then the file."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def load_joblib(config: RuntimeConfig) -> EstimatorAdapter:
 
 
 def load_code(folder: str) -> None:
-    """Import the owner's Python files, and show what they define under `__main__` too.
+    """Import the owner's Python files, and copy their definitions into `__main__`.
 
-    A class defined in a notebook or script is pickled as `__main__.Name`; there it is looked for again.
+    A class defined in a notebook or script is pickled as `__main__.Name`, and unpickling looks for it there.
     """
     if not folder:
         return
@@ -44,7 +44,10 @@ def load_code(folder: str) -> None:
 
 
 def _is_own(value: Any, module: str) -> bool:
-    """Whether a file defines it. What it imports, such as `subprocess`, no pickle takes from `__main__`."""
+    """Return whether the module defines the value itself, rather than importing it.
+
+    Imports such as `subprocess` must not become reachable for a pickle through `__main__`.
+    """
     if isinstance(value, ModuleType):
         return False
     return not callable(value) or getattr(value, "__module__", None) == module

@@ -1,4 +1,4 @@
-"""Inputs as their owner declares them: names, datatypes and shapes, to which each request is held."""
+"""Inputs declared by the owner: names, datatypes and shapes against which each request is checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from model_container.bodies.values import ANY, NEVER, Place, array_of
 
 
 class Ports:
-    """inputs: as in a signature; −1 in a shape is any size. Columns (shape [−1]) are read as a table is."""
+    """Declared inputs. inputs: as in a signature; −1 in a shape is any size.
+
+    Columns (shape [−1]) are read like a table.
+    """
 
     def __init__(self, inputs: Sequence[Dict[str, Any]]) -> None:
         self._inputs = [{**one, "shape": list(one["shape"])} for one in inputs]
@@ -25,7 +28,7 @@ class Ports:
         self._table = Table([Column(one["name"], one["datatype"], _missing(one)) for one in self._inputs], named=True)
 
     def arrays(self, content: Content) -> List[Any]:
-        """Raises Problem naming what does not fit."""
+        """Convert a request's content to arrays. Raises Problem naming what does not fit."""
         if self.is_table:
             return self._table.arrays(content)
         if isinstance(content, Rows):
@@ -46,7 +49,7 @@ class Ports:
         return frozenset(one["name"] for one in self._inputs if one["datatype"] == "BYTES")
 
     def by_name(self, arrays: List[Any]) -> Dict[str, Any]:
-        """arrays: as from `arrays`, of one request or several joined."""
+        """Return the arrays by input name. arrays: as returned by `arrays`, of one request or several joined."""
         names = [one["name"] for one in self._inputs]
         if self.is_table and len(arrays) == 1 and arrays[0].ndim == 2:
             arrays = [np.ascontiguousarray(column) for column in arrays[0].T]
@@ -67,7 +70,7 @@ def _missing(port: Dict[str, Any]) -> Any:
 
 
 def _array(port: Dict[str, Any], value: Any) -> Any:
-    """A single row may come without its first dimension."""
+    """Convert one input. A single row may come without its first dimension."""
     shape = port["shape"]
     nested = value if isinstance(value, (list, np.ndarray)) else [value]
     array = array_of(nested, port["datatype"], _place(port["name"]), NEVER if port["datatype"] == "BYTES" else None)

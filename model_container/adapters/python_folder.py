@@ -1,20 +1,21 @@
-"""Python mode: a folder with a `model.py`, whose class loads what it needs and answers.
+"""Python mode: a folder with a `model.py`, whose class loads the model and predicts.
 
     class Model:
-        inputs = {"age": "FP64", "city": "BYTES"}      # optional: what it takes, checked before it is called
+        inputs = {"age": "FP64", "city": "BYTES"}      # optional: its inputs, checked before it is called
         outputs = {"risk": "FP64"}                     # optional
         sample = {"age": 41, "city": "Oslo"}           # optional: a request that it answers
-        batch = True                                   # optional: rows of several requests may go through one call
+        batch = True                                   # optional: rows of several requests may share one call
 
-        def load(self, folder): …                      # optional argument: where the files beside model.py are
+        def load(self, folder): …                      # optional argument: the folder of the files beside model.py
         def preprocess(self, inputs): …                # optional
-        def predict(self, inputs): …                   # one answer for each row
+        def predict(self, inputs): …                   # returns one answer for each row
         def postprocess(self, outputs): …              # optional
 
-`predict` and `postprocess` may yield: who asks for a stream gets the items one by one, anyone else all in one list.
+`predict` and `postprocess` may yield: a client that requests a stream gets the items one by one, any other client gets
+all of them in one list.
 
-Without `inputs` it is handed what was sent: a list of rows, or the object. With `inputs` it is handed numpy arrays: the
-array of a single input, an object of them for several.
+Without `inputs`, the methods get what was sent: a list of rows, or the object. With `inputs`, they get numpy arrays:
+the array of a single input, or an object of arrays for several.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _GUESSES: List[Any] = [{"features": [[1.0] * width]} for width in (1, 2, 4)] + [
 
 
 def load_python(config: RuntimeConfig) -> Union[FreePython, TypedPython]:
-    """Raises what the owner's code raises, TypeError where it has no class that answers."""
+    """Load the owner's model. Raises what its code raises, and TypeError if it has no class that predicts."""
     folder = Path(config.artifact)
     sys.path.insert(0, str(folder))
     load_code(config.code)
@@ -54,7 +55,7 @@ def load_python(config: RuntimeConfig) -> Union[FreePython, TypedPython]:
 
 
 class _Python:
-    """What both have in common: the owner's object and its steps, in order."""
+    """Base of both Python adapters: the owner's object and its steps, in order."""
 
     plain: Optional[PlainRows] = None
     has_probabilities = False
@@ -70,7 +71,11 @@ class _Python:
         raise NotImplementedError("it reads no plain rows")
 
     def begin(self, inputs: Inputs) -> Union[Iterator[Any], Outputs]:
-        """A `postprocess` that yields takes from a `predict` that yields as it goes on; any other step waits for all."""
+        """Run the steps, passing items on one by one where possible.
+
+        A `postprocess` that yields consumes the items of a `predict` that yields as they come. Any other step waits for
+        all items.
+        """
         value, rows = self._given(inputs)
         for step in self._steps:
             if isinstance(value, Iterator) and not inspect.isgeneratorfunction(step):
@@ -84,11 +89,11 @@ class _Python:
             made = step(value)
             value = list(made) if isinstance(made, Iterator) else made
         if isinstance(made, Iterator) and not self.joinable:
-            rows = None  # what is yielded is the answer of the request as a whole
+            rows = None  # yielded items belong to the request as a whole
         return self._answered(value, rows)
 
     def _given(self, inputs: Inputs) -> Tuple[Any, Optional[int]]:
-        """What the first step is handed, and how many rows it is; None where they are not counted."""
+        """Return the argument of the first step, and its number of rows; None if they are not counted."""
         raise NotImplementedError
 
     def _signature_outputs(self) -> List[Dict[str, Any]]:
@@ -97,12 +102,12 @@ class _Python:
         ]
 
     def _answered(self, result: Any, rows: Optional[int]) -> Outputs:
-        """rows: None where the request has none to be counted."""
+        """Convert a result to outputs. rows: None if the request's rows are not counted."""
         datatypes = {one["name"]: one["datatype"] for one in self._outputs}
         if isinstance(result, dict) and result:
             columns = {str(name): _listed(value) for name, value in result.items()}
             lengths = {_length(value) for value in columns.values()}
-            # Where rows of several requests are joined, columns of another length are an error and not one answer.
+            # If requests may be joined, columns of another length are an error, not one answer.
             if rows is not None and (lengths == {rows} or (self.joinable and None not in lengths)):
                 return Outputs({name: _typed(value, datatypes.get(name, ANY)) for name, value in columns.items()}, True)
             if self.joinable and rows is not None:
@@ -114,11 +119,11 @@ class _Python:
             return Outputs({name: _typed(value, datatype)}, counted=rows is not None)
         if rows in (None, 1):
             return Outputs({PREDICTIONS: [result]}, counted=False)
-        return Outputs({PREDICTIONS: [result]})  # one answer for several rows, which is found out
+        return Outputs({PREDICTIONS: [result]})  # one answer for several rows: the batcher reports it
 
 
 class FreePython(_Python, AsSent):
-    """Takes requests as they were sent."""
+    """Adapter that passes requests on as they were sent."""
 
     names: FrozenSet[str] = frozenset()
 
@@ -147,7 +152,7 @@ class FreePython(_Python, AsSent):
 
 
 class TypedPython(_Python):
-    """Takes the inputs that its owner declares, checked, as numpy arrays."""
+    """Adapter that passes the declared inputs on, checked, as numpy arrays."""
 
     def __init__(self, model: Any, call: PredictContract) -> None:
         super().__init__(model, call)
@@ -181,12 +186,12 @@ class TypedPython(_Python):
 def _imported(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(MODULE, path)
     assert spec is not None
-    assert spec.loader is not None  # a path that ends with .py has both
+    assert spec.loader is not None  # a path that ends with .py always has a spec and a loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[MODULE] = module
     spec.loader.exec_module(module)
     main = sys.modules["__main__"]
-    for name, value in vars(module).items():  # what was pickled in a notebook is looked for there
+    for name, value in vars(module).items():  # unpickling looks there for what was defined in a notebook
         if not name.startswith("_"):
             setattr(main, name, value)
     return module
@@ -240,7 +245,7 @@ def _step(model: Any, name: str) -> Any:
 
 
 def _described(model: Any, call: PredictContract) -> PredictContract:
-    """What the class says of itself; model_config.yaml wins."""
+    """Return the class's own declaration, overridden by model_config.yaml."""
     batch = getattr(model, "batch", None)
     return PredictContract(
         batchable=(batch if isinstance(batch, bool) else False) if call.batchable is None else call.batchable,
@@ -250,7 +255,10 @@ def _described(model: Any, call: PredictContract) -> PredictContract:
 
 
 def _ports_of(model: Any, attribute: str) -> List[Dict[str, Any]]:
-    """Of `{"age": "FP64"}`, or of `[{"name": "age", "datatype": "FP64", "shape": [-1]}]`."""
+    """Read a declaration: `{"age": "FP64"}` or `[{"name": "age", "datatype": "FP64", "shape": [-1]}]`.
+
+    Raises TypeError.
+    """
     said = getattr(model, attribute, None) or []
     if isinstance(said, dict):
         said = [{"name": name, "datatype": datatype} for name, datatype in said.items()]
@@ -265,7 +273,7 @@ def _ports_of(model: Any, attribute: str) -> List[Dict[str, Any]]:
 
 
 def _kind(row: Any) -> Tuple[str, ...]:
-    """Only rows of one kind are joined."""
+    """Return the kind of a row: only rows of one kind are joined."""
     if isinstance(row, dict):
         return ("names", *sorted(map(str, row)))
     if isinstance(row, list):
@@ -275,18 +283,18 @@ def _kind(row: Any) -> Tuple[str, ...]:
 
 def _objects(values: List[Any]) -> Any:
     array = np.empty(len(values), dtype=object)
-    for index, value in enumerate(values):  # numpy would look into lists
+    for index, value in enumerate(values):  # np.array() would turn nested lists into dimensions
         array[index] = value
     return array
 
 
 def _listed(value: Any) -> Any:
-    """An array or a list; what is neither stays what it is."""
+    """Convert to an array or a list where possible; other values are returned unchanged."""
     if isinstance(value, (np.ndarray, str, bytes, dict)):
         return value
     if isinstance(value, (list, tuple)):
         return list(value)
-    if hasattr(value, "detach"):  # a tensor of PyTorch
+    if hasattr(value, "detach"):  # a PyTorch tensor
         value = value.detach().cpu()
     for method in ("to_numpy", "numpy"):
         if callable(getattr(value, method, None)):
@@ -301,5 +309,5 @@ def _length(value: Any) -> Optional[int]:
 
 
 def _typed(value: Any, datatype: str) -> Any:
-    """As an array of the declared datatype; BYTES and ANY stay what they are."""
+    """Convert to an array of the declared datatype; BYTES and ANY are left unchanged."""
     return value if datatype in (ANY, "BYTES") else np.asarray(value, DTYPES[datatype])

@@ -9,7 +9,10 @@ from model_container.contract.config import RuntimeConfig
 
 
 def load_skops(config: RuntimeConfig) -> EstimatorAdapter:
-    """Its types were listed before it came here, and what is dangerous among them was agreed to by its owner."""
+    """Load a skops file, trusting all its types.
+
+    Its types were listed before the file came here, and the owner agreed to the dangerous ones.
+    """
     load_code(config.code)
     from skops.io import get_untrusted_types, load  # type: ignore[import-untyped]
 

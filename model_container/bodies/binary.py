@@ -1,7 +1,7 @@
 """Tensors as bytes: the binary tensor data extension of the Open Inference Protocol.
 
-Little-endian, row-major, nothing in between. A BOOL is one byte; an element of BYTES stands behind its length of
-4 bytes. numpy knows no bfloat16: its numbers are float32 here.
+Little-endian, row-major, without padding. A BOOL is one byte. Each element of BYTES is preceded by its length in
+4 bytes. numpy has no bfloat16, so its numbers are float32 here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from model_container.bodies.problems import Problem
 from model_container.bodies.values import DTYPES
 
 Text = Union[str, bytes]
-"""An element of BYTES: a string, or the bytes of what is no UTF-8."""
+"""Element of BYTES: a string, or bytes that are not valid UTF-8."""
 
 _LENGTH = struct.Struct("<I")
 _WIRE: Dict[str, Any] = {
@@ -27,7 +27,7 @@ _WIRE: Dict[str, Any] = {
 
 
 def array_from(raw: bytes, name: str, datatype: str, shape: Tuple[int, ...]) -> Any:
-    """The input `name` as an array of its own memory; of BYTES as an array of Text.
+    """Decode the input `name` to an array with its own memory; BYTES become an array of Text.
 
     Raises Problem if `raw` is not exactly a tensor of that datatype and shape.
     """
@@ -75,19 +75,22 @@ def _wrong_size(name: str, size: int, wanted: str) -> Problem:
 
 
 def bytes_from(array: Any, datatype: str) -> bytes:
-    """An array of any shape as a tensor of numbers or truth values."""
+    """Encode an array of any shape as a tensor of numbers or booleans."""
     bits = bf16_bits(array) if datatype == "BF16" else array
     return np.ascontiguousarray(bits, dtype=_WIRE[datatype]).tobytes()
 
 
 def bytes_from_texts(texts: Sequence[Text]) -> bytes:
-    """A tensor of BYTES. What no encoding knows, as a lone surrogate, becomes a question mark."""
+    """Encode a tensor of BYTES.
+
+    A character that UTF-8 cannot encode, such as a lone surrogate, becomes a question mark.
+    """
     raws = [text if isinstance(text, bytes) else text.encode("utf-8", "replace") for text in texts]
     return b"".join([part for raw in raws for part in (_LENGTH.pack(len(raw)), raw)])
 
 
 def bf16_bits(array: Any) -> Any:
-    """Rounded to the nearest, ties to even, as IEEE 754 does."""
+    """Convert to bfloat16 bits, rounding to nearest, ties to even, as in IEEE 754."""
     bits = np.ascontiguousarray(array, dtype=np.float32).reshape(np.shape(array)).view(np.uint32)
     rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     return np.where(np.isnan(array), np.uint16(0x7FC0), rounded)

@@ -1,4 +1,4 @@
-"""What a request holds, whatever the dialect in which it came."""
+"""Decoded content of a request, independent of its dialect."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from model_container.contract.frames import FORM_NATIVE
 
 
 class Rows(NamedTuple):
-    """Values by position; one row or several, which the model's width tells. A list, or an array that came as bytes."""
+    """Values by position: one row or several, which the model's width decides.
+
+    A list, or an array decoded from bytes.
+    """
 
     values: Any
 
 
 class Named(NamedTuple):
-    """Values by input name, each one value (a single row), or a list or an array with one item a row.
+    """Values by input name. Each is one value (a single row), or a list or an array with one item per row.
 
-    shapes: of those that came as tensors. A value of no dimension is not in a list, one of no values is [].
+    shapes: of the values that came as tensors. A scalar tensor is not wrapped in a list; a tensor without values is [].
     """
 
     values: Dict[str, Any]
@@ -33,9 +36,9 @@ Content = Union[Rows, Named]
 
 
 class Decoded(NamedTuple):
-    """form: of the answer. id: to be repeated in it. outputs: the names asked for, None for all.
+    """Decoded request. form: of the answer. id: repeated in the answer. outputs: the requested names, None for all.
 
-    binary: by output, whether it goes as bytes; all_binary: whether those go so of which it is not said.
+    binary: for each output named there, whether it is sent as bytes. all_binary: the same for all other outputs.
     """
 
     content: Content

@@ -1,4 +1,4 @@
-"""A table as text: a line of names, then the rows, as pandas writes and MLflow reads it."""
+"""CSV request bodies: a line of names, then the rows, as pandas writes and MLflow reads them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from model_container.bodies.problems import Problem
 MISSING = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA")
 ) | {"NULL", "NaN", "None", "n/a", "nan", "null"}
-"""Cells that hold no value: those that pandas takes for none."""
+"""Cells that count as missing: the same as in pandas."""
 
 _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 _MAX_CELL = 1 << 20
 
 
 def decode(body: bytes, strings: FrozenSet[str], texts: FrozenSet[str] = frozenset()) -> Decoded:
-    """strings: columns that the model wants as such. texts: those of them that may hold any text, in which no cell is
-    missing. The other columns are truth values or numbers, if all their cells are.
+    """Decode a CSV body.
 
-    A first column without a name is the index that pandas writes, and left out. Raises Problem.
+    strings: columns that the model wants as strings. texts: those of them that may hold any text, so that no cell
+    counts as missing. Any other column holds booleans or numbers if all its cells do.
+
+    A first column without a name is the index that pandas writes; it is dropped. Raises Problem.
     """
     try:
         text = body.decode("utf-8-sig")
@@ -65,7 +67,7 @@ def _values(cells: List[str], are_strings: bool) -> List[Any]:
 
 
 def _number(cell: str) -> Union[int, float]:
-    """Raises ValueError. Underscores, which Python allows between digits, are none of a number's."""
+    """Parse a number. Raises ValueError, also for underscores, which Python allows between digits."""
     if "_" in cell:
         raise ValueError(cell)
     try:

@@ -1,4 +1,4 @@
-"""The bodies of requests, each by its dialect."""
+"""Decoding of request bodies by their dialect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PLAIN_STARTS = {
 
 
 def read(request: Request, adapter: Adapter) -> Decoded:
-    """Raises Problem for what is not of its dialect."""
+    """Decode a request. Raises Problem if the body does not fit its dialect."""
     if isinstance(adapter, AsSent):
         return free_form.decode(request)
     if request.dialect == DIALECT_JSON:
@@ -42,5 +42,5 @@ def read(request: Request, adapter: Adapter) -> Decoded:
 
 
 def may_be_plain(request: Request) -> bool:
-    """Whether the short way of numeric_fast_path.py may read it without taking what its dialect does not."""
+    """Return whether numeric_fast_path.py may read the request without accepting anything that its dialect does not."""
     return request.dialect == DIALECT_JSON or request.body.startswith(_PLAIN_STARTS.get(request.dialect, ()))

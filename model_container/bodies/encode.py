@@ -1,4 +1,4 @@
-"""Outputs of one request to its answer, in the dialect it was asked in. NaN and infinities are written null."""
+"""Encoding of one request's outputs in the dialect of the request. NaN and infinities are written as null."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from model_container.bodies.values import datatype_of
 from model_container.contract.frames import FORM_GENERATE, FORM_NATIVE, FORM_V2, FORM_V2_BINARY, JSON_LENGTH, Answer
 
 PREDICTIONS = "predictions"
-"""Name of an output of which the model says none."""
+"""Name of an output that the model does not name."""
 
 
 def encode(decoded: Decoded, outputs: Outputs, classes: List[Any]) -> Answer:
-    """Raises Problem if the request asks for an output that the model does not have."""
+    """Encode the outputs of one request. Raises Problem if it asks for an output that the model does not have."""
     if decoded.form == FORM_V2:
         return _v2(decoded, outputs)
     if decoded.form == FORM_GENERATE:
@@ -31,7 +31,7 @@ def encode(decoded: Decoded, outputs: Outputs, classes: List[Any]) -> Answer:
 
 
 def encode_native(outputs: Outputs, lengths: Sequence[int], classes: List[Any]) -> List[bytes]:
-    """The native answers of requests that went through one call. lengths: rows of each, in order.
+    """Encode the native answers of requests that shared one call. lengths: number of rows of each request, in order.
 
     Raises ValueError for an output that belongs to the call as a whole.
     """
@@ -52,11 +52,11 @@ def encode_native(outputs: Outputs, lengths: Sequence[int], classes: List[Any]) 
 
 
 TEXT_OUTPUT = "text_output"
-"""What the generate extension calls an output that has no name of its own."""
+"""Name of an unnamed output in the generate extension."""
 
 
 def items_of(outputs: Outputs) -> List[Any]:
-    """One prediction a row, with its probabilities if they were asked for."""
+    """Return one prediction per row, with its probabilities if they were requested."""
     predictions = _predictions(outputs)
     if outputs.probabilities is None:
         return predictions
@@ -65,12 +65,12 @@ def items_of(outputs: Outputs) -> List[Any]:
 
 
 def generated(item: Any, name: str) -> Dict[str, Any]:
-    """An item of a stream in the form of the generate extension. name: of the model's only output."""
+    """Return a stream's item in the form of the generate extension. name: of the model's only output."""
     return item if isinstance(item, dict) else {name: item}
 
 
 def _generated(decoded: Decoded, outputs: Outputs) -> Dict[str, Any]:
-    """An output of one value as that value, others as a list, as Triton has them."""
+    """Return the outputs in the form of the generate extension, like Triton: single values bare, others as lists."""
     document: Dict[str, Any] = {} if decoded.id is None else {"id": decoded.id}
     for name, value in outputs.values.items():
         listed = _listed(value)
@@ -119,9 +119,10 @@ def _v2(decoded: Decoded, outputs: Outputs) -> Answer:
 
 
 def _tensor(name: str, value: Any, datatype: Optional[str], is_binary: bool) -> Tuple[Dict[str, Any], bytes]:
-    """And its bytes, none unless it is asked for in binary.
+    """Return an output as a V2 tensor, and its bytes if it is requested in binary.
 
-    What is no tensor becomes one of BYTES: of a list an element an item, of a map one; each is JSON, or a text.
+    A value that is no tensor becomes a tensor of BYTES: one element per list item, one element for a map. Strings are
+    kept; any other element is encoded as JSON.
     """
     data: Any
     if isinstance(value, np.ndarray):
@@ -141,7 +142,7 @@ def _tensor(name: str, value: Any, datatype: Optional[str], is_binary: bool) -> 
 
 
 def _plain(value: Any) -> Any:
-    """What models return beside JSON's own types."""
+    """Convert values that models return and that JSON has no type for."""
     if isinstance(value, np.generic):
         return value.item() if type(value.item()) is not type(value) else str(value)
     if isinstance(value, np.ndarray):

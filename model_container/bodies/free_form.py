@@ -1,7 +1,7 @@
-"""A request body as it was sent, for a model whose own code makes of it what it likes.
+"""Request bodies passed on as sent, for a model whose own code interprets them.
 
 {"features": X} and its synonyms, MLflow's dataframe_records     X
-{"dataframe_split": …}, CSV                                      a list of objects, one a row
+{"dataframe_split": …}, CSV                                      a list of objects, one per row
 tensors of V2                                                    an object of numpy arrays
 the object of the generate extension                             itself
 any other object, any list                                       itself
@@ -29,7 +29,10 @@ _NOTHING: Dict[str, Any] = {"inputs": []}
 
 
 def decode(request: Request) -> Decoded:
-    """Rows as they were sent, or Named for an object. Raises Problem for what is not of its dialect."""
+    """Decode to Rows as they were sent, or to Named for an object.
+
+    Raises Problem if the body does not fit its dialect.
+    """
     if request.dialect == DIALECT_V2_BINARY:
         return _with_arrays(v2.decode(request.body, lambda: _NOTHING))
     if request.dialect == DIALECT_GENERATE:
@@ -57,7 +60,10 @@ def decode(request: Request) -> Decoded:
 
 
 def _key(value: Any, keys: Any) -> Optional[str]:
-    """The one key that holds the rows; None where there is another beside it, which then means something too."""
+    """Return the key that holds the rows, if it is the only key.
+
+    Otherwise return None, since the other keys then matter too.
+    """
     if not isinstance(value, dict) or len(value) != 1:
         return None
     (key,) = value
@@ -88,7 +94,7 @@ def _records(columns: Dict[str, List[Any]]) -> List[Dict[str, Any]]:
 
 def _with_arrays(decoded: Decoded) -> Decoded:
     content = decoded.content
-    assert isinstance(content, Named)  # of V2 it always is
+    assert isinstance(content, Named)  # always the case for V2
     shapes = content.shapes
     arrays = {name: np.asarray(value).reshape(shapes[name]) for name, value in content.values.items()}
     return decoded._replace(content=Named(arrays, shapes))

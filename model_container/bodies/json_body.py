@@ -1,4 +1,4 @@
-"""JSON, read as clients write it, and refused with the place where it is wrong."""
+"""JSON parser that names the position of an error."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ _decode = msgspec.json.Decoder().decode
 
 
 def parse(body: bytes, lenient: bool = False) -> Any:
-    """The JSON value. Numbers beyond a double become ±inf, which JSON has no word for, to be named by the checks.
+    """Parse a JSON body. Raises Problem.
 
-    lenient: also read the NaN and Infinity that Python's and other encoders write; null and a word stand for them.
+    Numbers beyond the range of a double become ±inf, which JSON itself cannot express; later checks report them.
+
+    lenient: also accept NaN and Infinity, which Python's and other encoders write. NaN becomes null, an infinity its
+    word.
     """
     if not body.strip():
         raise Problem(400, "empty_body", "The body is empty.", 'Send JSON such as {"features": [[…]]}.')
@@ -59,7 +62,7 @@ def _parse_huge(body: bytes, constant: Callable[[str], Any]) -> Any:
 
 
 def _parse_int(digits: str) -> Union[int, float]:
-    if len(digits) > _HUGE_DIGITS:  # beyond any double; converting it would take quadratic time
+    if len(digits) > _HUGE_DIGITS:  # beyond the range of a double; converting it would take quadratic time
         return float("-inf") if digits.startswith("-") else float("inf")
     return int(digits)
 
@@ -88,7 +91,11 @@ def _too_deep() -> Problem:
 
 
 def _check_depth(body: bytes, value: Any) -> None:
-    """A scan of the brackets alone answers nearly always; brackets inside strings may exaggerate, so then look."""
+    """Check the nesting depth.
+
+    Counting brackets is nearly always enough. Brackets inside strings may inflate the count, so a high count is
+    verified on the value itself.
+    """
     depth = deepest = 0
     for byte in body.translate(None, _NOT_BRACKETS):
         if byte in b"[{":

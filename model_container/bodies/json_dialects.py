@@ -1,4 +1,4 @@
-"""A request body, in any native dialect, to its content: rows by position or values by name.
+"""Decoding of the native JSON dialects to rows by position or values by name.
 
     {"feature1": 0.1, …}                       one row; lists of equal length: columns of several rows
     {"input": …} {"inputs": …} {"features": …} {"instances": …}      rows, one row, records or names
@@ -6,8 +6,8 @@
     {"inputs": [{name, shape, datatype, data}], "id"?, "outputs"?}          Open Inference Protocol V2
     [[…], …]                                   rows
 
-Nothing here knows the model but the names of its inputs: an object whose keys are exactly those names is a row,
-also where one of them is called "input". Whether the content fits the model is decided by the adapter.
+Of the model, only the names of its inputs are known here. An object whose keys are exactly those names is a row, even
+if one of them is called "input". The adapter decides whether the content fits the model.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ KEYED = {
     DIALECT_V1: (("instances", "inputs"), ("parameters", "signature_name")),
     DIALECT_MLFLOW: (("dataframe_split", "dataframe_records", "instances", "inputs"), ("params",)),
 }
-"""Of these dialects: under which keys the rows are, and which may stand beside them."""
+"""For each dialect: the keys that may hold the rows, and the keys that may accompany them."""
 
 TEXT_INPUT = "text_input"
 _BESIDE = ("id", "parameters")
 
 
 def decode(body: bytes, names: FrozenSet[str] = frozenset()) -> Decoded:
-    """names: of the model's inputs. Raises Problem: 400 for what is no JSON, 422 for what is no dialect."""
+    """Decode a body. names: of the model's inputs.
+
+    Raises Problem: 400 if the body is no JSON, 422 if it is in no dialect.
+    """
     value = parse(body)
     if isinstance(value, list):
         return Decoded(_content(value, "the body"))
@@ -44,8 +47,8 @@ def decode(body: bytes, names: FrozenSet[str] = frozenset()) -> Decoded:
             f"The body is {shown(value)}, neither an object nor a list.",
             'Send {"features": [[…]]} or an object of features such as {"feature1": 0.1}.',
         )
-    if is_v2(value) or (not names and value.get("inputs") == []):  # of a model without inputs
-        return decode_request(value)._replace(binary={}, all_binary=False)  # here, JSON is answered with JSON
+    if is_v2(value) or (not names and value.get("inputs") == []):  # a model without inputs
+        return decode_request(value)._replace(binary={}, all_binary=False)  # JSON requests get JSON answers here
     if value.keys() == names:
         return Decoded(Named(value))
     present = [key for key in KEYS if key in value]
@@ -55,7 +58,7 @@ def decode(body: bytes, names: FrozenSet[str] = frozenset()) -> Decoded:
 
 
 def decode_keyed(body: bytes, keys: Sequence[str], ignored: Sequence[str] = ()) -> Decoded:
-    """Of a protocol whose requests hold their rows under one of these keys. Raises Problem."""
+    """Decode a body of a protocol whose requests hold their rows under one of these keys. Raises Problem."""
     value = parse(body, lenient=True)
     present = [key for key in keys if isinstance(value, dict) and key in value]
     if not present:
@@ -67,9 +70,9 @@ def decode_keyed(body: bytes, keys: Sequence[str], ignored: Sequence[str] = ()) 
 
 
 def decode_generate(body: bytes, names: FrozenSet[str], whole: bool) -> Decoded:
-    """Of Triton's generate extension: inputs by name, and beside them what this model does not take as one.
+    """Decode a body of Triton's generate extension: inputs by name, beside keys that are no inputs of this model.
 
-    whole: the model makes of the object what it likes. Without names, `text_input` is the input. Raises Problem.
+    whole: the model interprets the whole object itself. Without names, `text_input` is the input. Raises Problem.
     """
     value = parse(body, lenient=True)
     if not isinstance(value, dict):
@@ -179,7 +182,7 @@ def split_frame(frame: Any) -> Content:
     if columns is None:
         return _content(rows, '"data"')
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
-        if isinstance(columns, list) and all(type(name) is int for name in columns):  # pandas' names for a plain array
+        if isinstance(columns, list) and all(type(name) is int for name in columns):  # pandas numbers unnamed columns
             return _content(rows, '"data"')
         raise Problem(422, "unknown_dialect", f'"columns" holds {shown(columns)}, not a list of names.')
     if len(set(columns)) != len(columns):

@@ -1,11 +1,11 @@
-"""The bodies that most requests have, read in one step: rows of numbers for a model that takes nothing but numbers.
+"""Fast path for the most frequent bodies: rows of numbers for a model whose inputs are all numbers.
 
     {"features": [[5.1, 3.5], …]} and its synonyms "input", "inputs", "instances"
     {"sepal length": 5.1, "sepal width": 3.5}, if these are exactly the model's columns
 
-Decoded straight to floats, checked for their width, and joined in one matrix. Whatever is not exactly so (nulls,
-strings, other dialects, a wrong width) is not judged here: it goes the general way, which gives the same array for
-what is valid and says what is wrong with the rest.
+The body is decoded straight to floats, checked for its width, and joined in one matrix. Any other body (nulls, strings,
+other dialects, a wrong width) is left to the general path, which gives the same array for valid bodies and reports what
+is wrong with the rest.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from model_container.bodies.table import Table
 
 PLAIN_DATATYPES = ("FP32", "FP64")
 RECORD_COLUMNS_MAX = 256
-"""Wider rows are not sent by name; a decoder for them would take long to make."""
+"""Widest row read by name: wider rows are not sent by name, and building a decoder for them would take long."""
 
 Matrix = List[List[float]]
 
 _SINGLE_MAX = float(np.finfo(np.float32).max)
-"""JSON itself holds no number beyond a double."""
+"""Largest FP32 number. FP64 needs no such check, since the JSON decoder accepts no number beyond a double."""
 
 _Read = Callable[[bytes], Matrix]
 _NOT_SO = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class PlainRows:
-    """Of one table, which must be uniform and of a datatype of PLAIN_DATATYPES."""
+    """Fast-path reader for one table, which must be uniform and of a datatype in PLAIN_DATATYPES."""
 
     def __init__(self, table: Table) -> None:
         self._width = len(table.columns)
@@ -46,19 +46,19 @@ class PlainRows:
             self._forms.append(_record_reader(table.names))
 
     def read(self, body: bytes) -> Optional[Matrix]:
-        """At least one row, each as wide as the table; None if the body is not plainly that."""
+        """Return at least one row, each as wide as the table; None if the fast path cannot read the body."""
         for index, form in enumerate(self._forms):
             try:
                 rows = form(body)
             except _NOT_SO:
                 continue
-            if index:  # who sends one form sends more of it
+            if index:  # clients keep to one form: try it first next time
                 self._forms.insert(0, self._forms.pop(index))
             return rows if set(map(len, rows)) == self._widths else None
         return None
 
     def matrix(self, rows: Matrix) -> Any:
-        """(rows, columns) as the general way builds it; None if a number is beyond the datatype."""
+        """Return the same (rows, columns) matrix as the general path; None if a number is beyond the datatype."""
         flat = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * self._width)
         if self._is_single:
             if np.count_nonzero(np.abs(flat) > _SINGLE_MAX):
@@ -68,7 +68,7 @@ class PlainRows:
 
 
 def plain_rows(table: Any) -> Optional[PlainRows]:
-    """For the input of an adapter, None where its rows are not plain numbers."""
+    """Return the fast path for an adapter's input; None if its rows are not plain numbers."""
     if not isinstance(table, Table) or not table.uniform or table.columns[0].datatype not in PLAIN_DATATYPES:
         return None
     return PlainRows(table)
@@ -83,7 +83,7 @@ def _rows_reader(key: str) -> _Read:
 
 
 def _needs_escape(names: Sequence[str]) -> bool:
-    """msgspec takes no field name that JSON would have to escape."""
+    """Return whether a name would need escaping in JSON: msgspec accepts no such field names."""
     return any(character in name for name in names for character in '"\\') or not all(map(str.isprintable, names))
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with one request, in the words of its problem document."""
+"""Problems with single requests, in the terms of the problem document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ MAX_SHORT = 2000
 
 
 class Problem(Exception):
-    """A request that cannot be answered: HTTP status, a stable code, what happened, what to do next, the values."""
+    """Request that cannot be answered: HTTP status, stable code, what happened, what to do next, and the values
+    involved.
+    """
 
     def __init__(self, status: int, code: str, detail: str, hint: str = "", **values: Any) -> None:
         super().__init__(detail)
@@ -29,17 +31,17 @@ class Problem(Exception):
             document["hint"] = self.hint
         try:
             body = msgspec.json.encode(document)
-        except (TypeError, ValueError):  # a lone surrogate or a value that JSON has no word for
+        except (TypeError, ValueError):  # a lone surrogate, or a value that JSON cannot express
             plain = {key: str(value).encode("utf-8", "replace").decode() for key, value in document.items()}
             body = msgspec.json.encode(plain)
-        if len(body) > PROBLEM_BYTES_MAX:  # as with thousands of columns
+        if len(body) > PROBLEM_BYTES_MAX:  # for example with thousands of columns
             short = {"code": self.code, "detail": self.detail[:MAX_SHORT], "hint": self.hint[:MAX_SHORT]}
             body = msgspec.json.encode({key: text.encode("utf-8", "replace").decode() for key, text in short.items()})
         return Answer(body, self.status, FORM_PROBLEM)
 
 
 def shown(value: object) -> str:
-    """The value as it stands in the request, cut to a length that fits an error message."""
+    """Quote a value as JSON, cut to a length that fits an error message."""
     try:
         text = msgspec.json.encode(value).decode()
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Content of a request to the columns of a tabular model, checked by name and by width."""
+"""Conversion of a request's content to the columns of a tabular model, checked by name and by width."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from model_container.bodies.values import ANY, NEVER, Place, array_of
 
 MAX_NAMES_SHOWN = 8
 LISTED = (list, np.ndarray)
-"""What holds several values: an array came as bytes, a list as JSON."""
+"""Types that hold several values: an array was decoded from bytes, a list from JSON."""
 
 
 class Column(NamedTuple):
-    """datatype: of the array built for the model. missing: what null becomes in a column of strings or of ANY, see
-    array_of."""
+    """Column of a table. datatype: of the array built for the model.
+
+    missing: what null becomes in a column of strings or of ANY, see array_of.
+    """
 
     name: str
     datatype: str = "FP64"
@@ -27,11 +29,11 @@ class Column(NamedTuple):
 
 
 class Table:
-    """The columns a model takes.
+    """Columns that a model takes.
 
-    named: the model knows them by name, and a request may give them in any order. Without names, an object's values
-    count in the order in which it gives them, unless its keys are the made-up names of the signature.
-    infinite: as for array_of.
+    named: the model knows its columns by name, and a request may give them in any order. Otherwise an object's values
+    are taken in the order in which they are given, unless its keys are the generated names of the signature. infinite:
+    as for array_of.
     """
 
     def __init__(self, columns: Sequence[Column], named: bool, infinite: bool = False) -> None:
@@ -49,11 +51,11 @@ class Table:
 
     @property
     def texts(self) -> FrozenSet[str]:
-        """Names of the columns in which null is refused."""
+        """Return the names of the columns in which null is refused."""
         return frozenset(one.name for one in self.columns if one.datatype == "BYTES" and one.missing is NEVER)
 
     def arrays(self, content: Content) -> List[Any]:
-        """One (rows, columns) matrix if all columns are of one datatype, else one (rows,) array a column."""
+        """Return one (rows, columns) matrix if all columns have one datatype, else one (rows,) array per column."""
         if not self.columns or (isinstance(content, Named) and content.has_no_rows):
             raise no_rows()
         if isinstance(content, Named):
@@ -63,7 +65,9 @@ class Table:
         return self._from_columns([content.values[name] for name in self.names])
 
     def _by_position(self, content: Named) -> Content:
-        """Rows, where names carry no meaning: one tensor that holds the whole matrix, or a model without names."""
+        """Return Rows where names carry no meaning: for one tensor that holds the whole matrix, or for a model without
+        names.
+        """
         values = content.values
         if len(values) == 1:
             (value,) = values.values()
@@ -99,7 +103,7 @@ class Table:
         return self._by_column([list(column) for column in zip(*values)])
 
     def _from_matrix(self, matrix: Any) -> List[Any]:
-        """matrix: an array, of one dimension if it is one column, or one row."""
+        """Convert an array. A one-dimensional array is one column if the table has one, otherwise one row."""
         if matrix.ndim == 1:
             matrix = matrix.reshape(-1, 1) if len(self.columns) == 1 else matrix[np.newaxis]
         matrix = self._checked(matrix)
@@ -170,7 +174,7 @@ class Table:
         )
 
     def _place_turned(self, index: Tuple[int, ...]) -> Tuple[str, Dict[str, Any]]:
-        """index: (column, row)."""
+        """Describe the place of a value in a transposed matrix. index: (column, row)."""
         return self._place(index[1::-1])
 
     def _place(self, index: Tuple[int, ...]) -> Tuple[str, Dict[str, Any]]:
@@ -181,12 +185,12 @@ class Table:
 
 
 class Texts:
-    """The input of a model that reads one text a row."""
+    """Input of a model that reads one text per row."""
 
     known_names = texts = frozenset(("text",))
 
     def arrays(self, content: Content) -> List[Any]:
-        """One (rows,) array of strings."""
+        """Return one (rows,) array of strings."""
         if isinstance(content, Named):
             if content.has_no_rows:
                 raise no_rows()
@@ -203,9 +207,9 @@ class Texts:
 
 
 class Open:
-    """The input of a model that does not say what it takes: values pass as they are.
+    """Input of a model that does not declare what it takes: values are passed on unchanged.
 
-    A list of values is one row. Named values become columns, of which the adapter makes a DataFrame.
+    A list of values is one row. Named values become columns, from which the adapter makes a DataFrame.
     """
 
     known_names: FrozenSet[str] = frozenset()
@@ -221,7 +225,7 @@ class Open:
 
 
 def wrong_columns(expected: Sequence[str], got: Sequence[str]) -> Problem:
-    """Says which names are missing, which are not known, and which of these are probably meant."""
+    """Build the problem that lists missing and unknown names, and suggests which known names were probably meant."""
     missing = [name for name in expected if name not in got]
     unexpected = [name for name in got if name not in expected]
     meant = {name: difflib.get_close_matches(name, missing, 1) for name in unexpected[:MAX_NAMES_SHOWN]}
@@ -245,7 +249,7 @@ def _listing(names: Sequence[str]) -> str:
 
 
 def _cells(values: List[Any]) -> List[Any]:
-    """[[a], [b]] as [a, b]: a column given as a tensor of shape (rows, 1)."""
+    """Flatten [[a], [b]] to [a, b]: a column given as a tensor of shape (rows, 1)."""
     if isinstance(values, np.ndarray):
         return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if values and all(isinstance(value, list) and len(value) == 1 for value in values):

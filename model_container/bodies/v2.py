@@ -1,4 +1,4 @@
-"""Requests of the Open Inference Protocol V2, whose tensors stand in the JSON or, in binary, behind it."""
+"""Requests of the Open Inference Protocol V2, whose tensors are in the JSON or follow it as binary data."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from model_container.bodies.values import ANY, DTYPES
 from model_container.contract.frames import FORM_V2, JSON_LENGTH
 
 _KEYS = frozenset(("model_name", "model_version", "id", "parameters", "inputs", "outputs"))
-_MAX_RANK = 32  # numpy 1's own limit
+_MAX_RANK = 32  # limit of numpy 1
 _MAX_EMPTY = 1 << 24
-"""Other sizes of a tensor without values, multiplied: what a model makes of them must fit in memory."""
+"""Largest product of the other sizes of a tensor without values: what a model makes of them must fit in memory."""
 _NOT_OFFERED = {
     "shared_memory_region": "shared memory",
     "classification": "classification",
@@ -23,7 +23,10 @@ _NOT_OFFERED = {
 
 
 def decode(body: bytes, signature: Callable[[], Mapping[str, Any]]) -> Decoded:
-    """body: as frames.DIALECT_V2_BINARY says. signature: tells that of the model. Raises Problem."""
+    """Decode a V2 request. body: as described at frames.DIALECT_V2_BINARY. signature: returns the model's signature.
+
+    Raises Problem.
+    """
     start = JSON_LENGTH.size
     end = start + JSON_LENGTH.unpack_from(body)[0]
     if end == start and len(body) > start:
@@ -37,7 +40,7 @@ def decode(body: bytes, signature: Callable[[], Mapping[str, Any]]) -> Decoded:
 
 
 def decode_request(request: Dict[str, Any], behind: bytes = b"") -> Decoded:
-    """request: with a list of inputs. behind: the binary tensors. Raises Problem."""
+    """Decode a parsed V2 request. request: has a list of inputs. behind: the binary tensors. Raises Problem."""
     extra = sorted(set(request) - _KEYS)
     if extra:
         raise Problem(422, "unknown_keys", f"Unknown keys: {', '.join(map(shown, extra))}.", unknown=extra)
@@ -76,7 +79,7 @@ def decode_request(request: Dict[str, Any], behind: bytes = b"") -> Decoded:
 
 
 def _head(tensor: Any) -> Tuple[str, str, Tuple[int, ...]]:
-    """Name, datatype and shape of an input."""
+    """Return the name, datatype and shape of an input."""
     if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
         raise _wrong(f'"inputs" holds {shown(tensor)}, which is no tensor with a name.')
     name, datatype, shape = tensor["name"], tensor.get("datatype"), tensor.get("shape")
@@ -96,7 +99,7 @@ def _head(tensor: Any) -> Tuple[str, str, Tuple[int, ...]]:
 
 
 def _parameters(owner: Dict[str, Any]) -> Dict[str, Any]:
-    """Of a request, an input or an output; what is not known of them is left to who knows it."""
+    """Return the parameters of a request, an input or an output. Unknown parameters are ignored."""
     parameters = owner.get("parameters")
     if parameters is None:
         return {}
@@ -109,7 +112,7 @@ def _parameters(owner: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _binary_size(tensor: Dict[str, Any], name: str) -> Optional[int]:
-    """Of the tensor's bytes behind the JSON; None if its values stand in it."""
+    """Return the size of the tensor's binary data in bytes; None if its values are in the JSON."""
     size = _parameters(tensor).get("binary_data_size")
     if size is None:
         return None
@@ -121,7 +124,7 @@ def _binary_size(tensor: Dict[str, Any], name: str) -> Optional[int]:
 
 
 def _from_bytes(name: str, datatype: str, shape: Tuple[int, ...], raw: bytes) -> Any:
-    """As _nested gives it, but that values of one dimension or more are an array."""
+    """Decode binary data like _nested, except that values of one dimension or more are returned as an array."""
     array = array_from(raw, name, datatype, shape)
     if not array.size:
         return []
@@ -129,7 +132,9 @@ def _from_bytes(name: str, datatype: str, shape: Tuple[int, ...], raw: bytes) ->
 
 
 def _nested(name: str, shape: List[int], data: Any) -> Any:
-    """The data, which may be flat or nested, as nested lists of that shape: [] if it is empty, a value if it is one."""
+    """Return the data, flat or nested, as nested lists of that shape: [] if it is empty, a bare value if the shape is
+    [].
+    """
     if not isinstance(data, list):
         raise _misshapen(f"Input {name!r} has no list of data.", 'Put the values in "data".')
     flat = data
@@ -145,7 +150,7 @@ def _nested(name: str, shape: List[int], data: Any) -> Any:
 
 
 def _outputs(given: Any) -> Tuple[Optional[List[str]], Dict[str, bool]]:
-    """The names asked for, None for all; and of which it is said whether they go in binary."""
+    """Return the requested names, None for all; and for each output with a binary_data parameter, its value."""
     if given is not None and not isinstance(given, list):
         raise _wrong('"outputs" is no list.')
     binary: Dict[str, bool] = {}
@@ -159,7 +164,10 @@ def _outputs(given: Any) -> Tuple[Optional[List[str]], Dict[str, bool]]:
 
 
 def _decode_raw(raw: bytes, inputs: Sequence[Mapping[str, Any]]) -> Decoded:
-    """All of the request is the model's only input, or the matrix of its columns; a text is without its length."""
+    """Decode a request without JSON: its bytes are the model's only input, or the matrix of all its columns.
+
+    A text comes without a length in front.
+    """
     datatypes = {"FP64" if one["datatype"] == ANY else one["datatype"] for one in inputs}
     shape = _raw_shape(inputs)
     if len(datatypes) != 1 or shape is None or shape.count(-1) > 1:
@@ -181,7 +189,7 @@ def _decode_raw(raw: bytes, inputs: Sequence[Mapping[str, Any]]) -> Decoded:
 
 
 def _raw_shape(inputs: Sequence[Mapping[str, Any]]) -> Optional[List[int]]:
-    """With -1 for a size that the bytes are to tell."""
+    """Return the shape of a request without JSON, with -1 for a size that follows from the number of bytes."""
     if len(inputs) == 1:
         return list(inputs[0]["shape"])
     if inputs and all(list(one["shape"]) in ([-1], [-1, 1]) for one in inputs):

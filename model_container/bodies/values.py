@@ -1,8 +1,8 @@
-"""JSON values to arrays of one datatype, whatever else is in the batch.
+"""Conversion of JSON values to arrays of one datatype, independent of the rest of the batch.
 
-The datatype decides the dtype, never the values beside it, so a request becomes the same array alone and in a
-batch. numpy reads numbers at its own speed; only what it does not take for plain numbers is looked at one by one,
-to convert nulls and strings, or to name the value at fault.
+The declared datatype decides the dtype, never the neighbouring values, so a request becomes the same array alone and in
+a batch. numpy reads numbers at full speed. Only values that numpy does not read as plain numbers are examined one by
+one, to convert nulls and strings or to name the value at fault.
 """
 
 from __future__ import annotations
@@ -31,34 +31,36 @@ DTYPES: Dict[str, Any] = {
     "BYTES": np.dtype(object),
 }
 ANY = "ANY"
-"""Datatype of a column of which the artifact does not say what it holds: numbers and strings pass as they are."""
+"""Datatype of a column whose contents the artifact does not declare: numbers and strings are passed on unchanged."""
 
 NEVER: Any = object()
-"""Stands for what null becomes where there is nothing for it: in text, whose readers take no None for a string."""
+"""Marker for columns of text in which null is refused, because libraries do not accept None as a string."""
 
 _DATATYPES = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
 WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-"""What JSON has no number for, as protobuf's JSON form writes it."""
+"""Numbers that JSON cannot express, spelled as in protobuf's JSON form."""
 
-_BF16_END = np.float32((2 - 2**-8) * 2.0**127)  # from here on, bfloat16 rounds to infinity
-_MAX_RANK = 32  # numpy 1's own limit
+_BF16_END = np.float32((2 - 2**-8) * 2.0**127)  # smallest number that bfloat16 rounds to infinity
+_MAX_RANK = 32  # limit of numpy 1
 _NULLABLE = frozenset(("FP16", "BF16", "FP32", "FP64"))
 _NUMBERS = frozenset((int, float, bool, type(None)))
 
 Place = Callable[[Tuple[int, ...]], Tuple[str, Dict[str, Any]]]
-"""Index of a value in its array → words for it, and the members of the problem document that say the same."""
+"""Function from a value's index in its array to a description of the place, and the same as members of the problem."""
 
 
 def datatype_of(dtype: Any) -> str:
-    """The Open Inference Protocol's name of a numpy dtype; BYTES for all that is no number."""
+    """Return the Open Inference Protocol's name of a numpy dtype; BYTES for anything that is no number."""
     return _DATATYPES.get(dtype, "BYTES")
 
 
 def array_of(values: Any, datatype: str, place: Place, missing: Any = math.nan, infinite: bool = False) -> Any:
-    """values: nested lists of equal lengths, or an array. missing: what null becomes in a column of strings or of ANY;
-    NEVER where it is refused.
+    """Convert values to an array of the datatype.
 
-    infinite: a floating-point number may also be one of WORDS. Raises Problem naming the first value that does not fit.
+    values: nested lists of equal lengths, or an array. missing: what null becomes in a column of strings or of ANY;
+    NEVER if it is refused. infinite: a floating-point number may also be one of WORDS.
+
+    Raises Problem naming the first value that does not fit.
     """
     if isinstance(values, np.ndarray):
         return _converted(values, datatype, place, missing, infinite)
@@ -82,7 +84,7 @@ def array_of(values: Any, datatype: str, place: Place, missing: Any = math.nan, 
 
 
 def _converted(array: Any, datatype: str, place: Place, missing: Any, infinite: bool) -> Any:
-    """As for the lists that hold the same values."""
+    """Convert an array with the same result as for lists of the same values."""
     is_text = array.dtype.kind == "O"
     if is_text != (datatype == "BYTES") and datatype != ANY:
         return array_of(array.tolist(), datatype, place, missing, infinite)
@@ -99,7 +101,7 @@ def _numbers(values: List[Any], place: Place, datatype: str, infinite: bool) -> 
         try:
             return np.array(numbers, dtype=np.float64).reshape(shape)
         except OverflowError:
-            pass  # the loop names the number that is too large
+            pass  # the loop below reports the number that is too large
     for index, leaf in enumerate(leaves):
         if leaf is None and datatype not in _NULLABLE:
             raise _mistyped(leaf, f"a value ({datatype} has no missing values)", "missing_value", index, shape, place)
@@ -130,11 +132,11 @@ def _cast(raw: Any, values: List[Any], datatype: str, place: Place) -> Any:
                 array = raw.astype(dtype, copy=False)
         beyond = np.abs(array) >= _BF16_END if datatype == "BF16" else np.isinf(array)
         if isinstance(values, np.ndarray):
-            beyond &= np.isfinite(values)  # infinities that are sent as such are meant
+            beyond &= np.isfinite(values)  # infinities that were sent as such are intended
         if beyond.any():
             leaves, shape = _flatten(values, place)
             for index in np.flatnonzero(beyond).tolist():
-                if type(leaves[index]) is not str:  # a word says that infinity is meant
+                if type(leaves[index]) is not str:  # the word "Infinity" was sent on purpose
                     raise _too_large(leaves[index], datatype, index, shape, place)
         return array
     if dtype.kind == "b" and kind == "b":
@@ -148,7 +150,7 @@ def _cast(raw: Any, values: List[Any], datatype: str, place: Place) -> Any:
 
 
 def _cast_leaves(values: List[Any], dtype: Any, datatype: str, bounds: Tuple[int, int], place: Place) -> Any:
-    """Numbers to whole ones, one by one: exact for integers that a double would round."""
+    """Convert numbers to integers one by one: exact even for integers that a double would round."""
     leaves, shape = _flatten(values, place)
     for index, leaf in enumerate(leaves):
         if type(leaf) is float and not leaf.is_integer() and math.isfinite(leaf):
@@ -159,9 +161,10 @@ def _cast_leaves(values: List[Any], dtype: Any, datatype: str, bounds: Tuple[int
 
 
 def _array_of_any(values: List[Any], place: Place, missing: Any) -> Any:
-    """Whole numbers, numbers, truth values or strings, as this request's own values say; mixed ones stay as they are.
+    """Convert to integers, floats, booleans or strings, depending on this request's own values; mixed values are
+    unchanged.
 
-    Requests whose values say different things are not joined, so this too is the same alone and in a batch.
+    Requests whose values have different types are not joined, so the result is the same alone and in a batch.
     """
     leaves, shape = _flatten(values, place)
     kinds = set(map(type, leaves))
@@ -184,7 +187,7 @@ def _object_array(leaves: List[Any], shape: Tuple[int, ...]) -> Any:
 
 
 def _flatten(values: Any, place: Place) -> Tuple[List[Any], Tuple[int, ...]]:
-    """Leaves in row-major order and the shape. Raises Problem if lists of one level differ in length."""
+    """Return the leaves in row-major order, and the shape. Raises Problem if lists of one level differ in length."""
     if isinstance(values, np.ndarray):
         return values.ravel().tolist(), values.shape
     leaves: List[Any] = values

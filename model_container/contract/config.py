@@ -1,7 +1,7 @@
-"""What a runtime is told at its start: one JSON object in the environment variable PRISM_RUNTIME.
+"""Configuration of a runtime at its start: one JSON object in the environment variable PRISM_RUNTIME.
 
 Whoever starts a runtime (the process target, a generated Dockerfile, `docker run` by hand) writes it with
-`RuntimeConfig.to_json`; the runtime reads it once, removes it from its environment, and only then loads the model.
+`RuntimeConfig.to_json`. The runtime reads it once, removes it from its environment, and only then loads the model.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ VERTEX_PREDICT = "/v1/models/model:predict"
 
 @dataclass(frozen=True)
 class Confinement:
-    """Which walls the runtime raises around itself before it loads the model; see confine.py.
+    """Sandbox that the runtime sets up around itself before it loads the model; see confine.py.
 
-    namespaces: own user, network, mount, pid and ipc namespaces (the process target; a container has its own).
+    namespaces: own user, network, mount, pid and ipc namespaces (for the process target; a container has its own).
     readable: paths it may read and execute from; None leaves the file system as it is (a container's is closed).
-    writable: paths it may also write to. memory_mb, pids, file_mb: resource limits, 0 for none.
-    seccomp: refuse new network sockets and the system calls that no model needs. background: leave the processor to
-    everyone else who wants it.
+    writable: paths it may also write to. memory_mb, pids, file_mb: resource limits, 0 for none. seccomp: refuse new
+    network sockets and the system calls that no model needs. background: yield the CPU to every other process that
+    wants it.
 
-    cgroup: version of the control group that bounds it, "engine" for a container's own, "" where there is none.
-    controllers: which of memory, pids and cpu it bounds. Descriptors, -1 for none: join, of the group's cgroup.procs;
-    kills and peak, that the supervisor reads its end and its most memory from; end, that it writes them to; go, a pipe that
-    says when the replica is recorded, so that a later gateway finds it.
+    cgroup: version of the control group that limits the runtime, "engine" for a container's own, "" if there is none.
+    controllers: which of memory, pids and cpu that group limits. The following are file descriptors, -1 for none. join:
+    cgroup.procs of each group to join. kills, peak: files from which the supervisor reads how the replica ended and its
+    peak memory. end: file to which the supervisor writes both. go: pipe that signals that the replica is recorded, so
+    that a later gateway finds it.
     """
 
     namespaces: bool = False
@@ -50,11 +51,11 @@ class Confinement:
 
 @dataclass(frozen=True)
 class PredictContract:
-    """What the owner says of how the model is called, where the artifact does not, or says otherwise.
+    """Owner's declaration of how the model is called, where the artifact says nothing or something else.
 
-    method: of the object, "" for the usual one. batchable: whether rows of several requests may go through one call.
-    inputs, outputs: as in a signature. source: the file that says so; what it says of the inputs of a model that knows
-    better is an error if `strict`, else passed over.
+    method: of the object, "" for the usual one. batchable: whether rows of several requests may share one call. inputs,
+    outputs: as in a signature. source: the file that contains the declaration. strict: whether declared inputs of a
+    model that knows its own are an error; otherwise they are ignored.
     """
 
     method: str = ""
@@ -70,13 +71,15 @@ AS_USUAL = PredictContract()
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """artifact: path of the model file, or of its folder. format: names the adapter. code: folder of the owner's Python
-    files. environment: folder of the model's packages, "" where the Python that was started has them.
+    """Configuration of a runtime.
 
-    socket: Unix socket to listen on ("" for none). host, port: TCP address to listen on (port 0 for none).
-    token: what a connection must say in HELLO; "" lets anyone in (an image run by hand). threads: for the
-    model's own parallelism (OpenMP, BLAS, onnxruntime). gpu: whether one was passed to it. execution_providers: of
-    onnxruntime, best first, [] for the usual. call: how its owner wants it called.
+    artifact: path of the model file, or of its folder. format: names the adapter. code: folder of the owner's Python
+    files. environment: folder of the model's packages, "" if the Python that was started has them.
+
+    socket: Unix socket to listen on, "" for none. host, port: TCP address to listen on, port 0 for none. token: what a
+    client must send in HELLO; "" admits anyone (an image run by hand). threads: number for the model's own parallelism
+    (OpenMP, BLAS, onnxruntime). gpu: whether the runtime was given a GPU. execution_providers: of onnxruntime, best
+    first, [] for the usual ones. call: the owner's declaration of how to call the model.
     """
 
     artifact: str
@@ -107,13 +110,16 @@ class RuntimeConfig:
 
     @classmethod
     def from_environment(cls) -> RuntimeConfig:
-        """Takes the variable out of the environment, so that the model's code does not find it there."""
+        """Read the configuration and remove the variable, so that the model's code does not find it in the environment.
+
+        On Vertex, AIP_HTTP_PORT replaces the port.
+        """
         config = cls.from_json(os.environ.pop(VARIABLE))
         port = os.environ.get("AIP_HTTP_PORT", "")
         return replace(config, port=int(port)) if config.port and port else config
 
 
 def vertex_routes() -> dict[str, str]:
-    """The paths that Vertex asks an image for, each with the one of ours that it stands for."""
+    """Return the paths that Vertex requests from an image, each with the path of ours that it stands for."""
     asked = ((os.environ.get("AIP_HEALTH_ROUTE"), "/health"), (os.environ.get("AIP_PREDICT_ROUTE"), VERTEX_PREDICT))
     return {path: ours for path, ours in asked if path}

@@ -1,10 +1,10 @@
-"""The wire between gateway and runtime: length-prefixed frames over one persistent connection.
+"""Wire protocol between gateway and runtime: length-prefixed frames over one persistent connection.
 
     header    <I I B B H>   payload length, frame id, kind, reserved, count      12 bytes
-    payload   as the kind says
+    payload   depends on the kind
 
-A batch is a PREDICT frame of `count` opaque request bodies, answered by one ANSWERS frame with the same
-id and one status + body per request, in the order of the requests. Everything is little-endian.
+A batch is a PREDICT frame of `count` opaque request bodies. It is answered by one ANSWERS frame with the same id and
+one status and body per request, in the order of the requests. Everything is little-endian.
 
     kind     from      payload
     HELLO    gateway   JSON {"protocol": 1, "token": "…", "max_answer_bytes": …}; first frame of every connection
@@ -15,14 +15,14 @@ id and one status + body per request, in the order of the requests. Everything i
     PING     gateway   empty
     PONG     runtime   JSON {"busy_ms": 0, "served": 12, "rss_bytes": …}; answered even while the model computes
     CONVERT  gateway   empty; answered by an ANSWERS frame of two bodies, a report as JSON and an ONNX file
-    STREAM   gateway   as PREDICT, of one request; answered by PART frames as items are made, then by an ANSWERS frame
-                       of one: status 200 and {"items": 3}, or a problem. Nothing else is asked on that connection,
-                       and who closes it ends the stream
+    STREAM   gateway   as PREDICT, with one request; answered by PART frames as items are produced, then by an ANSWERS
+                       frame of one: status 200 and {"items": 3}, or a problem. The connection carries nothing else
+                       meanwhile, and closing it ends the stream
     PART     runtime   one item of a stream as JSON
 
-A replica is not trusted: the gateway takes no frame that it did not ask for, and none larger than it may be.
+A replica is not trusted: the gateway accepts only frames that it asked for, and none above its size limit.
 
-Imports only the standard library: the gateway and every model's environment share this file.
+This file imports only the standard library, because the gateway and every model's environment share it.
 """
 
 from __future__ import annotations
@@ -34,45 +34,47 @@ PROTOCOL = 1
 
 HELLO, WELCOME, PREDICT, ANSWERS, PING, PONG, CONVERT, PART, STREAM = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
-DIALECT_JSON = 0  # whichever native form the body has; see bodies/json_dialects.py
-DIALECT_V2_BINARY = 1  # a V2 request, its tensors in JSON or behind it: <I JSON's length>, the JSON, the tensors' bytes
+DIALECT_JSON = 0  # any native form; see bodies/json_dialects.py
+DIALECT_V2_BINARY = 1  # a V2 request with its tensors in or after the JSON: <I JSON's length>, JSON, tensor bytes
 DIALECT_V1 = 2  # KServe V1: {"instances": …} or {"inputs": …}
 DIALECT_MLFLOW = 3  # one of MLflow's four JSON forms
-DIALECT_CSV = 4  # a table as MLflow takes it: a line of names, then the rows
-DIALECT_GENERATE = 5  # Triton's generate extension: one object of inputs by name, and parameters beside them
+DIALECT_CSV = 4  # a table as MLflow accepts it: a line of names, then the rows
+DIALECT_GENERATE = 5  # Triton's generate extension: one object with inputs and parameters by name
 
 OPTION_PROBABILITIES = 1
 
-FORM_NATIVE = 0  # {"predictions": …}: the gateway puts model, version and model_id in front
-FORM_V2 = 1  # {"outputs": …}: the gateway puts model_name and model_version in front
+FORM_NATIVE = 0  # {"predictions": …}: the gateway prepends model, version and model_id
+FORM_V2 = 1  # {"outputs": …}: the gateway prepends model_name and model_version
 FORM_PROBLEM = 2  # {"code", "detail", "hint"?, …}: the gateway completes the problem document
-FORM_V2_BINARY = 3  # <I JSON's length>, JSON as in FORM_V2, then the bytes of the outputs asked for in binary
-FORM_GENERATE = 4  # an object of outputs by name: the gateway puts model_name and model_version in front
+FORM_V2_BINARY = 3  # <I JSON's length>, JSON as in FORM_V2, then the bytes of the outputs requested in binary
+FORM_GENERATE = 4  # an object of outputs by name: the gateway prepends model_name and model_version
 
 JSON_LENGTH = struct.Struct("<I")
-"""In front of a V2 request or answer that may have binary tensors. A request whose JSON has the length 0 is nothing
-but the bytes of the model's only input."""
+"""Prefix of a V2 request or answer that may have binary tensors: the length of its JSON.
+
+In a request, the length 0 means that the rest is the bytes of the model's only input.
+"""
 
 HEADER = struct.Struct("<IIBBH")
 _REQUEST = struct.Struct("<IBBH")
 _ANSWER = struct.Struct("<IHH")
-_ANSWER_OF_A_KIND = struct.Struct("<II")  # as _ANSWER, status and form in one
-_PLAIN = 200  # such a kind: status 200, FORM_NATIVE
+_ANSWER_OF_A_KIND = struct.Struct("<II")  # like _ANSWER, with status and form as one number
+_PLAIN = 200  # that number for status 200 and FORM_NATIVE
 _TIMES = struct.Struct("<II")
 
 MAX_PAYLOAD_BYTES = 1 << 30
 PROBLEM_BYTES_MAX = 1 << 16
-"""Of the body of an answer in FORM_PROBLEM."""
+"""Largest body of an answer in FORM_PROBLEM."""
 
 ANSWERS_BYTES_MAX = 1 << 28
-"""Of the bodies of one ANSWERS frame together, unless a single answer may have more."""
+"""Largest total size of the bodies in one ANSWERS frame, unless a single answer may be larger."""
 
 Limit = Callable[[int, int], int]
-"""(frame id, kind) → the largest payload of such a frame now. Raises FrameError for one that must not come."""
+"""Function (frame id, kind) → largest payload of such a frame now. Raises FrameError for a frame that must not come."""
 
 
 class FrameError(ValueError):
-    """The peer sent what is not a frame; the connection cannot be used any more."""
+    """Error for data that is no valid frame. The connection cannot be used any more."""
 
 
 class Frame(NamedTuple):
@@ -89,7 +91,7 @@ class Request(NamedTuple):
 
 
 class Asked(Protocol):
-    """What is sent of a request, whatever else its sender keeps beside it."""
+    """Interface of a request to send, whatever else its sender stores in it."""
 
     @property
     def body(self) -> bytes: ...
@@ -118,7 +120,7 @@ def encode_requests(frame_id: int, requests: Sequence[Asked], kind: int = PREDIC
 
 
 def decode_requests(frame: Frame) -> list[Request]:
-    """Of a PREDICT or STREAM frame. Raises FrameError if the bodies do not fill the payload exactly."""
+    """Decode a PREDICT or STREAM frame. Raises FrameError if the bodies do not fill the payload exactly."""
     payload = frame.payload
     position = frame.items * _REQUEST.size
     requests = []
@@ -142,13 +144,13 @@ def encode_answers(frame_id: int, answers: Sequence[Answer], codec_us: int, mode
 
 
 def answers_bytes_max(count: int, answer_bytes_max: int) -> int:
-    """The largest payload of an ANSWERS frame of so many answers."""
+    """Return the largest payload of an ANSWERS frame with `count` answers."""
     heads = _TIMES.size + count * _ANSWER.size
     return heads + min(count * answer_bytes_max, max(answer_bytes_max, ANSWERS_BYTES_MAX), MAX_PAYLOAD_BYTES - heads)
 
 
 NO_ANSWER = b"", 502, FORM_PROBLEM
-"""In place of an answer of an unknown form, or with a status that does not go with it: a problem that says nothing."""
+"""Replacement for an answer of an unknown form, or whose status does not match its form: a problem without a body."""
 
 
 def _checked(body: bytes, status: int, form: int) -> tuple[bytes, int, int]:
@@ -157,9 +159,9 @@ def _checked(body: bytes, status: int, form: int) -> tuple[bytes, int, int]:
 
 
 def decode_answers(frame: Frame) -> tuple[list[tuple[bytes, int, int]], int, int]:
-    """(body, status, form) in request order, µs of coding, µs in the model.
+    """Return (body, status, form) in request order, µs spent decoding and encoding, and µs spent in the model.
 
-    What cannot be an answer is NO_ANSWER. Raises FrameError on a torn payload.
+    An invalid answer becomes NO_ANSWER. Raises FrameError on a truncated payload.
     """
     payload = frame.payload
     position = _TIMES.size + frame.items * _ANSWER.size
@@ -168,7 +170,7 @@ def decode_answers(frame: Frame) -> tuple[list[tuple[bytes, int, int]], int, int
         codec_us, model_us = _TIMES.unpack_from(payload)
         for length, kind in _ANSWER_OF_A_KIND.iter_unpack(payload[_TIMES.size : position]):
             end = position + length
-            if kind == _PLAIN:  # nearly always
+            if kind == _PLAIN:  # the usual case
                 answers.append((payload[position:end], _PLAIN, FORM_NATIVE))
             else:
                 answers.append(_checked(payload[position:end], kind & 0xFFFF, kind >> 16))
@@ -181,15 +183,15 @@ def decode_answers(frame: Frame) -> tuple[list[tuple[bytes, int, int]], int, int
 
 
 def any_payload(frame_id: int, kind: int) -> int:
-    """The limit where the peer is trusted."""
+    """Return the limit for a trusted peer."""
     return MAX_PAYLOAD_BYTES
 
 
 class FrameReader:
-    """Cuts a byte stream into frames; keeps what is incomplete until the rest arrives.
+    """Splitter of a byte stream into frames; an incomplete frame is kept until the rest arrives.
 
-    limit: asked as soon as a header is there, so that nothing is kept of a payload that is too large. A frame that
-    came whole and alone is not asked about: whoever takes it judges it.
+    limit: called as soon as a header has arrived, so that nothing of an oversized payload is kept. A frame that arrives
+    whole and alone is not checked here; its receiver checks it.
     """
 
     def __init__(self, limit: Limit = any_payload) -> None:
@@ -197,13 +199,11 @@ class FrameReader:
         self._limit = limit
 
     def feed(self, data: bytes, most: int = MAX_PAYLOAD_BYTES) -> List[Frame]:
-        """The first `most` frames that are whole now. Those left come with the next call, which may bring b"".
+        """Return the first `most` frames that are complete. The others come with the next call, which may pass b"".
 
         Raises FrameError for a frame over its limit.
         """
-        if (
-            not self.buffer and len(data) >= HEADER.size
-        ):  # nearly always exactly one frame, which needs no copy into a buffer
+        if not self.buffer and len(data) >= HEADER.size:  # usually exactly one frame, which needs no copy into a buffer
             length, frame_id, kind, _, count = HEADER.unpack_from(data)
             if len(data) == HEADER.size + length:
                 return [Frame(frame_id, kind, count, data[HEADER.size :])]

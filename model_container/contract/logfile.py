@@ -1,10 +1,10 @@
-"""A log that writers append to and that is cut from the front when it grows too large; readers keep their places.
+"""Log file that writers append to and that is cut from the front when it grows too large; readers keep their positions.
 
-The first line of a log that was cut says how many of its bytes are gone in all:
+The first line of a log that was cut says how many of its bytes have been dropped in total:
 
     prism: 000000000009437184 bytes of this log were dropped here
 
-A place in the log counts those too, so that a cut does not change it.
+A position in the log counts the dropped bytes too, so a cut does not change it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BLOCK_BYTES = 1 << 18
 
 
 def read_head(file: int) -> Optional[Tuple[int, int]]:
-    """How many bytes are gone, and where in the file what is left begins; None while it is being cut."""
+    """Return how many bytes were dropped, and where in the file the rest begins; None while the log is being cut."""
     head = os.pread(file, HEAD_BYTES, 0)
     if head == _BEING_CUT:
         return None
@@ -33,8 +33,11 @@ def read_head(file: int) -> Optional[Tuple[int, int]]:
 
 
 def open_to_cut(log: int) -> Optional[int]:
-    """The file behind a descriptor that appends, opened anew: through the other, Linux appends wherever it is told
-    to write. None for what is no file, or not open for reading too."""
+    """Reopen the file behind an appending descriptor.
+
+    Linux appends every write through an appending descriptor, whatever the position. Returns None if it is no regular
+    file or is not readable.
+    """
     try:
         if not stat.S_ISREG(os.fstat(log).st_mode):
             return None
@@ -45,13 +48,13 @@ def open_to_cut(log: int) -> Optional[int]:
 
 
 def cut(file: int, max_bytes: int, kept_bytes: int) -> None:
-    """Past max_bytes, keep the whole lines at its end, kept_bytes of them at most. Raises OSError.
+    """Cut a log larger than max_bytes to whole lines at its end, at most kept_bytes. Raises OSError.
 
-    What is appended meanwhile is kept too, but for what comes between the last two calls to the system.
+    Lines appended meanwhile are kept too, except for those between the last two system calls.
     """
     if os.fstat(file).st_size <= max_bytes:
         return
-    # Two replicas share a log while one takes over. Not waited for: the model could hold it for ever.
+    # Two replicas share a log while one takes over. Do not wait for the lock: the model could hold it for ever.
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         size = os.fstat(file).st_size

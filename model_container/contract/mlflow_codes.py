@@ -1,6 +1,6 @@
-"""The error codes of MLflow's scoring server, by HTTP status.
+"""Error codes of MLflow's scoring server, by HTTP status.
 
-Imports only the standard library: the gateway and every model's environment share this file.
+This file imports only the standard library, because the gateway and every model's environment share it.
 """
 
 from __future__ import annotations
@@ -20,5 +20,5 @@ _CODES = {
 
 
 def error_code(status: int) -> str:
-    """The code for a status; one that MLflow has no code for is a bad request or an internal error."""
+    """Return the code for a status. Statuses without a code in MLflow are a bad request or an internal error."""
     return _CODES.get(status) or ("BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")

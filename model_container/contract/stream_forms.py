@@ -1,9 +1,9 @@
-"""The forms in which predictions go out one by one: which of them a client asks for, and how each writes what it tells.
+"""Forms of a stream of predictions: which form a client asks for, and how each form writes items, end and errors.
 
 text/event-stream                           server-sent events: an id and an item each, then `end` or `error`
-application/x-ndjson, application/jsonl     {"item": …} a line, then {"end": …} or {"error": …}
+application/x-ndjson, application/jsonl     {"item": …} on each line, then {"end": …} or {"error": …}
 
-Imports only the standard library: the gateway and every model's environment share this file.
+This file imports only the standard library, because the gateway and every model's environment share it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-"""No proxy holds items back to send them in one go."""
+"""Headers that keep proxies from holding items back and sending them all at once."""
 
 
 class StreamForm(NamedTuple):
-    """item: of its number and its JSON, which has no line ends of its own. end, error: of the JSON of what is told then.
+    """Form of a stream.
 
-    alive: what may stand between two items and means nothing.
+    item: encodes an item from its number and its JSON, which contains no line breaks. end, error: encode the last
+    message from its JSON. alive: text without meaning that may be sent between two items to keep the connection open.
     """
 
     media_type: str
@@ -45,12 +46,14 @@ FORMS: Mapping[str, StreamForm] = {
     "application/x-ndjson": LINES,
     "application/jsonl": LINES._replace(media_type="application/jsonl"),
 }
-"""By the media type that a client names."""
+"""Forms by the media type that a client names."""
 
 
 def generated_form(prefix: bytes) -> StreamForm:
-    """Of Triton's generate extension, whose clients know neither ids nor kinds of events: an error is told by its member,
-    the end by the connection's. prefix: the names that stand in front of an item's members.
+    """Return the form of Triton's generate extension. prefix: the names in front of each item's members.
+
+    Its clients know neither ids nor kinds of events: an error is recognized by its member, the end by the connection's
+    end.
     """
 
     def item(_: int, body: bytes) -> bytes:
@@ -60,7 +63,7 @@ def generated_form(prefix: bytes) -> StreamForm:
 
 
 def form_asked_for(accept: str) -> Optional[StreamForm]:
-    """The form that an Accept header names; None if it names none, or prefers an ordinary answer."""
+    """Return the form that an Accept header names; None if it names none or prefers an ordinary answer."""
     weights = weights_of(accept)
     kind = max(FORMS, key=lambda name: weights.get(name, 0.0))
     weight = weights.get(kind, 0.0)
@@ -68,7 +71,7 @@ def form_asked_for(accept: str) -> Optional[StreamForm]:
 
 
 def weights_of(accept: str) -> Dict[str, float]:
-    """Of what an Accept header, or one of its kin, names; 0 for what it refuses. RFC 9110, 12.4.2."""
+    """Return the weight of each entry of an Accept header or a similar one; 0 if refused. RFC 9110, section 12.4.2."""
     return dict(map(_weighed, accept.lower().split(",")))
 
 

@@ -1,8 +1,9 @@
-"""Turns a loaded estimator into an ONNX form of the same API, and proves that both predict the same.
+"""Conversion of a loaded estimator to an ONNX model with the same API, and a proof that both predict the same.
 
     may it be → candidate graphs → each behind the adapter that will serve it → compare → measure → report
 
-Runs in a replica of its own, behind the walls of any other, as the estimator's code runs here too. The report:
+The conversion runs in a replica of its own, in the same sandbox as any other, because it too runs the estimator's code.
+The report:
 
     {"reason": "" or why the original stays, "speedup": {"1": 210.3, "256": 4.1}, "rows_compared": 4096,
      "max_difference": 1e-8, "tolerance": {"relative": …, "absolute": …}, "converter": "skl2onnx 1.20.0"}
@@ -30,12 +31,12 @@ from model_container.conversion.rows import RowSet, rows_for
 from model_container.conversion.trees import NotConvertible
 
 MAX_ONNX_BYTES = 256 << 20
-_NICENESS = 10  # the live models come first
+_NICENESS = 10  # live models have priority
 _PROBES = (("missing", float("nan")), ("large", 1e39))
 
 
 def convert(adapter: Adapter) -> Tuple[bytes, bytes]:
-    """The report as JSON and the ONNX file; the answer to a CONVERT frame."""
+    """Answer a CONVERT frame: return the report as JSON, and the ONNX file."""
     with suppress(OSError):
         os.nice(_NICENESS)
     judgement, content = prove(adapter)
@@ -44,7 +45,10 @@ def convert(adapter: Adapter) -> Tuple[bytes, bytes]:
 
 
 def prove(adapter: Adapter) -> Tuple[Comparison, bytes]:
-    """The ONNX file is empty if the original stays. Never raises for what the model or a library does."""
+    """Return the comparison and the ONNX file, which is empty if the original stays.
+
+    Never raises for what the model or a library does.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -71,7 +75,7 @@ def _convert(adapter: Adapter) -> Tuple[Comparison, bytes]:
         except (Difference, NotConvertible) as difference:
             differences.append(str(difference))
             continue
-        except Exception as error:  # a library that cannot do it raises whatever it likes
+        except Exception as error:  # a library that cannot convert the model may raise any error
             failures.append(f"{candidate.converter} cannot convert it: {_words(error)}")
             continue
         return judgement, b"" if judgement.reason else content
@@ -79,7 +83,7 @@ def _convert(adapter: Adapter) -> Tuple[Comparison, bytes]:
 
 
 def _suited(adapter: Adapter) -> EstimatorAdapter:
-    """Raises NotConvertible for what has no ONNX form of the same API."""
+    """Return the adapter if a conversion is possible. Raises NotConvertible if no ONNX model can have the same API."""
     if not isinstance(adapter, EstimatorAdapter):
         raise NotConvertible("it is no estimator")
     if adapter.method != "predict" or not adapter.joinable:
@@ -95,7 +99,7 @@ def _suited(adapter: Adapter) -> EstimatorAdapter:
 
 
 def facts_of(original: EstimatorAdapter, rows: RowSet) -> Dict[str, Any]:
-    """The metadata of adapters/accelerated.py, but for `labels`, which the graph decides."""
+    """Return the metadata for adapters/accelerated.py, except `labels`, which depends on the graph."""
     table = original.table
     assert table is not None
     outputs = original.predict(rows.pick([0]), False)
@@ -119,7 +123,7 @@ def facts_of(original: EstimatorAdapter, rows: RowSet) -> Dict[str, Any]:
 
 
 def _refusals(original: EstimatorAdapter, rows: RowSet, value: float) -> Dict[str, str]:
-    """By column, the words with which the estimator refuses this value there; −1 stands for every column."""
+    """Return, by column, the message with which the estimator refuses this value there; −1 stands for every column."""
     found: Dict[str, str] = {}
     numbers = rows.number_columns
     if _refusal(original, rows.with_values(numbers, value)) == "":
@@ -141,7 +145,7 @@ def _refusal(original: EstimatorAdapter, inputs: Inputs) -> str:
 
 
 def _with_facts(candidate: Candidate, facts: Dict[str, Any]) -> bytes:
-    """The graph as a file that carries the facts. Raises NotConvertible if it grows too large."""
+    """Build the graph as a file that contains the facts. Raises NotConvertible if it is too large."""
     graph = candidate.graph()
     labels = facts["classes"] if candidate.labels_by_index and facts["classes"] else None
     text = msgspec.json.encode({**facts, "labels": labels}, enc_hook=str).decode()

@@ -1,4 +1,4 @@
-"""Which ONNX graphs may stand for an estimator, the most faithful first."""
+"""ONNX graphs that may replace an estimator, the most faithful first."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from model_container.bodies.table import Table
 from model_container.conversion.trees import ML_OPSET, OPSET, Ensemble, NotConvertible, ensemble_of, graph_of
 
 _IR_VERSION_MAX = 10
-_BOOSTED_OPSET = 15  # the newest that every onnxmltools with xgboost 1.7 or later takes
+_BOOSTED_OPSET = 15  # the newest that every onnxmltools version for xgboost 1.7 or later accepts
 _CLASSIFIES = ("votes", "sigmoid", "softmax")
 
 Types = List[Tuple[str, str, int]]
-"""Name, type in skl2onnx's words and width of each input of a graph."""
+"""Name, type as skl2onnx names it, and width of each input of a graph."""
 
 
 class Candidate(NamedTuple):
-    """converter: what makes it, with its version. labels_by_index: its first output is the index of the class."""
+    """Graph that may replace the estimator. converter: name and version of what creates it.
+
+    labels_by_index: whether its first output is the index of the class.
+    """
 
     converter: str
     graph: Callable[[], Any]
@@ -28,7 +31,7 @@ class Candidate(NamedTuple):
 
 
 def candidates(model: Any, table: Table) -> Iterator[Candidate]:
-    """Ends early with NotConvertible where the model's parts rule every graph out."""
+    """Yield candidate graphs. Raises NotConvertible if the model's parts rule every graph out."""
     model = _fitted(model)
     before, last = _split(model)
     width = len(table.columns)
@@ -37,7 +40,7 @@ def candidates(model: Any, table: Table) -> Iterator[Candidate]:
     ensemble = ensemble_of(last) if matrix or before is not None else None
     if ensemble is not None:
         yield Candidate(_prism(), lambda: _trees(before, ensemble, doubles), ensemble.link in _CLASSIFIES)
-        return  # others round what a tree compares, and so cannot do better
+        return  # other converters round the values that a tree compares, so they cannot do better
     if _library(last) in ("xgboost", "lightgbm"):
         if before is not None or not matrix or _library(last) == "lightgbm":
             raise NotConvertible(
@@ -63,14 +66,14 @@ def _typed(table: Table, numbers: str) -> Types:
 
 
 def _fitted(model: Any) -> Any:
-    """Of a search, what it found."""
+    """Return the best estimator of a search, or the model itself."""
     while getattr(model, "best_estimator_", None) is not None:
         model = model.best_estimator_
     return model
 
 
 def _split(model: Any) -> Tuple[Optional[Any], Any]:
-    """What comes before the last step of a pipeline, None if nothing; and that step."""
+    """Return the part of a pipeline before its last step, None if there is none, and the last step."""
     steps = getattr(model, "steps", None)
     if not isinstance(steps, list):
         return None, model
@@ -83,7 +86,7 @@ def _library(model: Any) -> str:
 
 
 def _trees(before: Any, ensemble: Ensemble, types: Types) -> Any:
-    """What comes before the trees is skl2onnx's, in doubles."""
+    """Combine the steps before the trees, converted by skl2onnx in doubles, with the graph of the trees."""
     if before is None:
         return graph_of(ensemble, types[0][2])
     from onnx import compose, helper
@@ -94,7 +97,7 @@ def _trees(before: Any, ensemble: Ensemble, types: Types) -> Any:
     used = max(int(np.max(tree.feature)) for tree in ensemble.trees) + 1
     width = kind.shape.dim[1].dim_value if len(kind.shape.dim) == 2 else 0
     second = graph_of(ensemble, width or used, kind.elem_type)
-    # The merge wants equal ones; a domain that a graph does not use is none of its operators' concern.
+    # Merging requires equal opsets; declaring a domain that a graph does not use is harmless.
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
     for graph in (first, second):
         del graph.opset_import[:]
@@ -124,7 +127,7 @@ def _boosted(model: Any, width: int) -> Any:
 
 @contextmanager
 def _numbered(booster: Any) -> Iterator[None]:
-    """Without the names of its columns, for onnxmltools takes none but f0, f1, …"""
+    """Remove the booster's column names for a while, since onnxmltools accepts only f0, f1, …"""
     names = booster.feature_names
     booster.feature_names = None
     try:
@@ -134,7 +137,7 @@ def _numbered(booster: Any) -> Iterator[None]:
 
 
 def _aged(graph: Any) -> Any:
-    """A file that every onnxruntime since 1.18 takes, whichever onnx wrote it."""
+    """Lower the IR version, so that every onnxruntime since 1.18 reads the file, whichever onnx version wrote it."""
     graph.ir_version = min(graph.ir_version, _IR_VERSION_MAX)
     return graph
 

@@ -1,4 +1,4 @@
-"""Whether two forms of a model give the same answers, and how much faster the second is."""
+"""Comparison of two forms of a model: whether they give the same answers, and how much faster the second is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from model_container.contract.frames import OPTION_PROBABILITIES, Answer, Reques
 from model_container.conversion.rows import RowSet
 
 RELATIVE = 1e-5
-"""Of a number, plus ABSOLUTE of the largest one that the original gives: what single precision leaves of a sum."""
+"""Tolerance relative to each number; ABSOLUTE times the largest number of the original is added.
+
+This is the accuracy that single precision leaves in a sum.
+"""
 ABSOLUTE = 1e-6
 GAPS = 0.15
 SPEED_ROWS = (1, 256)
@@ -25,16 +28,16 @@ LEAST_SPEEDUP = {1: 1.2, 256: 1.0}
 MEASURED_SECONDS = 0.1
 MEASURED_CALLS = 50
 MEASURED_CALLS_MIN = 3
-"""However long they take: one that was held up by whatever else the machine does is then not the median."""
+"""Calls measured however long they take, so that one call delayed by other work on the machine is not the median."""
 
 
 class Difference(Exception):
-    """The converted form does not answer as the original does."""
+    """Error of a converted form that does not answer as the original does."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """See app.core.acceleration.Report, which reads it."""
+    """Result of the comparison; app.core.acceleration.Report describes its fields."""
 
     reason: str = ""
     speedup: Dict[str, float] = field(default_factory=dict)
@@ -45,7 +48,10 @@ class Comparison:
 
 
 def compare_forms(original: Adapter, faster: Adapter, rows: RowSet, converter: str) -> Comparison:
-    """Raises Difference if they answer differently; else says in `reason` whether it is worth to serve it."""
+    """Compare both forms.
+
+    Raises Difference if they answer differently; `reason` says if serving it is not worthwhile.
+    """
     missing = [column for column in rows.number_columns if _answers(original, rows.with_values([column], math.nan))]
     sets = [rows, rows.with_gaps(missing, GAPS)] if missing else [rows]
     compared = [compare(original, faster, one.all()) for one in sets]
@@ -70,7 +76,7 @@ def _answers(adapter: Adapter, inputs: Inputs) -> bool:
 
 
 def compare(original: Adapter, faster: Adapter, inputs: Inputs) -> Tuple[float, float]:
-    """The largest difference of numbers, and the absolute part of the tolerance. Raises Difference."""
+    """Return the largest difference of numbers, and the absolute part of the tolerance. Raises Difference."""
     wanted = original.predict(inputs, original.has_probabilities)
     got = faster.predict(inputs, original.has_probabilities)
     found = [_compare(name, wanted.values[name], got.values.get(name)) for name in wanted.values]
@@ -106,7 +112,9 @@ def _compare(name: str, wanted: Any, got: Any) -> Tuple[float, float]:
 
 
 def request_bodies(rows: RowSet, samples: List[Any]) -> Tuple[List[bytes], List[bytes]]:
-    """Requests as they come from outside: right ones and each way in which one can be wrong; and absurd ones."""
+    """Return two lists of requests as clients send them: valid ones with every kind of mistake, and ones with absurd
+    numbers.
+    """
     right = [_plain(column[0]) for column in rows.columns]
     bodies: List[Any] = [*samples, {"features": [right]}, {"features": [right, right]}, {"features": [right[:-1]]}]
     absurd: List[Any] = []
@@ -123,10 +131,10 @@ def _plain(value: Any) -> Any:
 
 
 def same_answers(original: Adapter, faster: Adapter, bodies: List[bytes], absurd: Sequence[bytes] = ()) -> None:
-    """Each body alone, with and without probabilities. Raises Difference that shows the first other answer.
+    """Compare the answers to each body alone, with and without probabilities.
 
-    absurd: bodies with numbers that only doubles hold; they must be refused alike, and if they are not, what is
-    predicted for them means nothing in either form.
+    Raises Difference with the first different answer. absurd: bodies with numbers that only doubles hold. Both forms
+    must refuse them alike; if they accept them, the predictions are meaningless in either form and are not compared.
     """
     first, second = Batcher(original), Batcher(faster)
     for options in (0, OPTION_PROBABILITIES) if original.has_probabilities else (0,):
@@ -148,7 +156,7 @@ def _same_answer(wanted: Answer, got: Answer) -> bool:
 
 
 def _alike(wanted: Any, got: Any) -> bool:
-    """Of the same types throughout; floating point numbers within the tolerance."""
+    """Return whether both values have the same types throughout, and floats within the tolerance."""
     if type(wanted) is not type(got):
         return False
     if isinstance(wanted, dict):
@@ -171,7 +179,7 @@ def _speedup(original: Adapter, faster: Adapter, rows: RowSet, count: int) -> fl
 
 
 def _seconds(call: Callable[[], Any]) -> float:
-    """The median of some calls, after one that warms up."""
+    """Measure the median duration of some calls, after one warm-up call."""
     call()
     taken: List[float] = []
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Rows on which two forms of a model are compared: over the features' ranges, and where a model decides."""
+"""Rows on which two forms of a model are compared: across the features' ranges, and at its decision thresholds."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ THRESHOLD_ROWS = 2000
 KNOWN_ROWS = 500
 _SPAN = 3.0
 _SEED = 20
-_ABSURD = 1e30  # LightGBM writes 1e300 for infinity, where it parts missing values from all others
+_ABSURD = 1e30  # LightGBM writes 1e300 for infinity where a split separates missing values from all others
 
-# Fitted attributes whose rows lie where the training data lay.
+# Fitted attributes whose rows lie within the range of the training data.
 _KNOWN = ("_fit_X", "support_vectors_", "theta_", "cluster_centers_", "data_min_", "data_max_", "mean_", "center_")
 
 
 class RowSet(NamedTuple):
-    """columns: one array each, numbers or strings, of equal length. is_matrix: the model takes one matrix of doubles."""
+    """Rows to compare on. columns: one array each, numbers or strings, of equal length.
+
+    is_matrix: whether the model takes one matrix of doubles.
+    """
 
     columns: List[Any]
     is_matrix: bool
@@ -47,14 +50,14 @@ class RowSet(NamedTuple):
         return self._inputs(self.columns)
 
     def with_values(self, columns: Sequence[int], value: float) -> Inputs:
-        """As many rows as columns are named, each with the value in one of them."""
+        """Return one row for each of these columns, with the value in that column."""
         picked = [column[[0] * max(1, len(columns))].copy() for column in self.columns]
         for row, column in enumerate(columns):
             picked[column][row] = value
         return self._inputs(picked)
 
     def with_gaps(self, columns: Sequence[int], share: float) -> RowSet:
-        """The same rows, where some values of these columns are missing."""
+        """Return the same rows with a share of these columns' values missing."""
         rng = np.random.default_rng(_SEED)
         changed = list(self.columns)
         for column in columns:
@@ -66,14 +69,14 @@ class RowSet(NamedTuple):
 
 
 def rows_for(model: Any, signature: Dict[str, Any], table: Table) -> RowSet:
-    """Deterministic: the same model is always compared on the same rows."""
+    """Draw the rows. Deterministic: the same model is always compared on the same rows."""
     rng = np.random.default_rng(_SEED)
     width = len(table.columns)
     numbers = all(column.datatype == "FP64" for column in table.columns)
     known = _known_rows(model, width) if numbers else np.zeros((0, width))
     low, high = _ranges(known, width)
     drawn = low + rng.random((DRAWN_ROWS, width)) * (high - low)
-    # Whole numbers bring forth the ties that measured values never have.
+    # Whole numbers produce ties, which measured values never have.
     drawn[::3] = np.round(drawn[::3])
     matrix = np.concatenate([drawn, _near_thresholds(model, drawn, rng) if numbers else drawn[:0], known])
     columns: List[Any] = []
@@ -89,7 +92,7 @@ def rows_for(model: Any, signature: Dict[str, Any], table: Table) -> RowSet:
 
 
 def _ranges(known: Any, width: int) -> Tuple[Any, Any]:
-    """A quarter wider than what is known of the training data; else as if features were standardised."""
+    """Return the features' ranges: a quarter wider than the known training data, or ±3 as for standardised features."""
     if not len(known):
         return np.full(width, -_SPAN), np.full(width, _SPAN)
     low, high = known.min(axis=0), known.max(axis=0)
@@ -98,7 +101,7 @@ def _ranges(known: Any, width: int) -> Tuple[Any, Any]:
 
 
 def _known_rows(model: Any, width: int) -> Any:
-    """Rows of the model's own input, from what its parts kept of training, inner parts' seen back through the steps."""
+    """Collect rows of the model's input from what its parts kept of training, mapped back through earlier steps."""
     found = []
     for part, back in _parts(model, []):
         for rows in _rows_of(part):
@@ -111,7 +114,7 @@ def _known_rows(model: Any, width: int) -> Any:
 
 
 def _parts(model: Any, back: List[Any]) -> Iterator[Tuple[Any, List[Any]]]:
-    """Each part that can be seen from the input, with the steps that lie before it."""
+    """Yield each part that can be mapped back to the input, with the steps before it."""
     if getattr(model, "best_estimator_", None) is not None:
         yield from _parts(model.best_estimator_, back)
         return
@@ -128,11 +131,11 @@ def _parts(model: Any, back: List[Any]) -> Iterator[Tuple[Any, List[Any]]]:
 
 
 def _seen_back(rows: Any, steps: List[Any]) -> Any:
-    """Rows inside a pipeline as rows of its input; None where a step cannot be undone."""
+    """Map rows inside a pipeline back to rows of its input; None if a step cannot be inverted."""
     try:
         for step in reversed(steps):
             rows = step.inverse_transform(rows)
-    except Exception:  # libraries refuse in words of their own
+    except Exception:  # libraries raise errors of their own
         return None
     return rows
 
@@ -141,7 +144,7 @@ def _rows_of(part: Any) -> Iterator[Any]:
     for name in _KNOWN:
         try:
             value = getattr(part, name, None)
-        except Exception:  # properties of foreign objects raise whatever they like
+        except Exception:  # properties of foreign objects may raise any error
             continue
         if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim in (1, 2):
             yield np.atleast_2d(value)
@@ -154,7 +157,7 @@ def _rows_of(part: Any) -> Iterator[Any]:
 
 
 def _thresholds(part: Any) -> List[Tuple[int, float]]:
-    """(feature, threshold) of an ensemble's nodes."""
+    """Return (feature, threshold) of an ensemble's nodes."""
     try:
         ensemble = ensemble_of(part)
     except NotConvertible:
@@ -182,7 +185,7 @@ def _threshold_bounds(part: Any) -> Any:
 
 
 def _near_thresholds(model: Any, drawn: Any, rng: Any) -> Any:
-    """Rows on a threshold of a tree, and just beside it: one double further, and one float32 further."""
+    """Return rows on a tree's threshold, and just beside it by one double and by one float32."""
     found = []
     for part, back in _parts(model, []):
         pairs = _thresholds(part)

@@ -1,8 +1,8 @@
-"""Ensembles of trees as one ONNX operator, in the arithmetic of the library that trained them.
+"""Conversion of tree ensembles to one ONNX operator, with the arithmetic of the library that trained them.
 
-skl2onnx rounds what a tree predicts and compares to float32, and so decides ties of a forest's votes, and values
-beside a threshold, otherwise than the forest. Here values are compared and added as doubles, votes are divided only
-after they were counted, and what scikit-learn rounds to float32 is rounded where it rounds it.
+skl2onnx rounds a tree's predictions and comparisons to float32. It therefore decides ties of a forest's votes, and
+values beside a threshold, differently from the forest. Here values are compared and added as doubles, votes are divided
+only after they were counted, and values are rounded to float32 only where scikit-learn rounds them.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 OPSET, ML_OPSET, IR_VERSION = 17, 3, 8
-_LIGHTGBM_ZERO = 1.0000000180025095e-35  # kZeroThreshold: what is nearer to zero is read as zero
+_LIGHTGBM_ZERO = 1.0000000180025095e-35  # kZeroThreshold: smaller absolute values are read as zero
 _FORESTS = ("RandomForest", "ExtraTrees", "DecisionTree", "ExtraTree")
 _LINKS = {"identity": None, "HalfSquaredError": None, "AbsoluteError": None, "PinballLoss": None}
 _EXPONENTIALS = ("HalfPoissonLoss", "HalfGammaLoss")
 
 
 class NotConvertible(ValueError):
-    """Why this model has no ONNX form, in words for its owner."""
+    """Reason why a model has no ONNX form, worded for its owner."""
 
 
 class Tree(NamedTuple):
-    """Nodes by position: left, right (−1 in a leaf), feature, threshold, missing_left; weights (nodes, targets)."""
+    """Tree with its nodes by position: left, right (−1 in a leaf), feature, threshold, missing_left; weights (nodes,
+    targets).
+    """
 
     left: Any
     right: Any
@@ -34,9 +36,9 @@ class Tree(NamedTuple):
 
 
 class Ensemble(NamedTuple):
-    """trees add up to `targets` numbers a row, on top of `base`. divisor: of the sum.
+    """Ensemble of trees that add up to `targets` numbers per row, on top of `base`. The sum is divided by `divisor`.
 
-    reads: "float32" where values are rounded to it before they are compared, "zeros" where tiny ones count as zero.
+    reads: "float32" if values are rounded to it before they are compared, "zeros" if tiny values count as zero.
 
     link: "votes" (numbers are shares of classes), "sigmoid", "softmax", "exp" or "" for none.
     """
@@ -50,7 +52,10 @@ class Ensemble(NamedTuple):
 
 
 def ensemble_of(model: Any) -> Optional[Ensemble]:
-    """None if the model is no ensemble of trees that is known here. Raises NotConvertible for parts it cannot have."""
+    """Read the trees of a model; None if it is no known ensemble of trees.
+
+    Raises NotConvertible for parts that ONNX trees cannot have.
+    """
     library, name = type(model).__module__.split(".")[0], type(model).__name__
     if library == "sklearn" and name.startswith("HistGradientBoosting"):
         return _histogram(model)
@@ -156,10 +161,10 @@ def _lightgbm_tree(root: Dict[str, Any], target: int, targets: int) -> Tree:
 
 
 def graph_of(ensemble: Ensemble, width: int, datatype: int = 0) -> Any:
-    """An ONNX model of the input `X` (rows, width), doubles unless `datatype`, of TensorProto, is another.
+    """Build an ONNX model with the input `X` (rows, width), doubles unless `datatype`, of TensorProto, says otherwise.
 
-    Its outputs: `predictions`, double (rows, targets); of a classifier `label`, int64 (rows,), the index of the class,
-    and `probabilities`, double (rows, classes).
+    Outputs of a classifier: `label`, int64 (rows,), the index of the class, and `probabilities`, double (rows,
+    classes). Output of any other model: `predictions`, double (rows, targets).
     """
     from onnx import TensorProto, helper
 
@@ -237,7 +242,7 @@ def _tree_node(ensemble: Ensemble, features: str) -> Any:
     thresholds = np.where(leaf, 0.0, np.concatenate([tree.threshold for tree in trees]))
     feature = np.where(leaf, 0, np.concatenate([tree.feature for tree in trees]).astype(np.int64))
     missing = np.where(leaf, 0, np.concatenate([tree.missing_left for tree in trees]).astype(np.int64))
-    # A leaf that votes for one class only needs no weights of zero for the others; each leaf needs at least one.
+    # Zero weights are left out, for example in leaves that vote for one class; each leaf needs at least one weight.
     said = (weights != 0) & leaf[:, None]
     said[leaf & ~said.any(axis=1), 0] = True
     rows, targets = np.nonzero(said)

@@ -1,15 +1,15 @@
-"""The walls a runtime raises around itself after it opened its sockets and before it loads what it cannot trust.
+"""Sandbox that a runtime sets up around itself after it opened its sockets and before it loads untrusted files.
 
-    wall            without root    what it shuts
+    layer           without root    what it restricts
     namespaces      mostly          network, other processes, the rest of the file system, shared memory
-    Landlock        Linux 5.13      the file system again, TCP ports, foreign processes' signals
-    seccomp         Linux 3.17      new network sockets, every connect, and the kernel's rarely used doors
+    Landlock        Linux 5.13      the file system again, TCP ports, signals to foreign processes
+    seccomp         Linux 3.17      new network sockets, every connect, and rarely used system calls
     capabilities    always          root's powers, also for programs it starts
     limits          always          memory, processes, file size, open files
-    control group   root, or given  memory of all kinds, processes, processor: of the whole replica
+    control group   root, or given  memory of all kinds, processes and CPU of the whole replica
 
-Each stands without the others, since each is missing on some machine. A socket opened before keeps working, also a
-TCP one: it belongs to the network it was opened in.
+Each layer works without the others, since each is missing on some machine. A socket opened before the sandbox keeps
+working, even a TCP socket: it belongs to the network namespace in which it was opened.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _SYSTEM = (
     "/sys/fs/cgroup",
 )
 _DEVICES = ("/dev/null", "/dev/full", "/dev/random", "/dev/urandom")
-_ZEROS = "/dev/zero"  # mapped shared it is memory that only a control group counts
-_SCRATCH = ("/tmp", "/dev/shm")  # new and empty, where the root is its own
-# Where /proc shows every process of the machine, only these of it.
+_ZEROS = "/dev/zero"  # a shared mapping of it is memory that only a control group counts
+_SCRATCH = ("/tmp", "/dev/shm")  # new and empty if the root is the sandbox's own
+# The entries allowed if /proc shows every process of the machine.
 _OWN_PROC = (
     "self",
     "cpuinfo",
@@ -69,10 +69,10 @@ _BACKGROUND_SLICE_NS = 100_000
 
 
 def confine(confinement: Confinement) -> dict[str, Any]:
-    """Raise the walls; with namespaces, return in a new process whose parent is its supervisor.
+    """Set up the sandbox. With namespaces, return in a new process whose parent is its supervisor.
 
-    Call with one thread, no event loop and the sockets bound. Never raises: what the kernel does not grant is
-    left out and named under "missing", e.g. {"namespaces": ["user", "network", …], "landlock_abi": 7,
+    Must be called with one thread, no event loop and the sockets bound. Never raises: what the kernel does not grant is
+    left out and named under "missing". Example of the report: {"namespaces": ["user", "network", …], "landlock_abi": 7,
     "seccomp": True, "limits": {"memory_mb": 2048, …}, "capabilities": "none", "missing": [], "bounds":
     {"memory": "cgroup v2", "pids": "cgroup v2", "cpu": "number of threads"}}.
     """
@@ -108,7 +108,7 @@ def _missing(report: dict[str, Any], wall: str, error: Exception) -> None:
 
 
 def _bounds(confinement: Confinement) -> dict[str, str]:
-    """What holds the replica as a whole to its memory, its processes and its share of the processor."""
+    """Return what limits the memory, the processes and the CPU share of the whole replica."""
     if confinement.cgroup == "engine":
         return dict.fromkeys(("memory", "pids", "cpu"), "the engine's cgroup")
     without = {
@@ -121,7 +121,10 @@ def _bounds(confinement: Confinement) -> dict[str, str]:
 
 
 def _separate(confinement: Confinement, report: dict[str, Any]) -> Confinement:
-    """Returns what of it came true: without the control group if that could not be joined."""
+    """Enter the namespaces, fork from the supervisor and close the root.
+
+    Returns the confinement that was achieved: without the control group if that could not be joined.
+    """
     _wait_until_recorded(confinement.go)
     _offer_to_the_out_of_memory_killer()
     try:
@@ -134,9 +137,9 @@ def _separate(confinement: Confinement, report: dict[str, Any]) -> Confinement:
     if runtime is None:
         return confinement
     if confinement.background:
-        _give_way()  # in the session that the fork made, and while /proc is still the machine's
+        _give_way()  # in the session created by the fork, and while /proc is still the machine's
     if report["namespaces"] and confinement.pids:
-        # Where it cannot be set, RLIMIT_NPROC and the supervisor hold the number.
+        # If it cannot be set, RLIMIT_NPROC and the supervisor limit the number.
         with contextlib.suppress(OSError, ValueError):
             namespaces.bound_pids(confinement.pids)
     if report["namespaces"] and confinement.readable is not None:
@@ -151,7 +154,7 @@ def _separate(confinement: Confinement, report: dict[str, Any]) -> Confinement:
 
 
 def _wait_until_recorded(go: int) -> None:
-    """End here if whoever starts the replica is gone before a record of it is there: nobody could find it."""
+    """Wait until the replica is recorded. Exit if its starter ends before that, since nobody could find the replica."""
     if go >= 0:
         if not os.read(go, 1):
             os._exit(1)
@@ -159,7 +162,7 @@ def _wait_until_recorded(go: int) -> None:
 
 
 def _watched(confinement: Confinement, report: dict[str, Any]) -> Optional[supervisor.Runtime]:
-    """The runtime's side of the fork; None, and still one process, where it cannot be made."""
+    """Fork the supervisor and return the runtime's side; None, without a fork, if that fails."""
     kept = supervisor.Kept(usage.Group(confinement.kills, confinement.peak), confinement.end)
     try:
         return supervisor.fork_supervised(supervisor.Bounds(confinement.memory_mb, confinement.pids), kept)
@@ -169,10 +172,10 @@ def _watched(confinement: Confinement, report: dict[str, Any]) -> Optional[super
 
 
 def _in_its_group(confinement: Confinement, report: dict[str, Any]) -> Confinement:
-    """Join it, in every hierarchy. What cannot be joined bounds nothing, and is not there."""
+    """Join the control group in every hierarchy. If that fails, the result has no control group."""
     try:
         for descriptor in confinement.join:
-            os.write(descriptor, b"0")  # the process that writes it, whatever its number is to whom
+            os.write(descriptor, b"0")  # "0" means the writing process, whatever its pid is in any namespace
     except OSError as error:
         _missing(report, "cgroup", error)
         confinement = replace(confinement, cgroup="", controllers=[])
@@ -182,10 +185,11 @@ def _in_its_group(confinement: Confinement, report: dict[str, Any]) -> Confineme
 
 
 def _give_way() -> None:
-    """Run where nobody else wants the processor.
+    """Run only when nobody else wants the CPU.
 
-    Linux schedules sessions as groups of equal weight (autogroup), so that a niceness alone counts only within its own.
-    Without privileges a group's may be set ten times a second, by all processes of the machine together.
+    Linux schedules sessions as groups of equal weight (autogroup), so a nice value alone counts only within its
+    session. Without privileges, a group's nice value can be set ten times a second by all processes of the machine
+    together.
     """
     with contextlib.suppress(OSError):
         syscalls.run_in_the_background(_BACKGROUND_SLICE_NS)
@@ -201,13 +205,13 @@ def _give_way() -> None:
 
 
 def _offer_to_the_out_of_memory_killer() -> None:
-    """A model should be the first to go when the machine runs out, before the gateway and the user's programs."""
+    """Let the out-of-memory killer choose the model before the gateway and the user's programs."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")
 
 
 def _interpreter() -> list[str]:
-    """Where this Python keeps its programs and libraries, and not what else may lie below its prefix."""
+    """Return where this Python keeps its programs and libraries, without anything else below its prefix."""
     prefixes = {
         sys.base_prefix,
         sys.base_exec_prefix,
@@ -242,9 +246,10 @@ def _lock_files(confinement: Confinement, report: dict[str, Any]) -> None:
 
 
 def _limit(confinement: Confinement, report: dict[str, Any]) -> None:
-    """Memory is RLIMIT_DATA, private writable memory: RLIMIT_AS would also count what libraries only reserve or map.
+    """Set resource limits.
 
-    OpenBLAS, thread stacks and allocator arenas reserve gigabytes of addresses that cost nothing.
+    Memory is limited by RLIMIT_DATA, private writable memory. RLIMIT_AS would also count what libraries only reserve or
+    map: OpenBLAS, thread stacks and allocator arenas reserve gigabytes of addresses that cost nothing.
     """
     wanted = {
         "core_mb": (resource.RLIMIT_CORE, 0),
@@ -254,7 +259,7 @@ def _limit(confinement: Confinement, report: dict[str, Any]) -> None:
         wanted["memory_mb"] = (resource.RLIMIT_DATA, confinement.memory_mb << 20)
     if confinement.file_mb:
         wanted["file_mb"] = (resource.RLIMIT_FSIZE, confinement.file_mb << 20)
-    # Elsewhere the kernel counts all processes of the user, also those outside.
+    # Otherwise the kernel counts all processes of the user, including those outside the sandbox.
     if confinement.pids and report["namespaces"] and syscalls.release() >= (5, 14):
         wanted["pids"] = (resource.RLIMIT_NPROC, confinement.pids)
     for name, (limit, value) in wanted.items():
@@ -268,7 +273,7 @@ def _limit(confinement: Confinement, report: dict[str, Any]) -> None:
 
 
 def _drop_capabilities(report: dict[str, Any]) -> None:
-    """All of them, for good, and no_new_privs: no set-user-id program gives any back."""
+    """Drop all capabilities for good and set no_new_privs, so that no set-user-id program restores any."""
     try:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         _empty_bounding_set()
@@ -281,7 +286,10 @@ def _drop_capabilities(report: dict[str, Any]) -> None:
 
 
 def _empty_bounding_set() -> None:
-    """Possible only for who holds CAP_SETPCAP; who does not, holds nothing that no_new_privs lets it regain."""
+    """Empty the bounding set.
+
+    This requires CAP_SETPCAP; a process without it cannot regain anything under no_new_privs.
+    """
     for capability in range(64):
         try:
             syscalls.prctl(syscalls.PR_CAPBSET_DROP, capability)

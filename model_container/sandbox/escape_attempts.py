@@ -1,12 +1,13 @@
-"""Tries, from behind the walls, what a model must not be able to do. `prism doctor` and the tests run it.
+"""Attempts, from inside the sandbox, of what a model must not be able to do. `prism doctor` and the tests run them.
 
     python -I -S escape_attempts.py < {"confinement": {…} or null, "targets": {…}}
-    python -I -S escape_attempts.py < {"confinement": {…} or null, "memory": "in memfds", "size_mb": 120, "hold_seconds": 1}
+    python -I -S escape_attempts.py < {"confinement": {…} or null, "memory": "in memfds", "size_mb": 120,
+                                       "hold_seconds": 1}
 
-Prints {"report": what confine() said, "attempts": {area: {attempt: why it was refused, or "" if it succeeded}},
-"kinds_of_memory": those that can be asked for}.
-The targets are real and belong to whoever asks: a listener, a socket, a file, a folder, a process to kill. Whoever
-holds more memory than it may is either refused it or ended, so that nothing is printed.
+Prints {"report": the result of confine(), "attempts": {area: {attempt: why it was refused, or "" if it succeeded}},
+"kinds_of_memory": the values that "memory" accepts}.
+The targets are real and belong to the caller: a listener, a socket, a file, a folder, a process to kill. An attempt to
+hold too much memory is either refused, or the process is killed and prints nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ Attempts = Dict[str, Callable[[], object]]
 
 
 def attempts(targets: dict[str, Any]) -> dict[str, Attempts]:
-    """targets: tcp_port and udp_port on 127.0.0.1, unix_socket, abstract_socket, secret (file), folder, pid."""
+    """Return all attempts.
+
+    targets: tcp_port and udp_port on 127.0.0.1, unix_socket, abstract_socket, secret (file), folder, pid.
+    """
     loopback = "127.0.0.1"
     return {
         "network": {
@@ -64,7 +68,7 @@ def attempts(targets: dict[str, Any]) -> dict[str, Attempts]:
 
 
 def holdings(size: int) -> Attempts:
-    """Kinds of memory to hold `size` bytes of, each filled."""
+    """Return functions that each hold and fill `size` bytes of one kind of memory."""
     return {
         "in memfds": lambda: _memfds(size),
         "in System V shared memory": lambda: _system_v(size),
@@ -86,7 +90,7 @@ def _fill(file: int, size: int) -> None:
 
 
 def _memfds(size: int) -> None:
-    """Four, since one is a file, and a limit of its own holds its size."""
+    """Fill four memfds: each is a file, and a separate limit applies to the size of a file."""
     for _ in range(4):
         _fill(os.memfd_create("attempt"), size // 4)
 
@@ -97,7 +101,7 @@ def _touch(memory: Any) -> None:
 
 
 def _let_go(memory: mmap.mmap) -> None:
-    """What is shared stays, also where no process maps it any more."""
+    """Fill shared memory and discard the mapping's pages: shared memory stays allocated even if no process maps it."""
     _touch(memory)
     memory.madvise(mmap.MADV_DONTNEED)
 
@@ -114,7 +118,7 @@ def _system_v(size: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     _libc.shmat.restype = ctypes.c_void_p
     address = _libc.shmat(identifier, None, 0)
-    _libc.shmctl(identifier, 0, None)  # gone with its last user
+    _libc.shmctl(identifier, 0, None)  # removed when its last user detaches
     ctypes.memset(address, 1, size)
 
 
@@ -132,7 +136,7 @@ _KEPT: list[int] = []
 
 
 def _processes(size: int) -> None:
-    """Four, that end with this one."""
+    """Hold the memory in four child processes that end with this one."""
     filled, life = os.pipe(), os.pipe()
     for _ in range(4):
         if os.fork() == 0:
@@ -172,12 +176,12 @@ def _unix(address: str) -> None:
 def _trace(pid: int) -> None:
     attach, detach = 16, 17
     _call(_libc.ptrace, attach, pid, 0, 0)
-    os.waitpid(pid, 0x40000000)  # __WALL: also who is not our child
+    os.waitpid(pid, 0x40000000)  # __WALL: also waits for a process that is not our child
     _call(_libc.ptrace, detach, pid, 0, 0)
 
 
 def refusals(targets: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Try everything; the reason of each refusal, "" for what succeeded."""
+    """Try everything. Returns the reason of each refusal, "" for an attempt that succeeded."""
     return {area: {name: _refusal(one) for name, one in some.items()} for area, some in attempts(targets).items()}
 
 
@@ -190,7 +194,7 @@ def _refusal(attempt: Callable[[], object]) -> str:
 
 
 def holding(name: str, size: int, seconds: float) -> str:
-    """Why it was refused, "" if it could be held for that long."""
+    """Return why the memory was refused, "" if it could be held for `seconds`."""
 
     def hold() -> None:
         holdings(size)[name]()

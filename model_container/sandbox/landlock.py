@@ -1,4 +1,5 @@
-"""Landlock: which paths this process and its children may touch, without root (Linux 5.13 and newer).
+"""Landlock: restriction of the paths that this process and its children may access, without root (Linux 5.13 and
+newer).
 
 Source: linux/Documentation/userspace-api/landlock.rst. A newer ABI only adds rights; each is used where it exists.
 """
@@ -23,7 +24,7 @@ _ABSTRACT_SOCKETS_AND_SIGNALS = 0b11
 
 
 def abi() -> int:
-    """0 where the kernel has no Landlock, or it is switched off."""
+    """Return the Landlock ABI version; 0 if the kernel has no Landlock or it is switched off."""
     only_version = 1
     try:
         return syscalls.syscall(syscalls.LANDLOCK_CREATE_RULESET, None, 0, only_version)
@@ -52,11 +53,11 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 
 
 def restrict(readable: Sequence[str] | None, writable: Sequence[str]) -> int:
-    """Close everything but these paths and what lies below them; returns the ABI used.
+    """Deny access to everything but these paths and what is below them; returns the ABI used.
 
-    readable: also executable; None leaves the file system alone. Paths that do not exist are passed over.
-    From ABI 4 on no TCP port can be bound or reached, from 6 on no abstract Unix socket and no foreign process
-    signalled. Needs no_new_privs. Raises OSError.
+    readable: paths to read and execute; None does not restrict the file system. Paths that do not exist are skipped.
+    From ABI 4 on, no TCP port can be bound or connected to. From ABI 6 on, no abstract Unix socket can be reached and
+    no foreign process signalled. Needs no_new_privs. Raises OSError.
     """
     version = abi()
     if version == 0:

@@ -1,7 +1,7 @@
-"""Namespaces: a network without a way out, a process table of its own, and a root that holds only what is allowed.
+"""Namespaces: a network without a way out, a process table of its own, and a root that holds only the allowed paths.
 
-No root needed where the kernel lets users make user namespaces. The closed root follows bubblewrap's way: an empty
-tmpfs, the allowed paths bound into it, pivot_root, and the old root let go.
+Root is not needed if the kernel lets users create user namespaces. The root is closed as in bubblewrap: an empty tmpfs,
+the allowed paths bound into it, pivot_root, and the old root unmounted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NEW_PID, _NEW_IPC, _NEW_UTS = 0x20000000, 0x08000000, 0x04000000
 _READ_ONLY, _NO_SUID, _NO_DEV, _NO_EXEC = 1, 2, 4, 8
 _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 32, 4096, 16384, 1 << 18
 
-_ROOT = "/tmp"  # where the new root is put together; everything it needs is held open before it is covered
+_ROOT = "/tmp"  # where the new root is built; all its sources are opened before it is covered
 _NOBODY = 65534
 _MADE_NEW = ("/", "/tmp", "/dev", "/dev/shm", "/proc")
 _LINKS = {
@@ -32,9 +32,9 @@ _LINKS = {
 
 
 def enter() -> None:
-    """Move into new namespaces; of the pid namespace only later children are part. Raises OSError, nothing changed.
+    """Move into new namespaces; only later children join the pid namespace. Raises OSError, with nothing changed.
 
-    The user keeps its rights on files, but root loses its name: it is `nobody` inside.
+    The user keeps its rights on files, but root is `nobody` inside.
     """
     uid, gid = os.geteuid(), os.getegid()
     syscalls.unshare(_NEW_USER | _NEW_NET | _NEW_MOUNT | _NEW_PID | _NEW_IPC | _NEW_UTS)
@@ -44,10 +44,10 @@ def enter() -> None:
 
 
 def bound_pids(most: int) -> None:
-    """Processes and threads of this pid namespace, which RLIMIT_NPROC does not bind for the host's root.
+    """Limit the processes and threads of this pid namespace, since RLIMIT_NPROC does not limit the host's root.
 
-    Only from Linux 6.14 on: before, the same file is the limit of the whole machine. The kernel takes no value
-    below 301. Raises OSError.
+    Does nothing before Linux 6.14, where the same file limits the whole machine. The kernel accepts no value below 301.
+    Raises OSError.
     """
     if syscalls.release() < (6, 14):
         return
@@ -66,8 +66,8 @@ def _write(path: str, text: str) -> None:
 def close_root(readable: Sequence[str], writable: Sequence[str], devices: Sequence[str], scratch_mb: int) -> None:
     """Leave nothing of the file system but these paths, read-only and writable; /tmp and /dev/shm are new and empty.
 
-    scratch_mb: size of each of the two, in MiB. For the first process of a new pid namespace: mounts its /proc.
-    Raises OSError; if so, the root is as before.
+    scratch_mb: size of each of these two, in MiB. Must be called by the first process of a new pid namespace, since it
+    mounts its /proc. Raises OSError; the root is then as before.
     """
     working = os.getcwd()
     syscalls.mount(None, "/", None, _RECURSIVE | _PRIVATE)
@@ -99,7 +99,7 @@ def close_root(readable: Sequence[str], writable: Sequence[str], devices: Sequen
 
 
 def _held(readable: Sequence[str], writable: Sequence[str]) -> list[tuple[str, int, bool]]:
-    """Real path, open descriptor, writable; parents before what lies in them, and nothing twice."""
+    """Return (real path, open descriptor, whether it is writable), parents before contents, without duplicates."""
     wanted = {os.path.realpath(path): False for path in readable}
     wanted.update({os.path.realpath(path): True for path in writable})
     held: list[tuple[str, int, bool]] = []
@@ -132,7 +132,7 @@ def _make_read_only(target: str) -> None:
     attributes = struct.pack("=4Q", _READ_ONLY | _NO_SUID | _NO_DEV, 0, 0, 0)
     try:
         syscalls.syscall(syscalls.MOUNT_SETATTR, current_folder, os.fsencode(target), recursive, attributes, 32)
-    except OSError:  # before Linux 5.12: the top mount alone, with the flags it may not lose
+    except OSError:  # before Linux 5.12: only the top mount, keeping the flags that must not be dropped
         kept = os.statvfs(target).f_flag & (_NO_SUID | _NO_DEV | _NO_EXEC | 1024 | 2048 | 4096)
         times = sum(new for old, new in ((1024, 1024), (2048, 2048), (4096, 1 << 21)) if kept & old)
         flags = _REMOUNT | _BIND | _READ_ONLY | _NO_SUID | _NO_DEV | (kept & _NO_EXEC) | times
@@ -140,7 +140,7 @@ def _make_read_only(target: str) -> None:
 
 
 def _link(paths: Iterable[str]) -> None:
-    """A path given through a symbolic link must be found by that name too."""
+    """Create symbolic links, so that a path given through one is also found by that name."""
     links = dict(_LINKS)
     for path in (*paths, "/bin", "/sbin", "/lib", "/lib32", "/lib64"):
         real = os.path.realpath(path)
@@ -154,14 +154,16 @@ def _link(paths: Iterable[str]) -> None:
 
 
 def _mount_proc(target: str) -> None:
-    """Read-only: as the host's root, its switches could otherwise be written without any capability."""
+    """Mount /proc read-only: the host's root could otherwise write its switches without any capability."""
     os.makedirs(target, exist_ok=True)
     syscalls.mount("proc", target, "proc", _NO_SUID | _NO_DEV | _NO_EXEC)
     syscalls.mount(None, target, None, _REMOUNT | _BIND | _READ_ONLY | _NO_SUID | _NO_DEV | _NO_EXEC)
 
 
 def _name_the_user() -> None:
-    """getpwuid() fails for some libraries without an entry; the machine's own list stays outside."""
+    """Write an entry for the user, because getpwuid() without one fails in some libraries; the machine's list stays
+    outside.
+    """
     os.makedirs(_ROOT + "/etc", exist_ok=True)
     _write(_ROOT + "/etc/passwd", f"model:x:{os.getuid()}:{os.getgid()}:model:/tmp:/bin/false\n")
     _write(_ROOT + "/etc/group", f"model:x:{os.getgid()}:\n")

@@ -1,7 +1,7 @@
-"""The system calls no model needs, refused by a classic BPF filter (x86_64 and aarch64).
+"""Filter that refuses the system calls that no model needs, in classic BPF (x86_64 and aarch64).
 
-A list of refusals and not of permissions: numerical libraries use what they find, and an allowed list breaks with
-the next release of the C library. What a refused call would open is also shut by the other walls; see confine.py.
+It is a deny list, not an allow list: numerical libraries use whatever they find, and an allow list would break with the
+next release of the C library. What a refused call could reach is also blocked by the other layers; see confine.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 
 from model_container.sandbox import syscalls
 
-# name: (x86_64, aarch64), -1 where an architecture has none.
+# name: (x86_64, aarch64), -1 if an architecture does not have the call.
 _NUMBERS: dict[str, tuple[int, int]] = {
     "ioctl": (16, 29),
     "socket": (41, 198),
@@ -82,7 +82,7 @@ _NUMBERS: dict[str, tuple[int, int]] = {
     "mount_setattr": (442, 442),
     "quotactl_fd": (443, 443),
 }
-# Memory that neither a process nor a folder shows, once it is no longer mapped.
+# Calls that allocate memory which, once unmapped, belongs to no process and no folder.
 _UNSEEN_MEMORY: dict[str, tuple[int, int]] = {
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
@@ -91,7 +91,7 @@ _UNSEEN_MEMORY: dict[str, tuple[int, int]] = {
 }
 _MMAP = (9, 222)
 _CONDITIONAL = ("ioctl", "socket", "sendto", "sendmsg", "sendmmsg", "socketpair", "clone", "personality", "prctl")
-_LAST_KNOWN = 462  # mseal; what came later is answered as an older kernel would
+_LAST_KNOWN = 462  # mseal; later calls get the answer of an older kernel
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT = 0x40000000
@@ -103,7 +103,7 @@ _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_MASK = 1, 1, 0xF
 _MSG_FASTOPEN = 0x20000000
 _CLONE_NEW = 0x7E020000  # every CLONE_NEW* that clone() can carry
-_MAP_SHARED, _MAP_ANONYMOUS = 0x1, 0x20  # MAP_SHARED_VALIDATE has the first bit too, MAP_PRIVATE has not
+_MAP_SHARED, _MAP_ANONYMOUS = 0x1, 0x20  # MAP_SHARED_VALIDATE also has the first bit, MAP_PRIVATE does not
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _PERSONALITY_QUERY = 0xFFFFFFFF
 
@@ -136,7 +136,10 @@ def _refuse_if(argument: int, test: int, value: int) -> list[Instruction]:
 
 
 def _stream_of_unix_only() -> list[Instruction]:
-    """Without datagrams, an address can only be reached by connect(), and that is refused."""
+    """Allow only stream sockets of AF_UNIX.
+
+    Without datagrams, an address is only reachable by connect(), which is refused.
+    """
     return [
         _load(_low(0)),
         _jump(_EQUAL, _AF_UNIX, 1, 0),
@@ -150,11 +153,11 @@ def _stream_of_unix_only() -> list[Instruction]:
 
 
 def _conditions() -> dict[str, list[Instruction]]:
-    """What each conditional call does, from its arguments to its answer."""
+    """Return the code that decides each conditional call by its arguments."""
     return {
         "socket": _stream_of_unix_only(),
         "socketpair": _stream_of_unix_only(),
-        # An address, or a Fast Open, makes a send a connect.
+        # With an address or a Fast Open, a send also connects.
         "sendto": [
             _load(_low(3)),
             _jump(_ANY_BIT, _MSG_FASTOPEN, 4, 0),
@@ -168,7 +171,7 @@ def _conditions() -> dict[str, list[Instruction]]:
         "sendmsg": _refuse_if(2, _ANY_BIT, _MSG_FASTOPEN),
         "sendmmsg": _refuse_if(3, _ANY_BIT, _MSG_FASTOPEN),
         "clone": _refuse_if(0, _ANY_BIT, _CLONE_NEW),
-        # Typing into somebody's terminal.
+        # These inject input into a terminal.
         "ioctl": [
             _load(_low(1)),
             _jump(_EQUAL, _TIOCSTI, 1, 0),
@@ -177,13 +180,13 @@ def _conditions() -> dict[str, list[Instruction]]:
             _PERMIT,
         ],
         "personality": [_load(_low(0)), _jump(_EQUAL, _PERSONALITY_QUERY, 1, 0), _EPERM, _PERMIT],
-        # A runtime that no longer dies with its supervisor would outlive a stop.
+        # A runtime that no longer dies with its supervisor would survive a stop.
         "prctl": _refuse_if(0, _EQUAL, syscalls.PR_SET_PDEATHSIG),
     }
 
 
 def _without_unseen_memory(column: int) -> list[Instruction]:
-    """As by a kernel that has none of it, so that libraries take files in /dev/shm, whose size is known."""
+    """Answer like a kernel without such memory, so that libraries use files in /dev/shm, whose size is known."""
     code = [_load(0)]
     for numbers in _UNSEEN_MEMORY.values():
         code += [_jump(_EQUAL, numbers[column], 0, 1), _ENOSYS]
@@ -199,9 +202,9 @@ def _without_unseen_memory(column: int) -> list[Instruction]:
 
 
 def program(machine: str, unseen_memory: bool = True) -> list[Instruction]:
-    """The filter for one architecture. Raises KeyError for one that has no table here.
+    """Build the filter for one architecture. Raises KeyError for an unknown architecture.
 
-    unseen_memory: whether there may be memory that only a control group counts: memfd, System V, shared anonymous.
+    unseen_memory: whether to allow memory that only a control group counts: memfd, System V, shared anonymous.
     """
     column = {"x86_64": 0, "aarch64": 1}[machine]
     code = [_load(4), _jump(_EQUAL, _AUDIT_ARCH[machine], 1, 0), _answer(_KILL), _load(0)]
@@ -214,7 +217,7 @@ def program(machine: str, unseen_memory: bool = True) -> list[Instruction]:
         code += [_jump(_EQUAL, _NUMBERS[name][column], 0, len(block)), *block]
     for name, numbers in _NUMBERS.items():
         if numbers[column] >= 0 and name not in _CONDITIONAL:
-            # The C library asks for clone3 first and falls back to clone, whose flags can be seen.
+            # The C library tries clone3 first and falls back to clone, whose flags a filter can read.
             code += [_jump(_EQUAL, numbers[column], 0, 1), _ENOSYS if name == "clone3" else _EPERM]
     return [*code, _PERMIT]
 
@@ -224,7 +227,7 @@ class _Program(ctypes.Structure):
 
 
 def install(unseen_memory: bool = True) -> None:
-    """For this process, all its threads and every later child, for good. Raises OSError.
+    """Install the filter for this process, all its threads and every later child, for good. Raises OSError.
 
     Needs no_new_privs or CAP_SYS_ADMIN.
     """

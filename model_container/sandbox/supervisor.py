@@ -1,8 +1,9 @@
-"""The process that stays outside the walls and watches the runtime: a parent that starts nothing and serves nothing.
+"""Supervisor of the runtime: its parent process outside the sandbox, which starts nothing else and serves nothing.
 
-It hands signals on, ends with the runtime's own exit code, dies with it and takes it along. Where no control group
-bounds the replica, it also holds the memory and the number of all its processes together, and always its log's size.
-Why the replica ended, it alone can say: in a file that was opened before the fork, and that the runtime has closed.
+It forwards signals, exits with the runtime's exit code, dies with it and takes it along. It always limits the size of
+the log. If no control group limits the replica, it also limits the memory and number of all the replica's processes.
+Only the supervisor can say why the replica ended: it writes that to a file that was opened before the fork and that the
+runtime has closed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ End = Dict[str, Union[str, int, bool, None]]
 
 @dataclass(frozen=True)
 class Bounds:
-    """For the whole process tree; 0 is none."""
+    """Limits for the whole process tree; 0 for none."""
 
     memory_mb: int
     pids: int
@@ -39,7 +40,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Kept:
-    """Descriptors that stay with the supervisor, -1 for none. end: of the file that it writes the end to."""
+    """Descriptors that stay with the supervisor, -1 for none.
+
+    end: of the file to which it writes how the replica ended.
+    """
 
     group: usage.Group = field(default_factory=usage.Group)
     end: int = -1
@@ -49,13 +53,16 @@ class Kept:
 
 
 class Runtime:
-    """What the runtime's side of the fork holds: its end of the pipe to the supervisor."""
+    """Runtime's side of the fork: its end of the pipe to the supervisor."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
 
     def walls_are_up(self, own_proc: bool, in_group: bool) -> None:
-        """Tell the supervisor, and end here if it is already gone: its death can then not be noticed any more."""
+        """Report to the supervisor that the sandbox is set up.
+
+        Exits if the supervisor is gone already, because its death could then no longer be noticed.
+        """
         try:
             os.write(self._pipe, (OWN_PROC if own_proc else SHARED_PROC) + (IN_GROUP if in_group else ON_ITS_OWN))
         except BrokenPipeError:
@@ -66,11 +73,11 @@ class Runtime:
 def fork_supervised(bounds: Bounds, kept: Kept) -> Runtime:
     """Fork; only the child returns. It is killed when its parent, the supervisor, dies. Raises OSError."""
     reading, writing = os.pipe()
-    log = logfile.open_to_cut(1)  # while /proc is still the machine's
+    log = logfile.open_to_cut(1)  # needs the machine's /proc
     handed_down = {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, reading, log, *kept.all()}
     every = {signal.SIGCHLD, *_HANDED_ON}
     signal.pthread_sigmask(signal.SIG_BLOCK, every)
-    # Else what the supervisor holds open could be opened through its /proc, where that can be seen.
+    # Otherwise the supervisor's files could be opened through /proc/<pid>/fd if that is visible.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     try:
         child = os.fork()
@@ -87,12 +94,12 @@ def fork_supervised(bounds: Bounds, kept: Kept) -> Runtime:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, every)
         return Runtime(writing)
     for descriptor in handed_down:
-        # The listing itself was read through one, which is closed already.
+        # The list contains the descriptor used to read it, which is closed already.
         with contextlib.suppress(OSError):
             os.close(descriptor)
     try:
         code = _Watch(child, reading, bounds, log, kept).until_the_end()
-    except BaseException as error:  # whatever happens here, the runtime must not go on unwatched
+    except BaseException as error:  # the runtime must never run unsupervised
         _tell(kept.end, {"reason": f"its supervisor failed with {error!r}"[:1000]})
         code = 1
     os._exit(code)
@@ -122,7 +129,7 @@ class _Watch:
         return self.walls[1:] == IN_GROUP
 
     def until_the_end(self) -> int:
-        """Returns the exit code: the runtime's, or 128 + the signal that killed it."""
+        """Watch until the runtime ends. Returns its exit code, or 128 + the signal that killed it."""
         while True:
             received = signal.sigtimedwait({signal.SIGCHLD, *_HANDED_ON}, self.patience_seconds())
             if received is None:
@@ -131,18 +138,21 @@ class _Watch:
                 os.kill(self.child, received.si_signo)
             status = self.reap()
             if status is not None:
-                if not self.own_proc:  # else its numbers are not ours, and the kernel has ended all of them
+                if not self.own_proc:  # otherwise its pids are not ours, and the kernel has ended them all
                     _end_the_rest()
                 return self.explain(status)
 
     def patience_seconds(self) -> float:
-        """Until the next look. Only where no group bounds it must it be quick: 64 processes fill gigabytes a second."""
+        """Return the time until the next check.
+
+        Checks must be frequent only if no group limits the replica: 64 processes fill gigabytes a second.
+        """
         if self.in_group:
             return _TICK_SECONDS
         return _WATCHFUL_SECONDS if self.walls and self.processes <= 1 else _WITH_CHILDREN_SECONDS
 
     def reap(self) -> Optional[int]:
-        """The runtime's wait status once it has ended; orphans handed to us are collected on the way."""
+        """Return the runtime's wait status once it has ended; orphans that were reparented to us are reaped as well."""
         ended = None
         while True:
             try:
@@ -155,7 +165,7 @@ class _Watch:
                 ended = status
 
     def explain(self, status: int) -> int:
-        """Tell why it ended; returns the exit code."""
+        """Report why the runtime ended; returns the exit code."""
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = 128 + number if number else os.WEXITSTATUS(status)
         reason = f"killed by signal {number} ({_name(number)})" if number else f"exited with code {code}"
@@ -187,9 +197,9 @@ class _Watch:
         if not self.walls:
             self.walls = self.hear()
             if not self.walls:
-                return  # it is still putting them up, and whose /proc this is cannot be said
+                return  # the sandbox is not complete, so it is unknown whose /proc this is
         if self.in_group:
-            # The kernel killed one of its processes; what is left of it may wait for that one for ever.
+            # The kernel killed one of its processes; the others might wait for that one for ever.
             if usage.kills_in(self.kept.group) > self.kills:
                 self.end(self.out_of_memory())
         else:
@@ -206,11 +216,11 @@ class _Watch:
 
     def keep_the_log_small(self) -> None:
         if self.log is not None:
-            with contextlib.suppress(OSError):  # the other replica of a change of guard is at it, or the disk is full
+            with contextlib.suppress(OSError):  # another replica is cutting the log, or the disk is full
                 logfile.cut(self.log, _MAX_LOG_BYTES, _KEPT_LOG_BYTES)
 
     def hear(self) -> bytes:
-        """What the runtime said when its walls were up; nothing before that."""
+        """Return what the runtime reported once its sandbox was set up; b"" before that."""
         try:
             return os.read(self.pipe, 2)
         except BlockingIOError:
@@ -222,7 +232,7 @@ class _Watch:
 
 
 def close(*descriptors: Optional[int]) -> None:
-    """Of those that are None or not open, nothing is asked."""
+    """Close the descriptors; None and negative numbers are skipped."""
     for descriptor in descriptors:
         if descriptor is not None and descriptor >= 0:
             os.close(descriptor)
@@ -231,12 +241,15 @@ def close(*descriptors: Optional[int]) -> None:
 def _name(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # one of real time
+    except ValueError:  # a real-time signal
         return "?"
 
 
 def _tell(file: int, end: End, is_worth_a_line: bool = True) -> None:
-    """Where the process target reads it; the line in the log is for people, since the model can write one too."""
+    """Write how the replica ended to the file that the process target reads.
+
+    The line in the log is only for people, since the model can write such a line too.
+    """
     with contextlib.suppress(OSError):
         if file >= 0:
             os.pwrite(file, json.dumps(end).encode(), 0)
@@ -245,7 +258,7 @@ def _tell(file: int, end: End, is_worth_a_line: bool = True) -> None:
 
 
 def _end_the_rest() -> None:
-    """Processes the runtime left behind; they came to us as their reaper."""
+    """Kill processes that the runtime left behind; they were reparented to the supervisor."""
     while True:
         left = usage.descendants()
         if not left:

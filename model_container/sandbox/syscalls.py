@@ -1,4 +1,4 @@
-"""The few system calls of Linux that the standard library does not offer, by ctypes.
+"""Linux system calls that the standard library does not offer, called through ctypes.
 
 Numbers and constants: linux/include/uapi; they are ABI and never change.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 MACHINE = platform.machine()
 LINUX = sys.platform == "linux" and MACHINE in ("x86_64", "aarch64")
-"""Whether the walls can be raised at all; elsewhere only resource limits are."""
+"""Whether a sandbox is possible at all; on other systems only resource limits apply."""
 
 # Per architecture; numbers from 424 on are the same everywhere.
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(MACHINE, -1)
@@ -29,7 +29,7 @@ PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEA
 
 
 def release() -> tuple[int, int]:
-    """Version of the running kernel, e.g. (6, 14)."""
+    """Return the version of the running kernel, e.g. (6, 14)."""
     major, minor, *_ = platform.release().split("-")[0].split(".")
     return int(major), int(minor)
 
@@ -45,22 +45,22 @@ def _checked(result: int, what: str) -> int:
 
 
 def syscall(number: int, *arguments: Any) -> int:
-    """Raises OSError. Integers are passed as longs."""
+    """Make a system call. Integers are passed as longs. Raises OSError."""
     longs = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
     return _checked(_libc.syscall(ctypes.c_long(number), *longs), f"system call {number}")
 
 
 def prctl(option: int, *arguments: Any) -> int:
-    """Raises OSError. Missing arguments are 0, as the newer options demand."""
+    """Call prctl(2). Missing arguments are 0, as the newer options require. Raises OSError."""
     longs = [ctypes.c_ulong(one) if isinstance(one, int) else one for one in (*arguments, 0, 0, 0, 0)[:4]]
     return _checked(_libc.prctl(ctypes.c_int(option), *longs), f"prctl {option}")
 
 
 def run_in_the_background(slice_ns: int) -> None:
-    """Make the calling thread one of a batch, of the lowest weight. Raises OSError.
+    """Give the calling thread the batch policy and the lowest weight. Raises OSError.
 
-    slice_ns: how long it keeps the processor from who wakes up meanwhile, where the kernel lets one choose that
-    (Linux 6.12; it takes 100 µs to 100 ms). linux/include/uapi/linux/sched/types.h, struct sched_attr.
+    slice_ns: how long the thread may keep the CPU when another thread wakes up, if the kernel supports it (Linux 6.12;
+    100 µs to 100 ms). Source: linux/include/uapi/linux/sched/types.h, struct sched_attr.
     """
     batch, lowest, size = 3, 19, 48
     attributes = struct.pack("=IIQiIQQQ", size, batch, 0, lowest, 0, slice_ns, 0, 0)
@@ -73,12 +73,12 @@ def unshare(flags: int) -> None:
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
-    """mount(2); raises OSError naming the target."""
+    """Call mount(2). Raises OSError naming the target."""
     encoded = [None if one is None else os.fsencode(one) for one in (source, target, kind, options)]
     result = _libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
     _checked(result, f"mount on {target}")
 
 
 def detach(target: str) -> None:
-    """Lazy unmount: what is still open stays usable, the path is gone."""
+    """Unmount lazily: open files stay usable, the path is gone."""
     _checked(_libc.umount2(os.fsencode(target), 2), f"unmount {target}")

@@ -1,4 +1,4 @@
-"""What the processes of a replica use together, as /proc and its control group tell its supervisor."""
+"""Resource usage of a replica's processes together, read from /proc and the control group by the supervisor."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _SCRATCH = ("/tmp", "/dev/shm")
 
 
 class Group(NamedTuple):
-    """Files of the replica's control group, held open; -1 for what there is not.
+    """Files of the replica's control group, held open; -1 for a file that does not exist.
 
-    kills: memory.events or memory.oom_control. peak: the most memory it used.
+    kills: memory.events or memory.oom_control. peak: the replica's peak memory.
     """
 
     kills: int = -1
@@ -25,12 +25,12 @@ class Usage(NamedTuple):
 
 
 def everyone() -> list[int]:
-    """All that /proc shows: where it is the replica's own, all processes of the replica."""
+    """Return all processes that /proc shows: if it is the replica's own /proc, all processes of the replica."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def descendants() -> list[int]:
-    """All below the supervisor; as their reaper it also gets those whose parent has ended."""
+    """Return all processes below the supervisor, including orphans, which are reparented to it."""
     found: list[int] = []
     asked = [os.getpid()]
     while asked:
@@ -41,7 +41,7 @@ def descendants() -> list[int]:
 
 
 def _children(pid: int) -> list[int]:
-    """Of all its threads. Empty if it has ended."""
+    """Return the children of all threads of a process. Empty if it has ended."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -51,15 +51,15 @@ def _children(pid: int) -> list[int]:
 
 
 def usage_of(pids: Sequence[int], has_own_root: bool) -> Usage:
-    """Private memory of these processes, and what their /tmp and /dev/shm hold, mapped or not.
+    """Measure the private memory of these processes, and the contents of their /tmp and /dev/shm, mapped or not.
 
-    Pages of a fork not yet written to count for each process. Shared memory outside of those two is refused where
-    this is what bounds it (seccomp.py).
+    Pages of a fork that were not written to yet count for each process. Where this measurement limits the memory, other
+    shared memory is refused (seccomp.py).
     """
     page = os.sysconf("SC_PAGE_SIZE")
     used = _scratch_bytes() if has_own_root else 0
     for pid in pids:
-        # It may end meanwhile.
+        # The process may end meanwhile.
         with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/statm") as file:
             _, resident, shared, *_ = file.read().split()
             used += (int(resident) - int(shared)) * page
@@ -76,7 +76,7 @@ def _scratch_bytes() -> int:
 
 
 def kills_in(group: Group) -> int:
-    """How often the out-of-memory killer struck in the group; 0 if there is none, or it does not tell."""
+    """Return how often the out-of-memory killer struck in the group; 0 if there is no group or no such count."""
     for line in _text(group.kills).splitlines():
         name, _, count = line.partition(" ")
         if name == "oom_kill":
@@ -85,7 +85,7 @@ def kills_in(group: Group) -> int:
 
 
 def peak_of(group: Group) -> Optional[int]:
-    """In bytes; None if there is no group, or it does not tell."""
+    """Return the peak memory in bytes; None if there is no group or no such value."""
     text = _text(group.peak).strip()
     return int(text) if text.isdigit() else None
 
@@ -99,7 +99,7 @@ def _text(descriptor: int) -> str:
 
 
 def kernel_kills() -> int:
-    """How often the out-of-memory killer struck on this machine; 0 where that cannot be read."""
+    """Return how often the out-of-memory killer struck on this machine; 0 if that cannot be read."""
     try:
         with open("/proc/vmstat") as file:
             return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)

@@ -1,4 +1,4 @@
-"""How large an answer may be, as the gateway said when it connected. It closes the connection on a larger one."""
+"""Size limit of an answer, set by the gateway in its HELLO. The gateway closes the connection on a larger answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def answer_too_large(size: int, limit: int) -> Problem:
 
 
 def within(answers: Sequence[Answer], limit: int) -> List[Answer]:
-    """The answers to one batch, with a problem in place of each that is too large, or finds no room beside the others."""
+    """Return the answers to a batch, with a problem in place of each that is too large or no longer fits with the
+    others.
+    """
     room = max(limit, ANSWERS_BYTES_MAX) - ROOM_FOR_A_PROBLEM * len(answers)
     kept = []
     for answer in answers:

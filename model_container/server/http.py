@@ -1,4 +1,4 @@
-"""Plain HTTP of a runtime that runs by itself, as in `docker run -p 8080:8080 image`; its paths are in http_routes.py."""
+"""HTTP server of a runtime without a gateway, as in `docker run -p 8080:8080 image`; http_routes.py has the paths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IDLE_SECONDS = 30.0
 
 
 class Runtime(http_routes.Runtime, Protocol):
-    """What of the server the HTTP face uses."""
+    """Part of the server that the HTTP handler uses."""
 
     def admits(self, token: object) -> bool: ...
 
@@ -33,7 +33,7 @@ def answer_http(runtime: Runtime, connection: socket.socket, first: bytes) -> No
 
 
 class _Replayed(io.RawIOBase):
-    """The connection's bytes from their beginning, those already read included."""
+    """Reader of the connection that starts with the bytes already read."""
 
     def __init__(self, first: bytes, connection: socket.socket) -> None:
         self._first = first
@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.request_version == "HTTP/1.1":
             self.send_header("Transfer-Encoding", "chunked")
         else:
-            self.close_connection = True  # HTTP/1.0 tells the end so
+            self.close_connection = True  # in HTTP/1.0, closing the connection ends the body
         for name, value in told.headers.items():
             self.send_header(name, value)
         if told.status == HTTPStatus.UNAUTHORIZED:
@@ -102,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(told.body)
 
     def _send(self, parts: Parts) -> None:
-        """No faster than they are taken. Raises OSError once the client has gone."""
+        """Send the parts no faster than the client reads them. Raises OSError once the client has closed."""
         with closing(parts):
             for part in parts:
                 if is_gone(self.request):
@@ -110,7 +110,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(part)
 
     def _read_body(self) -> bytes:
-        """Raises Problem, after which the connection cannot be used again: the rest of the body is unread."""
+        """Read the request body.
+
+        After a Problem the connection cannot be used again, because the rest of the body is unread.
+        """
         if self.headers.get("Transfer-Encoding"):
             self.close_connection = True
             raise Problem(411, "length_required", "The request has no Content-Length.", "Send the body in one piece.")
@@ -136,4 +139,4 @@ class _Handler(BaseHTTPRequestHandler):
             raise Problem(401, "unauthorized", "This runtime needs its token.", "Send Authorization: Bearer <token>.")
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not logged here; what fails says so itself."""
+        """Log nothing: requests are not logged here, and failures are logged where they occur."""

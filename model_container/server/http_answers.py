@@ -1,4 +1,4 @@
-"""Answers of an image that runs by itself, and its problems in the form of the path that was asked."""
+"""HTTP responses of an image without a gateway, with problems in the form that the request's path requires."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _V2_OR_V1 = re.compile(r"/v[12](/.*)?", re.DOTALL)
 
 
 class HttpResponse(NamedTuple):
-    """parts: of a body that is made as it is sent; None where `body` is all."""
+    """HTTP response. parts: yields a body that is produced while it is sent; None if `body` is the whole body."""
 
     body: bytes
     status: int = 200
@@ -29,7 +29,9 @@ class HttpResponse(NamedTuple):
 
 
 def told_problem(path: str, problem: Problem) -> HttpResponse:
-    """As clients of that path read it: the problem document of the gateway, or a protocol's own form."""
+    """Render a problem as clients of that path expect it: the gateway's problem document, or a protocol's own error
+    form.
+    """
     document = json.loads(problem.answer().body)
     text = f"{problem.detail} {problem.hint}".strip()
     if _V2_OR_V1.fullmatch(path):

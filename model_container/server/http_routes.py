@@ -1,6 +1,6 @@
-"""What an image that runs by itself answers, by path, in the protocols that clients bring along.
+"""Paths of an image without a gateway, in the protocols that existing clients use.
 
-GET  /, /health                                      what this is: libraries, signature, samples; whether it predicts
+GET  /, /health                                      description: libraries, signature, samples; whether it predicts
 POST /predict                                        a native dialect; ?probabilities=true adds them
                                                      with Accept: text/event-stream or application/x-ndjson a stream,
                                                      as on /invocations
@@ -10,8 +10,8 @@ GET  /v2, /v2/health/(live|ready), /v2/models/NAME[/ready]          Open Inferen
 POST /v2/models/NAME/infer                                          the same, with binary tensors
 POST /v2/models/NAME/(generate|generate_stream)                     Triton's generate extension
 
-Vertex names two paths of its own for /health and /v1/…:predict. NAME is any: the image has one model and does not know
-what it is called. So is the version of V2's /v2/models/NAME/versions/VERSION/….
+Vertex chooses its own paths for /health and /v1/…:predict. Any NAME is accepted, because the image has one model and
+does not know its name. The same holds for VERSION in V2's /v2/models/NAME/versions/VERSION/….
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _V2_MODEL = r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 
 
 class Runtime(Protocol):
-    """What of the server the routes use. aliases: further paths, each with the one whose answer it has."""
+    """Part of the server that the routes use. aliases: further paths, each with the path whose response it has."""
 
     welcome: Dict[str, Any]
     aliases: Mapping[str, str]
@@ -62,7 +62,7 @@ class Runtime(Protocol):
 
 
 class HttpRequest(NamedTuple):
-    """path: as sent, quoted."""
+    """HTTP request. path: as sent, percent-encoded."""
 
     method: str
     path: str
@@ -75,14 +75,14 @@ Route = Callable[["Routes", HttpRequest, Dict[str, str]], HttpResponse]
 
 
 class Routes:
-    """max_body_bytes: to which a compressed body may grow."""
+    """HTTP routes of one runtime. max_body_bytes: largest size of a decompressed body."""
 
     def __init__(self, runtime: Runtime, max_body_bytes: int) -> None:
         self._runtime = runtime
         self._max_body_bytes = max_body_bytes
 
     def answer(self, asked: HttpRequest) -> HttpResponse:
-        """Raises Problem."""
+        """Answer a request. Raises Problem."""
         route, names = found(asked)
         return route(self, asked, names)
 
@@ -160,7 +160,7 @@ class Routes:
         return HttpResponse(head + answer.body[end:], 200, BINARY, {JSON_LENGTH_HEADER: str(len(head))})
 
     def _answer(self, asked: HttpRequest, request: Request) -> HttpResponse:
-        """All at once, or as the stream that is asked for."""
+        """Answer at once, or as a stream if the Accept header asks for one."""
         form = form_asked_for(asked.headers.get("Accept", ""))
         return HttpResponse(self._ask(request).body) if form is None else self._stream(asked, request, form)
 
@@ -169,11 +169,11 @@ class Routes:
         return HttpResponse(b"", 200, form.media_type, HEADERS, parts)
 
     def _ask(self, request: Request) -> Answer:
-        """Raises Problem for an answer that tells one."""
+        """Predict. Raises Problem if the answer is one."""
         return checked(self._runtime.predict([request])[0][0])
 
     def _check(self) -> None:
-        """Raises Problem 503 unless one of the samples is answered."""
+        """Raise Problem 503 unless the model answers at least one of its samples."""
         refusal: Optional[Problem] = None
         for sample in self._runtime.welcome["samples"]:
             try:
@@ -185,13 +185,13 @@ class Routes:
         raise Problem(503, "unhealthy", f"The model does not answer its sample: {reason}")
 
     def _body(self, asked: HttpRequest) -> bytes:
-        """Expanded if it came compressed."""
+        """Return the request body, decompressed if necessary."""
         encoding = asked.headers.get("Content-Encoding", "").strip().lower()
         if encoding in ("", "identity"):
             return asked.body
         if encoding not in ("gzip", "deflate"):
             raise Problem(415, "unsupported_format", f"A body comes as it is, gzip or deflate, not {encoding[:40]!r}.")
-        stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # which of both, its first bytes say
+        stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # detects gzip or zlib by the header
         try:
             body = stream.decompress(asked.body, self._max_body_bytes + 1)
         except zlib.error:
@@ -228,7 +228,7 @@ _ROUTES: List[Tuple[str, Any, Route]] = [
 
 
 def found(asked: HttpRequest) -> Tuple[Route, Dict[str, str]]:
-    """The route, and the names in its path. Raises Problem 404 or 405."""
+    """Return the route and the names in its path. Raises Problem 404 or 405."""
     taken = ""
     for method, pattern, route in _ROUTES:
         match = pattern.fullmatch(asked.path)
@@ -245,12 +245,15 @@ def found(asked: HttpRequest) -> Tuple[Route, Dict[str, str]]:
 
 
 def _v2_names(names: Mapping[str, str]) -> bytes:
-    """What stands in front of an answer's own members."""
+    """Return the start of the response's JSON object, which holds the model's name and version."""
     return to_json({"model_name": names["name"], "model_version": names["version"] or VERSION})[:-1] + b","
 
 
 def _tensor(described: Mapping[str, Any]) -> Dict[str, Any]:
-    """What an artifact does not tell goes as numbers, which most models take."""
+    """Describe a tensor for V2.
+
+    A datatype that the artifact does not declare becomes FP64, which most models accept.
+    """
     datatype = "FP64" if described["datatype"] == ANY else described["datatype"]
     return {"name": described["name"], "datatype": datatype, "shape": list(described["shape"])}
 

@@ -1,4 +1,4 @@
-"""Streams of an image that runs by itself; see stream_forms.py for their forms, http_routes.py for the paths."""
+"""Streaming responses of an image without a gateway; stream_forms.py has the forms, http_routes.py the paths."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from model_container.contract.stream_forms import StreamForm
 from model_container.server.stream import Items
 
 Tell = Callable[[Problem], bytes]
-"""A problem as clients of the path read it."""
+"""Function that renders a problem as clients of the path expect it."""
 
 
 Parts = Generator[bytes, None, None]
 
 
 def parts_of(items: Items, form: StreamForm, tell: Tell) -> Parts:
-    """The body of the answer, as the model makes it; the first item is made before this returns. Raises Problem."""
+    """Yield the response body as the model produces it. The first item is produced before this returns.
+
+    Raises Problem.
+    """
     try:
         return _parts(next(items), items, form, tell)
     except StopIteration as end:
@@ -54,7 +57,7 @@ def _ending(answer: Answer, form: StreamForm, tell: Tell) -> bytes:
 
 
 def checked(answer: Answer) -> Answer:
-    """Raises Problem for an answer that tells one."""
+    """Return the answer. Raises Problem if the answer is one."""
     if answer.form != FORM_PROBLEM:
         return answer
     said: Dict[str, Any] = json.loads(answer.body)
@@ -63,7 +66,7 @@ def checked(answer: Answer) -> Answer:
 
 
 def in_chunks(parts: Parts) -> Parts:
-    """As `Transfer-Encoding: chunked`; RFC 9112, 7.1."""
+    """Encode the parts as `Transfer-Encoding: chunked` (RFC 9112, section 7.1)."""
     with closing(parts):
         for part in parts:
             if part:

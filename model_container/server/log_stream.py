@@ -1,4 +1,4 @@
-"""What a replica prints, on streams that fail nobody: a line that its log cannot take, as on a full disk, is lost."""
+"""Output streams of a replica that never fail: a line that cannot be written, as on a full disk, is lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class _Forgiving(io.RawIOBase):
-    """A descriptor to write to; what the system refuses counts as written."""
+    """Writer to a file descriptor that counts failed writes as done."""
 
     def __init__(self, file: int) -> None:
         super().__init__()
@@ -32,12 +32,15 @@ class _Forgiving(io.RawIOBase):
 
 
 def forgive_full_disks() -> None:
-    """From now on neither `print` nor a traceback can fail for want of room, and take a prediction or a replica with it."""
+    """Replace stdout and stderr, so that neither `print` nor a traceback fails on a full disk.
+
+    Such a failure would otherwise fail a prediction or end the replica.
+    """
     sys.stdout = _stream(sys.stdout)
     sys.stderr = _stream(sys.stderr)
 
 
 def _stream(present: Any) -> io.TextIOWrapper:
-    """As the present one in all else."""
+    """Wrap a stream's descriptor, with the stream's other properties unchanged."""
     writer = io.BufferedWriter(_Forgiving(present.fileno()))
     return io.TextIOWrapper(writer, present.encoding, present.errors, line_buffering=present.line_buffering)

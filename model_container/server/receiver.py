@@ -1,8 +1,8 @@
-"""The bytes of one connection, awaited awake where that is quicker than being woken.
+"""Receiver for one connection that polls briefly where polling is faster than blocking.
 
-A client that asks one request after another sends the next one within microseconds of its answer, and waking a process
-that sleeps takes as long as all that. So after a lone request the next is looked for without sleeping, for a moment;
-and only as long as the last wait was that short, so that a replica with less to do burns no processor time.
+A client that sends one request after another sends the next one within microseconds of an answer, and waking a blocked
+process takes just as long. After a lone request the receiver therefore polls for the next one for a moment. It does so
+only while the previous wait was that short, so that a less busy replica wastes no CPU time.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ _RECEIVE_BYTES = 1 << 18
 
 
 class SpinningReceiver:
-    """Of a blocking socket."""
+    """Receiver that reads from a blocking socket."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        # One buffer for good: a fresh one of this size costs a mapping and its page faults each time.
+        # Reuse one buffer: allocating this size each time would cost a memory mapping and its page faults.
         self._buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._last_wait = AWAKE_SECONDS
 
     def receive(self, lone: bool) -> bytes:
-        """b"" at the end. lone: what was answered last came by itself. Raises OSError."""
+        """Wait for data and return it; b"" at the end. lone: whether the last request came by itself.
+
+        Raises OSError.
+        """
         began = perf_counter()
         count = self._look(began + AWAKE_SECONDS) if lone and self._last_wait < AWAKE_SECONDS else None
         if count is None:
@@ -36,11 +39,11 @@ class SpinningReceiver:
         return bytes(self._buffer[:count])
 
     def _look(self, until: float) -> Optional[int]:
-        """The number of bytes that came in that time, 0 at the end; None if nothing did."""
+        """Poll until the given time. Returns the number of bytes received, 0 at the end, or None if nothing came."""
         receive, buffer = self._connection.recv_into, self._buffer
         while perf_counter() < until:
             try:
                 return receive(buffer, 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                os.sched_yield()  # who has something to do goes first
+                os.sched_yield()  # let any process with work to do run first
         return None

@@ -1,4 +1,4 @@
-"""Connections: one thread each, frames or HTTP as their first bytes say, one prediction at a time."""
+"""Server of the runtime: one thread per connection, frames or HTTP by the first bytes, one prediction at a time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from model_container.server.turns import FairLock
 
 HELLO_SECONDS = 10.0
 STREAM_END_SECONDS = 2.0
-"""Time in which a stream must come to its end when the runtime ends; then it is cut off."""
+"""Time for open streams to end when the runtime stops; after that they are cut off."""
 
 MAX_HELLO_BYTES = 4096
 _FIRST_BYTES = 4
@@ -51,7 +51,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Server:
-    """Serves one adapter on any number of listening sockets until `stop`."""
+    """Server of one adapter on any number of listening sockets, until `stop`."""
 
     def __init__(
         self, adapter: Adapter, welcome: Dict[str, Any], token: str, aliases: Mapping[str, str] = MappingProxyType({})
@@ -72,13 +72,13 @@ class Server:
         self._stopping = False
 
     def start(self, listeners: Sequence[socket.socket]) -> None:
-        """Accept in the background; returns at once."""
+        """Accept connections in the background; returns at once."""
         self._listeners = list(listeners)
         for listener in listeners:
             threading.Thread(target=self._accept, args=(listener,), name="accept", daemon=True).start()
 
     def stop(self) -> None:
-        """Take nothing new, answer everything that had arrived, then return."""
+        """Refuse new work, answer every request that has arrived, then return."""
         with self._changing:
             self._stopping = True
             connections = dict(self._connections)
@@ -92,7 +92,7 @@ class Server:
                 thread.join()
 
     def predict(self, requests: Sequence[Request]) -> Tuple[List[Answer], int, int]:
-        """See Batcher.run; callers on several threads take turns."""
+        """Predict a batch, see Batcher.run. Callers on several threads take turns."""
         turns = self._turns
         if not self._predicting.acquire(False):
             turns.wait()
@@ -105,12 +105,15 @@ class Server:
             self._predicting.release()
 
     def stream(self, request: Request) -> Items:
-        """See Streamer.items; others have their turn between two items."""
+        """Stream one request, see Streamer.items. Other requests take their turn between two items."""
         self._served += 1
         return self._streamer.items(request)
 
     def pulse(self) -> Dict[str, int]:
-        """busy_ms: how long the prediction under way has taken, 0 when idle. served: requests since the start."""
+        """Return the contents of PONG.
+
+        busy_ms: how long the current prediction has taken, 0 when idle. served: requests since the start.
+        """
         since = self._turns.busy_since
         busy_ms = max(1, round((time.monotonic() - since) * 1000)) if since else 0
         return {"busy_ms": busy_ms, "served": self._served, "rss_bytes": rss_bytes()}
@@ -122,7 +125,7 @@ class Server:
             except OSError:
                 if self._stopping:
                     return
-                time.sleep(0.05)  # out of file descriptors: give the connections that are there time to end
+                time.sleep(0.05)  # out of file descriptors: give existing connections time to close
                 continue
             thread = threading.Thread(target=self._serve, args=(connection,), name="connection", daemon=True)
             with self._changing:
@@ -132,7 +135,7 @@ class Server:
                 self._connections[thread] = connection
             try:
                 thread.start()
-            except RuntimeError:  # the limit of threads is reached
+            except RuntimeError:  # the thread limit is reached
                 self._forget(thread, connection)
 
     def _serve(self, connection: socket.socket) -> None:
@@ -140,7 +143,7 @@ class Server:
             connection.settimeout(HELLO_SECONDS)
             first = _receive_at_least(connection, _FIRST_BYTES)
             if first[:_FIRST_BYTES] in _HTTP:
-                # http.server is a third of this program's own start; a gateway never needs it.
+                # Importing http.server takes a third of this program's own start time; a gateway never needs it.
                 from model_container.server.http import answer_http
 
                 answer_http(self, connection, first)
@@ -186,7 +189,10 @@ class Server:
             frames = reader.feed(data)
 
     def admits(self, token: object) -> bool:
-        """Compared in constant time. Without a token of its own, the runtime admits anyone."""
+        """Return whether the token is right, comparing in constant time.
+
+        Without a token of its own, the runtime admits anyone.
+        """
         return not self.token or (
             isinstance(token, str) and _is_equal(token.encode("utf-8", "replace"), self.token.encode())
         )
@@ -195,11 +201,11 @@ class Server:
         if frame.kind == PREDICT:
             answers, codec_us, model_us = self.predict(decode_requests(frame))
             reply = encode_answers(frame.id, answers, codec_us, model_us)
-            if len(reply) > answer_bytes_max:  # all of it, so that nearly always this is all that is looked at
+            if len(reply) > answer_bytes_max:  # a cheap check of the whole reply, nearly always enough
                 reply = encode_answers(frame.id, within(answers, answer_bytes_max), codec_us, model_us)
             return reply
         if frame.kind == CONVERT:
-            # Only a replica that was started for this has what it takes; see convert.py.
+            # Only a replica started for conversion has the packages it needs; see convert.py.
             from model_container.conversion.convert import convert
 
             return encode_answers(frame.id, [Answer(part) for part in convert(self._adapter)], 0, 0)
@@ -210,7 +216,10 @@ class Server:
         raise FrameError(f"a frame of kind {frame.kind} has no answer")
 
     def _stream(self, frame: Frame, item_bytes_max: int) -> bytes:
-        """Sends the items; how it ended is what is left to send. Raises OSError once nobody takes them."""
+        """Send the items and return the final frame, which says how the stream ended.
+
+        Raises OSError once the client has closed.
+        """
         requests = decode_requests(frame)
         if len(requests) != 1:
             raise FrameError("a STREAM frame has one request")
@@ -221,7 +230,7 @@ class Server:
 
 
 def _hello(frame: Frame) -> Dict[str, Any]:
-    """What the first frame of a connection says. Raises FrameError for one that is no HELLO of this protocol."""
+    """Decode the first frame of a connection. Raises FrameError unless it is a HELLO of this protocol."""
     try:
         said = json.loads(frame.payload) if frame.kind == HELLO else None
     except (ValueError, RecursionError):
@@ -234,7 +243,7 @@ def _hello(frame: Frame) -> Dict[str, Any]:
 
 
 def _is_equal(first: bytes, second: bytes) -> bool:
-    """In time that does not depend on where they differ. hmac has the same, and loads OpenSSL (4 MB) with it."""
+    """Compare in constant time. hmac.compare_digest would load OpenSSL (4 MB) along with hmac."""
     difference = len(first) ^ len(second)
     for one, other in zip(first, second):
         difference |= one ^ other
@@ -242,7 +251,7 @@ def _is_equal(first: bytes, second: bytes) -> bool:
 
 
 def rss_bytes() -> int:
-    """Memory of this process that is in RAM; where the system does not tell, its peak."""
+    """Return this process's resident memory; its peak if the system does not report the current value."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * _PAGE_BYTES
@@ -254,7 +263,10 @@ def rss_bytes() -> int:
 
 
 def _receive_at_least(connection: socket.socket, count: int) -> bytes:
-    """Raises FrameError if the peer closes before."""
+    """Read at least `count` bytes.
+
+    Raises ConnectionResetError if the peer closes before the first byte, and FrameError if it closes later.
+    """
     data = b""
     while len(data) < count:
         more = connection.recv(MAX_HELLO_BYTES)
@@ -265,6 +277,6 @@ def _receive_at_least(connection: socket.socket, count: int) -> bytes:
 
 
 def _end_reading(connection: socket.socket) -> None:
-    """What has arrived can still be read, then the connection ends."""
+    """Shut down reading: data that has arrived can still be read, then the connection ends."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RD)

@@ -1,9 +1,9 @@
-"""One request answered item by item, as the model makes them.
+"""Streaming of one request: its items are sent as the model produces them.
 
     decode → check against the signature → begin → an item, an item, … → how it ended
 
-The model has its turn only while it makes an item, so that others are answered between two of them. An item is made
-when it is asked for, never ahead.
+The model is locked only while it produces an item, so other requests are answered between two items. An item is
+produced on demand, never in advance.
 """
 
 from __future__ import annotations
@@ -23,22 +23,28 @@ from model_container.contract.frames import DIALECT_GENERATE, PART, Answer, Requ
 from model_container.server.answer_size import answer_too_large
 
 CUT_OFF_SECONDS = 0.5
-"""For a stream to notice that its connection is cut off, and for its model to tidy up."""
+"""Time for a stream to notice that its connection was cut off, and for its model to clean up."""
 
 
 class Ended(NamedTuple):
-    """answer: status 200 and {"items": …}, or the problem. model_us: µs in which the model worked."""
+    """End of a stream. answer: status 200 and {"items": …}, or the problem. model_us: µs spent in the model."""
 
     answer: Answer
     model_us: int
 
 
 Items = Generator[bytes, None, Ended]
-"""Each item as JSON. Closing it closes what the model yields from. Raises nothing for what a request or model does."""
+"""Generator of the items as JSON. Closing it closes the model's own generator.
+
+It raises nothing for what a request or the model does.
+"""
 
 
 class Streamer:
-    """turn: within it the model may work. is_over: whether the runtime ends, and its streams with it."""
+    """Producer of streams. turn: context in which the model may work.
+
+    is_over: whether the runtime, and its streams, must end.
+    """
 
     def __init__(
         self, adapter: Adapter, batcher: Batcher, turn: Callable[[], ContextManager[None]], is_over: Callable[[], bool]
@@ -77,9 +83,9 @@ class Streamer:
         return Ended(answer, spent_ns // 1000)
 
     def send(self, connection: socket.socket, frame_id: int, request: Request, item_bytes_max: int) -> Ended:
-        """Each item in a frame, no faster than they are taken; one that is too large ends it.
+        """Send each item in a frame, no faster than the client reads them. An item that is too large ends the stream.
 
-        Raises OSError once the other side has gone.
+        Raises OSError once the client has closed.
         """
         thread, items = threading.current_thread(), self.items(request)
         self._sending[thread] = connection
@@ -91,7 +97,7 @@ class Streamer:
                     return end.value  # type: ignore[no-any-return]
                 if len(body) > item_bytes_max:
                     return Ended(answer_too_large(len(body), item_bytes_max).answer(), 0)
-                if is_gone(connection) and not self._is_over():  # at the end nothing is read from it any more
+                if is_gone(connection) and not self._is_over():  # while the runtime stops, reading is shut down
                     raise ConnectionResetError("who asked has gone")
                 connection.sendall(encode(frame_id, PART, body))
         finally:
@@ -99,20 +105,22 @@ class Streamer:
             items.close()
 
     def cut_off(self, seconds: float) -> List[threading.Thread]:
-        """For the runtime's end: streams end by themselves after the item under way. Returns those that did not in
-        that time, whose model is not done with an item that has nobody left who waits for it."""
+        """End all streams when the runtime stops. Each ends by itself after its current item.
+
+        Returns the threads of those that did not end in time: their model still works on an item that nobody waits for.
+        """
         sending, deadline = dict(self._sending), time.monotonic() + seconds
         for thread in sending:
             thread.join(max(0.0, deadline - time.monotonic()))
         for connection in sending.values():
             with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)  # which wakes who sends to a client that takes nothing
+                connection.shutdown(socket.SHUT_RDWR)  # wakes a thread that is blocked sending to a client
         for thread in sending:
             thread.join(CUT_OFF_SECONDS)
         return [thread for thread in sending if thread.is_alive()]
 
     def _timed(self, step: Callable[[], Any]) -> Tuple[Any, int]:
-        """What it returns, and the nanoseconds it took once it was its turn."""
+        """Run one step when it is its turn; return its result and the nanoseconds it took after that."""
         with self._turn():
             began = time.perf_counter_ns()
             return step(), time.perf_counter_ns() - began
@@ -135,7 +143,7 @@ class Streamer:
         return TEXT_OUTPUT if described["name"] == PREDICTIONS else str(described["name"])
 
     def _close(self, made: Iterator[Any]) -> None:
-        """Has the model tidy up after a stream that is over, whoever ended it. What fails there is no answer's."""
+        """Let the model clean up after a stream, whoever ended it. An error here only goes to the log."""
         close = getattr(made, "close", None)
         if close is None:
             return
@@ -143,11 +151,14 @@ class Streamer:
             with self._turn():
                 close()
         except FAILURES as error:
-            failed(error, refusals=())  # which writes it to the log
+            failed(error, refusals=())  # writes the error to the log
 
 
 def _next(made: Iterator[Any], name: str) -> Any:
-    """The next item as JSON; None after the last. name: of the output in the generate extension, else ""."""
+    """Return the next item as JSON; None after the last.
+
+    name: of the output in the generate extension, otherwise "".
+    """
     try:
         item = next(made)
     except StopIteration:
@@ -156,7 +167,7 @@ def _next(made: Iterator[Any], name: str) -> Any:
 
 
 def is_gone(connection: socket.socket) -> bool:
-    """Whether the other side has closed."""
+    """Return whether the peer has closed the connection."""
     readable = select.poll()
     readable.register(connection, select.POLLIN)
     return bool(readable.poll(0)) and not connection.recv(1, socket.MSG_PEEK)

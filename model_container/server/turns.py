@@ -1,4 +1,4 @@
-"""One prediction at a time, and whoever waits goes before the next item of a stream."""
+"""Lock for one prediction at a time, where waiting requests go before the next item of a stream."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Iterator
 
 
 class FairLock:
-    """busy_since: when the turn under way began, on the monotonic clock; 0.0 while the model is idle.
+    """Lock that a stream cannot take again while another request waits.
 
-    Python's own lock may be taken again by who has just let go of it, so that a stream of quick items would keep
-    everybody else out. Who has to wait therefore holds `_next` meanwhile, and a stream needs that first.
+    Python's own lock can be reacquired at once by the thread that released it, so a stream of quick items would shut
+    out all others. A waiting thread therefore holds `_next`, which a stream needs first.
+
+    busy_since: monotonic time at which the current turn began; 0.0 while the model is idle.
     """
 
     def __init__(self) -> None:
@@ -21,13 +23,13 @@ class FairLock:
         self._next = threading.Lock()
 
     def wait(self) -> None:
-        """For the lock, where `lock.acquire(False)` did not get it."""
+        """Wait for the lock after `lock.acquire(False)` failed."""
         with self._next:
             self.lock.acquire()
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """For one step of a stream."""
+        """Hold the lock for one step of a stream."""
         self.wait()
         self.busy_since = time.monotonic()
         try:

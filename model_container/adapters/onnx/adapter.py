@@ -1,8 +1,8 @@
-"""ONNX models through onnxruntime, on a GPU where there is one for it, else on the CPU.
+"""Adapter for ONNX models, run by onnxruntime on a GPU if one is available, otherwise on the CPU.
 
 The graph's inputs decide how a request is read:
 
-    every input (rows,) or (rows, 1)    a table with named columns, as skl2onnx makes of a DataFrame's
+    every input (rows,) or (rows, 1)    a table with named columns, as skl2onnx converts a DataFrame's
     one input (rows, k)                 a table of k columns without names
     anything else                       tensors by name, with or without their first dimension
 
@@ -32,15 +32,17 @@ MAX_SAMPLE_VALUES = 10_000
 
 
 def load_onnx(config: RuntimeConfig) -> OnnxAdapter:
-    """Raises onnxruntime's own errors for a file that is no model, TypeError for types that JSON cannot carry, ValueError
-    for execution providers of which none is there.
+    """Load an ONNX model.
+
+    Raises onnxruntime's own errors if the file is no model, TypeError for types that JSON cannot carry, and ValueError
+    if none of the execution providers is available.
     """
     wanted = wanted_providers(config)
     return OnnxAdapter(open_session(config.artifact, config.threads, wanted), config.threads, wanted)
 
 
 class OnnxAdapter:
-    """threads, wanted: that the session was opened with."""
+    """Adapter for one ONNX session. threads, wanted: the values that the session was opened with."""
 
     def __init__(self, session: Any, threads: int = 1, wanted: Sequence[str] = ()) -> None:
         self._session = session
@@ -68,7 +70,7 @@ class OnnxAdapter:
         return self._run(Inputs(arrays), self._output_names)
 
     def _learn_classes(self) -> None:
-        """The labels are written nowhere but in the maps that the model returns."""
+        """Read the class labels from the maps that the model returns; they are stored nowhere else."""
         try:
             maps = self._run(self.inputs(_content(self.samples()[0])), [self._outputs[1].name])[0]
         except Exception as error:
@@ -100,7 +102,10 @@ class OnnxAdapter:
         return isinstance(content, Named) and not self._optional.isdisjoint(content.values)
 
     def _given(self, content: Named) -> List[Port]:
-        """The inputs that the request gives, in the graph's order. Raises Problem if one is missing or unknown."""
+        """Return the inputs that the request gives, in the graph's order.
+
+        Raises Problem if one is missing or unknown.
+        """
         values, optional = content.values, self._optional
         others = [name for name in values if name not in optional]
         if self.names != set(others):
@@ -110,7 +115,7 @@ class OnnxAdapter:
 
     @property
     def _needs_equal_rows(self) -> bool:
-        """Whether all inputs have to have the same number of rows."""
+        """Return whether all inputs must have the same number of rows."""
         return self.joinable or (len(self._inputs) > 1 and all(one.rows == 1 for one in self._inputs))
 
     def _from_table(self, content: Content, table: Table) -> List[Any]:
@@ -127,7 +132,7 @@ class OnnxAdapter:
         return Inputs(self._fitted([matrix]))
 
     def _fitted(self, arrays: List[Any]) -> List[Any]:
-        """Columns of a table in the shapes of the graph's inputs."""
+        """Reshape a table's columns to the graph's inputs."""
         if len(self._inputs) == 1 and arrays[0].ndim == len(self._inputs[0].shape):
             return [np.ascontiguousarray(arrays[0])]
         if len(self._inputs) > 1 and len(arrays) == 1:
@@ -146,7 +151,7 @@ class OnnxAdapter:
         return Outputs(dict(zip(names, results)), len(names) > 1, by_row=by_row, datatypes=self._bf16)
 
     def _runs_apart(self, inputs: Inputs) -> bool:
-        """Several rows for a graph that takes one at a time."""
+        """Return whether several rows must be run one at a time, since the graph takes only one."""
         return not (self.joinable or inputs.names) and all(one.rows == 1 for one in self._inputs) and inputs.rows > 1
 
     def _run_rows(self, inputs: Inputs, names: List[str]) -> List[Any]:
@@ -223,7 +228,9 @@ def _filled(one: Port, rows: int) -> Tuple[int, ...]:
 
 
 def _is_classifier(outputs: List[Port]) -> bool:
-    """Label and probabilities, the latter as maps (ZipMap) or as a matrix: what converted classifiers return."""
+    """Return whether the outputs are a label and probabilities, as maps (ZipMap) or as a matrix, like a converted
+    classifier.
+    """
     if len(outputs) != 2:
         return False
     labels, shares = outputs

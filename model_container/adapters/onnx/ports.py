@@ -1,4 +1,4 @@
-"""Inputs and outputs of an ONNX graph, in the words of the Open Inference Protocol."""
+"""Inputs and outputs of an ONNX graph, in the terms of the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 from model_container.adapters.base import tensor
 
 TENSOR, SEQUENCE, MAP, MAPS = "tensor", "sequence", "map", "maps"
-"""Kinds of values: a tensor, a list of tensors, an object, a list of objects (ZipMap's, one a row)."""
+"""Kinds of values: a tensor, a list of tensors, an object, a list of objects (ZipMap's, one per row)."""
 
 _DATATYPES = {
     "float16": "FP16",
@@ -23,10 +23,10 @@ _TYPE = re.compile(r"(optional\()?(seq\()?(?:map\((\w+),)?tensor\((\w+)\)\)*$")
 
 
 class Port(NamedTuple):
-    """datatype: of the elements, "" for what has no name in the protocol. shape: None is a variable dimension.
+    """Input or output of a graph. datatype: of the elements, "" if the protocol has no name for it.
 
-    symbols: the dimensions as the graph gives them: sizes, names, None. keys: datatype of a map's keys.
-    A graph that gives no shape at all cannot be told from one that gives a scalar's.
+    shape: None is a variable dimension. symbols: the dimensions as the graph gives them: sizes, names, None.
+    keys: datatype of a map's keys. A graph without any shape cannot be distinguished from one with a scalar's shape.
     """
 
     name: str
@@ -39,21 +39,24 @@ class Port(NamedTuple):
 
     @property
     def rows(self) -> Optional[int]:
-        """The fixed number of rows, None if any."""
+        """Return the fixed number of rows, None if any number is allowed."""
         if self.kind != TENSOR:
             return None
         return self.shape[0] if self.shape else 1
 
     @property
     def is_joinable(self) -> bool:
-        """Whether its first dimension may have any size."""
+        """Return whether the first dimension may have any size."""
         return self.kind == TENSOR and bool(self.shape) and self.shape[0] is None
 
     def sizes(self) -> List[int]:
         return [-1 if size is None else size for size in self.shape]
 
     def described(self) -> Dict[str, Any]:
-        """For the signature. What is no tensor travels in one of BYTES, each element as JSON."""
+        """Describe the port for the signature.
+
+        A value that is no tensor becomes one of BYTES, with each element as JSON.
+        """
         if self.kind == TENSOR:
             described = tensor(self.name, self.datatype, self.sizes())
         else:
@@ -62,7 +65,7 @@ class Port(NamedTuple):
 
 
 def port(one: Any, optional: bool = False) -> Port:
-    """one: a NodeArg of onnxruntime. optional: a request may leave it out, whatever its type says."""
+    """Read a port. one: a NodeArg of onnxruntime. optional: a request may leave it out, whatever its type says."""
     symbols = tuple(one.shape or ())
     shape = tuple(size if isinstance(size, int) and size >= 0 else None for size in symbols)
     found = _TYPE.match(one.type)

@@ -1,4 +1,4 @@
-"""On which execution providers onnxruntime computes, and which of those that were asked for it does not."""
+"""Execution providers of onnxruntime: which ones are used, and which of the requested ones are not."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 def wanted_providers(config: RuntimeConfig) -> List[str]:
-    """In order of preference; [] where nothing was said."""
+    """Return the requested providers in order of preference; [] if none were requested."""
     return config.execution_providers or ([CUDA, CPU] if config.gpu else [])
 
 
 def chosen_providers(available: Sequence[str], wanted: Sequence[str] = ()) -> List[str]:
-    """In order of preference; what the first cannot run falls to the next, and to the CPU in the end.
+    """Return the available providers in order of preference.
 
-    Raises ValueError if there is none of those wanted.
+    What the first cannot run falls to the next, and finally to the CPU. Raises ValueError if none of those wanted is
+    available.
     """
     chosen = [one for one in wanted or (CUDA, CPU) if one in available]
     if not chosen:
@@ -32,10 +33,10 @@ def chosen_providers(available: Sequence[str], wanted: Sequence[str] = ()) -> Li
 
 
 def open_on(model: Any, options: Any, wanted: Sequence[str]) -> Any:
-    """A session. Raises ValueError where nothing of what was wanted is there, or started."""
+    """Open a session. Raises ValueError if none of the wanted providers is available or starts."""
     providers = chosen_providers(onnxruntime.get_available_providers(), wanted)
     if CUDA in providers and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # CUDA's libraries lie among the packages, where no loader looks
+        onnxruntime.preload_dlls()  # CUDA's libraries are among the packages, where the dynamic loader does not look
     session = onnxruntime.InferenceSession(model, options, providers=providers)
     if CPU not in providers and session.get_providers() == [CPU]:
         raise ValueError(
@@ -47,7 +48,7 @@ def open_on(model: Any, options: Any, wanted: Sequence[str]) -> Any:
 
 
 def passed_over(session: Any, wanted: Sequence[str]) -> Dict[str, str]:
-    """Of those wanted, else of those chosen, the ones that the session is without, and why."""
+    """Return the wanted providers, or else the default ones, that the session does not use, and why."""
     started, available = session.get_providers(), onnxruntime.get_available_providers()
     wanted = wanted or chosen_providers(available)
     built = f"onnxruntime {onnxruntime.__version__} of this environment is built without it"

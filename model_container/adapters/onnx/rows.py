@@ -1,9 +1,9 @@
-"""Whether rows of several requests may go through one call of a graph: tried out, when it is loaded.
+"""Probe at load time: whether rows of several requests may share one call of a graph.
 
-A first dimension of any size may be a batch, or a sentence, or the nodes of a net, and a graph may compute across it
-even where it is a batch (a softmax over the wrong axis, a mean, the scale of a dynamic quantisation). So two made-up
-requests are run apart and joined, and only what answers the same both ways is joined from then on. That is evidence,
-not a proof for all inputs; what cannot be tried is not joined.
+A first dimension of any size may be a batch, but also a sentence or the nodes of a graph. Even for a batch, a graph may
+compute across rows (a softmax over the wrong axis, a mean, the scale of a dynamic quantisation). Two made-up requests
+are therefore run apart and joined, and requests are joined only if both ways give the same answers. That is evidence,
+not a proof for all inputs. A graph that cannot be probed is never joined.
 """
 
 from __future__ import annotations
@@ -18,29 +18,32 @@ from model_container.bodies.values import DTYPES
 
 MAX_TRIED_VALUES = 1 << 20
 SLOW_ROW_SECONDS = 1.0
-"""Rows that take so long gain nothing by being joined, and trying them would delay the start."""
+"""Duration above which a row gains nothing from joining; probing such a graph would also delay the start."""
 SECOND_ROUND_BELOW_SECONDS = 0.5
 
 _PARTS = (2, 3)
-"""Rows of the two requests. More than one each, so that a row shows what neighbours before and after do to it."""
+"""Rows of the two requests. Each has more than one, so that effects of neighbouring rows on both sides are seen."""
 _INNER_SIZES = (2, 1, 32, 224)
-"""Tried for inner dimensions of any size: for a text any will do, a net for images needs room."""
+"""Sizes tried for inner dimensions of any size: any size suits a text, an image network needs larger ones."""
 _HIGHS = (9, 1)
-"""Largest whole numbers tried: often they are indices into something."""
+"""Largest integers tried, since integers are often indices."""
 _MAGNITUDES = (1.0, 10.0, 100.0)
 _TOLERANCES = {"FP16": 2e-3, "BF16": 2e-2, "FP64": 1e-9}
 _TOLERANCE = 1e-4
-"""Beside the largest number of the row, or of the median row: BLAS multiplies few rows by another routine than many. Times the magnitude,
-for large numbers make more of such last bits (a softmax of thousands)."""
+"""Tolerance relative to the largest number of the row or of the median row, because BLAS uses different routines for
+few and many rows. It is multiplied by the magnitude, because large numbers amplify such differences in the last bits (a
+softmax of thousands).
+"""
 
 Run = Callable[[List[Any]], List[Any]]
-"""Arrays of the inputs to the values of the outputs; raises whatever the graph's run raises."""
+"""Function from the inputs' arrays to the outputs' values; it raises whatever the graph's run raises."""
 
 
 class Rows(NamedTuple):
-    """by_row: whether each output has one item a row of input; None: not known, each answer's own length tells.
+    """Result of the probe.
 
-    inner_size: for inner dimensions of any size, one that the graph takes.
+    by_row: whether each output has one item per row of input; None if unknown, so that each answer's own length
+    decides. inner_size: a size that the graph accepts for inner dimensions of any size.
     """
 
     joinable: bool
@@ -49,7 +52,7 @@ class Rows(NamedTuple):
 
 
 def probe_batching(run: Run, inputs: Sequence[Port], outputs: Sequence[Port]) -> Rows:
-    """Costs two dozen rows of prediction where the first dimensions are free, one where only inner ones are."""
+    """Probe a graph. It predicts two dozen rows if the first dimensions are free, one row if only inner ones are."""
     told = _told(inputs, outputs)
     if any(one.kind not in (TENSOR, MAPS) for one in (*inputs, *outputs)):
         return Rows(False, False)
@@ -62,7 +65,7 @@ def probe_batching(run: Run, inputs: Sequence[Port], outputs: Sequence[Port]) ->
             if _seconds(run, draw) > SLOW_ROW_SECONDS or not joinable:
                 return Rows(False, told, inner_size)
             found = _compare(run, draw, outputs)
-        except Exception:  # the graph does not take what was made up; what it would say to it interests nobody
+        except Exception:  # the graph refuses the made-up input; the error does not matter
             continue
         if found is not None:
             return found._replace(inner_size=inner_size)
@@ -70,7 +73,7 @@ def probe_batching(run: Run, inputs: Sequence[Port], outputs: Sequence[Port]) ->
 
 
 def _told(inputs: Sequence[Port], outputs: Sequence[Port]) -> Optional[bool]:
-    """False if the graph's own names for the first dimensions say that outputs go by something else than rows."""
+    """Return False if the graph's names for first dimensions show that outputs do not go by rows, otherwise None."""
     first = inputs[0].symbols[0] if inputs and inputs[0].symbols else None
     if isinstance(first, str) and any(one.symbols and one.symbols[0] not in (first, None) for one in outputs):
         return False
@@ -78,7 +81,7 @@ def _told(inputs: Sequence[Port], outputs: Sequence[Port]) -> Optional[bool]:
 
 
 def _is_square(inputs: Sequence[Port]) -> bool:
-    """Whether a first dimension comes again as an inner one: rows of two such inputs do not fit together."""
+    """Return whether a first dimension also occurs as an inner one: rows of two such inputs cannot be joined."""
     firsts = {one.symbols[0] for one in inputs} - {None}
     return any(symbol in firsts for one in inputs for symbol in one.symbols[1:])
 
@@ -93,7 +96,7 @@ def _attempts(inputs: Sequence[Port]) -> Iterator[Tuple[int, int]]:
 
 
 def _seconds(run: Run, draw: _Draw) -> float:
-    """Of one row. The first run prepares what later ones find done, so a slow one is not believed."""
+    """Measure one row. The first run includes one-time preparation, so a slow first run is repeated."""
     row, seconds = draw.part(1, 1.0), 0.0
     for _ in range(2):
         began = time.monotonic()
@@ -105,7 +108,7 @@ def _seconds(run: Run, draw: _Draw) -> float:
 
 
 class _Draw:
-    """Made-up requests, the same at every start."""
+    """Generator of made-up requests, the same at every start."""
 
     def __init__(self, inputs: Sequence[Port], inner_size: int, high: int) -> None:
         self._inputs = inputs
@@ -114,7 +117,11 @@ class _Draw:
         self._random = np.random.RandomState(0)
 
     def part(self, rows: int, magnitude: float) -> List[Any]:
-        """Two rows: small positive numbers and large ones. Three: one of numbers about zero, two of zeros."""
+        """Draw a request.
+
+        With two rows, one has small positive numbers and one large numbers. With three rows, one has numbers around
+        zero and two have only zeros.
+        """
         return [self._array(one, rows, magnitude) for one in self._inputs]
 
     def _array(self, one: Port, rows: int, magnitude: float) -> Any:
@@ -132,12 +139,15 @@ class _Draw:
         if rows == _PARTS[0]:
             array[0] = np.abs(array[0]) / magnitude
         if rows == _PARTS[1]:
-            array[1:] = 0  # two equal rows, for what drops zeros or keeps equal rows only once
+            array[1:] = 0  # two equal rows, to catch graphs that drop zeros or duplicate rows
         return array.astype(DTYPES[one.datatype])
 
 
 def _compare(run: Run, draw: _Draw, outputs: Sequence[Port]) -> Optional[Rows]:
-    """None if nothing can be learnt from the answers, because all rows have the same. Raises what `run` raises."""
+    """Compare joined and separate runs. None if the answers prove nothing, because all rows have the same answer.
+
+    Raises what `run` raises.
+    """
     began = time.monotonic()
     varied = False
     for magnitude in _MAGNITUDES:
@@ -147,7 +157,7 @@ def _compare(run: Run, draw: _Draw, outputs: Sequence[Port]) -> Optional[Rows]:
             return Rows(False, False)
         try:
             joined = run([np.concatenate(arrays) for arrays in zip(*parts)])
-        except Exception:  # whatever it is, the two requests alone did not have it
+        except Exception:  # any error: the two requests alone ran without it
             return Rows(False, True)
         apart = [_concatenated(list(values)) for values in zip(*answers)]
         for one, other, port in zip(joined, apart, outputs):
@@ -164,7 +174,7 @@ def _length(value: Any) -> Optional[int]:
 
 
 def _concatenated(values: List[Any]) -> Any:
-    """Raises ValueError if inner dimensions differ."""
+    """Concatenate values. Raises ValueError if inner dimensions differ."""
     return np.concatenate(values) if isinstance(values[0], np.ndarray) else [item for value in values for item in value]
 
 
@@ -180,7 +190,7 @@ def _is_same(joined: Any, apart: Any, tolerance: float) -> bool:
     one, other = (array.astype(np.float64).reshape(len(array), -1) for array in (joined, apart))
     finite = np.isfinite(other)
     scale = np.max(np.abs(np.where(finite, other, 0)), axis=1, keepdims=True)
-    scale = np.maximum(scale, np.median(scale))  # a row of one small number may be the rest of large ones
+    scale = np.maximum(scale, np.median(scale))  # a small number may be the remainder of large ones
     with np.errstate(invalid="ignore"):
         near = np.abs(one - other) <= tolerance * scale
     return bool(np.all(near | (one == other) | (np.isnan(one) & np.isnan(other))))

@@ -1,4 +1,4 @@
-"""A graph opened in onnxruntime: on what it computes, what it takes and gives, and one run of it."""
+"""Session of onnxruntime: its execution providers, inputs and outputs, and one run of its graph."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from model_container.bodies.binary import bf16_bits
 
 _BF16 = 16  # TensorProto.DataType.BFLOAT16
 _FATAL = 4
-# A graph is a function of its inputs, so what it fails at is what it was given. A plain RuntimeError is raised where
-# values of Python become onnxruntime's.
+# A graph is a function of its inputs, so a failure is the input's fault. onnxruntime raises a plain RuntimeError when
+# it converts Python values.
 _REFUSALS = (states.InvalidArgument, states.Fail, states.RuntimeException, states.NotImplemented, RuntimeError)
 _NOISE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while running |"
@@ -26,26 +26,29 @@ _NOISE = re.compile(
 
 
 def open_session(model: Union[str, bytes], threads: int, wanted: Sequence[str] = ()) -> Any:
-    """model: path of a file, or its content. wanted: execution providers. Raises ValueError if none of them is there."""
+    """Open a session. model: path of a file, or its content. wanted: execution providers.
+
+    Raises ValueError if none of them is available.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Idle pool threads would spin through the processor share that decoding needs.
+    # Otherwise idle pool threads would spin and use up CPU time that decoding needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return open_on(model, options, wanted)
 
 
 def execution_of(session: Any, threads: int, joinable: bool, wanted: Sequence[str] = ()) -> Dict[str, Any]:
-    """The execution providers that really started, which of those wanted did not, and the session's threads."""
+    """Return the execution providers that started, those wanted that did not, and the session's threads."""
     facts = {"execution_providers": list(session.get_providers()), "threads": threads, "joins_requests": joinable}
     missed = passed_over(session, wanted)
     return {**facts, "passed_over": missed} if missed else facts
 
 
 class Graph:
-    """required: the inputs that each run needs. declared: these and the optional ones. ports: these and the inputs
-    that have a default, by name.
+    """Graph of a session. required: the inputs that each run needs. declared: these and the optional inputs.
+    ports: by name, these and the inputs that have a default.
 
     Raises TypeError for types that a request or an answer cannot carry.
     """
@@ -53,7 +56,7 @@ class Graph:
     def __init__(self, session: Any) -> None:
         self._session = session
         self._options = onnxruntime.RunOptions()
-        self._options.log_severity_level = _FATAL  # what a run fails at is told to who asked, not to the log too
+        self._options.log_severity_level = _FATAL  # a run's error goes to the client, not to the log as well
         self.declared = [port(one) for one in session.get_inputs()]
         self.required = [one for one in self.declared if not one.optional]
         self.outputs = [port(one) for one in session.get_outputs()]
@@ -71,7 +74,10 @@ class Graph:
             _check_bf16(self.declared, self.outputs)
 
     def run(self, feed: Dict[str, Any], outputs: List[str]) -> List[Any]:
-        """feed: arrays, lists of arrays or dicts by input. Raises ValueError in onnxruntime's words."""
+        """Run the graph. feed: arrays, lists of arrays or dicts by input.
+
+        Raises ValueError with onnxruntime's message.
+        """
         try:
             if self._has_bf16:
                 return self._run_values(feed, outputs)
@@ -80,7 +86,7 @@ class Graph:
             raise ValueError(_NOISE.sub("", str(error))) from error
 
     def _run_values(self, feed: Dict[str, Any], outputs: List[str]) -> List[Any]:
-        """numpy knows no bfloat16, so its tensors go in and out as their bits."""
+        """Run a graph with bfloat16 tensors, which are passed as raw bits because numpy has no bfloat16."""
         make = onnxruntime.OrtValue.ortvalue_from_numpy
         make_bf16 = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type
         values = {
@@ -95,7 +101,10 @@ _REMEDY = "cast it inside the graph"
 
 
 def _check_bf16(inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
-    """bfloat16 goes by OrtValues, which Python makes of numbers alone, and reads from tensors alone."""
+    """Check that bfloat16 is possible. Raises TypeError if it is not.
+
+    It needs OrtValues, which Python can only create from numbers and only read from tensors.
+    """
     if not hasattr(onnxruntime.OrtValue, "ortvalue_from_numpy_with_onnx_type"):
         raise TypeError(f"bfloat16 needs a newer onnxruntime than {onnxruntime.__version__}; 1.20 has it")
     others = [one for one in (*inputs, *outputs) if one.kind != TENSOR]
@@ -105,7 +114,7 @@ def _check_bf16(inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
 
 
 def _from_bf16(value: Any) -> Any:
-    """value: an OrtValue of bfloat16; the same numbers as float32."""
+    """Convert an OrtValue of bfloat16 to the same numbers as float32."""
     shape = value.shape()
     raw = ctypes.string_at(value.data_ptr(), 2 * int(np.prod(shape))) if 0 not in shape else b""
     return (np.frombuffer(raw, dtype=np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(shape)

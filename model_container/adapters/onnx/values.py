@@ -1,10 +1,10 @@
-"""Values of a request to what an ONNX graph takes.
+"""Conversion of request values to the inputs of an ONNX graph.
 
     tensor      nested lists; its first dimension may be left out for a single row
     sequence    a list of tensors
     map         an object
 
-Where a request can only give strings, as in a V2 tensor of BYTES, each item of a sequence and each map is JSON.
+If a request can only contain strings, as in a V2 tensor of BYTES, each item of a sequence and each map is JSON.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Shape = Optional[Tuple[int, ...]]
 
 
 def value_of(port: Port, value: Any, shape: Shape = None) -> Any:
-    """shape: as the request gives it, None if its lists alone tell. Raises Problem.
+    """Convert a value for an input. shape: as the request gives it; None if only its lists show it. Raises Problem.
 
-    An array has its rows as first dimension: a scalar's has one item, and of any other shape that is put where the
-    graph declares a scalar (or no shape at all) it is the only row.
+    An array has its rows as first dimension. A scalar becomes one row. If the graph declares a scalar (or no shape at
+    all) and the request gives another shape, the value becomes the only row.
     """
     if port.kind in (SEQUENCE, MAP):
         value = value.tolist() if isinstance(value, np.ndarray) else value
@@ -47,15 +47,17 @@ def value_of(port: Port, value: Any, shape: Shape = None) -> Any:
 
 
 def check_texts(name: str, array: Any) -> None:
-    """Strings are UTF-8 to onnxruntime; what is not would become the words by which Python shows it."""
+    """Refuse bytes that are not UTF-8: onnxruntime's strings are UTF-8, so they would become Python's repr of the
+    bytes.
+    """
     if array.dtype.kind == "O" and any(isinstance(item, bytes) for item in array.ravel()):
         raise Problem(422, "not_utf8", f"Input {name!r} holds bytes that are no UTF-8; the model takes strings.")
 
 
 def _completed(port: Port, array: Any, is_single: bool) -> Any:
-    """With the dimensions that a request may leave out."""
+    """Add the dimensions that a request may leave out."""
     rank = len(port.shape)
-    if not array.size and 0 in port.shape and None not in port.shape:  # lists do not tell what follows an empty one
+    if not array.size and 0 in port.shape and None not in port.shape:  # an empty list hides the inner dimensions
         return array.reshape(port.shape) if array.ndim <= rank else array
     if is_single and rank != 1:
         return array.reshape((1,) * rank) if all(size in (None, 1) for size in port.shape) else array
@@ -65,7 +67,10 @@ def _completed(port: Port, array: Any, is_single: bool) -> Any:
 
 
 def _check_shape(port: Port, array: Any) -> None:
-    """A fixed single row stands for any number of them: they are then run one by one."""
+    """Check the shape.
+
+    If the graph takes a single row, any number of rows is accepted; they are then run one by one.
+    """
     wanted, got = port.shape, array.shape
     fits = len(got) == len(wanted) and all(want in (None, have) for want, have in zip(wanted[1:], got[1:]))
     if not fits or wanted[0] not in (None, 1, got[0]):

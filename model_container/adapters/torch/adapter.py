@@ -1,7 +1,7 @@
-"""PyTorch modules: TorchScript, exported programs, whole modules, and state dicts with the code that makes the module.
+"""Adapter for PyTorch: TorchScript, exported programs, whole modules, and state dicts with the code for their module.
 
-A module's inputs are its forward's tensors. What a file says of their shapes is taken; where it says nothing, a few
-likely shapes are tried at load, and the first that the module answers is its sample.
+A module's inputs are the tensors of its forward method. Shapes are read from the file. If the file has none, a few
+likely shapes are tried at load, and the first that the module accepts becomes its sample.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def load_exported(config: RuntimeConfig) -> TorchAdapter:
 
 
 def load_module(config: RuntimeConfig) -> TorchAdapter:
-    """A whole module, or weights for the one that the owner's code makes."""
+    """Load a whole module, or weights for the module that the owner's code creates."""
     _prepare(config)
     load_code(config.code)
     held = torch.load(config.artifact, map_location=device(), weights_only=False)
@@ -74,7 +74,7 @@ def _prepare(config: RuntimeConfig) -> None:
 
 
 class TorchAdapter:
-    """One module. example: arrays that it was traced with, None if the file has none."""
+    """Adapter for one module. example: arrays that the module was traced with, None if the file has none."""
 
     plain: Optional[PlainRows] = None
     has_probabilities = False
@@ -95,7 +95,7 @@ class TorchAdapter:
         self._execution = execution_of(config, self.joinable)
 
     def _find_example(self, given: Optional[List[Any]]) -> Optional[List[Any]]:
-        """Arrays that it answers."""
+        """Return arrays that the module accepts; None if none are found."""
         for arrays in ([given] if given else []) + _guesses(self._module, self._ports):
             try:
                 self._call(arrays)
@@ -105,7 +105,10 @@ class TorchAdapter:
         return None
 
     def _learn(self, example: List[Any]) -> None:
-        """The shapes of its outputs, and whether rows may be joined: if two in one call are answered as each alone."""
+        """Learn the shapes of the outputs, and whether requests may be joined.
+
+        They may be joined if two rows in one call give the same answers as each row alone.
+        """
         row = [array[:1] for array in example]
         other = [
             array * array.dtype.type(2) + array.dtype.type(1) if array.dtype.kind == "f" else array for array in row
@@ -132,7 +135,7 @@ class TorchAdapter:
             ]
 
     def _found_shape(self, shapes: List[Tuple[int, ...]]) -> List[Tuple[Optional[int], ...]]:
-        """Those of an example, with None for each dimension that may as well be one larger."""
+        """Return the shapes of an example, with None for each dimension that may also be one larger."""
         free = set()
         for place in range(1, max(map(len, shapes))):
             larger = [tuple(size + (index == place) for index, size in enumerate(shape)) for shape in shapes]
@@ -159,7 +162,7 @@ class TorchAdapter:
 
     def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
         values = self._call(inputs.arrays)
-        # What is joined is told apart by its rows, so there a wrong number of them is an error.
+        # Joined requests are split by rows, so a wrong number of rows is an error there.
         by_row = self.joinable or all(value.ndim and len(value) == inputs.rows for value in values.values())
         return Outputs(values, named=len(values) > 1, by_row=by_row)
 
@@ -169,7 +172,7 @@ class TorchAdapter:
         try:
             return _named(self._module(*tensors))
         except (RuntimeError, AssertionError, IndexError) as error:
-            # A shape that does not fit is a RuntimeError here, told in the last line of what TorchScript writes.
+            # A wrong shape raises RuntimeError here; the last line of TorchScript's message explains it.
             lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             raise ValueError(lines[-1].replace("RuntimeError: ", "")) from error
 
@@ -193,7 +196,7 @@ class TorchAdapter:
 
 
 def _named(output: Any) -> Dict[str, Any]:
-    """numpy arrays by name: the keys of a dict, the numbers of a tuple."""
+    """Return numpy arrays by name: the keys of a dict, or the positions in a tuple."""
     if isinstance(output, torch.Tensor):
         return {PREDICTIONS: _numpy(output)}
     if isinstance(output, dict):
@@ -213,7 +216,7 @@ def _numpy(value: Any) -> Any:
 
 
 def _guesses(module: Any, ports: Sequence[Port]) -> List[List[Any]]:
-    """Arrays of ones in likely shapes: of the first weight's width, an image of its channels, plain numbers."""
+    """Return arrays of ones in likely shapes: the first weight's width, an image with its channels, plain numbers."""
     shapes: List[Tuple[int, ...]] = []
     for weight in module.parameters():
         if weight.ndim == 2:

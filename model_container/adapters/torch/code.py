@@ -1,4 +1,4 @@
-"""Modules made by the owner's code, filled with the weights of a file, and compiled where that can be."""
+"""Modules created by the owner's code, loaded with a file's weights, and compiled if possible."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FACTORIES = ("build_model", "make_model", "create_model", "model")
 
 
 def compiled(module: Any) -> Any:
-    """In TorchScript if its code is of the kind that can be; as it is, else."""
+    """Compile the module to TorchScript; return it unchanged if its code cannot be compiled."""
     try:
         return torch.jit.script(module)
     except Exception as error:
@@ -21,7 +21,7 @@ def compiled(module: Any) -> Any:
 
 
 def with_weights(module: Any, held: Dict[str, Any]) -> Any:
-    """held: a state dict, or a checkpoint that has one under a usual key."""
+    """Load the weights into the module. held: a state dict, or a checkpoint that has one under a usual key."""
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(held.get(key), dict):
             held = held[key]
@@ -31,7 +31,10 @@ def with_weights(module: Any, held: Dict[str, Any]) -> Any:
 
 
 def made_by(folder: str) -> Any:
-    """The module of the owner's code: what a function like `build_model` gives, or its one class without arguments."""
+    """Create the module with the owner's code: with a function such as `build_model`, or from its only module class.
+
+    Raises TypeError if the choice is not clear.
+    """
     files = sorted(Path(folder).glob("*.py")) if folder else []
     defined = {name: value for path in files for name, value in vars(sys.modules[path.stem]).items()}
     for name in FACTORIES:

@@ -1,4 +1,4 @@
-"""On what PyTorch computes: the GPU where it finds one, else the CPU."""
+"""Device that PyTorch computes on: the GPU if PyTorch finds one, otherwise the CPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def device() -> str:
 
 
 def moved(program: Any) -> Any:
-    """The program for the device: also the tensors that its own code makes, which `to` leaves where they were."""
+    """Move an exported program to the device, including tensors that its own code creates, which `to` does not move."""
     if device() == "cpu":
         return program
     from torch.export.passes import move_to_device_pass  # type: ignore[import-not-found]
@@ -24,7 +24,7 @@ def moved(program: Any) -> Any:
 
 
 def execution_of(config: RuntimeConfig, joinable: bool) -> Dict[str, Any]:
-    """On what it computes, and why not on a GPU where one was asked for."""
+    """Return the device, and why no GPU is used if one was requested."""
     facts: Dict[str, Any] = {"device": device(), "threads": torch.get_num_threads(), "joins_requests": joinable}
     if device() == "cuda":
         return {**facts, "gpu": torch.cuda.get_device_name(0)}

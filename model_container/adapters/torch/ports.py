@@ -1,4 +1,4 @@
-"""The tensors that a PyTorch module's forward takes: read from the file or the code, and filled from a request."""
+"""Input tensors of a PyTorch module's forward method: read from the file or the code, and filled from a request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DTYPES = {name: dtype for dtype, name in DATATYPES.items()}
 
 
 class Port(NamedTuple):
-    """One tensor that forward takes. shape: None is any size; None in place of the whole is any shape."""
+    """Tensor that forward takes. shape: None as a size is any size; None as the whole shape is any shape."""
 
     name: str
     datatype: str
@@ -39,7 +39,10 @@ class Port(NamedTuple):
 
 
 def array_for(port: Port, value: Any) -> Any:
-    """A single row may come without its first dimension where the shape is known."""
+    """Convert a request's value. A single row may come without its first dimension if the shape is known.
+
+    Raises Problem.
+    """
     nested = value if isinstance(value, LISTED) else [value]
     datatype = "FP32" if port.datatype in ("BF16", "FP16") else port.datatype
     array = array_of(nested, datatype, _place(port.name), None)
@@ -67,7 +70,7 @@ def _place(name: str) -> Place:
 
 
 def script_ports(module: Any, examples: Any) -> List[Port]:
-    """forward's arguments but for self. Raises TypeError for one that is no tensor and has no default."""
+    """Return forward's arguments except self. Raises TypeError for one that is no tensor and has no default."""
     ports = []
     for index, one in enumerate(module.forward.schema.arguments[1:]):
         if str(one.type) not in ("Tensor", "Optional[Tensor]"):
@@ -92,7 +95,7 @@ def forward_ports(module: Any) -> List[Port]:
 
 
 def _first_datatype(module: Any) -> str:
-    """An embedding looks numbers up; all else computes in the type of its weights."""
+    """Return the module's likely input datatype: integers for an embedding, otherwise the type of its first weights."""
     for part in module.modules():
         if (getattr(part, "original_name", "") or type(part).__name__) in ("Embedding", "EmbeddingBag"):
             return "INT64"
@@ -108,5 +111,5 @@ def exported_ports(program: Any) -> List[Port]:
 
 
 def _shape(sizes: Sequence[Any]) -> Tuple[Optional[int], ...]:
-    """A dimension that was exported as dynamic is no plain number."""
+    """Convert exported sizes. A dynamic dimension is not a plain int and becomes None."""
     return tuple(size if type(size) is int else None for size in sizes)
