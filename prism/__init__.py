@@ -1,10 +1,10 @@
-"""The SDK of PRISM: `from prism import Prism, AsyncPrism`.
+"""PRISM's SDK: `from prism import Prism, AsyncPrism`.
 
     with Prism() as prism:
         model = prism.deploy("iris.joblib", name="iris")
         print(prism.predict("iris", {"input": [5.1, 3.5, 1.4, 0.2]}).predictions)
 
-The command line imports this package at every call, so the clients are loaded when they are first asked for.
+The command line imports this package on every call, so the clients are imported only on first use.
 """
 
 from __future__ import annotations

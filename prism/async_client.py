@@ -1,4 +1,4 @@
-"""The asynchronous client; what is sent and read is in `requests.py`. Made for asyncio."""
+"""Asynchronous client, for asyncio. `requests.py` defines what is sent, `responses.py` what is received."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 
 class AsyncPrism:
-    """A connection to one PRISM server; use it as a context manager, or `await close()` it.
+    """Client for one PRISM server. Use it as a context manager, or `await close()` it.
 
-    base_url: else PRISM_URL, else http://127.0.0.1:8000. api_key: else PRISM_API_KEY, else none.
-    max_retries: further tries after a lost connection, 408, 429, 502 or 503, waiting as Retry-After asks; an upload
+    base_url: defaults to PRISM_URL, then to http://127.0.0.1:8000. api_key: defaults to PRISM_API_KEY, then to none.
+    max_retries: number of retries after a lost connection, 408, 429, 502 or 503, waiting as Retry-After asks; an upload
     that may have arrived is never sent again. transport: another way to carry requests, for tests.
 
     Every method raises the errors of `prism.errors`.
@@ -54,26 +54,29 @@ class AsyncPrism:
     async def deploy(self, file: File, *, on_status: OnStatus | None = None, **options: Unpack[DeployOptions]) -> Model:
         """Upload a model file, wait until it is live, and return it.
 
-        on_status is called with each new state. The file streams from disk (each 64 KiB block is read on the event
-        loop: microseconds from a local disk).
-        Raises the problem's own error if PRISM refuses the file, DeployFailedError if a later step does not succeed.
+        on_status is called with each new state. The file is streamed from disk (each 64 KiB block is read on the event
+        loop: microseconds from a local disk). Raises the problem's own error if PRISM refuses the file, and
+        DeployFailedError if a later step fails.
         """
         return await self._settle(requests.deploy(file, **options), on_status)
 
     async def upload(self, file: File, *, on_status: OnStatus | None = None, **options: Unpack[DeployOptions]) -> Model:
-        """As `deploy`, but the model is only stored and built; `models.start` brings it to life."""
+        """Upload a model file like `deploy`, but only store and build it; `models.start` makes it live."""
         return await self._settle(requests.upload(file, **options), on_status)
 
     async def predict(self, ref: str, data: Any, *, probabilities: bool = False) -> Prediction:
-        """data: any body PRISM's dialects allow, a DataFrame or an array; bytes are sent as the JSON they are."""
+        """Predict.
+
+        data: any body that PRISM's dialects allow, a DataFrame or an array; bytes are sent unchanged as JSON.
+        """
         return await self.send(requests.predict(ref, data, probabilities=probabilities))
 
     async def stream(self, ref: str, data: Any, *, probabilities: bool = False) -> AsyncGenerator[Any, None]:
-        """The model's predictions one by one, as it makes them; of a model that does not yield, one a row.
+        """Yield the model's predictions as it makes them. A model that does not yield gives one item per row.
 
-        data, probabilities: as for `predict`. The request is sent when the first item is asked for, and again only
-        before it came. A model that fails later on raises its error then. Closing the generator (`aclosing` does) ends
-        the stream.
+        data, probabilities: as for `predict`. The request is sent when the first item is requested, and is retried only
+        before that item has arrived. If the model fails later, its error is raised then. Closing the generator (as
+        `aclosing` does) ends the stream.
         """
         call, attempt = requests.predict(ref, data, probabilities=probabilities), 0
         while True:
@@ -94,22 +97,23 @@ class AsyncPrism:
         return await self.send(requests.health())
 
     async def monitor(self) -> dict[str, Any]:
-        """What the health monitor did in its last cycle."""
+        """Return what the health monitor did in its last cycle."""
         return await self.send(requests.monitor())
 
     async def registry(self) -> list[dict[str, Any]]:
-        """What the server has recorded to run on its host."""
+        """Return what the server has recorded as running on its host."""
         return await self.send(requests.registry())
 
     async def prune_stale(self) -> list[str]:
-        """Remove records of what no longer runs; returns their model ids."""
+        """Remove the records of what no longer runs; returns their model ids."""
         return await self.send(requests.prune_stale())
 
     async def share(self, *refs: str, create_key: bool = False, open_to_all: bool = False) -> Share:
-        """Share live models by a link; without refs, the only one. Returns once the link stands.
+        """Share live models by a link; without refs, the only live model. Returns once the link is open.
 
-        create_key: make an API key for it; the answer's `key` tells it, this once. open_to_all: consent that who has
-        the link needs none. Raises ConsentNeededError where neither is given and no key is asked for anyway.
+        create_key: make an API key for the share; it is in the result's `key`, this once only. open_to_all: consent
+        that anyone with the link needs no key. Raises ConsentNeededError if neither is given and the server requires no
+        key anyway.
         """
         return await self.send(requests.share(refs, create_key=create_key, open_to_all=open_to_all))
 
@@ -117,11 +121,11 @@ class AsyncPrism:
         return await self.send(requests.share_status())
 
     async def stop_share(self, ref: str | None = None) -> Share:
-        """Withdraw one model, or all; the link closes with the last."""
+        """Withdraw one model, or all; the link closes with the last one."""
         return await self.send(requests.stop_share(ref))
 
     async def send(self, call: Call[T]) -> T:
-        """Carry one call, trying again where that is safe."""
+        """Send one call, with retries where that is safe."""
         attempt = 0
         while True:
             try:
@@ -213,7 +217,7 @@ class AsyncPrism:
 
 
 class AsyncModels:
-    """The models of a server. ref: a name, name@version or a model_id."""
+    """Models of a server. ref: a name, name@version or a model_id."""
 
     def __init__(self, prism: AsyncPrism) -> None:
         self._prism = prism
@@ -225,7 +229,7 @@ class AsyncModels:
         return await self._prism.send(requests.get_model(ref))
 
     async def delete(self, ref: str) -> builtins.list[str]:
-        """Stop the model and remove all that belongs to it; returns what was removed."""
+        """Stop the model and remove everything that belongs to it; returns what was removed."""
         return await self._prism.send(requests.delete_model(ref))
 
     async def start(self, ref: str) -> Model:
@@ -238,27 +242,31 @@ class AsyncModels:
         return await self._prism.send(requests.act(ref, "restart"))
 
     async def scale(self, ref: str, replicas: int) -> Model:
-        """Have so many replicas serve; no request fails meanwhile. `error` says why where fewer do."""
+        """Change the number of replicas; no request fails meanwhile. `error` of the result says why fewer serve."""
         return await self._prism.send(requests.scale(ref, replicas))
 
     async def logs(
         self, ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None
     ) -> builtins.list[str]:
-        """The last lines the model printed, or those of its build. replica: the number of one, else those of all."""
+        """Return the last lines that the model printed, or those of its build.
+
+        replica: number of one replica; None for all.
+        """
         return await self._prism.send(requests.logs(ref, tail=tail, kind=kind, replica=replica))
 
     def follow_logs(
         self, ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None
     ) -> AsyncIterator[str]:
-        """The last lines, then new ones as they come, until the model ends.
+        """Yield the last lines, then new ones as they come, until the model ends.
 
-        Where the connection is cut, it goes on behind the last line. Raises ConnectionFailed if the server stays away.
+        After a lost connection it continues after the last line. Raises ConnectionFailed if the server stays
+        unreachable.
         """
         return self._prism.stream_lines(ref, kind, tail, replica)
 
 
 class AsyncKeys:
-    """The API keys that were made while the server runs; those of its settings are not among them."""
+    """API keys made while the server runs; the keys in its settings are not included."""
 
     def __init__(self, prism: AsyncPrism) -> None:
         self._prism = prism
@@ -267,9 +275,9 @@ class AsyncKeys:
         return await self._prism.send(requests.list_keys())
 
     async def create(self, name: str) -> ApiKey:
-        """name: who will use it. `key` of the answer is the key itself, and cannot be had again."""
+        """Make a key. name: who will use it. The result's `key` is the key itself and cannot be retrieved again."""
         return await self._prism.send(requests.create_key(name))
 
     async def revoke(self, id: str) -> str:
-        """Its next request is refused. Returns its id."""
+        """Revoke a key: its next request is refused. Returns its id."""
         return (await self._prism.send(requests.revoke_key(id))).revoked

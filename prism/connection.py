@@ -1,4 +1,4 @@
-"""How both clients reach a server: its address and key, their httpx2 settings, and the errors of the transport."""
+"""Connection settings common to both clients: address, key, httpx2 settings, and errors of the transport."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, ht
 
 
 def client_settings(base_url: str | None, api_key: str | None, timeouts: Timeouts) -> dict[str, Any]:
-    """Arguments of `httpx2.Client` and `httpx2.AsyncClient`. Raises InvalidRequest for an unusable URL or key."""
+    """Return the arguments of `httpx2.Client` and `httpx2.AsyncClient`.
+
+    Raises InvalidRequest for an invalid URL or key.
+    """
     address = _address(base_url or os.environ.get("PRISM_URL") or DEFAULT_URL)
     key = (api_key if api_key is not None else os.environ.get("PRISM_API_KEY", "")).strip()
     if not (key.isascii() and key.isprintable()):
@@ -27,13 +30,13 @@ def client_settings(base_url: str | None, api_key: str | None, timeouts: Timeout
         "base_url": address,
         "headers": {"Accept": "application/json", **({"X-API-Key": key} if key else {})},
         "timeout": httpx2.Timeout(timeouts.request_seconds, connect=timeouts.connect_seconds),
-        # A proxy of the environment is for the world outside; it cannot reach this machine's loopback.
+        # A proxy from the environment cannot reach this machine's loopback interface.
         "trust_env": not is_loopback(address),
     }
 
 
 def call_settings(call: Call[Any], timeouts: Timeouts) -> dict[str, Any]:
-    """The arguments of `request` that do not depend on the body."""
+    """Return the arguments of `request` that do not depend on the body."""
     read = call.read_seconds(timeouts)
     timeout = httpx2.Timeout(timeouts.request_seconds, connect=timeouts.connect_seconds, read=read)
     settings = {"method": call.method, "url": call.path, "params": dict(call.params), "timeout": timeout}
@@ -41,7 +44,7 @@ def call_settings(call: Call[Any], timeouts: Timeouts) -> dict[str, Any]:
 
 
 def answer(response: httpx2.Response) -> Answer:
-    """The answer of a 2xx response. Raises the APIError that any other one stands for."""
+    """Return the answer of a 2xx response. Raises the matching APIError for any other response."""
     headers = {name.lower(): value for name, value in response.headers.items()}
     received = Answer(response.status_code, headers, response.content)
     if not response.is_success:
@@ -50,7 +53,7 @@ def answer(response: httpx2.Response) -> Answer:
 
 
 def failure(error: httpx2.RequestError, base_url: str) -> PrismError:
-    """What an error of the transport means to the caller, and what to do about it."""
+    """Convert a transport error to an error that says what it means to the caller and what to do about it."""
     sent = not isinstance(error, NEVER_SENT)
     reason = str(error) or type(error).__name__
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError):

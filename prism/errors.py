@@ -1,7 +1,7 @@
-"""Every error the SDK raises, as one tree; the codes are those of PRISM's problem documents.
+"""Tree of all errors that the SDK raises; their codes are those of PRISM's problem documents.
 
     PrismError
-    ├── InvalidRequest                a URL, key or argument that no request can be made of
+    ├── InvalidRequest                a URL, key or argument that no request can be made from
     ├── ConnectionFailed              no answer came: no server, connection lost
     │   └── RequestTimedOut
     ├── InvalidResponse               something answered, but it was not PRISM
@@ -26,8 +26,12 @@
         │   ├── StartFailedError
         │   └── ProbeFailedError
         ├── TunnelFailedError         502
-        ├── ModelCrashedError         500  the request ended the replica that worked on it alone
+        ├── ModelCrashedError         500  the request crashed the replica that processed it alone
+        ├── StorageFailedError        507
+        │   ├── DiskFullError
+        │   └── StorageReadOnlyError
         ├── UnavailableError          503  retry_after_seconds
+        │   ├── TooManyOpenFilesError
         │   ├── TargetUnavailableError
         │   ├── OverloadedError
         │   ├── ReplicaUnavailableError
@@ -45,7 +49,7 @@ from typing import Any, ClassVar
 
 
 class PrismError(Exception):
-    """What happened (`detail`) and what to do next (`hint`)."""
+    """Base of all errors: what happened (`detail`) and what to do next (`hint`)."""
 
     def __init__(self, detail: str, *, hint: str = "") -> None:
         super().__init__(detail)
@@ -56,17 +60,17 @@ class PrismError(Exception):
         return f"{self.detail} {self.hint}".strip()
 
     def problem(self) -> dict[str, Any]:
-        """The error as JSON-able data, in the form of the server's problem documents."""
+        """Return the error as JSON-able data, in the form of the server's problem documents."""
         document = {"code": type(self).__name__, "detail": self.detail, "hint": self.hint}
         return {name: value for name, value in document.items() if value}
 
 
 class InvalidRequest(PrismError):
-    """A URL, a key or an argument that no request can be made of; nothing was sent."""
+    """Error for a URL, a key or an argument that no request can be made from; nothing was sent."""
 
 
 class ConnectionFailed(PrismError):
-    """No answer came. sent: whether the server may have received the request all the same."""
+    """Error for a request without an answer. sent: whether the server may have received the request nevertheless."""
 
     def __init__(self, detail: str, *, hint: str = "", sent: bool) -> None:
         super().__init__(detail, hint=hint)
@@ -74,25 +78,25 @@ class ConnectionFailed(PrismError):
 
 
 class RequestTimedOut(ConnectionFailed):
-    """No answer came in time. What was asked for may still be under way on the server."""
+    """Error for a request without an answer in time. The server may still be working on it."""
 
 
 class InvalidResponse(PrismError):
-    """The answer was not one of PRISM's."""
+    """Error for a response that does not come from PRISM or that this SDK cannot read."""
 
 
 class APIError(PrismError):
-    """PRISM answered with a problem document (RFC 9457).
+    """Error that PRISM answered with, as a problem document (RFC 9457).
 
     status: of HTTP, or of the recorded problem of a failed deployment. code: stable, e.g. "not_found".
-    request_id: to find the request in the server's log. retry_after_seconds: when the server named one.
+    request_id: finds the request in the server's log. retry_after_seconds: if the server gave one.
     document: the whole problem, with the values involved.
     """
 
     code: str = ""
     codes: ClassVar[tuple[str, ...]] = ()
     default_status: ClassVar[int] = 0
-    """The status whose errors of unknown code are of this class; stated by each class for itself."""
+    """Status whose errors of unknown code get this class; each class states its own, subclasses do not inherit it."""
 
     def __init__(
         self,
@@ -114,7 +118,7 @@ class APIError(PrismError):
 
     @property
     def model_id(self) -> str:
-        """The model concerned, where the server names one."""
+        """Return the id of the model concerned, "" if the server names none."""
         return str(self.document.get("model_id", ""))
 
     def problem(self) -> dict[str, Any]:
@@ -274,7 +278,7 @@ _BY_STATUS = {kind.__dict__["default_status"]: kind for kind in _tree(APIError) 
 
 
 def error_class(code: str, status: int) -> type[APIError]:
-    """The class for a problem's code; for an unknown code, the one for its status."""
+    """Return the class for a problem's code; for an unknown code, the one for its status."""
     by_status = _BY_STATUS.get(status) or (ServerError if status >= 500 else APIError)
     return _BY_CODE.get(code, by_status)
 
@@ -282,7 +286,7 @@ def error_class(code: str, status: int) -> type[APIError]:
 def from_problem(
     document: Mapping[str, Any], *, status: int = 0, request_id: str = "", retry_after_seconds: float | None = None
 ) -> APIError:
-    """The error that a problem document describes; `status` is used where the document has none."""
+    """Return the error that a problem document describes; `status` is used if the document has none."""
     stated = document.get("status")
     status = stated if isinstance(stated, int) else status
     code = str(document.get("code") or "")

@@ -1,4 +1,4 @@
-"""A model's folder as one file to be uploaded: a zip archive, made as it is sent."""
+"""Upload of a model's folder as one file: a zip archive, created when it is sent."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from prism.errors import InvalidRequest
 
 LEFT_OUT = frozenset({"__pycache__", "node_modules", "__MACOSX"})
 KEPT = ".python-version"
-"""Of the names with a dot in front, the one that says something of a model."""
+"""The only file uploaded among those whose name begins with a dot, because it says something about the model."""
 
 BLOCK_BYTES = 1 << 20
 EPOCH = (1980, 1, 1, 0, 0, 0)
-"""Of every member, so that the same files are the same archive."""
+"""Timestamp of every archive member, so that the same files give the same archive."""
 
 
 @contextmanager
 def zipped(folder: Path) -> Iterator[IO[bytes]]:
-    """Open for reading, gone with the block. Raises InvalidRequest for a link that leads out of the folder."""
+    """Zip the folder to a temporary file, open for reading and deleted after the block.
+
+    Raises InvalidRequest for a link that leads out of the folder.
+    """
     with tempfile.TemporaryFile() as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for path in sorted(files(folder)):
                 entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), EPOCH)
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 entry.external_attr = 0o100644 << 16
-                entry.file_size = path.stat().st_size  # whether it needs the form for more than 4 GiB
+                entry.file_size = path.stat().st_size  # decides whether the member needs ZIP64, for more than 4 GiB
                 with path.open("rb") as reading, archive.open(entry, "w") as writing:
                     while block := reading.read(BLOCK_BYTES):
                         writing.write(block)
@@ -39,7 +42,10 @@ def zipped(folder: Path) -> Iterator[IO[bytes]]:
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """All in it, but for caches and hidden ones. Links to files within it are followed."""
+    """Yield all files in the folder except caches and hidden ones. Links to files within it are followed.
+
+    Raises InvalidRequest for a link that leads out of it.
+    """
     root = folder.resolve()
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in LEFT_OUT and not name.startswith(".")]

@@ -1,4 +1,4 @@
-"""Following a log: how far it was read, and whether to go on where it broke off. Both clients share it."""
+"""Following of a log: how far it was read, and whether to continue after an interruption. Both clients use it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from prism.requests import Call, LogKind, Timeouts, logs
 from prism.retries import Retries
 
 SILENCE_SECONDS = 45
-"""The server gives a sign of life every 15 s."""
+"""Read timeout. The server sends a keep-alive every 15 s."""
 
 MORE_PATIENT = 3
-"""Times as many tries as for other calls: a server that is started again takes some seconds."""
+"""Factor on the number of retries of other calls, because a restart of the server takes some seconds."""
 
 
 class LogFollower:
-    """The log of one model, or of its replica of a number.
+    """Position in the log of one model, or of one of its replicas.
 
-    last_id: of the last line that came. is_over: nothing more comes.
+    last_id: id of the last line received. is_over: whether the log is complete.
     """
 
     def __init__(self, ref: str, kind: LogKind, tail: int, replica: int | None = None) -> None:
@@ -31,7 +31,7 @@ class LogFollower:
         self.is_over = False
 
     def settings(self, timeouts: Timeouts) -> dict[str, Any]:
-        """The arguments of `stream`, from its beginning or right behind the last line."""
+        """Return the arguments of `stream`, from the beginning or after the last line received."""
         timeout = httpx2.Timeout(timeouts.request_seconds, connect=timeouts.connect_seconds, read=SILENCE_SECONDS)
         params = {**self._call.params, "follow": "true", **({"after": self.last_id} if self.last_id else {})}
         return {
@@ -43,7 +43,10 @@ class LogFollower:
         }
 
     def line(self, event: httpx2.ServerSentEvent) -> str | None:
-        """What the event says of the log, if it does. Raises ConnectionFailed when the server ends."""
+        """Return the log line in the event, None if it has none.
+
+        Raises ConnectionFailed if the server is shutting down.
+        """
         if event.id and event.id != self.last_id:
             self.last_id, self._failures = event.id, 0
         if event.event == "message":
@@ -56,7 +59,7 @@ class LogFollower:
         return None
 
     def delay_seconds(self, failure: PrismError, retries: Retries) -> float | None:
-        """How long to wait before going on after that failure; None to give up."""
+        """Return how long to wait before continuing after the failure; None to give up."""
         if isinstance(failure, ConnectionFailed):
             failure = ConnectionFailed(failure.detail, hint=failure.hint, sent=False)
         patient = replace(retries, count=retries.count * MORE_PATIENT)

@@ -1,6 +1,6 @@
-"""Every request of the SDK as a value: what to send, how long to wait, whether to repeat it, how to read the answer.
+"""Requests of the SDK as values: what to send, how long to wait, whether to repeat it, and how to read the answer.
 
-The two clients differ only in how they carry a `PredictContract`.
+The two clients differ only in how they send a `Call`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ T = TypeVar("T")
 File = str | os.PathLike[str] | IO[bytes]
 LogKind = Literal["runtime", "build"]
 OnBytes = Callable[[int, int], None]
-"""Takes the bytes sent so far and the bytes in all."""
+"""Function called with the number of bytes sent so far and the total number of bytes."""
 OnStatus = Callable[[Model], None]
 POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long to wait for a connection, an ordinary answer, a prediction, and for a model to be live."""
+    """Time limits for a connection, an ordinary answer, a prediction, and for a model to become live."""
 
     connect_seconds: float = 5
     request_seconds: float = 30
@@ -41,7 +41,7 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Form:
-    """A multipart body. Files given by path are opened when sent and read in blocks, never whole; a folder is zipped."""
+    """Multipart body. Files given by path are opened when sent and read in blocks, never whole; a folder is zipped."""
 
     fields: Mapping[str, str]
     files: Sequence[tuple[str, File]]
@@ -49,7 +49,7 @@ class Form:
 
     @contextmanager
     def opened(self) -> Iterator[dict[str, Any]]:
-        """The form as arguments of an HTTP client's `request`. Raises OSError for a file that cannot be read."""
+        """Return the form as arguments of an HTTP client's `request`. Raises OSError for a file that cannot be read."""
         with ExitStack() as stack:
             parts = []
             for name, file in self.files:
@@ -61,7 +61,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """patience: which of the timeouts applies. repeatable: sending it twice does no more than sending it once."""
+    """Request to send. patience: the timeout that applies. repeatable: sending it twice has the same effect as once."""
 
     method: str
     path: str
@@ -75,7 +75,7 @@ class Call(Generic[T]):
 
     @contextmanager
     def content(self) -> Iterator[dict[str, Any]]:
-        """The body as arguments of an HTTP client's `request`."""
+        """Return the body as arguments of an HTTP client's `request`."""
         if self.form is not None:
             with self.form.opened() as arguments:
                 yield arguments
@@ -89,14 +89,16 @@ class Call(Generic[T]):
 
 
 class DeployOptions(TypedDict, total=False):
-    """name: else made from the file's. code_files: Python files for classes that the pickle takes from `__main__`.
-    expected_input: a JSON-able request body known to be right, or JSON as bytes.
-    requirements: lines of a requirements file; they win over what PRISM infers. target: "auto", "docker" or "process".
-    allow_unsafe: consent to load a file with dangerous globals. allow_packages: names of packages that PRISM does not
-    know and may install, or module=name where they differ. accelerate: whether a proven faster form of it may
-    serve; None leaves it to the server. replicas: how many copies of it serve; None leaves it to its model_config.yaml.
-    gpu: True for every GPU, how many, or the ids of which. on_bytes: told how much of the file is sent.
-    request_id: by which `inspections` tells the file's place while it waits to be read.
+    """Options of a deployment. name: defaults to one made from the file's name.
+
+    code_files: Python files for classes that the pickle takes from `__main__`. expected_input: a JSON-able request body
+    known to be right, or JSON as bytes. requirements: lines of a requirements file; they override what PRISM infers.
+    target: "auto", "docker" or "process". allow_unsafe: consent to load a file with dangerous globals. allow_packages:
+    names of packages that PRISM does not know and may install, or module=name if the names differ. accelerate: whether
+    a faster form, proven equal, may serve; None leaves it to the server. replicas: number of copies that serve; None
+    leaves it to the model's model_config.yaml. gpu: True for every GPU, a number of GPUs, or their ids. on_bytes:
+    called with how much of the file has been sent. request_id: id by which `inspections` reports the upload's place in
+    the queue.
     """
 
     name: str | None
@@ -116,15 +118,16 @@ class DeployOptions(TypedDict, total=False):
 
 
 def deploy(file: File, **options: Unpack[DeployOptions]) -> Call[Model]:
-    """Upload a model file, an archive or a folder, and bring it to life; the answer comes as soon as it is received.
+    """Upload a model file, an archive or a folder, and make it live. The answer comes as soon as the upload is
+    received.
 
-    Never repeated once it may have arrived.
+    Never repeated once the upload may have arrived.
     """
     return _send_file("/models/upload-and-run", file, options)
 
 
 def upload(file: File, **options: Unpack[DeployOptions]) -> Call[Model]:
-    """Upload a model file, store and build it; otherwise as `deploy`."""
+    """Upload a model file, store and build it; otherwise like `deploy`."""
     return _send_file("/models/upload", file, options)
 
 
@@ -141,12 +144,12 @@ def delete_model(ref: str) -> Call[list[str]]:
 
 
 def act(ref: str, action: Literal["start", "stop", "restart"]) -> Call[Model]:
-    """Not repeated on its own: a second restart would end the first one's replica."""
+    """Start, stop or restart a model. Not retried automatically: a second restart would end the first one's replica."""
     return Call("POST", _path(ref, action), responses.model, patience="deploy", repeatable=False)
 
 
 def scale(ref: str, replicas: int) -> Call[Model]:
-    """The answer comes once as many serve, or it is known that they do not."""
+    """Change the number of replicas. The answer comes once that many serve, or once it is known that they cannot."""
     return Call("PATCH", _path(ref), responses.model, json=encode({"replicas": replicas}), patience="deploy")
 
 
@@ -157,7 +160,7 @@ def predict(ref: str, data: Any, *, probabilities: bool = False) -> Call[Predict
 
 
 def logs(ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None) -> Call[list[str]]:
-    """replica: the number of the one whose lines are wanted; else those of all."""
+    """Return the last log lines. replica: number of the replica; None for all."""
     chosen = {} if replica is None else {"replica": str(replica)}
     return Call("GET", _path(ref, "logs"), responses.lines, params={"tail": str(tail), "kind": kind, **chosen})
 
@@ -183,7 +186,7 @@ def prune_stale() -> Call[list[str]]:
 
 
 def share(refs: Sequence[str] = (), *, create_key: bool = False, open_to_all: bool = False) -> Call[Share]:
-    """Not repeated on its own: a second call would make a second key."""
+    """Share models. Not retried automatically: a second call would make a second key."""
     body = encode({"models": list(refs), "create_key": create_key, "open": open_to_all})
     return Call("POST", "/share", responses.share, json=body, patience="deploy", repeatable=False)
 
@@ -201,7 +204,7 @@ def list_keys() -> Call[list[ApiKey]]:
 
 
 def create_key(name: str) -> Call[ApiKey]:
-    """Not repeated on its own: a second call would make a second key."""
+    """Make a key. Not retried automatically: a second call would make a second key."""
     return Call("POST", "/keys", responses.api_key, json=encode({"name": name}), repeatable=False)
 
 
@@ -212,9 +215,9 @@ def revoke_key(id: str) -> Call[Revocation]:
 
 
 def encode(data: Any) -> bytes:
-    """A request body: bytes are JSON already; a DataFrame becomes `dataframe_split`, an array a nested list.
+    """Encode a request body: bytes are JSON already; a DataFrame becomes `dataframe_split`, an array a nested list.
 
-    NaN and infinities become null. Raises InvalidRequest for what has no JSON form.
+    NaN and infinities become null. Raises InvalidRequest for data that has no JSON form.
     """
     if isinstance(data, bytes):
         return data
@@ -268,7 +271,7 @@ def _gpu(wanted: bool | int | Sequence[str]) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays and scalars of numpy and its kin, which is not imported here."""
+    """Convert arrays and scalars of numpy and similar libraries, which are not imported here."""
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"a {type(value).__name__}")
@@ -291,7 +294,7 @@ def _opened(path: str | os.PathLike[str]) -> AbstractContextManager[IO[bytes]]:
 
 
 def _filename(file: File) -> str:
-    """That of a folder is the archive's that it is sent as."""
+    """Return the filename of the upload; for a folder, that of its archive."""
     path = file if isinstance(file, (str, os.PathLike)) else getattr(file, "name", None)
     if isinstance(path, (str, os.PathLike)) and os.path.isdir(path):
         return f"{Path(path).resolve().name}.zip"
@@ -299,7 +302,7 @@ def _filename(file: File) -> str:
 
 
 class _Counted:
-    """A binary file that tells how far it has been read."""
+    """Binary file that reports how far it has been read."""
 
     def __init__(self, file: IO[bytes], on_bytes: OnBytes | None) -> None:
         self._file = file

@@ -1,7 +1,7 @@
-"""What the API answers, as frozen records, and the parsers that make them.
+"""Responses of the API as frozen records, and the parsers that create them.
 
-Unknown fields are ignored, missing ones take their default, so that an older SDK reads a newer server.
-`document` keeps the whole answer as it came.
+Unknown fields are ignored and missing ones take their default, so that an older SDK can read a newer server's answers.
+`document` keeps the whole answer unchanged.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from msgspec import Struct, field
 from prism.errors import APIError, InvalidResponse, from_problem
 
 SETTLED = frozenset({"built", "live", "unhealthy", "stopped", "failed"})
-"""Statuses in which a deployment waits for nothing more."""
+"""Statuses in which a deployment does not wait for anything."""
 
 
 class Answer(Struct, frozen=True):
-    """One HTTP answer, whichever client received it. headers: names in lower case."""
+    """HTTP response, whichever client received it. headers: names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -40,7 +40,7 @@ class Artifact(Struct, frozen=True):
 
 
 class Tensor(Struct, frozen=True):
-    """One input or output. shape: −1 is a variable dimension. choices: values a categorical column was trained on."""
+    """Input or output. shape: −1 is a variable dimension. choices: values that a categorical column was trained on."""
 
     name: str = ""
     datatype: str = ""
@@ -58,7 +58,7 @@ class Signature(Struct, frozen=True):
 
 
 class Pin(Struct, frozen=True):
-    """One package the model needs, and why PRISM believes so."""
+    """Package that the model needs, and why PRISM believes so."""
 
     distribution: str = ""
     specifier: str = ""
@@ -66,7 +66,10 @@ class Pin(Struct, frozen=True):
 
 
 class Environment(Struct, frozen=True):
-    """packages: `name==version` of all that is installed. pins: those the model itself asks for."""
+    """Environment of a model. packages: `name==version` of everything installed.
+
+    pins: what the model itself requires.
+    """
 
     python: str = ""
     python_evidence: str = ""
@@ -76,8 +79,9 @@ class Environment(Struct, frozen=True):
 
 
 class Replica(Struct, frozen=True):
-    """One running copy of a model. number: its place among them, which its successor takes. circuit: closed while
-    requests reach it. memory_bytes, cores: what it uses, where the server says so.
+    """Running copy of a model. number: its position among the replicas, which its successor inherits.
+
+    circuit: "closed" while requests reach it. memory_bytes, cores: its resource usage, if the server reports it.
     """
 
     target: str = ""
@@ -100,13 +104,13 @@ class Restart(Struct, frozen=True):
 
 
 class Model(Struct, frozen=True):
-    """One version of a model and where it stands.
+    """Version of a model and its status.
 
     status: received, inspecting, resolving, building, built, starting, probing, live, unhealthy, stopped, failed.
-    replicas: those that run; replicas_wanted: how many should while it is live, None from a server that knows of one.
-    endpoint: absolute URL that takes predictions. public_url: the same from anywhere, while it is shared.
-    sample: a request body known to be answered.
-    error: the problem document of what failed. timings_ms: how long each step took.
+    replicas: the running replicas. replicas_wanted: how many should run while it is live; None from an older server
+    that runs only one. endpoint: absolute URL that takes predictions. public_url: the same URL reachable from anywhere,
+    while the model is shared. sample: a request body that the model is known to answer. error: the problem document of
+    what failed. timings_ms: how long each step took.
     """
 
     model_id: str
@@ -138,7 +142,7 @@ class Model(Struct, frozen=True):
         return self.status in SETTLED
 
     def failure(self) -> APIError | None:
-        """The error of a model that failed, as the exception it stands for."""
+        """Return the error of a failed model as an exception; None if it has not failed."""
         if self.status != "failed":
             return None
         told = {"code": "deploy_failed", "detail": f"{self.ref or self.model_id} failed.", **(self.error or {})}
@@ -146,7 +150,7 @@ class Model(Struct, frozen=True):
 
 
 class Prediction(Struct, frozen=True):
-    """One answer: a prediction for each row. timings_ms: what Server-Timing said, by name."""
+    """Answer with one prediction per row. timings_ms: durations in the Server-Timing header, by name."""
 
     model: str
     version: str
@@ -160,10 +164,11 @@ class Prediction(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True):
-    """status: "ok", or "degraded" while a model of `down` was live, should be, and takes no traffic.
+    """Health of a server. status: "ok", or "degraded" while a model in `down` was live, should be live, and takes no
+    traffic.
 
-    models: how many stand in each status. down: model ids. failed: model_id and error code of each model that failed
-    before it was ever live, which degrades nothing.
+    models: number of models in each status. down: model ids. failed: model_id and error code of each model that failed
+    before it was ever live; these do not degrade the status.
     """
 
     status: str
@@ -175,14 +180,14 @@ class Health(Struct, frozen=True):
 
 
 class SharedModel(Struct, frozen=True):
-    """public_url: takes predictions, from anywhere; None while the link does not stand."""
+    """Shared model. public_url: takes predictions from anywhere; None while the link is not open."""
 
     name: str
     public_url: str | None = None
 
 
 class ShareKey(Struct, frozen=True):
-    """A key that was made for a share; `key` is told this once."""
+    """API key that was made for a share; `key` is shown only this once."""
 
     id: str = ""
     name: str = ""
@@ -192,8 +197,8 @@ class ShareKey(Struct, frozen=True):
 class Share(Struct, frozen=True):
     """What is shared and where.
 
-    state: off, starting, on, reconnecting or failed. kind: of the tunnel, ngrok or ssh. open: whether anyone who has
-    the link needs no key. warning: what may keep others from the link. error: the problem document of what failed.
+    state: off, starting, on, reconnecting or failed. kind: of the tunnel, ngrok or ssh. open: whether anyone with the
+    link needs no key. warning: what may keep others from the link. error: the problem document of what failed.
     """
 
     state: str
@@ -209,7 +214,7 @@ class Share(Struct, frozen=True):
 
 
 class Revocation(Struct, frozen=True):
-    """Of a key. saved: false while it is not on the server's disk. hint: then what to do."""
+    """Revocation of a key. saved: false while it is not on the server's disk. hint: what to do then."""
 
     revoked: str = ""
     saved: bool = True
@@ -218,7 +223,10 @@ class Revocation(Struct, frozen=True):
 
 
 class ApiKey(Struct, frozen=True):
-    """A key made while the server runs. key: the key itself, told only when it is made. hint: its last characters."""
+    """API key made while the server runs. key: the key itself, present only when it is made.
+
+    hint: its last characters.
+    """
 
     id: str
     name: str = ""
@@ -232,7 +240,7 @@ T = TypeVar("T", bound=Struct)
 
 
 def decode(answer: Answer) -> dict[str, Any]:
-    """The JSON object in an answer. Raises InvalidResponse."""
+    """Return the JSON object in an answer. Raises InvalidResponse."""
     try:
         return msgspec.json.decode(answer.body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -244,7 +252,7 @@ def decode(answer: Answer) -> dict[str, Any]:
 
 
 def record(kind: type[T], document: Mapping[str, Any], **more: Any) -> T:
-    """Raises InvalidResponse, naming the field that does not fit."""
+    """Convert a JSON object to a record. Raises InvalidResponse naming the field that does not fit."""
     try:
         return msgspec.convert({**document, **more, "document": dict(document)}, kind)
     except msgspec.ValidationError as error:
@@ -308,7 +316,7 @@ def lines(answer: Answer) -> list[str]:
 
 
 def failure(answer: Answer) -> APIError:
-    """The error of an answer whose status is not 2xx, whoever wrote it (a proxy between may answer HTML)."""
+    """Return the error of an answer whose status is not 2xx, even if a proxy in between wrote it as HTML."""
     try:
         document = decode(answer)
     except InvalidResponse:
@@ -324,7 +332,7 @@ def failure(answer: Answer) -> APIError:
 
 
 def retry_after_seconds(value: str, now: float | None = None) -> float | None:
-    """Retry-After as seconds from `now` (Unix time): RFC 9110 §10.2.3 allows a number or a date."""
+    """Parse Retry-After to seconds from `now` (Unix time): RFC 9110 §10.2.3 allows a number or a date."""
     if not value:
         return None
     with suppress(ValueError):
@@ -335,7 +343,10 @@ def retry_after_seconds(value: str, now: float | None = None) -> float | None:
 
 
 def server_timing(value: str) -> dict[str, float]:
-    """`queue;dur=0.2, inference;dur=3.1` → {"queue": 0.2, "inference": 3.1}; entries without a number are left out."""
+    """Parse Server-Timing: `queue;dur=0.2, inference;dur=3.1` → {"queue": 0.2, "inference": 3.1}.
+
+    Entries without a number are left out.
+    """
     timings: dict[str, float] = {}
     for entry in value.split(","):
         name, *parameters = (part.strip() for part in entry.split(";"))

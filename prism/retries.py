@@ -1,4 +1,4 @@
-"""When a failed call is worth another try, and after how long; decided without a clock or a connection."""
+"""Decision whether to retry a failed call, and after how long; made without a clock or a connection."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from prism.errors import APIError, ConnectionFailed, PrismError, RequestTimedOut
 from prism.requests import Call
 
 PASSING = frozenset((408, 502, 503))
-"""Of the server's and of proxies before it: what time may cure."""
+"""Temporary errors, of the server or of proxies before it."""
 
 
 @dataclass(frozen=True)
 class Retries:
-    """first_delay_seconds doubles with each try, less up to a quarter at random so that callers spread out.
+    """Retry policy. The delay doubles with each try, minus up to a quarter at random so that callers spread out.
 
-    A server that asks for more than longest_delay_seconds is not waited for: the caller gets the error at once.
+    If a server asks for a longer wait than longest_delay_seconds, the caller gets the error at once.
     """
 
     count: int = 2
@@ -25,7 +25,9 @@ class Retries:
     longest_delay_seconds: float = 30
 
     def delay_seconds(self, call: Call[Any], failure: PrismError, attempt: int) -> float | None:
-        """Seconds to wait before sending `call` again after its failure number `attempt` (from 0); None to give up."""
+        """Return the seconds to wait before sending `call` again after failure number `attempt` (from 0); None to give
+        up.
+        """
         if attempt >= self.count or not worth_repeating(call, failure):
             return None
         asked = failure.retry_after_seconds if isinstance(failure, APIError) else None
@@ -36,11 +38,12 @@ class Retries:
 
 
 def worth_repeating(call: Call[Any], failure: PrismError) -> bool:
-    """A call that must not run twice is repeated only when the server surely did not take it.
+    """Return whether to send the call again. One that must not run twice is repeated only if the server did not take
+    it.
 
-    409 is not repeated: here it says that the model's state forbids the action, which time does not cure. Nor is what
-    the request itself may have done, and would do again: 500, a model that failed or was ended by it, and 504, a model
-    that did not come to an end.
+    409 is not repeated: the model's state forbids the action, and waiting does not change that. 500 and 504 are not
+    repeated because the request itself may have caused them and would again: a model that failed or that the request
+    ended, and a model that did not finish.
     """
     if isinstance(failure, RequestTimedOut):
         return not failure.sent

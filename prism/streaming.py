@@ -1,4 +1,4 @@
-"""Reading a stream of predictions: lines of JSON as they come. Both clients share it."""
+"""Reading of a stream of predictions, one JSON document per line. Both clients use it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ ACCEPT = "application/x-ndjson"
 
 
 class ItemReader:
-    """has_begun: an item has come. end: what the server said after the last one, {"model", "version", "items", …}."""
+    """Parser of a stream. has_begun: whether an item has arrived.
+
+    end: the server's last message, {"model", "version", "items", …}.
+    """
 
     def __init__(self) -> None:
         self.has_begun = False
@@ -22,7 +25,7 @@ class ItemReader:
         self._rest: list[bytes] = []
 
     def feed(self, data: bytes) -> Iterator[Any]:
-        """The items that are whole with `data`. Raises the APIError that ended the stream, or InvalidResponse."""
+        """Yield the items completed by `data`. Raises the APIError that ended the stream, or InvalidResponse."""
         self._rest.append(data)
         if b"\n" not in data:
             return
@@ -39,7 +42,7 @@ class ItemReader:
                 self.end = document.get("end")
 
     def check_end(self, base_url: str) -> None:
-        """Once nothing more comes. Raises ConnectionFailed if there should be more."""
+        """Check the stream after its last data. Raises ConnectionFailed if it is incomplete."""
         if self.end is None:
             raise ConnectionFailed(
                 f"The connection to {base_url} was lost in the middle of the stream.",
@@ -58,7 +61,7 @@ class ItemReader:
 
 
 def check_kind(content_type: str) -> None:
-    """Raises InvalidResponse for an answer that is no stream."""
+    """Raise InvalidResponse if the answer is not a stream."""
     if content_type.partition(";")[0].strip() != ACCEPT:
         raise InvalidResponse(
             f"The answer is {content_type or 'of no type'}, not the stream that was asked for.",
@@ -67,6 +70,6 @@ def check_kind(content_type: str) -> None:
 
 
 def content_of(call: Call[Any]) -> dict[str, Any]:
-    """The body as arguments of an HTTP client's `stream`, and what is accepted for it."""
+    """Return the body as arguments of an HTTP client's `stream`, with the accepted media type."""
     with call.content() as content:
         return {**content, "headers": {**content.get("headers", {}), "Accept": ACCEPT}}

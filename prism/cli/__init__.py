@@ -1,7 +1,7 @@
 """The `prism` command: a server on this machine, and the models of any PRISM server.
 
-`run`, `stop` and `status` handle the server's process, `doctor` looks at this machine, `lint` and `format` run
-ruff and black; everything else speaks to the server through the SDK.
+`run`, `stop` and `status` handle the server's process, `doctor` checks this machine, `lint` and `format` run ruff and
+black. Every other command talks to the server through the SDK.
 
 Standard output carries data (with --json, one JSON document), standard error carries messages. Exit codes:
 
@@ -13,8 +13,8 @@ Standard output carries data (with --json, one JSON document), standard error ca
     5    not allowed: the API key is missing or wrong
     130  interrupted
 
-Settings of the client are PRISM_URL and PRISM_API_KEY (or --url and --api-key-file; a key is never an argument,
-for arguments can be seen by every user of the machine). NO_COLOR turns colour off.
+The client is configured by PRISM_URL and PRISM_API_KEY, or --url and --api-key-file. A key is never an argument,
+because every user of the machine can see arguments. NO_COLOR turns colour off.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`prism bench`: load on a live model, and how it stood it."""
+"""`prism bench`: load test of a live model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PERCENTILES = (50, 90, 99)
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked, and how. rows: predictions in one answer."""
+    """Request that the benchmark sends. rows: number of predictions in one answer."""
 
     model: Model
     url: str
@@ -67,7 +67,7 @@ def bench(
 ) -> None:
     """Put load on a live model: requests a second, latency, answers by status. Ctrl-C ends it early.
 
-    With --rate, latency counts from when each request was due, so that a stall shows in all it delays.
+    With --rate, latency is measured from when each request was due, so a stall counts for every request it delays.
     """
     with session(as_json, url, key_file) as here:
         target = _target(here, ref, body, rows)
@@ -88,7 +88,7 @@ def bench(
 
 
 def document(target: Target, result: Result) -> dict[str, Any]:
-    """The result for machines: times in milliseconds, rates a second."""
+    """Return the result as JSON data: times in milliseconds, rates per second."""
     return {
         "model": target.model.ref,
         "model_id": target.model.model_id,
@@ -143,7 +143,7 @@ def text(target: Target, result: Result) -> str:
 
 
 def remarks(result: Result) -> list[str]:
-    """What one must know to read the numbers right."""
+    """Return the remarks needed to interpret the numbers correctly."""
     told = [f"{count:,} times {reason}." for reason, count in result.failures.items()]
     if result.successes_per_second < result.requests_per_second:
         told.append(f"Only {result.successes_per_second:,.0f} requests/s were answered with 2xx.")
@@ -161,7 +161,9 @@ def remarks(result: Result) -> list[str]:
 
 
 def _target(here: Session, ref: str, given: str | None, rows: int | None) -> Target:
-    """Asks once before the load, so that a wrong body or key is told in the server's own words."""
+    """Build the request and send it once before the load, so that a wrong body or key gets the server's own error
+    message.
+    """
     from prism import connection, requests, responses
 
     model = here.client.models.get(ref)
@@ -198,7 +200,9 @@ def _body(model: Model, given: str | None, rows: int | None) -> bytes:
 
 
 def _rows(answer: dict[str, Any]) -> int:
-    """Predictions in an answer: native, or of the Open Inference Protocol V2, where they are the first dimension."""
+    """Count the predictions in an answer: of PRISM's own form, or of the Open Inference Protocol V2, by the first
+    dimension.
+    """
     if isinstance(predictions := answer.get("predictions"), list):
         return len(predictions)
     match answer.get("outputs"):

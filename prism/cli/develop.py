@@ -38,7 +38,7 @@ def format_code(path: Folder = Path("."), as_json: Json = False) -> None:
 
 
 def _run(tool: str, *arguments: str) -> int:
-    """The tool's exit code. Raises NotFound if it is not installed."""
+    """Run a tool and return its exit code. Raises NotFound if it is not installed."""
     if find_spec(tool) is None:
         raise NotFound(f"{tool} is not installed.", hint=f"Install it: {sys.executable} -m pip install ruff black.")
     return subprocess.run([sys.executable, "-m", tool, *arguments], check=False).returncode

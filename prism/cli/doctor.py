@@ -1,6 +1,6 @@
-"""`prism doctor`: what this machine has and lacks, each finding with its mend.
+"""`prism doctor`: what this machine has and lacks, with a remedy for each problem.
 
-The one command that imports the server's own code, for it is about the server's machine.
+This is the only command that imports the server's own code, since it checks the server's machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 INDEX_SECONDS = 60
 SMALL_PACKAGE = "idna"
-"""One wheel of 70 kB without dependencies, on every index that serves Python web software."""
+"""Package of one wheel of 70 kB without dependencies, on every index that serves Python web software."""
 
 
 def doctor(as_json: Json = False) -> None:
@@ -39,7 +39,10 @@ def doctor(as_json: Json = False) -> None:
 
 
 def examine() -> Iterator[Check]:
-    """Every finding, in the order in which one would mend them. Settings come first: the others need them."""
+    """Yield every finding, in the order in which to fix them.
+
+    Settings come first because the other checks need them.
+    """
     yield _python()
     try:
         settings = local_server.settings()
@@ -71,13 +74,13 @@ def report(findings: list[Check]) -> str:
 
 
 def _python() -> Check:
-    """An older Python than PRISM supports could not have imported this file."""
+    """Report the Python version. An older Python than PRISM supports could not have imported this file."""
     version = "{}.{}.{}".format(*sys.version_info[:3])
     return Check("ok", "python", f"{version} at {sys.executable}")
 
 
 def _index(settings: Settings) -> Check:
-    """Resolves one small package, past every cache, with the configuration that builds will have."""
+    """Resolve one small package, bypassing every cache, with the configuration that builds will use."""
     from time import monotonic
 
     from app.runtime.packages.uv import run_uv

@@ -1,4 +1,4 @@
-"""The API keys of a server: `prism keys ls`, `create`, `revoke`."""
+"""`prism keys ls`, `create`, `revoke`: the API keys of a server."""
 
 from __future__ import annotations
 

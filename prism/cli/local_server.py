@@ -1,6 +1,6 @@
-"""The server on this machine: its record, its process, how to start and stop it.
+"""Server on this machine: its record, its process, and how to start and stop it.
 
-`python -m app.serve` writes the record when it accepts requests and removes it at its end.
+`python -m app.serve` writes the record when it accepts requests and removes it when it ends.
 """
 
 from __future__ import annotations
@@ -24,11 +24,17 @@ if TYPE_CHECKING:
 
 LOG_LIMIT_BYTES = 10_000_000
 SAME_START_SECONDS = 1.0
-"""Two readings of one process's start time may differ by the clock's resolution; two processes differ by more."""
+"""Largest difference between two readings of one process's start time, due to the clock's resolution.
+
+Two processes with the same pid differ by more.
+"""
 
 
 class ServerRecord(msgspec.Struct, frozen=True):
-    """started: the process's creation time (Unix seconds), for its pid may be another's by now."""
+    """Record of a running server.
+
+    started: the process's creation time (Unix seconds), because its pid may be reused.
+    """
 
     pid: int
     started: float
@@ -45,7 +51,7 @@ class ServerProcess:
 
 
 def settings(**overrides: object) -> Settings:
-    """The settings of this machine's server. Raises InvalidSetting."""
+    """Return the settings of this machine's server. Raises InvalidSetting."""
     from app.settings import load_settings
 
     return load_settings(**{name: value for name, value in overrides.items() if value is not None})
@@ -60,7 +66,7 @@ def log_path(run_folder: Path) -> Path:
 
 
 def read_record(run_folder: Path) -> ServerRecord | None:
-    """The record, stale or not; None if there is none that can be read."""
+    """Return the record, whether stale or not; None if there is none that can be read."""
     try:
         return msgspec.json.decode(record_path(run_folder).read_bytes(), type=ServerRecord)
     except (FileNotFoundError, msgspec.DecodeError):
@@ -68,25 +74,25 @@ def read_record(run_folder: Path) -> ServerRecord | None:
 
 
 def running(run_folder: Path) -> ServerRecord | None:
-    """The record of the server that runs here; a stale record is removed."""
+    """Return the record of the server that runs here; a stale record is removed."""
     record = read_record(run_folder)
     if record is not None and process_of(record) is not None:
         return record
-    # Looked at again: a server that starts at this moment may just have written its own.
+    # Read it again: a server that is starting may just have written its own record.
     if record is not None and record == read_record(run_folder):
         record_path(run_folder).unlink(missing_ok=True)
     return None
 
 
 def known_url() -> str:
-    """Where the server of this machine is, or would be."""
+    """Return the URL of this machine's server, whether it runs or not."""
     here = settings()
     record = read_record(here.run_folder)
     return record.url if record else f"http://127.0.0.1:{here.port or 8000}"
 
 
 def process_of(record: ServerRecord) -> ServerProcess | None:
-    """What the operating system says of the very process that wrote the record; None if it is gone."""
+    """Return facts about the process that wrote the record; None if that process is gone."""
     import psutil
 
     try:
@@ -99,7 +105,7 @@ def process_of(record: ServerRecord) -> ServerProcess | None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises Conflict if something listens there already, naming it where the system tells."""
+    """Raise Conflict if another program listens on the port, naming the program if the system reveals it."""
     if port and not _can_bind(host, port):
         free = next((other for other in range(port + 1, min(port + 100, 65536)) if _can_bind(host, other)), 0)
         raise Conflict(
@@ -109,9 +115,9 @@ def check_port(host: str, port: int) -> None:
 
 
 def start(here: Settings, *, reload: bool, wait_seconds: float = 60) -> ServerRecord:
-    """Start the server in a session of its own and wait until it answers.
+    """Start the server in a new session and wait until it answers.
 
-    Raises StartFailed with the last lines of its log if it ends or stays silent.
+    Raises StartFailed with the last lines of its log if it ends or does not answer in time.
     """
     here.run_folder.mkdir(parents=True, exist_ok=True)
     log = log_path(here.run_folder)
@@ -140,14 +146,14 @@ def command() -> list[str]:
 
 
 def code_folder() -> Path:
-    """The folder that holds the package `app`: run from there, no `app` of the user's own can stand in its way."""
+    """Return the folder that contains the package `app`. Run from there, the user's own `app` cannot shadow it."""
     import app
 
     return Path(str(app.__file__)).resolve().parent.parent
 
 
 def environment(here: Settings, *, reload: bool) -> dict[str, str]:
-    """The environment of the server: ours, with the options of the command line in it."""
+    """Return the server's environment: this process's, plus the options of the command line."""
     chosen = {
         "PRISM_HOME": str(here.home.resolve()),
         "PRISM_HOST": here.host,
@@ -159,7 +165,7 @@ def environment(here: Settings, *, reload: bool) -> dict[str, str]:
 
 
 def stop(record: ServerRecord, run_folder: Path, *, keep_models: bool, wait_seconds: float = 60) -> None:
-    """End the server, and its models with it unless they are kept. Raises Conflict if it does not end in time."""
+    """Stop the server, and its models unless they are kept. Raises Conflict if it does not end in time."""
     import psutil
 
     try:
@@ -231,7 +237,7 @@ def _can_bind(host: str, port: int) -> bool:
 
 
 def _listener(port: int) -> str:
-    """Who listens there, as ` by pid 123 (nginx)`; "" where the system does not tell."""
+    """Name the program that listens there, as ` by pid 123 (nginx)`; "" if the system does not reveal it."""
     import psutil
 
     try:

@@ -1,4 +1,4 @@
-"""The models of a server: `prism models ls`, `show`, `rm`, `logs`, `start`, `stop`, `restart`, `scale`."""
+"""`prism models ls`, `show`, `rm`, `logs`, `start`, `stop`, `restart`, `scale`: the models of a server."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def scale(
 
 
 def running(model: Model) -> str:
-    """How many replicas run, and how many should where that is another number."""
+    """Return how many replicas run, and how many should run if the numbers differ."""
     if model.replicas_wanted is None:
         return "-"
     number, is_meant = len(model.replicas), model.status in ("live", "unhealthy")
@@ -130,7 +130,7 @@ def running(model: Model) -> str:
 
 
 def replicas_table(model: Model) -> str:
-    """A line for each replica, "" where there is one."""
+    """Return a table with one line per replica; "" for fewer than two replicas."""
     if len(model.replicas) < 2:
         return ""
     rows = [
@@ -147,7 +147,7 @@ def replicas_table(model: Model) -> str:
 
 
 def describe(model: Model) -> str:
-    """All that a person wants to know of a model, in a few lines and some tables."""
+    """Describe a model in a few lines and some tables."""
     facts = [
         ("status", model.status),
         ("model id", model.model_id),
@@ -177,7 +177,7 @@ def describe(model: Model) -> str:
 
 
 def gpus(model: Model) -> str | None:
-    """Which, or how many, each of its replicas is given; None for none."""
+    """Return which GPUs, or how many, each replica gets; None for none."""
     wanted = model.document.get("gpu")
     if wanted is True:
         return "all of the engine"
@@ -185,7 +185,7 @@ def gpus(model: Model) -> str | None:
 
 
 def pins(model: Model) -> str:
-    """The environment, with the evidence for each package; "" while nothing is known of it."""
+    """Return a table of the environment, with the evidence for each package; "" if nothing is known of it."""
     if model.environment is None:
         return ""
     found = [(pin.distribution + pin.specifier, pin.evidence) for pin in model.environment.pins]
@@ -194,7 +194,7 @@ def pins(model: Model) -> str:
 
 
 def acceleration(model: Model) -> str | None:
-    """Whether a faster form serves, and what was measured; None from a server that does not say."""
+    """Return whether an accelerated form serves, and its measurements; None if the server does not report it."""
     found = model.document.get("acceleration") or {}
     gains = ", ".join(f"{gain:g}× for {rows} row(s)" for rows, gain in (found.get("speedup") or {}).items())
     if found.get("status") == "accelerated":

@@ -1,7 +1,7 @@
-"""What the command line prints: data on standard output, everything else on standard error.
+"""Output of the command line: data on standard output, everything else on standard error.
 
-Colour and movement only on a terminal, never with NO_COLOR; text that came from elsewhere (names, log lines,
-errors) loses its control characters, so that a model cannot write to the terminal of who reads its log.
+Colour and animation appear only on a terminal, and never with NO_COLOR. Text from elsewhere (names, log lines, errors)
+loses its control characters, so that a model cannot control the terminal of someone who reads its log.
 """
 
 from __future__ import annotations
@@ -29,18 +29,21 @@ COLOURS = {
 
 
 class Output:
-    """as_json: data is one JSON document, hints are left out, an error is a JSON document on standard error."""
+    """Output of one command.
+
+    as_json: data is one JSON document, hints are left out, and errors are JSON on standard error.
+    """
 
     def __init__(self, as_json: bool = False) -> None:
         self.as_json = as_json
         self.is_terminal = sys.stderr.isatty() and not as_json and os.environ.get("TERM") != "dumb"
 
     def data(self, document: Any, text: str) -> None:
-        """The result: `document` with --json, else `text`."""
+        """Print the result: `document` with --json, otherwise `text`."""
         self._print(json.dumps(document, indent=2, ensure_ascii=False) if self.as_json else text)
 
     def line(self, text: str) -> None:
-        """One line of a stream of results."""
+        """Print one line of a stream of results."""
         self._print(json.dumps(text, ensure_ascii=False) if self.as_json else printable(text))
 
     def say(self, text: str) -> None:
@@ -48,7 +51,7 @@ class Output:
             self._print(text, err=True)
 
     def next_step(self, *commands: str) -> None:
-        """What a person may want to do now."""
+        """Suggest commands to run next."""
         for command in commands:
             self.say(f"  → {command}")
 
@@ -73,7 +76,10 @@ def printable(text: str) -> str:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns padded to their widest cell, two spaces apart; a cell that is a known status gets its colour."""
+    """Format a table: columns padded to their widest cell, two spaces apart.
+
+    A cell that is a known status gets its colour.
+    """
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     lines = [_row(headers, widths), *(_row(row, widths) for row in cells)]
@@ -81,7 +87,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def size(size_bytes: float) -> str:
-    """12 B, 3.4 kB, 1.2 GB."""
+    """Format a size: 12 B, 3.4 kB, 1.2 GB."""
     for unit in ("B", "kB", "MB", "GB"):
         if size_bytes < 1000 or unit == "GB":
             break
@@ -90,7 +96,7 @@ def size(size_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
+    """Format a duration: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     for unit, length, lesser, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
@@ -109,6 +115,6 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _told_lines(problem: Mapping[str, Any]) -> list[str]:
-    """The telling lines of a log, where the problem carries any."""
+    """Return the log lines that the problem contains, at most 20."""
     lines = problem.get("log_lines") or problem.get("lines") or []
     return [str(line) for line in lines][-20:] if isinstance(lines, list) else []

@@ -32,7 +32,7 @@ def predict(
 ) -> None:
     """Ask a model: prints one prediction a line, as JSON; with --json, the whole answer.
 
-    With --stream the lines come as the model yields them, with --json, too.
+    With --stream, each line is printed as soon as the model yields it, also with --json.
     """
     with session(as_json, url, key_file) as here:
         if (data is None) == (file is None):
@@ -57,7 +57,7 @@ def _print_stream(here: Session, ref: str, body: bytes, probabilities: bool) -> 
 
 
 def _body(data: str | None, file: Path | None) -> bytes:
-    """The body as written, once it is known to be JSON."""
+    """Return the body unchanged after checking that it is JSON."""
     if file is not None:
         source, body = str(file), file.read_bytes()
     elif data == "-":
@@ -69,7 +69,7 @@ def _body(data: str | None, file: Path | None) -> bytes:
 
 
 def check_json(body: bytes, source: str) -> None:
-    """Raises BadInput that says where the JSON breaks."""
+    """Raise BadInput with the position of the first error if the body is not JSON."""
     try:
         json.loads(body)
     except RecursionError as error:
@@ -84,7 +84,7 @@ def check_json(body: bytes, source: str) -> None:
 
 
 def _lines(answer: Prediction) -> list[str]:
-    """A prediction a line; with probabilities, an object of both."""
+    """Return one line per prediction; with probabilities, an object of both."""
     if answer.probabilities is None:
         return [_json(prediction) for prediction in answer.predictions]
     names = answer.classes

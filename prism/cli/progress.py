@@ -1,6 +1,6 @@
-"""How a push is shown: Upload → Inspect → Resolve → Build → Start → Probe → Live, each with its time.
+"""Progress of a push: Upload → Inspect → Resolve → Build → Start → Probe → Live, each step with its time.
 
-`Timeline` decides, from the states the server reports and a clock handed in; `Progress` only shows it.
+`Timeline` computes the steps from the statuses that the server reports and a given clock; `Progress` only shows them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ STEPS = ("Upload", "Inspect", "Resolve", "Build", "Start", "Probe", "Live")
 INSPECT = STEPS.index("Inspect")
 BUILD = STEPS.index("Build")
 STEP_OF = {"received": 1, "inspect": 1, "inspecting": 1, "resolving": 2, "building": 3, "starting": 4, "probing": 5}
-"""Which step is under way in each status of a model that is not settled; timings come by the same names."""
+"""Step under way in each status of a model that is not settled; the server's timings use the same names."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """seconds: None for a step that was passed between two looks, while the server has not told its time."""
+    """Step of a push. seconds: None for a step that passed between two polls, until the server reports its time."""
 
     name: str
     state: Literal["waiting", "running", "done", "failed"] = "waiting"
@@ -41,7 +41,7 @@ class Step:
 
 
 class Timeline:
-    """The steps of one push. run: false ends it at Build. `now` is monotonic, in seconds."""
+    """Steps of one push. run: if false, Build is the last step. `now` is monotonic, in seconds."""
 
     def __init__(self, now: float, *, run: bool = True) -> None:
         names = STEPS if run else STEPS[: BUILD + 1]
@@ -52,7 +52,7 @@ class Timeline:
         self.steps[0] = replace(self.steps[0], note=f"{size(sent_bytes)} of {size(total_bytes)}")
 
     def reach(self, status: str, timings_ms: Mapping[str, float], now: float) -> None:
-        """The model is in this status since `now`; the server's own timings win over what was seen from here."""
+        """Record that the model has this status since `now`. The server's own timings replace those measured here."""
         self.steps[INSPECT] = replace(self.steps[INSPECT], note="")
         if status == "failed":
             self._end("failed", now)
@@ -66,7 +66,7 @@ class Timeline:
             self.steps[-1] = replace(self.steps[-1], seconds=now - self.steps[0].began, note="in all")
 
     def wait_to_be_read(self, message: str, now: float) -> None:
-        """message: the server's, `Inspect: 3rd in the queue`."""
+        """Show the upload's place in the queue. message: the server's, such as `Inspect: 3rd in the queue`."""
         self._advance(INSPECT, now)
         self.steps[INSPECT] = replace(self.steps[INSPECT], note=message.removeprefix("Inspect: "))
 
@@ -88,7 +88,7 @@ class Timeline:
 
 
 class Progress:
-    """Follows one push and shows it, moving on a terminal, in plain lines elsewhere."""
+    """Display of one push: animated on a terminal, plain lines elsewhere."""
 
     def __init__(self, output: Output, *, run: bool) -> None:
         self._timeline = Timeline(time.monotonic(), run=run)
@@ -144,7 +144,7 @@ class Progress:
 
 
 def line(step: Step, now: float) -> str:
-    """`Build    12.0 s`, `Start    failed after 0.4 s`."""
+    """Format a step: `Build    12.0 s`, `Start    failed after 0.4 s`."""
     spent = step.seconds_at(now)
     told = "" if spent is None else duration(spent)
     if step.state == "failed":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prism.responses import Model
 
 LONGEST_SAMPLE = 4000
-"""Characters of a sample that still make a line a person would copy."""
+"""Longest sample, in characters, that makes a command line worth copying."""
 
 
 def push(
@@ -93,7 +93,7 @@ def push(
 
 
 def curl(model: Model, with_key: bool) -> str:
-    """A command line that asks the model, to be copied as it is; "" where no sample is known."""
+    """Return a command line that calls the model, ready to copy; "" if no sample is known or it is too long."""
     if not model.endpoint or model.sample is None:
         return ""
     sample = json.dumps(model.sample, ensure_ascii=False)
@@ -135,7 +135,7 @@ def _expected_input(given: str | None) -> bytes | None:
 
 
 def _requirements(given: str | None) -> str | None:
-    """The text of the requirements: a file's, or the option's own."""
+    """Return the text of the requirements: a file's content, or the option's own text."""
     if given is None or not given.strip():
         return None
     if "\n" not in given and Path(given).is_file():

@@ -1,4 +1,4 @@
-"""Which place an upload has while it waits to be read, told while its own request is still without an answer."""
+"""Polling for an upload's place in the inspection queue while the upload's own request has no answer yet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOOK_SECONDS = 0.5
 
 @contextmanager
 def told_place(client: Prism, request_id: str, tell: Callable[[str], None]) -> Iterator[None]:
-    """While the body runs, ask for the place again and again; `tell` takes each new message of it."""
+    """Poll for the place while the body runs; `tell` is called with each new message."""
     ended = threading.Event()
     looking = threading.Thread(target=_look, args=(client, request_id, tell, ended), daemon=True)
     looking.start()
@@ -31,7 +31,7 @@ def _look(client: Prism, request_id: str, tell: Callable[[str], None], ended: th
     while not ended.wait(LOOK_SECONDS):
         try:
             found = client.send(requests.inspections())
-        except PrismError:  # of a server that knows no places, or of one that its own request will tell of
+        except PrismError:  # the server does not offer this, or the upload's own request will report the error
             return
         message = next((str(one.get("message", "")) for one in found if one.get("request_id") == request_id), "")
         if message and message != before and not ended.is_set():

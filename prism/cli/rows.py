@@ -1,4 +1,4 @@
-"""A request body with another number of rows, in the dialect it came in."""
+"""Request body with another number of rows, in the dialect of the original."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ V2_KEYS = {"name", "shape", "datatype", "data"}
 
 
 def repeated(body: Any, rows: int, signature: Signature | None) -> Any:
-    """The rows of `body` over and over until there are `rows`. Raises BadInput if it is in no dialect of PRISM.
+    """Repeat the rows of `body` until there are `rows`. Raises BadInput if it has no rows to repeat.
 
-    signature: of the model; it tells a row of numbers from several rows of one number.
+    signature: of the model; it distinguishes one row of numbers from several rows of one number.
     """
     inputs = signature.inputs if signature else []
     names = {tensor.name for tensor in inputs}

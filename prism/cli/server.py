@@ -1,4 +1,4 @@
-"""The server on this machine: `prism run`, `stop`, `status` and `open`."""
+"""`prism run`, `stop`, `status` and `open`: the server on this machine."""
 
 from __future__ import annotations
 
@@ -148,5 +148,8 @@ def _say_status(here: Session, record: local_server.ServerRecord | None, health:
 
 
 def _has_browser() -> bool:
-    """Without a display, a text browser would take the terminal over."""
+    """Return whether a graphical browser can be opened.
+
+    Without a display, a text browser would take over the terminal.
+    """
     return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,4 +1,4 @@
-"""What every command shares: the options, the client, and how an error becomes a message and an exit code."""
+"""Common parts of every command: the options, the client, and the conversion of errors to messages and exit codes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Session:
 
     @cached_property
     def client(self) -> Prism:
-        """Made when first used; tries again sooner than a program would, for a person waits."""
+        """Create the client on first use. It retries sooner than in a program, because a person is waiting."""
         from prism.cli.local_server import known_url
         from prism.client import Prism
 
@@ -49,7 +49,7 @@ class Session:
 
     @property
     def key(self) -> str | None:
-        """That of --api-key-file; None leaves it to PRISM_API_KEY."""
+        """Return the key of --api-key-file; None leaves the choice to PRISM_API_KEY."""
         return self._key_file.read_text().strip() if self._key_file else None
 
     @property
@@ -63,7 +63,7 @@ class Session:
 
 @contextmanager
 def session(as_json: bool = False, url: str | None = None, key_file: Path | None = None) -> Iterator[Session]:
-    """Runs a command: foreseeable errors end it with a message and its exit code, never with a traceback."""
+    """Run a command. Foreseeable errors end it with a message and its exit code, never with a traceback."""
     here = Session(Output(as_json), url, key_file)
     try:
         yield here
@@ -71,7 +71,7 @@ def session(as_json: bool = False, url: str | None = None, key_file: Path | None
         here.output.error(error.problem())
         raise typer.Exit(exit_code(error)) from error
     except BrokenPipeError as error:
-        # The reader of our output left, as `head` does: nothing more to say, and nowhere to say it.
+        # The reader of our output has closed it, as `head` does. Redirect what is left to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(ERROR) from error
     except OSError as error:

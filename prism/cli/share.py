@@ -1,4 +1,4 @@
-"""The link to shared models: `prism share start`, `status`, `stop`."""
+"""`prism share start`, `status`, `stop`: the public link to shared models."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ def _started(here: Session, shared: Share) -> str:
 
 
 def curl(here: Session, shared_model: SharedModel, shared: Share) -> str:
-    """A command line that asks the model from anywhere, to be copied as it is; "" where no sample is known."""
+    """Return a command line that calls the model from anywhere, ready to copy; "" if no sample is known or it is too
+    long.
+    """
     model = here.client.models.get(shared_model.name)
     sample = json.dumps(model.sample, ensure_ascii=False)
     if not shared_model.public_url or model.sample is None or len(sample) > LONGEST_SAMPLE:

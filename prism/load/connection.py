@@ -1,4 +1,4 @@
-"""One keep-alive connection of a run: sends a request when told, reads the answer, says so."""
+"""Keep-alive connection of a run: sends a request on demand, reads the response, and reports it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prism.load.response import BadResponse, ResponseReader
 
 
 class Run(Protocol):
-    """What a connection tells the run it belongs to. Times are monotonic seconds."""
+    """Interface through which a connection reports to its run. Times are monotonic seconds."""
 
     def is_open(self, connection: Connection) -> None: ...
 
@@ -22,7 +22,7 @@ class Run(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time. received_bytes counts heads and bodies."""
+    """Connection that carries one request at a time. received_bytes counts heads and bodies."""
 
     __slots__ = ("_asked", "_due", "_reader", "_reason", "_run", "_sent", "_transport", "received_bytes")
 
@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
         self._run.is_lost(self, self._asked, self._reason)
 
     def close(self) -> None:
-        """Without waiting for what is still to be sent."""
+        """Close the connection without sending what is still buffered."""
         if self._transport is not None:
             self._transport.abort()
 

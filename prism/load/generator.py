@@ -1,4 +1,4 @@
-"""The run itself: which connection sends what and when, and what is counted."""
+"""Run of a load test: which connection sends what and when, and what is counted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from prism.load.pace import Pace
 from prism.load.result import Answers, Result
 
 FINEST_TICK_SECONDS = 0.00025
-"""Beyond 4,000 requests a second, those of one tick leave together, up to this late."""
+"""Shortest interval between ticks.
+
+Above 4,000 requests a second, the requests of one tick leave together, at most this late.
+"""
 CONNECT_AT_ONCE = 100
 CONNECT_SECONDS = 10
 RECONNECT_SECONDS = 0.05
@@ -30,7 +33,7 @@ SPARE_FILES = 64
 
 
 def run(url: str, bodies: Sequence[bytes], **options: Any) -> Result:
-    """`load`, in an event loop of its own (uvloop where it is installed); Ctrl-C ends it early."""
+    """Run `load` in a new event loop (uvloop if it is installed); Ctrl-C ends it early."""
     _allow_open_files(int(options.get("connections", 64)) + SPARE_FILES)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_until_interrupted(url, bodies, **options))
@@ -48,14 +51,15 @@ async def load(
     grace_seconds: float = 5,
     stop: asyncio.Event | None = None,
 ) -> Result:
-    """Send the bodies in turn for `seconds`, over `connections` that stay open, one request at a time on each.
+    """Send the bodies in turn for `seconds` over `connections` that stay open, one request at a time on each.
 
-    rate: requests a second over all connections, each due at its own time; None sends as fast as answers come.
-    headers: besides Host, Content-Length and Content-Type: application/json. grace_seconds: how long the requests
-    under way at the end are waited for. stop: ends the run early when set.
+    rate: requests per second over all connections, each due at its own time; None sends as fast as answers come.
+    headers: besides Host, Content-Length and Content-Type: application/json. grace_seconds: how long to wait for
+    requests that are under way at the end. stop: ends the run early when set.
 
-    One process, some 30 µs of CPU a request: `Result.client_cpu_share` says how near that was to being the limit.
-    Raises ConnectionFailed if the server takes no connections, InvalidRequest for a URL that is none.
+    It runs in one process and takes about 30 µs of CPU per request: `Result.client_cpu_share` shows how close that was
+    to being the limit. Raises ConnectionFailed if the server accepts no connections, and InvalidRequest for an invalid
+    URL.
     """
     parts = _address(url)
     requests = [_request(parts, method, headers or {}, body) for body in bodies]
@@ -68,7 +72,7 @@ async def load(
 
 
 class _Run:
-    """Due times are counted from `_began`: request i of an open loop is due i / rate later."""
+    """State of one run. Due times count from `_began`: request i of an open loop is due i / rate later."""
 
     def __init__(self, parts: SplitResult, requests: Sequence[bytes], rate: float | None) -> None:
         self._parts = parts
@@ -139,7 +143,7 @@ class _Run:
             connection.close()
 
     def is_open(self, connection: Connection) -> None:
-        """Also one that was being opened again when the run ended, which nobody else knows of."""
+        """Register a connection. One that was reopened while the run ended is closed, since nobody else knows it."""
         if self._closed:
             connection.close()
         else:
@@ -185,7 +189,7 @@ class _Run:
         return max(due, time.monotonic() + FINEST_TICK_SECONDS)
 
     def _send_due(self) -> None:
-        """As long as connections are free."""
+        """Send the requests that are due, as long as connections are free."""
         now = time.monotonic()
         while self._free:
             due = self._due(now)
@@ -196,7 +200,7 @@ class _Run:
             self._send(self._free.popleft(), due, now)
 
     def _due(self, now: float) -> float | None:
-        """When the next request was due, if it is by now."""
+        """Return when the next request was due, None if it is not due yet."""
         if not self._running or now >= self._end:
             return None
         if not self._rate:
@@ -221,7 +225,7 @@ class _Run:
         return Answers(latency, Latencies() if self._rate else latency)
 
     async def _open(self) -> Connection:
-        """The name is looked up once; all further connections go where the first one went."""
+        """Open a connection. The host name is resolved once; all further connections use the first one's address."""
         host, port = self._peer or (self._parts.hostname or "", self._parts.port or _default_port(self._parts))
         context = ssl.create_default_context() if self._parts.scheme == "https" else None
         opening = asyncio.get_running_loop().create_connection(
@@ -285,7 +289,7 @@ async def _until_interrupted(url: str, bodies: Sequence[bytes], **options: Any) 
 
 
 def _allow_open_files(count: int) -> None:
-    """Raise the soft limit as far as the hard one allows."""
+    """Raise the soft limit on open files as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < count:
         wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)

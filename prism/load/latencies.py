@@ -1,4 +1,4 @@
-"""Durations, counted by size: constant memory however many there are, percentiles to 0.2%."""
+"""Histogram of durations: constant memory for any number of them, percentiles accurate to 0.2%."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from math import ceil, frexp, ldexp
 
 STEPS = 256
-"""Buckets to each doubling, so a bucket is at most 1/256 of its value wide."""
+"""Buckets per doubling, so that a bucket's width is at most 1/256 of its value."""
 LEAST_SECONDS = 1e-9
 
 
 class Latencies:
-    """After HdrHistogram: a bucket is the exponent and the first bits of the mantissa. All times are in seconds."""
+    """Histogram like HdrHistogram: a bucket is the exponent and the first bits of the mantissa.
+
+    All times are in seconds.
+    """
 
     __slots__ = ("_buckets", "count", "max", "total")
 
@@ -37,7 +40,9 @@ class Latencies:
         return self.total / self.count if self.count else 0.0
 
     def percentile(self, percent: float) -> float:
-        """The duration that so many percent do not exceed (nearest rank); 0 where nothing was recorded."""
+        """Return the duration that this percentage of all durations does not exceed (nearest rank); 0 if there are
+        none.
+        """
         rank = max(1, ceil(self.count * percent / 100))
         for bucket in sorted(self._buckets):
             rank -= self._buckets[bucket]

@@ -1,4 +1,4 @@
-"""A clock that calls at a time, finer than the 1 ms of an event loop's own timers."""
+"""Timer that is finer than the 1 ms of an event loop's own timers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _Times = ctypes.c_long * 4
 
 
 class Pace:
-    """Calls `tick` at the time that the last call returned (monotonic seconds), until stopped.
+    """Timer that calls `tick` at the time returned by the last call (monotonic seconds), until stopped.
 
-    Precise to some 50 µs by Linux's timerfd_create(2), which `os` has from Python 3.13 on; elsewhere to 1 ms.
+    Accurate to about 50 µs with Linux's timerfd_create(2), which `os` has from Python 3.13 on; to 1 ms elsewhere.
     """
 
     def __init__(self, first: float, tick: Callable[[], float]) -> None:

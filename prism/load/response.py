@@ -1,4 +1,4 @@
-"""As much of an HTTP/1.1 response as a load generator must read: where it ends, and its status (RFC 9112 §6)."""
+"""Minimal parser of HTTP/1.1 responses for a load generator: where a response ends, and its status (RFC 9112 §6)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _HEAD, _COUNTED, _CHUNK_SIZE, _CHUNK, _TRAILER, _UNTIL_CLOSE = range(6)
 
 
 class BadResponse(Exception):
-    """What arrived is not an HTTP/1.x response, or more than one."""
+    """Error for data that is not an HTTP/1.x response, or more than one."""
 
 
 class ResponseReader:
-    """Feed it what arrives, in pieces of any size. status and keep_alive are those of the last whole response."""
+    """Parser fed with data in pieces of any size. status and keep_alive are those of the last complete response."""
 
     __slots__ = ("_buffer", "_left", "_state", "keep_alive", "status")
 
@@ -24,7 +24,7 @@ class ResponseReader:
         self.keep_alive = True
 
     def feed(self, data: bytes) -> bool:
-        """True once the response is whole; the next byte then begins another. Raises BadResponse."""
+        """Return True once the response is complete; the next byte then begins another one. Raises BadResponse."""
         if self._state == _COUNTED:
             return self._count(len(data))
         if self._state == _UNTIL_CLOSE:
@@ -46,7 +46,7 @@ class ResponseReader:
         return self._state != _UNTIL_CLOSE and self._chunks()
 
     def end(self) -> bool:
-        """The connection is closed: whether that is how the response ends."""
+        """Return whether the response ends with the connection, which is now closed."""
         return self._state == _UNTIL_CLOSE
 
     def _begin(self, head: bytes) -> None:
@@ -105,7 +105,7 @@ class ResponseReader:
 
 
 def _field(head: bytes, name: bytes) -> bytes:
-    """The value of a header field in a lower-case head; b"" where it is not."""
+    """Return the value of a header field in a lower-case head; b"" if it is missing."""
     begin = head.find(name)
     if begin < 0:
         return b""

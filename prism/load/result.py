@@ -1,4 +1,4 @@
-"""What a run of load measured."""
+"""Results of a load test."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ CLIENT_BOUND_SHARE = 0.9
 
 @dataclass
 class Answers:
-    """All answers of one status.
+    """Answers with one status.
 
-    in_time: those that came before the run's end; the others were under way then, and were waited for.
-    latency: from when a request was due (closed loop: sent) to its whole answer. response: from when it was sent;
-    in a closed loop the same object.
+    in_time: those that came before the run's end; the others were under way then and were waited for. latency: from
+    when a request was due (closed loop: sent) to its complete answer. response: from when it was sent; in a closed loop
+    the same object.
     """
 
     latency: Latencies
@@ -30,12 +30,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Result:
-    """seconds: what the rates are counted over, first request to the run's end. rate: requests a second, or None.
+    """Result of a run. seconds: from the first request to the run's end; rates refer to it.
 
-    answers: by status. failures: what went wrong on connections, and how often. unanswered: requests without an
-    answer when the waiting ended. unsent: requests that were due and found no free connection before the end.
-    lag: of an open loop, how late requests left that had a free connection: the generator's own imprecision.
-    client_cpu_share: of one core, what this process used; a client near 1 measures itself.
+    rate: requests per second, or None. answers: by status. failures: what went wrong on connections, and how often.
+    unanswered: requests without an answer when the waiting ended. unsent: requests that were due and found no free
+    connection before the end. lag: in an open loop, how late requests with a free connection left, which is the
+    generator's own imprecision. client_cpu_share: share of one core that this process used; a client near 1 measures
+    itself.
     """
 
     seconds: float
@@ -53,17 +54,17 @@ class Result:
 
     @property
     def requests_per_second(self) -> float:
-        """Answers of any status, in time."""
+        """Return the rate of answers of any status that came in time."""
         return self._per_second(0, 1000)
 
     @property
     def successes_per_second(self) -> float:
-        """Answers with a status of 2xx, in time."""
+        """Return the rate of answers with a 2xx status that came in time."""
         return self._per_second(200, 300)
 
     @property
     def answered(self) -> int:
-        """Answers of any status, those that were waited for included."""
+        """Return the number of answers of any status, including those that were waited for."""
         return sum(answers.count for answers in self.answers.values())
 
     @property
@@ -72,18 +73,18 @@ class Result:
 
     @property
     def failed(self) -> int:
-        """Requests that have another outcome than an answer of 2xx."""
+        """Return the number of requests with any outcome other than a 2xx answer."""
         return self.answered - self.successes + self.unanswered + sum(self.failures.values())
 
     @property
     def latency(self) -> Latencies:
-        """Of the answers with a status of 2xx; of all, if there are none of these."""
+        """Return the latency of answers with a 2xx status; of all answers if there are none with 2xx."""
         good = [answers.latency for status, answers in self.answers.items() if 200 <= status < 300]
         return Latencies.merged(good or [answers.latency for answers in self.answers.values()])
 
     @property
     def client_bound(self) -> bool:
-        """Whether the generator, rather than the server, may have been the limit."""
+        """Return whether the generator, rather than the server, may have been the limit."""
         return self.client_cpu_share >= CLIENT_BOUND_SHARE
 
     def _per_second(self, least: int, below: int) -> float:
