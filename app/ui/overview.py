@@ -123,8 +123,8 @@ def row(model: Model, deployment: Deployment, history: History, deployments: Dep
 def needs_attention(known: Sequence[tuple[Model, Deployment]]) -> Iterator[Attention]:
     """Return the items of all models, the most urgent first.
 
-    Items are: unhealthy models, failed models, live models whose last change failed, and live models with dangerous
-    globals.
+    In this order: unhealthy models; failed models; models that run with too few replicas, whose last change failed, or
+    that should run and do not; live models with dangerous globals.
     """
     found = [(order, one) for model, deployment in known for order, one in attention_items(model, deployment)]
     found.sort(key=lambda pair: pair[0])
