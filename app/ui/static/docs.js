@@ -1,4 +1,4 @@
-// Start of the interactive documentation, in a file of its own: the pages' policy allows no inline script.
+// Starts the interactive documentation. It is a separate file because the pages' policy allows no inline script.
 SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#swagger-ui",

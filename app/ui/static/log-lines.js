@@ -1,8 +1,8 @@
-// How grave the lines of a log are, and where a text stands in them. The patterns come from app/ui/log_lines.py.
+// Levels of log lines, and search within a line. The patterns come from app/ui/log_lines.py.
 
 export const LEVELS = ["debug", "info", "warning", "error"];
 
-/** Tells the level of one line after another: what is indented or empty belongs to what was said before it. */
+/** Classifier of successive log lines. An indented or empty line has the level of the line before it. */
 export class Levels {
   #patterns;
   #last = "info";
@@ -14,7 +14,7 @@ export class Levels {
     );
   }
 
-  /** Without the colours of a terminal. */
+  /** Remove terminal colour codes. */
   plain(text) {
     return text.replace(this.#patterns.colour, "");
   }
@@ -33,10 +33,10 @@ export class Levels {
   }
 }
 
-/** The text in pieces, every second of which is what was looked for. wanted: in small letters, not empty. */
+/** Split the text at each match; every second piece is a match. wanted: in lower case, not empty. */
 export function pieces(text, wanted) {
   const small = text.toLowerCase();
-  if (small.length !== text.length) return [text]; // some letters are two when they are small: no telling where
+  if (small.length !== text.length) return [text]; // some letters become two in lower case, so positions would not match
   const found = [];
   let start = 0;
   for (let at = small.indexOf(wanted); at >= 0; at = small.indexOf(wanted, start)) {

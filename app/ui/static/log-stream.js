@@ -1,6 +1,6 @@
-// One event stream of a log, that goes on where it was: after a cut, a hidden tab, a silent network, a server's end.
+// Event stream of a log. It resumes after a lost connection, a hidden tab, a silent network and a server restart.
 
-const SILENCE_MS = 45_000; // the server gives a sign of life every 15 s
+const SILENCE_MS = 45_000; // the server sends a keep-alive every 15 s
 const LOOK_MS = 5_000;
 const AGAIN_MS = 3_000;
 
@@ -13,7 +13,7 @@ export class LogStream {
   #again = 0;
 
   /**
-   * address: (id of the last line, or "") → where to read on.
+   * address: (id of the last line, or "") → URL from which to continue.
    * on: {line(text), gap(text), state(text, kind)}; kind: "live", "waiting" or "ended".
    */
   constructor(address, on) {
@@ -26,7 +26,7 @@ export class LogStream {
     this.#follow();
   }
 
-  /** A tab that nobody sees holds no connection: over HTTP/1.1 a browser has six of them for all its tabs. */
+  /** Connect only while the tab is visible: over HTTP/1.1 a browser has six connections for all its tabs. */
   #follow() {
     if (document.visibilityState !== "visible") this.#close();
     else if (!this.#source) this.#open();
@@ -67,7 +67,7 @@ export class LogStream {
 
   #failed(source) {
     this.#on.state("The connection was lost. Reconnecting …", "waiting");
-    if (source.readyState !== EventSource.CLOSED || source !== this.#source) return; // the browser tries by itself
+    if (source.readyState !== EventSource.CLOSED || source !== this.#source) return; // the browser reconnects by itself
     this.#close();
     this.#again = setTimeout(() => this.#follow(), AGAIN_MS);
   }

@@ -1,11 +1,11 @@
-// The page of a log: filter, level, pause, wrap, download, and ten thousand lines that stay quick to scroll.
+// Log page: filter, level, pause, wrap, download, and fast scrolling through ten thousand lines.
 
 import { LEVELS, Levels, pieces } from "./log-lines.js";
 import { LogStream } from "./log-stream.js";
 
 const FIRST_LINES = 10_000;
 const MAX_LINES = 20_000;
-const LINES_A_BLOCK = 250; // as page.css has it; whole blocks out of sight are neither laid out nor painted
+const LINES_A_BLOCK = 250; // the same as in page.css; full blocks out of sight are neither laid out nor painted
 const LINES_A_FRAME = 2_000;
 const AT_THE_END_PX = 24;
 const MOVING_MS = 500;
@@ -21,15 +21,15 @@ let lines = []; // {text, small, level, number}
 let received = 0;
 let dropped = 0;
 let shown = 0;
-let drawn = 0; // how many of `lines` were looked at for the view
+let drawn = 0; // how many of `lines` were processed for the view
 let frame = 0;
 let isPaused = false;
-let waiting = []; // came while paused
+let waiting = []; // received while paused
 let follows = true;
-let unread = 0; // shown below what the reader sees
+let unread = 0; // lines below the visible part
 let top = 0;
-let movedAt = 0; // when the reader last did what may scroll
-let isFirst = true; // the server's own lines are still in the view
+let movedAt = 0; // time of the reader's last input that may scroll
+let isFirst = true; // the lines rendered by the server are still in the view
 
 function take(line) {
   if (isPaused) waiting.push(line);
@@ -50,7 +50,7 @@ function follow(whether) {
 
 const isAtTheEnd = () => view.scrollHeight - view.scrollTop - view.clientHeight < AT_THE_END_PX;
 
-/** Once more in the next frames: only then is it known how high the blocks are that came into sight. */
+/** Scroll to the end, again in the next frames: the heights of blocks that came into sight are known only then. */
 function goToTheEnd(tries = 3) {
   view.scrollTop = view.scrollHeight;
   if (tries) requestAnimationFrame(() => follows && !isAtTheEnd() && goToTheEnd(tries - 1));
@@ -61,7 +61,7 @@ const isAsked = (line) =>
   ((level.value === "all" || LEVELS.indexOf(line.level) >= LEVELS.indexOf(level.value)) &&
     line.small.includes(text.value.toLowerCase()));
 
-/** In the next frame, and as many frames as it takes. */
+/** Draw new lines in the next frame, and in as many further frames as necessary. */
 function draw() {
   frame ||= requestAnimationFrame(() => {
     frame = 0;
@@ -144,7 +144,7 @@ function tell() {
   newest.textContent = unread ? `Newest (${number.format(unread)} more)` : "Newest";
 }
 
-// What the reader does.
+// Input of the reader.
 
 let typing = 0;
 text.addEventListener("input", () => {
@@ -175,7 +175,7 @@ $("log-download").addEventListener("click", (event) => {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 });
-// Whether it is the reader who scrolls: the view also moves when blocks of it turn out higher or lower than thought.
+// Detects scrolling by the reader: the view also moves when blocks turn out higher or lower than estimated.
 for (const event of ["wheel", "touchmove", "keydown", "pointerdown"]) {
   view.addEventListener(event, () => (movedAt = performance.now()), { passive: true });
 }
@@ -198,7 +198,7 @@ newest.addEventListener("click", () => {
   tell();
 });
 
-// What the server says.
+// Events of the server.
 
 const ENDED = {
   stopped: "The model is stopped. New lines come once it is started.",

@@ -1,9 +1,9 @@
-// A model's page while it comes to life: the step under way counts up, and the log's end stays in sight.
+// Model page during a deployment: the current step's time counts up, and the end of the log stays visible.
 
 const TICK_MS = 100;
 let shownAt = performance.now();
 
-/** The same as the server's own telling of milliseconds, as far as a running step needs it. */
+/** Format milliseconds like `milliseconds` in app/ui/figures.py, as far as a running step needs it. */
 function told(ms) {
   if (ms < 999.5) return `${Math.round(ms)} ms`;
   const seconds = ms / 1000;
@@ -17,7 +17,7 @@ setInterval(() => {
   if (running) running.textContent = told(Number(running.dataset.runningMs) + performance.now() - shownAt);
 }, TICK_MS);
 
-// Followed for as long as the reader has not scrolled up.
+// Keep the end of the log visible until the reader scrolls up.
 let follows = true;
 function followEnd() {
   const log = document.getElementById("build-log");

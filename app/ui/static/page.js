@@ -1,6 +1,6 @@
-// What every page shares: copy buttons, a live region for short messages, and polling that rests while nobody looks.
+// Script of every page: copy buttons, a live region for short messages, and polling that pauses in hidden tabs.
 
-/** Say something to everyone: a short line at the foot of the page, read out by screen readers. It goes unless it stays. */
+/** Show a short message at the foot of the page, read out by screen readers. It disappears after 6 s unless `stays`. */
 export function announce(text, kind = "", { stays = false } = {}) {
   const notice = document.createElement("div");
   notice.className = `notice ${kind}`.trim();
@@ -19,13 +19,13 @@ document.addEventListener("click", async (event) => {
     await navigator.clipboard.writeText(source.textContent);
     announce("Copied.", "good");
   } catch {
-    // Without https or permission there is no clipboard: what was to be copied is marked, for Ctrl+C.
+    // Without https or permission there is no clipboard: select the text instead, for Ctrl+C.
     getSelection().selectAllChildren(source);
     announce("Press Ctrl+C to copy what is marked.");
   }
 });
 
-// A server that does not answer is told once, until it answers again.
+// Report a server that does not answer only once, until it answers again.
 let unanswered = false;
 document.addEventListener("htmx:error", (event) => {
   if (unanswered || !event.target.matches?.("[hx-trigger^='every ']")) return;
@@ -37,7 +37,7 @@ document.addEventListener("htmx:after:swap", () => {
   unanswered = false;
 });
 
-// Parts with hx-trigger="every …" are asked for only while the page is seen, and at once when it is seen again.
+// Parts with hx-trigger="every …" are polled only while the page is visible, and at once when it becomes visible.
 document.addEventListener(
   "every",
   (event) => {
@@ -52,15 +52,15 @@ document.addEventListener("visibilitychange", () => {
   }
 });
 
-// For .only-script and .without-script: what only a script can do is offered only where there is one.
+// For .only-script and .without-script: features that need JavaScript are offered only if it runs.
 document.documentElement.classList.add("scripted");
 
-// A form is sent once: a second click, while the first is on its way, does nothing.
+// A form is sent once: a second click while the first request is under way does nothing.
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.dataset.sent) event.preventDefault();
   setTimeout(() => {
-    if (form.method === "post" && !event.defaultPrevented) form.dataset.sent = "yes"; // no script has taken it over
+    if (form.method === "post" && !event.defaultPrevented) form.dataset.sent = "yes"; // no script handles it
   });
 });
 addEventListener("pageshow", () => {

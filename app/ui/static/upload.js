@@ -1,4 +1,4 @@
-// Uploads with their progress: the file is sent as it is chosen or dropped, with its bytes counted, and can be called off.
+// Uploads with progress: a file is sent as soon as it is chosen or dropped, and the upload can be cancelled.
 import { announce } from "/static/page.js";
 
 const MB = 1e6;
@@ -8,7 +8,7 @@ function megabytes(bytes) {
   return (bytes / MB).toFixed(bytes < 10 * MB ? 1 : 0);
 }
 
-/** Send the form by a request of its own, and show how far it is. */
+/** Send the form in a separate request, and show its progress. */
 function send(form) {
   const file = form.elements.file.files[0];
   const limit = Number(form.elements.file.dataset.maxBytes);
@@ -47,7 +47,7 @@ function send(form) {
     figures.textContent = `${megabytes(event.loaded)} of ${megabytes(event.total)} MB${speed}`;
   };
   request.upload.onload = () => {
-    progress.removeAttribute("value"); // all has been sent; how long the reading takes nobody can say
+    progress.removeAttribute("value"); // everything is sent; how long reading it takes is unknown
     what.textContent = `Reading ${file.name}`;
     looking = setInterval(() => tellPlace(requestId, what), LOOK_MS);
   };
@@ -74,7 +74,7 @@ function send(form) {
   request.send(new FormData(form));
 }
 
-/** While others are read first, say in which place this one is. */
+/** Show this upload's place while other uploads are read first. */
 async function tellPlace(requestId, what) {
   try {
     const answer = await fetch("/inspections");
@@ -83,11 +83,11 @@ async function tellPlace(requestId, what) {
     if (own?.place) what.textContent = own.message;
     else if (own) what.textContent = `Reading ${own.filename}`;
   } catch {
-    // The upload's own request tells what is wrong with the server.
+    // The upload's own request reports what is wrong with the server.
   }
 }
 
-/** Put the answer where the upload was; a page without that place is left for the one that has it. */
+/** Replace the upload with the answer. On a page without an upload section, go to the page of the answer. */
 function show(form, request) {
   const answer = new DOMParser().parseFromString(request.responseText, "text/html");
   const part = answer.getElementById("upload");
@@ -107,7 +107,7 @@ function show(form, request) {
   }
 }
 
-/** Text with `code` between backquotes, as the pages show it. */
+/** Append text, with the parts between backquotes as <code>, as in the pages. */
 function tell(element, text) {
   text.split("`").forEach((piece, index) => {
     const code = document.createElement("code");
@@ -116,7 +116,7 @@ function tell(element, text) {
   });
 }
 
-/** Say at the field what is wrong with the file. */
+/** Show what is wrong with the file next to its field. */
 function refuse(form, detail, hint) {
   const input = form.elements.file;
   form.querySelector("#file-wrong")?.remove();
@@ -145,13 +145,13 @@ document.addEventListener("submit", (event) => {
 });
 document.addEventListener("change", (event) => {
   const form = event.target.closest("form[data-upload]");
-  // Code files belong to the file: whoever opened their field has not chosen all yet.
+  // If the field for code files is open, the reader has more files to choose, so the upload must wait.
   if (event.target.name === "file" && event.target.files.length && !form?.querySelector("details[open]")) {
     form?.requestSubmit();
   }
 });
 
-// A file may be dropped anywhere on the page; elsewhere the browser would open it and leave.
+// A file may be dropped anywhere on the page: without this, the browser would leave the page and open the file.
 function zone() {
   return document.querySelector("form[data-upload]:not(.busy)");
 }
