@@ -195,7 +195,7 @@ class ShareKey(Struct, frozen=True):
 
 
 class Share(Struct, frozen=True):
-    """What is shared and where.
+    """Sharing of a server's models.
 
     state: off, starting, on, reconnecting or failed. kind: of the tunnel, ngrok or ssh. open: whether anyone with the
     link needs no key. warning: what may keep others from the link. error: the problem document of what failed.
