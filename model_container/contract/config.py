@@ -120,6 +120,6 @@ class RuntimeConfig:
 
 
 def vertex_routes() -> dict[str, str]:
-    """Return the paths that Vertex requests from an image, each with the path of ours that it stands for."""
+    """Return the paths that Vertex requests from an image, each with the runtime's own path that answers it."""
     asked = ((os.environ.get("AIP_HEALTH_ROUTE"), "/health"), (os.environ.get("AIP_PREDICT_ROUTE"), VERTEX_PREDICT))
     return {path: ours for path, ours in asked if path}
