@@ -26,7 +26,7 @@ from app.lifecycle.intake.staging import Staging
 from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.probe import Connect, ReplicaLink
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.observe.history import History
 from app.public.surface import PublicSurface
 from app.registry.containers import ContainersFile
@@ -63,7 +63,7 @@ class Gateway:
         self.unsaved = Unsaved()
         self._store = ModelStore(settings.upload_root, self.unsaved)
         self._containers = ContainersFile(settings.registry_path, self.unsaved)
-        self.ledger = Ledger(self._store, self._containers)
+        self.ledger = DeploymentState(self._store, self._containers)
         self.keys = Keys(settings.keys, settings.keys_of_admins)
         self.wrong_keys = FailedKeyThrottle()
         self.key_store = KeyStore(settings.registry_path.with_name("keys.json"), self.unsaved)

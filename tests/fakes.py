@@ -15,7 +15,7 @@ from msgspec import structs
 
 from app.artifact.reader import answer
 from app.core.environment import Lock
-from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
+from app.core.model import Limits, ModelVersion, Replica, TargetName, Variant, VariantName
 from app.core.reading import Question
 from app.errors import StartFailed
 from app.runtime.logs.reader import LogLine
@@ -150,19 +150,19 @@ class FakeTarget:
         self.lost = False
         self.events.append("environment")
 
-    async def build_model(self, model: Model, folder: Path, log: Log, form: Form | None = None) -> str:
+    async def build_model(self, model: ModelVersion, folder: Path, log: Log, form: Variant | None = None) -> str:
         self.events.append("model")
         return ""
 
-    async def is_built(self, model: Model, form: Form) -> bool:
+    async def is_built(self, model: ModelVersion, form: Variant) -> bool:
         return not self.lost
 
-    async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
+    async def start(self, model: ModelVersion, folder: Path, limits: Limits, form: Variant | None = None) -> Replica:
         if self.lost:
             raise StartFailed("The environment is not built.")
         fake = FakeReplica(self._folder / f"{next(self._numbers)}.sock", self.handler, self.welcome)
         chosen = form or model.form
-        loaded = chosen.name if chosen else FormName.ORIGINAL
+        loaded = chosen.name if chosen else VariantName.ORIGINAL
         fake.replica = structs.replace(fake.replica, model_id=model.model_id, form=loaded)
         fake.conversion = self.conversion
         await fake.start()
@@ -186,13 +186,13 @@ class FakeTarget:
     ) -> AsyncIterator[LogLine]:
         yield LogLine("ValueError: the last thing it said", "1")
 
-    async def remove(self, model: Model, environment_in_use: bool) -> None:
+    async def remove(self, model: ModelVersion, environment_in_use: bool) -> None:
         self.events.append(f"remove, environment {'kept' if environment_in_use else 'too'}")
 
-    def describe_removal(self, model: Model, replicas: Sequence[Replica]) -> list[str]:
+    def describe_removal(self, model: ModelVersion, replicas: Sequence[Replica]) -> list[str]:
         return [f"process {replica.id}" for replica in replicas]
 
-    async def remove_form(self, model: Model, form: Form, environment_in_use: bool) -> None:
+    async def remove_form(self, model: ModelVersion, form: Variant, environment_in_use: bool) -> None:
         self.events.append(f"remove {form.name}, environment {'kept' if environment_in_use else 'too'}")
 
     async def replicas(self) -> tuple[Replica, ...]:

@@ -11,7 +11,7 @@ import msgspec
 
 from app.core.acceleration import AccelerationStatus, Report
 from app.core.environment import Lock
-from app.core.model import Deployment, Model, Replica
+from app.core.model import Deployment, ModelVersion, Replica
 from app.errors import PrismError
 from app.lifecycle.health.usage import ReplicaUsage, usage_of
 from app.lifecycle.intake.staging import Staged
@@ -19,7 +19,7 @@ from app.share.tunnel import NewKey, Status
 
 
 def model_document(
-    model: Model,
+    model: ModelVersion,
     deployment: Deployment,
     base_url: str,
     public_url: str | None = None,
@@ -85,7 +85,7 @@ def staged_document(staged: Staged, refusals: Iterable[PrismError]) -> dict[str,
     return dict(msgspec.to_builtins(document))
 
 
-def acceleration_document(model: Model) -> dict[str, Any]:
+def acceleration_document(model: ModelVersion) -> dict[str, Any]:
     """Return whether the model is served in a faster form, and what was measured. environment: of the faster form."""
     found = model.acceleration
     accelerated = found.status is AccelerationStatus.ACCELERATED

@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from app.dispatch.pipeline import Dispatcher
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.observe.tally import ModelCounters
 
 
-def router(ledger: Ledger, dispatcher: Dispatcher) -> APIRouter:
+def router(ledger: DeploymentState, dispatcher: Dispatcher) -> APIRouter:
     routes = APIRouter(tags=["server"])
 
     @routes.get("/metrics", summary="Metrics for Prometheus", response_class=Response)

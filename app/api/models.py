@@ -16,7 +16,7 @@ from app.api.documents import model_document, staged_document
 from app.api.log_events import STREAM_HEADERS
 from app.api.log_events import events as log_events
 from app.api.uploads import INSPECT_FIELDS, INSPECT_FORM, UPLOAD_FORM, received
-from app.core.model import REPLICAS_MAX, Model
+from app.core.model import REPLICAS_MAX, ModelVersion
 from app.http.problems import problem_response, request_id_of
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.usage import ReplicaUsage, UsageSampler
@@ -53,7 +53,7 @@ def router(
         model = ledger.find(model_id)
         return documented(model, request, None)
 
-    def documented(model: Model, request: Request, uses: Mapping[str, ReplicaUsage] | None) -> dict[str, Any]:
+    def documented(model: ModelVersion, request: Request, uses: Mapping[str, ReplicaUsage] | None) -> dict[str, Any]:
         base_url = str(request.base_url).rstrip("/")
         deployment, open_circuits = ledger.deployment(model.model_id), circuits(model.model_id)
         return model_document(model, deployment, base_url, public_url(model.name), open_circuits, uses)
@@ -67,7 +67,9 @@ def router(
             return JSONResponse(document(model.model_id, request), 202, location)
         return await settled(model, request, 201, location)
 
-    async def settled(model: Model, request: Request, status: int, headers: dict[str, str] | None = None) -> Response:
+    async def settled(
+        model: ModelVersion, request: Request, status: int, headers: dict[str, str] | None = None
+    ) -> Response:
         """Wait until no job works on the model, and return its document, or its problem if it failed."""
         deployment = await deployments.settled(model.model_id)
         if deployment.error is not None and "status" in deployment.error:
@@ -138,7 +140,7 @@ def router(
         await deployments.restart(model)
         return await begun(model, request, wait)
 
-    async def begun(model: Model, request: Request, wait: bool) -> Response:
+    async def begun(model: ModelVersion, request: Request, wait: bool) -> Response:
         if wait:
             return await settled(model, request, 200)
         return JSONResponse(document(model.model_id, request), 202, {"Location": f"/models/{model.model_id}"})

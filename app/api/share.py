@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.documents import share_document
 from app.errors import BadInput, Conflict
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.share.share import Share
 
 
@@ -26,7 +26,7 @@ class ShareRequest(BaseModel):
     open: bool = Field(default=False, description="Consent that anyone who has the link needs no key.")
 
 
-def router(share: Share, ledger: Ledger) -> APIRouter:
+def router(share: Share, ledger: DeploymentState) -> APIRouter:
     routes = APIRouter(prefix="/share", tags=["share"])
 
     @routes.get("", summary="Sharing status")
@@ -58,7 +58,7 @@ def router(share: Share, ledger: Ledger) -> APIRouter:
     return routes
 
 
-def names_to_share(ledger: Ledger, refs: Sequence[str]) -> list[str]:
+def names_to_share(ledger: DeploymentState, refs: Sequence[str]) -> list[str]:
     """Return the names of the live models to share; without refs, of the only live one.
 
     Raises NotFound, Conflict or BadInput.

@@ -13,7 +13,7 @@ from app.errors import BadInput
 from app.http.problems import request_id_of
 from app.lifecycle.intake.multipart import FIELDS
 from app.lifecycle.intake.receive import Form, receive
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 
 FILE: dict[str, Any] = {
     "type": "string",
@@ -79,7 +79,7 @@ INSPECT_FORM = multipart(["file"], {"file": FILE, "code_files": CODE_FILES})
 
 async def received(
     request: Request,
-    ledger: Ledger,
+    ledger: DeploymentState,
     max_upload_bytes: int,
     fields: Collection[str] = FIELDS,
     texts: dict[str, str] | None = None,

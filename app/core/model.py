@@ -98,20 +98,20 @@ class PredictContract(Struct, frozen=True):
     strict: bool = True
 
 
-class FormName(StrEnum):
+class VariantName(StrEnum):
     ORIGINAL = "original"
     ACCELERATED = "accelerated"
     CONVERTER = "converter"
 
 
-class Form(Struct, frozen=True):
+class Variant(Struct, frozen=True):
     """One form of a model that a replica can load, and the packages that go with it.
 
     format: names the adapter of the runtime. file: below the model's folder. code: whether the owner's code files
     belong to it. log_folder: below the model's folder, where its log is kept.
     """
 
-    name: FormName
+    name: VariantName
     format: Format
     file: str
     lock: Lock
@@ -119,7 +119,7 @@ class Form(Struct, frozen=True):
     log_folder: str = ""
 
 
-class Model(Struct, frozen=True):
+class ModelVersion(Struct, frozen=True):
     """One version of a model, as stored beside its artifact in `model.json`.
 
     sample: a request body (JSON value in a native dialect) known to be answered.
@@ -165,31 +165,33 @@ class Model(Struct, frozen=True):
         return f"{self.name}@{self.version}"
 
     @property
-    def form(self) -> Form | None:
+    def form(self) -> Variant | None:
         """The form that serves the model; None until it is inspected and locked."""
         return self.accelerated if self.acceleration.status is AccelerationStatus.ACCELERATED else self.original
 
     @property
-    def original(self) -> Form | None:
+    def original(self) -> Variant | None:
         if self.inspection is None or self.lock is None:
             return None
-        return Form(FormName.ORIGINAL, self.inspection.format, self.artifact.file, self.lock)
+        return Variant(VariantName.ORIGINAL, self.inspection.format, self.artifact.file, self.lock)
 
     @property
-    def accelerated(self) -> Form | None:
+    def accelerated(self) -> Variant | None:
         lock = self.acceleration.lock
-        return Form(FormName.ACCELERATED, Format.ACCELERATED, ACCELERATED_FILE, lock, code=False) if lock else None
+        return (
+            Variant(VariantName.ACCELERATED, Format.ACCELERATED, ACCELERATED_FILE, lock, code=False) if lock else None
+        )
 
     @property
-    def converter(self) -> Form | None:
+    def converter(self) -> Variant | None:
         """The original form with the packages that convert it; None where none were found."""
         lock = self.acceleration.converter_lock
         if self.inspection is None or lock is None:
             return None
-        return Form(FormName.CONVERTER, self.inspection.format, self.artifact.file, lock, log_folder="converter")
+        return Variant(VariantName.CONVERTER, self.inspection.format, self.artifact.file, lock, log_folder="converter")
 
     @property
-    def forms(self) -> tuple[Form, ...]:
+    def forms(self) -> tuple[Variant, ...]:
         """Every form that may have left something on its target, the original last."""
         return tuple(form for form in (self.converter, self.accelerated, self.original) if form)
 
@@ -212,7 +214,7 @@ class Replica(Struct, frozen=True):
     port: int = 0
     image: str = ""
     pid: int = 0
-    form: FormName = FormName.ORIGINAL
+    form: VariantName = VariantName.ORIGINAL
     number: int = 1
 
 
@@ -227,7 +229,7 @@ class Restart(Struct, frozen=True):
 class Deployment(Struct, frozen=True):
     """Wanted and real state of one model on this host, as kept in the registry.
 
-    replicas: those that run, in the order of their numbers. `Model.replicas` says how many there should be.
+    replicas: those that run, in the order of their numbers. `ModelVersion.replicas` says how many there should be.
     """
 
     model_id: str

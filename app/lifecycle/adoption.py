@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 import structlog
 from msgspec import structs
 
-from app.core.model import FormName, Model, Replica, Status
+from app.core.model import ModelVersion, Replica, Status, VariantName
 from app.errors import PrismError
 from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.probe import CHECK_TIMEOUT_SECONDS, Connect
-from app.lifecycle.state import Ledger, utc_now
+from app.lifecycle.state import DeploymentState, utc_now
 
 log = structlog.get_logger(__name__)
 
@@ -20,12 +20,14 @@ log = structlog.get_logger(__name__)
 class Adoption:
     """The adoption of running replicas: those that answer are adopted, and those that nobody wants are stopped."""
 
-    def __init__(self, ledger: Ledger, road: DeploymentPipeline, connect: Connect) -> None:
+    def __init__(self, ledger: DeploymentState, road: DeploymentPipeline, connect: Connect) -> None:
         self._ledger = ledger
         self._road = road
         self._connect = connect
 
-    async def adopt(self, model: Model, running: Iterable[Replica], *, registry_lost: bool) -> tuple[Replica, ...]:
+    async def adopt(
+        self, model: ModelVersion, running: Iterable[Replica], *, registry_lost: bool
+    ) -> tuple[Replica, ...]:
         """Adopt as many recorded replicas of a wanted model as are wanted; kill all other replicas of the model.
 
         registry_lost: there was no record, so every replica in the wanted form counts as recorded.
@@ -33,7 +35,7 @@ class Adoption:
         ours = [one for one in running if one.model_id == model.model_id]
         deployment = self._ledger.deployment(model.model_id)
         known = {one.id: one for one in deployment.replicas}
-        form = model.form.name if model.form else FormName.ORIGINAL
+        form = model.form.name if model.form else VariantName.ORIGINAL
         found = [known.get(one.id, one) for one in ours if one.form is form and (registry_lost or one.id in known)]
         answering = await asyncio.gather(*(self._answers(one) for one in found))
         adopted = [one for one, answers in zip(found, answering, strict=True) if answers and deployment.wanted]
@@ -44,7 +46,7 @@ class Adoption:
         await self._record(model, tuple(adopted))
         return tuple(adopted)
 
-    async def _record(self, model: Model, adopted: tuple[Replica, ...]) -> None:
+    async def _record(self, model: ModelVersion, adopted: tuple[Replica, ...]) -> None:
         deployment = self._ledger.deployment(model.model_id)
         if not adopted:
             if deployment.replicas:

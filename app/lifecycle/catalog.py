@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from app.core.model import Deployment, Model
+from app.core.model import Deployment, ModelVersion
 
 
 class Catalog(Protocol):
@@ -13,17 +13,17 @@ class Catalog(Protocol):
 
     def folder(self, model_id: str) -> Path: ...
 
-    def get(self, model_id: str) -> Model | None: ...
+    def get(self, model_id: str) -> ModelVersion | None: ...
 
-    def all(self) -> tuple[Model, ...]:
+    def all(self) -> tuple[ModelVersion, ...]:
         """Return every model, the oldest first."""
         ...
 
-    def save(self, model: Model) -> None:
+    def save(self, model: ModelVersion) -> None:
         """Save the record. Raises OSError if it cannot be written; then the record is unchanged."""
         ...
 
-    def note(self, model: Model) -> None:
+    def note(self, model: ModelVersion) -> None:
         """Save a fact that holds even if the disk refuses it; it is then written as soon as the disk accepts it."""
         ...
 

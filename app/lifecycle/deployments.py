@@ -10,7 +10,7 @@ import asyncio
 import structlog
 
 from app.core.acceleration import AccelerationStatus
-from app.core.model import Deployment, FormName, Model, Replica, Restart, Status
+from app.core.model import Deployment, ModelVersion, Replica, Restart, Status, VariantName
 from app.core.os_errors import as_problem, log_fields
 from app.core.route_table import is_serving
 from app.errors import Conflict, PrismError, StorageFailed, TargetUnavailable, TooManyOpenFiles
@@ -24,7 +24,7 @@ from app.lifecycle.logs.build_log import BuildLog, error_lines
 from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.probe import Connect
 from app.lifecycle.removal import removal, remove_build_output
-from app.lifecycle.state import Ledger, utc_now
+from app.lifecycle.state import DeploymentState, utc_now
 
 log = structlog.get_logger(__name__)
 
@@ -37,14 +37,16 @@ IN_PROGRESS = (
 class Deployments:
     """The operations on deployments. `road` knows the deployment steps, `ledger` holds the records."""
 
-    def __init__(self, ledger: Ledger, road: DeploymentPipeline, connect: Connect) -> None:
+    def __init__(self, ledger: DeploymentState, road: DeploymentPipeline, connect: Connect) -> None:
         self.ledger = ledger
         self.road = road
         self.acceleration = Accelerator(ledger, road)
         self._adoption = Adoption(ledger, road, connect)
         self._jobs = Jobs()
 
-    async def accept(self, upload: Upload, *, run: bool, received_ms: float, keep_refused: bool = False) -> Model:
+    async def accept(
+        self, upload: Upload, *, run: bool, received_ms: float, keep_refused: bool = False
+    ) -> ModelVersion:
         """Record an upload and begin its deployment; `settled` waits for the end of it.
 
         Raises what `read_upload` and `register` raise, and then removes what was stored, unless `keep_refused` keeps it
@@ -70,10 +72,10 @@ class Deployments:
         self._begin(model, lambda: self.road.deploy_version(model, run=run))
         return model
 
-    def _begin(self, model: Model, work: Work) -> None:
+    def _begin(self, model: ModelVersion, work: Work) -> None:
         self._jobs.begin(model.model_id, self._finish(model, work), f"deploy {model.ref}")
 
-    async def _finish(self, model: Model, work: Work) -> None:
+    async def _finish(self, model: ModelVersion, work: Work) -> None:
         try:
             await work()
             await self.acceleration.begin(model.model_id)
@@ -87,7 +89,7 @@ class Deployments:
                 log.warning("a deployment met a fault of the storage", model=model.ref, **log_fields(error))
             await self._fail(model, problem)
 
-    async def _fall_back(self, model: Model, error: PrismError) -> None:
+    async def _fall_back(self, model: ModelVersion, error: PrismError) -> None:
         """Deploy the original form where the accelerated form does not start any more; otherwise record the failure."""
         now = self.ledger.model(model.model_id) or model
         faster = now.acceleration.status is AccelerationStatus.ACCELERATED
@@ -97,7 +99,7 @@ class Deployments:
         original = await self.acceleration.keep(now, f"its accelerated form does not start: {error}")
         await self._finish(original, lambda: self.road.deploy_version(original, run=True))
 
-    async def _fail(self, model: Model, error: PrismError) -> None:
+    async def _fail(self, model: ModelVersion, error: PrismError) -> None:
         """Record why a deployment failed.
 
         A model whose earlier replicas still serve stays live. One whose target is unavailable is recorded as stopped.
@@ -130,7 +132,7 @@ class Deployments:
         await self.acceleration.end(model_id)
         await self._jobs.end(model_id)
 
-    async def start(self, model: Model) -> None:
+    async def start(self, model: ModelVersion) -> None:
         """Start a model that is built, stopped or failed. Does nothing if it serves or a job works on it."""
         deployment = self.ledger.deployment(model.model_id)
         if is_serving(deployment) or self.busy(model.model_id):
@@ -138,7 +140,7 @@ class Deployments:
         await self.ledger.update(model.model_id, wanted=True, error=None)
         self._begin(model, lambda: self.road.deploy_version(model, run=True))
 
-    async def stop(self, model: Model) -> None:
+    async def stop(self, model: ModelVersion) -> None:
         """Take a model out of the traffic, then drain and stop its replicas."""
         await self._end_job(model.model_id)
         deployment = self.ledger.deployment(model.model_id)
@@ -148,7 +150,7 @@ class Deployments:
         await self.road.starter.stop_all(model, deployment.replicas)
         await self.ledger.update(model.model_id, replicas=())
 
-    async def restart(self, model: Model) -> None:
+    async def restart(self, model: ModelVersion) -> None:
         """Replace the replicas by new ones, one after another; each serves until its replacement does.
 
         Raises Conflict if the model was never built.
@@ -165,7 +167,7 @@ class Deployments:
         else:
             await self.start(model)
 
-    async def scale(self, model: Model, replicas: int) -> None:
+    async def scale(self, model: ModelVersion, replicas: int) -> None:
         """Set the number of replicas. New ones take traffic once they answer; superfluous ones are drained and stopped.
 
         A model that does not run takes up the number when it is started. Raises BadInput for an invalid number.
@@ -174,14 +176,14 @@ class Deployments:
         if self.ledger.deployment(model.model_id).wanted:
             self._begin(model, self._jobs.behind(model.model_id, lambda: self._adjust(model)))
 
-    async def _adjust(self, model: Model) -> None:
+    async def _adjust(self, model: ModelVersion) -> None:
         """Stop or start replicas until the wanted number serves."""
         if is_serving(self.ledger.deployment(model.model_id)):
             await self.road.replicas.trim(model)
             await self.road.replicas.fill(self.ledger.model(model.model_id) or model)
 
     async def lose(
-        self, model: Model, replica: Replica, reason: str, *, by_itself: bool = True, coming: bool = False
+        self, model: ModelVersion, replica: Replica, reason: str, *, by_itself: bool = True, coming: bool = False
     ) -> bool:
         """Take a replica that is gone or answers no more out of the traffic, and end it.
 
@@ -196,14 +198,14 @@ class Deployments:
         await self.road.starter.kill(model, replica)
         return True
 
-    async def refill(self, model: Model, start_missing: Work) -> None:
+    async def refill(self, model: ModelVersion, start_missing: Work) -> None:
         """Start missing replicas once no other job works on the model; returns when that has ended."""
         deployment = await self.settled(model.model_id)
         if deployment.wanted and len(deployment.replicas) < self.ledger.replicas_wanted(model):
             self._begin(model, lambda: self._refill(model, start_missing))
         await self.settled(model.model_id)
 
-    async def _refill(self, model: Model, start_missing: Work) -> None:
+    async def _refill(self, model: ModelVersion, start_missing: Work) -> None:
         if not is_serving(self.ledger.deployment(model.model_id)):
             await self.acceleration.end(model.model_id)
         await start_missing()
@@ -212,7 +214,7 @@ class Deployments:
         """Return whether other work waits for the end of the job that asks."""
         return self._jobs.is_followed(model_id)
 
-    async def delete(self, model: Model) -> list[str]:
+    async def delete(self, model: ModelVersion) -> list[str]:
         """Remove every trace of a model. Returns what was removed, for a person."""
         removed = await self.removal(model)
         await self.stop(model)
@@ -222,7 +224,7 @@ class Deployments:
         await self.road.publisher.follow()
         return removed
 
-    async def removal(self, model: Model) -> list[str]:
+    async def removal(self, model: ModelVersion) -> list[str]:
         """Return what `delete` would remove now, for a person: a line for each thing."""
         return await removal(model, self.ledger, self.road)
 
@@ -241,10 +243,10 @@ class Deployments:
         for model in self.ledger.models():
             await self.acceleration.begin(model.model_id)
 
-    async def _resume_one(self, model: Model, running: list[Replica], registry_lost: bool) -> None:
+    async def _resume_one(self, model: ModelVersion, running: list[Replica], registry_lost: bool) -> None:
         model = await self.acceleration.take_back(model)
         if all(one.model_id != model.model_id for one in self.ledger.deployments()):
-            form = model.form.name if model.form else FormName.ORIGINAL
+            form = model.form.name if model.form else VariantName.ORIGINAL
             runs = any(one.model_id == model.model_id and one.form is form for one in running)
             await self.ledger.enter(model, wanted=runs, status=Status.STOPPED, live_at=utc_now() if runs else "")
         deployment = self.ledger.deployment(model.model_id)

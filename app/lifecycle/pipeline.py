@@ -9,7 +9,7 @@ from typing import Protocol
 from app.artifact.consent import with_consent, word_of
 from app.artifact.requirements import requirements_for
 from app.core.environment import Lock, Requirements
-from app.core.model import Deployment, Model, Status, TargetName
+from app.core.model import Deployment, ModelVersion, Status, TargetName
 from app.lifecycle.intake.readers import Ask, Readers
 from app.lifecycle.logs.build_log import BuildLog
 from app.lifecycle.probe import Connect
@@ -17,7 +17,7 @@ from app.lifecycle.publish import Publisher, Traffic, degraded
 from app.lifecycle.replicas import Replicas
 from app.lifecycle.settings import DeploymentSettings
 from app.lifecycle.start import StartedReplica, Starter
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.runtime.target import Log, Target
 
 RUNTIME_REQUIREMENTS = Path(__file__).resolve().parent.parent.parent / "model_container" / "requirements.txt"
@@ -40,7 +40,7 @@ class DeploymentPipeline:
         self,
         *,
         settings: DeploymentSettings,
-        ledger: Ledger,
+        ledger: DeploymentState,
         targets: Mapping[TargetName, Target],
         resolve: Resolve,
         connect: Connect,
@@ -58,7 +58,7 @@ class DeploymentPipeline:
         self._ledger = ledger
         self._resolve_lock = resolve
 
-    async def deploy_version(self, model: Model, *, run: bool) -> None:
+    async def deploy_version(self, model: ModelVersion, *, run: bool) -> None:
         """Resolve, build, start, probe and publish a model, recording each step. Raises the failing step's error."""
         build_log = BuildLog(self._ledger.folder(model.model_id))
         target = self.target(model)
@@ -72,7 +72,7 @@ class DeploymentPipeline:
             return
         await self._start_all(model)
 
-    async def _start_all(self, model: Model) -> None:
+    async def _start_all(self, model: ModelVersion) -> None:
         """Start, probe and publish the replicas, then drain and stop the earlier ones.
 
         The earlier ones serve until the new ones can. The traffic moves in one step, so that never fewer replicas serve
@@ -105,7 +105,7 @@ class DeploymentPipeline:
             await self.starter.stop_all(model, rival.replicas)
             await self.publisher.forget(rival)
 
-    async def requirements(self, model: Model) -> Requirements:
+    async def requirements(self, model: ModelVersion) -> Requirements:
         """Return what the model's environment must contain.
 
         It holds no package that neither PRISM knows nor the model's owner names, however the package came into the
@@ -122,7 +122,7 @@ class DeploymentPipeline:
             gpu=bool(model.execution.gpus),
         )
 
-    async def _resolve(self, model: Model, target: Target, build_log: BuildLog) -> Model:
+    async def _resolve(self, model: ModelVersion, target: Target, build_log: BuildLog) -> ModelVersion:
         requirements = await self.requirements(model)
         for pin in requirements.pins:
             build_log.write(f"needs {pin.requirement}: {pin.evidence}")
@@ -130,7 +130,7 @@ class DeploymentPipeline:
         lock = await self.lock_for(requirements, model, build_log)
         return await self._ledger.amend(model.model_id, lock=lock, target=target.name)
 
-    async def lock_for(self, requirements: Requirements, model: Model, build_log: BuildLog) -> Lock:
+    async def lock_for(self, requirements: Requirements, model: ModelVersion, build_log: BuildLog) -> Lock:
         """Resolve a lock of packages for the platform where this model runs. Raises EnvironmentFailed."""
         return await self._resolve_lock(
             requirements,

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from app.core.foreign_json import ForeignJsonError, read_json
-from app.core.model import Model, Replica
+from app.core.model import ModelVersion, Replica
 from app.errors import ProbeFailed
 from model_container.contract.frames import Answer, Request
 
@@ -40,7 +40,7 @@ Connect = Callable[[Replica, float], Awaitable[tuple[ReplicaLink, dict[str, Any]
 """(replica, timeout in seconds) → an open link and the replica's welcome. Raises Unavailable errors."""
 
 
-async def probe(model: Model, link: ReplicaLink, samples: list[Any]) -> Any:
+async def probe(model: ModelVersion, link: ReplicaLink, samples: list[Any]) -> Any:
     """Return the sample that the model answers: its owner's if given, otherwise the first of the runtime's that works.
 
     samples: request bodies made from the signature. Raises ProbeFailed with the model's own words.
@@ -64,7 +64,7 @@ def _detail(problem: bytes) -> str:
         return problem[:DETAIL_CHARACTERS_MAX].decode(errors="replace")
 
 
-def _failure(model: Model, candidates: list[Any], problem: str) -> ProbeFailed:
+def _failure(model: ModelVersion, candidates: list[Any], problem: str) -> ProbeFailed:
     if model.expected_input is not None:
         return ProbeFailed(
             f"The model did not answer its `expected_input_json`: {problem}",
@@ -78,7 +78,7 @@ def _failure(model: Model, candidates: list[Any], problem: str) -> ProbeFailed:
     )
 
 
-async def answers_sample(model: Model, link: ReplicaLink, patience_seconds: float) -> str:
+async def answers_sample(model: ModelVersion, link: ReplicaLink, patience_seconds: float) -> str:
     """Return "" if the model answers its sample, otherwise what is wrong.
 
     A replica that is busy with requests counts as answering, unless it has been busy with the same batch for longer

@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from app.core.model import Deployment, Model, Replica, Restart, Status
+from app.core.model import Deployment, ModelVersion, Replica, Restart, Status
 from app.core.route_table import Loss, RouteTable, is_serving
 from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 
 RESTARTS_KEPT = 20
 
@@ -32,7 +32,7 @@ class Publisher:
     single_active: whether a model that becomes live also replaces models of other names.
     """
 
-    def __init__(self, ledger: Ledger, traffic: Traffic, *, single_active: bool) -> None:
+    def __init__(self, ledger: DeploymentState, traffic: Traffic, *, single_active: bool) -> None:
         self._ledger = ledger
         self._traffic = traffic
         self._single_active = single_active
@@ -56,7 +56,7 @@ class Publisher:
         return await self._traffic.drained(replica, timeout_seconds)
 
     async def go_live(
-        self, model: Model, replicas: Sequence[Replica], error: dict[str, Any] | None
+        self, model: ModelVersion, replicas: Sequence[Replica], error: dict[str, Any] | None
     ) -> list[Deployment]:
         """Give the traffic to these replicas and take it from what they replace.
 
@@ -71,7 +71,7 @@ class Publisher:
             await self._move(self._ledger.going_live(model.model_id, replicas, error))
         return rivals
 
-    async def join(self, model: Model, replica: Replica) -> None:
+    async def join(self, model: ModelVersion, replica: Replica) -> None:
         """Add one replica to the traffic. Raises Conflict if the model is not wanted any more or has enough."""
         async with self._publishing:
             now = self._ledger.deployment(model.model_id)
@@ -83,7 +83,7 @@ class Publisher:
             replicas = tuple(sorted(replicas, key=lambda one: one.number))
             await self._move(self._ledger.going_live(model.model_id, replicas, error))
 
-    async def exchange(self, model: Model, before: Replica, after: Replica) -> None:
+    async def exchange(self, model: ModelVersion, before: Replica, after: Replica) -> None:
         """Replace one replica by another. Raises Conflict if `before` serves no more; then nothing has changed."""
         async with self._publishing:
             now = self._ledger.deployment(model.model_id)
@@ -93,7 +93,7 @@ class Publisher:
             error = now.error if len(replicas) < self._ledger.replicas_wanted(model) else None
             await self._move(self._ledger.going_live(model.model_id, replicas, error))
 
-    async def leave(self, model: Model, leaving: Sequence[Replica]) -> None:
+    async def leave(self, model: ModelVersion, leaving: Sequence[Replica]) -> None:
         """Take some of a model's replicas out of the traffic; others stay."""
         async with self._publishing:
             now = self._ledger.deployment(model.model_id)
@@ -101,7 +101,7 @@ class Publisher:
             error = now.error if len(staying) < self._ledger.replicas_wanted(model) else None
             await self._move(self._ledger.changed(model.model_id, replicas=staying, error=error))
 
-    async def lose(self, model: Model, replica: Replica, reason: str, *, by_itself: bool, coming: bool) -> bool:
+    async def lose(self, model: ModelVersion, replica: Replica, reason: str, *, by_itself: bool, coming: bool) -> bool:
         """Take a replica that is gone or answers no more out of the traffic. Returns False if it was taken out before.
 
         by_itself: whether nobody killed or froze it. coming: whether another one is started at once.
@@ -134,11 +134,11 @@ class Publisher:
         await self._traffic.publish(self._ledger.route_table(coming))
         await self._ledger.record(coming)
 
-    def _replaces(self, model: Model, other: Deployment) -> bool:
+    def _replaces(self, model: ModelVersion, other: Deployment) -> bool:
         rival = other.name == model.name or (self._single_active and not self._is_of_folder(model, other))
         return rival and other.model_id != model.model_id and (is_serving(other) or other.status is Status.UNHEALTHY)
 
-    def _is_of_folder(self, model: Model, other: Deployment) -> bool:
+    def _is_of_folder(self, model: ModelVersion, other: Deployment) -> bool:
         """Return whether either model comes from the models folder.
 
         Models of the models folder serve side by side, even where only one model is active.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from app.core.folders import folder_size_bytes
-from app.core.model import FormName, Model
+from app.core.model import ModelVersion, VariantName
 from app.errors import TargetUnavailable
 from app.lifecycle.pipeline import DeploymentPipeline
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 
 
-async def removal(model: Model, ledger: Ledger, road: DeploymentPipeline) -> list[str]:
+async def removal(model: ModelVersion, ledger: DeploymentState, road: DeploymentPipeline) -> list[str]:
     """Return what a deletion of the model removes, for a person: a line for each thing."""
     folder = ledger.folder(model.model_id)
     size_kb = await asyncio.to_thread(folder_size_bytes, folder) / 1000
@@ -28,19 +28,19 @@ async def removal(model: Model, ledger: Ledger, road: DeploymentPipeline) -> lis
     return found + [f"environment {each}" for each in unshared if model.target is not None]
 
 
-async def remove_build_output(model: Model, ledger: Ledger, road: DeploymentPipeline) -> None:
+async def remove_build_output(model: ModelVersion, ledger: DeploymentState, road: DeploymentPipeline) -> None:
     """Remove what the target built for the model, in every form. Environments that other models use stay."""
     if model.target is None:
         return
     used = environments_of_others(model, ledger)
     target = road.target(model)
     for form in model.forms:
-        if form.name is not FormName.ORIGINAL:
+        if form.name is not VariantName.ORIGINAL:
             await target.remove_form(model, form, form.lock.hash in used)
     await target.remove(model, model.lock is None or model.lock.hash in used)
 
 
-def environments_of_others(model: Model, ledger: Ledger) -> set[str]:
+def environments_of_others(model: ModelVersion, ledger: DeploymentState) -> set[str]:
     """Return the hashes of the environments that stay because another model uses them."""
     others = (other for other in ledger.models() if other.model_id != model.model_id)
     return {form.lock.hash for other in others for form in other.forms}

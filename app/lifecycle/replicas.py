@@ -6,23 +6,23 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
-from app.core.model import REPLICAS_MAX, Model, Replica, Status
+from app.core.model import REPLICAS_MAX, ModelVersion, Replica, Status
 from app.core.route_table import is_serving
 from app.errors import Conflict, PrismError
 from app.lifecycle.publish import Publisher, degraded
 from app.lifecycle.start import STARTS_AT_A_TIME, Starter, gather_all
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 
 
 class Replicas:
     """The replicas of models that take traffic, as the record lists them."""
 
-    def __init__(self, ledger: Ledger, starter: Starter, publisher: Publisher) -> None:
+    def __init__(self, ledger: DeploymentState, starter: Starter, publisher: Publisher) -> None:
         self._ledger = ledger
         self._starter = starter
         self._publisher = publisher
 
-    async def fill(self, model: Model) -> None:
+    async def fill(self, model: ModelVersion) -> None:
         """Start the replicas missing from the wanted number; each takes traffic as soon as it answers its sample.
 
         Raises the first failure if no replica serves in the end; otherwise the record says what is missing and why.
@@ -42,7 +42,7 @@ class Replicas:
         await gather_all(add(number) for number in self._missing(model, present))
         await self.note_missing(model, failures)
 
-    async def note_missing(self, model: Model, failures: Sequence[PrismError]) -> None:
+    async def note_missing(self, model: ModelVersion, failures: Sequence[PrismError]) -> None:
         """Record which replicas are missing after starts with these failures.
 
         Raises the first failure if no replica serves.
@@ -55,7 +55,7 @@ class Replicas:
         if is_serving(now) and now.status is not Status.LIVE:  # a replacement was given up
             await self._ledger.update(model.model_id, status=Status.LIVE)
 
-    async def add(self, model: Model, number: int, admit: Callable[[Replica], None] = lambda _: None) -> Replica:
+    async def add(self, model: ModelVersion, number: int, admit: Callable[[Replica], None] = lambda _: None) -> Replica:
         """Start one more replica; it takes traffic as soon as it answers its sample. admit: called right before that.
 
         Raises what the failing step raised, Conflict if the replica is not wanted any more; then nothing of it is left.
@@ -71,25 +71,25 @@ class Replicas:
             raise
         return begun.replica
 
-    def free_number(self, model: Model, starting: Collection[int]) -> int:
+    def free_number(self, model: ModelVersion, starting: Collection[int]) -> int:
         """Return a number for one more replica, besides those that run and those that are starting."""
         used = {one.number for one in self._ledger.deployment(model.model_id).replicas}.union(starting)
         return next(number for number in range(1, REPLICAS_MAX + 1) if number not in used)
 
-    def _missing(self, model: Model, present: Iterable[Replica]) -> list[int]:
+    def _missing(self, model: ModelVersion, present: Iterable[Replica]) -> list[int]:
         """Return the numbers of the replicas to start."""
         used = {one.number for one in present}
         free = [number for number in range(1, REPLICAS_MAX + 1) if number not in used]
         return free[: max(0, self._ledger.replicas_wanted(model) - len(used))]
 
-    async def trim(self, model: Model) -> None:
+    async def trim(self, model: ModelVersion) -> None:
         """Take the replicas beyond the wanted number out of the traffic, drain and stop them."""
         extra = self._ledger.deployment(model.model_id).replicas[self._ledger.replicas_wanted(model) :]
         if extra:
             await self._publisher.leave(model, extra)
             await self._starter.stop_all(model, extra)
 
-    async def roll(self, model: Model) -> None:
+    async def roll(self, model: ModelVersion) -> None:
         """Replace one replica after another, then start missing ones.
 
         Raises what the failing step raised; the replicas that are left serve on.
@@ -112,7 +112,7 @@ class Replicas:
             await self._stop_replaced(model, before)
         await self.fill(model)
 
-    async def exchange_form(self, model: Model, record: Callable[[], Awaitable[object]]) -> None:
+    async def exchange_form(self, model: ModelVersion, record: Callable[[], Awaitable[object]]) -> None:
         """Replace every replica of another form by one of the model's present form, leaving the status as it is.
 
         record: called once the first new replica serves.
@@ -141,7 +141,7 @@ class Replicas:
             await self._stop_replaced(model, before)
         raise Conflict(f"`{model.name}` was stopped or replaced meanwhile.")
 
-    async def _stop_replaced(self, model: Model, replica: Replica) -> None:
+    async def _stop_replaced(self, model: ModelVersion, replica: Replica) -> None:
         try:
             await self._starter.stop(model, replica)
         except asyncio.CancelledError:

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import structlog
 from msgspec import Struct, structs
 
-from app.core.model import Form, Model, Replica, TargetName
+from app.core.model import ModelVersion, Replica, TargetName, Variant
 from app.errors import (
     PrismError,
     ProbeFailed,
@@ -26,7 +26,7 @@ from app.lifecycle.logs.build_log import BuildLog, error_lines
 from app.lifecycle.probe import Connect, ReplicaLink, probe
 from app.lifecycle.publish import Publisher
 from app.lifecycle.settings import DeploymentSettings
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.lifecycle.welcome import Welcome, facts_of, welcome_of
 from app.runtime.target import Target
 
@@ -55,7 +55,7 @@ class Starter:
     def __init__(
         self,
         settings: DeploymentSettings,
-        ledger: Ledger,
+        ledger: DeploymentState,
         targets: Mapping[TargetName, Target],
         connect: Connect,
         publisher: Publisher,
@@ -67,7 +67,7 @@ class Starter:
         self._publisher = publisher
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def target(self, model: Model) -> Target:
+    def target(self, model: ModelVersion) -> Target:
         """Return the target where this model runs. Raises TargetUnavailable if this machine does not have it."""
         name = model.target or next(iter(self._targets), None)
         if name is None or name not in self._targets:
@@ -78,7 +78,7 @@ class Starter:
             )
         return self._targets[name]
 
-    async def build(self, model: Model, lines: BuildLog, form: Form | None = None) -> None:
+    async def build(self, model: ModelVersion, lines: BuildLog, form: Variant | None = None) -> None:
         """Build the environment and the image of a form, by default of the one that serves. Raises BuildFailed."""
         form = form or model.form
         assert form is not None  # the model was inspected and locked before
@@ -87,7 +87,7 @@ class Starter:
         await target.build_environment(form.lock, lines.write)
         await target.build_model(model, self._ledger.folder(model.model_id), lines.write, form)
 
-    async def begin(self, model: Model, number: int = 1, form: Form | None = None) -> StartedReplica:
+    async def begin(self, model: ModelVersion, number: int = 1, form: Variant | None = None) -> StartedReplica:
         """Start a replica and wait until it has loaded. Raises StartFailed; then nothing of it is left.
 
         If what was built for it is gone, such as a deleted environment, it is built again from its lock.
@@ -120,14 +120,16 @@ class Starter:
             raise
         return StartedReplica(replica, link, welcome, facts_of(said))
 
-    def _read(self, model: Model, link: ReplicaLink, said: dict[str, Any]) -> Welcome:
+    def _read(self, model: ModelVersion, link: ReplicaLink, said: dict[str, Any]) -> Welcome:
         try:
             return welcome_of(said)
         except ValueError as error:
             link.close()
             raise StartFailed(f"The runtime of `{model.name}` does not say what it serves: {error}.") from None
 
-    async def begin_all(self, model: Model, numbers: Sequence[int]) -> tuple[list[StartedReplica], list[PrismError]]:
+    async def begin_all(
+        self, model: ModelVersion, numbers: Sequence[int]
+    ) -> tuple[list[StartedReplica], list[PrismError]]:
         """Start several replicas, a few at a time. Returns those that have loaded, and the failures of the others.
 
         If all of the first few fail, the others are not tried, as they would fail for the same reason.
@@ -152,7 +154,9 @@ class Starter:
             raise
         return begun, failures
 
-    async def probe_all(self, model: Model, begun: list[StartedReplica]) -> tuple[list[Replica], list[PrismError]]:
+    async def probe_all(
+        self, model: ModelVersion, begun: list[StartedReplica]
+    ) -> tuple[list[Replica], list[PrismError]]:
         """Probe the replicas. Returns those that answer their sample, and the failures of others, which are killed."""
         good: list[Replica] = []
         failures: list[PrismError] = []
@@ -173,14 +177,14 @@ class Starter:
             raise
         return sorted(good, key=lambda replica: replica.number), failures
 
-    async def end_all(self, model: Model, begun: Iterable[StartedReplica]) -> None:
+    async def end_all(self, model: ModelVersion, begun: Iterable[StartedReplica]) -> None:
         """Close and kill replicas that never received traffic."""
         for one in begun:
             one.link.close()
         await asyncio.gather(*(self.kill(model, one.replica) for one in begun))
 
     @contextlib.asynccontextmanager
-    async def opened(self, model: Model, form: Form) -> AsyncIterator[ReplicaLink]:
+    async def opened(self, model: ModelVersion, form: Variant) -> AsyncIterator[ReplicaLink]:
         """Yield a connection to a new replica that never takes traffic. The replica ends with the block."""
         begun = await self.begin(model, form=form)
         try:
@@ -189,7 +193,7 @@ class Starter:
             begun.link.close()
             await self.kill(model, begun.replica)
 
-    async def probe(self, model: Model, begun: StartedReplica) -> None:
+    async def probe(self, model: ModelVersion, begun: StartedReplica) -> None:
         """Have a replica answer a sample.
 
         That sample, and what the runtime reports about itself and its model, are recorded.
@@ -212,7 +216,7 @@ class Starter:
         if known is None or (known.signature, known.sample, known.runtime) != (told.signature, sample, facts):
             await self._ledger.note(model.model_id, signature=told.signature, sample=sample, runtime=facts)
 
-    async def _welcome(self, model: Model, replica: Replica) -> tuple[ReplicaLink, dict[str, Any]]:
+    async def _welcome(self, model: ModelVersion, replica: Replica) -> tuple[ReplicaLink, dict[str, Any]]:
         target = self.target(model)
         timeout = self._settings.start_timeout_seconds
         deadline = monotonic() + timeout
@@ -237,27 +241,27 @@ class Starter:
                 )
             await asyncio.sleep(START_POLL_SECONDS)
 
-    async def last_lines(self, model: Model, replica: Replica, count: int = 50) -> list[str]:
+    async def last_lines(self, model: ModelVersion, replica: Replica, count: int = 50) -> list[str]:
         folder = self._ledger.folder(model.model_id) / replica_log_folder(model, replica)
         return [line.text async for line in self.target(model).logs(replica, folder, count, False)]
 
-    async def _last_words(self, model: Model, replica: Replica, detail: str) -> str:
+    async def _last_words(self, model: ModelVersion, replica: Replica, detail: str) -> str:
         lines = error_lines(await self.last_lines(model, replica))
         return " | ".join((detail, *lines)) if detail else " | ".join(lines) or "it said nothing"
 
-    async def stop(self, model: Model, replica: Replica) -> None:
+    async def stop(self, model: ModelVersion, replica: Replica) -> None:
         """Drain a replica, then stop it. Its requests are answered first, as far as the drain timeout allows."""
         await self._end(model, replica, self._settings.drain_timeout_seconds)
 
-    async def kill(self, model: Model, replica: Replica) -> None:
+    async def kill(self, model: ModelVersion, replica: Replica) -> None:
         """Stop a replica that answers no more, or took no traffic, without draining it."""
         await self._end(model, replica, 0)
 
-    async def stop_all(self, model: Model, replicas: Iterable[Replica]) -> None:
+    async def stop_all(self, model: ModelVersion, replicas: Iterable[Replica]) -> None:
         """Drain and stop several replicas at the same time."""
         await asyncio.gather(*(self.stop(model, one) for one in replicas))
 
-    async def _end(self, model: Model, replica: Replica, patience_seconds: float) -> None:
+    async def _end(self, model: ModelVersion, replica: Replica, patience_seconds: float) -> None:
         await self._publisher.drained(replica, patience_seconds)
         try:
             await self.target(model).stop(replica, patience_seconds)
@@ -270,7 +274,7 @@ def log_folder(number: int) -> str:
     return "" if number == 1 else f"{REPLICA_LOGS}/{number}"
 
 
-def replica_log_folder(model: Model, replica: Replica) -> str:
+def replica_log_folder(model: ModelVersion, replica: Replica) -> str:
     form = model.converter if model.converter is not None and replica.form is model.converter.name else None
     return form.log_folder if form is not None else log_folder(replica.number)
 

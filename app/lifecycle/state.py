@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import structs
 
-from app.core.model import Deployment, Model, Replica, Status
+from app.core.model import Deployment, ModelVersion, Replica, Status
 from app.core.route_table import Endpoint, Loss, Outlook, RouteTable, is_serving, refs_of, route_table
 from app.errors import NotFound
 from app.lifecycle.catalog import Catalog, DeploymentRegistry
@@ -25,7 +25,7 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-class Ledger:
+class DeploymentState:
     """The store of models and the registry of deployments, kept consistent."""
 
     def __init__(self, store: Catalog, registry: DeploymentRegistry) -> None:
@@ -36,10 +36,10 @@ class Ledger:
     def folder(self, model_id: str) -> Path:
         return self._store.folder(model_id)
 
-    def model(self, model_id: str) -> Model | None:
+    def model(self, model_id: str) -> ModelVersion | None:
         return self._store.get(model_id)
 
-    def models(self) -> tuple[Model, ...]:
+    def models(self) -> tuple[ModelVersion, ...]:
         return self._store.all()
 
     def deployments(self) -> tuple[Deployment, ...]:
@@ -52,11 +52,11 @@ class Ledger:
             raise NotFound(f"The registry has no entry for `{model_id}`.", hint="GET /registry lists them.")
         return deployment
 
-    def replicas_wanted(self, model: Model) -> int:
+    def replicas_wanted(self, model: ModelVersion) -> int:
         """Return the number of replicas that the record says now: it may have changed since `model` was read."""
         return (self._store.get(model.model_id) or model).replicas
 
-    def find(self, ref: str) -> Model:
+    def find(self, ref: str) -> ModelVersion:
         """Find a model by model_id, `name@version` or name. Raises NotFound.
 
         A name stands for the version that serves, otherwise for the newest one.
@@ -97,7 +97,7 @@ class Ledger:
         minors = [int(model.version.split(".")[1]) for model in self._store.all() if model.name == name]
         return f"1.{max(minors) + 1}.0" if minors else "1.0.0"
 
-    async def add(self, model: Model, *, wanted: bool, status: Status) -> None:
+    async def add(self, model: ModelVersion, *, wanted: bool, status: Status) -> None:
         """Record a new model and its deployment. Raises OSError if that fails; then nothing of them is left."""
         try:
             self._store.save(model)
@@ -106,24 +106,24 @@ class Ledger:
             self._store.take_back(model.model_id)
             raise
 
-    async def enter(self, model: Model, *, wanted: bool, status: Status, live_at: str = "") -> None:
+    async def enter(self, model: ModelVersion, *, wanted: bool, status: Status, live_at: str = "") -> None:
         """Record a deployment for a model that has a record but no deployment. live_at: since when it serves."""
         deployment = new_deployment(model, wanted=wanted, status=status)
         await self._registry.save(structs.replace(deployment, live_at=live_at))
 
-    async def amend(self, model_id: str, **changes: Any) -> Model:
+    async def amend(self, model_id: str, **changes: Any) -> ModelVersion:
         """Complete the model's record with what a step found out. Raises OSError; then the record is unchanged."""
         model = self._changed(model_id, changes)
         self._store.save(model)
         return model
 
-    async def note(self, model_id: str, **changes: Any) -> Model:
+    async def note(self, model_id: str, **changes: Any) -> ModelVersion:
         """Change the model's record as `amend` does, for facts that hold even if they cannot be written at once."""
         model = self._changed(model_id, changes)
         self._store.note(model)
         return model
 
-    def _changed(self, model_id: str, changes: dict[str, Any]) -> Model:
+    def _changed(self, model_id: str, changes: dict[str, Any]) -> ModelVersion:
         model = self._store.get(model_id)
         if model is None:
             raise NotFound(f"The model `{model_id}` was deleted meanwhile.")
@@ -185,7 +185,7 @@ class Ledger:
         await self._registry.remove(model_id)
 
 
-def new_deployment(model: Model, *, wanted: bool, status: Status) -> Deployment:
+def new_deployment(model: ModelVersion, *, wanted: bool, status: Status) -> Deployment:
     return Deployment(
         model_id=model.model_id,
         name=model.name,

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.protocols.handler import JSON, InferenceHandler, bare
 from model_container.contract import frames
 
@@ -27,7 +27,7 @@ PREDICT_BODY: dict[str, Any] = {
 }
 
 
-def router(asking: InferenceHandler, ledger: Ledger) -> APIRouter:
+def router(asking: InferenceHandler, ledger: DeploymentState) -> APIRouter:
     routes = APIRouter(tags=["KServe V1"])
 
     @routes.get("/v1/models/{name}", summary="Model readiness")

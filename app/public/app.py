@@ -19,12 +19,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from app.access.admission import Admission
-from app.core.model import Model
+from app.core.model import ModelVersion
 from app.dispatch.pipeline import Dispatcher
 from app.errors import BadInput, Conflict, NotFound, PrismError
 from app.http.guard import RequestIdMiddleware, api_key, caller_address
 from app.http.problems import MethodNotAllowed, problem_response, request_id_of
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.protocols import generate, native, v1
 from app.protocols.handler import InferenceHandler
 from app.protocols.v2 import rest as v2_rest
@@ -47,7 +47,11 @@ ROUTES = (
 
 
 def create_public_app(
-    dispatcher: Dispatcher, admission: Admission, ledger: Ledger, is_well: Callable[[], bool], max_body_bytes: int
+    dispatcher: Dispatcher,
+    admission: Admission,
+    ledger: DeploymentState,
+    is_well: Callable[[], bool],
+    max_body_bytes: int,
 ) -> FastAPI:
     """Create the application. is_well: whether each shared model takes traffic."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
@@ -83,7 +87,7 @@ class PublicGate(RequestIdMiddleware):
         return None if PATH.fullmatch(scope["raw_path"]) else nothing_here(scope["path"])
 
 
-def public_document(model: Model) -> dict[str, Any]:
+def public_document(model: ModelVersion) -> dict[str, Any]:
     """Return what a caller needs to use the model, and nothing about how it is made or where it runs.
 
     endpoint: relative to this server's root.

@@ -18,7 +18,7 @@ from app.access.throttle import FailedKeyThrottle
 from app.dispatch.head_cache import HeadCache
 from app.dispatch.listener import listener_config
 from app.dispatch.pipeline import Dispatcher
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.public.app import create_public_app, in_public
 
 CALLERS = "public"
@@ -33,7 +33,7 @@ class PublicSurface:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: DeploymentState,
         dispatcher: Dispatcher,
         keys: Keys,
         *,

@@ -17,7 +17,7 @@ import structlog
 
 from app.core.atomic_file import holds, write_atomic
 from app.core.foreign_json import ForeignJsonError, read_json
-from app.core.model import Model
+from app.core.model import ModelVersion
 from app.registry.unsaved import Unsaved
 
 log = structlog.get_logger(__name__)
@@ -29,14 +29,14 @@ class ModelStore:
     def __init__(self, root: Path, unsaved: Unsaved | None = None) -> None:
         self.root = root
         self._unsaved = unsaved or Unsaved()
-        self._models: dict[str, Model] = {}
+        self._models: dict[str, ModelVersion] = {}
 
     def load(self) -> None:
         """Read every record. One that cannot be read is left in place and logged; the other models are served."""
         self.root.mkdir(parents=True, exist_ok=True)
         for record in self.root.glob("*/model.json"):
             try:
-                model = read_json(record.read_bytes(), Model)
+                model = read_json(record.read_bytes(), ModelVersion)
             except (OSError, ForeignJsonError) as error:
                 log.error("a model's record cannot be read; it is left out", path=str(record), error=str(error))
                 continue
@@ -45,13 +45,13 @@ class ModelStore:
     def folder(self, model_id: str) -> Path:
         return self.root / model_id
 
-    def get(self, model_id: str) -> Model | None:
+    def get(self, model_id: str) -> ModelVersion | None:
         return self._models.get(model_id)
 
-    def all(self) -> tuple[Model, ...]:
+    def all(self) -> tuple[ModelVersion, ...]:
         return tuple(sorted(self._models.values(), key=lambda model: model.created_at))
 
-    def save(self, model: Model) -> None:
+    def save(self, model: ModelVersion) -> None:
         """Write a model's record. Raises OSError if it cannot be written; the record is then unchanged."""
         path, content = self._record(model.model_id), msgspec.json.format(msgspec.json.encode(model))
         try:
@@ -63,7 +63,7 @@ class ModelStore:
         self._models[model.model_id] = model
         self._unsaved.saved(path)
 
-    def note(self, model: Model) -> None:
+    def note(self, model: ModelVersion) -> None:
         """Record a fact that holds whether or not it can be written.
 
         On OSError the write is retried until it succeeds.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from app.core.inspection import Format
-from app.core.model import Form, FormName, Limits, Model
+from app.core.model import Limits, ModelVersion, Variant, VariantName
 from app.core.signature import Tensor
 from model_container.contract.config import PredictContract
 
 
-def contract_of(model: Model, form: Form) -> PredictContract:
+def contract_of(model: ModelVersion, form: Variant) -> PredictContract:
     """Return how a form is called. An accelerated one has all that it needs in its own file."""
-    if form.name is FormName.ACCELERATED:
+    if form.name is VariantName.ACCELERATED:
         return PredictContract()
     said = model.calling
     return PredictContract(
@@ -25,7 +25,7 @@ def contract_of(model: Model, form: Form) -> PredictContract:
     )
 
 
-def execution_of(model: Model, form: Form, limits: Limits) -> dict[str, Any]:
+def execution_of(model: ModelVersion, form: Variant, limits: Limits) -> dict[str, Any]:
     """Return what a form computes on, as arguments of RuntimeConfig.
 
     The settings' execution providers are for what is an ONNX model as it came.
@@ -34,7 +34,7 @@ def execution_of(model: Model, form: Form, limits: Limits) -> dict[str, Any]:
     is_onnx = form.format is Format.ONNX
     return {
         "threads": said.threads or limits.threads or max(1, round(limits.cpus)),
-        "gpu": bool(said.gpus) and form.name is not FormName.ACCELERATED,
+        "gpu": bool(said.gpus) and form.name is not VariantName.ACCELERATED,
         "execution_providers": list(said.providers or limits.execution_providers) if is_onnx else [],
     }
 

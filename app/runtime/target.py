@@ -10,7 +10,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from app.core.environment import Lock
-from app.core.model import Form, Limits, Model, Replica, TargetName
+from app.core.model import Limits, ModelVersion, Replica, TargetName, Variant
 from app.runtime.logs.reader import LogLine
 
 Log = Callable[[str], None]
@@ -60,15 +60,15 @@ class Target(Protocol):
         """
         ...
 
-    async def build_model(self, model: Model, folder: Path, log: Log, form: Form | None = None) -> str:
+    async def build_model(self, model: ModelVersion, folder: Path, log: Log, form: Variant | None = None) -> str:
         """Make a form, else model.form, startable and return its image's name, "" where there are no images."""
         ...
 
-    async def is_built(self, model: Model, form: Form) -> bool:
+    async def is_built(self, model: ModelVersion, form: Variant) -> bool:
         """Return whether all that was built for this form is still there; somebody may have removed it."""
         ...
 
-    async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
+    async def start(self, model: ModelVersion, folder: Path, limits: Limits, form: Variant | None = None) -> Replica:
         """Start one replica of `form`, else of model.form. Raises StartFailed.
 
         Returns as soon as the replica exists, before the model is loaded.
@@ -89,18 +89,18 @@ class Target(Protocol):
         """
         ...
 
-    async def remove(self, model: Model, environment_in_use: bool) -> None:
+    async def remove(self, model: ModelVersion, environment_in_use: bool) -> None:
         """Remove what `build_model` made of the original, and its environment unless another model uses it.
 
         Fine if gone.
         """
         ...
 
-    async def remove_form(self, model: Model, form: Form, environment_in_use: bool) -> None:
+    async def remove_form(self, model: ModelVersion, form: Variant, environment_in_use: bool) -> None:
         """Remove what `build_model` made of another form, and its environment likewise; before `remove`."""
         ...
 
-    def describe_removal(self, model: Model, replicas: Sequence[Replica]) -> list[str]:
+    def describe_removal(self, model: ModelVersion, replicas: Sequence[Replica]) -> list[str]:
         """Describe to a person what is removed with a model, a line each: its replicas, and its image if it has one."""
         ...
 

@@ -9,13 +9,17 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.core.model import Deployment
 from app.core.route_table import is_serving
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.ui.pages import Pages
 from app.ui.statuses import badge
 
 
 def choose_model(
-    request: Request, ledger: Ledger, pages: Pages, title: str, fits: Callable[[Deployment], bool] = lambda _: True
+    request: Request,
+    ledger: DeploymentState,
+    pages: Pages,
+    title: str,
+    fits: Callable[[Deployment], bool] = lambda _: True,
 ) -> Response:
     """Redirect to the only model that fits, or list all models: first those that serve, then the newest.
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from app.core.acceleration import AccelerationStatus
-from app.core.model import REPLICAS_MAX, Deployment, Limits, Model, Replica
+from app.core.model import REPLICAS_MAX, Deployment, Limits, ModelVersion, Replica
 from app.core.route_table import is_serving
 from app.core.signature import Tensor
 from app.lifecycle.deployments import Deployments
@@ -42,7 +42,7 @@ class ModelView(Struct, frozen=True):
     newest first.
     """
 
-    model: Model
+    model: ModelVersion
     deployment: Deployment
     badge: Badge
     steps: Sequence[StepShown]
@@ -60,12 +60,12 @@ class ModelView(Struct, frozen=True):
     limits: Limits
     acceleration: str
     walls: Sequence[str]
-    versions: Sequence[tuple[Model, Deployment, Badge]]
+    versions: Sequence[tuple[ModelVersion, Deployment, Badge]]
     log: Sequence[str]
 
 
 async def model_view(
-    model: Model,
+    model: ModelVersion,
     deployments: Deployments,
     history: History,
     vitals: UsageSampler,
@@ -115,12 +115,12 @@ async def model_view(
     )
 
 
-async def last_lines(deployments: Deployments, model: Model) -> list[str]:
+async def last_lines(deployments: Deployments, model: ModelVersion) -> list[str]:
     """Return the last lines of the build's log."""
     return [line.text async for line in model_log(deployments, model, "build", LOG_LINES, False)]
 
 
-def acceleration_text(model: Model) -> str:
+def acceleration_text(model: ModelVersion) -> str:
     """Describe the state of the model's acceleration in one sentence."""
     found = model.acceleration
     if found.status is AccelerationStatus.ACCELERATED and found.report is not None:

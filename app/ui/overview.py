@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from app.core.model import Deployment, Model, Status
+from app.core.model import Deployment, ModelVersion, Status
 from app.core.route_table import is_serving
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.usage import ModelUsage, UsageSampler, usage_of
@@ -37,7 +37,7 @@ class Row(Struct, frozen=True):
     replicas: how many of the wanted replicas run, as text; "" if only one is wanted and runs.
     """
 
-    model: Model
+    model: ModelVersion
     deployment: Deployment
     badge: Badge
     rate: Spark
@@ -55,7 +55,7 @@ class Overview(Struct, frozen=True):
     attention: Sequence[Attention]
     more_attention: int
     rows: Sequence[Row]
-    rest: Sequence[tuple[Model, Deployment, Badge]]
+    rest: Sequence[tuple[ModelVersion, Deployment, Badge]]
     count: int
     page: int
     pages: int
@@ -97,7 +97,9 @@ def is_active(deployment: Deployment) -> bool:
     return is_serving(deployment) or in_progress(deployment) or deployment.status is Status.UNHEALTHY
 
 
-def row(model: Model, deployment: Deployment, history: History, deployments: Deployments, use: ModelUsage) -> Row:
+def row(
+    model: ModelVersion, deployment: Deployment, history: History, deployments: Deployments, use: ModelUsage
+) -> Row:
     moments = history.moments(model.model_id)
     recent = history.recent(model.model_id)
     limits = deployments.road.settings.limits
@@ -120,7 +122,7 @@ def row(model: Model, deployment: Deployment, history: History, deployments: Dep
     )
 
 
-def needs_attention(known: Sequence[tuple[Model, Deployment]]) -> Iterator[Attention]:
+def needs_attention(known: Sequence[tuple[ModelVersion, Deployment]]) -> Iterator[Attention]:
     """Return the items of all models, the most urgent first.
 
     In this order: unhealthy models; failed models; models that run with too few replicas, whose last change failed, or
@@ -131,7 +133,7 @@ def needs_attention(known: Sequence[tuple[Model, Deployment]]) -> Iterator[Atten
     return (one for _, one in found)
 
 
-def attention_items(model: Model, deployment: Deployment) -> Iterator[tuple[int, Attention]]:
+def attention_items(model: ModelVersion, deployment: Deployment) -> Iterator[tuple[int, Attention]]:
     """Yield a model's items with their urgency, 0 being the most urgent."""
     error = deployment.error or {}
     detail, hint = str(error.get("detail", "")), str(error.get("hint", ""))

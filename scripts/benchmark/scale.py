@@ -16,7 +16,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from app.core.model import Deployment, Model, Status
+from app.core.model import Deployment, ModelVersion, Status
 from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
 from app.settings import load_settings
@@ -121,7 +121,7 @@ def _register(home: Path, count: int) -> None:
     asyncio.run(_copy(store, registry, original, count))
 
 
-async def _copy(store: ModelStore, registry: ContainersFile, original: Model, count: int) -> None:
+async def _copy(store: ModelStore, registry: ContainersFile, original: ModelVersion, count: int) -> None:
     for number in range(count):
         model = structs.replace(original, model_id=f"{number:012x}", name=f"registered-{number:04}")
         shutil.copytree(store.folder(original.model_id), store.folder(model.model_id), copy_function=os.link)

@@ -15,7 +15,7 @@ import psutil
 
 from app.core.environment import Lock
 from app.core.inspection import Format, Inspection
-from app.core.model import Artifact, Limits, Model, Replica
+from app.core.model import Artifact, Limits, ModelVersion, Replica
 from app.runtime.process import tree as process_tree
 from app.runtime.process.target import ProcessTarget
 from model_container.contract import frames
@@ -34,13 +34,13 @@ def small_lock(python: str) -> Lock:
     return Lock(python=python, text="".join(f"{name}=={version(name)}\n" for name in PACKAGES))
 
 
-def write_model(folder: Path, lock: Lock, code: str = HARMLESS, name: str = "intruder") -> Model:
-    """A pickle of `code.Model()`; the code runs inside the replica when it is loaded."""
+def write_model(folder: Path, lock: Lock, code: str = HARMLESS, name: str = "intruder") -> ModelVersion:
+    """A pickle of `code.ModelVersion()`; the code runs inside the replica when it is loaded."""
     (folder / "artifact").mkdir(parents=True)
     (folder / "code").mkdir()
     (folder / "code" / "code_of_model.py").write_text(code)
     (folder / "artifact" / "model.pkl").write_bytes(b"ccode_of_model\nModel\n(tR.")
-    return Model(
+    return ModelVersion(
         model_id=f"{name}-1",
         name=name,
         version="1.0.0",

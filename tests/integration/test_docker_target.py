@@ -32,7 +32,7 @@ import pytest
 import tritonclient.http as triton
 
 from app.core.environment import Lock
-from app.core.model import Limits, Model, Replica
+from app.core.model import Limits, ModelVersion, Replica
 from app.dispatch.connection import ReplicaConnection, connect
 from app.errors import BuildFailed, ReplicaUnavailable, StartFailed, TargetUnavailable
 from app.runtime.docker.engine import engine_answers
@@ -76,10 +76,10 @@ class Lab:
     target: DockerTarget
     folder: Path
     home: str
-    models: list[Model] = field(default_factory=list)
+    models: list[ModelVersion] = field(default_factory=list)
     started: list[Replica] = field(default_factory=list)
 
-    async def build(self, code: str = HARMLESS, name: str = "intruder") -> Model:
+    async def build(self, code: str = HARMLESS, name: str = "intruder") -> ModelVersion:
         model = write_model(self.folder / name, LOCK, textwrap.dedent(code), name)
         model = msgspec.structs.replace(model, model_id=f"{self.home}-{name}")
         self.models.append(model)
@@ -91,7 +91,7 @@ class Lab:
         model = await self.build(code, name)
         return await self.start_again(model, limits)
 
-    async def start_again(self, model: Model, limits: Limits | None = None) -> Replica:
+    async def start_again(self, model: ModelVersion, limits: Limits | None = None) -> Replica:
         limits = limits or Limits(memory_mb=256, pids=64)
         replica = await self.target.start(model, self.folder / model.name, limits)
         self.started.append(replica)
@@ -143,7 +143,7 @@ async def welcomed(replica: Replica) -> ReplicaConnection:
     return found
 
 
-def replace_lock(model: Model, lock: Lock) -> Model:
+def replace_lock(model: ModelVersion, lock: Lock) -> ModelVersion:
     return msgspec.structs.replace(model, lock=lock)
 
 

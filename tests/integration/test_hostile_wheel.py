@@ -14,7 +14,7 @@ import pytest
 from msgspec import structs
 
 from app.core.environment import Lock
-from app.core.model import Limits, Model
+from app.core.model import Limits, ModelVersion
 from app.errors import BuildFailed
 from app.runtime.docker.images import environment_image, model_image
 from app.runtime.docker.target import DockerTarget
@@ -37,7 +37,7 @@ class Attack:
     lock: Lock
     canary: Path
 
-    def model(self, name: str) -> Model:
+    def model(self, name: str) -> ModelVersion:
         """A pickle of 22 bytes that names the wheel's class."""
         model = write_model(self.folder / name, self.lock, name=name)
         (self.folder / name / "artifact" / "model.pkl").write_bytes(PICKLE)

@@ -20,7 +20,7 @@ from app.core.acceleration import AccelerationStatus, Report
 from app.core.environment import Lock, Requirements
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.inspection import Pin
-from app.core.model import ACCELERATED_FILE, Form, Model
+from app.core.model import ACCELERATED_FILE, ModelVersion, Variant
 from app.core.os_errors import as_problem
 from app.core.route_table import is_serving
 from app.errors import (
@@ -35,7 +35,7 @@ from app.errors import (
 from app.lifecycle.acceleration.eligibility import ConversionRejected, ineligible_reason, store, uses
 from app.lifecycle.logs.build_log import BuildLog
 from app.lifecycle.pipeline import DeploymentPipeline, runtime_requirements
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 
 log = structlog.get_logger(__name__)
 
@@ -50,19 +50,19 @@ TRIED = (AccelerationStatus.ACCELERATED, AccelerationStatus.KEPT)
 class Accelerator:
     """The acceleration of live models, one at a time, so that live models keep the processor."""
 
-    def __init__(self, ledger: Ledger, road: DeploymentPipeline) -> None:
+    def __init__(self, ledger: DeploymentState, road: DeploymentPipeline) -> None:
         self._ledger = ledger
         self._road = road
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
 
-    def wanted(self, model: Model) -> bool:
+    def wanted(self, model: ModelVersion) -> bool:
         return (model.accelerate or self._road.settings.accelerate) == "auto"
 
     def busy(self, model_id: str) -> bool:
         return model_id in self._tasks
 
-    async def take_back(self, model: Model) -> Model:
+    async def take_back(self, model: ModelVersion) -> ModelVersion:
         """Return the model, in its original form if acceleration was switched off since."""
         if self.wanted(model) or model.acceleration.status is not AccelerationStatus.ACCELERATED:
             return model
@@ -94,7 +94,7 @@ class Accelerator:
         for model_id in list(self._tasks):
             await self.end(model_id)
 
-    async def keep(self, model: Model, reason: str) -> Model:
+    async def keep(self, model: ModelVersion, reason: str) -> ModelVersion:
         """Return to the original form for good."""
         return await self._record(model, AccelerationStatus.KEPT, reason)
 
@@ -134,7 +134,7 @@ class Accelerator:
         if model is not None:
             await self.keep(model, reason)
 
-    async def _record(self, model: Model, status: AccelerationStatus, reason: str) -> Model:
+    async def _record(self, model: ModelVersion, status: AccelerationStatus, reason: str) -> ModelVersion:
         changed = structs.replace(model.acceleration, status=status, reason=reason)
         if status in (AccelerationStatus.KEPT, AccelerationStatus.OFF):
             BuildLog(self._ledger.folder(model.model_id)).write(f"acceleration: the original form stays: {reason}")
@@ -158,7 +158,7 @@ class Accelerator:
         lines.write(f"acceleration: served in ONNX now, {gain:g} times as fast for one row ({report.converter})")
         log.info("accelerated", model=model.ref, speedup=report.speedup, converter=report.converter)
 
-    async def _exchange(self, model: Model, faster: Model) -> None:
+    async def _exchange(self, model: ModelVersion, faster: ModelVersion) -> None:
         """Exchange the form of one replica after another; if one fails, return all of them to their earlier form."""
         recorded = False
 
@@ -179,10 +179,10 @@ class Accelerator:
                     await self._road.replicas.exchange_form(original, nothing_to_record)
             raise
 
-    async def _amend(self, model: Model, **changes: object) -> Model:
+    async def _amend(self, model: ModelVersion, **changes: object) -> ModelVersion:
         return await self._ledger.amend(model.model_id, acceleration=structs.replace(model.acceleration, **changes))
 
-    async def _converter_lock(self, model: Model, lines: BuildLog) -> Lock:
+    async def _converter_lock(self, model: ModelVersion, lines: BuildLog) -> Lock:
         assert model.lock is not None  # the model serves
         packages = (
             *model.lock.packages,
@@ -192,7 +192,7 @@ class Accelerator:
         requirements = Requirements(packages, (), (model.lock.python,), "that of the model")
         return await self._road.lock_for(requirements, model, lines)
 
-    async def _lock(self, model: Model, lines: BuildLog) -> Lock:
+    async def _lock(self, model: ModelVersion, lines: BuildLog) -> Lock:
         converter = model.acceleration.converter_lock
         assert converter is not None  # it was resolved before
         pins = tuple(
@@ -206,7 +206,7 @@ class Accelerator:
             Requirements(packages, pins, (converter.python,), "that of the model"), model, lines
         )
 
-    async def _convert(self, model: Model, lines: BuildLog) -> Report:
+    async def _convert(self, model: ModelVersion, lines: BuildLog) -> Report:
         """Convert the model, leaving `accelerated/model.onnx` beside the artifact.
 
         Raises ConversionRejected with the reason.
@@ -235,7 +235,7 @@ class Accelerator:
         )
         return report
 
-    async def _ask(self, model: Model, form: Form) -> tuple[bytes, bytes]:
+    async def _ask(self, model: ModelVersion, form: Variant) -> tuple[bytes, bytes]:
         try:
             async with self._road.starter.opened(model, form) as link, asyncio.timeout(CONVERT_SECONDS):
                 return await link.convert()

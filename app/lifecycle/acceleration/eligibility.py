@@ -8,7 +8,7 @@ from pathlib import Path
 from app.core.atomic_file import write_atomic
 from app.core.environment import Lock
 from app.core.inspection import Format
-from app.core.model import Model
+from app.core.model import ModelVersion
 from app.lifecycle.intake.readers import Readers
 
 MAX_ONNX_BYTES = 256 << 20
@@ -19,7 +19,7 @@ class ConversionRejected(Exception):
     """The reason why the original form stays."""
 
 
-def ineligible_reason(model: Model) -> str:
+def ineligible_reason(model: ModelVersion) -> str:
     """Return "" if the model may have a faster form, according to its record; otherwise why it may not."""
     if model.inspection is None:
         return "its file was never inspected"

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from msgspec import Struct, structs
 
-from app.core.model import Deployment, Model, Replica
+from app.core.model import Deployment, ModelVersion, Replica
 from app.core.route_table import is_serving
 from app.errors import NotFound, PrismError, TooManyOpenFiles
 from app.lifecycle.deployments import Deployments
@@ -153,7 +153,7 @@ class Monitor:
         await self._heed(model, replica, verdict)
         return verdict
 
-    async def _heed(self, model: Model, replica: Replica, verdict: HealthResult) -> None:
+    async def _heed(self, model: ModelVersion, replica: Replica, verdict: HealthResult) -> None:
         if not self._is_still_there(replica):
             return  # replaced or stopped while it was being looked at
         watch = self._revival.watch(replica)
@@ -173,7 +173,7 @@ class Monitor:
             return False
         return is_serving(deployment) and replica in deployment.replicas
 
-    async def _verdict(self, model: Model, replica: Replica, silent: str = "") -> HealthResult:
+    async def _verdict(self, model: ModelVersion, replica: Replica, silent: str = "") -> HealthResult:
         """Check a replica once.
 
         silent: why the replica is suspected, "" if it is not. A suspect that is silent now as well is lost. So is one

@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from app.core.model import Model, Replica, Status
+from app.core.model import ModelVersion, Replica, Status
 from app.core.route_table import is_serving
 from app.errors import Conflict, NotFound, PrismError
 from app.lifecycle.deployments import Deployments
@@ -53,7 +53,7 @@ class ReplicaRestarter:
     def watch(self, replica: Replica) -> RestartState:
         return self._watches.setdefault(replica.id, RestartState())
 
-    async def lose(self, model: Model, replica: Replica, reason: str, *, by_itself: bool) -> None:
+    async def lose(self, model: ModelVersion, replica: Replica, reason: str, *, by_itself: bool) -> None:
         """Take a replica that is gone or answers no more out of the traffic, and have another one started in its place.
 
         by_itself: whether nobody killed or froze it.
@@ -89,14 +89,14 @@ class ReplicaRestarter:
         known = {replica.id for one in self._ledger.deployments() for replica in one.replicas}
         self._watches = {id: watch for id, watch in self._watches.items() if id in known}
 
-    def _bring_back(self, model: Model, watches: list[RestartState]) -> None:
+    def _bring_back(self, model: ModelVersion, watches: list[RestartState]) -> None:
         model_id = model.model_id
         self._down.setdefault(model_id, []).extend(watches)
         self._news.setdefault(model_id, asyncio.Event()).set()
         if model_id not in self._tasks:
             self._tasks[model_id] = asyncio.create_task(self._run(model), name=f"bring back {model.ref}")
 
-    async def _run(self, model: Model) -> None:
+    async def _run(self, model: ModelVersion) -> None:
         """Retry until no replica is missing or the model is not wanted any more."""
         down = self._down[model.model_id]
         try:
@@ -107,7 +107,7 @@ class ReplicaRestarter:
         finally:  # with no await since `down` was last looked at
             del self._tasks[model.model_id], self._down[model.model_id], self._news[model.model_id]
 
-    async def _try_to_bring_back(self, model: Model, down: list[RestartState]) -> None:
+    async def _try_to_bring_back(self, model: ModelVersion, down: list[RestartState]) -> None:
         await self._until_one_is_due(model.model_id, down)
         try:
             if self._is_short(model):
@@ -133,17 +133,17 @@ class ReplicaRestarter:
         deployment = self._ledger.deployment(model_id)
         return deployment.wanted and (is_serving(deployment) or deployment.status is Status.UNHEALTHY)
 
-    def _is_short(self, model: Model, starting: int = 0) -> bool:
+    def _is_short(self, model: ModelVersion, starting: int = 0) -> bool:
         """Return whether replicas are missing; False once the model was stopped, deleted, or filled up meanwhile."""
         present = len(self._ledger.deployment(model.model_id).replicas)
         return self._is_meant(model.model_id) and present + starting < self._ledger.replicas_wanted(model)
 
-    async def _expect(self, model: Model) -> None:
+    async def _expect(self, model: ModelVersion) -> None:
         """Tell dispatch whether a replica is starting."""
         coming = any(watch.awaited for watch in (*self._going[model.model_id], *self._down[model.model_id]))
         await self._publisher.expect(model.model_id, coming=coming)
 
-    async def _start_due(self, model: Model, down: list[RestartState]) -> None:
+    async def _start_due(self, model: ModelVersion, down: list[RestartState]) -> None:
         """Start the replicas that are due, a few at a time, and those that become due meanwhile.
 
         Raises the first failure if no replica serves in the end; otherwise the record says what is missing and why.
@@ -162,7 +162,7 @@ class ReplicaRestarter:
             await asyncio.gather(*starts, return_exceptions=True)
         await self._replicas.note_missing(model, failures)
 
-    def _begin_due(self, model: Model, down: list[RestartState], starts: Starts) -> bool:
+    def _begin_due(self, model: ModelVersion, down: list[RestartState], starts: Starts) -> bool:
         """Begin the starts that are due; return False once there is nothing left to wait for.
 
         It begins none while another job waits for the end of this one.
@@ -192,7 +192,7 @@ class ReplicaRestarter:
         self._watches[replica.id] = watch
 
     def _take_up(
-        self, model: Model, task: asyncio.Task[Replica], watch: RestartState, down: list[RestartState]
+        self, model: ModelVersion, task: asyncio.Task[Replica], watch: RestartState, down: list[RestartState]
     ) -> tuple[PrismError, ...]:
         """Handle the end of a start. Returns its failure, if it failed."""
         error = task.exception()

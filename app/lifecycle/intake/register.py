@@ -15,20 +15,25 @@ from app.core.contents import Contents
 from app.core.execution import GPU_FORMS, Execution, Gpus, parse_gpus
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.inspection import Format, Inspection
-from app.core.model import REPLICAS_MAX, Model, Status, TargetName
+from app.core.model import REPLICAS_MAX, ModelVersion, Status, TargetName
 from app.core.model_config import ModelConfig
 from app.errors import BadInput
 from app.lifecycle.intake.receive import Upload
 from app.lifecycle.intake.refusals import refuse_unusable
-from app.lifecycle.state import Ledger, utc_now
+from app.lifecycle.state import DeploymentState, utc_now
 
 NAME_LIMIT = 100
 TRUE, FALSE = ("true", "1", "yes", "on"), ("", "false", "0", "no", "off")
 
 
 async def register(
-    upload: Upload, ledger: Ledger, check: Callable[[Model], Awaitable[object]], *, wanted: bool, received_ms: float
-) -> Model:
+    upload: Upload,
+    ledger: DeploymentState,
+    check: Callable[[ModelVersion], Awaitable[object]],
+    *,
+    wanted: bool,
+    received_ms: float,
+) -> ModelVersion:
     """Record the model of an upload that was read, and return it.
 
     check: raises if no environment could ever satisfy what the artifact and its owner ask for.
@@ -45,7 +50,7 @@ async def register(
     return model
 
 
-def build_version(upload: Upload, ledger: Ledger) -> Model:
+def build_version(upload: Upload, ledger: DeploymentState) -> ModelVersion:
     """Make a model, not recorded yet, from the form and the files; the form wins. Raises BadInput for either.
 
     upload: as `read_upload` returns it.
@@ -62,7 +67,7 @@ def build_version(upload: Upload, ledger: Ledger) -> Model:
     inspection = with_consent(upload.inspection, word_of(allow_packages, requirements, upload.code_files))
     execution = execution_of(config, texts.get("gpu", ""), inspection)
     now = utc_now()
-    return Model(
+    return ModelVersion(
         model_id=upload.model_id,
         name=name,
         version=ledger.next_version(name),

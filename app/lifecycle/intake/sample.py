@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from time import monotonic
 
-from app.core.model import Artifact, Model
+from app.core.model import Artifact, ModelVersion
 from app.core.route_table import is_serving
 from app.errors import NotFound
 from app.lifecycle.deployments import Deployments
@@ -19,7 +19,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "model_store" / "samples" / "iris
 NAME = "iris"
 
 
-async def deploy_sample(deployments: Deployments) -> Model:
+async def deploy_sample(deployments: Deployments) -> ModelVersion:
     """Deploy the sample model, or return the model of the same file that is live or being deployed already.
 
     Raises NotFound where PRISM was installed without it.

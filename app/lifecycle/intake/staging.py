@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct, structs
 
 from app.core.inspection import Inspection
-from app.core.model import Model
+from app.core.model import ModelVersion
 from app.errors import BadInput, NotFound, PrismError
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.intake.read_upload import read_upload
@@ -119,7 +119,7 @@ class Staging:
             found.append(error)
         return found
 
-    async def deploy_form(self, form: Form, *, run: bool, received_ms: float) -> Model:
+    async def deploy_form(self, form: Form, *, run: bool, received_ms: float) -> ModelVersion:
         """Deploy the model that a form contains, or the staged one that it names by `upload_id`.
 
         Raises what `Deployments.accept` raises; the form's files are then removed, and what was staged stays staged.
@@ -136,7 +136,7 @@ class Staging:
             await discard(form.folder)
             raise
 
-    async def deploy(self, upload_id: str, form: Form | None = None, *, run: bool) -> Model:
+    async def deploy(self, upload_id: str, form: Form | None = None, *, run: bool) -> ModelVersion:
         """Deploy a staged upload with what a last form adds. If it is refused, it stays staged.
 
         One that was deployed already is only returned, so that a second click does nothing more.

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, Literal, cast
 
-from app.core.model import Deployment, Model, Replica, Status
+from app.core.model import Deployment, ModelVersion, Replica, Status
 from app.errors import NotFound
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.logs.build_log import BuildLog
@@ -23,7 +23,7 @@ ALL_LINES = 100_000
 
 def model_log(
     deployments: Deployments,
-    model: Model,
+    model: ModelVersion,
     kind: LogKind,
     tail: int,
     follow: bool,
@@ -45,7 +45,9 @@ def model_log(
     return read_log(path, tail, lambda: follow and deployments.busy(model.model_id), after)
 
 
-def _runtime_log(deployments: Deployments, model: Model, tail: int, follow: bool, after: str) -> AsyncIterator[LogLine]:
+def _runtime_log(
+    deployments: Deployments, model: ModelVersion, tail: int, follow: bool, after: str
+) -> AsyncIterator[LogLine]:
     def numbers() -> set[int]:
         return numbers_with_logs(deployments, model)
 
@@ -59,7 +61,7 @@ def _runtime_log(deployments: Deployments, model: Model, tail: int, follow: bool
     return merged_log(numbers, read, follow, after, POLL_SECONDS)
 
 
-def numbers_with_logs(deployments: Deployments, model: Model) -> set[int]:
+def numbers_with_logs(deployments: Deployments, model: ModelVersion) -> set[int]:
     """Return the numbers of the replicas that run or are about to, and of those that left a log."""
     folder = deployments.ledger.folder(model.model_id) / REPLICA_LOGS
     kept = {int(path.name) for path in folder.glob("*") if path.name.isdigit()}
@@ -68,7 +70,7 @@ def numbers_with_logs(deployments: Deployments, model: Model) -> set[int]:
 
 
 async def _replica_log(
-    deployments: Deployments, model: Model, number: int, tail: int, follow: bool, after: str
+    deployments: Deployments, model: ModelVersion, number: int, tail: int, follow: bool, after: str
 ) -> AsyncIterator[LogLine]:
     model_id = model.model_id
     folder = deployments.ledger.folder(model_id) / log_folder(number)

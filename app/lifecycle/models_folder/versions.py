@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 from msgspec import structs
 
-from app.core.model import Artifact, Model, Status
+from app.core.model import Artifact, ModelVersion, Status
 from app.core.route_table import is_serving
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.intake.receive import discard
@@ -44,7 +44,7 @@ class EntryVersions:
             if not self._deployments.busy(model.model_id):
                 await self._deployments.delete(model)
 
-    async def takes_number(self, model: Model, artifact: Artifact, place: Path) -> bool:
+    async def takes_number(self, model: ModelVersion, artifact: Artifact, place: Path) -> bool:
         """Return whether only the number of replicas is new; if so, the present version takes it up.
 
         artifact, place: the copy of the entry as it is now. Raises BadInput for an invalid number.
@@ -62,7 +62,7 @@ class EntryVersions:
         log.info("an entry of the models folder changes its replicas", model=model.ref, replicas=config.replicas)
         return True
 
-    async def start_again(self, model: Model) -> None:
+    async def start_again(self, model: ModelVersion) -> None:
         """Start a failed version again, as its folder is seen for the first time or was touched.
 
         A stopped one stays stopped.
@@ -77,9 +77,9 @@ class EntryVersions:
             if not is_serving(self._ledger.deployment(model.model_id)) and self._deployments.busy(model.model_id):
                 await self._deployments.delete(model)
 
-    def of(self, name: str) -> list[Model]:
+    def of(self, name: str) -> list[ModelVersion]:
         """Return the versions of this entry, oldest first, without uploads of the same name."""
         return [model for model in self._ledger.models() if model.models_folder == name]
 
-    def newest(self, name: str) -> Model | None:
+    def newest(self, name: str) -> ModelVersion | None:
         return next(reversed(self.of(name)), None)

@@ -18,7 +18,7 @@ import structlog
 from msgspec import Struct
 
 from app.core.contents import FOLDER
-from app.core.model import Model, Status
+from app.core.model import ModelVersion, Status
 from app.core.os_errors import log_fields, problem_of
 from app.core.route_table import is_serving
 from app.errors import BadInput, NotFound, PrismError, StorageFailed, TooManyOpenFiles
@@ -137,7 +137,7 @@ class ModelsFolder:
         """
         return unchanged_seconds >= SETTLE_SECONDS or self._wall_clock() - seen.changed_at >= SETTLE_SECONDS
 
-    def _under_way(self) -> list[Model]:
+    def _under_way(self) -> list[ModelVersion]:
         return [one for one in self._ledger.models() if one.models_folder and self._deployments.busy(one.model_id)]
 
     async def _take(self, name: str, entry: _Entry, seen: FolderSnapshot) -> None:
@@ -159,7 +159,7 @@ class ModelsFolder:
         else:
             entry.model_id = model.model_id if model is not None else ""
 
-    async def _version_of(self, name: str, entry: _Entry, seen: FolderSnapshot) -> Model | None:
+    async def _version_of(self, name: str, entry: _Entry, seen: FolderSnapshot) -> ModelVersion | None:
         """Return the version of the entry's present content; None if it changed during the copy, to be tried again."""
         assert self.path is not None
         began = self._clock()

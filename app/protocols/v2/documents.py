@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 from app.core.inspection import Format
-from app.core.model import Deployment, Model
+from app.core.model import Deployment, ModelVersion
 from app.core.route_table import is_serving
 from app.core.signature import Signature, Tensor
 from app.dispatch.limits import QueueSettings
@@ -38,7 +38,7 @@ def server_document(extensions: Iterable[str]) -> dict[str, Any]:
     return {"name": NAME, "version": VERSION, "extensions": list(extensions)}
 
 
-def model_document(model: Model, versions: Iterable[str]) -> dict[str, Any]:
+def model_document(model: ModelVersion, versions: Iterable[str]) -> dict[str, Any]:
     """Return a model's metadata. Raises Unavailable while the model's inputs are unknown.
 
     versions: those that can be requested, oldest first.
@@ -53,13 +53,13 @@ def model_document(model: Model, versions: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def known_signature(model: Model) -> Signature:
+def known_signature(model: ModelVersion) -> Signature:
     if model.signature is None:
         raise Unavailable(f"What `{model.ref}` takes is known once it has been started.")
     return model.signature
 
 
-def platform(model: Model) -> str:
+def platform(model: ModelVersion) -> str:
     kind = model.inspection.format if model.inspection else Format.PICKLE
     return _PLATFORMS.get(kind, f"python_{kind.value}")
 
@@ -99,7 +99,7 @@ def first(value: Any) -> Any:
     return value
 
 
-def config_document(model: Model, deployment: Deployment, flow: QueueSettings) -> dict[str, Any]:
+def config_document(model: ModelVersion, deployment: Deployment, flow: QueueSettings) -> dict[str, Any]:
     """Return the configuration in the terms of Triton's model configuration.
 
     flow: the settings' bounds, where the owner set none.
@@ -153,7 +153,7 @@ def index_entry(deployment: Deployment) -> dict[str, str]:
     return {**names, "state": "LOADING" if deployment.status in IN_PROGRESS else "UNAVAILABLE", "reason": reason}
 
 
-def stats_document(model: Model, tally: ModelCounters) -> dict[str, Any]:
+def stats_document(model: ModelVersion, tally: ModelCounters) -> dict[str, Any]:
     """Return a model's statistics.
 
     Requests are counted, not their rows. compute_input holds the time of decoding and encoding.

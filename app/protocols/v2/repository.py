@@ -12,14 +12,14 @@ from fastapi import APIRouter, Request, Response
 from msgspec import Struct
 
 from app.core.foreign_json import ForeignJsonError, read_json
-from app.core.model import Model
+from app.core.model import ModelVersion
 from app.core.route_table import is_serving
 from app.dispatch.limits import QueueSettings
 from app.dispatch.v2 import ref_of
 from app.errors import BadInput
 from app.http.problems import problem_response, request_id_of
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.observe.tally import ModelCounters
 from app.protocols.handler import InferenceHandler
 from app.protocols.v2.documents import config_document, index_entry, stats_document
@@ -35,7 +35,7 @@ class Asked(Struct):
 
 
 def router(
-    asking: InferenceHandler, ledger: Ledger, tallies: Mapping[str, ModelCounters], flow: QueueSettings
+    asking: InferenceHandler, ledger: DeploymentState, tallies: Mapping[str, ModelCounters], flow: QueueSettings
 ) -> APIRouter:
     """Return the routes for every caller who may predict."""
     routes = APIRouter(tags=[*TAGS])
@@ -96,11 +96,11 @@ def admin_router(asking: InferenceHandler, deployments: Deployments) -> APIRoute
     return routes
 
 
-def stats(models: Iterable[Model], tallies: Mapping[str, ModelCounters]) -> dict[str, Any]:
+def stats(models: Iterable[ModelVersion], tallies: Mapping[str, ModelCounters]) -> dict[str, Any]:
     return {"model_stats": [stats_document(one, tallies.get(one.model_id, ModelCounters())) for one in models]}
 
 
-def asked_for(ledger: Ledger, name: str, version: str) -> list[Model]:
+def asked_for(ledger: DeploymentState, name: str, version: str) -> list[ModelVersion]:
     """Return all versions of a name, or the one that `version` or the reference `name` gives. Raises NotFound."""
     model = ledger.find(ref_of(name, version))
     if name != model.name or version:
@@ -108,7 +108,7 @@ def asked_for(ledger: Ledger, name: str, version: str) -> list[Model]:
     return [one for one in ledger.models() if one.name == name]
 
 
-def versions_of(ledger: Ledger, name: str) -> list[Model]:
+def versions_of(ledger: DeploymentState, name: str) -> list[ModelVersion]:
     """Return all versions of a name, or the one version if `name` is `name@version` or a model_id. Raises NotFound."""
     model = ledger.find(name)
     return [one for one in ledger.models() if one.name == name] or [model]

@@ -15,7 +15,7 @@ from msgspec import structs
 from app.dispatch.request import AwaitableRequest, Reply
 from app.dispatch.v2 import BINARY, JSON, JSON_LENGTH_HEADER, inference_answer, json_length_of, ref_of
 from app.errors import BadInput, Unavailable
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.protocols.handler import Answer, InferenceHandler
 from app.protocols.v2.documents import model_document, server_document
 from model_container.contract import frames
@@ -64,7 +64,7 @@ INFER_BODY: dict[str, Any] = {
 
 
 def router(
-    asking: InferenceHandler, ledger: Ledger, is_ready: Callable[[], bool], extensions: Collection[str]
+    asking: InferenceHandler, ledger: DeploymentState, is_ready: Callable[[], bool], extensions: Collection[str]
 ) -> APIRouter:
     """Return the routes. is_ready: whether every model of this surface that should be live takes traffic."""
     routes = APIRouter(tags=["Open Inference Protocol V2"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
+from app.core.model import Limits, ModelVersion, Replica, TargetName, Variant, VariantName
 from app.runtime.docker.context import ENVIRONMENT_PLACE, NOBODY, PORT, RUNTIME_PLACE, place_of
 from app.runtime.docker.gpu import device_requests
 from app.runtime.runtime_config import contract_of, execution_of
@@ -37,8 +37,8 @@ class Plan(Struct, frozen=True):
     home: str
     network: str
     image: str
-    model: Model
-    form: Form
+    model: ModelVersion
+    form: Variant
     folder: Path
     limits: Limits
     has_socket: bool
@@ -144,7 +144,7 @@ def replica_of(inspection: Mapping[str, Any]) -> Replica | None:
             port=published_port(inspection),
             image=inspection["Config"]["Image"],
             pid=inspection["State"]["Pid"],
-            form=FormName(labels.get("prism.form", FormName.ORIGINAL)),
+            form=VariantName(labels.get("prism.form", VariantName.ORIGINAL)),
         )
     except (KeyError, ValueError):
         return None

@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 
 from app.core.environment import Lock
-from app.core.model import Form, Limits, Model
+from app.core.model import Limits, ModelVersion, Variant
 from app.runtime.interpreter import PACKAGE, WITHOUT_SITE
 from app.runtime.runtime_config import contract_of, execution_of
 from model_container.contract.config import VARIABLE, Confinement, RuntimeConfig
@@ -52,7 +52,7 @@ COPY artifact {place}/artifact
 """
 
 
-def place_of(form: Form) -> str:
+def place_of(form: Variant) -> str:
     """Return the place of what is loaded, below the image's folder of artifacts, whatever the folder is called here."""
     return form.file.partition("/")[2]
 
@@ -74,7 +74,7 @@ def write_environment_context(to: io.BufferedIOBase, lock: Lock, base_image: str
     to.seek(0)
 
 
-def model_dockerfile(model: Model, environment: str, image: str, has_code: bool) -> str:
+def model_dockerfile(model: ModelVersion, environment: str, image: str, has_code: bool) -> str:
     """Make the Dockerfile of a model that is inspected and locked.
 
     environment, image: names of the image that it builds on and of its own.
@@ -110,7 +110,7 @@ def model_dockerfile(model: Model, environment: str, image: str, has_code: bool)
     )
 
 
-def write_model_context(to: io.BufferedIOBase, dockerfile: str, model: Model, folder: Path) -> None:
+def write_model_context(to: io.BufferedIOBase, dockerfile: str, model: ModelVersion, folder: Path) -> None:
     """Write a tar of all that `prism_model_<model_id>` is built from. The artifact goes from file to file."""
     with tarfile.open(fileobj=to, mode="w") as tar:
         _add(tar, "Dockerfile", dockerfile.encode())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
 
 from app.core.environment import Lock
-from app.core.model import Model
+from app.core.model import ModelVersion
 from app.core.os_errors import problem_in, problem_of
 from app.errors import BuildFailed, Conflict, NotFound, PrismError
 from app.runtime.docker.context import (
@@ -118,7 +118,7 @@ class Images:
                 raise
             log(f"Environment {lock.hash} built in {time.monotonic() - began:.1f} s.")
 
-    async def build_model(self, model: Model, folder: Path, log: Log) -> str:
+    async def build_model(self, model: ModelVersion, folder: Path, log: Log) -> str:
         """Write `<folder>/Dockerfile`, build a model's image and return its name. Raises BuildFailed."""
         if model.lock is None or model.inspection is None:
             raise BuildFailed(f"{model.ref} was never inspected and locked.", hint=f"Deploy {model.name} again.")
@@ -134,7 +134,7 @@ class Images:
         log(f"Image {image} built in {time.monotonic() - began:.1f} s.")
         return image
 
-    async def remove(self, model: Model, environment_in_use: bool) -> None:
+    async def remove(self, model: ModelVersion, environment_in_use: bool) -> None:
         await self._remove(model_image(model.model_id), "prism.model_id")
         if model.lock and not environment_in_use and not await self._is_built_upon(model.lock):
             await self._remove(environment_image(model.lock), "prism.environment")

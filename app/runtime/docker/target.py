@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 import psutil
 
 from app.core.environment import Lock
-from app.core.model import Form, FormName, Limits, Model, Replica, TargetName
+from app.core.model import Limits, ModelVersion, Replica, TargetName, Variant, VariantName
 from app.core.os_errors import problem_in
 from app.errors import Conflict, NotFound, PrismError, StartFailed
 from app.runtime.docker.container import HOME_LABEL, MODEL_LABEL, Plan, replica_of, state_of
@@ -74,18 +74,18 @@ class DockerTarget:
     async def build_environment(self, lock: Lock, log: Log) -> None:
         await self._images.build_environment(lock, log)
 
-    async def build_model(self, model: Model, folder: Path, log: Log, form: Form | None = None) -> str:
+    async def build_model(self, model: ModelVersion, folder: Path, log: Log, form: Variant | None = None) -> str:
         form = form or model.form
-        if form is None or form.name is FormName.ORIGINAL:
+        if form is None or form.name is VariantName.ORIGINAL:
             return await self._images.build_model(model, folder, log)
         with tempfile.TemporaryDirectory(prefix=".image-", dir=folder) as place:
             await asyncio.to_thread(write_build_folder, form, folder, Path(place))
             return await self._images.build_model(variant_image(model, form), Path(place), log)
 
-    async def is_built(self, model: Model, form: Form) -> bool:
+    async def is_built(self, model: ModelVersion, form: Variant) -> bool:
         return await self._images.is_current(model_image(variant_image(model, form).model_id))
 
-    async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
+    async def start(self, model: ModelVersion, folder: Path, limits: Limits, form: Variant | None = None) -> Replica:
         form = form or model.form
         image = model_image(variant_image(model, form).model_id) if form else ""
         if form is None or not await self._images.is_current(image):
@@ -206,15 +206,15 @@ class DockerTarget:
     def logs(self, replica: Replica, folder: Path, tail: int, follow: bool, after: str = "") -> AsyncIterator[LogLine]:
         return self._logs.lines(replica, folder, tail, follow, after)
 
-    async def remove(self, model: Model, environment_in_use: bool) -> None:
+    async def remove(self, model: ModelVersion, environment_in_use: bool) -> None:
         await self._sweep(model.model_id)
         await self._images.remove(model, environment_in_use)
 
-    def describe_removal(self, model: Model, replicas: Sequence[Replica]) -> list[str]:
+    def describe_removal(self, model: ModelVersion, replicas: Sequence[Replica]) -> list[str]:
         images = [f"image {model_image(model.model_id)}"] if model.lock is not None else []
         return [f"container {replica.id}" for replica in replicas] + images
 
-    async def remove_form(self, model: Model, form: Form, environment_in_use: bool) -> None:
+    async def remove_form(self, model: ModelVersion, form: Variant, environment_in_use: bool) -> None:
         await self._images.remove(variant_image(model, form), environment_in_use)
 
     async def _sweep(self, model_id: str) -> None:

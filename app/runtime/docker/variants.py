@@ -9,13 +9,13 @@ from pathlib import Path
 from msgspec import structs
 
 from app.core.inspection import Inspection
-from app.core.model import Artifact, Form, FormName, Model
+from app.core.model import Artifact, ModelVersion, Variant, VariantName
 from app.runtime.docker.context import place_of
 
 
-def variant_image(model: Model, form: Form) -> Model:
+def variant_image(model: ModelVersion, form: Variant) -> ModelVersion:
     """Return a model whose image holds this form of the given one. That image has a name of its own."""
-    if form.name is FormName.ORIGINAL:
+    if form.name is VariantName.ORIGINAL:
         return model
     return structs.replace(
         model,
@@ -26,7 +26,7 @@ def variant_image(model: Model, form: Form) -> Model:
     )
 
 
-def write_build_folder(form: Form, folder: Path, place: Path) -> None:
+def write_build_folder(form: Variant, folder: Path, place: Path) -> None:
     """Lay out in `place` what the image of a form is built from, as the original lies in the model's folder."""
     file = place / "artifact" / place_of(form)
     file.parent.mkdir(parents=True)

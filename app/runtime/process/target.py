@@ -35,7 +35,7 @@ from app.core.child_environment import child_environment
 from app.core.environment import Lock
 from app.core.folders import remove_folder
 from app.core.foreign_json import ForeignJsonError, read_json
-from app.core.model import Form, Limits, Model, Replica, TargetName
+from app.core.model import Limits, ModelVersion, Replica, TargetName, Variant
 from app.core.os_errors import problem_of
 from app.errors import BuildFailed, StartFailed
 from app.runtime.interpreter import isolated
@@ -102,7 +102,7 @@ class ProcessTarget:
     async def build_environment(self, lock: Lock, log: Log) -> None:
         await self._environments.build(lock, log)
 
-    async def build_model(self, model: Model, folder: Path, log: Log, form: Form | None = None) -> str:
+    async def build_model(self, model: ModelVersion, folder: Path, log: Log, form: Variant | None = None) -> str:
         """Make the private copy of the runtime; returns "", as there are no images. Raises BuildFailed."""
         try:
             copy = await asyncio.to_thread(self._runtime)
@@ -120,10 +120,10 @@ class ProcessTarget:
         self._run_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return runtime_copy(self._run_folder)
 
-    async def is_built(self, model: Model, form: Form) -> bool:
+    async def is_built(self, model: ModelVersion, form: Variant) -> bool:
         return self._environments.is_built(form.lock)
 
-    async def start(self, model: Model, folder: Path, limits: Limits, form: Form | None = None) -> Replica:
+    async def start(self, model: ModelVersion, folder: Path, limits: Limits, form: Variant | None = None) -> Replica:
         form = form or model.form
         if model.execution.gpus:
             raise StartFailed(
@@ -138,13 +138,13 @@ class ProcessTarget:
         except psutil.Error as error:
             raise self._not_started(model, error) from error
 
-    def _not_started(self, model: Model, error: Exception) -> StartFailed:
+    def _not_started(self, model: ModelVersion, error: Exception) -> StartFailed:
         return StartFailed(
             f"The process of {model.ref} could not be started: {error}.",
             hint="See `prism doctor` for disk space and process limits.",
         )
 
-    def _start(self, model: Model, form: Form, folder: Path, limits: Limits) -> Replica:
+    def _start(self, model: ModelVersion, form: Variant, folder: Path, limits: Limits) -> Replica:
         """Start a replica. Whatever fails, neither a process nor a folder is left of it."""
         self._sweep(model.model_id)
         place = self._run_folder / model.model_id / secrets.token_hex(4)
@@ -154,7 +154,7 @@ class ProcessTarget:
             _remove_folder(place)
             raise
 
-    def _start_in(self, place: Path, model: Model, form: Form, folder: Path, limits: Limits) -> Replica:
+    def _start_in(self, place: Path, model: ModelVersion, form: Variant, folder: Path, limits: Limits) -> Replica:
         work = place / "work"
         work.mkdir(parents=True, mode=0o700)
         cgroup = self._cgroups.make(place.name, limits)
@@ -172,7 +172,9 @@ class ProcessTarget:
             os.close(waiting)
             os.close(go)
 
-    def _launch(self, model: Model, form: Form, folder: Path, limits: Limits, place: Path, outside: Outside) -> Replica:
+    def _launch(
+        self, model: ModelVersion, form: Variant, folder: Path, limits: Limits, place: Path, outside: Outside
+    ) -> Replica:
         work = place / "work"
         runtime, environment = self._runtime(), self._environments.path(form.lock)
         address, port = self._address(place)
@@ -216,8 +218,8 @@ class ProcessTarget:
         self,
         child: subprocess.Popen[bytes],
         place: Path,
-        model: Model,
-        form: Form,
+        model: ModelVersion,
+        form: Variant,
         config: RuntimeConfig,
         log_folder: Path,
         cgroup: Cgroup | None,
@@ -318,15 +320,15 @@ class ProcessTarget:
     def logs(self, replica: Replica, folder: Path, tail: int, follow: bool, after: str = "") -> AsyncIterator[LogLine]:
         return read_log(log_path(folder), tail, lambda: follow and process_tree.find(replica.id) is not None, after)
 
-    async def remove(self, model: Model, environment_in_use: bool) -> None:
+    async def remove(self, model: ModelVersion, environment_in_use: bool) -> None:
         await asyncio.to_thread(_remove_folder, self._run_folder / model.model_id)
         if model.lock and not environment_in_use:
             await self._environments.remove(model.lock)
 
-    def describe_removal(self, model: Model, replicas: Sequence[Replica]) -> list[str]:
+    def describe_removal(self, model: ModelVersion, replicas: Sequence[Replica]) -> list[str]:
         return [f"process {replica.id}" for replica in replicas]
 
-    async def remove_form(self, model: Model, form: Form, environment_in_use: bool) -> None:
+    async def remove_form(self, model: ModelVersion, form: Variant, environment_in_use: bool) -> None:
         if not environment_in_use:
             await self._environments.remove(form.lock)
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from app.core.model import Model
+from app.core.model import ModelVersion
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.logs.model_log import ALL_LINES, LogKind, model_log
 from app.ui.chooser import choose_model
@@ -27,7 +27,7 @@ def router(deployments: Deployments, pages: Pages) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
     ledger = deployments.ledger
 
-    async def lines_of(model: Model, kind: LogKind, tail: int, text: str, level: str) -> list[ShownLine]:
+    async def lines_of(model: ModelVersion, kind: LogKind, tail: int, text: str, level: str) -> list[ShownLine]:
         lines = [line.text async for line in model_log(deployments, model, kind, tail, follow=False)]
         return await asyncio.to_thread(lambda: list(shown_lines(lines, text, level)))
 

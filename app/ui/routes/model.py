@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from app.core.model import Model
+from app.core.model import ModelVersion
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.usage import UsageSampler
 from app.lifecycle.intake.register import replica_number
@@ -28,7 +28,7 @@ def router(
     """Return the routes of model pages. circuits: returns a model's breaker states by replica id."""
     routes = APIRouter(include_in_schema=False)
     ledger = deployments.ledger
-    verbs: dict[str, Callable[[Model], Awaitable[object]]] = {
+    verbs: dict[str, Callable[[ModelVersion], Awaitable[object]]] = {
         "start": deployments.start,
         "stop": deployments.stop,
         "restart": deployments.restart,

@@ -16,7 +16,7 @@ from starlette.formparsers import FormParser, MultiPartException, MultiPartParse
 
 from app.access.admission import Admission
 from app.core.foreign_json import ForeignJsonError, read_json
-from app.core.model import Model
+from app.core.model import ModelVersion
 from app.core.route_table import is_serving
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Call, Prediction
@@ -24,7 +24,7 @@ from app.errors import BadInput, PrismError, ReplicaProtocolError, TooLarge
 from app.http.bodies import limited_body
 from app.http.guard import api_key, caller_address
 from app.http.problems import request_id_of
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.ui.chooser import choose_model
 from app.ui.field_values import Unreadable, parse_json
 from app.ui.pages import Pages
@@ -67,11 +67,13 @@ class Outcome(Struct, frozen=True):
 
 
 def router(
-    ledger: Ledger, dispatcher: Dispatcher, admission: Admission, pages: Pages, max_body_bytes: int
+    ledger: DeploymentState, dispatcher: Dispatcher, admission: Admission, pages: Pages, max_body_bytes: int
 ) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
-    def page(request: Request, model: Model, tab: str, given: Given, outcome: Outcome | None = None) -> HTMLResponse:
+    def page(
+        request: Request, model: ModelVersion, tab: str, given: Given, outcome: Outcome | None = None
+    ) -> HTMLResponse:
         deployment = ledger.deployment(model.model_id)
         return pages.render_either(
             request,
@@ -89,7 +91,7 @@ def router(
             },
         )
 
-    def snippets_of(request: Request, model: Model, value: Any) -> tuple[Snippet, ...]:
+    def snippets_of(request: Request, model: ModelVersion, value: Any) -> tuple[Snippet, ...]:
         return snippets(
             str(request.base_url).rstrip("/"),
             ref_of(model, ledger),
@@ -132,7 +134,7 @@ def router(
         outcome = await outcome_of(request, model, given.body)
         return page(request, model, tab, with_problem(given, tab, outcome), outcome)
 
-    async def outcome_of(request: Request, model: Model, body: bytes) -> Outcome:
+    async def outcome_of(request: Request, model: ModelVersion, body: bytes) -> Outcome:
         request_id = request_id_of(request)
         caller = admission.keys.known(api_key(request.headers)) or caller_address(request)
         call = Call(model.model_id, body, caller, offers_probabilities(model), request_id)
@@ -171,18 +173,18 @@ def document_of(answer: Prediction) -> dict[str, Any]:
     return document
 
 
-def offers_probabilities(model: Model) -> bool:
+def offers_probabilities(model: ModelVersion) -> bool:
     return model.signature is not None and "predict_proba" in model.signature.methods
 
 
-def ref_of(model: Model, ledger: Ledger) -> str:
+def ref_of(model: ModelVersion, ledger: DeploymentState) -> str:
     """Return the reference that programs should use for this version: its name if that leads to it, otherwise
     name@version.
     """
     return model.name if ledger.find(model.name).model_id == model.model_id else model.ref
 
 
-def sample_of(model: Model) -> Given:
+def sample_of(model: ModelVersion) -> Given:
     """Return the form filled with the model's sample."""
     form = form_for(model.signature, model.sample)
     text = "" if model.sample is None else written(model.sample, JSON_WORDS)

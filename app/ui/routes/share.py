@@ -8,10 +8,10 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.api.share import names_to_share
-from app.core.model import Model
+from app.core.model import ModelVersion
 from app.core.route_table import is_serving
 from app.errors import PrismError
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.share.share import Share
 from app.share.tunnel import NewKey
 from app.ui.pages import Pages, wants_part
@@ -26,7 +26,7 @@ CHOICES: dict[Access, str] = {
 
 def share_context(
     request: Request,
-    model: Model,
+    model: ModelVersion,
     *,
     access: Access | None = None,
     key: NewKey | None = None,
@@ -58,7 +58,7 @@ def share_context(
     }
 
 
-def router(share: Share, ledger: Ledger, pages: Pages) -> APIRouter:
+def router(share: Share, ledger: DeploymentState, pages: Pages) -> APIRouter:
     routes = APIRouter(prefix="/share-ui/{model_id}", include_in_schema=False)
 
     @routes.get("")
@@ -85,7 +85,7 @@ def router(share: Share, ledger: Ledger, pages: Pages) -> APIRouter:
         await share.stop(model.name)
         return render(request, model, share_context(request, model)) if wants_part(request) else back_to(model)
 
-    def render(request: Request, model: Model, context: dict[str, Any], status: int = 200) -> HTMLResponse:
+    def render(request: Request, model: ModelVersion, context: dict[str, Any], status: int = 200) -> HTMLResponse:
         template = "partials/share.html" if wants_part(request) else "share.html"
         more = {"model": model, "deployment": ledger.deployment(model.model_id), "tab": "overview"}
         return pages.render(request, template, {**context, **more}, status=status)
@@ -93,5 +93,5 @@ def router(share: Share, ledger: Ledger, pages: Pages) -> APIRouter:
     return routes
 
 
-def back_to(model: Model) -> RedirectResponse:
+def back_to(model: ModelVersion) -> RedirectResponse:
     return RedirectResponse(f"/model?model_id={model.model_id}", 303)

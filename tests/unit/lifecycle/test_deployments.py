@@ -13,7 +13,7 @@ import pytest
 from app.access.rate_limit import RateLimiter
 from app.core.environment import Lock, Requirements
 from app.core.inspection import Format, Inspection
-from app.core.model import Artifact, Model, Replica, Status, TargetName
+from app.core.model import Artifact, ModelVersion, Replica, Status, TargetName
 from app.dispatch.connection import WIRE_LIMITS
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Call
@@ -23,7 +23,7 @@ from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.backoff import backoff_seconds
 from app.lifecycle.health.monitor import Monitor
 from app.lifecycle.pipeline import DeploymentPipeline
-from app.lifecycle.state import Ledger, utc_now
+from app.lifecycle.state import DeploymentState, utc_now
 from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
 from app.runtime.target import Log, ReplicaState
@@ -54,7 +54,7 @@ class House:
         registry = ContainersFile(self.settings.registry_path)
         store.load()
         self.registry_was_whole = registry.load()
-        self.ledger = Ledger(store, registry)
+        self.ledger = DeploymentState(store, registry)
         self.dispatcher = Dispatcher(RateLimiter(0, 60), flow(self.settings), self.suspect)
         targets: Mapping[TargetName, FakeTarget] = {TargetName.PROCESS: self.target}
         road = DeploymentPipeline(
@@ -72,9 +72,9 @@ class House:
     def suspect(self, replica: Replica, reason: str) -> bool:
         return self.monitor.suspect(replica, reason)
 
-    async def add(self, model_id: str, name: str = "iris") -> Model:
+    async def add(self, model_id: str, name: str = "iris") -> ModelVersion:
         (self.ledger.folder(model_id)).mkdir(parents=True)
-        model = Model(
+        model = ModelVersion(
             model_id=model_id,
             name=name,
             version=self.ledger.next_version(name),
@@ -86,7 +86,7 @@ class House:
         await self.ledger.add(model, wanted=False, status=Status.STOPPED)
         return model
 
-    async def live(self, model_id: str, name: str = "iris") -> Model:
+    async def live(self, model_id: str, name: str = "iris") -> ModelVersion:
         model = await self.add(model_id, name)
         await self.deployments.start(model)
         assert (await self.deployments.settled(model_id)).status is Status.LIVE

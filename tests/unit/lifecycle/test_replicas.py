@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.core.acceleration import AccelerationStatus
-from app.core.model import FormName, Model, Replica, Status
+from app.core.model import ModelVersion, Replica, Status, VariantName
 from app.errors import BadInput, StartFailed
 from app.lifecycle.start import STARTS_AT_A_TIME, StartedReplica
 from app.runtime.target import ReplicaState
@@ -21,7 +21,7 @@ from tests.unit.lifecycle.test_deployments import House, house, house_again
 ID = "a" * 12
 
 
-async def with_replicas(home: House, number: int, model_id: str = ID, **changes: Any) -> Model:
+async def with_replicas(home: House, number: int, model_id: str = ID, **changes: Any) -> ModelVersion:
     model = await home.add(model_id)
     model = await home.ledger.amend(model.model_id, replicas=number, **changes)
     await home.deployments.start(model)
@@ -76,7 +76,7 @@ async def test_no_more_than_a_few_load_at_a_time(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         begin, loading, most = home.deployments.road.starter.begin, 0, 0
 
-        async def counted(model: Model, number: int = 1) -> StartedReplica:
+        async def counted(model: ModelVersion, number: int = 1) -> StartedReplica:
             nonlocal loading, most
             loading += 1
             most = max(most, loading)
@@ -346,7 +346,7 @@ async def test_a_faster_form_takes_over_at_every_replica(tmp_path: Path) -> None
         busy = home.deployments.acceleration.busy
         await eventually(lambda: home.ledger.find(ID).acceleration.status is AccelerationStatus.ACCELERATED)
         await eventually(lambda: not busy(ID))
-        assert [one.form for one in replicas(home)] == [FormName.ACCELERATED] * 3
+        assert [one.form for one in replicas(home)] == [VariantName.ACCELERATED] * 3
         assert set(home.target.fakes) == {one.id for one in replicas(home)} == served(home)
 
 
@@ -358,8 +358,8 @@ async def test_a_faster_form_that_starts_only_once_is_taken_back(tmp_path: Path)
         async def once(*arguments: Any) -> Replica:
             nonlocal faster
             form = (arguments[3] if len(arguments) > 3 else None) or arguments[0].form
-            faster += form.name is FormName.ACCELERATED
-            if faster > 1 and form.name is FormName.ACCELERATED:
+            faster += form.name is VariantName.ACCELERATED
+            if faster > 1 and form.name is VariantName.ACCELERATED:
                 raise StartFailed("no room for another")
             return await start(*arguments)
 
@@ -368,7 +368,7 @@ async def test_a_faster_form_that_starts_only_once_is_taken_back(tmp_path: Path)
         await eventually(lambda: home.ledger.find(ID).acceleration.status is AccelerationStatus.KEPT)
         await eventually(lambda: not home.deployments.acceleration.busy(ID))
         assert "no room" in home.ledger.find(ID).acceleration.reason
-        assert [one.form for one in replicas(home)] == [FormName.ORIGINAL] * 3
+        assert [one.form for one in replicas(home)] == [VariantName.ORIGINAL] * 3
         assert set(home.target.fakes) == {one.id for one in replicas(home)}
         assert await home.predict("iris") == 200
 
@@ -410,7 +410,7 @@ async def test_a_replica_that_is_lost_in_the_middle_of_a_restart_is_made_up_for(
         before = replicas(home)
         probe = home.deployments.road.starter.probe
 
-        async def loses_the_second(model: Model, begun: StartedReplica) -> None:
+        async def loses_the_second(model: ModelVersion, begun: StartedReplica) -> None:
             if begun.replica.number == 1:
                 assert await home.deployments.lose(model, before[1], "killed meanwhile")
             await probe(model, begun)

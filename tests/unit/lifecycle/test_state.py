@@ -5,21 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from app.core.model import Artifact, Model, Replica, Status, TargetName
+from app.core.model import Artifact, ModelVersion, Replica, Status, TargetName
 from app.core.route_table import refs_of
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
 
 
 @pytest.fixture
-async def ledger(tmp_path: Path) -> Ledger:
+async def ledger(tmp_path: Path) -> DeploymentState:
     """Models in every status, with and without a replica and one that is coming, two versions of each name."""
-    ledger = Ledger(ModelStore(tmp_path / "models"), ContainersFile(tmp_path / "containers.json"))
+    ledger = DeploymentState(ModelStore(tmp_path / "models"), ContainersFile(tmp_path / "containers.json"))
     for number, (status, runs, coming) in enumerate(product(Status, (True, False), (True, False))):
         for version in ("1.0.0", "1.1.0"):
             model_id = f"m{number}-{version[2]}"
-            model = Model(
+            model = ModelVersion(
                 model_id, f"model-{number // 3}", f"{version}-{number}", Artifact("a.pkl", "0" * 64, 1), "2026"
             )
             await ledger.add(model, wanted=number % 5 != 0, status=status)
@@ -29,7 +29,7 @@ async def ledger(tmp_path: Path) -> Ledger:
     return ledger
 
 
-async def test_the_live_endpoint_of_a_reference_is_that_of_the_whole_route_table(ledger: Ledger) -> None:
+async def test_the_live_endpoint_of_a_reference_is_that_of_the_whole_route_table(ledger: DeploymentState) -> None:
     table = ledger.route_table()
     refs = {ref for one in ledger.deployments() for ref in refs_of(one)} | {"nobody"}
     assert {ref: ledger.live_endpoint(ref) for ref in refs} == {ref: table.live.get(ref) for ref in refs}
@@ -37,7 +37,7 @@ async def test_the_live_endpoint_of_a_reference_is_that_of_the_whole_route_table
     assert table.awaited
 
 
-async def test_a_reference_finds_the_version_that_serves_or_is_coming(ledger: Ledger) -> None:
+async def test_a_reference_finds_the_version_that_serves_or_is_coming(ledger: DeploymentState) -> None:
     table = ledger.route_table()
     endpoints = {ref: endpoint for ref in {*table.absent, *table.live} if (endpoint := table.endpoint(ref)) is not None}
     by_name = {ref: endpoint.model_id for ref, endpoint in endpoints.items() if ledger.model(ref) is None}

@@ -18,14 +18,14 @@ from app.access.hosts import HostAllowList
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
 from app.access.throttle import FailedKeyThrottle
-from app.core.model import Artifact, Deployment, Model, Status, TargetName
+from app.core.model import Artifact, Deployment, ModelVersion, Status, TargetName
 from app.core.signature import Signature
 from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
 from app.http import problems
 from app.http.body_limit import BodyLimit
 from app.http.guard import HostOriginMiddleware
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.protocols import mlflow, native, simple, v1
 from app.protocols.coalesce import Coalescer
 from app.protocols.handler import InferenceHandler
@@ -50,7 +50,7 @@ class Gateway:
     """replica: of the model `iris`, 1.0.0."""
 
     http: httpx2.AsyncClient
-    ledger: Ledger
+    ledger: DeploymentState
     registry: ContainersFile
     store: ModelStore
     dispatcher: Dispatcher
@@ -93,13 +93,15 @@ async def gateway(
     handler: Handler | None = None,
 ) -> AsyncIterator[Gateway]:
     store, registry = ModelStore(folder / "models"), ContainersFile(folder / "containers.json")
-    ledger = Ledger(store, registry)
+    ledger = DeploymentState(store, registry)
     replica = FakeReplica(folder / "1.sock", handler or predicting(adapter))
     await replica.start()
     signature = msgspec.convert(adapter.signature(), Signature)
     sample = adapter.samples()[0]
     store.save(
-        Model("m1", "iris", "1.0.0", Artifact("iris.pkl", "0" * 64, 1), "2026", signature=signature, sample=sample)
+        ModelVersion(
+            "m1", "iris", "1.0.0", Artifact("iris.pkl", "0" * 64, 1), "2026", signature=signature, sample=sample
+        )
     )
     await registry.save(live("m1", "iris", "1.0.0", replica.replica))
     dispatcher = Dispatcher(RateLimiter(rate_limit, 3600), FLOW, lambda *_: None)
@@ -114,7 +116,7 @@ async def gateway(
         await replica.die()
 
 
-def application(ledger: Ledger, dispatcher: Dispatcher, keys: Keys, batched_wait_seconds: float) -> FastAPI:
+def application(ledger: DeploymentState, dispatcher: Dispatcher, keys: Keys, batched_wait_seconds: float) -> FastAPI:
     """As main.py wires it, but for what changes deployments."""
     app = FastAPI()
     problems.install(app)

@@ -23,10 +23,10 @@ from structlog.testing import capture_logs
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
 from app.core.environment import Lock
-from app.core.model import Artifact, Deployment, Model, Status, TargetName
+from app.core.model import Artifact, Deployment, ModelVersion, Status, TargetName
 from app.core.signature import Signature, Tensor
 from app.dispatch.pipeline import Dispatcher
-from app.lifecycle.state import Ledger
+from app.lifecycle.state import DeploymentState
 from app.public.surface import PublicSurface
 from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
@@ -45,7 +45,7 @@ class Place:
     surface: PublicSurface
     port: int
     keys: Keys
-    ledger: Ledger
+    ledger: DeploymentState
     registry: ContainersFile
     dispatcher: Dispatcher
     shared: FakeReplica
@@ -55,8 +55,8 @@ class Place:
         await self.dispatcher.publish(self.ledger.route_table())
 
 
-def record(model_id: str, name: str, version: str = "1.0.0") -> Model:
-    return Model(
+def record(model_id: str, name: str, version: str = "1.0.0") -> ModelVersion:
+    return ModelVersion(
         model_id,
         name,
         version,
@@ -72,7 +72,7 @@ def record(model_id: str, name: str, version: str = "1.0.0") -> Model:
 @asynccontextmanager
 async def place(folder: Path, *, rate_limit: int = 0) -> AsyncIterator[Place]:
     store, registry = ModelStore(folder / "models"), ContainersFile(folder / "containers.json")
-    ledger = Ledger(store, registry)
+    ledger = DeploymentState(store, registry)
     replicas = {"m1": FakeReplica(folder / "1.sock"), "m2": FakeReplica(folder / "2.sock")}
     for name, (model_id, replica) in zip(("iris", "secret"), replicas.items(), strict=True):
         await replica.start()

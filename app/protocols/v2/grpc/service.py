@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from app.access.admission import Admission
 from app.access.throttle import FailedKeyThrottle
-from app.core.model import Model
+from app.core.model import ModelVersion
 from app.core.route_table import is_serving
 from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
@@ -134,7 +134,7 @@ class Service:
             await self._deployments.stop(model)
         return Answer(messages.RepositoryModelUnloadResponse())
 
-    def _found(self, name: str, version: str, caller: Caller) -> Model:
+    def _found(self, name: str, version: str, caller: Caller) -> ModelVersion:
         ref = ref_of(name, version)
         self._admit(ref, caller)
         return self._ledger.find(ref)

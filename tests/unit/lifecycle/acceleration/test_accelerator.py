@@ -11,7 +11,7 @@ from msgspec import structs
 
 from app.core.acceleration import AccelerationStatus
 from app.core.inspection import Format, Inspection, Pin
-from app.core.model import FormName, Model, Status
+from app.core.model import ModelVersion, Status, VariantName
 from app.errors import StartFailed
 from app.lifecycle.acceleration.eligibility import ineligible_reason
 from tests.fakes import eventually
@@ -32,7 +32,7 @@ async def never_ends() -> tuple[bytes, bytes]:
     raise AssertionError("unreachable")
 
 
-async def live(home: House, model_id: str = "a" * 12, **changes: object) -> Model:
+async def live(home: House, model_id: str = "a" * 12, **changes: object) -> ModelVersion:
     """A live model of scikit-learn, its acceleration under way or over."""
     model = await home.add(model_id)
     model = await home.ledger.amend(model.model_id, **{"inspection": SKLEARN, **changes})
@@ -45,7 +45,7 @@ def status(home: House, model_id: str = "a" * 12) -> AccelerationStatus:
     return home.ledger.find(model_id).acceleration.status
 
 
-async def reaches(home: House, wanted: AccelerationStatus, model_id: str = "a" * 12) -> Model:
+async def reaches(home: House, wanted: AccelerationStatus, model_id: str = "a" * 12) -> ModelVersion:
     await eventually(lambda: status(home, model_id) is wanted and not home.deployments.acceleration.busy(model_id))
     return home.ledger.find(model_id)
 
@@ -56,7 +56,7 @@ async def test_what_is_proven_faster_takes_over_and_the_original_and_the_convert
         await live(home)
         model = await reaches(home, AccelerationStatus.ACCELERATED)
         (serving,) = home.target.fakes.values()
-        assert serving.replica.form is FormName.ACCELERATED
+        assert serving.replica.form is VariantName.ACCELERATED
         assert home.ledger.deployment(model.model_id).replicas == (serving.replica,)
         assert home.status(model.model_id) is Status.LIVE
         assert await home.predict("iris") == 200
@@ -75,7 +75,7 @@ async def test_a_restart_begins_with_the_accelerated_form_and_converts_nothing(t
         await home.deployments.restart(home.ledger.find("iris"))
         await home.deployments.settled("a" * 12)
         assert home.target.events.count("start") == starts + 1
-        assert home.replica().replica.form is FormName.ACCELERATED
+        assert home.replica().replica.form is VariantName.ACCELERATED
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_what_is_not_proven_leaves_the_original_and_says_why(
         model = await reaches(home, AccelerationStatus.KEPT)
         assert reason in model.acceleration.reason
         (serving,) = home.target.fakes.values()
-        assert serving.replica.form is FormName.ORIGINAL
+        assert serving.replica.form is VariantName.ORIGINAL
         assert await home.predict("iris") == 200
         assert not (home.ledger.folder(model.model_id) / "accelerated" / "model.onnx").exists()
 
@@ -126,12 +126,14 @@ async def test_whoever_asks_for_something_else_ends_the_conversion(tmp_path: Pat
     async with house(tmp_path) as home:
         home.target.conversion = never_ends
         model = await live(home)
-        await eventually(lambda: home.replica().replica.form is FormName.CONVERTER)
+        await eventually(lambda: home.replica().replica.form is VariantName.CONVERTER)
         await getattr(home.deployments, verb)(model)
         if verb == "restart":
             assert (await home.deployments.settled(model.model_id)).status is Status.LIVE
             await home.deployments.acceleration.end(model.model_id)
-        assert [fake.replica.form for fake in home.target.fakes.values()] == [FormName.ORIGINAL] * (verb == "restart")
+        assert [fake.replica.form for fake in home.target.fakes.values()] == [VariantName.ORIGINAL] * (
+            verb == "restart"
+        )
 
 
 async def test_a_model_that_another_replaced_is_not_brought_back_by_its_acceleration(tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ async def test_a_model_that_another_replaced_is_not_brought_back_by_its_accelera
 
         home.target.conversion = waits
         await live(home)
-        await eventually(lambda: home.replica().replica.form is FormName.CONVERTER)
+        await eventually(lambda: home.replica().replica.form is VariantName.CONVERTER)
         await home.live("b" * 12, "other")
         proceed.set()
         await reaches(home, AccelerationStatus.PENDING)
@@ -157,9 +159,9 @@ async def test_the_monitor_does_not_take_the_converter_for_a_stray(tmp_path: Pat
     async with house(tmp_path) as home:
         home.target.conversion = never_ends
         await live(home)
-        await eventually(lambda: home.replica().replica.form is FormName.CONVERTER)
+        await eventually(lambda: home.replica().replica.form is VariantName.CONVERTER)
         await home.monitor.cycle()
-        assert home.replica().replica.form is FormName.CONVERTER
+        assert home.replica().replica.form is VariantName.CONVERTER
 
 
 @pytest.mark.parametrize("registry_lost", [False, True])
@@ -169,7 +171,7 @@ async def test_after_a_kill_the_stray_converter_is_stopped_and_the_conversion_tr
     home = House(tmp_path)
     home.target.conversion = never_ends
     await live(home)
-    await eventually(lambda: home.replica().replica.form is FormName.CONVERTER)
+    await eventually(lambda: home.replica().replica.form is VariantName.CONVERTER)
     stray = home.replica()
     killed = home.deployments  # its task is never heard of again, as after a kill
     await home.dispatcher.close()
@@ -178,7 +180,7 @@ async def test_after_a_kill_the_stray_converter_is_stopped_and_the_conversion_tr
         await home.deployments.resume(registry_lost=registry_lost)
         assert stray.replica.id not in home.target.fakes
         await reaches(home, AccelerationStatus.ACCELERATED)
-        assert home.replica().replica.form is FormName.ACCELERATED
+        assert home.replica().replica.form is VariantName.ACCELERATED
         await killed.acceleration.close()
 
 
@@ -193,7 +195,7 @@ async def test_off_means_off_and_takes_back_what_was_accelerated(tmp_path: Path)
         await home.deployments.resume(registry_lost=False)
         assert (await home.deployments.settled("a" * 12)).status is Status.LIVE
         assert status(home) is AccelerationStatus.OFF
-        assert [fake.replica.form for fake in home.target.fakes.values()] == [FormName.ORIGINAL]
+        assert [fake.replica.form for fake in home.target.fakes.values()] == [VariantName.ORIGINAL]
 
 
 async def test_an_owner_may_switch_it_off_for_one_model(tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ async def test_an_owner_may_switch_it_off_for_one_model(tmp_path: Path) -> None:
         home.target.conversion = converts
         await live(home, accelerate="off")
         assert (await reaches(home, AccelerationStatus.OFF)).form is not None
-        assert home.replica().replica.form is FormName.ORIGINAL
+        assert home.replica().replica.form is VariantName.ORIGINAL
 
 
 async def test_where_the_accelerated_form_does_not_start_any_more_the_original_does(tmp_path: Path) -> None:
@@ -212,8 +214,8 @@ async def test_where_the_accelerated_form_does_not_start_any_more_the_original_d
         await home.deployments.stop(model)
         start = home.target.start
 
-        async def only_the_original(model: Model, *rest: object) -> object:
-            if model.form is not None and model.form.name is FormName.ACCELERATED:
+        async def only_the_original(model: ModelVersion, *rest: object) -> object:
+            if model.form is not None and model.form.name is VariantName.ACCELERATED:
                 raise StartFailed("the file is damaged")
             return await start(model, *rest)  # type: ignore[arg-type]
 
@@ -236,7 +238,7 @@ async def test_delete_removes_what_every_form_left(tmp_path: Path) -> None:
 
 
 def test_only_what_names_a_convertible_library_is_tried() -> None:
-    model = Model("a", "a", "1.0.0", None, "", inspection=SKLEARN)  # type: ignore[arg-type]
+    model = ModelVersion("a", "a", "1.0.0", None, "", inspection=SKLEARN)  # type: ignore[arg-type]
     assert ineligible_reason(model) == ""
     assert "in ONNX already" in ineligible_reason(structs.replace(model, inspection=Inspection(Format.ONNX)))
     assert "names none of" in ineligible_reason(structs.replace(model, inspection=Inspection(Format.PICKLE)))

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from app.core.environment import Lock
 from app.core.inspection import Format, Inspection
-from app.core.model import Artifact, Model, PredictContract
+from app.core.model import Artifact, ModelVersion, PredictContract
 from app.core.signature import Tensor
 from app.runtime.docker.context import (
     NOBODY,
@@ -24,8 +24,8 @@ from model_container.contract.config import RuntimeConfig
 LOCK = Lock(python="3.11", text="numpy==2.0.0\n")
 
 
-def model(filename: str = "model.pkl", name: str = "iris") -> Model:
-    return Model(
+def model(filename: str = "model.pkl", name: str = "iris") -> ModelVersion:
+    return ModelVersion(
         model_id="iris-1",
         name=name,
         version="1.0.0",
