@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     model_pids: int = Field(256, ge=8, description="Most processes and threads of a replica.")
     accelerate: Literal["auto", "off"] = Field(
         "auto",
-        description="Convert live models to ONNX in the background and serve that where it is proven equal; off keeps and restores the original form.",
+        description="Convert live models to ONNX in the background and serve that where it is proven equal; off keeps and restores the original variant.",
     )
     enable_tunnel: bool = Field(
         False, alias="ENABLE_TUNNEL", description="Share every live model from the server's start on; see sharing.md."

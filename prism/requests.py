@@ -95,7 +95,7 @@ class DeployOptions(TypedDict, total=False):
     known to be right, or JSON as bytes. requirements: lines of a requirements file; they override what PRISM infers.
     target: "auto", "docker" or "process". allow_unsafe: consent to load a file with dangerous globals. allow_packages:
     names of packages that PRISM does not know and may install, or module=name if the names differ. accelerate: whether
-    a faster form, proven equal, may serve; None leaves it to the server. replicas: number of copies that serve; None
+    a faster variant, proven equal, may serve; None leaves it to the server. replicas: number of copies that serve; None
     leaves it to the model's model_config.yaml. gpu: True for every GPU, a number of GPUs, or their ids. on_bytes:
     called with how much of the file has been sent. request_id: id by which `inspections` reports the upload's place in
     the queue.

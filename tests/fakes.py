@@ -150,20 +150,20 @@ class FakeTarget:
         self.lost = False
         self.events.append("environment")
 
-    async def build_model(self, model: ModelVersion, folder: Path, log: Log, form: Variant | None = None) -> str:
+    async def build_model(self, model: ModelVersion, folder: Path, log: Log, variant: Variant | None = None) -> str:
         self.events.append("model")
         return ""
 
-    async def is_built(self, model: ModelVersion, form: Variant) -> bool:
+    async def is_built(self, model: ModelVersion, variant: Variant) -> bool:
         return not self.lost
 
-    async def start(self, model: ModelVersion, folder: Path, limits: Limits, form: Variant | None = None) -> Replica:
+    async def start(self, model: ModelVersion, folder: Path, limits: Limits, variant: Variant | None = None) -> Replica:
         if self.lost:
             raise StartFailed("The environment is not built.")
         fake = FakeReplica(self._folder / f"{next(self._numbers)}.sock", self.handler, self.welcome)
-        chosen = form or model.form
+        chosen = variant or model.variant
         loaded = chosen.name if chosen else VariantName.ORIGINAL
-        fake.replica = structs.replace(fake.replica, model_id=model.model_id, form=loaded)
+        fake.replica = structs.replace(fake.replica, model_id=model.model_id, variant=loaded)
         fake.conversion = self.conversion
         await fake.start()
         self.fakes[fake.replica.id] = fake
@@ -192,8 +192,8 @@ class FakeTarget:
     def describe_removal(self, model: ModelVersion, replicas: Sequence[Replica]) -> list[str]:
         return [f"process {replica.id}" for replica in replicas]
 
-    async def remove_form(self, model: ModelVersion, form: Variant, environment_in_use: bool) -> None:
-        self.events.append(f"remove {form.name}, environment {'kept' if environment_in_use else 'too'}")
+    async def remove_variant(self, model: ModelVersion, variant: Variant, environment_in_use: bool) -> None:
+        self.events.append(f"remove {variant.name}, environment {'kept' if environment_in_use else 'too'}")
 
     async def replicas(self) -> tuple[Replica, ...]:
         return tuple(fake.replica for fake in self.fakes.values())

@@ -86,7 +86,7 @@ def staged_document(staged: Staged, refusals: Iterable[PrismError]) -> dict[str,
 
 
 def acceleration_document(model: ModelVersion) -> dict[str, Any]:
-    """Return whether the model is served in a faster form, and what was measured. environment: of the faster form."""
+    """Return whether the model is served in a faster variant, and what was measured. environment: of the faster variant."""
     found = model.acceleration
     accelerated = found.status is AccelerationStatus.ACCELERATED
     measured = msgspec.to_builtins(found.report or Report())

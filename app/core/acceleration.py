@@ -1,4 +1,4 @@
-"""Records of the search for a faster form of a model, and of the proof that it predicts the same."""
+"""Records of the search for a faster variant of a model, and of the proof that it predicts the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.core.environment import Lock
 class AccelerationStatus(StrEnum):
     """The state of that search.
 
-    PENDING: not tried yet. KEPT: tried, and the original form stays; `reason` says why. OFF: not wanted.
+    PENDING: not tried yet. KEPT: tried, and the original variant stays; `reason` says why. OFF: not wanted.
     """
 
     PENDING = "pending"
@@ -23,9 +23,9 @@ class AccelerationStatus(StrEnum):
 
 
 class Report(Struct, frozen=True):
-    """The comparison that the converter made when it ran both forms.
+    """The comparison that the converter made when it ran both variants.
 
-    reason: why the converted form cannot serve; "" if it can. speedup: original time / converted time of one call,
+    reason: why the converted variant cannot serve; "" if it can. speedup: original time / converted time of one call,
     by its number of rows. max_difference: largest absolute difference of numbers. tolerance: how large it may be,
     as `absolute + relative * |original|`. converter: what made the graph, with its version.
     """
@@ -39,7 +39,7 @@ class Report(Struct, frozen=True):
 
 
 class Acceleration(Struct, frozen=True):
-    """The state of one model. lock: of the accelerated form. converter_lock: of the replica that converts."""
+    """The state of one model. lock: of the accelerated variant. converter_lock: of the replica that converts."""
 
     status: AccelerationStatus = AccelerationStatus.PENDING
     reason: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from app.core.acceleration import Acceleration, AccelerationStatus
 from app.core.environment import Lock
@@ -105,7 +105,7 @@ class VariantName(StrEnum):
 
 
 class Variant(Struct, frozen=True):
-    """One form of a model that a replica can load, and the packages that go with it.
+    """One variant of a model that a replica can load, and the packages that go with it.
 
     format: names the adapter of the runtime. file: below the model's folder. code: whether the owner's code files
     belong to it. log_folder: below the model's folder, where its log is kept.
@@ -165,8 +165,8 @@ class ModelVersion(Struct, frozen=True):
         return f"{self.name}@{self.version}"
 
     @property
-    def form(self) -> Variant | None:
-        """The form that serves the model; None until it is inspected and locked."""
+    def variant(self) -> Variant | None:
+        """The variant that serves the model; None until it is inspected and locked."""
         return self.accelerated if self.acceleration.status is AccelerationStatus.ACCELERATED else self.original
 
     @property
@@ -184,16 +184,16 @@ class ModelVersion(Struct, frozen=True):
 
     @property
     def converter(self) -> Variant | None:
-        """The original form with the packages that convert it; None where none were found."""
+        """The original variant with the packages that convert it; None where none were found."""
         lock = self.acceleration.converter_lock
         if self.inspection is None or lock is None:
             return None
         return Variant(VariantName.CONVERTER, self.inspection.format, self.artifact.file, lock, log_folder="converter")
 
     @property
-    def forms(self) -> tuple[Variant, ...]:
-        """Every form that may have left something on its target, the original last."""
-        return tuple(form for form in (self.converter, self.accelerated, self.original) if form)
+    def variants(self) -> tuple[Variant, ...]:
+        """Every variant that may have left something on its target, the original last."""
+        return tuple(variant for variant in (self.converter, self.accelerated, self.original) if variant)
 
 
 class Replica(Struct, frozen=True):
@@ -201,7 +201,7 @@ class Replica(Struct, frozen=True):
 
     id: the container id, or "<pid>:<start time>" of the process (a pid alone may be reused).
     socket: path of its Unix socket, or "" where the platform has none. port: its port on 127.0.0.1, or 0.
-    token: what it wants in HELLO; never shown by the API. form: what it has loaded.
+    token: what it wants in HELLO; never shown by the API. variant: what it has loaded.
     number: from 1, its place among the replicas of its model; the one that replaces it has the same, and its log.
     """
 
@@ -214,7 +214,7 @@ class Replica(Struct, frozen=True):
     port: int = 0
     image: str = ""
     pid: int = 0
-    form: VariantName = VariantName.ORIGINAL
+    variant: VariantName = field(default=VariantName.ORIGINAL, name="form")
     number: int = 1
 
 

@@ -25,7 +25,7 @@ PURPOSES: Final = {
     "build.log": "the log of a build",
     "artifact": "a model's file",
     "code": "a model's code",
-    "accelerated": "a model's accelerated form",
+    "accelerated": "a model's accelerated variant",
     "environments": "an environment",
     "uploads": "a model's folder",
     "run": "the folder of a replica",

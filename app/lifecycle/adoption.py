@@ -30,13 +30,15 @@ class Adoption:
     ) -> tuple[Replica, ...]:
         """Adopt as many recorded replicas of a wanted model as are wanted; kill all other replicas of the model.
 
-        registry_lost: there was no record, so every replica in the wanted form counts as recorded.
+        registry_lost: there was no record, so every replica in the wanted variant counts as recorded.
         """
         ours = [one for one in running if one.model_id == model.model_id]
         deployment = self._ledger.deployment(model.model_id)
         known = {one.id: one for one in deployment.replicas}
-        form = model.form.name if model.form else VariantName.ORIGINAL
-        found = [known.get(one.id, one) for one in ours if one.form is form and (registry_lost or one.id in known)]
+        variant = model.variant.name if model.variant else VariantName.ORIGINAL
+        found = [
+            known.get(one.id, one) for one in ours if one.variant is variant and (registry_lost or one.id in known)
+        ]
         answering = await asyncio.gather(*(self._answers(one) for one in found))
         adopted = [one for one, answers in zip(found, answering, strict=True) if answers and deployment.wanted]
         adopted = sorted(adopted, key=lambda one: one.number)[: model.replicas]

@@ -90,13 +90,13 @@ class Deployments:
             await self._fail(model, problem)
 
     async def _fall_back(self, model: ModelVersion, error: PrismError) -> None:
-        """Deploy the original form where the accelerated form does not start any more; otherwise record the failure."""
+        """Deploy the original variant where the accelerated variant does not start any more; otherwise record the failure."""
         now = self.ledger.model(model.model_id) or model
         faster = now.acceleration.status is AccelerationStatus.ACCELERATED
         if not faster or isinstance(error, TargetUnavailable) or is_serving(self.ledger.deployment(model.model_id)):
             await self._fail(model, error)
             return
-        original = await self.acceleration.keep(now, f"its accelerated form does not start: {error}")
+        original = await self.acceleration.keep(now, f"its accelerated variant does not start: {error}")
         await self._finish(original, lambda: self.road.deploy_version(original, run=True))
 
     async def _fail(self, model: ModelVersion, error: PrismError) -> None:
@@ -246,8 +246,8 @@ class Deployments:
     async def _resume_one(self, model: ModelVersion, running: list[Replica], registry_lost: bool) -> None:
         model = await self.acceleration.take_back(model)
         if all(one.model_id != model.model_id for one in self.ledger.deployments()):
-            form = model.form.name if model.form else VariantName.ORIGINAL
-            runs = any(one.model_id == model.model_id and one.form is form for one in running)
+            variant = model.variant.name if model.variant else VariantName.ORIGINAL
+            runs = any(one.model_id == model.model_id and one.variant is variant for one in running)
             await self.ledger.enter(model, wanted=runs, status=Status.STOPPED, live_at=utc_now() if runs else "")
         deployment = self.ledger.deployment(model.model_id)
         adopted = await self._adoption.adopt(model, running, registry_lost=registry_lost)

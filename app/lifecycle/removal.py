@@ -24,23 +24,23 @@ async def removal(model: ModelVersion, ledger: DeploymentState, road: Deployment
         except TargetUnavailable:
             found += [f"replica {replica.id}" for replica in replicas]
     used = environments_of_others(model, ledger)
-    unshared = dict.fromkeys(form.lock.hash for form in model.forms if form.lock.hash not in used)
+    unshared = dict.fromkeys(variant.lock.hash for variant in model.variants if variant.lock.hash not in used)
     return found + [f"environment {each}" for each in unshared if model.target is not None]
 
 
 async def remove_build_output(model: ModelVersion, ledger: DeploymentState, road: DeploymentPipeline) -> None:
-    """Remove what the target built for the model, in every form. Environments that other models use stay."""
+    """Remove what the target built for the model, in every variant. Environments that other models use stay."""
     if model.target is None:
         return
     used = environments_of_others(model, ledger)
     target = road.target(model)
-    for form in model.forms:
-        if form.name is not VariantName.ORIGINAL:
-            await target.remove_form(model, form, form.lock.hash in used)
+    for variant in model.variants:
+        if variant.name is not VariantName.ORIGINAL:
+            await target.remove_variant(model, variant, variant.lock.hash in used)
     await target.remove(model, model.lock is None or model.lock.hash in used)
 
 
 def environments_of_others(model: ModelVersion, ledger: DeploymentState) -> set[str]:
     """Return the hashes of the environments that stay because another model uses them."""
     others = (other for other in ledger.models() if other.model_id != model.model_id)
-    return {form.lock.hash for other in others for form in other.forms}
+    return {variant.lock.hash for other in others for variant in other.variants}

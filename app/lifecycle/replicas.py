@@ -112,17 +112,17 @@ class Replicas:
             await self._stop_replaced(model, before)
         await self.fill(model)
 
-    async def exchange_form(self, model: ModelVersion, record: Callable[[], Awaitable[object]]) -> None:
-        """Replace every replica of another form by one of the model's present form, leaving the status as it is.
+    async def exchange_variant(self, model: ModelVersion, record: Callable[[], Awaitable[object]]) -> None:
+        """Replace every replica of another variant by one of the model's present variant, leaving the status as it is.
 
         record: called once the first new replica serves.
         Raises Conflict if the model was stopped or replaced meanwhile, otherwise what the failing step raised. If
         `record` was not called, nothing has changed then.
         """
-        assert model.form is not None  # the model serves
-        form, is_recorded = model.form.name, False
+        assert model.variant is not None  # the model serves
+        variant, is_recorded = model.variant.name, False
         while is_serving(now := self._ledger.deployment(model.model_id)):
-            before = next((one for one in now.replicas if one.form is not form), None)
+            before = next((one for one in now.replicas if one.variant is not variant), None)
             if before is None:
                 return
             begun = await self._starter.begin(model, before.number)

@@ -78,34 +78,36 @@ class Starter:
             )
         return self._targets[name]
 
-    async def build(self, model: ModelVersion, lines: BuildLog, form: Variant | None = None) -> None:
-        """Build the environment and the image of a form, by default of the one that serves. Raises BuildFailed."""
-        form = form or model.form
-        assert form is not None  # the model was inspected and locked before
-        lines.write(f"environment {form.lock.hash}: Python {form.lock.python}, {len(form.lock.packages)} packages")
+    async def build(self, model: ModelVersion, lines: BuildLog, variant: Variant | None = None) -> None:
+        """Build the environment and the image of a variant, by default of the one that serves. Raises BuildFailed."""
+        variant = variant or model.variant
+        assert variant is not None  # the model was inspected and locked before
+        lines.write(
+            f"environment {variant.lock.hash}: Python {variant.lock.python}, {len(variant.lock.packages)} packages"
+        )
         target = self.target(model)
-        await target.build_environment(form.lock, lines.write)
-        await target.build_model(model, self._ledger.folder(model.model_id), lines.write, form)
+        await target.build_environment(variant.lock, lines.write)
+        await target.build_model(model, self._ledger.folder(model.model_id), lines.write, variant)
 
-    async def begin(self, model: ModelVersion, number: int = 1, form: Variant | None = None) -> StartedReplica:
+    async def begin(self, model: ModelVersion, number: int = 1, variant: Variant | None = None) -> StartedReplica:
         """Start a replica and wait until it has loaded. Raises StartFailed; then nothing of it is left.
 
         If what was built for it is gone, such as a deleted environment, it is built again from its lock.
         """
-        form = form or model.form
-        if form is not None and number > 1:
-            form = structs.replace(form, log_folder=log_folder(number))
+        variant = variant or model.variant
+        if variant is not None and number > 1:
+            variant = structs.replace(variant, log_folder=log_folder(number))
         folder = self._ledger.folder(model.model_id)
-        if form is not None:
-            (folder / form.log_folder).mkdir(parents=True, exist_ok=True)
+        if variant is not None:
+            (folder / variant.log_folder).mkdir(parents=True, exist_ok=True)
         # A start clears up after replicas that died; two starts cannot do that at once.
         turn = self._turns.setdefault(model.model_id, asyncio.Lock())
         async with turn:
-            if form is not None and not await self.target(model).is_built(model, form):
+            if variant is not None and not await self.target(model).is_built(model, variant):
                 lines = BuildLog(folder)
                 lines.write("what was built is gone from this machine; it is built again")
-                await self.build(model, lines, form)
-            starting = asyncio.ensure_future(self.target(model).start(model, folder, self._settings.limits, form))
+                await self.build(model, lines, variant)
+            starting = asyncio.ensure_future(self.target(model).start(model, folder, self._settings.limits, variant))
             try:
                 replica = structs.replace(await asyncio.shield(starting), number=number)
             except asyncio.CancelledError:
@@ -184,9 +186,9 @@ class Starter:
         await asyncio.gather(*(self.kill(model, one.replica) for one in begun))
 
     @contextlib.asynccontextmanager
-    async def opened(self, model: ModelVersion, form: Variant) -> AsyncIterator[ReplicaLink]:
+    async def opened(self, model: ModelVersion, variant: Variant) -> AsyncIterator[ReplicaLink]:
         """Yield a connection to a new replica that never takes traffic. The replica ends with the block."""
-        begun = await self.begin(model, form=form)
+        begun = await self.begin(model, variant=variant)
         try:
             yield begun.link
         finally:
@@ -275,8 +277,8 @@ def log_folder(number: int) -> str:
 
 
 def replica_log_folder(model: ModelVersion, replica: Replica) -> str:
-    form = model.converter if model.converter is not None and replica.form is model.converter.name else None
-    return form.log_folder if form is not None else log_folder(replica.number)
+    variant = model.converter if model.converter is not None and replica.variant is model.converter.name else None
+    return variant.log_folder if variant is not None else log_folder(replica.number)
 
 
 async def gather_all(works: Iterable[Any]) -> None:

@@ -10,9 +10,9 @@ from app.core.signature import Tensor
 from model_container.contract.config import PredictContract
 
 
-def contract_of(model: ModelVersion, form: Variant) -> PredictContract:
-    """Return how a form is called. An accelerated one has all that it needs in its own file."""
-    if form.name is VariantName.ACCELERATED:
+def contract_of(model: ModelVersion, variant: Variant) -> PredictContract:
+    """Return how a variant is called. An accelerated one has all that it needs in its own file."""
+    if variant.name is VariantName.ACCELERATED:
         return PredictContract()
     said = model.calling
     return PredictContract(
@@ -25,16 +25,16 @@ def contract_of(model: ModelVersion, form: Variant) -> PredictContract:
     )
 
 
-def execution_of(model: ModelVersion, form: Variant, limits: Limits) -> dict[str, Any]:
-    """Return what a form computes on, as arguments of RuntimeConfig.
+def execution_of(model: ModelVersion, variant: Variant, limits: Limits) -> dict[str, Any]:
+    """Return what a variant computes on, as arguments of RuntimeConfig.
 
     The settings' execution providers are for what is an ONNX model as it came.
     """
     said = model.execution
-    is_onnx = form.format is Format.ONNX
+    is_onnx = variant.format is Format.ONNX
     return {
         "threads": said.threads or limits.threads or max(1, round(limits.cpus)),
-        "gpu": bool(said.gpus) and form.name is not VariantName.ACCELERATED,
+        "gpu": bool(said.gpus) and variant.name is not VariantName.ACCELERATED,
         "execution_providers": list(said.providers or limits.execution_providers) if is_onnx else [],
     }
 

@@ -60,16 +60,16 @@ class Target(Protocol):
         """
         ...
 
-    async def build_model(self, model: ModelVersion, folder: Path, log: Log, form: Variant | None = None) -> str:
-        """Make a form, else model.form, startable and return its image's name, "" where there are no images."""
+    async def build_model(self, model: ModelVersion, folder: Path, log: Log, variant: Variant | None = None) -> str:
+        """Make a variant, else model.variant, startable and return its image's name, "" where there are no images."""
         ...
 
-    async def is_built(self, model: ModelVersion, form: Variant) -> bool:
-        """Return whether all that was built for this form is still there; somebody may have removed it."""
+    async def is_built(self, model: ModelVersion, variant: Variant) -> bool:
+        """Return whether all that was built for this variant is still there; somebody may have removed it."""
         ...
 
-    async def start(self, model: ModelVersion, folder: Path, limits: Limits, form: Variant | None = None) -> Replica:
-        """Start one replica of `form`, else of model.form. Raises StartFailed.
+    async def start(self, model: ModelVersion, folder: Path, limits: Limits, variant: Variant | None = None) -> Replica:
+        """Start one replica of `variant`, else of model.variant. Raises StartFailed.
 
         Returns as soon as the replica exists, before the model is loaded.
         """
@@ -96,8 +96,8 @@ class Target(Protocol):
         """
         ...
 
-    async def remove_form(self, model: ModelVersion, form: Variant, environment_in_use: bool) -> None:
-        """Remove what `build_model` made of another form, and its environment likewise; before `remove`."""
+    async def remove_variant(self, model: ModelVersion, variant: Variant, environment_in_use: bool) -> None:
+        """Remove what `build_model` made of another variant, and its environment likewise; before `remove`."""
         ...
 
     def describe_removal(self, model: ModelVersion, replicas: Sequence[Replica]) -> list[str]:

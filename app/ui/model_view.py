@@ -130,9 +130,9 @@ def acceleration_text(model: ModelVersion) -> str:
         return f"Served as ONNX: {', '.join(faster)}." if faster else "Served as ONNX."
     return {
         AccelerationStatus.PENDING: "Not tried yet: it begins once the model is live.",
-        AccelerationStatus.CONVERTING: "A faster form is being made and compared in the background.",
-        AccelerationStatus.KEPT: f"The original form serves: {found.reason or 'no faster one was found'}.",
-        AccelerationStatus.OFF: "Off: the original form serves.",
+        AccelerationStatus.CONVERTING: "A faster variant is being made and compared in the background.",
+        AccelerationStatus.KEPT: f"The original variant serves: {found.reason or 'no faster one was found'}.",
+        AccelerationStatus.OFF: "Off: the original variant serves.",
     }.get(found.status, "")
 
 

@@ -26,7 +26,7 @@ from model_container.adapters.estimator import EstimatorAdapter
 from model_container.adapters.onnx.session import open_session
 from model_container.bodies.values import ANY
 from model_container.conversion.graph import Candidate, candidates
-from model_container.conversion.judge import Comparison, Difference, compare_forms
+from model_container.conversion.judge import Comparison, Difference, compare_variants
 from model_container.conversion.rows import RowSet, rows_for
 from model_container.conversion.trees import NotConvertible
 
@@ -71,7 +71,7 @@ def _convert(adapter: Adapter) -> Tuple[Comparison, bytes]:
         try:
             content = _with_facts(candidate, facts)
             faster = AcceleratedAdapter(open_session(content, 1))
-            judgement = compare_forms(original, faster, rows, candidate.converter)
+            judgement = compare_variants(original, faster, rows, candidate.converter)
         except (Difference, NotConvertible) as difference:
             differences.append(str(difference))
             continue
@@ -152,7 +152,7 @@ def _with_facts(candidate: Candidate, facts: Dict[str, Any]) -> bytes:
     entry = graph.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, text
     if graph.ByteSize() > MAX_ONNX_BYTES:
-        raise NotConvertible(f"its ONNX form is larger than {MAX_ONNX_BYTES >> 20} MiB")
+        raise NotConvertible(f"its ONNX variant is larger than {MAX_ONNX_BYTES >> 20} MiB")
     return bytes(graph.SerializeToString())
 
 

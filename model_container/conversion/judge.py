@@ -1,4 +1,4 @@
-"""Comparison of two forms of a model: whether they give the same answers, and how much faster the second is."""
+"""Comparison of two variants of a model: whether they give the same answers, and how much faster the second is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MEASURED_CALLS_MIN = 3
 
 
 class Difference(Exception):
-    """Error of a converted form that does not answer as the original does."""
+    """Error of a converted variant that does not answer as the original does."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Comparison:
     converter: str = ""
 
 
-def compare_forms(original: Adapter, faster: Adapter, rows: RowSet, converter: str) -> Comparison:
-    """Compare both forms.
+def compare_variants(original: Adapter, faster: Adapter, rows: RowSet, converter: str) -> Comparison:
+    """Compare both variants.
 
     Raises Difference if they answer differently; `reason` says if serving it is not worthwhile.
     """
@@ -133,8 +133,8 @@ def _plain(value: Any) -> Any:
 def same_answers(original: Adapter, faster: Adapter, bodies: List[bytes], absurd: Sequence[bytes] = ()) -> None:
     """Compare the answers to each body alone, with and without probabilities.
 
-    Raises Difference with the first different answer. absurd: bodies with numbers that only doubles hold. Both forms
-    must refuse them alike; if they accept them, the predictions are meaningless in either form and are not compared.
+    Raises Difference with the first different answer. absurd: bodies with numbers that only doubles hold. Both variants
+    must refuse them alike; if they accept them, the predictions are meaningless in either variant and are not compared.
     """
     first, second = Batcher(original), Batcher(faster)
     for options in (0, OPTION_PROBABILITIES) if original.has_probabilities else (0,):
@@ -195,5 +195,5 @@ def _seconds(call: Callable[[], Any]) -> float:
 def _too_slow(speedup: Dict[str, float]) -> str:
     for count, least in LEAST_SPEEDUP.items():
         if speedup[str(count)] < least:
-            return f"its ONNX form is only {speedup[str(count)]:g} times as fast for {count} row{'s'[: count > 1]}"
+            return f"its ONNX variant is only {speedup[str(count)]:g} times as fast for {count} row{'s'[: count > 1]}"
     return ""

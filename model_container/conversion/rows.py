@@ -1,4 +1,4 @@
-"""Rows on which two forms of a model are compared: across the features' ranges, and at its decision thresholds."""
+"""Rows on which two variants of a model are compared: across the features' ranges, and at its decision thresholds."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _EXPONENTIALS = ("HalfPoissonLoss", "HalfGammaLoss")
 
 
 class NotConvertible(ValueError):
-    """Reason why a model has no ONNX form, worded for its owner."""
+    """Reason why a model has no ONNX variant, worded for its owner."""
 
 
 class Tree(NamedTuple):

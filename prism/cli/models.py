@@ -194,7 +194,7 @@ def pins(model: Model) -> str:
 
 
 def acceleration(model: Model) -> str | None:
-    """Return whether an accelerated form serves, and its measurements; None if the server does not report it."""
+    """Return whether an accelerated variant serves, and its measurements; None if the server does not report it."""
     found = model.document.get("acceleration") or {}
     gains = ", ".join(f"{gain:g}× for {rows} row(s)" for rows, gain in (found.get("speedup") or {}).items())
     if found.get("status") == "accelerated":

@@ -40,14 +40,14 @@ def planned(folder: Path, wanted: Gpus, image: str) -> Plan:
     """Of a container on the bridge that every engine has."""
     model = write_model(folder, small_lock(PYTHON))
     model = structs.replace(model, execution=Execution(wanted))
-    assert model.form is not None
+    assert model.variant is not None
     return Plan(
         name=f"prism_test_gpu_{uuid4().hex[:8]}",
         home="test-gpu",
         network="bridge",
         image=image,
         model=model,
-        form=model.form,
+        variant=model.variant,
         folder=folder,
         limits=Limits(memory_mb=256, pids=64),
         has_socket=False,

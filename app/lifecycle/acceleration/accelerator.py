@@ -1,7 +1,7 @@
-"""Live first, then faster: converts a live model in a separate replica, and exchanges the form if that is proven equal.
+"""Live first, then faster: converts a live model in a separate replica, and exchanges the variant if that is proven equal.
 
     check eligibility → resolve and build the converter's environment → convert and compare, in the sandbox → store →
-    resolve and build the environment of the faster form → exchange
+    resolve and build the environment of the faster variant → exchange
 
 The model serves all the while. Any failure leaves it as it is, and its record says why. The converter's output was made
 where the model's own code runs, so it is read like an upload and only ever loaded in the sandbox.
@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 CONVERT_SECONDS = 300.0
 CONVERTERS = ("skl2onnx", "onnx", "onnxruntime")
 SHARED = ("onnxruntime", "numpy")
-"""Packages of the faster form that have the very versions with which the forms were compared."""
+"""Packages of the faster variant that have the very versions with which the variants were compared."""
 
 TRIED = (AccelerationStatus.ACCELERATED, AccelerationStatus.KEPT)
 
@@ -63,7 +63,7 @@ class Accelerator:
         return model_id in self._tasks
 
     async def take_back(self, model: ModelVersion) -> ModelVersion:
-        """Return the model, in its original form if acceleration was switched off since."""
+        """Return the model, in its original variant if acceleration was switched off since."""
         if self.wanted(model) or model.acceleration.status is not AccelerationStatus.ACCELERATED:
             return model
         return await self._record(model, AccelerationStatus.OFF, "acceleration is switched off")
@@ -95,7 +95,7 @@ class Accelerator:
             await self.end(model_id)
 
     async def keep(self, model: ModelVersion, reason: str) -> ModelVersion:
-        """Return to the original form for good."""
+        """Return to the original variant for good."""
         return await self._record(model, AccelerationStatus.KEPT, reason)
 
     async def _run(self, model_id: str) -> None:
@@ -137,7 +137,7 @@ class Accelerator:
     async def _record(self, model: ModelVersion, status: AccelerationStatus, reason: str) -> ModelVersion:
         changed = structs.replace(model.acceleration, status=status, reason=reason)
         if status in (AccelerationStatus.KEPT, AccelerationStatus.OFF):
-            BuildLog(self._ledger.folder(model.model_id)).write(f"acceleration: the original form stays: {reason}")
+            BuildLog(self._ledger.folder(model.model_id)).write(f"acceleration: the original variant stays: {reason}")
         return await self._ledger.note(model.model_id, acceleration=changed)
 
     async def _try(self, model_id: str) -> None:
@@ -145,7 +145,7 @@ class Accelerator:
         if not is_serving(self._ledger.deployment(model_id)):
             raise Conflict(f"{model.ref} does not serve.")
         lines = BuildLog(self._ledger.folder(model_id))
-        lines.write("acceleration: live, now looking for a faster form")
+        lines.write("acceleration: live, now looking for a faster variant")
         model = await self._amend(model, status=AccelerationStatus.CONVERTING, reason="")
         model = await self._amend(model, converter_lock=await self._converter_lock(model, lines))
         report = await self._convert(model, lines)
@@ -159,7 +159,7 @@ class Accelerator:
         log.info("accelerated", model=model.ref, speedup=report.speedup, converter=report.converter)
 
     async def _exchange(self, model: ModelVersion, faster: ModelVersion) -> None:
-        """Exchange the form of one replica after another; if one fails, return all of them to their earlier form."""
+        """Exchange the variant of one replica after another; if one fails, return all of them to their earlier variant."""
         recorded = False
 
         async def record() -> None:
@@ -168,7 +168,7 @@ class Accelerator:
             await self._ledger.amend(model.model_id, acceleration=faster.acceleration)
 
         try:
-            await self._road.replicas.exchange_form(faster, record)
+            await self._road.replicas.exchange_variant(faster, record)
         except Conflict:  # stopped or replaced meanwhile: the record stands
             if not recorded:
                 raise
@@ -176,7 +176,7 @@ class Accelerator:
             if recorded:
                 original = await self._amend(model, status=AccelerationStatus.KEPT, reason=str(error))
                 with contextlib.suppress(PrismError):
-                    await self._road.replicas.exchange_form(original, nothing_to_record)
+                    await self._road.replicas.exchange_variant(original, nothing_to_record)
             raise
 
     async def _amend(self, model: ModelVersion, **changes: object) -> ModelVersion:
@@ -196,7 +196,7 @@ class Accelerator:
         converter = model.acceleration.converter_lock
         assert converter is not None  # it was resolved before
         pins = tuple(
-            Pin(name, f"=={version}", "the version with which both forms were compared")
+            Pin(name, f"=={version}", "the version with which both variants were compared")
             for name, _, version in (line.partition("==") for line in converter.packages)
             if name in SHARED
         )
@@ -211,16 +211,16 @@ class Accelerator:
 
         Raises ConversionRejected with the reason.
         """
-        form = model.converter
-        assert form is not None  # its lock was just recorded
+        variant = model.converter
+        assert variant is not None  # its lock was just recorded
         folder = self._ledger.folder(model.model_id)
-        await self._road.build(model, lines, form)
-        (folder / form.log_folder).mkdir(exist_ok=True)
+        await self._road.build(model, lines, variant)
+        (folder / variant.log_folder).mkdir(exist_ok=True)
         try:
-            said, content = await self._ask(model, form)
+            said, content = await self._ask(model, variant)
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder / form.log_folder, ignore_errors=True)
-            await self._road.target(model).remove_form(model, form, environment_in_use=True)
+            await asyncio.to_thread(shutil.rmtree, folder / variant.log_folder, ignore_errors=True)
+            await self._road.target(model).remove_variant(model, variant, environment_in_use=True)
         try:
             report: Report = read_json(said, Report)
         except ForeignJsonError as error:
@@ -235,9 +235,9 @@ class Accelerator:
         )
         return report
 
-    async def _ask(self, model: ModelVersion, form: Variant) -> tuple[bytes, bytes]:
+    async def _ask(self, model: ModelVersion, variant: Variant) -> tuple[bytes, bytes]:
         try:
-            async with self._road.starter.opened(model, form) as link, asyncio.timeout(CONVERT_SECONDS):
+            async with self._road.starter.opened(model, variant) as link, asyncio.timeout(CONVERT_SECONDS):
                 return await link.convert()
         except TimeoutError as error:
             raise ConversionRejected(f"the conversion took longer than {CONVERT_SECONDS:g} s") from error
@@ -250,4 +250,4 @@ class Accelerator:
 
 
 async def nothing_to_record() -> None:
-    """Do nothing: the record already names the form to return to."""
+    """Do nothing: the record already names the variant to return to."""

@@ -1,4 +1,4 @@
-"""Which models may be converted to a faster form, and what is accepted as one."""
+"""Which models may be converted to a faster variant, and what is accepted as one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CONVERTIBLE = ("scikit-learn", "xgboost", "lightgbm")
 
 
 class ConversionRejected(Exception):
-    """The reason why the original form stays."""
+    """The reason why the original variant stays."""
 
 
 def ineligible_reason(model: ModelVersion) -> str:
-    """Return "" if the model may have a faster form, according to its record; otherwise why it may not."""
+    """Return "" if the model may have a faster variant, according to its record; otherwise why it may not."""
     if model.inspection is None:
         return "its file was never inspected"
     if model.inspection.format is Format.ONNX:
@@ -46,7 +46,7 @@ def uses(lock: Lock, *distributions: str) -> bool:
 async def store(path: Path, content: bytes, readers: Readers) -> None:
     """Store an ONNX file. Raises ConversionRejected if it is not a complete ONNX file, and then leaves nothing."""
     if len(content) > MAX_ONNX_BYTES:
-        raise ConversionRejected(f"its ONNX form is larger than {MAX_ONNX_BYTES >> 20} MiB")
+        raise ConversionRejected(f"its ONNX variant is larger than {MAX_ONNX_BYTES >> 20} MiB")
     await asyncio.to_thread(write_atomic, path, content)
     if not await readers.is_onnx(path):
         path.unlink()

@@ -38,7 +38,7 @@ class Plan(Struct, frozen=True):
     network: str
     image: str
     model: ModelVersion
-    form: Variant
+    variant: Variant
     folder: Path
     limits: Limits
     has_socket: bool
@@ -54,8 +54,8 @@ class Plan(Struct, frozen=True):
         return {
             HOME_LABEL: self.home,
             MODEL_LABEL: self.model.model_id,
-            "prism.form": self.form.name,
-            "prism.folder": str(self.folder / self.form.log_folder),
+            "prism.form": self.variant.name,
+            "prism.folder": str(self.folder / self.variant.log_folder),
             "prism.socket": self.socket,
             "prism.token": self.token,
             "prism.started_at": self.started_at,
@@ -63,16 +63,16 @@ class Plan(Struct, frozen=True):
 
     def runtime_config(self) -> RuntimeConfig:
         return RuntimeConfig(
-            artifact=f"{RUNTIME_PLACE}/artifact/{place_of(self.form)}",
-            format=self.form.format.value,
-            code=f"{RUNTIME_PLACE}/code" if self.form.code and (self.folder / "code").is_dir() else "",
+            artifact=f"{RUNTIME_PLACE}/artifact/{place_of(self.variant)}",
+            format=self.variant.format.value,
+            code=f"{RUNTIME_PLACE}/code" if self.variant.code and (self.folder / "code").is_dir() else "",
             environment=ENVIRONMENT_PLACE,
             socket=self.socket,
             host="0.0.0.0",
             port=PORT,
             token=self.token,
-            call=contract_of(self.model, self.form),
-            **execution_of(self.model, self.form, self.limits),
+            call=contract_of(self.model, self.variant),
+            **execution_of(self.model, self.variant, self.limits),
             # A container brings namespaces and a root of its own. seccomp refuses every connect(), so that
             # nothing gets out even to this machine's own addresses, which no network setting of Docker shuts.
             confinement=Confinement(
@@ -144,7 +144,7 @@ def replica_of(inspection: Mapping[str, Any]) -> Replica | None:
             port=published_port(inspection),
             image=inspection["Config"]["Image"],
             pid=inspection["State"]["Pid"],
-            form=VariantName(labels.get("prism.form", VariantName.ORIGINAL)),
+            variant=VariantName(labels.get("prism.form", VariantName.ORIGINAL)),
         )
     except (KeyError, ValueError):
         return None

@@ -52,9 +52,9 @@ COPY artifact {place}/artifact
 """
 
 
-def place_of(form: Variant) -> str:
+def place_of(variant: Variant) -> str:
     """Return the place of what is loaded, below the image's folder of artifacts, whatever the folder is called here."""
-    return form.file.partition("/")[2]
+    return variant.file.partition("/")[2]
 
 
 def write_environment_context(to: io.BufferedIOBase, lock: Lock, base_image: str, packages: Path) -> None:
@@ -81,17 +81,17 @@ def model_dockerfile(model: ModelVersion, environment: str, image: str, has_code
     """
     assert model.inspection
     assert model.lock
-    form = model.original
-    assert form
+    variant = model.original
+    assert variant
     config = RuntimeConfig(
-        artifact=f"{RUNTIME_PLACE}/artifact/{place_of(form)}",
+        artifact=f"{RUNTIME_PLACE}/artifact/{place_of(variant)}",
         format=model.inspection.format.value,
         code=f"{RUNTIME_PLACE}/code" if has_code else "",
         environment=ENVIRONMENT_PLACE,
         host="0.0.0.0",
         port=PORT,
-        call=contract_of(model, form),
-        **execution_of(model, form, Limits()),
+        call=contract_of(model, variant),
+        **execution_of(model, variant, Limits()),
         confinement=Confinement(namespaces=False, cgroup="engine"),
     )
     return MODEL.format(

@@ -74,21 +74,21 @@ class DockerTarget:
     async def build_environment(self, lock: Lock, log: Log) -> None:
         await self._images.build_environment(lock, log)
 
-    async def build_model(self, model: ModelVersion, folder: Path, log: Log, form: Variant | None = None) -> str:
-        form = form or model.form
-        if form is None or form.name is VariantName.ORIGINAL:
+    async def build_model(self, model: ModelVersion, folder: Path, log: Log, variant: Variant | None = None) -> str:
+        variant = variant or model.variant
+        if variant is None or variant.name is VariantName.ORIGINAL:
             return await self._images.build_model(model, folder, log)
         with tempfile.TemporaryDirectory(prefix=".image-", dir=folder) as place:
-            await asyncio.to_thread(write_build_folder, form, folder, Path(place))
-            return await self._images.build_model(variant_image(model, form), Path(place), log)
+            await asyncio.to_thread(write_build_folder, variant, folder, Path(place))
+            return await self._images.build_model(variant_image(model, variant), Path(place), log)
 
-    async def is_built(self, model: ModelVersion, form: Variant) -> bool:
-        return await self._images.is_current(model_image(variant_image(model, form).model_id))
+    async def is_built(self, model: ModelVersion, variant: Variant) -> bool:
+        return await self._images.is_current(model_image(variant_image(model, variant).model_id))
 
-    async def start(self, model: ModelVersion, folder: Path, limits: Limits, form: Variant | None = None) -> Replica:
-        form = form or model.form
-        image = model_image(variant_image(model, form).model_id) if form else ""
-        if form is None or not await self._images.is_current(image):
+    async def start(self, model: ModelVersion, folder: Path, limits: Limits, variant: Variant | None = None) -> Replica:
+        variant = variant or model.variant
+        image = model_image(variant_image(model, variant).model_id) if variant else ""
+        if variant is None or not await self._images.is_current(image):
             raise StartFailed(f"There is no image {image}.", hint=f"Deploy {model.name} again.")
         await self._sweep(model.model_id)
         token = secrets.token_hex(4)
@@ -98,7 +98,7 @@ class DockerTarget:
             network=self._network,
             image=image,
             model=model,
-            form=form,
+            variant=variant,
             folder=folder,
             limits=limits,
             has_socket=await self._engine.shares_this_machine(),
@@ -214,8 +214,8 @@ class DockerTarget:
         images = [f"image {model_image(model.model_id)}"] if model.lock is not None else []
         return [f"container {replica.id}" for replica in replicas] + images
 
-    async def remove_form(self, model: ModelVersion, form: Variant, environment_in_use: bool) -> None:
-        await self._images.remove(variant_image(model, form), environment_in_use)
+    async def remove_variant(self, model: ModelVersion, variant: Variant, environment_in_use: bool) -> None:
+        await self._images.remove(variant_image(model, variant), environment_in_use)
 
     async def _sweep(self, model_id: str) -> None:
         """Remove containers of the model that ended without a stop(), as when the gateway was killed."""

@@ -1,4 +1,4 @@
-"""Builds images of other forms of a model, such as the accelerated one, as if they were models of their own."""
+"""Builds images of other variants of a model, such as the accelerated one, as if they were models of their own."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from app.core.model import Artifact, ModelVersion, Variant, VariantName
 from app.runtime.docker.context import place_of
 
 
-def variant_image(model: ModelVersion, form: Variant) -> ModelVersion:
-    """Return a model whose image holds this form of the given one. That image has a name of its own."""
-    if form.name is VariantName.ORIGINAL:
+def variant_image(model: ModelVersion, variant: Variant) -> ModelVersion:
+    """Return a model whose image holds this variant of the given one. That image has a name of its own."""
+    if variant.name is VariantName.ORIGINAL:
         return model
     return structs.replace(
         model,
-        model_id=f"{model.model_id}_{form.name}",
-        lock=form.lock,
-        artifact=Artifact(place_of(form), "", 0),
-        inspection=structs.replace(model.inspection or Inspection(form.format), format=form.format),
+        model_id=f"{model.model_id}_{variant.name}",
+        lock=variant.lock,
+        artifact=Artifact(place_of(variant), "", 0),
+        inspection=structs.replace(model.inspection or Inspection(variant.format), format=variant.format),
     )
 
 
-def write_build_folder(form: Variant, folder: Path, place: Path) -> None:
-    """Lay out in `place` what the image of a form is built from, as the original lies in the model's folder."""
-    file = place / "artifact" / place_of(form)
+def write_build_folder(variant: Variant, folder: Path, place: Path) -> None:
+    """Lay out in `place` what the image of a variant is built from, as the original lies in the model's folder."""
+    file = place / "artifact" / place_of(variant)
     file.parent.mkdir(parents=True)
-    os.link(folder / form.file, file)
-    if form.code and (folder / "code").is_dir():
+    os.link(folder / variant.file, file)
+    if variant.code and (folder / "code").is_dir():
         shutil.copytree(folder / "code", place / "code")

@@ -102,11 +102,11 @@ class ProcessTarget:
     async def build_environment(self, lock: Lock, log: Log) -> None:
         await self._environments.build(lock, log)
 
-    async def build_model(self, model: ModelVersion, folder: Path, log: Log, form: Variant | None = None) -> str:
+    async def build_model(self, model: ModelVersion, folder: Path, log: Log, variant: Variant | None = None) -> str:
         """Make the private copy of the runtime; returns "", as there are no images. Raises BuildFailed."""
         try:
             copy = await asyncio.to_thread(self._runtime)
-            chosen = form or model.form
+            chosen = variant or model.variant
             if chosen:
                 await asyncio.to_thread(compile_for, self._environments.python(chosen.lock), copy)
         except OSError as error:
@@ -120,19 +120,19 @@ class ProcessTarget:
         self._run_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return runtime_copy(self._run_folder)
 
-    async def is_built(self, model: ModelVersion, form: Variant) -> bool:
-        return self._environments.is_built(form.lock)
+    async def is_built(self, model: ModelVersion, variant: Variant) -> bool:
+        return self._environments.is_built(variant.lock)
 
-    async def start(self, model: ModelVersion, folder: Path, limits: Limits, form: Variant | None = None) -> Replica:
-        form = form or model.form
+    async def start(self, model: ModelVersion, folder: Path, limits: Limits, variant: Variant | None = None) -> Replica:
+        variant = variant or model.variant
         if model.execution.gpus:
             raise StartFailed(
                 f"{model.ref} wants a GPU, and the target process gives none.", hint="Deploy it to the target docker."
             )
-        if form is None or not self._environments.is_built(form.lock):
+        if variant is None or not self._environments.is_built(variant.lock):
             raise StartFailed(f"The environment of {model.ref} is not built.", hint=f"Deploy {model.name} again.")
         try:
-            return await asyncio.to_thread(self._start, model, form, folder, limits)
+            return await asyncio.to_thread(self._start, model, variant, folder, limits)
         except OSError as error:
             raise problem_of(error) or self._not_started(model, error) from error
         except psutil.Error as error:
@@ -144,17 +144,17 @@ class ProcessTarget:
             hint="See `prism doctor` for disk space and process limits.",
         )
 
-    def _start(self, model: ModelVersion, form: Variant, folder: Path, limits: Limits) -> Replica:
+    def _start(self, model: ModelVersion, variant: Variant, folder: Path, limits: Limits) -> Replica:
         """Start a replica. Whatever fails, neither a process nor a folder is left of it."""
         self._sweep(model.model_id)
         place = self._run_folder / model.model_id / secrets.token_hex(4)
         try:
-            return self._start_in(place, model, form, folder, limits)
+            return self._start_in(place, model, variant, folder, limits)
         except BaseException:
             _remove_folder(place)
             raise
 
-    def _start_in(self, place: Path, model: ModelVersion, form: Variant, folder: Path, limits: Limits) -> Replica:
+    def _start_in(self, place: Path, model: ModelVersion, variant: Variant, folder: Path, limits: Limits) -> Replica:
         work = place / "work"
         work.mkdir(parents=True, mode=0o700)
         cgroup = self._cgroups.make(place.name, limits)
@@ -162,7 +162,7 @@ class ProcessTarget:
         try:
             with handed_down(cgroup) as handed, open_end(place) as end:
                 outside = Outside(cgroup, handed, end, waiting)
-                replica = self._launch(model, form, folder, limits, place, outside)
+                replica = self._launch(model, variant, folder, limits, place, outside)
             os.write(go, b"g")
             return replica
         except BaseException:
@@ -173,27 +173,27 @@ class ProcessTarget:
             os.close(go)
 
     def _launch(
-        self, model: ModelVersion, form: Variant, folder: Path, limits: Limits, place: Path, outside: Outside
+        self, model: ModelVersion, variant: Variant, folder: Path, limits: Limits, place: Path, outside: Outside
     ) -> Replica:
         work = place / "work"
-        runtime, environment = self._runtime(), self._environments.path(form.lock)
+        runtime, environment = self._runtime(), self._environments.path(variant.lock)
         address, port = self._address(place)
-        execution = execution_of(model, form, limits)
+        execution = execution_of(model, variant, limits)
         threads = execution["threads"]
         code = folder / "code"
-        has_code = form.code and code.is_dir()
-        artifact = folder / form.file
-        log_folder = folder / form.log_folder
+        has_code = variant.code and code.is_dir()
+        artifact = folder / variant.file
+        log_folder = folder / variant.log_folder
         readable = [environment, runtime, artifact.parent, *([code] if has_code else [])]
         config = RuntimeConfig(
             artifact=str(artifact),
-            format=form.format.value,
+            format=variant.format.value,
             code=str(code) if has_code else "",
             environment=str(environment),
             socket=address,
             port=port,
             token=secrets.token_urlsafe(32),
-            call=contract_of(model, form),
+            call=contract_of(model, variant),
             **execution,
             confinement=Confinement(
                 namespaces=True,
@@ -205,11 +205,11 @@ class ProcessTarget:
                 **outside.told(),
             ),
         )
-        command = isolated(self._environments.python(form.lock), runtime / "model_container" / "__main__.py")
+        command = isolated(self._environments.python(variant.lock), runtime / "model_container" / "__main__.py")
         variables = {**_variables(work, threads), VARIABLE: config.to_json()}
         child = _spawn(command, work, variables, log_folder, outside.descriptors())
         try:
-            return self._recorded(child, place, model, form, config, log_folder, outside.cgroup)
+            return self._recorded(child, place, model, variant, config, log_folder, outside.cgroup)
         except BaseException:
             _end_now(child)
             raise
@@ -219,7 +219,7 @@ class ProcessTarget:
         child: subprocess.Popen[bytes],
         place: Path,
         model: ModelVersion,
-        form: Variant,
+        variant: Variant,
         config: RuntimeConfig,
         log_folder: Path,
         cgroup: Cgroup | None,
@@ -234,7 +234,7 @@ class ProcessTarget:
             socket=config.socket,
             port=config.port,
             pid=child.pid,
-            form=form.name,
+            variant=variant.name,
         )
         _write_record(place / "replica.json", Record(self._home, replica, str(log_folder), cgroup))
         self._children[replica.id] = child
@@ -328,9 +328,9 @@ class ProcessTarget:
     def describe_removal(self, model: ModelVersion, replicas: Sequence[Replica]) -> list[str]:
         return [f"process {replica.id}" for replica in replicas]
 
-    async def remove_form(self, model: ModelVersion, form: Variant, environment_in_use: bool) -> None:
+    async def remove_variant(self, model: ModelVersion, variant: Variant, environment_in_use: bool) -> None:
         if not environment_in_use:
-            await self._environments.remove(form.lock)
+            await self._environments.remove(variant.lock)
 
     async def replicas(self) -> tuple[Replica, ...]:
         return await asyncio.to_thread(self._living_replicas)

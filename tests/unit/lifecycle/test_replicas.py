@@ -346,7 +346,7 @@ async def test_a_faster_form_takes_over_at_every_replica(tmp_path: Path) -> None
         busy = home.deployments.acceleration.busy
         await eventually(lambda: home.ledger.find(ID).acceleration.status is AccelerationStatus.ACCELERATED)
         await eventually(lambda: not busy(ID))
-        assert [one.form for one in replicas(home)] == [VariantName.ACCELERATED] * 3
+        assert [one.variant for one in replicas(home)] == [VariantName.ACCELERATED] * 3
         assert set(home.target.fakes) == {one.id for one in replicas(home)} == served(home)
 
 
@@ -357,9 +357,9 @@ async def test_a_faster_form_that_starts_only_once_is_taken_back(tmp_path: Path)
 
         async def once(*arguments: Any) -> Replica:
             nonlocal faster
-            form = (arguments[3] if len(arguments) > 3 else None) or arguments[0].form
-            faster += form.name is VariantName.ACCELERATED
-            if faster > 1 and form.name is VariantName.ACCELERATED:
+            variant = (arguments[3] if len(arguments) > 3 else None) or arguments[0].variant
+            faster += variant.name is VariantName.ACCELERATED
+            if faster > 1 and variant.name is VariantName.ACCELERATED:
                 raise StartFailed("no room for another")
             return await start(*arguments)
 
@@ -368,7 +368,7 @@ async def test_a_faster_form_that_starts_only_once_is_taken_back(tmp_path: Path)
         await eventually(lambda: home.ledger.find(ID).acceleration.status is AccelerationStatus.KEPT)
         await eventually(lambda: not home.deployments.acceleration.busy(ID))
         assert "no room" in home.ledger.find(ID).acceleration.reason
-        assert [one.form for one in replicas(home)] == [VariantName.ORIGINAL] * 3
+        assert [one.variant for one in replicas(home)] == [VariantName.ORIGINAL] * 3
         assert set(home.target.fakes) == {one.id for one in replicas(home)}
         assert await home.predict("iris") == 200
 

@@ -1,4 +1,4 @@
-"""A live model is exchanged for a faster form of it, or stays as it is and says why; it serves all the while."""
+"""A live model is exchanged for a faster variant of it, or stays as it is and says why; it serves all the while."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_what_is_proven_faster_takes_over_and_the_original_and_the_convert
         await live(home)
         model = await reaches(home, AccelerationStatus.ACCELERATED)
         (serving,) = home.target.fakes.values()
-        assert serving.replica.form is VariantName.ACCELERATED
+        assert serving.replica.variant is VariantName.ACCELERATED
         assert home.ledger.deployment(model.model_id).replicas == (serving.replica,)
         assert home.status(model.model_id) is Status.LIVE
         assert await home.predict("iris") == 200
@@ -75,7 +75,7 @@ async def test_a_restart_begins_with_the_accelerated_form_and_converts_nothing(t
         await home.deployments.restart(home.ledger.find("iris"))
         await home.deployments.settled("a" * 12)
         assert home.target.events.count("start") == starts + 1
-        assert home.replica().replica.form is VariantName.ACCELERATED
+        assert home.replica().replica.variant is VariantName.ACCELERATED
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_what_is_not_proven_leaves_the_original_and_says_why(
         model = await reaches(home, AccelerationStatus.KEPT)
         assert reason in model.acceleration.reason
         (serving,) = home.target.fakes.values()
-        assert serving.replica.form is VariantName.ORIGINAL
+        assert serving.replica.variant is VariantName.ORIGINAL
         assert await home.predict("iris") == 200
         assert not (home.ledger.folder(model.model_id) / "accelerated" / "model.onnx").exists()
 
@@ -126,12 +126,12 @@ async def test_whoever_asks_for_something_else_ends_the_conversion(tmp_path: Pat
     async with house(tmp_path) as home:
         home.target.conversion = never_ends
         model = await live(home)
-        await eventually(lambda: home.replica().replica.form is VariantName.CONVERTER)
+        await eventually(lambda: home.replica().replica.variant is VariantName.CONVERTER)
         await getattr(home.deployments, verb)(model)
         if verb == "restart":
             assert (await home.deployments.settled(model.model_id)).status is Status.LIVE
             await home.deployments.acceleration.end(model.model_id)
-        assert [fake.replica.form for fake in home.target.fakes.values()] == [VariantName.ORIGINAL] * (
+        assert [fake.replica.variant for fake in home.target.fakes.values()] == [VariantName.ORIGINAL] * (
             verb == "restart"
         )
 
@@ -146,7 +146,7 @@ async def test_a_model_that_another_replaced_is_not_brought_back_by_its_accelera
 
         home.target.conversion = waits
         await live(home)
-        await eventually(lambda: home.replica().replica.form is VariantName.CONVERTER)
+        await eventually(lambda: home.replica().replica.variant is VariantName.CONVERTER)
         await home.live("b" * 12, "other")
         proceed.set()
         await reaches(home, AccelerationStatus.PENDING)
@@ -159,9 +159,9 @@ async def test_the_monitor_does_not_take_the_converter_for_a_stray(tmp_path: Pat
     async with house(tmp_path) as home:
         home.target.conversion = never_ends
         await live(home)
-        await eventually(lambda: home.replica().replica.form is VariantName.CONVERTER)
+        await eventually(lambda: home.replica().replica.variant is VariantName.CONVERTER)
         await home.monitor.cycle()
-        assert home.replica().replica.form is VariantName.CONVERTER
+        assert home.replica().replica.variant is VariantName.CONVERTER
 
 
 @pytest.mark.parametrize("registry_lost", [False, True])
@@ -171,7 +171,7 @@ async def test_after_a_kill_the_stray_converter_is_stopped_and_the_conversion_tr
     home = House(tmp_path)
     home.target.conversion = never_ends
     await live(home)
-    await eventually(lambda: home.replica().replica.form is VariantName.CONVERTER)
+    await eventually(lambda: home.replica().replica.variant is VariantName.CONVERTER)
     stray = home.replica()
     killed = home.deployments  # its task is never heard of again, as after a kill
     await home.dispatcher.close()
@@ -180,7 +180,7 @@ async def test_after_a_kill_the_stray_converter_is_stopped_and_the_conversion_tr
         await home.deployments.resume(registry_lost=registry_lost)
         assert stray.replica.id not in home.target.fakes
         await reaches(home, AccelerationStatus.ACCELERATED)
-        assert home.replica().replica.form is VariantName.ACCELERATED
+        assert home.replica().replica.variant is VariantName.ACCELERATED
         await killed.acceleration.close()
 
 
@@ -195,15 +195,15 @@ async def test_off_means_off_and_takes_back_what_was_accelerated(tmp_path: Path)
         await home.deployments.resume(registry_lost=False)
         assert (await home.deployments.settled("a" * 12)).status is Status.LIVE
         assert status(home) is AccelerationStatus.OFF
-        assert [fake.replica.form for fake in home.target.fakes.values()] == [VariantName.ORIGINAL]
+        assert [fake.replica.variant for fake in home.target.fakes.values()] == [VariantName.ORIGINAL]
 
 
 async def test_an_owner_may_switch_it_off_for_one_model(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         home.target.conversion = converts
         await live(home, accelerate="off")
-        assert (await reaches(home, AccelerationStatus.OFF)).form is not None
-        assert home.replica().replica.form is VariantName.ORIGINAL
+        assert (await reaches(home, AccelerationStatus.OFF)).variant is not None
+        assert home.replica().replica.variant is VariantName.ORIGINAL
 
 
 async def test_where_the_accelerated_form_does_not_start_any_more_the_original_does(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ async def test_where_the_accelerated_form_does_not_start_any_more_the_original_d
         start = home.target.start
 
         async def only_the_original(model: ModelVersion, *rest: object) -> object:
-            if model.form is not None and model.form.name is VariantName.ACCELERATED:
+            if model.variant is not None and model.variant.name is VariantName.ACCELERATED:
                 raise StartFailed("the file is damaged")
             return await start(model, *rest)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""The ONNX form of an estimator gives the answers of the estimator, or it is not served."""
+"""The ONNX variant of an estimator gives the answers of the estimator, or it is not served."""
 
 from __future__ import annotations
 

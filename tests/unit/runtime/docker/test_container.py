@@ -24,14 +24,14 @@ def plan(folder: Path, has_socket: bool = True) -> Plan:
         lock=Lock(python="3.11", text=""),
         inspection=Inspection(Format.ONNX),
     )
-    assert model.form is not None
+    assert model.variant is not None
     return Plan(
         name="prism_iris-1_ab",
         home="home",
         network="prism_home",
         image="prism_model_iris-1",
         model=model,
-        form=model.form,
+        variant=model.variant,
         folder=folder,
         limits=Limits(memory_mb=512, cpus=2.5, pids=99),
         has_socket=has_socket,
