@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import platform as machine
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,12 @@ from app.runtime.packages.audit import check, site_packages
 from app.runtime.packages.resolver import uv_platform
 from app.runtime.packages.uv import run_uv
 from app.runtime.target import Log
+
+ATTEMPTS = 4
+PAUSE_SECONDS = 1.0
+"""Pause before the second attempt; each further one is twice as long."""
+
+_NOT_LISTED = re.compile(r"there is no version of", re.IGNORECASE)
 
 
 async def install(lock: Lock, folder: Path, python: str, log: Log, timeout_seconds: float) -> None:
@@ -45,8 +52,21 @@ async def _install(lock: Lock, folder: Path, python: Sequence[str], log: Log, ti
     await asyncio.to_thread(_prepare, folder)
     # Wheels only: building a source distribution would run its author's code here, outside any wall.
     arguments = ["pip", "sync", "--prefix", str(folder), "--only-binary", ":all:", *python]
-    arguments += [*torch_backend.install_arguments(lock), "-"]
-    await run_uv(arguments, log=log, timeout_seconds=timeout_seconds, error=BuildFailed, stdin=lock.text)
+    arguments += torch_backend.install_arguments(lock)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            await run_uv(
+                [*arguments, "-"], log=log, timeout_seconds=timeout_seconds, error=BuildFailed, stdin=lock.text
+            )
+            return
+        except BuildFailed as failure:
+            # The index listed each version when the lock was made. Mirrors of an index get a new release one after
+            # another, so a page from another mirror, or from uv's cache, may still lack it.
+            if attempt == ATTEMPTS or not _NOT_LISTED.search(failure.detail):
+                raise
+        log("The index listed that version before; asking it again.")
+        await asyncio.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
+        arguments = [*arguments, "--refresh"] if attempt == 1 else arguments
 
 
 def _prepare(folder: Path) -> None:
