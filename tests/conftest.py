@@ -28,6 +28,8 @@ from app.runtime.process.cgroups import Cgroups, remove
 from app.settings import load_settings
 
 SKIPPED = pytest.StashKey[dict[str, int]]()
+IMAGES = pytest.StashKey[frozenset[str]]()
+NOT_SKIPPED = "not skipped, because of --all: "
 
 
 @functools.cache
@@ -163,8 +165,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="refuse to skip: what this machine lacks is an error")
 
 
+def is_worker(config: pytest.Config) -> bool:
+    """Return whether this process runs a share of the tests for another, which prints the summary."""
+    return hasattr(config, "workerinput")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SKIPPED] = defaultdict(int)
+    config.stash[IMAGES] = frozenset() if is_worker(config) else images_of_ours()
+    config.pluginmanager.register(SkipCounter(config))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove from the Docker engine the images that the tests built; nothing else there is touched."""
+    if is_worker(session.config):
+        return
+    # Models come before the environments that their images are made from.
+    for image in sorted(images_of_ours() - session.config.stash[IMAGES], reverse=True):
+        subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=False)
+
+
+def images_of_ours() -> frozenset[str]:
+    if shutil.which("docker") is None:
+        return frozenset()
+    listed = subprocess.run(
+        ["docker", "images", "--format", "{{.Repository}}"], capture_output=True, text=True, check=False
+    )
+    return frozenset(name for name in listed.stdout.split() if name.startswith(("prism_model_", "prism_env_")))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -177,7 +204,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if not hasattr(report, "wasxfail"):
-        note_skip(report, item.config)
+        refuse_skip(report, item.config)
     return report
 
 
@@ -187,19 +214,37 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """A whole file may skip itself, e.g. by `pytest.importorskip`."""
     report = yield
-    note_skip(report, collector.config)
+    refuse_skip(report, collector.config)
     return report
 
 
-def note_skip(report: pytest.TestReport | pytest.CollectReport, config: pytest.Config) -> None:
-    if not report.skipped:
-        return
-    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    reason = reason.removeprefix("Skipped: ")
-    config.stash[SKIPPED][reason] += 1
-    if refuses_to_skip(config):
+def refuse_skip(report: pytest.TestReport | pytest.CollectReport, config: pytest.Config) -> None:
+    if report.skipped and refuses_to_skip(config):
         report.outcome = "failed"
-        report.longrepr = f"not skipped, because of --all: {reason}"
+        report.longrepr = f"{NOT_SKIPPED}{reason_of(report)}"
+
+
+def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ").removeprefix(NOT_SKIPPED)
+
+
+class SkipCounter:
+    """Counts skips by their reasons, from the reports of all workers."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._counts = config.stash[SKIPPED]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._count(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._count(report)
+
+    def _count(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        refused = report.failed and isinstance(report.longrepr, str) and report.longrepr.startswith(NOT_SKIPPED)
+        if refused or (report.skipped and not hasattr(report, "wasxfail")):
+            self._counts[reason_of(report)] += 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,8 +18,12 @@ StartServer = Callable[..., Server]
 
 
 @pytest.fixture(scope="session")
-def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("environments")
+def environments(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder of the environments that all tests share, so that each is built once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "environments"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
@@ -32,9 +34,7 @@ def target(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def start_server(
-    tmp_path_factory: pytest.TempPathFactory, environments: Path, engine_left_clean: None
-) -> Iterator[StartServer]:
+def start_server(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Iterator[StartServer]:
     """Starts servers with the given settings, and ends them. Environments stay, for the tests that follow."""
     servers: list[Server] = []
 
@@ -49,24 +49,6 @@ def start_server(
         if server.process is not None and server.process.poll() is not None:
             server.start()  # it was killed: its replicas are stopped by one that finds them
         server.stop()
-
-
-@pytest.fixture(scope="session")
-def engine_left_clean() -> Iterator[None]:
-    """What the tests of this session made in a Docker engine goes with it; nothing else there is touched."""
-    before = images_of_ours()
-    yield
-    for image in sorted(images_of_ours() - before, reverse=True):  # models before the environments below them
-        subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=False)
-
-
-def images_of_ours() -> set[str]:
-    if shutil.which("docker") is None:
-        return set()
-    listed = subprocess.run(
-        ["docker", "images", "--format", "{{.Repository}}"], capture_output=True, text=True, check=False
-    )
-    return {name for name in listed.stdout.split() if name.startswith(("prism_model_", "prism_env_"))}
 
 
 @pytest.fixture

@@ -88,7 +88,6 @@ def at(
     tmp_path_factory: pytest.TempPathFactory,
     environments: Path,
     files: dict[str, Path],
-    engine_left_clean: None,
 ) -> Iterator[At]:
     """gateway: all models in one. alone: a runtime as an image's entry point starts it. image: a container each."""
     with ExitStack() as started:

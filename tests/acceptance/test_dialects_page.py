@@ -22,7 +22,7 @@ ROUTES = re.findall(r"`(GET|POST) (/[^`]*)`|`(/[^`]*)`", "".join(re.findall(r"^\
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, environments: Path, engine_left_clean: None) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("home"), environments, PRISM_TARGET="process") as server:
         server.deploy(CHECKOUT / "model_store" / "samples" / "iris" / "iris.joblib", model_name="iris")
         yield server

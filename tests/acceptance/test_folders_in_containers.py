@@ -41,9 +41,7 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, environments: Path, models_folder: Path, engine_left_clean: None
-) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, environments: Path, models_folder: Path) -> Iterator[Server]:
     settings = {"PRISM_TARGET": "docker", "PRISM_MODELS_DIR": models_folder, "PRISM_MODELS_DIR_INTERVAL_SECONDS": 0.1}
     with serving(tmp_path_factory.mktemp("home"), environments, **settings) as server:
         yield server

@@ -44,7 +44,6 @@ def server(
     tmp_path_factory: pytest.TempPathFactory,
     environments: Path,
     titanic: Any,
-    engine_left_clean: None,
 ) -> Iterator[Server]:
     file = tmp_path_factory.mktemp("models") / "titanic.joblib"
     joblib.dump(titanic, file)

@@ -137,7 +137,7 @@ def said(trained: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, environments: Path, engine_left_clean: None) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Iterator[Server]:
     settings = {"PRISM_TARGET": "process", "PRISM_START_TIMEOUT_SECONDS": 180}
     with serving(tmp_path_factory.mktemp("home"), environments, **settings) as server:
         yield server

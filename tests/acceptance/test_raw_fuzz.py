@@ -41,9 +41,7 @@ LEAK_BYTES = 150
 
 
 @pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, environments: Path, iris_file: Path, engine_left_clean: None
-) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, environments: Path, iris_file: Path) -> Iterator[Server]:
     settings = {"PRISM_TARGET": "process", "PRISM_MAX_BODY_MB": MAX_BODY_MB, "PRISM_GRPC_PORT": free_port()}
     with serving(tmp_path_factory.mktemp("home"), environments, **settings) as server:
         server.deploy(iris_file, model_name="iris")

@@ -36,9 +36,7 @@ ACCEPTS = st.lists(st.tuples(RANGES, WEIGHTS).map("".join), max_size=4).map(", "
 
 
 @pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, environments: Path, iris_file: Path, engine_left_clean: None
-) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, environments: Path, iris_file: Path) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("home"), environments, PRISM_TARGET="process") as server:
         server.deploy(iris_file, model_name="iris")
         server.deploy(passing_graph(tmp_path_factory.mktemp("graphs") / "passing.onnx"))

@@ -115,7 +115,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, environments: Path, engine_left_clean: None) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("models")
     with serving(tmp_path_factory.mktemp("home"), environments, PRISM_TARGET="process") as server:
         server.deploy(zipped(folder, "words", WORDS))

@@ -21,7 +21,7 @@ COMMANDS = re.findall(r"^\$ ([^\n]*)\n(.*?)(?=^\$ |\Z)", CONSOLE, re.S | re.M)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, environments: Path, engine_left_clean: None) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("folder")
     (folder / "echo").mkdir()
     (folder / "echo" / "model.py").write_text(MODEL)

@@ -21,7 +21,6 @@ def server(
     tmp_path_factory: pytest.TempPathFactory,
     environments: Path,
     iris_file: Path,
-    engine_left_clean: None,
 ) -> Iterator[Server]:
     settings = {"PRISM_TARGET": request.param, "PRISM_BATCHED_WAIT_MS": 300, "PRISM_MAX_BATCH_SIZE": 16}
     with serving(tmp_path_factory.mktemp("home"), environments, **settings) as server:

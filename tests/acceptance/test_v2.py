@@ -24,7 +24,6 @@ def server(
     tmp_path_factory: pytest.TempPathFactory,
     environments: Path,
     iris_file: Path,
-    engine_left_clean: None,
 ) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("graphs")
     with serving(tmp_path_factory.mktemp("home"), environments, PRISM_TARGET=request.param) as server:
