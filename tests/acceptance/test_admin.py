@@ -14,8 +14,8 @@ import httpx2
 import pytest
 
 from tests.acceptance.conftest import StartServer
+from tests.acceptance.iris import ROW
 from tests.acceptance.server import CHECKOUT, Server, problem
-from tests.acceptance.test_first_model import ROW
 
 ADMIN = {"X-API-Key": "an-admin-key"}
 API = {"X-API-Key": "an-api-key"}

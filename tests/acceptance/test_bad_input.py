@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import StartServer
+from tests.acceptance.iris import ROW
 from tests.acceptance.server import Server, problem
-from tests.acceptance.test_first_model import ROW
 
 
 @pytest.fixture(scope="module")

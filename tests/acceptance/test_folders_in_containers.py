@@ -14,11 +14,11 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+from tests.acceptance.mlflow_lab import PYTHON_MODEL, packed
+from tests.acceptance.models_folder_lab import put
+from tests.acceptance.python_mode_lab import FILES, zipped
 from tests.acceptance.served import serving
 from tests.acceptance.server import CHECKOUT, Server, wait_for
-from tests.acceptance.test_mlflow_folder import PYTHON_MODEL, packed
-from tests.acceptance.test_models_folder import put
-from tests.acceptance.test_python_mode import FILES, zipped
 
 pytestmark = pytest.mark.docker
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import StartServer
+from tests.acceptance.iris import ROW
 from tests.acceptance.server import Server, wait_for
-from tests.acceptance.test_first_model import ROW
 
 
 class Load:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import StartServer
+from tests.acceptance.iris import ROW
 from tests.acceptance.server import CHECKOUT, problem
-from tests.acceptance.test_first_model import ROW
 
 
 def test_with_keys_set_only_the_health_and_the_docs_are_open(start_server: StartServer, iris_file: Path) -> None:

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import StartServer
+from tests.acceptance.python_mode_lab import zipped
 from tests.acceptance.server import Server, wait_for
-from tests.acceptance.test_python_mode import zipped
 
 LIAR = r"""
 import os

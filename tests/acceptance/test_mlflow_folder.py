@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from tests.acceptance.conftest import StartServer
+from tests.acceptance.mlflow_lab import PYTHON_MODEL, packed
 from tests.acceptance.server import Server, problem
 
 
@@ -42,14 +42,6 @@ def saved(save: Callable[[], None]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         save()
-
-
-def packed(folder: Path) -> Path:
-    path = folder.parent / f"{folder.name}.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(folder.rglob("*")):
-            archive.write(file, file.relative_to(folder.parent))
-    return path
 
 
 @pytest.mark.parametrize("way", ["cloudpickle", "pickle", "skops"])
@@ -101,21 +93,6 @@ def test_an_onnx_flavor_is_loaded_from_its_file(here: Server, tmp_path: Path) ->
     assert document["inspection"]["format"] == "onnx"
     row = np.ones((1, 32), np.float32)
     assert np.allclose(here.predict("graph", {"features": row.tolist()}).json()["predictions"], row @ weights)
-
-
-PYTHON_MODEL = """
-import mlflow
-from mlflow.models import set_model
-
-class Triple(mlflow.pyfunc.PythonModel):
-    def load_context(self, context):
-        self.factor = float(open(context.artifacts["factor"]).read())
-
-    def predict(self, context, model_input, params=None):
-        return model_input["a"] * self.factor + model_input["b"].str.len()
-
-set_model(Triple())
-"""
 
 
 def test_a_python_function_is_loaded_by_mlflow(here: Server, tmp_path: Path) -> None:

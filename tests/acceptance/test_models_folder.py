@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from tests.acceptance.conftest import StartServer
+from tests.acceptance.models_folder_lab import put
 from tests.acceptance.server import CHECKOUT, Server, wait_for
 
 IRIS = CHECKOUT / "model_store" / "samples" / "iris"
@@ -22,28 +23,6 @@ SECONDS = 120
 
 def model_py(value: str) -> str:
     return f"class Model:\n    def predict(self, rows):\n        return [{value} for row in rows]\n"
-
-
-def put(folder: Path, name: str, **files: str | Path) -> Path:
-    """An entry with these files; `_py` and `_yaml` end names that Python's keywords cannot hold.
-
-    Each is there whole and at once: what lies there half written for long enough would be taken for a version.
-    """
-    entry, aside = folder / name, folder.parent / f"{folder.name}-{name}.new"
-    aside.mkdir()
-    for key, content in files.items():
-        stem, _, suffix = key.rpartition("_")
-        place = aside / f"{stem}.{suffix}"
-        if isinstance(content, Path):
-            shutil.copy(content, place)
-        else:
-            place.write_text(content)
-    if not entry.exists():
-        return aside.rename(entry)
-    for place in aside.iterdir():
-        place.rename(entry / place.name)
-    aside.rmdir()
-    return entry
 
 
 class Home:

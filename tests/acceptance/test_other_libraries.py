@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from app.runtime.packages.index import machine_index
+from tests.acceptance.mlflow_lab import packed
 from tests.acceptance.served import serving
 from tests.acceptance.server import CHECKOUT, Server, problem, wait_for
-from tests.acceptance.test_mlflow_folder import packed
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.html_page import BROWSER, Element, deploy_form, get, offered, page, parse, reviewed, submit
+from tests.acceptance.iris import ROW
 from tests.acceptance.replica_models import archive
 from tests.acceptance.server import Server, problem, wait_for
-from tests.acceptance.test_first_model import ROW
 
 OTHER_ORIGIN = re.compile(r"^(https?:)?//")
 DANGEROUS = b"cos\nsystem\n(S'true'\ntR."

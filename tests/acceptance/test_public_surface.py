@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import StartServer
+from tests.acceptance.iris import ROW
 from tests.acceptance.server import Server
-from tests.acceptance.test_first_model import ROW
 from tests.integration.sshd import Sshd
 
 pytestmark = pytest.mark.sshd

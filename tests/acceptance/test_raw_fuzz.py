@@ -28,9 +28,9 @@ from tests.acceptance.raw import (
     broken,
     torn,
 )
+from tests.acceptance.routes_lab import PREDICT
 from tests.acceptance.served import serving
 from tests.acceptance.server import Server, free_port
-from tests.acceptance.test_route_fuzz import PREDICT
 
 MAX_BODY_MB = 1
 TORN = 300

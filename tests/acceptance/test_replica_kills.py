@@ -10,9 +10,9 @@ from typing import Any
 
 from prism.load import Result, load
 from tests.acceptance.conftest import StartServer
+from tests.acceptance.iris import ROW
+from tests.acceptance.replicas_lab import kill
 from tests.acceptance.server import Server, problem, wait_for
-from tests.acceptance.test_first_model import ROW
-from tests.acceptance.test_replicas import kill
 
 RATE = 200.0
 BODY = b'{"sepal length (cm)": 5.1, "sepal width (cm)": 3.5, "petal length (cm)": 1.4, "petal width (cm)": 0.2}'

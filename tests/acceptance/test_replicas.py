@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from tests.acceptance.conftest import StartServer
-from tests.acceptance.html_page import parse, submit
+from tests.acceptance.html_page import deploy_form, parse, reviewed, submit
 from tests.acceptance.replica_models import ROWS, WHO, Callers, archive, becomes, ids
+from tests.acceptance.replicas_lab import kill
 from tests.acceptance.server import CHECKOUT, Server, problem, wait_for
-from tests.acceptance.test_pages import deploy_form, reviewed
-
-
-def own(replica: dict[str, Any], server: Server) -> list[psutil.Process]:
-    """The processes of a replica."""
-    parent = psutil.Process(replica["pid"])
-    return [parent, *parent.children(recursive=True)]
-
-
-def kill(replica: dict[str, Any], server: Server) -> None:
-    for process in own(replica, server):
-        with contextlib.suppress(psutil.NoSuchProcess):  # it went with its parent
-            process.send_signal(signal.SIGKILL)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.acceptance.raw import anonymous_bytes
+from tests.acceptance.routes_lab import PREDICT
 from tests.acceptance.served import passing_graph, serving
 from tests.acceptance.server import Server
 
@@ -21,16 +22,6 @@ with warnings.catch_warnings():
     import schemathesis
     from schemathesis import GenerationMode
 
-PREDICT = {
-    "/models/{ref}/predict",
-    "/models/{ref}/invocations",
-    "/invocations",
-    "/predict/{model_name}",
-    "/predict_batched/{model_name}",
-    "/v1/models/{name}:predict",
-    "/v2/models/{name}/infer",
-    "/v2/models/{name}/versions/{version}/infer",
-}
 EXAMPLES = 40
 """For each route, model and kind of request; all of them take less than a minute."""
 

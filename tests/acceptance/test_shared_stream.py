@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import problem
-from tests.acceptance.test_streaming import LINES, WORDS, Place, in_the_middle, zipped
+from tests.acceptance.streaming_lab import LINES, WORDS, Place, in_the_middle, zipped
 from tests.integration.sshd import Sshd
 
 pytestmark = pytest.mark.sshd

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.acceptance.served import passing_graph, serving
 from tests.acceptance.server import Server, wait_for
-from tests.acceptance.test_streaming import open_streams
+from tests.acceptance.streaming_lab import open_streams
 
 PATHS = [
     f"{base}{action}"

@@ -9,9 +9,7 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
@@ -25,93 +23,10 @@ from prism import AsyncPrism, Prism, errors
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.served import serving
 from tests.acceptance.server import CHECKOUT, Server, problem, wait_for
+from tests.acceptance.streaming_lab import LINES, SECONDS, WORDS, Place, command, in_the_middle, open_streams, zipped
 
-SECONDS = 60
-WORDS = '''
-import tempfile
-import time
-from pathlib import Path
-
-FOLDER = Path(tempfile.gettempdir())
-
-
-class Model:
-    """Yields the words it is given. `wait` is one for which it waits until there is a file `go`."""
-
-    sample = {"words": "a b"}
-
-    def predict(self, request):
-        try:
-            for word in request["words"].split():
-                if word == "wait":
-                    deadline = time.monotonic() + 50
-                    (FOLDER / "waits").touch()
-                    while not (FOLDER / "go").exists() and time.monotonic() < deadline:
-                        time.sleep(0.005)
-                if word == "fail":
-                    raise RuntimeError("no more words")
-                if word == "refuse":
-                    raise ValueError("not that word")
-                yield word
-            for number in range(request.get("numbers", 0)):
-                (FOLDER / "made").write_text(str(number))
-                yield str(number) + "x" * 4096
-        finally:
-            if request != self.sample:  # which is asked now and then, to see whether the model is well
-                (FOLDER / "closed").touch()
-'''
 TOTAL = "import numpy\nclass Model:\n    def predict(self, rows):\n        return [sum(row) for row in rows]\n"
-EVENTS, LINES = "text/event-stream", "application/x-ndjson"
-
-
-def zipped(folder: Path, name: str, source: str) -> Path:
-    with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
-        archive.writestr("model.py", source)
-    return folder / f"{name}.zip"
-
-
-class Place:
-    """The folder in which the model's files are, on either target."""
-
-    def __init__(self, server: Server, ref: str = "words") -> None:
-        self._server = server
-        self._ref = ref
-
-    @property
-    def _replica(self) -> dict[str, Any]:
-        replica: dict[str, Any] = self._server.model(self._ref)["replica"]
-        return replica
-
-    def _path(self, name: str) -> Path:
-        model_id = self._server.model(self._ref)["model_id"]
-        run = self._server.home / "model_store" / "run" / model_id
-        (work,) = [path for path in run.glob("*/work") if path.is_dir()]
-        return work / name
-
-    def _inside(self, *command: str) -> bool:
-        done = subprocess.run(["docker", "exec", self._replica["id"], *command], capture_output=True, check=False)
-        return done.returncode == 0
-
-    def has(self, name: str) -> bool:
-        if self._replica["target"] == "docker":
-            return self._inside("test", "-e", f"/tmp/{name}")
-        return self._path(name).exists()
-
-    def make(self, name: str) -> None:
-        if self._replica["target"] == "docker":
-            assert self._inside("touch", f"/tmp/{name}")
-        else:
-            self._path(name).touch()
-
-    def remove(self, *names: str) -> None:
-        for name in names:
-            if self._replica["target"] == "docker":
-                self._inside("rm", "-f", f"/tmp/{name}")
-            else:
-                self._path(name).unlink(missing_ok=True)
-
-    def read(self, name: str) -> str:
-        return self._path(name).read_text()
+EVENTS = "text/event-stream"
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +47,6 @@ def place(server: Server) -> Place:
     return place
 
 
-def open_streams(server: Server) -> int:
-    lines = server.http.get("/metrics").text.splitlines()
-    return sum(int(float(line.split()[-1])) for line in lines if line.startswith("prism_open_streams{"))
-
-
 def ask(server: Server, body: Any, accept: str = LINES, ref: str = "words", **headers: str) -> httpx2.Response:
     return server.http.post(f"/models/{ref}/predict", json=body, headers={"Accept": accept, **headers})
 
@@ -147,14 +57,6 @@ def opened(server: Server, body: Any, accept: str = LINES) -> Any:
 
 def documents(lines: list[str]) -> list[Any]:
     return [json.loads(line) for line in lines]
-
-
-def in_the_middle(place: Place, lines: Iterator[str], first: str) -> None:
-    """The first item is here, and the model does not make the second until it is let."""
-    assert next(lines) == first
-    wait_for(lambda: place.has("waits"), SECONDS, "the model to wait")
-    assert not place.has("closed")
-    place.make("go")
 
 
 def test_lines_come_one_by_one_as_the_model_makes_them(server: Server, place: Place) -> None:
@@ -489,10 +391,6 @@ async def test_the_asynchronous_sdk_does_the_same(server: Server, place: Place) 
         async with aclosing(prism.stream("words", {"words": "a", "numbers": 1_000_000})) as items:
             assert await anext(items) == "a"
         await asyncio.to_thread(wait_for, lambda: place.has("closed"), SECONDS, "the generator to be closed")
-
-
-def command(server: Server, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "prism.cli", "predict", *arguments, "--stream", "--url", server.url]
 
 
 def test_the_command_line_prints_each_item_as_it_comes(server: Server, place: Place) -> None:

@@ -5,33 +5,18 @@ The files are made by the PyTorch that serves them: that of the environment whic
 
 from __future__ import annotations
 
-import os
-import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.runtime.interpreter import own_interpreter
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import Server, problem
+from tests.acceptance.torch_lab import MODEL, TORCH, run_with_packages, weights_of_nothing
 
 pytestmark = pytest.mark.torch
 
-TORCH = "torch==2.13.0"
-MODEL = """
-import torch
-
-class Net(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first = torch.nn.Linear(4, 8)
-        self.second = torch.nn.Linear(8, 3)
-
-    def forward(self, x):
-        return self.second(torch.relu(self.first(x)))
-"""
 MAKE = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])
@@ -49,28 +34,6 @@ torch.save(net.state_dict(), folder + "weights.pt")
 print(net(row)[0].tolist())
 """
 ROW = [5.1, 3.5, 1.4, 0.2]
-
-
-def weights_of_nothing(folder: Path) -> Path:
-    """A state dict without any weight, which builds the environment."""
-    with zipfile.ZipFile(folder / "empty.pt", "w") as file:
-        file.writestr("empty/data.pkl", b"\x80\x02}.")
-        file.writestr("empty/version", b"3\n")
-    return folder / "empty.pt"
-
-
-def run_with_packages(
-    environments: Path, hash: str, *arguments: str, path: str = ""
-) -> subprocess.CompletedProcess[str]:
-    """Run a program that finds the packages of an environment, behind no walls. path: another folder to import from."""
-    (packages,) = environments.glob(f"{hash}-*/lib/python*/site-packages")
-    return subprocess.run(
-        [own_interpreter(), "-B", "-W", "ignore", "-c", *arguments],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": f"{packages}{os.pathsep}{path}" if path else str(packages)},
-    )
 
 
 @pytest.fixture

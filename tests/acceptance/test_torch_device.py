@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import CHECKOUT
-from tests.acceptance.test_torch import MODEL, TORCH, run_with_packages, weights_of_nothing
+from tests.acceptance.torch_lab import MODEL, TORCH, run_with_packages, weights_of_nothing
 
 pytestmark = pytest.mark.torch
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.iris import ROW
 from tests.acceptance.server import CHECKOUT, Server, wait_for
-from tests.acceptance.test_first_model import ROW
 
 RESTART_SECONDS = 120
 StartUvicorn = Callable[..., Server]

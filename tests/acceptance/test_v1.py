@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.iris import ROW
 from tests.acceptance.served import ROWS, SPECIES, TARGETS, passing_graph, serving
 from tests.acceptance.server import Server
-from tests.acceptance.test_first_model import ROW
 
 
 @pytest.fixture(scope="module", params=TARGETS)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.acceptance.iris import ROW
 from tests.acceptance.server import Server, wait_for
-from tests.acceptance.test_first_model import ROW
 from tests.browser.conftest import StartServer, Visit
 from tests.browser.journey import LIVE_MS
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from tests.acceptance.iris import ROW
 from tests.acceptance.server import Server
-from tests.acceptance.test_first_model import ROW
 from tests.browser import files
 from tests.browser.conftest import WIDTHS, StartServer, Visit
 from tests.browser.journey import offer

@@ -13,10 +13,9 @@ from playwright.sync_api import Page, expect
 from tests.acceptance.server import Server
 from tests.browser import files
 from tests.browser.conftest import LayWire, StartServer, Visit
+from tests.browser.log_lab import expect_live, expect_whole, log_page, on_disk, say
 from tests.browser.tabs import expect_hidden
 from tests.browser.visitor import Visitor
-
-SHOWN = "() => [...document.querySelectorAll('#log .line')].map((line) => line.textContent)"
 
 
 @pytest.fixture(scope="module")
@@ -24,28 +23,6 @@ def server(serve: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Serv
     server = serve(PRISM_ENABLE_HEALTH_MONITOR="false")  # its checks would speak in between
     files.deploy_talker(server, tmp_path_factory.mktemp("files"))
     return server
-
-
-def log_page(server: Server) -> str:
-    return f"/model-logs?model_id={server.model('talker')['model_id']}"
-
-
-def say(server: Server, count: int, text: str, pause_seconds: float = 0) -> None:
-    server.predict("talker", [[count, text, pause_seconds]]).raise_for_status()
-
-
-def on_disk(server: Server) -> list[str]:
-    folder = server.home / "model_store" / "uploads" / server.model("talker")["model_id"]
-    return (folder / "logs" / "runtime.log").read_text().splitlines()
-
-
-def expect_whole(page: Page, server: Server) -> None:
-    expect(page.locator("#log .line").last).to_have_text(on_disk(server)[-1])
-    assert page.evaluate(SHOWN) == on_disk(server)
-
-
-def expect_live(page: Page) -> None:
-    expect(page.locator("#log-state")).to_have_text("Live")
 
 
 def expect_read(page: Page, server: Server) -> None:

@@ -5,22 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.acceptance.server import Server
 from tests.browser.conftest import StartServer, Visit
-
-KEY = "an-admin-key-of-some-length"
+from tests.browser.login_lab import KEY, log_in
 
 
 @pytest.fixture(scope="module")
 def server(serve: StartServer) -> Server:
     return serve(PRISM_ADMIN_KEYS=f"another-key-of-some-length,{KEY}")
-
-
-def log_in(page: Page, key: str) -> None:
-    page.get_by_label("Admin key").fill(key)
-    page.get_by_role("button", name="Log in").click()
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])

@@ -9,7 +9,7 @@ from playwright.sync_api import CDPSession, expect
 from tests.acceptance.server import wait_for
 from tests.browser import files
 from tests.browser.conftest import StartServer, Visit
-from tests.browser.test_live_log import expect_live, expect_whole, log_page, on_disk, say
+from tests.browser.log_lab import expect_live, expect_whole, log_page, on_disk, say
 
 LINES = 10_000
 BUSY_SECONDS = 1.0

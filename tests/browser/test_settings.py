@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.acceptance.iris import ROW
 from tests.acceptance.server import Server
-from tests.acceptance.test_first_model import ROW
 from tests.browser.conftest import StartServer, Visit
-from tests.browser.test_login import KEY, log_in
+from tests.browser.login_lab import KEY, log_in
 
 NAME = "<b>the app of a friend</b>"
 

@@ -9,8 +9,8 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.acceptance.iris import ROW
 from tests.acceptance.server import Server
-from tests.acceptance.test_first_model import ROW
 from tests.browser.conftest import StartServer, Visit
 from tests.integration.sshd import Sshd
 

@@ -10,8 +10,8 @@ from playwright.sync_api import Page, Request, expect
 from tests.acceptance.server import Server
 from tests.browser import files
 from tests.browser.conftest import StartServer
+from tests.browser.log_lab import expect_live, log_page, say
 from tests.browser.tabs import expect_hidden
-from tests.browser.test_live_log import expect_live, log_page, say
 from tests.browser.visitor import Visitor
 
 TABS = 8

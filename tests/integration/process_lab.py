@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from app.core.environment import Lock
 from app.core.inspection import Format, Inspection
@@ -153,3 +155,23 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 def running(processes: list[psutil.Process]) -> list[psutil.Process]:
     return process_tree.living(processes)
+
+
+PYTHON = "{}.{}".format(*sys.version_info[:2])
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def make_target(folder: Path, environments: Path, home: str = "test", sockets: Path | None = None) -> ProcessTarget:
+    return ProcessTarget(environments, folder / "run", sockets or folder / "s", 300, home)
+
+
+@pytest.fixture(scope="module")
+async def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One built environment for all tests that only run replicas in it."""
+    root = tmp_path_factory.mktemp("environments")
+    await make_target(root, root).build_environment(small_lock(PYTHON), print)
+    return root

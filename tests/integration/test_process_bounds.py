@@ -19,8 +19,19 @@ from app.runtime.process.cgroup_places import NoCgroup, find_place
 from app.runtime.process.replica_end import read_end
 from app.runtime.process.sandbox_check import probe_sandbox
 from app.runtime.process.target import Record
-from tests.integration.process_lab import HARMLESS, Lab, connected, descendants, small_lock, until, write_model
-from tests.integration.test_process_target import PYTHON, anyio_backend, environments, make_target
+from tests.integration.process_lab import (
+    HARMLESS,
+    PYTHON,
+    Lab,
+    anyio_backend,
+    connected,
+    descendants,
+    environments,
+    make_target,
+    small_lock,
+    until,
+    write_model,
+)
 
 __all__ = ["anyio_backend", "environments"]  # fixtures shared with the target's own tests
 

@@ -23,39 +23,25 @@ from app.core.model import Limits
 from app.errors import BuildFailed, PrismError, StartFailed, StorageFailed, TooManyOpenFiles
 from app.runtime.logs.files import log_path
 from app.runtime.process import tree as process_tree
-from app.runtime.process.target import ProcessTarget
 from app.runtime.target import Target
 from tests.acceptance.server import wait_for
 from tests.faults import failing
 from tests.integration.process_lab import (
     HARMLESS,
+    PYTHON,
     Lab,
+    anyio_backend,
     connected,
     descendants,
+    environments,
+    make_target,
     running,
     small_lock,
     until,
     write_model,
 )
 
-PYTHON = "{}.{}".format(*sys.version_info[:2])
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-def make_target(folder: Path, environments: Path, home: str = "test", sockets: Path | None = None) -> ProcessTarget:
-    return ProcessTarget(environments, folder / "run", sockets or folder / "s", 300, home)
-
-
-@pytest.fixture(scope="module")
-async def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One built environment for all tests that only run replicas in it."""
-    root = tmp_path_factory.mktemp("environments")
-    await make_target(root, root).build_environment(small_lock(PYTHON), print)
-    return root
+__all__ = ["anyio_backend", "environments"]  # fixtures
 
 
 @pytest.fixture
@@ -148,8 +134,7 @@ async def test_a_later_gateway_finds_it_and_can_stop_it(lab: Lab, tmp_path: Path
 GATEWAY = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from tests.integration.process_lab import Lab, small_lock, connected
-from tests.integration.test_process_target import make_target, PYTHON
+from tests.integration.process_lab import PYTHON, Lab, connected, make_target, small_lock
 folder, environments = Path(sys.argv[1]), Path(sys.argv[2])
 async def main():
     lab = Lab(make_target(folder, environments), folder / "models", small_lock(PYTHON))

@@ -19,8 +19,19 @@ import pytest
 from app.core.model import Limits
 from app.runtime.process.sandbox_check import FULL, probe_sandbox
 from model_container.contract.config import Confinement
-from tests.integration.process_lab import HARMLESS, Lab, connected, descendants, running, small_lock, until
-from tests.integration.test_process_target import PYTHON, anyio_backend, environments, make_target
+from tests.integration.process_lab import (
+    HARMLESS,
+    PYTHON,
+    Lab,
+    anyio_backend,
+    connected,
+    descendants,
+    environments,
+    make_target,
+    running,
+    small_lock,
+    until,
+)
 
 __all__ = ["anyio_backend", "environments"]  # fixtures shared with the target's own tests
 

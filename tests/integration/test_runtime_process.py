@@ -10,8 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +20,15 @@ from sklearn.linear_model import LogisticRegression
 
 from model_container.contract.config import VARIABLE, Confinement, RuntimeConfig
 from model_container.contract.frames import (
-    HELLO,
-    PING,
     PROTOCOL,
     WELCOME,
-    Answer,
-    Frame,
-    FrameReader,
     Request,
     decode_answers,
-    encode,
     encode_requests,
 )
 from tests.acceptance.server import free_port
+from tests.integration.runtime_lab import DEADLINE_SECONDS, PROGRAM, TOKEN, Connection, wait_until
 
-PROGRAM = Path(__file__).parents[2] / "model_container" / "__main__.py"
-DEADLINE_SECONDS = 60.0
-TOKEN = "a secret of forty characters, more or less"
 BODY = b'{"features": [[1.5, 0, 0, 0]]}'
 
 SLOW_CODE = '''
@@ -60,58 +51,6 @@ class Slow:
             time.sleep(0.005)
         return [int(row[0]) for row in rows]
 '''
-
-
-class Connection:
-    """A gateway's side of one connection."""
-
-    def __init__(self, path: str, token: str = TOKEN, protocol: int = PROTOCOL) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(DEADLINE_SECONDS)
-        wait_until(lambda: self._connects(path))
-        self._reader = FrameReader()
-        self._frames: list[Frame] = []
-        self.send(encode(1, HELLO, json.dumps({"protocol": protocol, "token": token}).encode()))
-
-    def _connects(self, path: str) -> bool:
-        try:
-            self.socket.connect(path)
-        except OSError:
-            return False
-        return True
-
-    def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-    def receive(self) -> Frame:
-        """Raises EOFError when the runtime closes."""
-        while not self._frames:
-            try:
-                data = self.socket.recv(1 << 16)
-            except ConnectionResetError:
-                data = b""
-            if not data:
-                raise EOFError
-            self._frames = self._reader.feed(data)
-        return self._frames.pop(0)
-
-    def predict(self, *bodies: bytes) -> list[Answer]:
-        self.send(encode_requests(7, [Request(body) for body in bodies]))
-        frame = self.receive()
-        assert frame.id == 7
-        return [Answer(*one) for one in decode_answers(frame)[0]]
-
-    def ping(self) -> dict[str, Any]:
-        self.send(encode(9, PING))
-        pulse: dict[str, Any] = json.loads(self.receive().payload)
-        return pulse
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 class Runtimes:

@@ -19,7 +19,7 @@ from app.runtime.interpreter import isolated, own_interpreter
 from app.runtime.packages.index import machine_index
 from model_container.contract.config import VARIABLE, RuntimeConfig
 from model_container.contract.frames import WELCOME, Answer, Request, decode_answers, encode_requests
-from tests.integration.test_runtime_process import PROGRAM, Connection
+from tests.integration.runtime_lab import PROGRAM, Connection
 from tests.unit.model_container.company import (
     COMPANY,
     Answering,
