@@ -184,7 +184,7 @@ class TestCompression:
     @pytest.mark.parametrize(
         ("body", "encoding", "status"),
         [
-            (gzip.compress(b"{}" * 99)[:-9], "gzip", 400),
+            (gzip.compress(b"{}" * 99, mtime=0)[:-9], "gzip", 400),
             (b"no gzip at all", "gzip", 400),
             (zlib.compress(b"{}") + b"more", "deflate", 400),
             (b"x", "deflate", 400),
