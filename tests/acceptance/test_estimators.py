@@ -64,14 +64,10 @@ def test_each_kind_of_file_is_loaded_by_the_runtime_and_predicts_what_it_does_in
 
 @pytest.mark.slow
 def test_each_predicts_through_prism_what_it_does_in_memory(start_server: StartServer, tmp_path: Path) -> None:
-    """From upload to prediction, once as a pickle and once by joblib; the compressions take turns."""
+    """From upload to prediction. The kinds of file take turns: above, each estimator is loaded from each of them."""
     server = start_server(PRISM_TARGET="process", PRISM_SINGLE_ACTIVE_MODEL="false")
-    turns = list(COMPRESSIONS)
-    jobs = [
-        (name, model, how)
-        for index, (name, model) in enumerate(trained())
-        for how in ("pickle", turns[index % len(turns)])
-    ]
+    turns = ["pickle", *COMPRESSIONS]
+    jobs = [(name, model, turns[index % len(turns)]) for index, (name, model) in enumerate(trained())]
     with ThreadPoolExecutor(3) as pool:
         outcomes = list(pool.map(lambda job: served_as_in_memory(server, tmp_path, *job), jobs))
     assert [outcome for outcome in outcomes if outcome] == []
