@@ -134,7 +134,11 @@ class Gateway:
     def _sample(self, model_id: str) -> bytes | None:
         """Return the request body that the model answered in its probe; None before the first probe."""
         model = self.ledger.model(model_id)
-        return msgspec.json.encode(model.sample) if model is not None and model.sample is not None else None
+        return (
+            msgspec.json.encode(model.findings.sample)
+            if model is not None and model.findings.sample is not None
+            else None
+        )
 
     def is_ready(self) -> bool:
         """Return whether no model is down; see `is_down`."""

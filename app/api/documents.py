@@ -39,30 +39,30 @@ def model_document(
         "version": model.version,
         "ref": model.ref,
         "status": deployment.status,
-        "description": model.description,
+        "description": model.spec.description,
         "target": deployment.target or model.target,
-        "gpu": model.execution.gpus.shown,
+        "gpu": model.spec.execution.gpus.shown,
         "endpoint": f"{base_url}/models/{quote(model.name)}/predict",
         "public_url": public_url,
-        "created_at": model.created_at,
+        "created_at": model.identity.created_at,
         "live_at": deployment.live_at or None,
-        "artifact": model.artifact,
-        "signature": model.signature,
-        "sample": model.sample,
-        "environment": environment_document(model.lock),
+        "artifact": model.spec.artifact,
+        "signature": model.findings.signature,
+        "sample": model.findings.sample,
+        "environment": environment_document(model.findings.lock),
         "acceleration": acceleration_document(model),
-        "inspection": model.inspection,
-        "code_files": model.code_files,
-        "unsafe_consent": model.unsafe_consent or None,
-        "allow_packages": model.allow_packages,
-        "packages_consent": model.packages_consent or None,
-        "runtime": model.runtime,
+        "inspection": model.findings.inspection,
+        "code_files": model.spec.code_files,
+        "unsafe_consent": model.spec.unsafe_consent or None,
+        "allow_packages": model.spec.allow_packages,
+        "packages_consent": model.spec.packages_consent or None,
+        "runtime": model.findings.runtime,
         "replica": next(map(replica_document, deployment.replicas), None),
         "replicas": [
             {**replica_document(one), "circuit": circuits.get(one.id), **use_document(one, vitals)}
             for one in deployment.replicas
         ],
-        "replicas_wanted": model.replicas,
+        "replicas_wanted": model.spec.replicas,
         **({} if vitals is None else {"use": usage_of(deployment, vitals)}),
         "restarts": deployment.restarts,
         "error": deployment.error,
@@ -87,7 +87,7 @@ def staged_document(staged: Staged, refusals: Iterable[PrismError]) -> dict[str,
 
 def acceleration_document(model: ModelVersion) -> dict[str, Any]:
     """Return whether the model is served in a faster variant, and what was measured. environment: of the faster variant."""
-    found = model.acceleration
+    found = model.findings.acceleration
     accelerated = found.status is AccelerationStatus.ACCELERATED
     measured = msgspec.to_builtins(found.report or Report())
     return {

@@ -36,7 +36,7 @@ def router(ledger: DeploymentState, dispatcher: Dispatcher) -> APIRouter:
                     live=lane is not None,
                     circuit=lane.circuit if lane is not None else "closed",
                     circuits={each.number: state for each, state in lane.circuits.items()} if lane is not None else {},
-                    replicas_wanted=model.replicas if model is not None and one.wanted else 0,
+                    replicas_wanted=model.spec.replicas if model is not None and one.wanted else 0,
                     streams=dispatcher.open_streams(one.model_id),
                 )
             )

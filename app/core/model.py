@@ -119,24 +119,31 @@ class Variant(Struct, frozen=True):
     log_folder: str = ""
 
 
-class ModelVersion(Struct, frozen=True):
-    """One version of a model, as stored beside its artifact in `model.json`.
+class Identity(Struct, frozen=True):
+    """The facts that tell one version from every other. They never change.
 
-    sample: a request body (JSON value in a native dialect) known to be answered.
-    expected_input: the sample its owner gave, if any. unsafe_consent: when the owner accepted dangerous globals.
-    allow_packages: `distribution` or `module=distribution`, which he allowed by name; packages_consent: when.
-    code_files: names of the Python files supplied for classes the pickle takes from `__main__`.
-    accelerate: "auto" or "off" where its owner said so, else "" for the server's setting.
     models_folder: name of the entry of the models folder that it came from, "" for an upload.
-    replicas: how many are wanted while it is live.
-    execution: on what it computes.
     """
 
     model_id: str
     name: str
     version: str
-    artifact: Artifact
     created_at: str
+    models_folder: str = ""
+
+
+class Spec(Struct, frozen=True):
+    """The artifact that the owner gave, and what he asked for. It changes only by his word.
+
+    target: None leaves the choice to PRISM. expected_input: the sample that he gave, if any.
+    code_files: names of the Python files supplied for classes that the pickle takes from `__main__`.
+    unsafe_consent: when he accepted dangerous globals.
+    allow_packages: `distribution` or `module=distribution`, which he allowed by name; packages_consent: when.
+    accelerate: "auto" or "off", or "" for the server's setting. execution: the hardware on which the model computes.
+    replicas: how many are wanted while it is live.
+    """
+
+    artifact: Artifact
     description: str = ""
     target: TargetName | None = None
     requirements: str = ""
@@ -147,18 +154,52 @@ class ModelVersion(Struct, frozen=True):
     unsafe_consent: str = ""
     allow_packages: tuple[str, ...] = ()
     packages_consent: str = ""
+    accelerate: str = ""
+    bounds: QueueLimits = QueueLimits()
+    calling: PredictContract = PredictContract()
+    execution: Execution = Execution()
+    replicas: int = 1
+
+
+class Findings(Struct, frozen=True):
+    """The facts that PRISM found out about a version, each recorded by the step that found it.
+
+    target: where the lock was resolved; None until then.
+    sample: a request body (JSON value in a native dialect) known to be answered.
+    """
+
     inspection: Inspection | None = None
+    target: TargetName | None = None
     lock: Lock | None = None
     signature: Signature | None = None
     sample: Any = None
     runtime: dict[str, Any] = {}
-    accelerate: str = ""
     acceleration: Acceleration = Acceleration()
-    bounds: QueueLimits = QueueLimits()
-    calling: PredictContract = PredictContract()
-    models_folder: str = ""
-    execution: Execution = Execution()
-    replicas: int = 1
+
+
+class ModelVersion(Struct, frozen=True):
+    """One version of a model, as stored beside its artifact in `model.json`."""
+
+    identity: Identity
+    spec: Spec
+    findings: Findings = Findings()
+
+    @property
+    def model_id(self) -> str:
+        return self.identity.model_id
+
+    @property
+    def name(self) -> str:
+        return self.identity.name
+
+    @property
+    def version(self) -> str:
+        return self.identity.version
+
+    @property
+    def target(self) -> TargetName | None:
+        """The target where the model was resolved, or until then the one that its owner asked for, if any."""
+        return self.findings.target or self.spec.target
 
     @property
     def ref(self) -> str:
@@ -167,17 +208,21 @@ class ModelVersion(Struct, frozen=True):
     @property
     def variant(self) -> Variant | None:
         """The variant that serves the model; None until it is inspected and locked."""
-        return self.accelerated if self.acceleration.status is AccelerationStatus.ACCELERATED else self.original
+        return (
+            self.accelerated if self.findings.acceleration.status is AccelerationStatus.ACCELERATED else self.original
+        )
 
     @property
     def original(self) -> Variant | None:
-        if self.inspection is None or self.lock is None:
+        if self.findings.inspection is None or self.findings.lock is None:
             return None
-        return Variant(VariantName.ORIGINAL, self.inspection.format, self.artifact.file, self.lock)
+        return Variant(
+            VariantName.ORIGINAL, self.findings.inspection.format, self.spec.artifact.file, self.findings.lock
+        )
 
     @property
     def accelerated(self) -> Variant | None:
-        lock = self.acceleration.lock
+        lock = self.findings.acceleration.lock
         return (
             Variant(VariantName.ACCELERATED, Format.ACCELERATED, ACCELERATED_FILE, lock, code=False) if lock else None
         )
@@ -185,10 +230,16 @@ class ModelVersion(Struct, frozen=True):
     @property
     def converter(self) -> Variant | None:
         """The original variant with the packages that convert it; None where none were found."""
-        lock = self.acceleration.converter_lock
-        if self.inspection is None or lock is None:
+        lock = self.findings.acceleration.converter_lock
+        if self.findings.inspection is None or lock is None:
             return None
-        return Variant(VariantName.CONVERTER, self.inspection.format, self.artifact.file, lock, log_folder="converter")
+        return Variant(
+            VariantName.CONVERTER,
+            self.findings.inspection.format,
+            self.spec.artifact.file,
+            lock,
+            log_folder="converter",
+        )
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -229,7 +280,7 @@ class Restart(Struct, frozen=True):
 class Deployment(Struct, frozen=True):
     """Wanted and real state of one model on this host, as kept in the registry.
 
-    replicas: those that run, in the order of their numbers. `ModelVersion.replicas` says how many there should be.
+    replicas: those that run, in the order of their numbers. `Spec.replicas` says how many there should be.
     """
 
     model_id: str

@@ -41,7 +41,7 @@ class Adoption:
         ]
         answering = await asyncio.gather(*(self._answers(one) for one in found))
         adopted = [one for one, answers in zip(found, answering, strict=True) if answers and deployment.wanted]
-        adopted = sorted(adopted, key=lambda one: one.number)[: model.replicas]
+        adopted = sorted(adopted, key=lambda one: one.number)[: model.spec.replicas]
         adopted = adopted if known else renumbered(adopted)
         kept = {one.id for one in adopted}
         await asyncio.gather(*(self._road.starter.kill(model, one) for one in ours if one.id not in kept))

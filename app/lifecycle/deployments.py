@@ -60,12 +60,12 @@ class Deployments:
             if not keep_refused:
                 await discard(upload.folder)
             raise
-        if model.unsafe_consent and model.inspection is not None:
-            names = ", ".join(danger.name for danger in model.inspection.dangers)
+        if model.spec.unsafe_consent and model.findings.inspection is not None:
+            names = ", ".join(danger.name for danger in model.findings.inspection.dangers)
             BuildLog(self.ledger.folder(model.model_id)).write(f"dangerous globals accepted by the owner: {names}")
             log.warning("dangerous globals accepted", model=model.ref, model_id=model.model_id, dangers=names)
-        if model.allow_packages:
-            names = ", ".join(model.allow_packages)
+        if model.spec.allow_packages:
+            names = ", ".join(model.spec.allow_packages)
             BuildLog(self.ledger.folder(model.model_id)).write(f"packages allowed by the owner: {names}")
             log.warning("packages allowed", model=model.ref, model_id=model.model_id, packages=names)
         await self.road.publisher.follow()
@@ -92,7 +92,7 @@ class Deployments:
     async def _fall_back(self, model: ModelVersion, error: PrismError) -> None:
         """Deploy the original variant where the accelerated variant does not start any more; otherwise record the failure."""
         now = self.ledger.model(model.model_id) or model
-        faster = now.acceleration.status is AccelerationStatus.ACCELERATED
+        faster = now.findings.acceleration.status is AccelerationStatus.ACCELERATED
         if not faster or isinstance(error, TargetUnavailable) or is_serving(self.ledger.deployment(model.model_id)):
             await self._fail(model, error)
             return
@@ -156,7 +156,7 @@ class Deployments:
         Raises Conflict if the model was never built.
         """
         deployment = self.ledger.deployment(model.model_id)
-        if model.lock is None:
+        if model.findings.lock is None:
             raise Conflict(
                 f"`{model.name}` was never built, so it cannot be restarted.",
                 hint=f"Start it with POST /models/{model.model_id}/start.",
@@ -172,7 +172,7 @@ class Deployments:
 
         A model that does not run takes up the number when it is started. Raises BadInput for an invalid number.
         """
-        model = await self.ledger.amend(model.model_id, replicas=replica_number(replicas))
+        model = await self.ledger.record_spec(model.model_id, replicas=replica_number(replicas))
         if self.ledger.deployment(model.model_id).wanted:
             self._begin(model, self._jobs.behind(model.model_id, lambda: self._adjust(model)))
 
@@ -254,7 +254,7 @@ class Deployments:
         if not deployment.wanted:
             if deployment.status in IN_PROGRESS:  # it was being built when the gateway ended
                 self._begin(model, lambda: self.road.deploy_version(model, run=False))
-        elif len(adopted) < model.replicas and adopted:
+        elif len(adopted) < model.spec.replicas and adopted:
             self._begin(model, lambda: self.road.replicas.fill(model))
         elif not adopted and deployment.status is not Status.FAILED:
             self._begin(model, lambda: self.road.deploy_version(model, run=True))

@@ -62,7 +62,7 @@ class DeploymentPipeline:
         """Resolve, build, start, probe and publish a model, recording each step. Raises the failing step's error."""
         build_log = BuildLog(self._ledger.folder(model.model_id))
         target = self.target(model)
-        if model.lock is None:
+        if model.findings.lock is None:
             async with self._ledger.step(model.model_id, Status.RESOLVING):
                 model = await self._resolve(model, target, build_log)
         async with self._ledger.step(model.model_id, Status.BUILDING):
@@ -111,15 +111,15 @@ class DeploymentPipeline:
         It holds no package that neither PRISM knows nor the model's owner names, however the package came into the
         record. Raises BadInput or EnvironmentFailed if no such environment can ever be made.
         """
-        assert model.inspection is not None
-        word = word_of(model.allow_packages, model.requirements, model.code_files)
+        assert model.findings.inspection is not None
+        word = word_of(model.spec.allow_packages, model.spec.requirements, model.spec.code_files)
         return requirements_for(
-            with_consent(model.inspection, word),
-            user_requirements=model.requirements,
-            python_version=model.python_version,
+            with_consent(model.findings.inspection, word),
+            user_requirements=model.spec.requirements,
+            python_version=model.spec.python_version,
             available_pythons=await self.target(model).pythons(),
             extra_packages=runtime_requirements(),
-            gpu=bool(model.execution.gpus),
+            gpu=bool(model.spec.execution.gpus),
         )
 
     async def _resolve(self, model: ModelVersion, target: Target, build_log: BuildLog) -> ModelVersion:
@@ -128,7 +128,7 @@ class DeploymentPipeline:
             build_log.write(f"needs {pin.requirement}: {pin.evidence}")
         build_log.write(f"Python {', '.join(requirements.pythons)}: {requirements.python_evidence}")
         lock = await self.lock_for(requirements, model, build_log)
-        return await self._ledger.amend(model.model_id, lock=lock, target=target.name)
+        return await self._ledger.record_findings(model.model_id, lock=lock, target=target.name)
 
     async def lock_for(self, requirements: Requirements, model: ModelVersion, build_log: BuildLog) -> Lock:
         """Resolve a lock of packages for the platform where this model runs. Raises EnvironmentFailed."""

@@ -45,7 +45,7 @@ async def probe(model: ModelVersion, link: ReplicaLink, samples: list[Any]) -> A
 
     samples: request bodies made from the signature. Raises ProbeFailed with the model's own words.
     """
-    candidates = [model.expected_input] if model.expected_input is not None else samples
+    candidates = [model.spec.expected_input] if model.spec.expected_input is not None else samples
     problem = "The runtime could make no sample from the model's signature."
     for index, sample in enumerate(candidates):
         answer = await link.predict(Request(msgspec.json.encode(sample)))
@@ -65,11 +65,11 @@ def _detail(problem: bytes) -> str:
 
 
 def _failure(model: ModelVersion, candidates: list[Any], problem: str) -> ProbeFailed:
-    if model.expected_input is not None:
+    if model.spec.expected_input is not None:
         return ProbeFailed(
             f"The model did not answer its `expected_input_json`: {problem}",
             hint="Give a sample that the model was trained to take, and upload again.",
-            sample=model.expected_input,
+            sample=model.spec.expected_input,
         )
     return ProbeFailed(
         f"The model answered none of {len(candidates)} samples made from its signature: {problem}",
@@ -89,7 +89,7 @@ async def answers_sample(model: ModelVersion, link: ReplicaLink, patience_second
         return f"it has worked on one batch for {busy_seconds:.0f} s"
     if busy_seconds:
         return ""
-    answer = await link.predict(Request(msgspec.json.encode(model.sample)))
+    answer = await link.predict(Request(msgspec.json.encode(model.findings.sample)))
     if answer.status == 200:
         return ""
     return f"its sample is no longer answered: {answer.body[:300].decode(errors='replace')}"

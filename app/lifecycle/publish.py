@@ -144,7 +144,7 @@ class Publisher:
         Models of the models folder serve side by side, even where only one model is active.
         """
         beside = self._ledger.model(other.model_id)
-        return bool(model.models_folder) or (beside is not None and bool(beside.models_folder))
+        return bool(model.identity.models_folder) or (beside is not None and bool(beside.identity.models_folder))
 
 
 def degraded(serving: int, wanted: int, reason: PrismError | str) -> dict[str, Any]:

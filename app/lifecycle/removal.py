@@ -37,7 +37,7 @@ async def remove_build_output(model: ModelVersion, ledger: DeploymentState, road
     for variant in model.variants:
         if variant.name is not VariantName.ORIGINAL:
             await target.remove_variant(model, variant, variant.lock.hash in used)
-    await target.remove(model, model.lock is None or model.lock.hash in used)
+    await target.remove(model, model.findings.lock is None or model.findings.lock.hash in used)
 
 
 def environments_of_others(model: ModelVersion, ledger: DeploymentState) -> set[str]:

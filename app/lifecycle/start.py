@@ -73,7 +73,7 @@ class Starter:
         if name is None or name not in self._targets:
             raise TargetUnavailable(
                 f"The target `{name}` of `{model.name}` is not available on this machine"
-                f"{', and `gpu` needs it' if model.execution.gpus else ''}.",
+                f"{', and `gpu` needs it' if model.spec.execution.gpus else ''}.",
                 hint="`prism doctor` says what is missing; or upload with another target.",
             )
         return self._targets[name]
@@ -202,7 +202,7 @@ class Starter:
 
         Raises ProbeFailed.
         """
-        patience = model.bounds.predict_timeout_seconds or self._settings.predict_timeout_seconds
+        patience = model.spec.bounds.predict_timeout_seconds or self._settings.predict_timeout_seconds
         try:
             async with asyncio.timeout(patience):
                 sample = await probe(model, begun.link, begun.welcome.samples)
@@ -215,8 +215,12 @@ class Starter:
             begun.link.close()
         told, facts = begun.welcome, begun.facts
         known = self._ledger.model(model.model_id)
-        if known is None or (known.signature, known.sample, known.runtime) != (told.signature, sample, facts):
-            await self._ledger.note(model.model_id, signature=told.signature, sample=sample, runtime=facts)
+        if known is None or (known.findings.signature, known.findings.sample, known.findings.runtime) != (
+            told.signature,
+            sample,
+            facts,
+        ):
+            await self._ledger.note_findings(model.model_id, signature=told.signature, sample=sample, runtime=facts)
 
     async def _welcome(self, model: ModelVersion, replica: Replica) -> tuple[ReplicaLink, dict[str, Any]]:
         target = self.target(model)

@@ -7,17 +7,51 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from msgspec import structs
 
-from app.core.model import Deployment, ModelVersion, Replica, Status
+from app.core.acceleration import Acceleration
+from app.core.environment import Lock
+from app.core.model import Artifact, Deployment, ModelVersion, Replica, Restart, Status, TargetName
 from app.core.route_table import Endpoint, Loss, Outlook, RouteTable, is_serving, refs_of, route_table
+from app.core.signature import Signature
 from app.errors import NotFound
 from app.lifecycle.catalog import Catalog, DeploymentRegistry
 from app.lifecycle.logs.build_log import BuildLog
 
 LOSSES_KEPT = 8
+
+
+class SpecChanges(TypedDict, total=False):
+    """What a model's owner can change of its Spec."""
+
+    artifact: Artifact
+    replicas: int
+
+
+class FindingsChanges(TypedDict, total=False):
+    """What a step can change of a model's Findings."""
+
+    target: TargetName
+    lock: Lock
+    signature: Signature
+    sample: Any
+    runtime: dict[str, Any]
+    acceleration: Acceleration
+
+
+class DeploymentChanges(TypedDict, total=False):
+    """What can change of a Deployment; `updated_at` follows by itself."""
+
+    status: Status
+    wanted: bool
+    target: TargetName
+    replicas: tuple[Replica, ...]
+    live_at: str
+    error: dict[str, Any] | None
+    restarts: tuple[Restart, ...]
+    metadata: dict[str, Any]
 
 
 def utc_now() -> str:
@@ -54,7 +88,7 @@ class DeploymentState:
 
     def replicas_wanted(self, model: ModelVersion) -> int:
         """Return the number of replicas that the record says now: it may have changed since `model` was read."""
-        return (self._store.get(model.model_id) or model).replicas
+        return (self._store.get(model.model_id) or model).spec.replicas
 
     def find(self, ref: str) -> ModelVersion:
         """Find a model by model_id, `name@version` or name. Raises NotFound.
@@ -111,30 +145,41 @@ class DeploymentState:
         deployment = new_deployment(model, wanted=wanted, status=status)
         await self._registry.save(structs.replace(deployment, live_at=live_at))
 
-    async def amend(self, model_id: str, **changes: Any) -> ModelVersion:
-        """Complete the model's record with what a step found out. Raises OSError; then the record is unchanged."""
-        model = self._changed(model_id, changes)
+    async def record_spec(self, model_id: str, **changes: Unpack[SpecChanges]) -> ModelVersion:
+        """Record what the model's owner changed. Raises OSError; then the record is unchanged."""
+        model = self._known(model_id)
+        model = structs.replace(model, spec=structs.replace(model.spec, **changes))
         self._store.save(model)
         return model
 
-    async def note(self, model_id: str, **changes: Any) -> ModelVersion:
-        """Change the model's record as `amend` does, for facts that hold even if they cannot be written at once."""
-        model = self._changed(model_id, changes)
+    async def record_findings(self, model_id: str, **changes: Unpack[FindingsChanges]) -> ModelVersion:
+        """Record what a step found out. Raises OSError; then the record is unchanged."""
+        model = self._found(model_id, changes)
+        self._store.save(model)
+        return model
+
+    async def note_findings(self, model_id: str, **changes: Unpack[FindingsChanges]) -> ModelVersion:
+        """Record findings that hold even if they cannot be written at once."""
+        model = self._found(model_id, changes)
         self._store.note(model)
         return model
 
-    def _changed(self, model_id: str, changes: dict[str, Any]) -> ModelVersion:
+    def _found(self, model_id: str, changes: FindingsChanges) -> ModelVersion:
+        model = self._known(model_id)
+        return structs.replace(model, findings=structs.replace(model.findings, **changes))
+
+    def _known(self, model_id: str) -> ModelVersion:
         model = self._store.get(model_id)
         if model is None:
             raise NotFound(f"The model `{model_id}` was deleted meanwhile.")
-        return structs.replace(model, **changes)
+        return model
 
-    async def update(self, model_id: str, **changes: Any) -> Deployment:
+    async def update(self, model_id: str, **changes: Unpack[DeploymentChanges]) -> Deployment:
         deployment = self.changed(model_id, **changes)
         await self._registry.save(deployment)
         return deployment
 
-    def changed(self, model_id: str, **changes: Any) -> Deployment:
+    def changed(self, model_id: str, **changes: Unpack[DeploymentChanges]) -> Deployment:
         """Return the deployment with these changes, for `record` to store."""
         return structs.replace(self.deployment(model_id), updated_at=utc_now(), **changes)
 
@@ -193,7 +238,7 @@ def new_deployment(model: ModelVersion, *, wanted: bool, status: Status) -> Depl
         status=status,
         wanted=wanted,
         target=model.target,
-        created_at=model.created_at,
+        created_at=model.identity.created_at,
         updated_at=utc_now(),
-        bounds=model.bounds,
+        bounds=model.spec.bounds,
     )

@@ -95,10 +95,10 @@ def public_document(model: ModelVersion) -> dict[str, Any]:
     return {
         "name": model.name,
         "version": model.version,
-        "description": model.description,
+        "description": model.spec.description,
         "endpoint": f"/models/{quote(model.name)}/predict",
-        "signature": model.signature,
-        "sample": model.sample,
+        "signature": model.findings.signature,
+        "sample": model.findings.sample,
     }
 
 

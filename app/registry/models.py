@@ -1,6 +1,6 @@
 """Models stored on this host: one folder each, with the artifact and a record of what is known about it.
 
-<root>/<model_id>/model.json        the record (app.core.model.Model)
+<root>/<model_id>/model.json        the record (app.core.model.ModelVersion)
                   artifact/<file>   the artifact as uploaded
                   code/<file>.py    the owner's code files, if any
                   build.log  logs/  output of the build and of the replicas
@@ -11,16 +11,27 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
 
 from app.core.atomic_file import holds, write_atomic
 from app.core.foreign_json import ForeignJsonError, read_json
-from app.core.model import ModelVersion
+from app.core.model import Findings, Identity, ModelVersion, Spec
 from app.registry.unsaved import Unsaved
 
 log = structlog.get_logger(__name__)
+
+
+def _read(content: bytes) -> ModelVersion:
+    """Decode a record. Raises ForeignJsonError.
+
+    Earlier gateways wrote the fields of the three parts side by side.
+    """
+    if "identity" in read_json(content, dict[str, Any]):
+        return read_json(content, ModelVersion)
+    return ModelVersion(read_json(content, Identity), read_json(content, Spec), read_json(content, Findings))
 
 
 class ModelStore:
@@ -36,7 +47,7 @@ class ModelStore:
         self.root.mkdir(parents=True, exist_ok=True)
         for record in self.root.glob("*/model.json"):
             try:
-                model = read_json(record.read_bytes(), ModelVersion)
+                model = _read(record.read_bytes())
             except (OSError, ForeignJsonError) as error:
                 log.error("a model's record cannot be read; it is left out", path=str(record), error=str(error))
                 continue
@@ -49,7 +60,7 @@ class ModelStore:
         return self._models.get(model_id)
 
     def all(self) -> tuple[ModelVersion, ...]:
-        return tuple(sorted(self._models.values(), key=lambda model: model.created_at))
+        return tuple(sorted(self._models.values(), key=lambda model: model.identity.created_at))
 
     def save(self, model: ModelVersion) -> None:
         """Write a model's record. Raises OSError if it cannot be written; the record is then unchanged."""

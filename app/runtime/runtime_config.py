@@ -14,7 +14,7 @@ def contract_of(model: ModelVersion, variant: Variant) -> PredictContract:
     """Return how a variant is called. An accelerated one has all that it needs in its own file."""
     if variant.name is VariantName.ACCELERATED:
         return PredictContract()
-    said = model.calling
+    said = model.spec.calling
     return PredictContract(
         method=said.method,
         batchable=said.batchable,
@@ -30,7 +30,7 @@ def execution_of(model: ModelVersion, variant: Variant, limits: Limits) -> dict[
 
     The settings' execution providers are for what is an ONNX model as it came.
     """
-    said = model.execution
+    said = model.spec.execution
     is_onnx = variant.format is Format.ONNX
     return {
         "threads": said.threads or limits.threads or max(1, round(limits.cpus)),

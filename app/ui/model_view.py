@@ -104,7 +104,7 @@ async def model_view(
         use=usage_of(deployment, uses),
         limits=deployments.road.settings.limits,
         acceleration=acceleration_text(model),
-        walls=sandbox_text(model.runtime.get("confinement") or {}),
+        walls=sandbox_text(model.findings.runtime.get("confinement") or {}),
         versions=[
             (other, one, badge(one))
             for other in reversed(deployments.ledger.models())
@@ -122,7 +122,7 @@ async def last_lines(deployments: Deployments, model: ModelVersion) -> list[str]
 
 def acceleration_text(model: ModelVersion) -> str:
     """Describe the state of the model's acceleration in one sentence."""
-    found = model.acceleration
+    found = model.findings.acceleration
     if found.status is AccelerationStatus.ACCELERATED and found.report is not None:
         faster = [
             f"{significant(times)} times as fast with {rows_text(rows)}" for rows, times in found.report.speedup.items()

@@ -118,7 +118,9 @@ def row(
             else ""
         ),
         processor=(f"{use.cores:.2f} of {cpus:g} {'core' if cpus == 1 else 'cores'}" if use.cores is not None else ""),
-        replicas=f"{use.replicas} of {model.replicas} replicas" if model.replicas > 1 or use.replicas > 1 else "",
+        replicas=(
+            f"{use.replicas} of {model.spec.replicas} replicas" if model.spec.replicas > 1 or use.replicas > 1 else ""
+        ),
     )
 
 
@@ -142,16 +144,18 @@ def attention_items(model: ModelVersion, deployment: Deployment) -> Iterator[tup
         yield 0, Attention("bad", title, detail, hint, model.model_id)
     elif deployment.status is Status.FAILED:
         yield 1, Attention("bad", f"{model.ref} failed", detail, hint, model.model_id)
-    elif error and is_serving(deployment) and len(deployment.replicas) < model.replicas:
-        title = f"{model.ref} serves with {len(deployment.replicas)} of {model.replicas} replicas"
+    elif error and is_serving(deployment) and len(deployment.replicas) < model.spec.replicas:
+        title = f"{model.ref} serves with {len(deployment.replicas)} of {model.spec.replicas} replicas"
         yield 2, Attention("warn", title, detail, hint, model.model_id)
     elif error and is_serving(deployment):
         title = f"{model.ref} serves as before, but its last change failed"
         yield 2, Attention("warn", title, detail, hint, model.model_id)
     elif error and deployment.wanted and not in_progress(deployment):
         yield 2, Attention("warn", f"{model.ref} is wanted and does not run", detail, hint, model.model_id)
-    if model.unsafe_consent and is_serving(deployment):
-        names = ", ".join(danger.name for danger in model.inspection.dangers) if model.inspection else ""
+    if model.spec.unsafe_consent and is_serving(deployment):
+        names = (
+            ", ".join(danger.name for danger in model.findings.inspection.dangers) if model.findings.inspection else ""
+        )
         title = f"{model.ref} runs code that its file brought along, with your consent"
         yield 3, Attention("warn", title, f"It uses {names}.", "Delete it if you do not trust it.", model.model_id)
 

@@ -123,11 +123,12 @@ def _register(home: Path, count: int) -> None:
 
 async def _copy(store: ModelStore, registry: ContainersFile, original: ModelVersion, count: int) -> None:
     for number in range(count):
-        model = structs.replace(original, model_id=f"{number:012x}", name=f"registered-{number:04}")
+        identity = structs.replace(original.identity, model_id=f"{number:012x}", name=f"registered-{number:04}")
+        model = structs.replace(original, identity=identity)
         shutil.copytree(store.folder(original.model_id), store.folder(model.model_id), copy_function=os.link)
         store.save(model)
         await registry.save(
-            Deployment(model.model_id, model.name, model.version, Status.STOPPED, False, created_at=model.created_at)
+            Deployment(model.model_id, model.name, model.version, Status.STOPPED, False, created_at=identity.created_at)
         )
 
 

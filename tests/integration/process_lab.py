@@ -21,6 +21,7 @@ from app.core.model import Artifact, Limits, ModelVersion, Replica
 from app.runtime.process import tree as process_tree
 from app.runtime.process.target import ProcessTarget
 from model_container.contract import frames
+from tests.records import model_version
 
 PACKAGES = ("msgspec", "numpy")
 SECONDS = 30.0
@@ -42,7 +43,7 @@ def write_model(folder: Path, lock: Lock, code: str = HARMLESS, name: str = "int
     (folder / "code").mkdir()
     (folder / "code" / "code_of_model.py").write_text(code)
     (folder / "artifact" / "model.pkl").write_bytes(b"ccode_of_model\nModel\n(tR.")
-    return ModelVersion(
+    return model_version(
         model_id=f"{name}-1",
         name=name,
         version="1.0.0",

@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import docker
 import pytest
-from msgspec import structs
 
 from app.core.execution import ALL_GPUS, Execution, Gpus
 from app.core.model import Limits
@@ -23,6 +22,7 @@ from app.runtime.docker.gpu import offered
 from app.runtime.docker.target import DockerTarget
 from app.settings import load_settings
 from tests.integration.process_lab import small_lock, write_model
+from tests.records import with_facts
 
 pytestmark = pytest.mark.docker
 
@@ -39,7 +39,7 @@ def engine() -> Iterator[docker.DockerClient]:
 def planned(folder: Path, wanted: Gpus, image: str) -> Plan:
     """Of a container on the bridge that every engine has."""
     model = write_model(folder, small_lock(PYTHON))
-    model = structs.replace(model, execution=Execution(wanted))
+    model = with_facts(model, execution=Execution(wanted))
     assert model.variant is not None
     return Plan(
         name=f"prism_test_gpu_{uuid4().hex[:8]}",
@@ -96,7 +96,7 @@ def test_an_engine_without_a_gpu_says_so_and_leaves_nothing_behind(tmp_path: Pat
         build_timeout_seconds=300,
     )
     model = write_model(tmp_path / "m", small_lock(PYTHON))
-    model = structs.replace(model, model_id=f"{home}-gpu", execution=Execution(Gpus(ALL_GPUS)))
+    model = with_facts(model, model_id=f"{home}-gpu", execution=Execution(Gpus(ALL_GPUS)))
 
     async def start() -> None:
         await target.build_environment(small_lock(PYTHON), print)

@@ -40,6 +40,7 @@ from app.runtime.docker.target import DockerTarget
 from app.runtime.target import Target
 from model_container.contract.frames import Request
 from tests.integration.process_lab import HARMLESS, connected, descendants, predict, small_lock, until, write_model
+from tests.records import with_facts
 
 pytestmark = pytest.mark.docker
 
@@ -81,7 +82,7 @@ class Lab:
 
     async def build(self, code: str = HARMLESS, name: str = "intruder") -> ModelVersion:
         model = write_model(self.folder / name, LOCK, textwrap.dedent(code), name)
-        model = msgspec.structs.replace(model, model_id=f"{self.home}-{name}")
+        model = with_facts(model, model_id=f"{self.home}-{name}")
         self.models.append(model)
         await self.target.build_model(model, self.folder / name, print)
         return model
@@ -144,7 +145,7 @@ async def welcomed(replica: Replica) -> ReplicaConnection:
 
 
 def replace_lock(model: ModelVersion, lock: Lock) -> ModelVersion:
-    return msgspec.structs.replace(model, lock=lock)
+    return with_facts(model, lock=lock)
 
 
 async def test_it_keeps_the_contract_of_a_target_and_offers_pythons_that_are_here_first(tmp_path: Path) -> None:
@@ -570,7 +571,7 @@ async def test_what_is_not_labelled_ours_is_never_touched(lab: Lab, engine: dock
         image, ["sleep", "600"], name=f"prism_{model.model_id}_foreign", detach=True, network_mode="none"
     )
     try:
-        await lab.target.remove(msgspec.structs.replace(model, model_id=f"{lab.home}-foreign"), environment_in_use=True)
+        await lab.target.remove(with_facts(model, model_id=f"{lab.home}-foreign"), environment_in_use=True)
         assert await lab.target.replicas() == ()
         borrowed = Replica(model.model_id, lab.target.name, str(foreign.id), "", "")
         await lab.target.stop(borrowed, 0)

@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import docker
 import pytest
-from msgspec import structs
 
 from app.core.environment import Lock
 from app.core.model import Limits, ModelVersion
@@ -22,6 +21,7 @@ from app.runtime.packages.uv import run_uv
 from app.runtime.process.target import ProcessTarget
 from tests.integration.hostile_wheel import FIRED, IN_A_CONTAINER, PACKAGE, PICKLE, files, served, write_wheel
 from tests.integration.process_lab import connected, small_lock, write_model
+from tests.records import with_facts
 
 PYTHON = "{}.{}".format(*sys.version_info[:2])
 SECRETS = ("PRISM_ADMIN_KEYS", "PRISM_API_KEYS", "NGROK_AUTHTOKEN", "AWS_SECRET_ACCESS_KEY")
@@ -144,7 +144,7 @@ async def test_on_docker_nothing_of_it_runs_before_the_walls_not_even_in_the_bui
     attack: Attack, engine: docker.DockerClient
 ) -> None:
     target = docker_target(attack.folder)
-    model = structs.replace(attack.model("intruder"), model_id=f"evil-{uuid4().hex[:8]}")
+    model = with_facts(attack.model("intruder"), model_id=f"evil-{uuid4().hex[:8]}")
     lines: list[str] = []
     replica = None
     try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+from typing import TypedDict, Unpack
 
 import structlog
 from msgspec import structs
@@ -47,6 +48,16 @@ SHARED = ("onnxruntime", "numpy")
 TRIED = (AccelerationStatus.ACCELERATED, AccelerationStatus.KEPT)
 
 
+class AccelerationChanges(TypedDict, total=False):
+    """What a step can change of an Acceleration."""
+
+    status: AccelerationStatus
+    reason: str
+    report: Report
+    lock: Lock
+    converter_lock: Lock
+
+
 class Accelerator:
     """The acceleration of live models, one at a time, so that live models keep the processor."""
 
@@ -57,24 +68,24 @@ class Accelerator:
         self._turn = asyncio.Lock()
 
     def wanted(self, model: ModelVersion) -> bool:
-        return (model.accelerate or self._road.settings.accelerate) == "auto"
+        return (model.spec.accelerate or self._road.settings.accelerate) == "auto"
 
     def busy(self, model_id: str) -> bool:
         return model_id in self._tasks
 
     async def take_back(self, model: ModelVersion) -> ModelVersion:
         """Return the model, in its original variant if acceleration was switched off since."""
-        if self.wanted(model) or model.acceleration.status is not AccelerationStatus.ACCELERATED:
+        if self.wanted(model) or model.findings.acceleration.status is not AccelerationStatus.ACCELERATED:
             return model
         return await self._record(model, AccelerationStatus.OFF, "acceleration is switched off")
 
     async def begin(self, model_id: str) -> None:
         """Accelerate a model that has just become live, in the background."""
         model = self._ledger.model(model_id)
-        if model is None or self.busy(model_id) or model.acceleration.status in TRIED:
+        if model is None or self.busy(model_id) or model.findings.acceleration.status in TRIED:
             return
         if not self.wanted(model):
-            if model.acceleration.status is not AccelerationStatus.OFF:
+            if model.findings.acceleration.status is not AccelerationStatus.OFF:
                 await self._record(model, AccelerationStatus.OFF, "acceleration is switched off")
         elif reason := ineligible_reason(model):
             await self._record(model, AccelerationStatus.KEPT, reason)
@@ -126,7 +137,7 @@ class Accelerator:
     async def _put_off(self, model_id: str) -> None:
         """Mark the model as pending: it is tried again when it is live again."""
         model = self._ledger.model(model_id)
-        if model is not None and model.acceleration.status is AccelerationStatus.CONVERTING:
+        if model is not None and model.findings.acceleration.status is AccelerationStatus.CONVERTING:
             await self._record(model, AccelerationStatus.PENDING, "")
 
     async def _give_up(self, model_id: str, reason: str) -> None:
@@ -135,10 +146,10 @@ class Accelerator:
             await self.keep(model, reason)
 
     async def _record(self, model: ModelVersion, status: AccelerationStatus, reason: str) -> ModelVersion:
-        changed = structs.replace(model.acceleration, status=status, reason=reason)
+        changed = structs.replace(model.findings.acceleration, status=status, reason=reason)
         if status in (AccelerationStatus.KEPT, AccelerationStatus.OFF):
             BuildLog(self._ledger.folder(model.model_id)).write(f"acceleration: the original variant stays: {reason}")
-        return await self._ledger.note(model.model_id, acceleration=changed)
+        return await self._ledger.note_findings(model.model_id, acceleration=changed)
 
     async def _try(self, model_id: str) -> None:
         model = self._ledger.find(model_id)
@@ -152,8 +163,9 @@ class Accelerator:
         lock = await self._lock(model, lines)
         model = await self._amend(model, lock=lock, report=report)
         await self._road.build(model, lines, model.accelerated)
-        faster = structs.replace(model.acceleration, status=AccelerationStatus.ACCELERATED)
-        await self._exchange(model, structs.replace(model, acceleration=faster))
+        accelerated = structs.replace(model.findings.acceleration, status=AccelerationStatus.ACCELERATED)
+        faster = structs.replace(model.findings, acceleration=accelerated)
+        await self._exchange(model, structs.replace(model, findings=faster))
         gain = report.speedup.get("1", 0.0)
         lines.write(f"acceleration: served in ONNX now, {gain:g} times as fast for one row ({report.converter})")
         log.info("accelerated", model=model.ref, speedup=report.speedup, converter=report.converter)
@@ -165,7 +177,7 @@ class Accelerator:
         async def record() -> None:
             nonlocal recorded
             recorded = True
-            await self._ledger.amend(model.model_id, acceleration=faster.acceleration)
+            await self._ledger.record_findings(model.model_id, acceleration=faster.findings.acceleration)
 
         try:
             await self._road.replicas.exchange_variant(faster, record)
@@ -179,21 +191,23 @@ class Accelerator:
                     await self._road.replicas.exchange_variant(original, nothing_to_record)
             raise
 
-    async def _amend(self, model: ModelVersion, **changes: object) -> ModelVersion:
-        return await self._ledger.amend(model.model_id, acceleration=structs.replace(model.acceleration, **changes))
+    async def _amend(self, model: ModelVersion, **changes: Unpack[AccelerationChanges]) -> ModelVersion:
+        return await self._ledger.record_findings(
+            model.model_id, acceleration=structs.replace(model.findings.acceleration, **changes)
+        )
 
     async def _converter_lock(self, model: ModelVersion, lines: BuildLog) -> Lock:
-        assert model.lock is not None  # the model serves
+        assert model.findings.lock is not None  # the model serves
         packages = (
-            *model.lock.packages,
+            *model.findings.lock.packages,
             *CONVERTERS,
-            *(("onnxmltools",) if uses(model.lock, "xgboost", "xgboost-cpu") else ()),
+            *(("onnxmltools",) if uses(model.findings.lock, "xgboost", "xgboost-cpu") else ()),
         )
-        requirements = Requirements(packages, (), (model.lock.python,), "that of the model")
+        requirements = Requirements(packages, (), (model.findings.lock.python,), "that of the model")
         return await self._road.lock_for(requirements, model, lines)
 
     async def _lock(self, model: ModelVersion, lines: BuildLog) -> Lock:
-        converter = model.acceleration.converter_lock
+        converter = model.findings.acceleration.converter_lock
         assert converter is not None  # it was resolved before
         pins = tuple(
             Pin(name, f"=={version}", "the version with which both variants were compared")

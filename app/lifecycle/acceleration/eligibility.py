@@ -21,19 +21,19 @@ class ConversionRejected(Exception):
 
 def ineligible_reason(model: ModelVersion) -> str:
     """Return "" if the model may have a faster variant, according to its record; otherwise why it may not."""
-    if model.inspection is None:
+    if model.findings.inspection is None:
         return "its file was never inspected"
-    if model.inspection.format is Format.ONNX:
+    if model.findings.inspection.format is Format.ONNX:
         return "it is in ONNX already"
-    if model.execution.gpus:
+    if model.spec.execution.gpus:
         return "its owner wants it on a GPU"
-    if model.calling.method not in ("", "predict") or (model.calling.inputs and model.calling.strict):
+    if model.spec.calling.method not in ("", "predict") or (model.spec.calling.inputs and model.spec.calling.strict):
         return "its model_config.yaml says how it is called"
-    if model.calling.batchable is False:
+    if model.spec.calling.batchable is False:
         return "its owner wants no two requests in one call"
-    if model.inspection.format in (Format.PYTHON, Format.MLFLOW):
+    if model.findings.inspection.format in (Format.PYTHON, Format.MLFLOW):
         return "it is a folder, loaded by its own code"
-    if not any(pin.distribution in CONVERTIBLE for pin in model.inspection.pins):
+    if not any(pin.distribution in CONVERTIBLE for pin in model.findings.inspection.pins):
         return f"its file names none of {', '.join(CONVERTIBLE)}"
     return ""
 

@@ -190,7 +190,7 @@ class Monitor:
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                 link, _ = await self._connect(replica, CHECK_TIMEOUT_SECONDS)
                 try:
-                    patience = model.bounds.predict_timeout_seconds or self._patience_seconds
+                    patience = model.spec.bounds.predict_timeout_seconds or self._patience_seconds
                     trouble = await answers_sample(model, link, patience / 2 if silent else patience)
                     return HealthResult(trouble, certain=bool(trouble and silent))
                 finally:

@@ -15,7 +15,7 @@ from app.core.contents import Contents
 from app.core.execution import GPU_FORMS, Execution, Gpus, parse_gpus
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.inspection import Format, Inspection
-from app.core.model import REPLICAS_MAX, ModelVersion, Status, TargetName
+from app.core.model import REPLICAS_MAX, Findings, Identity, ModelVersion, Spec, Status, TargetName
 from app.core.model_config import ModelConfig
 from app.errors import BadInput
 from app.lifecycle.intake.receive import Upload
@@ -41,8 +41,10 @@ async def register(
     """
     began = monotonic()
     model = build_version(upload, ledger)
-    assert model.inspection is not None
-    refuse_unusable(model.inspection, has_code=bool(model.code_files), allow_unsafe=model.allow_unsafe)
+    assert model.findings.inspection is not None
+    refuse_unusable(
+        model.findings.inspection, has_code=bool(model.spec.code_files), allow_unsafe=model.spec.allow_unsafe
+    )
     await check(model)
     await ledger.add(model, wanted=wanted, status=Status.INSPECTING)
     await ledger.note_time(model.model_id, "receive", received_ms)
@@ -68,28 +70,26 @@ def build_version(upload: Upload, ledger: DeploymentState) -> ModelVersion:
     execution = execution_of(config, texts.get("gpu", ""), inspection)
     now = utc_now()
     return ModelVersion(
-        model_id=upload.model_id,
-        name=name,
-        version=ledger.next_version(name),
-        artifact=upload.artifact,
-        created_at=now,
-        description=texts.get("model_description") or config.description,
-        target=target_of(target_name(texts.get("target") or config.target), execution.gpus),
-        requirements=requirements,
-        python_version=texts.get("python_version") or contents.python_version,
-        expected_input=contents.sample if expected_input is None else expected_input,
-        code_files=upload.code_files,
-        allow_unsafe=allow_unsafe,
-        unsafe_consent=now if allow_unsafe and inspection.dangers else "",
-        allow_packages=allow_packages,
-        packages_consent=now if allow_packages else "",
-        inspection=inspection,
-        accelerate=accelerate_choice(texts.get("accelerate") or config.accelerate),
-        bounds=config.bounds,
-        calling=contents.calling,
-        models_folder=upload.models_folder,
-        replicas=replicas_of(texts.get("replicas", ""), config),
-        execution=execution,
+        Identity(upload.model_id, name, ledger.next_version(name), now, upload.models_folder),
+        Spec(
+            artifact=upload.artifact,
+            description=texts.get("model_description") or config.description,
+            target=target_of(target_name(texts.get("target") or config.target), execution.gpus),
+            requirements=requirements,
+            python_version=texts.get("python_version") or contents.python_version,
+            expected_input=contents.sample if expected_input is None else expected_input,
+            code_files=upload.code_files,
+            allow_unsafe=allow_unsafe,
+            unsafe_consent=now if allow_unsafe and inspection.dangers else "",
+            allow_packages=allow_packages,
+            packages_consent=now if allow_packages else "",
+            accelerate=accelerate_choice(texts.get("accelerate") or config.accelerate),
+            bounds=config.bounds,
+            calling=contents.calling,
+            replicas=replicas_of(texts.get("replicas", ""), config),
+            execution=execution,
+        ),
+        Findings(inspection),
     )
 
 

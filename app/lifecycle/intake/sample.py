@@ -32,7 +32,7 @@ async def deploy_sample(deployments: Deployments) -> ModelVersion:
     artifact = Artifact(file.name, hashlib.sha256(content).hexdigest(), len(content))
     for model in deployments.ledger.models():
         deployment = deployments.ledger.deployment(model.model_id)
-        if model.artifact == artifact and (is_serving(deployment) or deployments.busy(model.model_id)):
+        if model.spec.artifact == artifact and (is_serving(deployment) or deployments.busy(model.model_id)):
             return model
     upload = await _stored(file, artifact, deployments.ledger.folder(""))
     return await deployments.accept(upload, run=True, received_ms=(monotonic() - began) * 1000)

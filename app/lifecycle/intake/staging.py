@@ -110,9 +110,11 @@ class Staging:
             model = build_version(staged.upload, self._deployments.ledger)
         except PrismError as error:
             return [error]
-        assert model.inspection is not None
-        has_code = bool(model.code_files)
-        found: list[PrismError] = [*refusals_of(model.inspection, has_code=has_code, allow_unsafe=model.allow_unsafe)]
+        assert model.findings.inspection is not None
+        has_code = bool(model.spec.code_files)
+        found: list[PrismError] = [
+            *refusals_of(model.findings.inspection, has_code=has_code, allow_unsafe=model.spec.allow_unsafe)
+        ]
         try:
             await self._deployments.road.requirements(model)
         except PrismError as error:

@@ -49,15 +49,15 @@ class EntryVersions:
 
         artifact, place: the copy of the entry as it is now. Raises BadInput for an invalid number.
         """
-        if model.artifact.rest_sha256 != artifact.rest_sha256:
+        if model.spec.artifact.rest_sha256 != artifact.rest_sha256:
             return False
         try:
             config = await self._deployments.road.readers.read_config(place)
         except BaseException:
             await discard(self._ledger.folder(place.parent.parent.name))
             raise
-        taken = structs.replace(model.artifact, sha256=artifact.sha256)
-        await self._ledger.amend(model.model_id, artifact=taken)
+        taken = structs.replace(model.spec.artifact, sha256=artifact.sha256)
+        await self._ledger.record_spec(model.model_id, artifact=taken)
         await self._deployments.scale(model, config.replicas)
         log.info("an entry of the models folder changes its replicas", model=model.ref, replicas=config.replicas)
         return True
@@ -79,7 +79,7 @@ class EntryVersions:
 
     def of(self, name: str) -> list[ModelVersion]:
         """Return the versions of this entry, oldest first, without uploads of the same name."""
-        return [model for model in self._ledger.models() if model.models_folder == name]
+        return [model for model in self._ledger.models() if model.identity.models_folder == name]
 
     def newest(self, name: str) -> ModelVersion | None:
         return next(reversed(self.of(name)), None)

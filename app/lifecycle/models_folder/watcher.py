@@ -110,7 +110,9 @@ class ModelsFolder:
         self.looked_at = utc_now()
         for name, seen in found.items():
             await self._follow(name, seen)
-        for name in {*self._entries, *(model.models_folder for model in self._ledger.models())} - found.keys() - {""}:
+        for name in (
+            {*self._entries, *(model.identity.models_folder for model in self._ledger.models())} - found.keys() - {""}
+        ):
             await self._follow_gone(name)
 
     def _tell_root(self, problem: str) -> None:
@@ -138,7 +140,9 @@ class ModelsFolder:
         return unchanged_seconds >= SETTLE_SECONDS or self._wall_clock() - seen.changed_at >= SETTLE_SECONDS
 
     def _under_way(self) -> list[ModelVersion]:
-        return [one for one in self._ledger.models() if one.models_folder and self._deployments.busy(one.model_id)]
+        return [
+            one for one in self._ledger.models() if one.identity.models_folder and self._deployments.busy(one.model_id)
+        ]
 
     async def _take(self, name: str, entry: _Entry, seen: FolderSnapshot) -> None:
         """Make a version of the entry's present content, unless its newest version has just that content."""
@@ -175,7 +179,7 @@ class ModelsFolder:
             await discard(folder)
             raise
         present = self._versions.newest(name)
-        is_known = present is not None and present.artifact.sha256 == artifact.sha256
+        is_known = present is not None and present.spec.artifact.sha256 == artifact.sha256
         if present is not None and not is_known and again is not None and again.files == seen.files:
             is_known = await self._versions.takes_number(present, artifact, place)
         if again is None or again.files != seen.files or is_known:

@@ -48,19 +48,19 @@ def model_document(model: ModelVersion, versions: Iterable[str]) -> dict[str, An
         "name": model.name,
         "versions": list(versions),
         "platform": platform(model),
-        "inputs": inputs(signature, model.sample),
+        "inputs": inputs(signature, model.findings.sample),
         "outputs": [tensor_document(one, one.datatype) for one in signature.outputs],
     }
 
 
 def known_signature(model: ModelVersion) -> Signature:
-    if model.signature is None:
+    if model.findings.signature is None:
         raise Unavailable(f"What `{model.ref}` takes is known once it has been started.")
-    return model.signature
+    return model.findings.signature
 
 
 def platform(model: ModelVersion) -> str:
-    kind = model.inspection.format if model.inspection else Format.PICKLE
+    kind = model.findings.inspection.format if model.findings.inspection else Format.PICKLE
     return _PLATFORMS.get(kind, f"python_{kind.value}")
 
 
@@ -122,7 +122,7 @@ def config_document(model: ModelVersion, deployment: Deployment, flow: QueueSett
         "instance_group": [
             {
                 "name": model.ref,
-                "kind": "KIND_GPU" if model.execution.gpus else "KIND_CPU",
+                "kind": "KIND_GPU" if model.spec.execution.gpus else "KIND_CPU",
                 "count": len(deployment.replicas),
             }
         ],
@@ -130,7 +130,7 @@ def config_document(model: ModelVersion, deployment: Deployment, flow: QueueSett
             "preferred_batch_size": [own.max_batch_size or flow.max_batch_size],
             "max_queue_delay_microseconds": round(window_ms * 1000),
         },
-        "default_model_filename": model.artifact.filename,
+        "default_model_filename": model.spec.artifact.filename,
         "parameters": {},
     }
 

@@ -101,7 +101,7 @@ class Plan(Struct, frozen=True):
             "mem_limit": memory_bytes,
             "memswap_limit": memory_bytes,
             "nano_cpus": round(self.limits.cpus * 1e9),
-            "device_requests": device_requests(self.model.execution.gpus) if config.gpu else [],
+            "device_requests": device_requests(self.model.spec.execution.gpus) if config.gpu else [],
             "ulimits": [{"name": "fsize", "soft": memory_bytes, "hard": memory_bytes}],
             "tmpfs": self._in_memory(),
             # docker-init collects what a model's processes leave behind, and hands SIGTERM on.

@@ -79,13 +79,13 @@ def model_dockerfile(model: ModelVersion, environment: str, image: str, has_code
 
     environment, image: names of the image that it builds on and of its own.
     """
-    assert model.inspection
-    assert model.lock
+    assert model.findings.inspection
+    assert model.findings.lock
     variant = model.original
     assert variant
     config = RuntimeConfig(
         artifact=f"{RUNTIME_PLACE}/artifact/{place_of(variant)}",
-        format=model.inspection.format.value,
+        format=model.findings.inspection.format.value,
         code=f"{RUNTIME_PLACE}/code" if has_code else "",
         environment=ENVIRONMENT_PLACE,
         host="0.0.0.0",
@@ -105,7 +105,7 @@ def model_dockerfile(model: ModelVersion, environment: str, image: str, has_code
         variable=VARIABLE,
         config=re.sub(r'(["\\$])', r"\\\1", config.to_json()),
         model_id=model.model_id,
-        hash=model.lock.hash,
+        hash=model.findings.lock.hash,
         nobody=NOBODY,
     )
 
@@ -115,10 +115,10 @@ def write_model_context(to: io.BufferedIOBase, dockerfile: str, model: ModelVers
     with tarfile.open(fileobj=to, mode="w") as tar:
         _add(tar, "Dockerfile", dockerfile.encode())
         _add_files(tar, PACKAGE, PACKAGE.name)
-        if model.artifact.main:
+        if model.spec.artifact.main:
             _add_files(tar, folder / "artifact", "artifact")
         else:
-            file = model.artifact.file
+            file = model.spec.artifact.file
             tar.add(folder / file, file, recursive=False, filter=_for_anyone)
         if (folder / "code").is_dir():
             _add_files(tar, folder / "code", "code")

@@ -120,11 +120,11 @@ class Images:
 
     async def build_model(self, model: ModelVersion, folder: Path, log: Log) -> str:
         """Write `<folder>/Dockerfile`, build a model's image and return its name. Raises BuildFailed."""
-        if model.lock is None or model.inspection is None:
+        if model.findings.lock is None or model.findings.inspection is None:
             raise BuildFailed(f"{model.ref} was never inspected and locked.", hint=f"Deploy {model.name} again.")
         image = model_image(model.model_id)
         has_code = (folder / "code").is_dir()
-        dockerfile = model_dockerfile(model, environment_image(model.lock), image, has_code)
+        dockerfile = model_dockerfile(model, environment_image(model.findings.lock), image, has_code)
         try:
             (folder / "Dockerfile").write_text(dockerfile)
         except OSError as error:
@@ -136,10 +136,10 @@ class Images:
 
     async def remove(self, model: ModelVersion, environment_in_use: bool) -> None:
         await self._remove(model_image(model.model_id), "prism.model_id")
-        if model.lock and not environment_in_use and not await self._is_built_upon(model.lock):
-            await self._remove(environment_image(model.lock), "prism.environment")
+        if model.findings.lock and not environment_in_use and not await self._is_built_upon(model.findings.lock):
+            await self._remove(environment_image(model.findings.lock), "prism.environment")
             # A second PRISM that built it at the same moment took the name over, and left the first without one.
-            nameless = {"dangling": True, "label": f"prism.environment={model.lock.hash}"}
+            nameless = {"dangling": True, "label": f"prism.environment={model.findings.lock.hash}"}
             with contextlib.suppress(Conflict):
                 await self._engine.ask(lambda client: client.images.prune(filters=nameless), Conflict)
 

@@ -117,7 +117,7 @@ class DockerTarget:
 
     async def _launch(self, plan: Plan) -> Replica:
         def refused(words: str) -> PrismError:
-            without_gpu = refusal(plan.model.ref, words) if plan.model.execution.gpus else None
+            without_gpu = refusal(plan.model.ref, words) if plan.model.spec.execution.gpus else None
             return (
                 without_gpu
                 or problem_in(words)
@@ -211,7 +211,7 @@ class DockerTarget:
         await self._images.remove(model, environment_in_use)
 
     def describe_removal(self, model: ModelVersion, replicas: Sequence[Replica]) -> list[str]:
-        images = [f"image {model_image(model.model_id)}"] if model.lock is not None else []
+        images = [f"image {model_image(model.model_id)}"] if model.findings.lock is not None else []
         return [f"container {replica.id}" for replica in replicas] + images
 
     async def remove_variant(self, model: ModelVersion, variant: Variant, environment_in_use: bool) -> None:

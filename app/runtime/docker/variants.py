@@ -17,12 +17,13 @@ def variant_image(model: ModelVersion, variant: Variant) -> ModelVersion:
     """Return a model whose image holds this variant of the given one. That image has a name of its own."""
     if variant.name is VariantName.ORIGINAL:
         return model
-    return structs.replace(
-        model,
-        model_id=f"{model.model_id}_{variant.name}",
-        lock=variant.lock,
-        artifact=Artifact(place_of(variant), "", 0),
-        inspection=structs.replace(model.inspection or Inspection(variant.format), format=variant.format),
+    inspection = model.findings.inspection or Inspection(variant.format)
+    return ModelVersion(
+        structs.replace(model.identity, model_id=f"{model.model_id}_{variant.name}"),
+        structs.replace(model.spec, artifact=Artifact(place_of(variant), "", 0)),
+        structs.replace(
+            model.findings, lock=variant.lock, inspection=structs.replace(inspection, format=variant.format)
+        ),
     )
 
 

@@ -125,7 +125,7 @@ class ProcessTarget:
 
     async def start(self, model: ModelVersion, folder: Path, limits: Limits, variant: Variant | None = None) -> Replica:
         variant = variant or model.variant
-        if model.execution.gpus:
+        if model.spec.execution.gpus:
             raise StartFailed(
                 f"{model.ref} wants a GPU, and the target process gives none.", hint="Deploy it to the target docker."
             )
@@ -322,8 +322,8 @@ class ProcessTarget:
 
     async def remove(self, model: ModelVersion, environment_in_use: bool) -> None:
         await asyncio.to_thread(_remove_folder, self._run_folder / model.model_id)
-        if model.lock and not environment_in_use:
-            await self._environments.remove(model.lock)
+        if model.findings.lock and not environment_in_use:
+            await self._environments.remove(model.findings.lock)
 
     def describe_removal(self, model: ModelVersion, replicas: Sequence[Replica]) -> list[str]:
         return [f"process {replica.id}" for replica in replicas]

@@ -174,7 +174,7 @@ def document_of(answer: Prediction) -> dict[str, Any]:
 
 
 def offers_probabilities(model: ModelVersion) -> bool:
-    return model.signature is not None and "predict_proba" in model.signature.methods
+    return model.findings.signature is not None and "predict_proba" in model.findings.signature.methods
 
 
 def ref_of(model: ModelVersion, ledger: DeploymentState) -> str:
@@ -186,9 +186,9 @@ def ref_of(model: ModelVersion, ledger: DeploymentState) -> str:
 
 def sample_of(model: ModelVersion) -> Given:
     """Return the form filled with the model's sample."""
-    form = form_for(model.signature, model.sample)
-    text = "" if model.sample is None else written(model.sample, JSON_WORDS)
-    return Given(form, text, value=model.sample)
+    form = form_for(model.findings.signature, model.findings.sample)
+    text = "" if model.findings.sample is None else written(model.findings.sample, JSON_WORDS)
+    return Given(form, text, value=model.findings.sample)
 
 
 def given_by(texts: dict[str, str], sample: Given, tab: str) -> Given:

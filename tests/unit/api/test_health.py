@@ -11,12 +11,13 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from app.core.model import Artifact, ModelVersion, Status
+from app.core.model import Artifact, Status
 from app.lifecycle.state import DeploymentState
 from app.main import create_app
 from app.protocols.v2.grpc import inference_pb2 as messages
 from app.protocols.v2.grpc.service import Caller, Service
 from app.settings import Settings
+from tests.records import model_version
 
 CALLER = Caller(key="", address="127.0.0.1", request_id="")
 
@@ -35,7 +36,7 @@ async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
 async def record(app: FastAPI, model_id: str, status: Status, **changes: Any) -> None:
     """One that is wanted and takes no traffic."""
     ledger: DeploymentState = app.state.system.ledger
-    model = ModelVersion(model_id, f"model-{model_id}", "1.0.0", Artifact("model.pkl", "0" * 64, 1), "2026")
+    model = model_version(model_id, f"model-{model_id}", "1.0.0", Artifact("model.pkl", "0" * 64, 1), "2026")
     await ledger.add(model, wanted=True, status=status)
     await ledger.update(model_id, **changes)
 

@@ -19,6 +19,7 @@ from app.lifecycle.intake.receive import Upload
 from app.lifecycle.intake.refusals import refusals_of
 from app.lifecycle.intake.register import build_version
 from app.lifecycle.intake.staging import Staging
+from tests.records import with_facts
 from tests.unit.artifact.test_folder import laid_out
 from tests.unit.lifecycle.intake.test_staging import form
 from tests.unit.lifecycle.test_deployments import house
@@ -149,9 +150,9 @@ async def test_an_archive_cannot_consent_for_its_owner_and_the_models_folder_can
     files = {"model_config.yaml": "allow_unsafe: true\nallow_packages: [acme]\nrequirements: [acme]\n"}
     async with house(tmp_path) as home:
         sent = build_version(folder(tmp_path / "sent", files), home.ledger)
-        assert (sent.allow_unsafe, sent.allow_packages, sent.requirements) == (False, (), "")
+        assert (sent.spec.allow_unsafe, sent.spec.allow_packages, sent.spec.requirements) == (False, (), "")
         laid = build_version(folder(tmp_path / "laid", files, models_folder="m"), home.ledger)
-        assert (laid.allow_unsafe, laid.allow_packages, laid.requirements) == (True, ("acme",), "acme")
+        assert (laid.spec.allow_unsafe, laid.spec.allow_packages, laid.spec.requirements) == (True, ("acme",), "acme")
 
 
 async def test_a_package_is_allowed_by_the_form_and_the_consent_recorded(tmp_path: Path) -> None:
@@ -161,18 +162,20 @@ async def test_a_package_is_allowed_by_the_form_and_the_consent_recorded(tmp_pat
         assert {type(one) for one in await staging.refusals(staged)} == {MissingCode, UnsafeArtifact}
         agreed = form(home, upload_id=staged.upload_id, allow_packages="evilpkg")
         model = await staging.deploy_form(agreed, run=False, received_ms=0)
-        assert model.allow_packages == ("evilpkg",)
-        assert model.packages_consent
-        assert not model.unsafe_consent
-        assert "evilpkg" in {pin.distribution for pin in model.inspection.pins if model.inspection}
+        assert model.spec.allow_packages == ("evilpkg",)
+        assert model.spec.packages_consent
+        assert not model.spec.unsafe_consent
+        assert "evilpkg" in {pin.distribution for pin in model.findings.inspection.pins if model.findings.inspection}
 
 
 async def test_a_guess_that_an_older_server_recorded_is_not_asked_of_the_index(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         model = build_version(folder(tmp_path / "m", {"notes.txt": ""}), home.ledger)
-        assert model.inspection is not None
-        older = structs.replace(model.inspection, pins=(*model.inspection.pins, Pin("evilpkg", "", "a guess")))
-        asked = await home.deployments.road.requirements(structs.replace(model, inspection=older))
+        assert model.findings.inspection is not None
+        older = structs.replace(
+            model.findings.inspection, pins=(*model.findings.inspection.pins, Pin("evilpkg", "", "a guess"))
+        )
+        asked = await home.deployments.road.requirements(with_facts(model, inspection=older))
         assert "evilpkg" not in asked.packages
-        allowed = structs.replace(model, inspection=older, allow_packages=("evilpkg",))
+        allowed = with_facts(model, inspection=older, allow_packages=("evilpkg",))
         assert "evilpkg" in (await home.deployments.road.requirements(allowed)).packages

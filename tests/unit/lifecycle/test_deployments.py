@@ -30,6 +30,7 @@ from app.runtime.target import Log, ReplicaState
 from app.settings import Settings
 from model_container.contract.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import FakeReplica, FakeTarget, eventually, read_here
+from tests.records import model_version
 
 ARTIFACT = Artifact("m.pkl", "0" * 64, 1)
 
@@ -50,11 +51,11 @@ class House:
 
     def open(self) -> None:
         """A gateway's start, on what an earlier one left."""
-        store = ModelStore(self.settings.upload_root)
+        self.store = ModelStore(self.settings.upload_root)
         registry = ContainersFile(self.settings.registry_path)
-        store.load()
+        self.store.load()
         self.registry_was_whole = registry.load()
-        self.ledger = DeploymentState(store, registry)
+        self.ledger = DeploymentState(self.store, registry)
         self.dispatcher = Dispatcher(RateLimiter(0, 60), flow(self.settings), self.suspect)
         targets: Mapping[TargetName, FakeTarget] = {TargetName.PROCESS: self.target}
         road = DeploymentPipeline(
@@ -74,7 +75,7 @@ class House:
 
     async def add(self, model_id: str, name: str = "iris") -> ModelVersion:
         (self.ledger.folder(model_id)).mkdir(parents=True)
-        model = ModelVersion(
+        model = model_version(
             model_id=model_id,
             name=name,
             version=self.ledger.next_version(name),

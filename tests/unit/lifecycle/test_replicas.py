@@ -15,6 +15,7 @@ from app.lifecycle.start import STARTS_AT_A_TIME, StartedReplica
 from app.runtime.target import ReplicaState
 from model_container.contract.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import eventually
+from tests.records import with_facts
 from tests.unit.lifecycle.acceleration.test_accelerator import SKLEARN, converts
 from tests.unit.lifecycle.test_deployments import House, house, house_again
 
@@ -23,7 +24,7 @@ ID = "a" * 12
 
 async def with_replicas(home: House, number: int, model_id: str = ID, **changes: Any) -> ModelVersion:
     model = await home.add(model_id)
-    model = await home.ledger.amend(model.model_id, replicas=number, **changes)
+    home.store.save(with_facts(model, replicas=number, **changes))
     await home.deployments.start(model)
     await home.deployments.settled(model_id)
     return home.ledger.find(model_id)
@@ -245,7 +246,7 @@ async def test_more_join_one_by_one_and_fewer_leave(tmp_path: Path) -> None:
         assert numbers(home) == [1, 2]
         assert replicas(home)[0] == first
         assert set(home.target.fakes) == {one.id for one in replicas(home)} == served(home)
-        assert home.ledger.find(ID).replicas == 2
+        assert home.ledger.find(ID).spec.replicas == 2
 
 
 @pytest.mark.parametrize("number", [0, -1, 65])
@@ -254,7 +255,7 @@ async def test_a_number_out_of_bounds_changes_nothing(tmp_path: Path, number: in
         model = await with_replicas(home, 1)
         with pytest.raises(BadInput, match="1 to 64"):
             await home.deployments.scale(model, number)
-        assert home.ledger.find(ID).replicas == 1
+        assert home.ledger.find(ID).spec.replicas == 1
 
 
 async def test_a_number_given_while_it_starts_holds_once_it_lives(tmp_path: Path) -> None:
@@ -316,7 +317,7 @@ async def test_more_than_wanted_and_those_that_nobody_recorded_are_stopped_at_th
     home = House(tmp_path)
     model = await with_replicas(home, 3)
     kept = replicas(home)[:2]
-    await home.ledger.amend(ID, replicas=2)  # killed before the third was taken out
+    await home.ledger.record_spec(ID, replicas=2)  # killed before the third was taken out
     stray = await home.target.start(model, tmp_path, home.settings.limits)  # and before this one was recorded
     await home.dispatcher.close()
     async with house_again(home):
@@ -344,7 +345,7 @@ async def test_a_faster_form_takes_over_at_every_replica(tmp_path: Path) -> None
         home.target.conversion = converts
         await with_replicas(home, 3, inspection=SKLEARN)
         busy = home.deployments.acceleration.busy
-        await eventually(lambda: home.ledger.find(ID).acceleration.status is AccelerationStatus.ACCELERATED)
+        await eventually(lambda: home.ledger.find(ID).findings.acceleration.status is AccelerationStatus.ACCELERATED)
         await eventually(lambda: not busy(ID))
         assert [one.variant for one in replicas(home)] == [VariantName.ACCELERATED] * 3
         assert set(home.target.fakes) == {one.id for one in replicas(home)} == served(home)
@@ -365,9 +366,9 @@ async def test_a_faster_form_that_starts_only_once_is_taken_back(tmp_path: Path)
 
         home.target.start = once  # type: ignore[method-assign]
         await with_replicas(home, 3, inspection=SKLEARN)
-        await eventually(lambda: home.ledger.find(ID).acceleration.status is AccelerationStatus.KEPT)
+        await eventually(lambda: home.ledger.find(ID).findings.acceleration.status is AccelerationStatus.KEPT)
         await eventually(lambda: not home.deployments.acceleration.busy(ID))
-        assert "no room" in home.ledger.find(ID).acceleration.reason
+        assert "no room" in home.ledger.find(ID).findings.acceleration.reason
         assert [one.variant for one in replicas(home)] == [VariantName.ORIGINAL] * 3
         assert set(home.target.fakes) == {one.id for one in replicas(home)}
         assert await home.predict("iris") == 200

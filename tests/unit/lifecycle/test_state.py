@@ -4,12 +4,16 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
-from app.core.model import Artifact, ModelVersion, Replica, Status, TargetName
+from app.core.acceleration import Acceleration
+from app.core.model import Artifact, Deployment, Findings, Replica, Spec, Status, TargetName
 from app.core.route_table import refs_of
-from app.lifecycle.state import DeploymentState
+from app.lifecycle.acceleration.accelerator import AccelerationChanges
+from app.lifecycle.state import DeploymentChanges, DeploymentState, FindingsChanges, SpecChanges
 from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
+from tests.records import model_version
 
 
 @pytest.fixture
@@ -19,7 +23,7 @@ async def ledger(tmp_path: Path) -> DeploymentState:
     for number, (status, runs, coming) in enumerate(product(Status, (True, False), (True, False))):
         for version in ("1.0.0", "1.1.0"):
             model_id = f"m{number}-{version[2]}"
-            model = ModelVersion(
+            model = model_version(
                 model_id, f"model-{number // 3}", f"{version}-{number}", Artifact("a.pkl", "0" * 64, 1), "2026"
             )
             await ledger.add(model, wanted=number % 5 != 0, status=status)
@@ -27,6 +31,19 @@ async def ledger(tmp_path: Path) -> DeploymentState:
             await ledger.update(model_id, replicas=replicas, live_at=f"2026-{number % 4}-{version}")
             ledger.expect(model_id, coming=coming)
     return ledger
+
+
+@pytest.mark.parametrize(
+    ("changes", "record"),
+    [
+        (SpecChanges, Spec),
+        (FindingsChanges, Findings),
+        (DeploymentChanges, Deployment),
+        (AccelerationChanges, Acceleration),
+    ],
+)
+def test_a_change_names_only_fields_of_its_record(changes: type, record: type[Struct]) -> None:
+    assert set(changes.__annotations__) <= set(record.__struct_fields__)
 
 
 async def test_the_live_endpoint_of_a_reference_is_that_of_the_whole_route_table(ledger: DeploymentState) -> None:

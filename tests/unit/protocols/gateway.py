@@ -18,7 +18,7 @@ from app.access.hosts import HostAllowList
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
 from app.access.throttle import FailedKeyThrottle
-from app.core.model import Artifact, Deployment, ModelVersion, Status, TargetName
+from app.core.model import Artifact, Deployment, Status, TargetName
 from app.core.signature import Signature
 from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
@@ -38,6 +38,7 @@ from model_container.adapters.base import Adapter
 from model_container.batch import Batcher
 from model_container.contract.frames import Answer, Request
 from tests.fakes import FakeReplica, Handler
+from tests.records import model_version, with_facts
 
 MAX_BODY_BYTES = 1 << 18
 FLOW = QueueSettings(
@@ -60,7 +61,7 @@ class Gateway:
         """Another one behind the same replica, live unless the changes of its deployment say otherwise."""
         first = self.store.get("m1")
         assert first is not None
-        self.store.save(structs.replace(first, model_id=model_id, name=name, version=version))
+        self.store.save(with_facts(first, model_id=model_id, name=name, version=version))
         running = structs.replace(self.replica.replica, model_id=model_id)
         deployment = live(model_id, name, version, running)
         await self.registry.save(structs.replace(deployment, **changes))
@@ -99,7 +100,7 @@ async def gateway(
     signature = msgspec.convert(adapter.signature(), Signature)
     sample = adapter.samples()[0]
     store.save(
-        ModelVersion(
+        model_version(
             "m1", "iris", "1.0.0", Artifact("iris.pkl", "0" * 64, 1), "2026", signature=signature, sample=sample
         )
     )

@@ -31,6 +31,7 @@ from app.public.surface import PublicSurface
 from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
 from tests.fakes import FakeReplica, eventually
+from tests.records import model_version
 from tests.unit.dispatch.doors import FLOW, Answer, ask, connected, request
 
 KEY = "X-API-Key: made"
@@ -56,13 +57,13 @@ class Place:
 
 
 def record(model_id: str, name: str, version: str = "1.0.0") -> ModelVersion:
-    return ModelVersion(
+    return model_version(
         model_id,
         name,
         version,
         Artifact("secret-file.pkl", "0" * 64, 1),
         "2026",
-        "What it is for.",
+        description="What it is for.",
         lock=Lock("3.11", "secret-package==1"),
         signature=Signature("table", (Tensor("age", "FP64", (-1, 1)),)),
         sample={"age": 41},

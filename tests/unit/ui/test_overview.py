@@ -14,6 +14,7 @@ from app.observe.history import History
 from app.runtime.doctor import Check
 from app.runtime.target import ReplicaState
 from app.ui.overview import PER_PAGE, Overview, overview
+from tests.records import with_facts
 from tests.unit.lifecycle.test_deployments import House, house
 
 
@@ -60,7 +61,8 @@ async def test_the_worst_needs_attention_first(tmp_path: Path) -> None:
         await home.ledger.update("d" * 12, error={"detail": "the restart failed"})
         await home.live("e" * 12, "risky")
         dangers = Inspection(Format.PICKLE, dangers=(UnsafeGlobal("os.system", "it runs a command"),))
-        await home.ledger.amend("e" * 12, unsafe_consent="2026-01-02T12:00:00Z", inspection=dangers)
+        risky = home.ledger.find("e" * 12)
+        home.store.save(with_facts(risky, unsafe_consent="2026-01-02T12:00:00Z", inspection=dangers))
         found = (await shown(home)).attention
         assert [(one.tone, one.title.partition("@")[0]) for one in found if one.model_id] == [
             ("bad", "unhealthy"),

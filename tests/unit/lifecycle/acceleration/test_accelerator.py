@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-from msgspec import structs
 
 from app.core.acceleration import AccelerationStatus
 from app.core.inspection import Format, Inspection, Pin
@@ -15,6 +14,7 @@ from app.core.model import ModelVersion, Status, VariantName
 from app.errors import StartFailed
 from app.lifecycle.acceleration.eligibility import ineligible_reason
 from tests.fakes import eventually
+from tests.records import model_version, with_facts
 from tests.unit.lifecycle.test_deployments import House, house, house_again
 
 # ir_version 8, then a graph without nodes, then opset 17 of the standard domain.
@@ -35,14 +35,14 @@ async def never_ends() -> tuple[bytes, bytes]:
 async def live(home: House, model_id: str = "a" * 12, **changes: object) -> ModelVersion:
     """A live model of scikit-learn, its acceleration under way or over."""
     model = await home.add(model_id)
-    model = await home.ledger.amend(model.model_id, **{"inspection": SKLEARN, **changes})
+    home.store.save(with_facts(model, **{"inspection": SKLEARN, **changes}))
     await home.deployments.start(model)
     assert (await home.deployments.settled(model_id)).status is Status.LIVE
     return home.ledger.find(model_id)
 
 
 def status(home: House, model_id: str = "a" * 12) -> AccelerationStatus:
-    return home.ledger.find(model_id).acceleration.status
+    return home.ledger.find(model_id).findings.acceleration.status
 
 
 async def reaches(home: House, wanted: AccelerationStatus, model_id: str = "a" * 12) -> ModelVersion:
@@ -61,8 +61,8 @@ async def test_what_is_proven_faster_takes_over_and_the_original_and_the_convert
         assert home.status(model.model_id) is Status.LIVE
         assert await home.predict("iris") == 200
         assert serving.batches[-1] == 1
-        assert model.acceleration.report is not None
-        assert model.acceleration.report.speedup["1"] == 200
+        assert model.findings.acceleration.report is not None
+        assert model.findings.acceleration.report.speedup["1"] == 200
         assert (home.ledger.folder(model.model_id) / "accelerated" / "model.onnx").read_bytes() == SMALLEST_ONNX
 
 
@@ -97,7 +97,7 @@ async def test_what_is_not_proven_leaves_the_original_and_says_why(
         home.target.conversion = answers
         await live(home)
         model = await reaches(home, AccelerationStatus.KEPT)
-        assert reason in model.acceleration.reason
+        assert reason in model.findings.acceleration.reason
         (serving,) = home.target.fakes.values()
         assert serving.replica.variant is VariantName.ORIGINAL
         assert await home.predict("iris") == 200
@@ -117,7 +117,7 @@ async def test_a_converter_that_dies_leaves_the_original(tmp_path: Path) -> None
         await eventually(asked.is_set)
         await home.replica().die()
         model = await reaches(home, AccelerationStatus.KEPT)
-        assert "ended its process" in model.acceleration.reason
+        assert "ended its process" in model.findings.acceleration.reason
         assert await home.predict("iris") == 200
 
 
@@ -222,7 +222,7 @@ async def test_where_the_accelerated_form_does_not_start_any_more_the_original_d
         home.target.start = only_the_original  # type: ignore[method-assign, assignment]
         await home.deployments.start(model)
         assert (await home.deployments.settled(model.model_id)).status is Status.LIVE
-        assert "the file is damaged" in (await reaches(home, AccelerationStatus.KEPT)).acceleration.reason
+        assert "the file is damaged" in (await reaches(home, AccelerationStatus.KEPT)).findings.acceleration.reason
 
 
 async def test_delete_removes_what_every_form_left(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ async def test_delete_removes_what_every_form_left(tmp_path: Path) -> None:
 
 
 def test_only_what_names_a_convertible_library_is_tried() -> None:
-    model = ModelVersion("a", "a", "1.0.0", None, "", inspection=SKLEARN)  # type: ignore[arg-type]
+    model = model_version("a", "a", "1.0.0", None, "", inspection=SKLEARN)  # type: ignore[arg-type]
     assert ineligible_reason(model) == ""
-    assert "in ONNX already" in ineligible_reason(structs.replace(model, inspection=Inspection(Format.ONNX)))
-    assert "names none of" in ineligible_reason(structs.replace(model, inspection=Inspection(Format.PICKLE)))
+    assert "in ONNX already" in ineligible_reason(with_facts(model, inspection=Inspection(Format.ONNX)))
+    assert "names none of" in ineligible_reason(with_facts(model, inspection=Inspection(Format.PICKLE)))

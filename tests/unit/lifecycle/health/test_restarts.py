@@ -37,7 +37,7 @@ async def killed(home: House, replica: Replica, detail: str = KILLED) -> None:
 
 
 async def all_are_back(home: House, *lost: Replica) -> None:
-    number = home.ledger.find(ID).replicas
+    number = home.ledger.find(ID).spec.replicas
     await eventually(lambda: len(set(replicas(home)) - set(lost)) == number and not home.monitor.restarting)
 
 

@@ -105,7 +105,7 @@ async def test_one_that_is_refused_goes_on_waiting_with_what_was_said(tmp_path: 
         consent = form(home, upload_id=staged.upload_id, allow_unsafe="true")
         model = await staging.deploy_form(consent, run=False, received_ms=0)
         assert model.name == "risky"
-        assert model.unsafe_consent
+        assert model.spec.unsafe_consent
 
 
 async def test_code_that_comes_later_joins_it_and_the_later_file_of_a_name_wins(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ async def test_a_broken_entry_is_told_once_it_is_taken_and_mended_by_its_next_ch
         here.put("bad")
         await here.settle()
         assert here.entry("bad")["state"] == "live"
-        assert here.home.ledger.find("bad").bounds.max_batch_size == 3
+        assert here.home.ledger.find("bad").spec.bounds.max_batch_size == 3
         table = here.home.ledger.route_table()
         assert table.live["bad"].bounds.max_batch_size == 3
         assert not here.folder.broken

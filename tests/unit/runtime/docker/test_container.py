@@ -9,13 +9,14 @@ import pytest
 
 from app.core.environment import Lock
 from app.core.inspection import Format, Inspection
-from app.core.model import Artifact, Limits, ModelVersion
+from app.core.model import Artifact, Limits
 from app.runtime.docker.container import Plan, replica_of, state_of
 from model_container.contract.config import RuntimeConfig
+from tests.records import model_version
 
 
 def plan(folder: Path, has_socket: bool = True) -> Plan:
-    model = ModelVersion(
+    model = model_version(
         model_id="iris-1",
         name="iris",
         version="1.0.0",

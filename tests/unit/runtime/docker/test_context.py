@@ -7,7 +7,6 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from msgspec import structs
 
 from app.core.environment import Lock
 from app.core.inspection import Format, Inspection
@@ -20,12 +19,13 @@ from app.runtime.docker.context import (
     write_model_context,
 )
 from model_container.contract.config import RuntimeConfig
+from tests.records import model_version, with_facts
 
 LOCK = Lock(python="3.11", text="numpy==2.0.0\n")
 
 
 def model(filename: str = "model.pkl", name: str = "iris") -> ModelVersion:
-    return ModelVersion(
+    return model_version(
         model_id="iris-1",
         name=name,
         version="1.0.0",
@@ -107,7 +107,7 @@ def test_an_artifact_that_is_a_folder_goes_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "artifact" / "model" / "data").mkdir(parents=True)
     for name in ("model.py", "data/rates.json"):
         (tmp_path / "artifact" / "model" / name).write_text("x")
-    folder = structs.replace(
+    folder = with_facts(
         model(),
         artifact=Artifact("tariff.zip", "", 0, main="model"),
         inspection=Inspection(Format.PYTHON),

@@ -12,6 +12,7 @@ from app.core.execution import ALL_GPUS, Execution, Gpus
 from app.core.model import Limits
 from app.runtime.docker.context import model_dockerfile
 from app.runtime.docker.gpu import device_requests, offered, refusal
+from tests.records import with_facts
 from tests.unit.runtime.docker.test_container import plan
 
 
@@ -27,7 +28,7 @@ from tests.unit.runtime.docker.test_container import plan
 def test_a_container_asks_for_what_its_owner_said(wanted: Gpus, requests: list[dict[str, Any]], tmp_path: Path) -> None:
     assert device_requests(wanted) == requests
     asked = plan(tmp_path, None)
-    model = structs.replace(asked.model, execution=Execution(wanted, ("CPUExecutionProvider",), 7))
+    model = with_facts(asked.model, execution=Execution(wanted, ("CPUExecutionProvider",), 7))
     asked = structs.replace(asked, model=model)
     assert asked.options()["device_requests"] == requests
     config = asked.runtime_config()
@@ -42,7 +43,7 @@ def test_settings_count_where_the_owner_says_nothing(tmp_path: Path) -> None:
 
 
 def test_an_image_that_runs_by_itself_knows_of_its_gpu(tmp_path: Path) -> None:
-    model = structs.replace(plan(tmp_path, None).model, execution=Execution(Gpus(ALL_GPUS)))
+    model = with_facts(plan(tmp_path, None).model, execution=Execution(Gpus(ALL_GPUS)))
     assert r"\"gpu\": true" in model_dockerfile(model, "prism_env_x", "prism_model_x", False)
 
 
