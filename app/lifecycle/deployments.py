@@ -245,7 +245,7 @@ class Deployments:
 
     async def _resume_one(self, model: ModelVersion, running: list[Replica], registry_lost: bool) -> None:
         model = await self.acceleration.take_back(model)
-        if all(one.model_id != model.model_id for one in self.ledger.deployments()):
+        if not self.ledger.has_deployment(model.model_id):
             variant = model.variant.name if model.variant else VariantName.ORIGINAL
             runs = any(one.model_id == model.model_id and one.variant is variant for one in running)
             await self.ledger.enter(model, wanted=runs, status=Status.STOPPED, live_at=utc_now() if runs else "")

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from msgspec import structs
 
 from app.core.acceleration import Acceleration
 from app.core.environment import Lock
 from app.core.model import Artifact, Deployment, ModelVersion, Replica, Restart, Status, TargetName
-from app.core.route_table import Endpoint, Loss, Outlook, RouteTable, is_serving, refs_of, route_table
+from app.core.route_table import Endpoint, Loss, Outlook, RouteTable, is_serving, route_table
 from app.core.signature import Signature
 from app.errors import NotFound
-from app.lifecycle.catalog import Catalog, DeploymentRegistry
+from app.lifecycle.catalog import Catalog, Change, DeploymentRegistry
 from app.lifecycle.logs.build_log import BuildLog
+
+T = TypeVar("T")
 
 LOSSES_KEPT = 8
 
@@ -76,8 +79,15 @@ class DeploymentState:
     def models(self) -> tuple[ModelVersion, ...]:
         return self._store.all()
 
+    def versions(self, name: str) -> tuple[ModelVersion, ...]:
+        """Return the models of this name, the oldest first."""
+        return self._store.versions(name)
+
     def deployments(self) -> tuple[Deployment, ...]:
         return self._registry.all()
+
+    def has_deployment(self, model_id: str) -> bool:
+        return self._registry.get(model_id) is not None
 
     def deployment(self, model_id: str) -> Deployment:
         """Return the deployment of a model. Raises NotFound for a model_id that the registry does not know."""
@@ -98,7 +108,7 @@ class DeploymentState:
         exact = self._store.get(ref)
         if exact is not None:
             return exact
-        matches = [model for model in self._store.all() if ref in (model.name, model.ref)]
+        matches = self._versions_of(ref)
         if not matches:
             raise NotFound(f"There is no model `{ref[:200]}`.", hint="GET /models lists what there is.", ref=ref[:200])
         endpoint = self._routes_of(ref).endpoint(ref)
@@ -116,7 +126,13 @@ class DeploymentState:
 
     def _routes_of(self, ref: str) -> RouteTable:
         """Build the part of the route table that a look-up of one reference needs."""
-        return route_table([one for one in self._registry.all() if ref in refs_of(one)], self._outlooks)
+        model_ids = (*(model.model_id for model in self._versions_of(ref)), ref)
+        deployments = [one for model_id in model_ids if (one := self._registry.get(model_id)) is not None]
+        return route_table(deployments, self._outlooks)
+
+    def _versions_of(self, ref: str) -> list[ModelVersion]:
+        """Return the versions to which a name or `name@version` can refer, the oldest first."""
+        return [model for model in self.versions(ref.partition("@")[0]) if ref in (model.name, model.ref)]
 
     def outlook(self, model_id: str) -> Outlook:
         return self._outlooks.get(model_id, Outlook())
@@ -128,16 +144,19 @@ class DeploymentState:
 
     def next_version(self, name: str) -> str:
         """Return 1.0.0 for a new name, then 1.1.0, …: an upload under a known name is its next minor version."""
-        minors = [int(model.version.split(".")[1]) for model in self._store.all() if model.name == name]
+        minors = [int(model.version.split(".")[1]) for model in self.versions(name)]
         return f"1.{max(minors) + 1}.0" if minors else "1.0.0"
 
     async def add(self, model: ModelVersion, *, wanted: bool, status: Status) -> None:
         """Record a new model and its deployment. Raises OSError if that fails; then nothing of them is left."""
+        await _to_the_end(self._add(model, new_deployment(model, wanted=wanted, status=status)))
+
+    async def _add(self, model: ModelVersion, deployment: Deployment) -> None:
         try:
-            self._store.save(model)
-            await self._registry.add(new_deployment(model, wanted=wanted, status=status))
+            await self._store.save(model)
+            await self._registry.add(deployment)
         except OSError:
-            self._store.take_back(model.model_id)
+            await self._store.take_back(model.model_id)
             raise
 
     async def enter(self, model: ModelVersion, *, wanted: bool, status: Status, live_at: str = "") -> None:
@@ -147,32 +166,19 @@ class DeploymentState:
 
     async def record_spec(self, model_id: str, **changes: Unpack[SpecChanges]) -> ModelVersion:
         """Record what the model's owner changed. Raises OSError; then the record is unchanged."""
-        model = self._known(model_id)
-        model = structs.replace(model, spec=structs.replace(model.spec, **changes))
-        self._store.save(model)
-        return model
+
+        def change(model: ModelVersion) -> ModelVersion:
+            return structs.replace(model, spec=structs.replace(model.spec, **changes))
+
+        return _known(model_id, await _to_the_end(self._store.change(model_id, change)))
 
     async def record_findings(self, model_id: str, **changes: Unpack[FindingsChanges]) -> ModelVersion:
         """Record what a step found out. Raises OSError; then the record is unchanged."""
-        model = self._found(model_id, changes)
-        self._store.save(model)
-        return model
+        return _known(model_id, await _to_the_end(self._store.change(model_id, with_findings(changes))))
 
     async def note_findings(self, model_id: str, **changes: Unpack[FindingsChanges]) -> ModelVersion:
         """Record findings that hold even if they cannot be written at once."""
-        model = self._found(model_id, changes)
-        self._store.note(model)
-        return model
-
-    def _found(self, model_id: str, changes: FindingsChanges) -> ModelVersion:
-        model = self._known(model_id)
-        return structs.replace(model, findings=structs.replace(model.findings, **changes))
-
-    def _known(self, model_id: str) -> ModelVersion:
-        model = self._store.get(model_id)
-        if model is None:
-            raise NotFound(f"The model `{model_id}` was deleted meanwhile.")
-        return model
+        return _known(model_id, await _to_the_end(self._store.note(model_id, with_findings(changes))))
 
     async def update(self, model_id: str, **changes: Unpack[DeploymentChanges]) -> Deployment:
         deployment = self.changed(model_id, **changes)
@@ -222,12 +228,30 @@ class DeploymentState:
         Raises OSError if they cannot be removed.
         """
         self._outlooks.pop(model_id, None)
-        self._store.delete(model_id)
+        await _to_the_end(self._remove(model_id))
+
+    async def _remove(self, model_id: str) -> None:
+        await self._store.delete(model_id)
         await self._registry.remove(model_id)
 
     async def forget(self, model_id: str) -> None:
         """Drop the registry's entry of a model whose record is gone."""
         await self._registry.remove(model_id)
+
+
+def with_findings(changes: FindingsChanges) -> Change:
+    return lambda model: structs.replace(model, findings=structs.replace(model.findings, **changes))
+
+
+def _known(model_id: str, model: ModelVersion | None) -> ModelVersion:
+    if model is None:
+        raise NotFound(f"The model `{model_id}` was deleted meanwhile.")
+    return model
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Finish a change of the records even if the caller is cancelled: half of it must not stand."""
+    return await asyncio.shield(asyncio.create_task(work))
 
 
 def new_deployment(model: ModelVersion, *, wanted: bool, status: Status) -> Deployment:

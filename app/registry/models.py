@@ -8,10 +8,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -35,12 +38,17 @@ def _read(content: bytes) -> ModelVersion:
 
 
 class ModelStore:
-    """Records of all models. They are few and small, so all are kept in memory and written through."""
+    """Records of all models. They are few and small, so all are kept in memory and written through.
+
+    The disk is written in threads, in turn for each model. Readers see a record when it is on disk.
+    """
 
     def __init__(self, root: Path, unsaved: Unsaved | None = None) -> None:
         self.root = root
         self._unsaved = unsaved or Unsaved()
         self._models: dict[str, ModelVersion] = {}
+        self._by_name: dict[str, dict[str, ModelVersion]] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def load(self) -> None:
         """Read every record. One that cannot be read is left in place and logged; the other models are served."""
@@ -51,7 +59,7 @@ class ModelStore:
             except (OSError, ForeignJsonError) as error:
                 log.error("a model's record cannot be read; it is left out", path=str(record), error=str(error))
                 continue
-            self._models[model.model_id] = model
+            self._put(model)
 
     def folder(self, model_id: str) -> Path:
         return self.root / model_id
@@ -60,69 +68,103 @@ class ModelStore:
         return self._models.get(model_id)
 
     def all(self) -> tuple[ModelVersion, ...]:
-        return tuple(sorted(self._models.values(), key=lambda model: model.identity.created_at))
+        return _by_age(self._models)
 
-    def save(self, model: ModelVersion) -> None:
+    def versions(self, name: str) -> tuple[ModelVersion, ...]:
+        return _by_age(self._by_name.get(name, {}))
+
+    async def save(self, model: ModelVersion) -> None:
         """Write a model's record. Raises OSError if it cannot be written; the record is then unchanged."""
-        path, content = self._record(model.model_id), msgspec.json.format(msgspec.json.encode(model))
-        try:
-            write_atomic(path, content)
-        except OSError as error:
-            if model.model_id in self._models and holds(path, content):
-                self._owe(model.model_id, error)
-            raise
-        self._models[model.model_id] = model
-        self._unsaved.saved(path)
+        async with self._turn(model.model_id):
+            await self._write(model)
 
-    def note(self, model: ModelVersion) -> None:
+    async def change(self, model_id: str, change: Callable[[ModelVersion], ModelVersion]) -> ModelVersion | None:
+        """Write what `change` makes of a model's newest record. Raises OSError; the record is then unchanged."""
+        async with self._turn(model_id):
+            model = self._models.get(model_id)
+            if model is not None:
+                model = change(model)
+                await self._write(model)
+            return model
+
+    async def note(self, model_id: str, change: Callable[[ModelVersion], ModelVersion]) -> ModelVersion | None:
         """Record a fact that holds whether or not it can be written.
 
-        On OSError the write is retried until it succeeds.
+        Readers see it at once. On OSError the write is retried until it succeeds.
         """
+        async with self._turn(model_id):
+            model = self._models.get(model_id)
+            if model is not None:
+                model = change(model)
+                self._put(model)
+                try:
+                    await self._write(model)
+                except OSError as error:
+                    self._owe(model_id, error)
+            return model
+
+    async def _write(self, model: ModelVersion) -> None:
+        path, content = self._record(model.model_id), msgspec.json.format(msgspec.json.encode(model))
         try:
-            self.save(model)
+            await asyncio.to_thread(write_atomic, path, content)
         except OSError as error:
-            self._models[model.model_id] = model
-            self._owe(model.model_id, error)
+            if model.model_id in self._models and await asyncio.to_thread(holds, path, content):
+                self._owe(model.model_id, error)
+            raise
+        self._put(model)
+        self._unsaved.saved(path)
 
     def _owe(self, model_id: str, error: OSError) -> None:
         self._unsaved.add(self._record(model_id), lambda: self._save_again(model_id), error)
 
     async def _save_again(self, model_id: str) -> None:
-        self.save(self._models[model_id])
+        await self.change(model_id, lambda model: model)
 
-    def delete(self, model_id: str) -> None:
+    async def delete(self, model_id: str) -> None:
         """Forget the model and remove its folder with everything in it; a removal that fails is retried later.
 
         The record is removed first, so that a server killed halfway leaves no model behind. Raises OSError if the
         record cannot be removed; the model then exists as before.
         """
-        self._record(model_id).unlink(missing_ok=True)
-        self._models.pop(model_id, None)
-        self._unsaved.saved(self._record(model_id))
-        try:
-            self._remove_rest(model_id)
-        except OSError as error:
-            self._unsaved.add(self.folder(model_id), lambda: self._remove_again(model_id), error)
+        async with self._turn(model_id):
+            await asyncio.to_thread(self._record(model_id).unlink, missing_ok=True)
+            self._drop(model_id)
+            self._unsaved.saved(self._record(model_id))
+            try:
+                await self._remove_rest(model_id)
+            except OSError as error:
+                self._unsaved.add(self.folder(model_id), lambda: self._remove_rest(model_id), error)
 
-    def _remove_rest(self, model_id: str) -> None:
+    async def _remove_rest(self, model_id: str) -> None:
         with suppress(FileNotFoundError):
-            shutil.rmtree(self.folder(model_id))
+            await asyncio.to_thread(shutil.rmtree, self.folder(model_id))
         self._unsaved.saved(self.folder(model_id))
 
-    async def _remove_again(self, model_id: str) -> None:
-        self._remove_rest(model_id)
-
-    def take_back(self, model_id: str) -> None:
+    async def take_back(self, model_id: str) -> None:
         """Forget a model whose upload did not complete, even if its files cannot be removed yet."""
-        self._models.pop(model_id, None)
+        self._drop(model_id)
         try:
-            self.delete(model_id)
+            await self.delete(model_id)
         except OSError as error:
-            self._unsaved.add(self._record(model_id), lambda: self._delete_again(model_id), error)
+            self._unsaved.add(self._record(model_id), lambda: self.delete(model_id), error)
 
-    async def _delete_again(self, model_id: str) -> None:
-        self.delete(model_id)
+    def _put(self, model: ModelVersion) -> None:
+        self._models[model.model_id] = model
+        self._by_name.setdefault(model.name, {})[model.model_id] = model
+
+    def _drop(self, model_id: str) -> None:
+        model = self._models.pop(model_id, None)
+        if model is not None:
+            del self._by_name[model.name][model_id]
+            if not self._by_name[model.name]:
+                del self._by_name[model.name]
+
+    def _turn(self, model_id: str) -> asyncio.Lock:
+        return self._turns.setdefault(model_id, asyncio.Lock())
 
     def _record(self, model_id: str) -> Path:
         return self.folder(model_id) / "model.json"
+
+
+def _by_age(models: Mapping[str, ModelVersion]) -> tuple[ModelVersion, ...]:
+    return tuple(sorted(models.values(), key=lambda model: model.identity.created_at))

@@ -86,7 +86,8 @@ class Unsaved:
         """Attempt each pending write once."""
         for path, one in list(self._owed.items()):
             try:
-                await one.write()
+                # Whoever ends the server cancels this, and a write has to come to its end.
+                await asyncio.shield(asyncio.ensure_future(one.write()))
             except OSError as error:
                 if self._owed.get(path) is one:
                     self._owed[path] = structs.replace(one, error=error)

@@ -107,8 +107,8 @@ async def model_view(
         walls=sandbox_text(model.findings.runtime.get("confinement") or {}),
         versions=[
             (other, one, badge(one))
-            for other in reversed(deployments.ledger.models())
-            if other.name == model.name and other.model_id != model.model_id
+            for other in reversed(deployments.ledger.versions(model.name))
+            if other.model_id != model.model_id
             for one in (deployments.ledger.deployment(other.model_id),)
         ],
         log=await last_lines(deployments, model) if busy or failed else (),

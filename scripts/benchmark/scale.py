@@ -126,7 +126,7 @@ async def _copy(store: ModelStore, registry: ContainersFile, original: ModelVers
         identity = structs.replace(original.identity, model_id=f"{number:012x}", name=f"registered-{number:04}")
         model = structs.replace(original, identity=identity)
         shutil.copytree(store.folder(original.model_id), store.folder(model.model_id), copy_function=os.link)
-        store.save(model)
+        await store.save(model)
         await registry.save(
             Deployment(model.model_id, model.name, model.version, Status.STOPPED, False, created_at=identity.created_at)
         )

@@ -105,13 +105,13 @@ def asked_for(ledger: DeploymentState, name: str, version: str) -> list[ModelVer
     model = ledger.find(ref_of(name, version))
     if name != model.name or version:
         return [model]
-    return [one for one in ledger.models() if one.name == name]
+    return [*ledger.versions(name)]
 
 
 def versions_of(ledger: DeploymentState, name: str) -> list[ModelVersion]:
     """Return all versions of a name, or the one version if `name` is `name@version` or a model_id. Raises NotFound."""
     model = ledger.find(name)
-    return [one for one in ledger.models() if one.name == name] or [model]
+    return [*ledger.versions(name)] or [model]
 
 
 def read(body: bytes) -> Asked:

@@ -91,7 +91,7 @@ def router(
     @routes.get("/v2/models/{name}/versions/{version}", summary="Version metadata")
     async def metadata(request: Request, name: str, version: str = "") -> dict[str, Any]:
         model = found(request, name, version)
-        versions = [one.version for one in ledger.models() if one.name == model.name]
+        versions = [one.version for one in ledger.versions(model.name)]
         return model_document(model, versions)
 
     @routes.get("/v2/models/{name}/ready", summary="Model readiness")

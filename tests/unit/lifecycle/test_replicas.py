@@ -24,7 +24,7 @@ ID = "a" * 12
 
 async def with_replicas(home: House, number: int, model_id: str = ID, **changes: Any) -> ModelVersion:
     model = await home.add(model_id)
-    home.store.save(with_facts(model, replicas=number, **changes))
+    await home.store.save(with_facts(model, replicas=number, **changes))
     await home.deployments.start(model)
     await home.deployments.settled(model_id)
     return home.ledger.find(model_id)

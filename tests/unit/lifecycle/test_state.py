@@ -1,18 +1,26 @@
 from __future__ import annotations
 
+import asyncio
+import os
+import shutil
+import threading
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import Struct
 
 from app.core.acceleration import Acceleration
+from app.core.environment import Lock
 from app.core.model import Artifact, Deployment, Findings, Replica, Spec, Status, TargetName
 from app.core.route_table import refs_of
+from app.errors import NotFound
 from app.lifecycle.acceleration.accelerator import AccelerationChanges
 from app.lifecycle.state import DeploymentChanges, DeploymentState, FindingsChanges, SpecChanges
 from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
+from tests.fakes import eventually
 from tests.records import model_version
 
 
@@ -60,3 +68,121 @@ async def test_a_reference_finds_the_version_that_serves_or_is_coming(ledger: De
     by_name = {ref: endpoint.model_id for ref, endpoint in endpoints.items() if ledger.model(ref) is None}
     assert by_name
     assert {ref: ledger.find(ref).model_id for ref in by_name} == by_name
+
+
+class SlowDisk:
+    """A disk on which one function of the operating system takes until `release` is called."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
+        self._present, self._reached, self._released = getattr(module, name), threading.Event(), threading.Event()
+        monkeypatch.setattr(module, name, self._wait)
+
+    def _wait(self, *arguments: Any, **options: Any) -> Any:
+        self._reached.set()
+        self._released.wait(10)
+        return self._present(*arguments, **options)
+
+    async def reached(self) -> None:
+        await eventually(self._reached.is_set)
+
+    def release(self) -> None:
+        self._released.set()
+
+
+@pytest.fixture
+async def iris(tmp_path: Path) -> DeploymentState:
+    """One model, `m1`."""
+    ledger = state(tmp_path)
+    artifact = Artifact("iris.pkl", "0" * 64, 1)
+    await ledger.add(model_version("m1", "iris", "1.0.0", artifact, "2026"), wanted=True, status=Status.BUILT)
+    return ledger
+
+
+def state(folder: Path) -> DeploymentState:
+    """Return what a gateway that starts now would know."""
+    store, registry = ModelStore(folder / "models"), ContainersFile(folder / "containers.json")
+    store.load()
+    registry.load()
+    return DeploymentState(store, registry)
+
+
+async def test_the_loop_turns_while_a_slow_disk_writes_a_record(
+    iris: DeploymentState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk(monkeypatch, os, "fsync")
+    scaling = asyncio.create_task(iris.record_spec("m1", replicas=2))
+    await disk.reached()
+    assert iris.find("m1").spec.replicas == 1
+    disk.release()
+    assert (await scaling).spec.replicas == 2
+    assert iris.find("m1").spec.replicas == state(tmp_path).find("m1").spec.replicas == 2
+
+
+async def test_the_loop_turns_while_a_slow_disk_removes_files(
+    iris: DeploymentState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk(monkeypatch, shutil, "rmtree")
+    removing = asyncio.create_task(iris.remove("m1"))
+    await disk.reached()
+    assert iris.model("m1") is None
+    assert iris.folder("m1").exists()
+    disk.release()
+    await removing
+    assert not iris.folder("m1").exists()
+    assert not iris.deployments()
+
+
+async def test_changes_at_once_keep_the_facts_of_each(
+    iris: DeploymentState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk(monkeypatch, os, "fsync")
+    changes = (
+        iris.record_findings("m1", lock=Lock("3.11", "")),
+        iris.record_spec("m1", replicas=2),
+        iris.note_findings("m1", sample=[1]),
+    )
+    steps = asyncio.gather(*changes)
+    await disk.reached()
+    disk.release()
+    await steps
+    for model in (iris.find("m1"), state(tmp_path).find("m1")):
+        assert (model.findings.lock, model.spec.replicas, model.findings.sample) == (Lock("3.11", ""), 2, [1])
+
+
+async def test_a_change_whose_caller_is_cancelled_comes_to_its_end_before_the_next_one(
+    iris: DeploymentState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk(monkeypatch, os, "fsync")
+    cancelled = asyncio.create_task(iris.record_spec("m1", replicas=2))
+    await disk.reached()
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    noting = asyncio.create_task(iris.note_findings("m1", sample=[1]))
+    disk.release()
+    await noting
+    for model in (iris.find("m1"), state(tmp_path).find("m1")):
+        assert (model.spec.replicas, model.findings.sample) == (2, [1])
+
+
+async def test_a_model_has_a_deployment_as_soon_as_it_is_seen(
+    iris: DeploymentState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk(monkeypatch, os, "fsync")
+    newer = model_version("m2", "iris", "1.1.0", Artifact("iris.pkl", "0" * 64, 1), "2027")
+    adding = asyncio.create_task(iris.add(newer, wanted=True, status=Status.RECEIVED))
+    await disk.reached()
+    assert iris.model("m2") is None
+    disk.release()
+    await eventually(lambda: [iris.deployment(model.model_id) for model in iris.models()][1:])
+    await adding
+    assert iris.find("iris@1.1.0") == newer
+
+
+async def test_a_change_of_a_model_that_was_deleted_is_refused(iris: DeploymentState) -> None:
+    removing, scaling = iris.remove("m1"), iris.record_spec("m1", replicas=2)
+    removed, scaled = await asyncio.gather(removing, scaling, return_exceptions=True)
+    assert removed is None
+    assert isinstance(scaled, NotFound)
+    assert not iris.folder("m1").exists()
+    assert iris.versions("iris") == ()

@@ -61,7 +61,7 @@ class Gateway:
         """Another one behind the same replica, live unless the changes of its deployment say otherwise."""
         first = self.store.get("m1")
         assert first is not None
-        self.store.save(with_facts(first, model_id=model_id, name=name, version=version))
+        await self.store.save(with_facts(first, model_id=model_id, name=name, version=version))
         running = structs.replace(self.replica.replica, model_id=model_id)
         deployment = live(model_id, name, version, running)
         await self.registry.save(structs.replace(deployment, **changes))
@@ -99,7 +99,7 @@ async def gateway(
     await replica.start()
     signature = msgspec.convert(adapter.signature(), Signature)
     sample = adapter.samples()[0]
-    store.save(
+    await store.save(
         model_version(
             "m1", "iris", "1.0.0", Artifact("iris.pkl", "0" * 64, 1), "2026", signature=signature, sample=sample
         )

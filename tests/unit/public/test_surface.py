@@ -77,7 +77,7 @@ async def place(folder: Path, *, rate_limit: int = 0) -> AsyncIterator[Place]:
     replicas = {"m1": FakeReplica(folder / "1.sock"), "m2": FakeReplica(folder / "2.sock")}
     for name, (model_id, replica) in zip(("iris", "secret"), replicas.items(), strict=True):
         await replica.start()
-        store.save(record(model_id, name))
+        await store.save(record(model_id, name))
         running = structs.replace(replica.replica, model_id=model_id)
         await registry.save(
             Deployment(model_id, name, "1.0.0", Status.LIVE, True, TargetName.PROCESS, (running,), live_at="2026")

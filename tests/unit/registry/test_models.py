@@ -197,12 +197,12 @@ def write_record(folder: Path, content: str) -> Path:
     return path
 
 
-def test_a_record_whose_fields_stand_side_by_side_is_read_and_then_written_in_three_parts(tmp_path: Path) -> None:
+async def test_a_record_whose_fields_stand_side_by_side_is_read_and_then_written_in_three_parts(tmp_path: Path) -> None:
     path = write_record(tmp_path, FLAT)
     store = ModelStore(tmp_path)
     store.load()
     assert store.all() == (MODEL,)
-    store.save(MODEL)
+    await store.save(MODEL)
     assert set(json.loads(path.read_text())) == {"identity", "spec", "findings"}
     again = ModelStore(tmp_path)
     again.load()

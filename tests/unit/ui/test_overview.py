@@ -62,7 +62,7 @@ async def test_the_worst_needs_attention_first(tmp_path: Path) -> None:
         await home.live("e" * 12, "risky")
         dangers = Inspection(Format.PICKLE, dangers=(UnsafeGlobal("os.system", "it runs a command"),))
         risky = home.ledger.find("e" * 12)
-        home.store.save(with_facts(risky, unsafe_consent="2026-01-02T12:00:00Z", inspection=dangers))
+        await home.store.save(with_facts(risky, unsafe_consent="2026-01-02T12:00:00Z", inspection=dangers))
         found = (await shown(home)).attention
         assert [(one.tone, one.title.partition("@")[0]) for one in found if one.model_id] == [
             ("bad", "unhealthy"),

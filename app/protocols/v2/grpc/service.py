@@ -81,7 +81,7 @@ class Service:
 
     async def model_metadata(self, request: messages.ModelMetadataRequest, caller: Caller) -> Answer:
         model = self._found(request.name, request.version, caller)
-        versions = [one.version for one in self._ledger.models() if one.name == model.name]
+        versions = [one.version for one in self._ledger.versions(model.name)]
         return Answer(messages.ModelMetadataResponse(**model_document(model, versions)))
 
     async def model_infer(self, request: messages.ModelInferRequest, caller: Caller) -> Answer:

@@ -35,7 +35,7 @@ async def never_ends() -> tuple[bytes, bytes]:
 async def live(home: House, model_id: str = "a" * 12, **changes: object) -> ModelVersion:
     """A live model of scikit-learn, its acceleration under way or over."""
     model = await home.add(model_id)
-    home.store.save(with_facts(model, **{"inspection": SKLEARN, **changes}))
+    await home.store.save(with_facts(model, **{"inspection": SKLEARN, **changes}))
     await home.deployments.start(model)
     assert (await home.deployments.settled(model_id)).status is Status.LIVE
     return home.ledger.find(model_id)
