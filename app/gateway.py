@@ -141,8 +141,9 @@ class Gateway:
         )
 
     def is_ready(self) -> bool:
-        """Return whether no model is down; see `is_down`."""
-        return not any(is_down(one) for one in self.ledger.deployments())
+        """Return whether no model is down, see `is_down`, unless another version serves under its name."""
+        down = [one for one in self.ledger.deployments() if is_down(one)]
+        return all(self.ledger.live_endpoint(one.name) is not None for one in down)
 
     def acquire(self) -> None:
         """Lock the registry for this gateway. Raises Conflict if another gateway holds it."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from msgspec import Struct
 
 from app.core.model import Deployment, QueueLimits, Replica, Status
+from app.core.route import Arm, Route
 
 
 class Loss(Struct, frozen=True):
@@ -54,14 +55,24 @@ class NotServing(Struct, frozen=True):
 
 
 class RouteTable(Struct, frozen=True):
-    """The routes of all models. Every map is keyed by each reference: a name, `name@version`, a model_id.
+    """The routes of all models.
 
-    live: takes traffic. absent: does not. awaited: the absent ones whose requests wait, as a replica is coming.
+    routes: by name, for names that take traffic.
+
+    The next three are keyed by each reference: a name, `name@version`, a model_id. live: takes traffic; a name stands
+    for the main arm of its route. absent: does not. awaited: the absent ones whose requests wait, as a replica is
+    coming.
+
+    deployments, outlooks, splits: what the table was made of.
     """
 
     live: Mapping[str, Endpoint] = MappingProxyType({})
     absent: Mapping[str, NotServing] = MappingProxyType({})
     awaited: Mapping[str, Endpoint] = MappingProxyType({})
+    routes: Mapping[str, Route] = MappingProxyType({})
+    deployments: tuple[Deployment, ...] = ()
+    outlooks: Mapping[str, Outlook] = MappingProxyType({})
+    splits: Mapping[str, Route] = MappingProxyType({})
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
@@ -71,6 +82,10 @@ class RouteTable(Struct, frozen=True):
     def endpoint(self, ref: str) -> Endpoint | None:
         """Return the endpoint for requests to `ref`; None if nothing can answer them."""
         return self.live.get(ref) or self.awaited.get(ref)
+
+    def with_split(self, name: str, split: Route) -> RouteTable:
+        """Return the table of the same versions with another split of a name."""
+        return route_table(self.deployments, self.outlooks, {**self.splits, name: split})
 
 
 def refs_of(deployment: Deployment) -> tuple[str, str, str]:
@@ -99,21 +114,51 @@ def failed_at_first(deployment: Deployment) -> bool:
     return deployment.status is Status.FAILED and not deployment.live_at
 
 
-def route_table(
-    deployments: Iterable[Deployment], outlooks: Mapping[str, Outlook] = MappingProxyType({})
-) -> RouteTable:
-    """Make the route table. A name leads to its version that became live last, other references to that very version.
+def newest_live(versions: Sequence[Deployment]) -> Deployment | None:
+    """Return the version of a name that became live last, of those that serve; None if none does.
 
-    outlooks: by model_id, for models that lost replicas.
+    versions: in the order in which they became live.
+    """
+    return next((one for one in reversed(versions) if is_serving(one)), None)
+
+
+def route_of(versions: Sequence[Deployment], split: Route | None) -> Route | None:
+    """Decide which versions of a name answer its requests. Returns None if none of them serves.
+
+    With a split, its arms that serve do: one that is down gives its share to the others. One that has no share gets
+    none that way. Without a split, all requests go to the newest live version.
+
+    versions: in the order in which they became live.
+    """
+    if split is not None:
+        return split.restricted_to({one.model_id for one in versions if is_serving(one)})
+    newest = newest_live(versions)
+    return Route((Arm(newest.model_id, 1.0),)) if newest is not None else None
+
+
+def route_table(
+    deployments: Iterable[Deployment],
+    outlooks: Mapping[str, Outlook] = MappingProxyType({}),
+    splits: Mapping[str, Route] = MappingProxyType({}),
+) -> RouteTable:
+    """Make the route table. A name follows its route, see `route_of`; other references lead to that very version.
+
+    outlooks: by model_id, for models that lost replicas. splits: by name, where the requests for a name are split.
     """
     live: dict[str, Endpoint] = {}
     absent: dict[str, NotServing] = {}
     awaited: dict[str, Endpoint] = {}
-    for one in sorted(deployments, key=lambda each: (each.live_at, each.created_at)):
+    versions: dict[str, list[Deployment]] = {}
+    ordered = sorted(deployments, key=lambda each: (each.live_at, each.created_at))
+    for one in ordered:
+        versions.setdefault(one.name, []).append(one)
+        split = splits.get(one.name)
         outlook = outlooks.get(one.model_id, Outlook())
         endpoint = Endpoint(one.model_id, one.name, one.version, one.replicas, one.bounds, outlook)
         is_awaited = outlook.coming and one.wanted and one.status is Status.UNHEALTHY
         for ref in refs_of(one):
+            if ref == one.name and split is not None and not split.weight(one.model_id):
+                continue
             if is_serving(one):
                 live[ref] = endpoint
                 continue
@@ -123,4 +168,14 @@ def route_table(
                 awaited[ref] = endpoint
             else:
                 awaited.pop(ref, None)
-    return RouteTable(MappingProxyType(live), MappingProxyType(absent), MappingProxyType(awaited))
+    routes = {name: route for name in versions if (route := route_of(versions[name], splits.get(name))) is not None}
+    live |= {name: live[route.main.model_id] for name, route in routes.items()}
+    return RouteTable(
+        MappingProxyType(live),
+        MappingProxyType(absent),
+        MappingProxyType(awaited),
+        MappingProxyType(routes),
+        tuple(ordered),
+        MappingProxyType(dict(outlooks)),
+        MappingProxyType(dict(splits)),
+    )

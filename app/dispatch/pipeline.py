@@ -10,15 +10,16 @@ from time import monotonic
 from app.access.rate_limit import RateLimiter
 from app.core.breaker import State
 from app.core.model import Replica
+from app.core.route import Route
 from app.core.route_table import Endpoint, RouteTable
 from app.dispatch.batch import Keeper, Lane, Sample
 from app.dispatch.limits import QueueSettings
 from app.dispatch.replica import ReplicaClient
 from app.dispatch.request import AwaitableRequest, Call, PendingRequest, Prediction
 from app.dispatch.response import answer_body, answer_headers, content_type
-from app.dispatch.route import pick, refusal
+from app.dispatch.route import Split, refusal
 from app.dispatch.stream import Stream, shutting_down
-from app.errors import PrismError
+from app.errors import Conflict, PrismError
 from app.observe.tally import ModelCounters
 from model_container.contract import frames
 
@@ -47,6 +48,8 @@ class Dispatcher:
         self._table = RouteTable()
         self._lanes: dict[str, Lane] = {}
         self._by_ref: dict[str, Lane] = {}
+        self._splits: dict[str, Split] = {}  # by name; such a name is not in _by_ref
+        self._shifted: dict[str, Route] = {}  # since the last publish began
         self._draining: dict[str, tuple[Lane, ReplicaClient]] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self._ending = False
@@ -72,7 +75,13 @@ class Dispatcher:
 
     def _lane(self, ref: str) -> Lane:
         """Return the lane of the version that serves a reference. Raises NotFound, or why it does not serve."""
-        return self._by_ref.get(ref) or self._lanes[pick(self._table, ref).model_id]
+        return self._by_ref.get(ref) or self._lane_of_split(ref)
+
+    def _lane_of_split(self, ref: str) -> Lane:
+        split = self._splits.get(ref)
+        if split is None:
+            raise refusal(self._table, ref)
+        return split.next()
 
     def begin(self, call: Call) -> AwaitableRequest:
         """Rate limit, route and queue a request; await its `answer`. Raises errors of app.errors if it is refused."""
@@ -117,10 +126,14 @@ class Dispatcher:
         """Make `table` the current one once its new replicas are connected; replicas that it leaves out start to drain.
 
         A model that serves keeps its lane whichever replicas come and go: requests that wait there go to the replicas
-        that stay, or to the one that is starting.
+        that stay, or to the one that is starting. Traffic that is shifted meanwhile stays so. Publish one table at a
+        time.
         """
+        self._shifted.clear()
         endpoints = table.endpoints
         reached = dict(zip(endpoints, await asyncio.gather(*map(self._reach, endpoints.values())), strict=True))
+        for name, route in self._shifted.items():
+            table = table.with_split(name, route)
         left = [
             (lane, line)
             for lane in self._lanes.values()
@@ -128,18 +141,44 @@ class Dispatcher:
             if lane.endpoint.model_id not in reached
         ]
         gone = [lane for model_id, lane in self._lanes.items() if model_id not in reached]
-        self._table, self._lanes = table, {model_id: lane for model_id, (lane, _) in reached.items()}
+        self._lanes = {model_id: lane for model_id, (lane, _) in reached.items()}
         for model_id, (lane, lines) in reached.items():
             left += [(lane, line) for line in lane.switch_replicas(endpoints[model_id], lines)]
         for lane in gone:
             absence = table.absent.get(lane.endpoint.model_id)
             lane.leave(refusal(table, lane.endpoint.model_id), absence.losses if absence is not None else ())
-        self._by_ref = {ref: self._lanes[one.model_id] for ref, one in (*table.awaited.items(), *table.live.items())}
+        self._route(table)
         self._forget_gone(table)
         for lane, line in left:
             self._draining[line.replica.id] = lane, line
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep())
+
+    def shift_traffic(self, name: str, route: Route) -> None:
+        """Split the requests for a name among these versions from now on; nothing is connected, nothing is awaited.
+
+        Requests that are queued or under way stay where they are. A table that is being published meanwhile takes the
+        shift up. Raises Conflict if an arm that has a share has no lane; then nothing has changed.
+        """
+        for arm in route.arms:
+            if arm.weight and arm.model_id not in self._lanes:
+                raise Conflict(
+                    f"No replica of `{arm.model_id}` is connected, so no requests for `{name}` can go there."
+                )
+        self._shifted[name] = route
+        self._route(self._table.with_split(name, route))
+
+    def _route(self, table: RouteTable) -> None:
+        """Make `table` the current one. Every endpoint has its lane already."""
+        lanes, places = self._lanes, {name: split.place for name, split in self._splits.items()}
+        by_ref = {ref: lanes[one.model_id] for ref, one in (*table.awaited.items(), *table.live.items())}
+        splits = {}
+        for name, route in table.routes.items():
+            arms = [(lanes[arm.model_id], arm.weight) for arm in route.arms if arm.weight]
+            if len(arms) > 1:
+                del by_ref[name]
+                splits[name] = Split(arms, places.get(name, 0.0))
+        self._table, self._by_ref, self._splits = table, by_ref, splits
 
     async def _reach(self, endpoint: Endpoint) -> tuple[Lane, list[ReplicaClient]]:
         lane = self._lanes.get(endpoint.model_id)

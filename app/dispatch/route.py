@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import difflib
+from bisect import bisect
+from collections.abc import Sequence
+from itertools import accumulate
 
 from app.core.model import Status
-from app.core.route_table import Endpoint, NotServing, RouteTable
+from app.core.route_table import NotServing, RouteTable
+from app.dispatch.batch import Lane
 from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
 
+GOLDEN_RATIO = 0.6180339887498949
 
-def pick(table: RouteTable, ref: str) -> Endpoint:
-    """Return the endpoint that serves `ref`.
 
-    Raises NotFound, Conflict (not running, on purpose or for good) or ReplicaUnavailable (coming back).
+class Split:
+    """The lanes among which the requests for one name are split.
+
+    Multiples of the golden ratio modulo 1 fill [0, 1) evenly, and each lane has a part of it as wide as its weight. So
+    a lane's requests are always within a few of its exact share, and no regular pattern of callers meets one lane only.
+
+    place: where in [0, 1) the last request fell. A split that takes over from another one goes on there, so that a lane
+    with a small weight is not missed again and again.
     """
-    endpoint = table.endpoint(ref)
-    if endpoint is not None:
-        return endpoint
-    raise refusal(table, ref)
+
+    __slots__ = ("_ends", "_lanes", "place")
+
+    def __init__(self, arms: Sequence[tuple[Lane, float]], place: float) -> None:
+        self.place = place
+        self._lanes = [lane for lane, _ in arms]
+        self._ends = list(accumulate(weight for _, weight in arms))[:-1]
+
+    def next(self) -> Lane:
+        """Return the lane of the next request."""
+        place = self.place = (self.place + GOLDEN_RATIO) % 1.0
+        return self._lanes[bisect(self._ends, place)]
 
 
 def refusal(table: RouteTable, ref: str) -> PrismError:
-    """Return the error that says why nothing can answer a request for `ref`."""
+    """Return the error that says why nothing can answer a request for `ref`.
+
+    It is NotFound, Conflict (not running, on purpose or for good) or ReplicaUnavailable (coming back).
+    """
     absence = table.absent.get(ref)
     return _absent(absence) if absence is not None else not_found(ref, (*table.live, *table.absent))
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from app.core.model import Deployment, ModelVersion, Replica, Restart, Status
+from app.core.route import Arm, Route
 from app.core.route_table import Loss, RouteTable, is_serving
 from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
 from app.lifecycle.state import DeploymentState
@@ -19,6 +20,8 @@ class Traffic(Protocol):
     """The request side: it takes the current route table, and says when a replica has no work left."""
 
     async def publish(self, table: RouteTable) -> None: ...
+
+    def shift_traffic(self, name: str, route: Route) -> None: ...
 
     async def drained(self, replica: Replica, timeout_seconds: float) -> bool: ...
 
@@ -55,16 +58,35 @@ class Publisher:
     async def drained(self, replica: Replica, timeout_seconds: float) -> bool:
         return await self._traffic.drained(replica, timeout_seconds)
 
+    def shift_traffic(self, name: str, route: Route) -> None:
+        """Split the requests for a name among its versions at once, even while a table is being published.
+
+        Raises Conflict if a version of the route is none of the name or is not wanted, or if an arm that has a share is
+        not connected; then nothing has changed.
+        """
+        versions = {one.model_id for one in self._ledger.deployments() if one.name == name and one.wanted}
+        strangers = sorted(route.versions - versions)
+        if strangers:
+            raise Conflict(f"`{strangers[0]}` is no version of `{name}` that runs, so it cannot be in its route.")
+        self._traffic.shift_traffic(name, route)
+        self._ledger.split(name, route)
+
     async def go_live(
-        self, model: ModelVersion, replicas: Sequence[Replica], error: dict[str, Any] | None
+        self, model: ModelVersion, replicas: Sequence[Replica], error: dict[str, Any] | None, *, beside: bool = False
     ) -> list[Deployment]:
         """Give the traffic to these replicas and take it from what they replace.
 
         Returns the other models replaced, as they were.
 
-        error: why there are fewer replicas than wanted; None if there are enough.
+        error: why there are fewer replicas than wanted; None if there are enough. beside: replace no version of the
+        same name; if there is one, get requests for the name only once `shift_traffic` says so. A version that shares
+        its name with others already, replaces none of those anyway.
         """
         async with self._publishing:
+            if beside:
+                self._share_name(model)
+            elif not self._shares_name(model, model.model_id):
+                self._ledger.forget_split(model.name)
             rivals = [one for one in self._ledger.deployments() if self._replaces(model, one)]
             for rival in rivals:
                 await self._ledger.update(rival.model_id, status=Status.STOPPED, wanted=False)
@@ -130,13 +152,35 @@ class Publisher:
             if self._ledger.deployment(rival.model_id).replicas == rival.replicas:
                 await self._ledger.update(rival.model_id, replicas=())
 
+    def _share_name(self, model: ModelVersion) -> None:
+        """Have a version share its name with those that it would otherwise replace, without a share of the requests."""
+        others = [
+            one for one in self._ledger.deployments() if one.name == model.name and self._is_replaceable(model, one)
+        ]
+        split = self._ledger.splits.get(model.name)
+        if split is None:
+            if not others:
+                return
+            main = max(others, key=lambda one: (is_serving(one), one.live_at, one.created_at))
+            split = Route((Arm(main.model_id, 1.0),))
+        joining = [one for one in (*(other.model_id for other in others), model.model_id) if one not in split.versions]
+        arms = (*split.arms, *(Arm(model_id, 0.0) for model_id in joining))
+        self._ledger.split(model.name, Route(arms, split.mirror))
+
+    def _shares_name(self, model: ModelVersion, model_id: str) -> bool:
+        split = self._ledger.splits.get(model.name)
+        return split is not None and {model.model_id, model_id} <= split.versions
+
     async def _move(self, coming: Deployment) -> None:
         await self._traffic.publish(self._ledger.route_table(coming))
         await self._ledger.record(coming)
 
     def _replaces(self, model: ModelVersion, other: Deployment) -> bool:
         rival = other.name == model.name or (self._single_active and not self._is_of_folder(model, other))
-        return rival and other.model_id != model.model_id and (is_serving(other) or other.status is Status.UNHEALTHY)
+        return rival and not self._shares_name(model, other.model_id) and self._is_replaceable(model, other)
+
+    def _is_replaceable(self, model: ModelVersion, other: Deployment) -> bool:
+        return other.model_id != model.model_id and (is_serving(other) or other.status is Status.UNHEALTHY)
 
     def _is_of_folder(self, model: ModelVersion, other: Deployment) -> bool:
         """Return whether either model comes from the models folder.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from msgspec import structs
@@ -15,6 +16,7 @@ from msgspec import structs
 from app.core.acceleration import Acceleration
 from app.core.environment import Lock
 from app.core.model import Artifact, Deployment, ModelVersion, Replica, Restart, Status, TargetName
+from app.core.route import Route
 from app.core.route_table import Endpoint, Loss, Outlook, RouteTable, is_serving, route_table
 from app.core.signature import Signature
 from app.errors import NotFound
@@ -63,12 +65,17 @@ def utc_now() -> str:
 
 
 class DeploymentState:
-    """The store of models and the registry of deployments, kept consistent."""
+    """The store of models and the registry of deployments, kept consistent.
+
+    Also, which versions share a name and how its requests are split among them. That is in memory only, until the
+    catalog records it: after the gateway's restart, a name leads to its newest live version again.
+    """
 
     def __init__(self, store: Catalog, registry: DeploymentRegistry) -> None:
         self._store = store
         self._registry = registry
         self._outlooks: dict[str, Outlook] = {}  # not recorded: the next gateway finds out for itself
+        self._splits: dict[str, Route] = {}
 
     def folder(self, model_id: str) -> Path:
         return self._store.folder(model_id)
@@ -103,7 +110,8 @@ class DeploymentState:
     def find(self, ref: str) -> ModelVersion:
         """Find a model by model_id, `name@version` or name. Raises NotFound.
 
-        A name stands for the version that serves, otherwise for the newest one.
+        A name stands for the version that serves, otherwise for the newest one. If several share the name, it stands
+        for the one with the greatest share of the requests, of those that serve if any does.
         """
         exact = self._store.get(ref)
         if exact is not None:
@@ -113,7 +121,9 @@ class DeploymentState:
             raise NotFound(f"There is no model `{ref[:200]}`.", hint="GET /models lists what there is.", ref=ref[:200])
         endpoint = self._routes_of(ref).endpoint(ref)
         serving = self._store.get(endpoint.model_id) if endpoint is not None else None
-        return serving or matches[-1]
+        split = self._splits.get(ref)
+        main = self._store.get(split.main.model_id) if split is not None else None
+        return serving or main or matches[-1]
 
     def live_endpoint(self, ref: str) -> Endpoint | None:
         """Return the endpoint of the version that takes the traffic of a reference; None if none does."""
@@ -122,17 +132,42 @@ class DeploymentState:
     def route_table(self, *coming: Deployment) -> RouteTable:
         """Build the route table. coming: deployments that replace what is recorded for their models."""
         deployments = {one.model_id: one for one in (*self._registry.all(), *coming)}
-        return route_table(deployments.values(), self._outlooks)
+        return route_table(deployments.values(), self._outlooks, self._splits)
 
     def _routes_of(self, ref: str) -> RouteTable:
         """Build the part of the route table that a look-up of one reference needs."""
         model_ids = (*(model.model_id for model in self._versions_of(ref)), ref)
         deployments = [one for model_id in model_ids if (one := self._registry.get(model_id)) is not None]
-        return route_table(deployments, self._outlooks)
+        return route_table(deployments, self._outlooks, self._splits)
 
     def _versions_of(self, ref: str) -> list[ModelVersion]:
         """Return the versions to which a name or `name@version` can refer, the oldest first."""
         return [model for model in self.versions(ref.partition("@")[0]) if ref in (model.name, model.ref)]
+
+    @property
+    def splits(self) -> Mapping[str, Route]:
+        """How the requests for a name are split, for each name that versions share."""
+        return MappingProxyType(self._splits)
+
+    def split(self, name: str, route: Route) -> None:
+        """Set which versions share a name, and how its requests are split among them.
+
+        One that is stopped or removed leaves the split.
+        """
+        self._splits[name] = route
+
+    def forget_split(self, name: str) -> None:
+        """Have a name lead to its newest live version again."""
+        self._splits.pop(name, None)
+
+    def _leave_split(self, model_id: str) -> None:
+        """Give a version's share to those that share its name. If none of them has a share, the split is forgotten."""
+        for name, split in [each for each in self._splits.items() if model_id in each[1].versions]:
+            rest = split.restricted_to(split.versions - {model_id})
+            if rest is None:
+                self.forget_split(name)
+            else:
+                self._splits[name] = rest
 
     def outlook(self, model_id: str) -> Outlook:
         return self._outlooks.get(model_id, Outlook())
@@ -182,6 +217,8 @@ class DeploymentState:
 
     async def update(self, model_id: str, **changes: Unpack[DeploymentChanges]) -> Deployment:
         deployment = self.changed(model_id, **changes)
+        if not deployment.wanted:
+            self._leave_split(model_id)
         await self._registry.save(deployment)
         return deployment
 
@@ -228,6 +265,7 @@ class DeploymentState:
         Raises OSError if they cannot be removed.
         """
         self._outlooks.pop(model_id, None)
+        self._leave_split(model_id)
         await _to_the_end(self._remove(model_id))
 
     async def _remove(self, model_id: str) -> None:
@@ -236,6 +274,7 @@ class DeploymentState:
 
     async def forget(self, model_id: str) -> None:
         """Drop the registry's entry of a model whose record is gone."""
+        self._leave_split(model_id)
         await self._registry.remove(model_id)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from app.core.model import Replica
+from app.core.route import Route
 from app.core.route_table import RouteTable
 
 
@@ -13,6 +14,8 @@ class Traffic(Protocol):
     """Interface of the request path that `app.lifecycle.publish` needs."""
 
     async def publish(self, table: RouteTable) -> None: ...
+
+    def shift_traffic(self, name: str, route: Route) -> None: ...
 
     async def drained(self, replica: Replica, timeout_seconds: float) -> bool: ...
 
@@ -25,6 +28,7 @@ class FollowedTraffic:
     def __init__(self, traffic: Traffic, follow: Callable[[RouteTable], Awaitable[None]]) -> None:
         self._traffic = traffic
         self._follow = follow
+        self.shift_traffic = traffic.shift_traffic
         self.drained = traffic.drained
         self.has_answered = traffic.has_answered
 

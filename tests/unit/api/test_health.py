@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from app.core.model import Artifact, Status
+from app.core.model import Artifact, Replica, Status, TargetName
 from app.lifecycle.state import DeploymentState
 from app.main import create_app
 from app.protocols.v2.grpc import inference_pb2 as messages
@@ -33,10 +33,10 @@ async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
         yield http
 
 
-async def record(app: FastAPI, model_id: str, status: Status, **changes: Any) -> None:
+async def record(app: FastAPI, model_id: str, status: Status, name: str = "", **changes: Any) -> None:
     """One that is wanted and takes no traffic."""
     ledger: DeploymentState = app.state.system.ledger
-    model = model_version(model_id, f"model-{model_id}", "1.0.0", Artifact("model.pkl", "0" * 64, 1), "2026")
+    model = model_version(model_id, name or f"model-{model_id}", "1.0.0", Artifact("model.pkl", "0" * 64, 1), "2026")
     await ledger.add(model, wanted=True, status=status)
     await ledger.update(model_id, **changes)
 
@@ -71,3 +71,13 @@ async def test_a_model_that_was_live_and_should_be_degrades_the_server(app: Fast
     health, ready, grpc_ready = await told(app)
     assert (health["status"], health["down"], ready, grpc_ready) == ("degraded", ["m1"], 503, False)
     assert health["failed"] == []
+
+
+async def test_a_version_that_is_down_beside_one_that_serves_its_name_degrades_the_server_and_leaves_it_ready(
+    app: FastAPI,
+) -> None:
+    replica = Replica("m1", TargetName.PROCESS, "1:1", "t", "")
+    await record(app, "m1", Status.LIVE, "iris", live_at="2026", replicas=(replica,))
+    await record(app, "m2", Status.UNHEALTHY, "iris", live_at="2027")
+    health, ready, grpc_ready = await told(app)
+    assert (health["status"], health["down"], ready, grpc_ready) == ("degraded", ["m2"], 200, True)
