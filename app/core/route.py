@@ -23,13 +23,13 @@ class Arm(Struct, frozen=True):
 class Route(Struct, frozen=True):
     """The arms among which the requests for one name are split, and a version that gets copies.
 
-    Every arm is another version, its weight is in [0, 1], and the weights add up to 1. An arm of weight 0 belongs to
-    the route without getting requests yet.
+    The arms are of different versions, each weight is in [0, 1], and the weights add up to 1. An arm of weight 0
+    belongs to the route but gets no requests yet.
 
-    mirror: the model_id of a version, no arm, that will get copies of requests and never answers a caller. Dispatch
-    knows it from the route table but copies nothing yet.
+    mirror: the model_id of a version that will get copies of requests and never answers a caller; it is not an arm.
+    Dispatch gets it with the route table but does not copy requests yet.
 
-    Raises BadInput if it is made with other values.
+    Raises BadInput for values that are not so.
     """
 
     arms: tuple[Arm, ...]
@@ -62,9 +62,9 @@ class Route(Struct, frozen=True):
         return next((arm.weight for arm in self.arms if arm.model_id == model_id), 0.0)
 
     def restricted_to(self, model_ids: Container[str]) -> Route | None:
-        """Return the route over these versions only: the other arms give their shares to those, in proportion.
+        """Return the route over these versions only. The other arms give them their shares, in proportion.
 
-        None if no arm that has a share is among them.
+        Returns None if none of these versions is an arm that has a share.
         """
         arms = [arm for arm in self.arms if arm.model_id in model_ids]
         total = sum(arm.weight for arm in arms)

@@ -57,13 +57,11 @@ class NotServing(Struct, frozen=True):
 class RouteTable(Struct, frozen=True):
     """The routes of all models.
 
-    routes: by name, for names that take traffic.
+    live, absent and awaited are keyed by each reference: a name, `name@version`, a model_id. live: takes traffic; a
+    name leads to the main arm of its route. absent: does not. awaited: the absent ones whose requests wait, as a
+    replica is coming.
 
-    The next three are keyed by each reference: a name, `name@version`, a model_id. live: takes traffic; a name stands
-    for the main arm of its route. absent: does not. awaited: the absent ones whose requests wait, as a replica is
-    coming.
-
-    deployments, outlooks, splits: what the table was made of.
+    routes: by name, the versions that answer its requests; names that take no traffic have none. deployments, outlooks, splits: what the table was made of.
     """
 
     live: Mapping[str, Endpoint] = MappingProxyType({})
@@ -125,8 +123,8 @@ def newest_live(versions: Sequence[Deployment]) -> Deployment | None:
 def route_of(versions: Sequence[Deployment], split: Route | None) -> Route | None:
     """Decide which versions of a name answer its requests. Returns None if none of them serves.
 
-    With a split, its arms that serve do: one that is down gives its share to the others. One that has no share gets
-    none that way. Without a split, all requests go to the newest live version.
+    Without a split, it is the newest live version. With a split, an arm that is down gives its share to the others, in
+    proportion; an arm of weight 0 gets nothing that way.
 
     versions: in the order in which they became live.
     """

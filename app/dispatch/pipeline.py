@@ -126,8 +126,8 @@ class Dispatcher:
         """Make `table` the current one once its new replicas are connected; replicas that it leaves out start to drain.
 
         A model that serves keeps its lane whichever replicas come and go: requests that wait there go to the replicas
-        that stay, or to the one that is starting. Traffic that is shifted meanwhile stays so. Publish one table at a
-        time.
+        that stay, or to the one that is starting. Traffic that is shifted meanwhile stays shifted. The caller publishes
+        one table at a time.
         """
         self._shifted.clear()
         endpoints = table.endpoints
@@ -155,10 +155,10 @@ class Dispatcher:
             self._sweeper = asyncio.create_task(self._sweep())
 
     def shift_traffic(self, name: str, route: Route) -> None:
-        """Split the requests for a name among these versions from now on; nothing is connected, nothing is awaited.
+        """Split the requests for a name among the arms of a route from now on. It connects to nothing.
 
-        Requests that are queued or under way stay where they are. A table that is being published meanwhile takes the
-        shift up. Raises Conflict if an arm that has a share has no lane; then nothing has changed.
+        Requests that are queued or under way stay where they are. A table that is being published takes the new route
+        over. Raises Conflict if an arm that has a share has no lane; then nothing has changed.
         """
         for arm in route.arms:
             if arm.weight and arm.model_id not in self._lanes:

@@ -61,8 +61,8 @@ class Publisher:
     def shift_traffic(self, name: str, route: Route) -> None:
         """Split the requests for a name among its versions at once, even while a table is being published.
 
-        Raises Conflict if a version of the route is none of the name or is not wanted, or if an arm that has a share is
-        not connected; then nothing has changed.
+        Raises Conflict if the route has a version of another name or one that is not wanted, or if an arm that has a
+        share is not connected. Then nothing has changed.
         """
         versions = {one.model_id for one in self._ledger.deployments() if one.name == name and one.wanted}
         strangers = sorted(route.versions - versions)
@@ -79,8 +79,8 @@ class Publisher:
         Returns the other models replaced, as they were.
 
         error: why there are fewer replicas than wanted; None if there are enough. beside: replace no version of the
-        same name; if there is one, get requests for the name only once `shift_traffic` says so. A version that shares
-        its name with others already, replaces none of those anyway.
+        same name. If one serves or is to come back, the new version gets no requests for the name until `shift_traffic`
+        gives it a share. A version that shares its name with others already never replaces those.
         """
         async with self._publishing:
             if beside:

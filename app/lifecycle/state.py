@@ -67,8 +67,8 @@ def utc_now() -> str:
 class DeploymentState:
     """The store of models and the registry of deployments, kept consistent.
 
-    Also, which versions share a name and how its requests are split among them. That is in memory only, until the
-    catalog records it: after the gateway's restart, a name leads to its newest live version again.
+    It also knows which versions share a name and how its requests are split among them. That is in memory only, until
+    the catalog records it: after a restart of the gateway, a name leads to its newest live version again.
     """
 
     def __init__(self, store: Catalog, registry: DeploymentRegistry) -> None:
@@ -152,7 +152,7 @@ class DeploymentState:
     def split(self, name: str, route: Route) -> None:
         """Set which versions share a name, and how its requests are split among them.
 
-        One that is stopped or removed leaves the split.
+        A version that is stopped or removed leaves the split.
         """
         self._splits[name] = route
 
