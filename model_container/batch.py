@@ -81,12 +81,12 @@ class Batcher:
         plain = self._adapter.plain
         if plain is None or (len(requests) > 1 and not self._joinable):
             return
-        found: Dict[int, List[Tuple[int, Matrix]]] = {}
+        groups: Dict[int, List[Tuple[int, Matrix]]] = {}
         for index, request in enumerate(requests):
             rows = plain.read(request.body) if may_be_plain(request) else None
             if rows is not None:
-                found.setdefault(request.options, []).append((index, rows))
-        for options, jobs in found.items():
+                groups.setdefault(request.options, []).append((index, rows))
+        for options, jobs in groups.items():
             self._answer_plain(plain, jobs, bool(options & OPTION_PROBABILITIES))
 
     def _answer_plain(self, plain: PlainRows, jobs: List[Tuple[int, Matrix]], probabilities: bool) -> None:

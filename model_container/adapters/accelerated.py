@@ -54,8 +54,8 @@ class AcceleratedAdapter:
         self.plain = plain_rows(self._table)
         self._labels = None if facts["labels"] is None else np.array(facts["labels"], dtype=facts["dtype"])
         self._dtype = np.dtype(facts["dtype"])
-        self._feeds = [(one.name, _dtype_of(one.type)) for one in session.get_inputs()]
-        self._outputs = [one.name for one in session.get_outputs()]
+        self._feeds = [(node.name, _dtype_of(node.type)) for node in session.get_inputs()]
+        self._outputs = [node.name for node in session.get_outputs()]
         self._missing = _by_column(facts["missing"])
         self._large = _by_column(facts["large"])
 

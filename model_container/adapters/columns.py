@@ -45,8 +45,8 @@ def read_columns(model: Any, names: Sequence[str]) -> List[ColumnFacts]:
     """Return the facts about each column. names: of the columns, in training order."""
     facts = [ColumnFacts(name) for name in names]
     _read(model, facts)
-    for one in facts:
-        one.datatype = one.datatype or ANY
+    for column in facts:
+        column.datatype = column.datatype or ANY
     return facts
 
 
@@ -113,8 +113,8 @@ def _read_leaf(step: Any, facts: List[ColumnFacts]) -> bool:
         return True
     categories = getattr(step, "categories_", None)
     if isinstance(categories, list) and len(categories) == len(facts):
-        for one, values in zip(facts, categories):
-            _set_choices(one, values)
+        for column, values in zip(facts, categories):
+            _set_choices(column, values)
         return True
     if _library(step) not in _NUMERIC_LIBRARIES or type(step).__name__ in _FREE_STEPS:
         _set(facts, ANY)
@@ -127,12 +127,12 @@ def _read_leaf(step: Any, facts: List[ColumnFacts]) -> bool:
     for attribute in _TYPICAL:
         values = getattr(step, attribute, None)
         if isinstance(values, np.ndarray) and values.shape == (len(facts),):
-            for one, value in zip(facts, values.tolist()):
-                one.typical = value if one.typical is None else one.typical
+            for column, value in zip(facts, values.tolist()):
+                column.typical = value if column.typical is None else column.typical
     if type(step).__name__.endswith(("Imputer", "MissingIndicator")):
-        for one in facts:
-            one.missing = None if getattr(step, "missing_values", math.nan) is None else one.missing
-            one.is_filled = one.is_filled or type(step).__name__.endswith("Imputer")
+        for column in facts:
+            column.missing = None if getattr(step, "missing_values", math.nan) is None else column.missing
+            column.is_filled = column.is_filled or type(step).__name__.endswith("Imputer")
         return False
     _set(facts, "FP64")
     return False
@@ -140,9 +140,9 @@ def _read_leaf(step: Any, facts: List[ColumnFacts]) -> bool:
 
 def _read_own_encoder(preprocessor: Any, facts: List[ColumnFacts]) -> bool:
     _read(preprocessor, facts)
-    for one in facts:
-        if one.datatype == ANY and not one.choices:
-            one.datatype = "FP64"
+    for column in facts:
+        if column.datatype == ANY and not column.choices:
+            column.datatype = "FP64"
     return True
 
 
@@ -153,52 +153,52 @@ def _read_lightgbm(step: Any, facts: List[ColumnFacts]) -> None:
     if not categories or booster is None:
         return
     infos = booster.dump_model(num_iteration=1)["feature_infos"]
-    chosen = [one for one, name in zip(facts, booster.feature_name()) if infos.get(name, {}).get("values")]
+    chosen = [column for column, name in zip(facts, booster.feature_name()) if infos.get(name, {}).get("values")]
     if len(chosen) == len(categories):
-        for one, values in zip(chosen, categories):
-            _set_choices(one, values)
-            one.is_category = True
+        for column, values in zip(chosen, categories):
+            _set_choices(column, values)
+            column.is_category = True
 
 
 def _set(facts: List[ColumnFacts], datatype: str, missing: Any = math.nan) -> None:
-    for one in facts:
-        if not one.datatype:
-            one.datatype = datatype
-            one.missing = one.missing if one.is_filled else missing
+    for column in facts:
+        if not column.datatype:
+            column.datatype = datatype
+            column.missing = column.missing if column.is_filled else missing
 
 
 def _set_numeric(facts: List[ColumnFacts]) -> None:
     """Mark columns that only an imputer has seen as numbers, unless it fills in something else."""
-    _set([one for one in facts if not isinstance(one.typical, str)], "FP64")
+    _set([column for column in facts if not isinstance(column.typical, str)], "FP64")
 
 
-def _set_choices(one: ColumnFacts, values: Any) -> None:
+def _set_choices(column: ColumnFacts, values: Any) -> None:
     """Set a column's choices from an encoder, which knows them best, even if scalers or imputers came before it."""
     items = values.tolist() if isinstance(values, np.ndarray) else list(values)
     present = [item for item in items if item is not None and item == item]
     if any(item is None for item in items):
-        one.missing = None
-    if one.datatype:
+        column.missing = None
+    if column.datatype:
         return
     kinds = set(map(type, present))
     if kinds == {str}:
-        one.datatype = "BYTES"
+        column.datatype = "BYTES"
     elif kinds == {bool}:
-        one.datatype = "BOOL"
+        column.datatype = "BOOL"
     elif kinds == {int}:
-        one.datatype = "INT64"
+        column.datatype = "INT64"
     elif kinds and kinds <= {int, float}:
-        one.datatype = "FP64"
+        column.datatype = "FP64"
     else:
-        one.datatype = ANY
-    one.choices = [item for item in present if type(item) in (str, bool, int, float)]
+        column.datatype = ANY
+    column.choices = [item for item in present if type(item) in (str, bool, int, float)]
 
 
 def _chosen(columns: Any, facts: List[ColumnFacts]) -> List[ColumnFacts]:
     """Return the columns that a ColumnTransformer passes to one of its parts, given as names, positions, a slice or a
     mask.
     """
-    names = {one.name: index for index, one in enumerate(facts)}
+    names = {column.name: index for index, column in enumerate(facts)}
     if isinstance(columns, slice):
         ends = (names[end] if isinstance(end, str) else end for end in (columns.start, columns.stop))
         start, stop = ends
@@ -209,6 +209,6 @@ def _chosen(columns: Any, facts: List[ColumnFacts]) -> List[ColumnFacts]:
         columns = [columns]
     items: Tuple[Any, ...] = tuple(columns.tolist() if hasattr(columns, "tolist") else columns)
     if items and all(isinstance(item, bool) for item in items):
-        return [one for one, wanted in zip(facts, items) if wanted]
+        return [column for column, wanted in zip(facts, items) if wanted]
     indices = (names.get(item, -1) if isinstance(item, str) else int(item) for item in items)
     return [facts[index] for index in indices if -len(facts) <= index < len(facts)]

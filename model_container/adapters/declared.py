@@ -13,11 +13,11 @@ from model_container.contract.config import PredictContract
 def declared_columns(call: PredictContract) -> Tuple[List[ColumnFacts], bool]:
     """Return the declared columns, and whether requests name them; none if a tensor is declared that is no table."""
     if len(call.inputs) == 1 and len(call.inputs[0]["shape"]) == 2 and call.inputs[0]["shape"][1] > 0:
-        one = call.inputs[0]
-        return [ColumnFacts(f"feature{index + 1}", one["datatype"]) for index in range(one["shape"][1])], False
-    if not all(list(one["shape"]) in ([-1], [-1, 1]) for one in call.inputs):
+        port = call.inputs[0]
+        return [ColumnFacts(f"feature{index + 1}", port["datatype"]) for index in range(port["shape"][1])], False
+    if not all(list(port["shape"]) in ([-1], [-1, 1]) for port in call.inputs):
         return [], False
-    return [ColumnFacts(one["name"], one["datatype"]) for one in call.inputs], bool(call.inputs)
+    return [ColumnFacts(port["name"], port["datatype"]) for port in call.inputs], bool(call.inputs)
 
 
 def described(known: List[ColumnFacts], named: bool, call: PredictContract) -> Tuple[List[ColumnFacts], bool]:
@@ -25,29 +25,29 @@ def described(known: List[ColumnFacts], named: bool, call: PredictContract) -> T
 
     named: whether the model itself names its columns. Raises TypeError if both sources contradict each other.
     """
-    said, names_said = declared_columns(call)
-    if not said:
+    columns, names_said = declared_columns(call)
+    if not columns:
         return known, named
     if not known:
-        return said, names_said
-    by_name = {one.name: one for one in said}
-    names = [one.name for one in known]
-    if len(said) != len(known) or (named and names_said and by_name.keys() != set(names)):
+        return columns, names_said
+    by_name = {column.name: column for column in columns}
+    names = [column.name for column in known]
+    if len(columns) != len(known) or (named and names_said and by_name.keys() != set(names)):
         differ(call, f"has the inputs {_listing(list(by_name))}, and the model takes {_listing(names)}")
         return known, named
-    for index, one in enumerate(known):
-        other = by_name[one.name] if named and names_said else said[index]
-        one.name = one.name if named or not names_said else other.name
-        one.datatype = other.datatype if one.datatype == ANY else one.datatype
+    for index, column in enumerate(known):
+        other = by_name[column.name] if named and names_said else columns[index]
+        column.name = column.name if named or not names_said else other.name
+        column.datatype = other.datatype if column.datatype == ANY else column.datatype
     return known, named or names_said
 
 
 def check_names(signature: Dict[str, Any], call: PredictContract) -> None:
     """Check the declared names against a model that knows its inputs. Raises TypeError if the owner declares others."""
-    names = [one["name"] for one in signature["inputs"]]
-    said = [one["name"] for one in call.inputs]
-    if said and set(said) != set(names):
-        differ(call, f"has the inputs {_listing(said)}, and the model takes {_listing(names)}")
+    names = [port["name"] for port in signature["inputs"]]
+    declared = [port["name"] for port in call.inputs]
+    if declared and set(declared) != set(names):
+        differ(call, f"has the inputs {_listing(declared)}, and the model takes {_listing(names)}")
 
 
 def differ(call: PredictContract, what: str) -> None:

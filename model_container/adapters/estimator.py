@@ -47,7 +47,7 @@ class EstimatorAdapter:
         names = _names(model)
         own = _facts(model, names)
         self._facts, self._named = described(own, names is not None, call)
-        self._categories = frozenset(one.name for one in self._facts if one.is_category)
+        self._categories = frozenset(column.name for column in self._facts if column.is_category)
         self._input = self._make_input()
         self.names: FrozenSet[str] = self._input.known_names
         self.plain = None if yields else plain_rows(self._input)
@@ -81,7 +81,7 @@ class EstimatorAdapter:
 
     def _make_input(self) -> Union[Table, Texts, Open]:
         if self._facts:
-            return Table([one.column() for one in self._facts], self._named)
+            return Table([column.column() for column in self._facts], self._named)
         if reads_text(first_step(self._model)):
             return Texts()
         return Open()
@@ -143,7 +143,7 @@ class EstimatorAdapter:
 
     def _signature_inputs(self) -> List[Dict[str, Any]]:
         if self._facts:
-            return [tensor(one.name, one.datatype, [-1], one.choices) for one in self._facts]
+            return [tensor(column.name, column.datatype, [-1], column.choices) for column in self._facts]
         if isinstance(self._input, Texts):
             return [tensor("text", "BYTES", [-1])]
         return [tensor("input", ANY, [-1, -1])]
@@ -170,11 +170,11 @@ class EstimatorAdapter:
             return [{"input": ["a short text"]}]
         if not self._facts:
             return [{"features": [[1.0] * width]} for width in (1, 2, 4)] + [{"input": ["a short text"]}]
-        rows = [[_sample(one, number) for one in self._facts] for number in (None, 1.0, 0.0, 0.5)]
+        rows = [[_sample(column, number) for column in self._facts] for number in (None, 1.0, 0.0, 0.5)]
         if not self.joinable and not self._named:  # a model that fits on each request needs several rows
             return [{"features": [[float(row + column) for column in range(len(rows[0]))] for row in range(10)]}]
         if self._named:
-            return _unique([{one.name: value for one, value in zip(self._facts, row)} for row in rows])
+            return _unique([{column.name: value for column, value in zip(self._facts, row)} for row in rows])
         return _unique([{"features": [row]} for row in rows])
 
 
@@ -253,8 +253,8 @@ def _names(model: Any) -> Optional[List[str]]:
     names = _get(model, "feature_names_in_")
     if names is None or not all(isinstance(name, str) for name in names):
         return None
-    found = [str(name) for name in names]
-    return None if found == [f"Column_{index}" for index in range(len(found))] else found
+    columns = [str(name) for name in names]
+    return None if columns == [f"Column_{index}" for index in range(len(columns))] else columns
 
 
 def _facts(model: Any, names: Optional[List[str]]) -> List[ColumnFacts]:
@@ -276,7 +276,7 @@ def _classes(classes: Any) -> List[Any]:
     if classes is None:
         return []
     if isinstance(classes, (list, tuple)):
-        return [one.tolist() if isinstance(one, np.ndarray) else one for one in classes]
+        return [item.tolist() if isinstance(item, np.ndarray) else item for item in classes]
     return list(classes.tolist()) if isinstance(classes, np.ndarray) else []
 
 
@@ -336,13 +336,13 @@ def _dense(output: Any) -> Any:
     return np.asarray(output)
 
 
-def _sample(one: ColumnFacts, number: Optional[float]) -> Any:
-    if one.choices:
-        return one.choices[0]
-    if one.datatype == "BYTES":
-        return one.typical if isinstance(one.typical, str) else "a"
+def _sample(column: ColumnFacts, number: Optional[float]) -> Any:
+    if column.choices:
+        return column.choices[0]
+    if column.datatype == "BYTES":
+        return column.typical if isinstance(column.typical, str) else "a"
     if number is None:
-        value = one.typical
+        value = column.typical
         return value if isinstance(value, (int, float, str)) and value == value else 1.0
     return number
 

@@ -21,11 +21,13 @@ class Ports:
     """
 
     def __init__(self, inputs: Sequence[Dict[str, Any]]) -> None:
-        self._inputs = [{**one, "shape": list(one["shape"])} for one in inputs]
-        self.names: FrozenSet[str] = frozenset(one["name"] for one in inputs)
-        self.have_rows = all(one["shape"][:1] == [-1] for one in self._inputs)
-        self.is_table = all(one["shape"] == [-1] for one in self._inputs)
-        self._table = Table([Column(one["name"], one["datatype"], _missing(one)) for one in self._inputs], named=True)
+        self._inputs = [{**port, "shape": list(port["shape"])} for port in inputs]
+        self.names: FrozenSet[str] = frozenset(port["name"] for port in inputs)
+        self.have_rows = all(port["shape"][:1] == [-1] for port in self._inputs)
+        self.is_table = all(port["shape"] == [-1] for port in self._inputs)
+        self._table = Table(
+            [Column(port["name"], port["datatype"], _missing(port)) for port in self._inputs], named=True
+        )
 
     def arrays(self, content: Content) -> List[Any]:
         """Convert a request's content to arrays. Raises Problem naming what does not fit."""
@@ -33,33 +35,33 @@ class Ports:
             return self._table.arrays(content)
         if isinstance(content, Rows):
             if len(self._inputs) > 1:
-                raise wrong_columns([one["name"] for one in self._inputs], [])
+                raise wrong_columns([port["name"] for port in self._inputs], [])
             values = {self._inputs[0]["name"]: content.values}
         else:
             values = content.values
         if values.keys() != self.names:
-            raise wrong_columns([one["name"] for one in self._inputs], list(values))
-        arrays = [_array(one, values[one["name"]]) for one in self._inputs]
+            raise wrong_columns([port["name"] for port in self._inputs], list(values))
+        arrays = [_array(port, values[port["name"]]) for port in self._inputs]
         if self.have_rows:
             _check_rows(self._inputs, arrays)
         return arrays
 
     @property
     def texts(self) -> FrozenSet[str]:
-        return frozenset(one["name"] for one in self._inputs if one["datatype"] == "BYTES")
+        return frozenset(port["name"] for port in self._inputs if port["datatype"] == "BYTES")
 
     def by_name(self, arrays: List[Any]) -> Dict[str, Any]:
         """Return the arrays by input name. arrays: as returned by `arrays`, of one request or several joined."""
-        names = [one["name"] for one in self._inputs]
+        names = [port["name"] for port in self._inputs]
         if self.is_table and len(arrays) == 1 and arrays[0].ndim == 2:
             arrays = [np.ascontiguousarray(column) for column in arrays[0].T]
         return dict(zip(names, arrays))
 
     def described(self) -> List[Dict[str, Any]]:
-        return [tensor(one["name"], one["datatype"], one["shape"]) for one in self._inputs]
+        return [tensor(port["name"], port["datatype"], port["shape"]) for port in self._inputs]
 
     def samples(self) -> List[Any]:
-        values = {one["name"]: _sample(one) for one in self._inputs}
+        values = {port["name"]: _sample(port) for port in self._inputs}
         if self.is_table:
             return [{name: value[0] for name, value in values.items()}]
         return [{"inputs": values}]
@@ -95,7 +97,7 @@ def _check_rows(inputs: List[Dict[str, Any]], arrays: List[Any]) -> None:
     if 0 in lengths:
         raise no_rows()
     if len(set(lengths)) > 1:
-        listing = ", ".join(f"{one['name']!r} {length}" for one, length in zip(inputs, lengths))
+        listing = ", ".join(f"{port['name']!r} {length}" for port, length in zip(inputs, lengths))
         raise Problem(422, "ragged_rows", f"The inputs differ in their number of rows: {listing}.", lengths=lengths)
 
 

@@ -97,13 +97,13 @@ class _Python:
         raise NotImplementedError
 
     def _signature_outputs(self) -> List[Dict[str, Any]]:
-        return [tensor(one["name"], one["datatype"], list(one["shape"])) for one in self._outputs] or [
+        return [tensor(port["name"], port["datatype"], list(port["shape"])) for port in self._outputs] or [
             tensor(PREDICTIONS, ANY, [-1])
         ]
 
     def _answered(self, result: Any, rows: Optional[int]) -> Outputs:
         """Convert a result to outputs. rows: None if the request's rows are not counted."""
-        datatypes = {one["name"]: one["datatype"] for one in self._outputs}
+        datatypes = {port["name"]: port["datatype"] for port in self._outputs}
         if isinstance(result, dict) and result:
             columns = {str(name): _listed(value) for name, value in result.items()}
             lengths = {_length(value) for value in columns.values()}
@@ -200,11 +200,11 @@ def _imported(path: Path) -> Any:
 def _class_in(module: Any) -> Any:
     own = [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == MODULE]
     answering = {value for value in own if callable(getattr(value, "predict", None))}
-    chosen = [one for one in answering if one.__name__ == "Model"]
-    chosen = chosen or [one for one in answering if callable(getattr(one, "load", None))] or list(answering)
+    chosen = [cls for cls in answering if cls.__name__ == "Model"]
+    chosen = chosen or [cls for cls in answering if callable(getattr(cls, "load", None))] or list(answering)
     if len(chosen) != 1:
-        found = ", ".join(sorted(one.__name__ for one in chosen)) or "none"
-        raise TypeError(f"model.py needs one class with load and predict, or one named Model; found: {found}")
+        names = ", ".join(sorted(cls.__name__ for cls in chosen)) or "none"
+        raise TypeError(f"model.py needs one class with load and predict, or one named Model; found: {names}")
     return chosen[0]
 
 
@@ -259,16 +259,18 @@ def _ports_of(model: Any, attribute: str) -> List[Dict[str, Any]]:
 
     Raises TypeError.
     """
-    said = getattr(model, attribute, None) or []
-    if isinstance(said, dict):
-        said = [{"name": name, "datatype": datatype} for name, datatype in said.items()]
-    if not isinstance(said, (list, tuple)) or not all(isinstance(one, dict) and one.get("name") for one in said):
+    entries = getattr(model, attribute, None) or []
+    if isinstance(entries, dict):
+        entries = [{"name": name, "datatype": datatype} for name, datatype in entries.items()]
+    if not isinstance(entries, (list, tuple)) or not all(
+        isinstance(entry, dict) and entry.get("name") for entry in entries
+    ):
         raise TypeError(f"{attribute} of {type(model).__name__} is neither names with datatypes nor a list of tensors")
-    ports = [{"name": str(one["name"]), "datatype": ANY, "shape": [-1], **one} for one in said]
-    for one in ports:
-        if one["datatype"] not in (*DTYPES, ANY):
+    ports = [{"name": str(entry["name"]), "datatype": ANY, "shape": [-1], **entry} for entry in entries]
+    for port in ports:
+        if port["datatype"] not in (*DTYPES, ANY):
             known = ", ".join((*DTYPES, ANY))
-            raise TypeError(f"{attribute} gives {one['name']!r} the datatype {one['datatype']!r}; known are {known}")
+            raise TypeError(f"{attribute} gives {port['name']!r} the datatype {port['datatype']!r}; known are {known}")
     return ports
 
 

@@ -32,7 +32,7 @@ def decode(body: bytes, strings: FrozenSet[str], texts: FrozenSet[str] = frozens
         raise _not_csv(f"it is not UTF-8 (byte {error.start})") from None
     csv.field_size_limit(_MAX_CELL)
     try:
-        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+        lines = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
     except csv.Error as error:
         raise _not_csv(str(error)) from None
     if not lines:

@@ -61,7 +61,7 @@ def items_of(outputs: Outputs) -> List[Any]:
     if outputs.probabilities is None:
         return predictions
     shares = _probabilities(outputs.probabilities)
-    return [{"prediction": one, PROBABILITIES: share} for one, share in zip(predictions, shares)]
+    return [{"prediction": prediction, PROBABILITIES: share} for prediction, share in zip(predictions, shares)]
 
 
 def generated(item: Any, name: str) -> Dict[str, Any]:
@@ -74,8 +74,8 @@ def _generated(decoded: Decoded, outputs: Outputs) -> Dict[str, Any]:
     document: Dict[str, Any] = {} if decoded.id is None else {"id": decoded.id}
     for name, value in outputs.values.items():
         listed = _listed(value)
-        one = isinstance(listed, list) and len(listed) == 1
-        document[TEXT_OUTPUT if name == PREDICTIONS else name] = listed[0] if one else listed
+        is_single = isinstance(listed, list) and len(listed) == 1
+        document[TEXT_OUTPUT if name == PREDICTIONS else name] = listed[0] if is_single else listed
     return document
 
 

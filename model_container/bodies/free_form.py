@@ -48,7 +48,7 @@ def decode(request: Request) -> Decoded:
     if request.dialect not in json_dialects.KEYED:
         raise Problem(400, "unknown_dialect", f"This runtime knows no dialect {request.dialect}.", "Restart the model.")
     keys, ignored = json_dialects.KEYED[request.dialect]
-    body = {key: one for key, one in value.items() if key not in ignored} if isinstance(value, dict) else value
+    body = {key: item for key, item in value.items() if key not in ignored} if isinstance(value, dict) else value
     if _key(body, keys) is None:
         raise Problem(
             422,

@@ -82,11 +82,11 @@ def decode_generate(body: bytes, names: FrozenSet[str], whole: bool) -> Decoded:
     request_id = value.get("id")
     content: Content = Named(value)
     if not whole:
-        inputs = {name: one for name, one in value.items() if name in names}
+        inputs = {name: item for name, item in value.items() if name in names}
         if not inputs and TEXT_INPUT in value:
             content = _content(value[TEXT_INPUT], repr(TEXT_INPUT))
         else:
-            content = Named(inputs or {name: one for name, one in value.items() if name not in _BESIDE})
+            content = Named(inputs or {name: item for name, item in value.items() if name not in _BESIDE})
     return Decoded(content, FORM_GENERATE, request_id if isinstance(request_id, str) else None)
 
 
@@ -199,5 +199,5 @@ def is_v2(body: Dict[str, Any]) -> bool:
     return (
         isinstance(inputs, list)
         and bool(inputs)
-        and all(isinstance(one, dict) and {"name", "shape", "datatype"} <= one.keys() for one in inputs)
+        and all(isinstance(tensor, dict) and {"name", "shape", "datatype"} <= tensor.keys() for tensor in inputs)
     )

@@ -52,7 +52,9 @@ class Table:
     @property
     def texts(self) -> FrozenSet[str]:
         """Return the names of the columns in which null is refused."""
-        return frozenset(one.name for one in self.columns if one.datatype == "BYTES" and one.missing is NEVER)
+        return frozenset(
+            column.name for column in self.columns if column.datatype == "BYTES" and column.missing is NEVER
+        )
 
     def arrays(self, content: Content) -> List[Any]:
         """Return one (rows, columns) matrix if all columns have one datatype, else one (rows,) array per column."""

@@ -157,9 +157,9 @@ def _outputs(given: Any) -> Tuple[Optional[List[str]], Dict[str, bool]]:
     for output in given or ():
         if not isinstance(output, dict) or not isinstance(output.get("name"), str):
             raise _wrong(f'"outputs" holds {shown(output)}, which is no object with a "name".')
-        said = _parameters(output).get("binary_data")
-        if said is not None:
-            binary[output["name"]] = said is True
+        flag = _parameters(output).get("binary_data")
+        if flag is not None:
+            binary[output["name"]] = flag is True
     return [output["name"] for output in given] if given else None, binary
 
 
@@ -168,7 +168,7 @@ def _decode_raw(raw: bytes, inputs: Sequence[Mapping[str, Any]]) -> Decoded:
 
     A text comes without a length in front.
     """
-    datatypes = {"FP64" if one["datatype"] == ANY else one["datatype"] for one in inputs}
+    datatypes = {"FP64" if tensor["datatype"] == ANY else tensor["datatype"] for tensor in inputs}
     shape = _raw_shape(inputs)
     if len(datatypes) != 1 or shape is None or shape.count(-1) > 1:
         raise Problem(
@@ -192,7 +192,7 @@ def _raw_shape(inputs: Sequence[Mapping[str, Any]]) -> Optional[List[int]]:
     """Return the shape of a request without JSON, with -1 for a size that follows from the number of bytes."""
     if len(inputs) == 1:
         return list(inputs[0]["shape"])
-    if inputs and all(list(one["shape"]) in ([-1], [-1, 1]) for one in inputs):
+    if inputs and all(list(tensor["shape"]) in ([-1], [-1, 1]) for tensor in inputs):
         return [-1, len(inputs)]
     return None
 

@@ -121,5 +121,5 @@ class RuntimeConfig:
 
 def vertex_routes() -> dict[str, str]:
     """Return the paths that Vertex requests from an image, each with the runtime's own path that answers it."""
-    asked = ((os.environ.get("AIP_HEALTH_ROUTE"), "/health"), (os.environ.get("AIP_PREDICT_ROUTE"), VERTEX_PREDICT))
-    return {path: ours for path, ours in asked if path}
+    routes = ((os.environ.get("AIP_HEALTH_ROUTE"), "/health"), (os.environ.get("AIP_PREDICT_ROUTE"), VERTEX_PREDICT))
+    return {path: ours for path, ours in routes if path}

@@ -114,8 +114,8 @@ def encode(frame_id: int, kind: int, payload: bytes = b"", count: int = 0) -> by
 
 
 def encode_requests(frame_id: int, requests: Sequence[Asked], kind: int = PREDICT) -> bytes:
-    heads = b"".join([_REQUEST.pack(len(one.body), one.dialect, one.options, 0) for one in requests])
-    payload = heads + b"".join([one.body for one in requests])
+    heads = b"".join([_REQUEST.pack(len(request.body), request.dialect, request.options, 0) for request in requests])
+    payload = heads + b"".join([request.body for request in requests])
     return encode(frame_id, kind, payload, len(requests))
 
 
@@ -139,7 +139,7 @@ def decode_requests(frame: Frame) -> list[Request]:
 def encode_answers(frame_id: int, answers: Sequence[Answer], codec_us: int, model_us: int) -> bytes:
     heads = b"".join([_ANSWER.pack(len(body), status, form) for body, status, form in answers])
     times = _TIMES.pack(min(codec_us, 0xFFFFFFFF), min(model_us, 0xFFFFFFFF))
-    payload = b"".join((times, heads, *[one.body for one in answers]))
+    payload = b"".join((times, heads, *[answer.body for answer in answers]))
     return encode(frame_id, ANSWERS, payload, len(answers))
 
 

@@ -28,8 +28,8 @@ def read_head(file: int) -> Optional[Tuple[int, int]]:
     head = os.pread(file, HEAD_BYTES, 0)
     if head == _BEING_CUT:
         return None
-    found = _PATTERN.fullmatch(head)
-    return (int(found[1]), HEAD_BYTES) if found else (0, 0)
+    match = _PATTERN.fullmatch(head)
+    return (int(match[1]), HEAD_BYTES) if match else (0, 0)
 
 
 def open_to_cut(log: int) -> Optional[int]:

@@ -76,7 +76,7 @@ def weights_of(accept: str) -> Dict[str, float]:
 
 
 def _weighed(part: str) -> Tuple[str, float]:
-    kind, *parameters = (each.strip() for each in part.split(";"))
+    kind, *parameters = (field.strip() for field in part.split(";"))
     for parameter in parameters:
         key, _, value = parameter.partition("=")
         if key.strip() == "q":

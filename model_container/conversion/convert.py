@@ -109,7 +109,7 @@ def facts_of(original: EstimatorAdapter, rows: RowSet) -> Dict[str, Any]:
     if isinstance(predicted, list):
         raise NotConvertible("its predictions are no array")
     return {
-        "columns": [[one.name, one.datatype, one.missing is None] for one in table.columns],
+        "columns": [[column.name, column.datatype, column.missing is None] for column in table.columns],
         "named": table.named,
         "dtype": predicted.dtype.str,
         "width": predicted.shape[1] if predicted.ndim == 2 else 0,
@@ -124,16 +124,16 @@ def facts_of(original: EstimatorAdapter, rows: RowSet) -> Dict[str, Any]:
 
 def _refusals(original: EstimatorAdapter, rows: RowSet, value: float) -> Dict[str, str]:
     """Return, by column, the message with which the estimator refuses this value there; −1 stands for every column."""
-    found: Dict[str, str] = {}
+    refusals: Dict[str, str] = {}
     numbers = rows.number_columns
     if _refusal(original, rows.with_values(numbers, value)) == "":
-        return found
+        return refusals
     for column in numbers:
         message = _refusal(original, rows.with_values([column], value))
         if message:
-            found[str(column)] = message
-    everywhere = len(found) == rows.width and len(set(found.values())) == 1 and rows.is_matrix
-    return {"-1": found["0"]} if everywhere else found
+            refusals[str(column)] = message
+    everywhere = len(refusals) == rows.width and len(set(refusals.values())) == 1 and rows.is_matrix
+    return {"-1": refusals["0"]} if everywhere else refusals
 
 
 def _refusal(original: EstimatorAdapter, inputs: Inputs) -> str:

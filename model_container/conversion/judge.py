@@ -54,13 +54,13 @@ def compare_variants(original: Adapter, faster: Adapter, rows: RowSet, converter
     """
     missing = [column for column in rows.number_columns if _answers(original, rows.with_values([column], math.nan))]
     sets = [rows, rows.with_gaps(missing, GAPS)] if missing else [rows]
-    compared = [compare(original, faster, one.all()) for one in sets]
+    compared = [compare(original, faster, row_set.all()) for row_set in sets]
     same_answers(original, faster, *request_bodies(rows, original.samples()))
     speedup = {str(count): round(_speedup(original, faster, rows, count), 1) for count in SPEED_ROWS}
     return Comparison(
         reason=_too_slow(speedup),
         speedup=speedup,
-        rows_compared=sum(one.rows for one in sets),
+        rows_compared=sum(row_set.rows for row_set in sets),
         max_difference=max(difference for difference, _ in compared),
         tolerance={"relative": RELATIVE, "absolute": max(absolute for _, absolute in compared)},
         converter=converter,
@@ -79,10 +79,10 @@ def compare(original: Adapter, faster: Adapter, inputs: Inputs) -> Tuple[float, 
     """Return the largest difference of numbers, and the absolute part of the tolerance. Raises Difference."""
     wanted = original.predict(inputs, original.has_probabilities)
     got = faster.predict(inputs, original.has_probabilities)
-    found = [_compare(name, wanted.values[name], got.values.get(name)) for name in wanted.values]
+    results = [_compare(name, wanted.values[name], got.values.get(name)) for name in wanted.values]
     for first, second in zip(wanted.probabilities or [], got.probabilities or []):
-        found.append(_compare(PROBABILITIES, np.asarray(first, dtype=np.float64), second))
-    return max(difference for difference, _ in found), max(absolute for _, absolute in found)
+        results.append(_compare(PROBABILITIES, np.asarray(first, dtype=np.float64), second))
+    return max(difference for difference, _ in results), max(absolute for _, absolute in results)
 
 
 def _compare(name: str, wanted: Any, got: Any) -> Tuple[float, float]:

@@ -80,12 +80,12 @@ def rows_for(model: Any, signature: Dict[str, Any], table: Table) -> RowSet:
     drawn[::3] = np.round(drawn[::3])
     matrix = np.concatenate([drawn, _near_thresholds(model, drawn, rng) if numbers else drawn[:0], known])
     columns: List[Any] = []
-    for index, one in enumerate(signature["inputs"]):
-        if one["choices"]:
-            kind = object if isinstance(one["choices"][0], str) else np.float64
-            columns.append(rng.choice(np.array(one["choices"], dtype=kind), len(matrix)))
-        elif one["datatype"] == "BYTES":
-            raise NotConvertible(f"column {one['name']!r} takes any text, so no rows can be drawn to compare on")
+    for index, port in enumerate(signature["inputs"]):
+        if port["choices"]:
+            kind = object if isinstance(port["choices"][0], str) else np.float64
+            columns.append(rng.choice(np.array(port["choices"], dtype=kind), len(matrix)))
+        elif port["datatype"] == "BYTES":
+            raise NotConvertible(f"column {port['name']!r} takes any text, so no rows can be drawn to compare on")
         else:
             columns.append(matrix[:, index])
     return RowSet(columns, table.uniform)
@@ -102,13 +102,13 @@ def _ranges(known: Any, width: int) -> Tuple[Any, Any]:
 
 def _known_rows(model: Any, width: int) -> Any:
     """Collect rows of the model's input from what its parts kept of training, mapped back through earlier steps."""
-    found = []
+    blocks = []
     for part, back in _parts(model, []):
         for rows in _rows_of(part):
             rows = _seen_back(rows, back)
             if rows is not None and rows.ndim == 2 and rows.shape[1] == width:
-                found.append(rows)
-    rows = np.concatenate(found) if found else np.zeros((0, width))
+                blocks.append(rows)
+    rows = np.concatenate(blocks) if blocks else np.zeros((0, width))
     rows = rows[np.isfinite(rows).all(axis=1)]
     return rows[:: max(1, len(rows) // KNOWN_ROWS)].astype(np.float64)
 
@@ -164,7 +164,9 @@ def _thresholds(part: Any) -> List[Tuple[int, float]]:
         return []
     if ensemble is None:
         members = getattr(part, "estimators_", None)
-        trees = [one.tree_ for one in np.ravel(members) if hasattr(one, "tree_")] if members is not None else []
+        trees = (
+            [member.tree_ for member in np.ravel(members) if hasattr(member, "tree_")] if members is not None else []
+        )
         pairs = [(tree.feature[tree.children_left >= 0], tree.threshold[tree.children_left >= 0]) for tree in trees]
     else:
         pairs = [(tree.feature[tree.left >= 0], tree.threshold[tree.left >= 0]) for tree in ensemble.trees]
@@ -186,7 +188,7 @@ def _threshold_bounds(part: Any) -> Any:
 
 def _near_thresholds(model: Any, drawn: Any, rng: Any) -> Any:
     """Return rows on a tree's threshold, and just beside it by one double and by one float32."""
-    found = []
+    blocks = []
     for part, back in _parts(model, []):
         pairs = _thresholds(part)
         if not pairs:
@@ -203,5 +205,5 @@ def _near_thresholds(model: Any, drawn: Any, rng: Any) -> Any:
             rows[row, feature] = (*beside, *further)[row % 6]
         seen = _seen_back(rows, back)
         if seen is not None:
-            found.append(seen)
-    return np.concatenate(found) if found else drawn[:0]
+            blocks.append(seen)
+    return np.concatenate(blocks) if blocks else drawn[:0]

@@ -59,7 +59,9 @@ def ensemble_of(model: Any) -> Optional[Ensemble]:
     library, name = type(model).__module__.split(".")[0], type(model).__name__
     if library == "sklearn" and name.startswith("HistGradientBoosting"):
         return _histogram(model)
-    if library == "sklearn" and name in {f"{each}{kind}" for each in _FORESTS for kind in ("Classifier", "Regressor")}:
+    if library == "sklearn" and name in {
+        f"{forest}{kind}" for forest in _FORESTS for kind in ("Classifier", "Regressor")
+    }:
         return _forest(model)
     if library == "lightgbm" and name in ("LGBMClassifier", "LGBMRegressor", "LGBMRanker"):
         return _lightgbm(model)
@@ -129,7 +131,7 @@ def _lightgbm(model: Any) -> Ensemble:
         raise NotConvertible("its trees are averaged (boosting type rf)")
     targets = int(dump["num_tree_per_iteration"])
     trees = [
-        _lightgbm_tree(one["tree_structure"], index % targets, targets) for index, one in enumerate(dump["tree_info"])
+        _lightgbm_tree(info["tree_structure"], index % targets, targets) for index, info in enumerate(dump["tree_info"])
     ]
     return Ensemble(trees, targets, [0.0] * targets, 1.0, "zeros", links.get(kind, ""))
 
@@ -243,9 +245,9 @@ def _tree_node(ensemble: Ensemble, features: str) -> Any:
     feature = np.where(leaf, 0, np.concatenate([tree.feature for tree in trees]).astype(np.int64))
     missing = np.where(leaf, 0, np.concatenate([tree.missing_left for tree in trees]).astype(np.int64))
     # Zero weights are left out, for example in leaves that vote for one class; each leaf needs at least one weight.
-    said = (weights != 0) & leaf[:, None]
-    said[leaf & ~said.any(axis=1), 0] = True
-    rows, targets = np.nonzero(said)
+    votes = (weights != 0) & leaf[:, None]
+    votes[leaf & ~votes.any(axis=1), 0] = True
+    rows, targets = np.nonzero(votes)
     return helper.make_node(
         "TreeEnsembleRegressor",
         [features],

@@ -117,7 +117,7 @@ def _bounds(confinement: Confinement) -> dict[str, str]:
         "cpu": "number of threads",
     }
     held = confinement.controllers if confinement.cgroup else ()
-    return {name: f"cgroup {confinement.cgroup}" if name in held else told for name, told in without.items()}
+    return {name: f"cgroup {confinement.cgroup}" if name in held else limit for name, limit in without.items()}
 
 
 def _separate(confinement: Confinement, report: dict[str, Any]) -> Confinement:

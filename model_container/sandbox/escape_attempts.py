@@ -182,7 +182,9 @@ def _trace(pid: int) -> None:
 
 def refusals(targets: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Try everything. Returns the reason of each refusal, "" for an attempt that succeeded."""
-    return {area: {name: _refusal(one) for name, one in some.items()} for area, some in attempts(targets).items()}
+    return {
+        area: {name: _refusal(attempt) for name, attempt in some.items()} for area, some in attempts(targets).items()
+    }
 
 
 def _refusal(attempt: Callable[[], object]) -> str:
@@ -204,14 +206,14 @@ def holding(name: str, size: int, seconds: float) -> str:
 
 
 def main() -> None:
-    asked = json.load(sys.stdin)
-    report = confine(Confinement(**asked["confinement"])) if asked["confinement"] else {}
-    if "memory" in asked:
-        name = asked["memory"]
-        found = {"memory": {name: holding(name, asked["size_mb"] << 20, asked["hold_seconds"])}}
+    request = json.load(sys.stdin)
+    report = confine(Confinement(**request["confinement"])) if request["confinement"] else {}
+    if "memory" in request:
+        name = request["memory"]
+        outcomes = {"memory": {name: holding(name, request["size_mb"] << 20, request["hold_seconds"])}}
     else:
-        found = refusals(asked["targets"])
-    print(json.dumps({"report": report, "attempts": found, "kinds_of_memory": list(holdings(0))}), flush=True)
+        outcomes = refusals(request["targets"])
+    print(json.dumps({"report": report, "attempts": outcomes, "kinds_of_memory": list(holdings(0))}), flush=True)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def _held(readable: Sequence[str], writable: Sequence[str]) -> list[tuple[str, i
     wanted.update({os.path.realpath(path): True for path in writable})
     held: list[tuple[str, int, bool]] = []
     for path in sorted(wanted):
-        nearest = next((one for one in reversed(held) if path.startswith(one[0] + "/")), None)
+        nearest = next((entry for entry in reversed(held) if path.startswith(entry[0] + "/")), None)
         if path in _MADE_NEW or (nearest and nearest[2] == wanted[path]):
             continue
         try:

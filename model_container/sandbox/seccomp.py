@@ -232,7 +232,7 @@ def install(unseen_memory: bool = True) -> None:
     Needs no_new_privs or CAP_SYS_ADMIN.
     """
     code = program(syscalls.MACHINE, unseen_memory)
-    packed = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in code))
+    packed = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *instruction) for instruction in code))
     header = _Program(len(code), ctypes.cast(packed, ctypes.c_void_p))
     set_mode_filter, every_thread = 1, 1
     try:

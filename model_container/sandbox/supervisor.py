@@ -49,7 +49,7 @@ class Kept:
     end: int = -1
 
     def all(self) -> list[int]:
-        return [one for one in (*self.group, self.end) if one >= 0]
+        return [descriptor for descriptor in (*self.group, self.end) if descriptor >= 0]
 
 
 class Runtime:

@@ -46,13 +46,15 @@ def _checked(result: int, what: str) -> int:
 
 def syscall(number: int, *arguments: Any) -> int:
     """Make a system call. Integers are passed as longs. Raises OSError."""
-    longs = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
+    longs = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
     return _checked(_libc.syscall(ctypes.c_long(number), *longs), f"system call {number}")
 
 
 def prctl(option: int, *arguments: Any) -> int:
     """Call prctl(2). Missing arguments are 0, as the newer options require. Raises OSError."""
-    longs = [ctypes.c_ulong(one) if isinstance(one, int) else one for one in (*arguments, 0, 0, 0, 0)[:4]]
+    longs = [
+        ctypes.c_ulong(argument) if isinstance(argument, int) else argument for argument in (*arguments, 0, 0, 0, 0)[:4]
+    ]
     return _checked(_libc.prctl(ctypes.c_int(option), *longs), f"prctl {option}")
 
 
@@ -74,7 +76,7 @@ def unshare(flags: int) -> None:
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
     """Call mount(2). Raises OSError naming the target."""
-    encoded = [None if one is None else os.fsencode(one) for one in (source, target, kind, options)]
+    encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind, options)]
     result = _libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
     _checked(result, f"mount on {target}")
 

@@ -31,23 +31,23 @@ def everyone() -> list[int]:
 
 def descendants() -> list[int]:
     """Return all processes below the supervisor, including orphans, which are reparented to it."""
-    found: list[int] = []
-    asked = [os.getpid()]
-    while asked:
-        below = _children(asked.pop())
-        found += below
-        asked += below
-    return found
+    pids: list[int] = []
+    queue = [os.getpid()]
+    while queue:
+        below = _children(queue.pop())
+        pids += below
+        queue += below
+    return pids
 
 
 def _children(pid: int) -> list[int]:
     """Return the children of all threads of a process. Empty if it has ended."""
-    found: list[int] = []
+    pids: list[int] = []
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children") as file:
-                found += [int(child) for child in file.read().split()]
-    return found
+                pids += [int(child) for child in file.read().split()]
+    return pids
 
 
 def usage_of(pids: Sequence[int], has_own_root: bool) -> Usage:
@@ -70,8 +70,8 @@ def _scratch_bytes() -> int:
     used = 0
     for folder in _SCRATCH:
         with contextlib.suppress(OSError):
-            found = os.statvfs(folder)
-            used += (found.f_blocks - found.f_bfree) * found.f_frsize
+            status = os.statvfs(folder)
+            used += (status.f_blocks - status.f_bfree) * status.f_frsize
     return used
 
 

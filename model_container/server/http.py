@@ -78,28 +78,28 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             body = self._read_body()
             self._check_token()
-            told = self._routes.answer(HttpRequest(self.command, path, query, self.headers, body))
+            response = self._routes.answer(HttpRequest(self.command, path, query, self.headers, body))
         except Problem as problem:
-            told = told_problem(path, problem)
-        self.send_response(told.status)
-        self.send_header("Content-Type", told.content_type)
-        if told.parts is None:
-            self.send_header("Content-Length", str(len(told.body)))
+            response = told_problem(path, problem)
+        self.send_response(response.status)
+        self.send_header("Content-Type", response.content_type)
+        if response.parts is None:
+            self.send_header("Content-Length", str(len(response.body)))
         elif self.request_version == "HTTP/1.1":
             self.send_header("Transfer-Encoding", "chunked")
         else:
             self.close_connection = True  # in HTTP/1.0, closing the connection ends the body
-        for name, value in told.headers.items():
+        for name, value in response.headers.items():
             self.send_header(name, value)
-        if told.status == HTTPStatus.UNAUTHORIZED:
+        if response.status == HTTPStatus.UNAUTHORIZED:
             self.send_header("WWW-Authenticate", "Bearer")
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        if told.parts is not None:
-            self._send(told.parts if self.close_connection else in_chunks(told.parts))
+        if response.parts is not None:
+            self._send(response.parts if self.close_connection else in_chunks(response.parts))
         elif self.command != "HEAD":
-            self.wfile.write(told.body)
+            self.wfile.write(response.body)
 
     def _send(self, parts: Parts) -> None:
         """Send the parts no faster than the client reads them. Raises OSError once the client has closed."""

@@ -81,75 +81,77 @@ class Routes:
         self._runtime = runtime
         self._max_body_bytes = max_body_bytes
 
-    def answer(self, asked: HttpRequest) -> HttpResponse:
+    def answer(self, http_request: HttpRequest) -> HttpResponse:
         """Answer a request. Raises Problem."""
-        route, names = found(asked)
-        return route(self, asked, names)
+        route, names = find_route(http_request)
+        return route(self, http_request, names)
 
-    def _welcome(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+    def _welcome(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         return HttpResponse(to_json(self._runtime.welcome))
 
-    def _health(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+    def _health(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         self._check()
         return HttpResponse(to_json({"status": "ok"}))
 
-    def _ping(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+    def _ping(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         self._check()
         return HttpResponse(b"\n", content_type=TEXT)
 
-    def _version(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+    def _version(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         return HttpResponse(VERSION.encode(), content_type=TEXT)
 
-    def _v1_models(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+    def _v1_models(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         return HttpResponse(to_json({"models": ["model"]}))
 
-    def _v1_model(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+    def _v1_model(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         self._check()
         return HttpResponse(to_json({"name": names["name"], "ready": True}))
 
-    def _v2_server(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+    def _v2_server(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         return HttpResponse(
             to_json({"name": "PRISM", "version": VERSION, "extensions": ["binary_tensor_data", "parameters"]})
         )
 
-    def _v2_live(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+    def _v2_live(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         return HttpResponse(to_json({"live": True}))
 
-    def _v2_ready(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+    def _v2_ready(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         self._check()
         return HttpResponse(to_json({"ready": True, **({"name": names["name"]} if names else {})}))
 
-    def _v2_model(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+    def _v2_model(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         welcome = self._runtime.welcome
         document = {"name": names["name"], "versions": [VERSION], "platform": f"python_{welcome['adapter']}"}
-        tensors = {each: [_tensor(one) for one in welcome["signature"][each]] for each in ("inputs", "outputs")}
+        tensors = {key: [_tensor(port) for port in welcome["signature"][key]] for key in ("inputs", "outputs")}
         return HttpResponse(to_json({**document, **tensors}))
 
-    def _predict(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
-        wanted = parse_qs(asked.query).get("probabilities", ["false"])[-1].lower()
+    def _predict(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+        wanted = parse_qs(http_request.query).get("probabilities", ["false"])[-1].lower()
         options = OPTION_PROBABILITIES if wanted in ("1", "true", "yes") else 0
-        return self._answer(asked, Request(self._body(asked), DIALECT_JSON, options))
+        return self._answer(http_request, Request(self._body(http_request), DIALECT_JSON, options))
 
-    def _v1_predict(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
-        return HttpResponse(self._ask(Request(self._body(asked), DIALECT_V1)).body)
+    def _v1_predict(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+        return HttpResponse(self._ask(Request(self._body(http_request), DIALECT_V1)).body)
 
-    def _invocations(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
-        kind = asked.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    def _invocations(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+        kind = http_request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind not in ("", JSON, "text/csv"):
             raise Problem(415, "unsupported_format", f"An invocation takes {JSON} or text/csv, not {kind[:100]!r}.")
         dialect = DIALECT_CSV if kind == "text/csv" else DIALECT_MLFLOW
-        return self._answer(asked, Request(self._body(asked), dialect))
+        return self._answer(http_request, Request(self._body(http_request), dialect))
 
-    def _generate(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
-        answer = self._ask(Request(self._body(asked), DIALECT_GENERATE))
+    def _generate(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+        answer = self._ask(Request(self._body(http_request), DIALECT_GENERATE))
         return HttpResponse(_v2_names(names) + answer.body[1:])
 
-    def _generate_stream(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
-        return self._stream(asked, Request(self._body(asked), DIALECT_GENERATE), generated_form(_v2_names(names)))
+    def _generate_stream(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+        return self._stream(
+            http_request, Request(self._body(http_request), DIALECT_GENERATE), generated_form(_v2_names(names))
+        )
 
-    def _v2_infer(self, asked: HttpRequest, names: Dict[str, str]) -> HttpResponse:
-        body = self._body(asked)
-        marked = JSON_LENGTH.pack(_json_length(asked.headers, len(body))) + body
+    def _v2_infer(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
+        body = self._body(http_request)
+        marked = JSON_LENGTH.pack(_json_length(http_request.headers, len(body))) + body
         answer = self._ask(Request(marked, DIALECT_V2_BINARY))
         prefix = _v2_names(names)
         if answer.form != FORM_V2_BINARY:
@@ -159,13 +161,15 @@ class Routes:
         head = prefix + answer.body[start + 1 : end]
         return HttpResponse(head + answer.body[end:], 200, BINARY, {JSON_LENGTH_HEADER: str(len(head))})
 
-    def _answer(self, asked: HttpRequest, request: Request) -> HttpResponse:
+    def _answer(self, http_request: HttpRequest, request: Request) -> HttpResponse:
         """Answer at once, or as a stream if the Accept header asks for one."""
-        form = form_asked_for(asked.headers.get("Accept", ""))
-        return HttpResponse(self._ask(request).body) if form is None else self._stream(asked, request, form)
+        form = form_asked_for(http_request.headers.get("Accept", ""))
+        return HttpResponse(self._ask(request).body) if form is None else self._stream(http_request, request, form)
 
-    def _stream(self, asked: HttpRequest, request: Request, form: StreamForm) -> HttpResponse:
-        parts = parts_of(self._runtime.stream(request), form, lambda problem: told_problem(asked.path, problem).body)
+    def _stream(self, http_request: HttpRequest, request: Request, form: StreamForm) -> HttpResponse:
+        parts = parts_of(
+            self._runtime.stream(request), form, lambda problem: told_problem(http_request.path, problem).body
+        )
         return HttpResponse(b"", 200, form.media_type, HEADERS, parts)
 
     def _ask(self, request: Request) -> Answer:
@@ -184,16 +188,16 @@ class Routes:
         reason = refusal.detail if refusal else "there is no sample"
         raise Problem(503, "unhealthy", f"The model does not answer its sample: {reason}")
 
-    def _body(self, asked: HttpRequest) -> bytes:
+    def _body(self, http_request: HttpRequest) -> bytes:
         """Return the request body, decompressed if necessary."""
-        encoding = asked.headers.get("Content-Encoding", "").strip().lower()
+        encoding = http_request.headers.get("Content-Encoding", "").strip().lower()
         if encoding in ("", "identity"):
-            return asked.body
+            return http_request.body
         if encoding not in ("gzip", "deflate"):
             raise Problem(415, "unsupported_format", f"A body comes as it is, gzip or deflate, not {encoding[:40]!r}.")
         stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # detects gzip or zlib by the header
         try:
-            body = stream.decompress(asked.body, self._max_body_bytes + 1)
+            body = stream.decompress(http_request.body, self._max_body_bytes + 1)
         except zlib.error:
             raise Problem(400, "bad_input", "The body is not what its Content-Encoding says.") from None
         if len(body) > self._max_body_bytes:
@@ -227,20 +231,20 @@ _ROUTES: List[Tuple[str, Any, Route]] = [
 ]
 
 
-def found(asked: HttpRequest) -> Tuple[Route, Dict[str, str]]:
+def find_route(http_request: HttpRequest) -> Tuple[Route, Dict[str, str]]:
     """Return the route and the names in its path. Raises Problem 404 or 405."""
     taken = ""
     for method, pattern, route in _ROUTES:
-        match = pattern.fullmatch(asked.path)
+        match = pattern.fullmatch(http_request.path)
         if match is None:
             continue
-        if asked.method == method or (asked.method == "HEAD" and method == "GET"):
+        if http_request.method == method or (http_request.method == "HEAD" and method == "GET"):
             return route, {name: unquote(value or "") for name, value in match.groupdict().items()}
         taken = method
     if taken:
-        raise Problem(405, "method_not_allowed", f"{asked.path[:200]} takes {taken}, not {asked.method}.")
+        raise Problem(405, "method_not_allowed", f"{http_request.path[:200]} takes {taken}, not {http_request.method}.")
     raise Problem(
-        404, "not_found", f"There is no {asked.path[:200]}.", "There are /predict, /invocations, /v1 and /v2."
+        404, "not_found", f"There is no {http_request.path[:200]}.", "There are /predict, /invocations, /v1 and /v2."
     )
 
 
@@ -259,9 +263,9 @@ def _tensor(described: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _json_length(headers: Message, body_bytes: int) -> int:
-    said = headers.get(JSON_LENGTH_HEADER)
-    if said is None:
+    length = headers.get(JSON_LENGTH_HEADER)
+    if length is None:
         return body_bytes
-    if not (said.isascii() and said.isdigit() and len(said) < 12 and int(said) <= body_bytes):
-        raise Problem(400, "bad_input", f"{JSON_LENGTH_HEADER} is {said[:40]!r}, the body has {body_bytes} bytes.")
-    return int(said)
+    if not (length.isascii() and length.isdigit() and len(length) < 12 and int(length) <= body_bytes):
+        raise Problem(400, "bad_input", f"{JSON_LENGTH_HEADER} is {length[:40]!r}, the body has {body_bytes} bytes.")
+    return int(length)

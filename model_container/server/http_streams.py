@@ -60,9 +60,9 @@ def checked(answer: Answer) -> Answer:
     """Return the answer. Raises Problem if the answer is one."""
     if answer.form != FORM_PROBLEM:
         return answer
-    said: Dict[str, Any] = json.loads(answer.body)
-    code, detail, hint = said.pop("code"), said.pop("detail"), said.pop("hint", "")
-    raise Problem(answer.status, code, detail, hint, **said)
+    document: Dict[str, Any] = json.loads(answer.body)
+    code, detail, hint = document.pop("code"), document.pop("detail"), document.pop("hint", "")
+    raise Problem(answer.status, code, detail, hint, **document)
 
 
 def in_chunks(parts: Parts) -> Parts:

@@ -170,10 +170,10 @@ class Server:
             if not data or received > MAX_HELLO_BYTES:
                 return
             frames = reader.feed(data)
-        said = _hello(frames[0])
-        if not self.admits(said.get("token")):
+        hello = _hello(frames[0])
+        if not self.admits(hello.get("token")):
             return
-        answer_bytes_max = said.get("max_answer_bytes", MAX_PAYLOAD_BYTES)
+        answer_bytes_max = hello.get("max_answer_bytes", MAX_PAYLOAD_BYTES)
         connection.settimeout(None)
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -232,21 +232,21 @@ class Server:
 def _hello(frame: Frame) -> Dict[str, Any]:
     """Decode the first frame of a connection. Raises FrameError unless it is a HELLO of this protocol."""
     try:
-        said = json.loads(frame.payload) if frame.kind == HELLO else None
+        hello = json.loads(frame.payload) if frame.kind == HELLO else None
     except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict) or type(said.get("max_answer_bytes", 1)) is not int:
+        hello = None
+    if not isinstance(hello, dict) or type(hello.get("max_answer_bytes", 1)) is not int:
         raise FrameError("its first frame is no HELLO")
-    if said.get("protocol") != PROTOCOL:
-        raise FrameError(f"it speaks protocol {said.get('protocol')!r}, this runtime {PROTOCOL}")
-    return said
+    if hello.get("protocol") != PROTOCOL:
+        raise FrameError(f"it speaks protocol {hello.get('protocol')!r}, this runtime {PROTOCOL}")
+    return hello
 
 
 def _is_equal(first: bytes, second: bytes) -> bool:
     """Compare in constant time. hmac.compare_digest would load OpenSSL (4 MB) along with hmac."""
     difference = len(first) ^ len(second)
-    for one, other in zip(first, second):
-        difference |= one ^ other
+    for byte, other in zip(first, second):
+        difference |= byte ^ other
     return not difference
 
 

@@ -50,13 +50,13 @@ class OnnxAdapter:
         self._wanted = wanted
         self._graph = Graph(session)
         self._inputs, self._outputs = self._graph.required, self._graph.outputs
-        self._input_names = [one.name for one in self._inputs]
-        self._output_names = [one.name for one in self._outputs]
-        self._scalars = {name for name, one in self._graph.ports.items() if one.kind == TENSOR and not one.shape}
+        self._input_names = [port.name for port in self._inputs]
+        self._output_names = [port.name for port in self._outputs]
+        self._scalars = {name for name, port in self._graph.ports.items() if port.kind == TENSOR and not port.shape}
         self.names: FrozenSet[str] = frozenset(self._input_names)
-        self.texts = frozenset(one.name for one in self._inputs if one.datatype == "BYTES")
+        self.texts = frozenset(port.name for port in self._inputs if port.datatype == "BYTES")
         self._optional = self._graph.ports.keys() - self.names
-        self._bf16 = {one.name: "BF16" for one in self._outputs if one.datatype == "BF16"}
+        self._bf16 = {port.name: "BF16" for port in self._outputs if port.datatype == "BF16"}
         self._rows = probe_batching(self._trial, self._inputs, self._outputs)
         self.joinable = self._rows.joinable
         self._table = _table(self._inputs, self._rows.by_row)
@@ -83,7 +83,7 @@ class OnnxAdapter:
             return Inputs(self._from_table(content, self._table))
         if isinstance(content, Rows):
             if len(self._inputs) != 1:
-                names = ", ".join(repr(one.name) for one in self._inputs)
+                names = ", ".join(repr(port.name) for port in self._inputs)
                 raise Problem(
                     422,
                     "wrong_columns",
@@ -92,10 +92,10 @@ class OnnxAdapter:
                 )
             content = Named({self._inputs[0].name: content.values})
         ports = self._given(content)
-        arrays = [value_of(one, content.values[one.name], content.shapes.get(one.name)) for one in ports]
+        arrays = [value_of(port, content.values[port.name], content.shapes.get(port.name)) for port in ports]
         if self._needs_equal_rows:
             _check_lengths(ports, arrays)
-        given = tuple(one.name for one in ports) if len(ports) != len(self._inputs) else ()
+        given = tuple(port.name for port in ports) if len(ports) != len(self._inputs) else ()
         return Inputs(arrays, given, alone=bool(given) or not all(map(len, arrays)))
 
     def _gives_optional(self, content: Content) -> bool:
@@ -109,14 +109,14 @@ class OnnxAdapter:
         values, optional = content.values, self._optional
         others = [name for name in values if name not in optional]
         if self.names != set(others):
-            raise wrong_columns([one.name for one in self._inputs], others)
+            raise wrong_columns([port.name for port in self._inputs], others)
         left_out = {name for name in optional if values.get(name) is None}
-        return [one for name, one in self._graph.ports.items() if name not in left_out]
+        return [port for name, port in self._graph.ports.items() if name not in left_out]
 
     @property
     def _needs_equal_rows(self) -> bool:
         """Return whether all inputs must have the same number of rows."""
-        return self.joinable or (len(self._inputs) > 1 and all(one.rows == 1 for one in self._inputs))
+        return self.joinable or (len(self._inputs) > 1 and all(port.rows == 1 for port in self._inputs))
 
     def _from_table(self, content: Content, table: Table) -> List[Any]:
         if isinstance(content, Named) and not table.named and content.values.keys() == {self._inputs[0].name}:
@@ -124,8 +124,8 @@ class OnnxAdapter:
             if not content.has_no_rows:
                 content = Rows(value if isinstance(value, LISTED) else [value])
         arrays = table.arrays(content)
-        for one, array in zip(self._inputs, arrays):
-            check_texts(one.name, array)
+        for port, array in zip(self._inputs, arrays):
+            check_texts(port.name, array)
         return self._fitted(arrays)
 
     def plain_inputs(self, matrix: Any) -> Inputs:
@@ -138,7 +138,7 @@ class OnnxAdapter:
         if len(self._inputs) > 1 and len(arrays) == 1:
             arrays = list(arrays[0].T)
         rows = len(arrays[0])
-        return [np.ascontiguousarray(array).reshape(_filled(one, rows)) for one, array in zip(self._inputs, arrays)]
+        return [np.ascontiguousarray(array).reshape(_filled(port, rows)) for port, array in zip(self._inputs, arrays)]
 
     def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
         names = self._output_names if probabilities or not self.has_probabilities else self._output_names[:1]
@@ -152,7 +152,7 @@ class OnnxAdapter:
 
     def _runs_apart(self, inputs: Inputs) -> bool:
         """Return whether several rows must be run one at a time, since the graph takes only one."""
-        return not (self.joinable or inputs.names) and all(one.rows == 1 for one in self._inputs) and inputs.rows > 1
+        return not (self.joinable or inputs.names) and all(port.rows == 1 for port in self._inputs) and inputs.rows > 1
 
     def _run_rows(self, inputs: Inputs, names: List[str]) -> List[Any]:
         single = [
@@ -175,14 +175,14 @@ class OnnxAdapter:
 
     def signature(self) -> Dict[str, Any]:
         named = self._table is not None and self._table.named
-        outputs = [one.described() for one in self._outputs]
+        outputs = [port.described() for port in self._outputs]
         if self.has_probabilities:
             shares = self._outputs[1]
             width = shares.sizes()[-1] if shares.kind == TENSOR else len(self.classes) or -1
             outputs[1] = tensor(PROBABILITIES, shares.datatype, [-1, width])
         return {
             "kind": "table" if named else "tensors",
-            "inputs": [one.described() for one in self._graph.declared],
+            "inputs": [port.described() for port in self._graph.declared],
             "outputs": outputs,
             "named": named,
             "methods": ["predict", "predict_proba"] if self.has_probabilities else ["predict"],
@@ -195,15 +195,18 @@ class OnnxAdapter:
     def samples(self) -> List[Any]:
         inner = self._rows.inner_size
         sizes = [
-            [1 if size is None and not axis else inner if size is None else size for axis, size in enumerate(one.shape)]
-            for one in self._inputs
+            [
+                1 if size is None and not axis else inner if size is None else size
+                for axis, size in enumerate(port.shape)
+            ]
+            for port in self._inputs
         ]
         if sum(int(np.prod(size)) for size in sizes) > MAX_SAMPLE_VALUES:
             return [self._sample(sizes, 0)]
         return [self._sample(sizes, 1), self._sample(sizes, 0)]
 
     def _sample(self, sizes: List[List[int]], number: int) -> Any:
-        values = {one.name: _sample_value(one, size, number) for one, size in zip(self._inputs, sizes)}
+        values = {port.name: _sample_value(port, size, number) for port, size in zip(self._inputs, sizes)}
         if self._table is None:
             return {"inputs": values}
         if self._table.named:
@@ -212,19 +215,19 @@ class OnnxAdapter:
 
 
 def _table(inputs: List[Port], by_row: Optional[bool]) -> Optional[Table]:
-    if not inputs or any(not one.is_joinable for one in inputs):
+    if not inputs or any(not port.is_joinable for port in inputs):
         return None
     first = inputs[0]
-    if all(one.shape[1:] in ((), (1,)) for one in inputs) and by_row is not False:
-        return Table([Column(one.name, one.datatype, NEVER) for one in inputs], named=True, infinite=True)
+    if all(port.shape[1:] in ((), (1,)) for port in inputs) and by_row is not False:
+        return Table([Column(port.name, port.datatype, NEVER) for port in inputs], named=True, infinite=True)
     if len(inputs) == 1 and len(first.shape) == 2 and first.shape[1]:
         columns = [Column(f"feature{index + 1}", first.datatype, NEVER) for index in range(first.shape[1])]
         return Table(columns, named=False, infinite=True)
     return None
 
 
-def _filled(one: Port, rows: int) -> Tuple[int, ...]:
-    return (rows, *(cast(int, size) for size in one.shape[1:]))
+def _filled(port: Port, rows: int) -> Tuple[int, ...]:
+    return (rows, *(cast(int, size) for size in port.shape[1:]))
 
 
 def _is_classifier(outputs: List[Port]) -> bool:
@@ -240,7 +243,7 @@ def _is_classifier(outputs: List[Port]) -> bool:
 
 
 def _check_lengths(ports: List[Port], arrays: List[Any]) -> None:
-    lengths = {one.name: len(array) for one, array in zip(ports, arrays) if not one.optional}
+    lengths = {port.name: len(array) for port, array in zip(ports, arrays) if not port.optional}
     if len(set(lengths.values())) > 1:
         listing = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
         raise Problem(422, "ragged_rows", f"The inputs differ in their number of rows: {listing}.", lengths=lengths)
@@ -252,13 +255,13 @@ def _content(sample: Any) -> Content:
     return Named(sample.get("inputs", sample))
 
 
-def _sample_value(one: Port, sizes: List[int], number: int) -> Any:
-    filler: Any = bool(number) if one.datatype == "BOOL" else number
-    if one.datatype == "BYTES":
+def _sample_value(port: Port, sizes: List[int], number: int) -> Any:
+    filler: Any = bool(number) if port.datatype == "BOOL" else number
+    if port.datatype == "BYTES":
         filler = "a" if number else "0"
-    if one.kind == TENSOR:
+    if port.kind == TENSOR:
         return np.full(sizes, filler, dtype=object).tolist()
-    return [[filler]] if one.kind != MAP else {"a" if one.keys == "BYTES" else str(number): filler}
+    return [[filler]] if port.kind != MAP else {"a" if port.keys == "BYTES" else str(number): filler}
 
 
 def _length(value: Any) -> Optional[int]:

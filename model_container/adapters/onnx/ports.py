@@ -64,14 +64,16 @@ class Port(NamedTuple):
         return {**described, "optional": True} if self.optional else described
 
 
-def port(one: Any, optional: bool = False) -> Port:
-    """Read a port. one: a NodeArg of onnxruntime. optional: a request may leave it out, whatever its type says."""
-    symbols = tuple(one.shape or ())
+def port(node: Any, optional: bool = False) -> Port:
+    """Read a port. node: a NodeArg of onnxruntime. optional: a request may leave it out, whatever its type says."""
+    symbols = tuple(node.shape or ())
     shape = tuple(size if isinstance(size, int) and size >= 0 else None for size in symbols)
-    found = _TYPE.match(one.type)
-    if not found:
-        return Port(one.name, "", shape)
-    is_optional, sequence, keys, element = found.groups()
+    match = _TYPE.match(node.type)
+    if not match:
+        return Port(node.name, "", shape)
+    is_optional, sequence, keys, element = match.groups()
     kind = (MAPS if sequence else MAP) if keys else (SEQUENCE if sequence else TENSOR)
     datatype = _DATATYPES.get(element, "")
-    return Port(one.name, datatype, shape, kind, symbols, _DATATYPES.get(keys or "", ""), bool(is_optional) or optional)
+    return Port(
+        node.name, datatype, shape, kind, symbols, _DATATYPES.get(keys or "", ""), bool(is_optional) or optional
+    )

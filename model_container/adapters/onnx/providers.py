@@ -23,7 +23,7 @@ def chosen_providers(available: Sequence[str], wanted: Sequence[str] = ()) -> Li
     What the first cannot run falls to the next, and finally to the CPU. Raises ValueError if none of those wanted is
     available.
     """
-    chosen = [one for one in wanted or (CUDA, CPU) if one in available]
+    chosen = [provider for provider in wanted or (CUDA, CPU) if provider in available]
     if not chosen:
         raise ValueError(
             f"of the execution providers {', '.join(wanted)} there is none in onnxruntime {onnxruntime.__version__}, "
@@ -53,5 +53,7 @@ def passed_over(session: Any, wanted: Sequence[str]) -> Dict[str, str]:
     wanted = wanted or chosen_providers(available)
     built = f"onnxruntime {onnxruntime.__version__} of this environment is built without it"
     return {
-        one: "it did not start; the log says why" if one in available else built for one in wanted if one not in started
+        provider: "it did not start; the log says why" if provider in available else built
+        for provider in wanted
+        if provider not in started
     }

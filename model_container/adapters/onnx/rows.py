@@ -53,44 +53,44 @@ class Rows(NamedTuple):
 
 def probe_batching(run: Run, inputs: Sequence[Port], outputs: Sequence[Port]) -> Rows:
     """Probe a graph. It predicts two dozen rows if the first dimensions are free, one row if only inner ones are."""
-    told = _told(inputs, outputs)
-    if any(one.kind not in (TENSOR, MAPS) for one in (*inputs, *outputs)):
+    by_row = _by_row(inputs, outputs)
+    if any(port.kind not in (TENSOR, MAPS) for port in (*inputs, *outputs)):
         return Rows(False, False)
-    joinable = bool(inputs) and all(one.is_joinable for one in inputs) and not _is_square(inputs)
-    if not joinable and not any(None in one.shape[1:] for one in inputs):
-        return Rows(False, told)
+    joinable = bool(inputs) and all(port.is_joinable for port in inputs) and not _is_square(inputs)
+    if not joinable and not any(None in port.shape[1:] for port in inputs):
+        return Rows(False, by_row)
     for inner_size, high in _attempts(inputs):
         draw = _Draw(inputs, inner_size, high)
         try:
             if _seconds(run, draw) > SLOW_ROW_SECONDS or not joinable:
-                return Rows(False, told, inner_size)
-            found = _compare(run, draw, outputs)
+                return Rows(False, by_row, inner_size)
+            result = _compare(run, draw, outputs)
         except Exception:  # the graph refuses the made-up input; the error does not matter
             continue
-        if found is not None:
-            return found._replace(inner_size=inner_size)
-    return Rows(False, told)
+        if result is not None:
+            return result._replace(inner_size=inner_size)
+    return Rows(False, by_row)
 
 
-def _told(inputs: Sequence[Port], outputs: Sequence[Port]) -> Optional[bool]:
+def _by_row(inputs: Sequence[Port], outputs: Sequence[Port]) -> Optional[bool]:
     """Return False if the graph's names for first dimensions show that outputs do not go by rows, otherwise None."""
     first = inputs[0].symbols[0] if inputs and inputs[0].symbols else None
-    if isinstance(first, str) and any(one.symbols and one.symbols[0] not in (first, None) for one in outputs):
+    if isinstance(first, str) and any(port.symbols and port.symbols[0] not in (first, None) for port in outputs):
         return False
     return None
 
 
 def _is_square(inputs: Sequence[Port]) -> bool:
     """Return whether a first dimension also occurs as an inner one: rows of two such inputs cannot be joined."""
-    firsts = {one.symbols[0] for one in inputs} - {None}
-    return any(symbol in firsts for one in inputs for symbol in one.symbols[1:])
+    firsts = {port.symbols[0] for port in inputs} - {None}
+    return any(symbol in firsts for port in inputs for symbol in port.symbols[1:])
 
 
 def _attempts(inputs: Sequence[Port]) -> Iterator[Tuple[int, int]]:
-    has_free = any(None in one.shape[1:] for one in inputs)
-    has_indices = any("INT" in one.datatype for one in inputs)
+    has_free = any(None in port.shape[1:] for port in inputs)
+    has_indices = any("INT" in port.datatype for port in inputs)
     for inner_size in _INNER_SIZES if has_free else (1,):
-        count = sum(int(np.prod([inner_size if size is None else size for size in one.shape[1:]])) for one in inputs)
+        count = sum(int(np.prod([inner_size if size is None else size for size in port.shape[1:]])) for port in inputs)
         if count * sum(_PARTS) <= MAX_TRIED_VALUES:
             yield from ((inner_size, high) for high in (_HIGHS if has_indices else _HIGHS[:1]))
 
@@ -122,25 +122,25 @@ class _Draw:
         With two rows, one has small positive numbers and one large numbers. With three rows, one has numbers around
         zero and two have only zeros.
         """
-        return [self._array(one, rows, magnitude) for one in self._inputs]
+        return [self._array(port, rows, magnitude) for port in self._inputs]
 
-    def _array(self, one: Port, rows: int, magnitude: float) -> Any:
-        shape = tuple(self._inner_size if size is None else size for size in one.shape[1:])
-        if one.shape and one.shape[0] is not None:
-            rows = one.shape[0]
-        shape = (rows, *shape) if one.shape else (1,)
-        if one.datatype == "BYTES":
+    def _array(self, port: Port, rows: int, magnitude: float) -> Any:
+        shape = tuple(self._inner_size if size is None else size for size in port.shape[1:])
+        if port.shape and port.shape[0] is not None:
+            rows = port.shape[0]
+        shape = (rows, *shape) if port.shape else (1,)
+        if port.datatype == "BYTES":
             return self._random.choice(np.array(["0", "1", "2"], dtype=object), shape)
-        if one.datatype == "BOOL":
+        if port.datatype == "BOOL":
             return self._random.randint(0, 2, shape).astype(np.bool_)
-        if "INT" in one.datatype:
-            return self._random.randint(0, self._high + 1, shape).astype(DTYPES[one.datatype])
+        if "INT" in port.datatype:
+            return self._random.randint(0, self._high + 1, shape).astype(DTYPES[port.datatype])
         array = self._random.normal(size=shape) * magnitude
         if rows == _PARTS[0]:
             array[0] = np.abs(array[0]) / magnitude
         if rows == _PARTS[1]:
             array[1:] = 0  # two equal rows, to catch graphs that drop zeros or duplicate rows
-        return array.astype(DTYPES[one.datatype])
+        return array.astype(DTYPES[port.datatype])
 
 
 def _compare(run: Run, draw: _Draw, outputs: Sequence[Port]) -> Optional[Rows]:
@@ -160,8 +160,8 @@ def _compare(run: Run, draw: _Draw, outputs: Sequence[Port]) -> Optional[Rows]:
         except Exception:  # any error: the two requests alone ran without it
             return Rows(False, True)
         apart = [_concatenated(list(values)) for values in zip(*answers)]
-        for one, other, port in zip(joined, apart, outputs):
-            if not _is_same(one, other, magnitude * _TOLERANCES.get(port.datatype, _TOLERANCE)):
+        for first, second, port in zip(joined, apart, outputs):
+            if not _is_same(first, second, magnitude * _TOLERANCES.get(port.datatype, _TOLERANCE)):
                 return Rows(False, True)
         varied = varied or any(map(_varies, joined))
         if time.monotonic() - began > SECOND_ROUND_BELOW_SECONDS:
@@ -180,20 +180,20 @@ def _concatenated(values: List[Any]) -> Any:
 
 def _is_same(joined: Any, apart: Any, tolerance: float) -> bool:
     if isinstance(joined, list):
-        if [one.keys() for one in joined] != [one.keys() for one in apart]:
+        if [row.keys() for row in joined] != [row.keys() for row in apart]:
             return False
-        joined, apart = (np.array([list(one.values()) for one in some]) for some in (joined, apart))
+        joined, apart = (np.array([list(row.values()) for row in some]) for some in (joined, apart))
     if joined.shape != apart.shape:
         return False
     if joined.dtype.kind != "f" or not joined.size:
         return bool(np.array_equal(joined, apart))
-    one, other = (array.astype(np.float64).reshape(len(array), -1) for array in (joined, apart))
-    finite = np.isfinite(other)
-    scale = np.max(np.abs(np.where(finite, other, 0)), axis=1, keepdims=True)
+    first, second = (array.astype(np.float64).reshape(len(array), -1) for array in (joined, apart))
+    finite = np.isfinite(second)
+    scale = np.max(np.abs(np.where(finite, second, 0)), axis=1, keepdims=True)
     scale = np.maximum(scale, np.median(scale))  # a small number may be the remainder of large ones
     with np.errstate(invalid="ignore"):
-        near = np.abs(one - other) <= tolerance * scale
-    return bool(np.all(near | (one == other) | (np.isnan(one) & np.isnan(other))))
+        near = np.abs(first - second) <= tolerance * scale
+    return bool(np.all(near | (first == second) | (np.isnan(first) & np.isnan(second))))
 
 
 def _varies(value: Any) -> bool:

@@ -57,19 +57,23 @@ class Graph:
         self._session = session
         self._options = onnxruntime.RunOptions()
         self._options.log_severity_level = _FATAL  # a run's error goes to the client, not to the log as well
-        self.declared = [port(one) for one in session.get_inputs()]
-        self.required = [one for one in self.declared if not one.optional]
-        self.outputs = [port(one) for one in session.get_outputs()]
-        for raw, one in zip(session.get_inputs(), self.declared):
-            if not one.datatype or one.kind == MAPS:
-                raise TypeError(f"input {one.name!r} is of type {raw.type}, which a request cannot fill; {_REMEDY}")
-        for raw, one in zip(session.get_outputs(), self.outputs):
-            if not one.datatype:
-                raise TypeError(f"output {one.name!r} is of type {raw.type}, which an answer cannot carry; {_REMEDY}")
-        defaults = [port(one, optional=True) for one in session.get_overridable_initializers()]
-        defaults = [one for one in defaults if one.datatype not in ("", "BF16")]
-        self.ports = {one.name: one for one in (*self.declared, *defaults)}
-        self._has_bf16 = any(one.datatype == "BF16" for one in (*self.declared, *self.outputs))
+        self.declared = [port(node) for node in session.get_inputs()]
+        self.required = [argument for argument in self.declared if not argument.optional]
+        self.outputs = [port(node) for node in session.get_outputs()]
+        for raw, argument in zip(session.get_inputs(), self.declared):
+            if not argument.datatype or argument.kind == MAPS:
+                raise TypeError(
+                    f"input {argument.name!r} is of type {raw.type}, which a request cannot fill; {_REMEDY}"
+                )
+        for raw, output in zip(session.get_outputs(), self.outputs):
+            if not output.datatype:
+                raise TypeError(
+                    f"output {output.name!r} is of type {raw.type}, which an answer cannot carry; {_REMEDY}"
+                )
+        defaults = [port(node, optional=True) for node in session.get_overridable_initializers()]
+        defaults = [default for default in defaults if default.datatype not in ("", "BF16")]
+        self.ports = {argument.name: argument for argument in (*self.declared, *defaults)}
+        self._has_bf16 = any(argument.datatype == "BF16" for argument in (*self.declared, *self.outputs))
         if self._has_bf16:
             _check_bf16(self.declared, self.outputs)
 
@@ -107,8 +111,8 @@ def _check_bf16(inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
     """
     if not hasattr(onnxruntime.OrtValue, "ortvalue_from_numpy_with_onnx_type"):
         raise TypeError(f"bfloat16 needs a newer onnxruntime than {onnxruntime.__version__}; 1.20 has it")
-    others = [one for one in (*inputs, *outputs) if one.kind != TENSOR]
-    others += [one for one in inputs if one.datatype == "BYTES"]
+    others = [port for port in (*inputs, *outputs) if port.kind != TENSOR]
+    others += [port for port in inputs if port.datatype == "BYTES"]
     if others:
         raise TypeError(f"onnxruntime does not take bfloat16 beside {others[0].name!r}, which is no tensor of numbers")
 

@@ -85,7 +85,7 @@ class TorchAdapter:
         self._module = module
         self._device = device()
         self._ports = list(ports)
-        self.names: FrozenSet[str] = frozenset(one.name for one in ports)
+        self.names: FrozenSet[str] = frozenset(port.name for port in ports)
         self.classes: List[Any] = []
         self._outputs: List[Dict[str, Any]] = [tensor(PREDICTIONS, "FP32", [-1])]
         self.joinable = False
@@ -128,10 +128,10 @@ class TorchAdapter:
             for name, value in values.items()
         ]
         if self.joinable:
-            found = self._found_shape([array.shape for array in row])
+            shapes = self._found_shape([array.shape for array in row])
             self._ports = [
-                one._replace(shape=(None, *(shape if one.shape is None else one.shape)[1:]))
-                for one, shape in zip(self._ports, found)
+                port._replace(shape=(None, *(shape if port.shape is None else port.shape)[1:]))
+                for port, shape in zip(self._ports, shapes)
             ]
 
     def _found_shape(self, shapes: List[Tuple[int, ...]]) -> List[Tuple[Optional[int], ...]]:
@@ -140,7 +140,7 @@ class TorchAdapter:
         for place in range(1, max(map(len, shapes))):
             larger = [tuple(size + (index == place) for index, size in enumerate(shape)) for shape in shapes]
             try:
-                self._call([np.ones(size, _NUMPY[one.datatype]) for size, one in zip(larger, self._ports)])
+                self._call([np.ones(size, _NUMPY[port.datatype]) for size, port in zip(larger, self._ports)])
             except ValueError:
                 continue
             free.add(place)
@@ -152,13 +152,13 @@ class TorchAdapter:
     def inputs(self, content: Content) -> Inputs:
         if isinstance(content, Rows):
             if len(self._ports) > 1:
-                raise wrong_columns([one.name for one in self._ports], [])
+                raise wrong_columns([port.name for port in self._ports], [])
             values = {self._ports[0].name: content.values}
         else:
             values = content.values
         if values.keys() != self.names:
-            raise wrong_columns([one.name for one in self._ports], list(values))
-        return Inputs([array_for(one, values[one.name]) for one in self._ports])
+            raise wrong_columns([port.name for port in self._ports], list(values))
+        return Inputs([array_for(port, values[port.name]) for port in self._ports])
 
     def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
         values = self._call(inputs.arrays)
@@ -168,7 +168,7 @@ class TorchAdapter:
 
     def _call(self, arrays: Sequence[Any]) -> Dict[str, Any]:
         tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
-        tensors = [one.to(self._device, DTYPES[port.datatype]) for one, port in zip(tensors, self._ports)]
+        tensors = [value.to(self._device, DTYPES[port.datatype]) for value, port in zip(tensors, self._ports)]
         try:
             return _named(self._module(*tensors))
         except (RuntimeError, AssertionError, IndexError) as error:
@@ -179,7 +179,7 @@ class TorchAdapter:
     def signature(self) -> Dict[str, Any]:
         return {
             "kind": "tensors",
-            "inputs": [tensor(one.name, one.datatype, one.sizes()) for one in self._ports],
+            "inputs": [tensor(port.name, port.datatype, port.sizes()) for port in self._ports],
             "outputs": self._outputs,
             "named": False,
             "methods": ["predict"],
@@ -191,8 +191,8 @@ class TorchAdapter:
 
     def samples(self) -> List[Any]:
         if self._example is None:
-            return [{"inputs": {one.name: [0] for one in self._ports}}]
-        return [{"inputs": {one.name: array[:1].tolist() for one, array in zip(self._ports, self._example)}}]
+            return [{"inputs": {port.name: [0] for port in self._ports}}]
+        return [{"inputs": {port.name: array[:1].tolist() for port, array in zip(self._ports, self._example)}}]
 
 
 def _named(output: Any) -> Dict[str, Any]:
@@ -236,10 +236,10 @@ def _sized(port: Port, guess: Tuple[int, ...]) -> Tuple[int, ...]:
 
 
 def _arrays(tensors: Any) -> Optional[List[Any]]:
-    if tensors is None or not all(isinstance(one, torch.Tensor) for one in tensors):
+    if tensors is None or not all(isinstance(value, torch.Tensor) for value in tensors):
         return None
-    return [_numpy(one) for one in tensors]
+    return [_numpy(value) for value in tensors]
 
 
-def _equal(one: Any, other: Any) -> bool:
-    return one.shape == other.shape and np.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)
+def _equal(first: Any, second: Any) -> bool:
+    return first.shape == second.shape and np.allclose(first, second, rtol=1e-4, atol=1e-5, equal_nan=True)

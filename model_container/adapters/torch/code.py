@@ -46,11 +46,11 @@ def made_by(folder: str) -> Any:
         for value in defined.values()
         if isinstance(value, type) and issubclass(value, torch.nn.Module) and value.__module__ in known
     }
-    chosen = [one for one in classes if one.__name__ in ("Model", "Net")] or list(classes)
+    chosen = [cls for cls in classes if cls.__name__ in ("Model", "Net")] or list(classes)
     if len(chosen) != 1:
-        found = ", ".join(sorted(one.__name__ for one in classes)) or "none"
+        names = ", ".join(sorted(cls.__name__ for cls in classes)) or "none"
         raise TypeError(
-            f"the file holds weights only, and it is not clear which module they are for (classes found: {found}); "
+            f"the file holds weights only, and it is not clear which module they are for (classes found: {names}); "
             "define a function build_model() in model.py that returns it"
         )
     return _made(chosen[0], chosen[0].__name__)

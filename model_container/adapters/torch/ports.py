@@ -72,26 +72,30 @@ def _place(name: str) -> Place:
 def script_ports(module: Any, examples: Any) -> List[Port]:
     """Return forward's arguments except self. Raises TypeError for one that is no tensor and has no default."""
     ports = []
-    for index, one in enumerate(module.forward.schema.arguments[1:]):
-        if str(one.type) not in ("Tensor", "Optional[Tensor]"):
-            if one.has_default_value():
+    for index, argument in enumerate(module.forward.schema.arguments[1:]):
+        if str(argument.type) not in ("Tensor", "Optional[Tensor]"):
+            if argument.has_default_value():
                 continue
-            raise TypeError(f"forward's argument {one.name!r} is a {one.type}; a request fills tensors only")
-        if one.has_default_value():
+            raise TypeError(f"forward's argument {argument.name!r} is a {argument.type}; a request fills tensors only")
+        if argument.has_default_value():
             continue
         example = examples[index] if examples is not None and index < len(examples) else None
         if isinstance(example, torch.Tensor):
             shape = (None, *example.shape[1:]) if example.ndim else ()
-            ports.append(Port(one.name, DATATYPES.get(example.dtype, "FP32"), shape))
+            ports.append(Port(argument.name, DATATYPES.get(example.dtype, "FP32"), shape))
         else:
-            ports.append(Port(one.name, _first_datatype(module)))
+            ports.append(Port(argument.name, _first_datatype(module)))
     return ports
 
 
 def forward_ports(module: Any) -> List[Port]:
     given = inspect.signature(module.forward).parameters.values()
-    needed = [one for one in given if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD]
-    return [Port(one.name, _first_datatype(module)) for one in needed]
+    needed = [
+        parameter
+        for parameter in given
+        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    return [Port(parameter.name, _first_datatype(module)) for parameter in needed]
 
 
 def _first_datatype(module: Any) -> str:
