@@ -102,7 +102,9 @@ def with_consent(inspection: Inspection, word: Word) -> Inspection:
         pins=tuple(pins),
         unknown_pins=tuple(pin for pin in read if pin not in installed),
         unknown_modules=tuple(module for module in inspection.unknown_modules if not word.provides(module)),
-        dangers=tuple(one for one in inspection.dangers if not one.package or not word.vouches(one.package)),
+        dangers=tuple(
+            danger for danger in inspection.dangers if not danger.package or not word.vouches(danger.package)
+        ),
     )
 
 
@@ -111,8 +113,8 @@ def packages_to_allow(inspection: Inspection) -> dict[str, str]:
 
     inspection: as `with_consent` returns it.
     """
-    asked = {module: f"The file imports `{module}`." for module in inspection.unknown_modules}
+    reasons = {module: f"The file imports `{module}`." for module in inspection.unknown_modules}
     for danger in inspection.dangers:
         if danger.package:
-            asked.setdefault(distribution_of(danger.package) or danger.package, f"The file uses `{danger.name}`.")
-    return asked | {pin.distribution: f"Its {pin.evidence}." for pin in inspection.unknown_pins}
+            reasons.setdefault(distribution_of(danger.package) or danger.package, f"The file uses `{danger.name}`.")
+    return reasons | {pin.distribution: f"Its {pin.evidence}." for pin in inspection.unknown_pins}

@@ -42,10 +42,10 @@ def read_contents(folder: Path) -> Contents:
         python_version=python_version,
         sample=sample,
     )
-    found = model_files(folder)
-    if _is_python_mode(folder, config, found, python_version):
+    files = model_files(folder)
+    if _is_python_mode(folder, config, files, python_version):
         return msgspec.structs.replace(contents, format=Format.PYTHON)
-    return msgspec.structs.replace(contents, file=_model_file(folder, config, found))
+    return msgspec.structs.replace(contents, file=_model_file(folder, config, files))
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -64,7 +64,7 @@ def model_files(folder: Path) -> list[str]:
     )
 
 
-def _is_python_mode(folder: Path, config: ModelConfig, found: list[str], python_version: str) -> bool:
+def _is_python_mode(folder: Path, config: ModelConfig, files: list[str], python_version: str) -> bool:
     """Return whether model.py is the model. Beside a model file its class must have a `load` that reads that file.
 
     Raises UnsupportedFormat where the owner says `python` and the folder has no such class.
@@ -76,8 +76,8 @@ def _is_python_mode(folder: Path, config: ModelConfig, found: list[str], python_
         return False
     answering = answering_class(path, python_version)
     if answering is not None:
-        return answering.loads or not found or config.framework == "python"
-    if config.framework == "python" or not found:
+        return answering.loads or not files or config.framework == "python"
+    if config.framework == "python" or not files:
         return _may_answer(folder, path)
     return False
 
@@ -89,19 +89,19 @@ def _may_answer(folder: Path, path: Path) -> bool:
     return True
 
 
-def _model_file(folder: Path, config: ModelConfig, found: list[str]) -> str:
+def _model_file(folder: Path, config: ModelConfig, files: list[str]) -> str:
     if config.file:
         path = folder / config.file
         if ".." in Path(config.file).parts or Path(config.file).is_absolute() or not path.is_file():
             raise _no_model(folder, f"{FILE_NAME} names `file: {config.file[:100]}`, and it is not there.")
         return config.file
-    if len(found) == 1:
-        return found[0]
-    if found:
+    if len(files) == 1:
+        return files[0]
+    if files:
         raise BadInput(
-            f"The folder holds {len(found)} model files: {', '.join(found[:SHOWN_FILES])}.",
-            hint=f"Say which is the model with `file: {found[0]}` in {FILE_NAME}, or give each a folder of its own.",
-            found=found[:SHOWN_FILES],
+            f"The folder holds {len(files)} model files: {', '.join(files[:SHOWN_FILES])}.",
+            hint=f"Say which is the model with `file: {files[0]}` in {FILE_NAME}, or give each a folder of its own.",
+            found=files[:SHOWN_FILES],
             field="file",
         )
     raise _no_model(folder, "The folder holds no model.")
@@ -142,8 +142,8 @@ def read_json(path: Path) -> Any:
 
 
 def _no_model(folder: Path, what: str) -> UnsupportedFormat:
-    found = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
-    listed = ", ".join(found[:SHOWN_FILES]) + (
-        f" and {len(found) - SHOWN_FILES} more" if len(found) > SHOWN_FILES else ""
+    entries = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
+    listed = ", ".join(entries[:SHOWN_FILES]) + (
+        f" and {len(entries) - SHOWN_FILES} more" if len(entries) > SHOWN_FILES else ""
     )
-    return UnsupportedFormat(f"{what} It holds {listed or 'nothing'}.", hint=EXPECTED, found=found[:SHOWN_FILES])
+    return UnsupportedFormat(f"{what} It holds {listed or 'nothing'}.", hint=EXPECTED, found=entries[:SHOWN_FILES])

@@ -250,7 +250,9 @@ def _second_opinion(path: Path, arrays: int) -> tuple[str, ...]:
         result = scan_pickle_bytes(io.BytesIO(content), "artifact", multiple_pickles=False)
     except Exception as error:
         return (f"picklescan could not read the file: {type(error).__name__}: {str(error)[:200]}",)
-    names = sorted(f"{found.module}.{found.name}" for found in result.globals if found.safety is SafetyLevel.Dangerous)
+    names = sorted(
+        f"{symbol.module}.{symbol.name}" for symbol in result.globals if symbol.safety is SafetyLevel.Dangerous
+    )
     lines = [f"picklescan: dangerous import {name}" for name in names]
     if not names:
         lines.append(f"picklescan: no dangerous import among {len(result.globals)}")

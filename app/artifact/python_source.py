@@ -40,11 +40,11 @@ def answering_class(path: Path, python_version: str = "") -> Answering | None:
     """
     tree = parsed(path, python_version)
     classes = [_class(node) for node in tree.body if isinstance(node, ast.ClassDef)] if tree else []
-    answering = [one for one in classes if "predict" in one.methods]
-    for one in answering:
-        if one.name == "Model":
-            return one
-    loading = [one for one in answering if one.loads]
+    answering = [candidate for candidate in classes if "predict" in candidate.methods]
+    for candidate in answering:
+        if candidate.name == "Model":
+            return candidate
+    loading = [candidate for candidate in answering if candidate.loads]
     return loading[0] if len(loading) == 1 else None
 
 
@@ -111,7 +111,7 @@ def _is_newer(python_version: str) -> bool:
 
 
 def _class(node: ast.ClassDef) -> Answering:
-    defined = {one.name for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+    defined = {method.name for method in node.body if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef)}
     return Answering(node.name, tuple(name for name in METHODS if name in defined))
 
 

@@ -86,10 +86,10 @@ def _inspection(folder: Path, contents: Contents) -> Inspection:
     if contents.format is Format.MLFLOW:
         return _of_mlflow(folder, contents)
     path = folder / contents.file
-    beside = frozenset(str(one.relative_to(path.parent)) for one in path.parent.rglob("*") if one.is_file())
-    found = inspect(path, path.name, beside - {path.name})
-    pins = with_requirements(found.pins, contents.requirements, contents.requirements_from)
-    return structs.replace(found, pins=pins, facts={**found.facts, **_facts(contents)})
+    beside = frozenset(str(file.relative_to(path.parent)) for file in path.parent.rglob("*") if file.is_file())
+    inspection = inspect(path, path.name, beside - {path.name})
+    pins = with_requirements(inspection.pins, contents.requirements, contents.requirements_from)
+    return structs.replace(inspection, pins=pins, facts={**inspection.facts, **_facts(contents)})
 
 
 def _of_python(folder: Path, contents: Contents) -> Inspection:
@@ -108,23 +108,25 @@ def _of_python(folder: Path, contents: Contents) -> Inspection:
 
 def _of_mlflow(folder: Path, contents: Contents) -> Inspection:
     """Inspect a folder that MLflow loads. Every pickle in it counts, as MLflow may load any of them."""
-    found = list(_readable(folder))
-    dangers: dict[str, UnsafeGlobal] = {one.name: one for reading in found for one in reading.dangers}
-    pins: dict[str, Pin] = {one.distribution: one for reading in found for one in reading.pins}
+    readings = list(_readable(folder))
+    dangers: dict[str, UnsafeGlobal] = {danger.name: danger for reading in readings for danger in reading.dangers}
+    pins: dict[str, Pin] = {pin.distribution: pin for reading in readings for pin in reading.pins}
     source = contents.requirements_from or "MLmodel"
     unknown = (
-        {module for reading in found for module in reading.unknown_modules} if not contents.requirements_from else set()
+        {module for reading in readings for module in reading.unknown_modules}
+        if not contents.requirements_from
+        else set()
     )
     return Inspection(
         format=Format.MLFLOW,
-        globals=tuple(sorted({name for reading in found for name in reading.globals})),
+        globals=tuple(sorted({name for reading in readings for name in reading.globals})),
         pins=with_requirements(
             () if contents.requirements_from else tuple(pins.values()), contents.requirements, source
         ),
         unknown_modules=tuple(sorted(unknown - own_modules(folder) - own_modules(folder / "code"))),
-        python=next((reading.python for reading in found if reading.python), None),
+        python=next((reading.python for reading in readings if reading.python), None),
         dangers=tuple(dangers.values()),
-        second_opinion=tuple(line for reading in found for line in reading.second_opinion),
+        second_opinion=tuple(line for reading in readings for line in reading.second_opinion),
         facts=_facts(contents),
     )
 
@@ -134,7 +136,7 @@ def _readable(folder: Path) -> Iterator[Inspection]:
 
     Raises UnreadableArtifact for a file that is a model by its name and cannot be read.
     """
-    for path in sorted(one for one in folder.rglob("*") if one.is_file() and one.stat().st_size):
+    for path in sorted(entry for entry in folder.rglob("*") if entry.is_file() and entry.stat().st_size):
         try:
             yield inspect(path, path.name)
         except UnsupportedFormat:

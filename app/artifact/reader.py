@@ -55,14 +55,14 @@ def main() -> None:
 def answer(question: Question, missing: tuple[str, ...] = ()) -> bytes:
     """Return an Answer as JSON, of at most ANSWER_BYTES_MAX. Whatever goes wrong becomes a refusal."""
     try:
-        found = msgspec.json.encode(_read(question))
-        if len(found) > ANSWER_BYTES_MAX // 2:
+        reading = msgspec.json.encode(_read(question))
+        if len(reading) > ANSWER_BYTES_MAX // 2:
             raise UnreadableArtifact(
-                f"What the artifact says of itself takes {len(found) >> 10} KiB, and at most "
+                f"What the artifact says of itself takes {len(reading) >> 10} KiB, and at most "
                 f"{ANSWER_BYTES_MAX >> 11} KiB are taken.",
                 hint="No model says so much of itself; save it again, or export it to ONNX.",
             )
-        return msgspec.json.encode(Answer(found=msgspec.Raw(found), missing=missing))
+        return msgspec.json.encode(Answer(found=msgspec.Raw(reading), missing=missing))
     except BadInput as error:
         return msgspec.json.encode(Answer(refusal=_refusal(error), missing=missing))
     except MemoryError:

@@ -105,8 +105,8 @@ def python_need_of(reading: PickleReading) -> PythonConstraint | None:
     if not known:
         return None
     exact = [specifier for specifier in reading.code_pythons if specifier.startswith("==")]
-    if told := exact or reading.code_pythons:
-        specifier = ",".join((*told, *(CODE_ARGUMENTS[count] for count in known if count != max(CODE_ARGUMENTS))))
+    if specifiers := exact or reading.code_pythons:
+        specifier = ",".join((*specifiers, *(CODE_ARGUMENTS[count] for count in known if count != max(CODE_ARGUMENTS))))
         return PythonConstraint(specifier, f"it holds functions whose bytecode is that of Python {specifier}")
     specifier = ",".join(CODE_ARGUMENTS[count] for count in known)
     counts = " and ".join(map(str, known))
@@ -122,7 +122,7 @@ def pins_of_onnx(reading: OnnxReading) -> tuple[Pin, ...]:
         ("opset {} of `ai.onnx.ml`", ML_OPSETS, reading.opsets.get("ai.onnx.ml", 0)),
         ("IR version {}", IR_VERSIONS, reading.ir_version),
     )
-    bounds = [(Version(table[found]), what.format(found)) for what, table, found in versions if found in table]
+    bounds = [(Version(table[number]), what.format(number)) for what, table, number in versions if number in table]
     runtime = Pin("onnxruntime", "", "it runs ONNX files")
     if bounds:
         first, what = max(bounds)
@@ -157,11 +157,11 @@ def _for_gpu(pin: Pin) -> Pin:
     """Replace onnxruntime by its build for CUDA, with the libraries of CUDA that an image for Python alone lacks."""
     if canonicalize_name(pin.distribution) != "onnxruntime":
         return pin
-    asked = Requirement(pin.requirement)
-    if all(one.operator == ">=" for one in asked.specifier):
-        asked.specifier &= FIRST_ONNXRUNTIME_WITH_CUDA
-    asked.name, asked.extras = ONNXRUNTIME_FOR_GPU, {"cuda", "cudnn"}
-    specifier = str(asked).removeprefix(ONNXRUNTIME_FOR_GPU)
+    requirement = Requirement(pin.requirement)
+    if all(clause.operator == ">=" for clause in requirement.specifier):
+        requirement.specifier &= FIRST_ONNXRUNTIME_WITH_CUDA
+    requirement.name, requirement.extras = ONNXRUNTIME_FOR_GPU, {"cuda", "cudnn"}
+    specifier = str(requirement).removeprefix(ONNXRUNTIME_FOR_GPU)
     return Pin(ONNXRUNTIME_FOR_GPU, specifier, f"{pin.evidence}; `gpu` asks for its build for CUDA")
 
 

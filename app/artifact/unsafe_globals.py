@@ -132,8 +132,8 @@ def _of_formulas(reading: PickleReading) -> dict[str, str]:
     """Return formulas that are more than columns and a few functions of numpy, or cannot be read, with the reason."""
     if not any(name.startswith(EVALUATES) for name in reading.globals):
         return {}
-    found = {formula for formula in reading.formulas if not PLAIN_FORMULA.fullmatch(formula)}
+    formulas = {formula for formula in reading.formulas if not PLAIN_FORMULA.fullmatch(formula)}
     if reading.computed_keys or not MAKES_TEXT.isdisjoint(reading.called):
-        found.add("")
+        formulas.add("")
     reason = "a formula is evaluated as Python when the file is loaded, and this one is not of plain columns"
-    return {formula[:SHOWN_FORMULA] or "formula": reason for formula in found}
+    return {formula[:SHOWN_FORMULA] or "formula": reason for formula in formulas}

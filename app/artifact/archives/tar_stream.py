@@ -91,10 +91,10 @@ def _head(block: bytes) -> _Head | None:
 
 
 def _number(field: bytes, what: str) -> int:
-    found = _NUMBER.fullmatch(field)
-    if found is None:
+    match = _NUMBER.fullmatch(field)
+    if match is None:
         raise rejected(f"the {what} is not a number as all programs read it")
-    return int(found[1], 8)
+    return int(match[1], 8)
 
 
 def _text(field: bytes) -> str:
@@ -132,15 +132,15 @@ def _pax_name(content: bytes, *, for_all: bool) -> str:
         if digits is None or len(record) < length or not record.endswith(b"\n"):
             raise rejected("what is said of a member is damaged")
         try:
-            key, found, value = record[digits.end() : -1].decode().partition("=")
+            key, separator, value = record[digits.end() : -1].decode().partition("=")
         except UnicodeDecodeError:
-            key, found, value = record[digits.end() : -1].decode("latin-1").partition("=")
+            key, separator, value = record[digits.end() : -1].decode("latin-1").partition("=")
             if key == "path":
                 raise rejected("a name is not UTF-8") from None
         content = content[length:]
-        if key == "path" and found and value and not name and not for_all and "\0" not in value:
+        if key == "path" and separator and value and not name and not for_all and "\0" not in value:
             name = value
-        elif not found or not _HARMLESS.fullmatch(key):
+        elif not separator or not _HARMLESS.fullmatch(key):
             raise rejected(f"{quoted(key)} is said of a member, which programs read differently")
     return name
 

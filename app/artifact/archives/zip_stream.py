@@ -54,7 +54,7 @@ class _Directory(NamedTuple):
 def zip_members(file: BinaryIO) -> Iterator[ArchiveMember]:
     """Yield the members in order. Raises UnreadableArtifact before the first one or on the way."""
     directory = _directory(file)
-    members = sorted(_members(file, directory), key=lambda one: one.offset)
+    members = sorted(_members(file, directory), key=lambda member: member.offset)
     expected = 0
     for index, member in enumerate(members):
         if member.offset != expected:
@@ -221,8 +221,8 @@ def _locate(file: BinaryIO, member: _Member, end: int) -> tuple[int, int]:
     magic, _, flags, method, _, _, crc, packed, size, name_bytes, extra_bytes = _LOCAL.unpack(head)
     rest = file.read(name_bytes + extra_bytes)
     raw_name, extra = rest[:name_bytes], rest[name_bytes:]
-    said = (magic, flags, method, raw_name)
-    if said != (_LOCAL_MAGIC, member.flags, member.method, member.raw_name):
+    header = (magic, flags, method, raw_name)
+    if header != (_LOCAL_MAGIC, member.flags, member.method, member.raw_name):
         raise rejected(f"{quoted(member.name)} is described in two ways")
     _name(raw_name, flags, extra)
     size, packed = _large(_fields(extra, member.name), [size, packed], member.name)
@@ -239,13 +239,13 @@ def _descriptor(file: BinaryIO, member: _Member, at: int, end: int) -> int:
     if not member.flags & STREAMED:
         return 0
     file.seek(at)
-    found = file.read(min(24, max(0, end - at)))
+    descriptor = file.read(min(24, max(0, end - at)))
     numbers = (member.crc, member.packed_bytes, member.size_bytes)
     forms = [struct.pack("<IQQ", *numbers)]
     if max(numbers) < _UNKNOWN:
         forms.append(struct.pack("<III", *numbers))
     for form in (*forms, *(_DESCRIPTOR_MAGIC + form for form in forms)):
-        if found == form:
+        if descriptor == form:
             return len(form)
     raise rejected(f"the size of {quoted(member.name)} is said in two ways")
 

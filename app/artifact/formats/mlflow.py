@@ -87,7 +87,7 @@ def _file(folder: Path, flavors: dict[str, Any]) -> tuple[str, str]:
         given = flavors.get(name, {}).get(key)
         if not isinstance(given, str):
             continue
-        for path in [f"{given}/{one}" for one in within] or [given]:
+        for path in [f"{given}/{file}" for file in within] or [given]:
             if not _is_inside(folder, path):
                 continue
             if not path.endswith(OWN_FORMATS):
@@ -115,9 +115,9 @@ def _requirements(folder: Path) -> tuple[str, str]:
         return "", ""
     conda = read_yaml(folder / "conda.yaml")
     dependencies = conda.get("dependencies") if isinstance(conda, dict) else None
-    for one in dependencies if isinstance(dependencies, list) else ():
-        if isinstance(one, dict) and isinstance(one.get("pip"), list):
-            return "\n".join(map(str, one["pip"])), "conda.yaml"
+    for dependency in dependencies if isinstance(dependencies, list) else ():
+        if isinstance(dependency, dict) and isinstance(dependency.get("pip"), list):
+            return "\n".join(map(str, dependency["pip"])), "conda.yaml"
     return "", ""
 
 
@@ -155,8 +155,8 @@ def _name(line: str) -> str:
 def _python_version(folder: Path, function: dict[str, Any]) -> str:
     path = folder / "python_env.yaml"
     env = read_yaml(path, texts=("python",)) if path.is_file() else None
-    said = env.get("python") if isinstance(env, dict) else function.get("python_version")
-    return str(said) if said and re.fullmatch(r"3\.[0-9]{1,3}(\.[0-9]{1,3})?", str(said)) else ""
+    version = env.get("python") if isinstance(env, dict) else function.get("python_version")
+    return str(version) if version and re.fullmatch(r"3\.[0-9]{1,3}(\.[0-9]{1,3})?", str(version)) else ""
 
 
 def _ports(signature: Any, key: str) -> tuple[TensorSpec, ...]:
@@ -168,10 +168,10 @@ def _ports(signature: Any, key: str) -> tuple[TensorSpec, ...]:
         raise _wrong(f"has a signature that cannot be read: {error}") from error
     word = "input" if key == "inputs" else "prediction"
     nameless = [f"{word}s"] if isinstance(schema, list) and len(schema) == 1 else [f"{word}{n}" for n in range(1000)]
-    ports = [_port(*each) for each in zip(schema, nameless, strict=False)] if isinstance(schema, list) else []
-    found = [one for one in ports if one is not None]
-    names = {one.name for one in found}
-    return tuple(found) if len(found) == len(ports) == len(names) else ()
+    ports = [_port(*pair) for pair in zip(schema, nameless, strict=False)] if isinstance(schema, list) else []
+    tensors = [port for port in ports if port is not None]
+    names = {port.name for port in tensors}
+    return tuple(tensors) if len(tensors) == len(ports) == len(names) else ()
 
 
 def _port(column: Any, nameless: str) -> TensorSpec | None:

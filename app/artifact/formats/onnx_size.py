@@ -84,7 +84,7 @@ class OnnxSize:
                 under_way.add(called)
 
     def _called(self, function: Function) -> list[Function]:
-        return [one for one in self._functions[function] if one in self._functions]
+        return [callee for callee in self._functions[function] if callee in self._functions]
 
 
 def _expanded(body: Counter[Function], sizes: dict[Function, Expanded]) -> Expanded:

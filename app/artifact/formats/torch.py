@@ -118,6 +118,6 @@ def _pickled(archive: ZipFile, name: str) -> Iterator[bytes]:
         yield content
         return
     with ZipFile(io.BytesIO(content)) as inner:
-        for each in sorted(inner.names):
-            if each.endswith(".pkl"):
-                yield inner.read(each, PICKLE_BYTES_MAX)
+        for member in sorted(inner.names):
+            if member.endswith(".pkl"):
+                yield inner.read(member, PICKLE_BYTES_MAX)

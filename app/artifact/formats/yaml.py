@@ -103,13 +103,13 @@ def _count(value: Any, path: Path) -> None:
         seen += 1
         if seen > VALUES_MAX:
             raise _unreadable(path, f"it has more than {VALUES_MAX} values")
-        one = pending.pop()
-        if isinstance(one, dict):
-            pending += [*one.keys(), *one.values()]
-        elif isinstance(one, list):
-            pending += one
-        elif not isinstance(one, str | int | float | None):
-            raise _unreadable(path, f"it has a value that JSON has no word for: {type(one).__name__}")
+        item = pending.pop()
+        if isinstance(item, dict):
+            pending += [*item.keys(), *item.values()]
+        elif isinstance(item, list):
+            pending += item
+        elif not isinstance(item, str | int | float | None):
+            raise _unreadable(path, f"it has a value that JSON has no word for: {type(item).__name__}")
 
 
 def _unreadable(path: Path, reason: str) -> BadInput:

@@ -216,8 +216,8 @@ def kept(keeper: str, args: tuple[Any, ...]) -> set[str]:
 
 def is_code_type(made_by: Any) -> bool:
     if isinstance(made_by, CallResult):  # cloudpickle names it so
-        asked = isinstance(made_by.callable, Global) and made_by.callable.name.endswith("._builtin_type")
-        return asked and made_by.args == ("CodeType",)
+        is_builtin_type = isinstance(made_by.callable, Global) and made_by.callable.name.endswith("._builtin_type")
+        return is_builtin_type and made_by.args == ("CodeType",)
     return isinstance(made_by, Global) and made_by.name in ("types.CodeType", "builtins.code")
 
 
