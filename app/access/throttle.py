@@ -77,7 +77,7 @@ class FailedKeyThrottle:
     def _forget(self, now: float) -> None:
         """Drop networks whose minute is over; once a minute, as there may be many."""
         if now >= self._forget_at:
-            self._tried = {each: one for each, one in self._tried.items() if one[1] > now}
+            self._tried = {network: tries for network, tries in self._tried.items() if tries[1] > now}
             self._forget_at = now + WINDOW_SECONDS
 
     def note_right(self, address: str, key: str) -> None:

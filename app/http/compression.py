@@ -40,17 +40,17 @@ class BodyDecompressor:
             raise _damaged("is not what its Content-Encoding says") from None
 
     def _expand(self, stream: zlib._Decompress, data: bytes, most: int) -> bytes:
-        found = b""
+        content = b""
         while data:
             if stream.eof:  # several files in one, as `cat a.gz b.gz` makes
                 if not self._is_gzip:
                     raise _damaged("goes on after its end")
                 stream = self._stream = zlib.decompressobj(_GZIP)
-            found += stream.decompress(data, most - len(found))
-            if len(found) >= most:
-                return found
+            content += stream.decompress(data, most - len(content))
+            if len(content) >= most:
+                return content
             data = stream.unused_data
-        return found
+        return content
 
     def end(self) -> None:
         """Check that the body came whole. Raises BadInput if it ended too early."""

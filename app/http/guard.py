@@ -59,8 +59,8 @@ def malformed(headers: Headers) -> PrismError | None:
     """Return the refusal of headers that no server could answer; None for sound ones."""
     hosts = headers.getlist("host")
     if len(hosts) != 1:
-        told = "names two hosts" if hosts else "names no host"
-        return BadInput(f"The request {told}.", hint="Send one Host header.")
+        fault = "names two hosts" if hosts else "names no host"
+        return BadInput(f"The request {fault}.", hint="Send one Host header.")
     if not is_host(hosts[0]):
         return BadInput(
             f"`{hosts[0][:100]}` is not a host.", hint="Send a name or an address, with or without a port, as Host."

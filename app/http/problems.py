@@ -41,8 +41,8 @@ def problem_response(
     """
     if document["status"] == Unavailable.status:
         headers = {"Retry-After": "1", **(headers or {})}
-    told, media_type = error_for_path(path, plain({**document, "request_id": request_id}))
-    return Response(msgspec.json.encode(told), document["status"], headers, media_type=media_type)
+    body, media_type = error_for_path(path, plain({**document, "request_id": request_id}))
+    return Response(msgspec.json.encode(body), document["status"], headers, media_type=media_type)
 
 
 def request_id_of(request: Request) -> str:

@@ -49,7 +49,7 @@ ROUTES = (
 def create_public_app(
     dispatcher: Dispatcher,
     admission: Admission,
-    ledger: DeploymentState,
+    state: DeploymentState,
     is_well: Callable[[], bool],
     max_body_bytes: int,
 ) -> FastAPI:
@@ -57,22 +57,22 @@ def create_public_app(
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     asking = InferenceHandler(dispatcher, admission, max_body_bytes)
     app.include_router(native.router(asking))
-    app.include_router(v2_rest.router(asking, ledger, is_well, PUBLIC_EXTENSIONS))
+    app.include_router(v2_rest.router(asking, state, is_well, PUBLIC_EXTENSIONS))
     app.include_router(generate.router(asking))
-    app.include_router(v1.router(asking, ledger))
+    app.include_router(v1.router(asking, state))
 
     @app.get("/models/{ref}")
     async def one_model(ref: str, request: Request) -> Response:
         admission.admit(api_key(request.headers), caller_address(request), ref)
-        return Response(msgspec.json.encode(public_document(ledger.find(ref))), media_type="application/json")
+        return Response(msgspec.json.encode(public_document(state.find(ref))), media_type="application/json")
 
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok" if is_well() else "degraded"}
 
     async def refuse(request: Request, error: Exception) -> Response:
-        told = admission.tell(as_ours(request, error))
-        return problem_response(told.problem(), request_id_of(request), told.headers, request.url.path)
+        refusal = admission.tell(as_ours(request, error))
+        return problem_response(refusal.problem(), request_id_of(request), refusal.headers, request.url.path)
 
     for kind in (PrismError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, refuse)
@@ -122,7 +122,7 @@ def as_ours(request: Request, error: Exception) -> PrismError:
         case HTTPException(status_code=405):
             return MethodNotAllowed(f"{path[:200]} does not take {request.method}.", hint=ROUTES)
         case RequestValidationError():
-            return BadInput("; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())[:500])
+            return BadInput("; ".join(f"{mistake['loc'][-1]}: {mistake['msg']}" for mistake in error.errors())[:500])
         case HTTPException() | ClientDisconnect():
             return BadInput("The request is cut off or cannot be read.")
         case _:

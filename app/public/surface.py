@@ -33,7 +33,7 @@ class PublicSurface:
 
     def __init__(
         self,
-        ledger: DeploymentState,
+        state: DeploymentState,
         dispatcher: Dispatcher,
         keys: Keys,
         *,
@@ -43,7 +43,7 @@ class PublicSurface:
         drain_timeout_seconds: float,
     ) -> None:
         self.shared: set[str] = set()
-        self._ledger = ledger
+        self._state = state
         self._open_to_all = False
         admission = Admission(
             keys,
@@ -55,7 +55,7 @@ class PublicSurface:
             tell=in_public,
         )
         self._door = HeadCache(dispatcher, admission, max_body_bytes, receive_timeout_seconds)
-        public_app = create_public_app(dispatcher, admission, ledger, self._is_well, max_body_bytes)
+        public_app = create_public_app(dispatcher, admission, state, self._is_well, max_body_bytes)
         self._config = listener_config(public_app, self._door, "off", keep_alive_seconds, drain_timeout_seconds)
         self._turn = asyncio.Lock()
         self._listener: _Listener | None = None
@@ -88,7 +88,7 @@ class PublicSurface:
 
     def serves(self, ref: str) -> bool:
         """Return whether `ref` is a shared name, such a name with a version, or the model_id of such a version."""
-        model = self._ledger.model(ref)
+        model = self._state.model(ref)
         return (ref.partition("@")[0] if model is None else model.name) in self.shared
 
     async def open(self) -> int:
@@ -106,7 +106,7 @@ class PublicSurface:
                 await listener.end()
 
     def _is_well(self) -> bool:
-        live = self._ledger.route_table().live
+        live = self._state.route_table().live
         return all(name in live for name in self.shared)
 
 

@@ -41,11 +41,11 @@ def _read(content: bytes) -> dict[str, Deployment]:
     file = msgspec.json.decode(content, type=dict[str, Any])
     if file.get("format", 1) == 1:
         earlier = msgspec.convert(file.get("deployments"), dict[str, dict[str, Any]])
-        file["deployments"] = {key: {"replicas": _one(entry), **entry} for key, entry in earlier.items()}
+        file["deployments"] = {key: {"replicas": _replicas(entry), **entry} for key, entry in earlier.items()}
     return msgspec.convert(file, _File).deployments
 
 
-def _one(entry: dict[str, Any]) -> list[Any]:
+def _replicas(entry: dict[str, Any]) -> list[Any]:
     replica = entry.pop("replica", None)
     return [] if replica is None else [replica]
 

@@ -72,7 +72,7 @@ class KeyStore:
         self._path = path
         self._unsaved = unsaved or Unsaved()
         self._entries: dict[str, KeyEntry] = {}
-        self._told: list[KeyListener] = []
+        self._listeners: list[KeyListener] = []
 
     def load(self) -> None:
         """Read the file. A damaged file is set aside, and none of its keys is valid any more."""
@@ -96,7 +96,7 @@ class KeyStore:
 
     def tell(self, who: KeyListener) -> None:
         """Register a listener: report every existing key to it now, and each later addition and removal."""
-        self._told.append(who)
+        self._listeners.append(who)
         for entry in self._entries.values():
             who.add(entry.id, entry.digest)
 
@@ -131,8 +131,8 @@ class KeyStore:
         entry = self._entries.pop(id, None)
         if entry is None:
             raise NotFound(f"There is no key `{id[:100]}`.", hint="GET /keys lists them; so does `prism keys ls`.")
-        for who in self._told:  # before writing, since the disk may be full
-            who.remove(id)
+        for listener in self._listeners:  # before writing, since the disk may be full
+            listener.remove(id)
         try:
             self._write([*self._entries.values()])
         except OSError as error:
@@ -147,8 +147,8 @@ class KeyStore:
 
     def _take(self, entry: KeyEntry) -> None:
         self._entries[entry.id] = entry
-        for who in self._told:
-            who.add(entry.id, entry.digest)
+        for listener in self._listeners:
+            listener.add(entry.id, entry.digest)
 
     def _write(self, entries: list[KeyEntry]) -> None:
         write_atomic(self._path, msgspec.json.format(msgspec.json.encode(_File(entries))))

@@ -64,9 +64,9 @@ class Unsaved:
     def documents(self) -> list[dict[str, Any]]:
         """Describe each pending write, for people and the API."""
         return [
-            {"what": purpose(path), "since": one.since, "reason": problem.detail, "hint": problem.hint}
-            for path, one in self._owed.items()
-            for problem in (as_problem(one.error),)
+            {"what": purpose(path), "since": owed.since, "reason": problem.detail, "hint": problem.hint}
+            for path, owed in self._owed.items()
+            for problem in (as_problem(owed.error),)
         ]
 
     def begin(self) -> None:
@@ -79,20 +79,20 @@ class Unsaved:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         await self.write_all()
-        for path, one in self._owed.items():
-            log.error("lost with this server: it could not be written", what=purpose(path), **log_fields(one.error))
+        for path, owed in self._owed.items():
+            log.error("lost with this server: it could not be written", what=purpose(path), **log_fields(owed.error))
 
     async def write_all(self) -> None:
         """Attempt each pending write once."""
-        for path, one in list(self._owed.items()):
+        for path, owed in list(self._owed.items()):
             try:
                 # Whoever ends the server cancels this, and a write has to come to its end.
-                await asyncio.shield(asyncio.ensure_future(one.write()))
+                await asyncio.shield(asyncio.ensure_future(owed.write()))
             except OSError as error:
-                if self._owed.get(path) is one:
-                    self._owed[path] = structs.replace(one, error=error)
+                if self._owed.get(path) is owed:
+                    self._owed[path] = structs.replace(owed, error=error)
             else:
-                if self._owed.get(path) is one:
+                if self._owed.get(path) is owed:
                     self.saved(path)
 
     async def _run(self) -> None:
