@@ -106,8 +106,8 @@ def memory(pid: int) -> Memory:
     """Of the process and all below it."""
     pss = rss = 0
     process = psutil.Process(pid)
-    for one in (process, *process.children(recursive=True)):
-        lines = Path(f"/proc/{one.pid}/smaps_rollup").read_text().splitlines()
+    for member in (process, *process.children(recursive=True)):
+        lines = Path(f"/proc/{member.pid}/smaps_rollup").read_text().splitlines()
         sizes = {name: int(size.split()[0]) for name, _, size in (line.partition(":") for line in lines[1:])}
         pss, rss = pss + sizes["Pss"], rss + sizes["Rss"]
     return Memory(pss / 1024, rss / 1024)
@@ -144,8 +144,11 @@ def measure_start(rounds: int, target: str) -> Iterator[str]:
     yield f"| gateway, idle | {target} | {in_mb(idle)} | ≤ 60 MB |"
 
 
-def in_mb(found: Sequence[Memory]) -> str:
-    return f"{spread([one.pss_mb for one in found], 0)} MB PSS, {statistics.median(one.rss_mb for one in found):.0f} MB RSS"
+def in_mb(samples: Sequence[Memory]) -> str:
+    return (
+        f"{spread([sample.pss_mb for sample in samples], 0)} MB PSS, "
+        f"{statistics.median(sample.rss_mb for sample in samples):.0f} MB RSS"
+    )
 
 
 def measure_models(rounds: int, target: str) -> Iterator[str]:
@@ -158,7 +161,7 @@ def measure_models(rounds: int, target: str) -> Iterator[str]:
             replica = memory(first.document["replica"]["pid"])  # while there is no other that it shares with
             rest = first.to_answer_seconds - first.installer_seconds
             again = [deploy(running, file, f"{name}-{number}", target) for number in range(1, rounds + 1)]
-            took = spread([one.to_answer_seconds for one in again])
+            took = spread([deployment.to_answer_seconds for deployment in again])
             yield f"| {library}: file to first prediction, environment at hand | {target} | {took} s | {aim} |"
             yield (
                 f"| {library}: the same, environment to be built | {target} "

@@ -56,9 +56,9 @@ def main() -> None:
         CHART.write_text(svg(results))
         return
     if arguments.peers is None:
-        found = list(baseline.baselines(arguments.iterations, arguments.seconds))
-        print(baseline.markdown(found))
-        write(arguments.json, baselines=found)
+        baselines = list(baseline.baselines(arguments.iterations, arguments.seconds))
+        print(baseline.markdown(baselines))
+        write(arguments.json, baselines=baselines)
         return
     names = arguments.peers or peer_names()
     results = side_by_side(names, arguments.work, arguments.seconds, arguments.models)
@@ -99,12 +99,12 @@ def side_by_side(names: Sequence[str], cache: Path, seconds: float, model_names:
         echoing(Places(binaries(ECHO, cache), Path(folder), cache), samples[0]) as echo,
     ):
         for name, setting, sample in runs(names, samples):
-            found = programs[name]
-            if isinstance(found, CannotInstall):
-                lines = [not_installed(read_peer(name).title, setting.name, sample.name, found)]
+            directory = programs[name]
+            if isinstance(directory, CannotInstall):
+                lines = [not_installed(read_peer(name).title, setting.name, sample.name, directory)]
             else:
                 with tempfile.TemporaryDirectory(dir=folder) as work:
-                    lines = measure(name, setting, Places(found, Path(work), cache), sample, echo, seconds)
+                    lines = measure(name, setting, Places(directory, Path(work), cache), sample, echo, seconds)
             print("\n".join(map(table.line, lines)), file=sys.stderr, flush=True)
             results += lines
     return results
@@ -144,8 +144,8 @@ def machine() -> str:
 
 
 def commit() -> str:
-    asked = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return f"commit {done.stdout.strip()}" if done.returncode == 0 else "no commit"
 
 

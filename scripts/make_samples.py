@@ -62,12 +62,12 @@ def pipeline() -> Pipeline:
 
 
 def main(folder: Path) -> None:
-    line = linear_regression()
-    (folder / "linear_regression.pkl").write_bytes(pickle.dumps(line))
+    regression = linear_regression()
+    (folder / "linear_regression.pkl").write_bytes(pickle.dumps(regression))
     (folder / "decision_tree.pickle").write_bytes(pickle.dumps(decision_tree()))
     joblib.dump(random_forest(), folder / "random_forest.joblib", compress=("zlib", 6))
     skops.io.dump(pipeline(), folder / "pipeline.skops", compression=zipfile.ZIP_DEFLATED)
-    onnx = to_onnx(line, initial_types=[("feature1", FloatTensorType([None, 1]))], target_opset=18)
+    onnx = to_onnx(regression, initial_types=[("feature1", FloatTensorType([None, 1]))], target_opset=18)
     (folder / "linear_regression.onnx").write_bytes(onnx.SerializeToString())
 
 

@@ -50,36 +50,36 @@ def outcome(check: Check, sampled: Callable[[Reference], bool], chosen: Callable
         if not chosen(case.name):
             continue
         try:
-            asked = reference(case)
+            example = reference(case)
         except NotRun as reason:
             reasons[str(reason)] += 1
             continue
         try:
-            check(asked)
+            check(example)
         except Different as difference:
             failed.append(str(difference))
             print(difference, file=sys.stderr)
         else:
             passed += 1
-            samples += sampled(asked)
+            samples += sampled(example)
     return Outcome(passed, samples, failed, reasons)
 
 
-def table(found: Outcome) -> str:
-    total = found.passed + len(found.failed) + found.reasons.total()
+def table(result: Outcome) -> str:
+    total = result.passed + len(result.failed) + result.reasons.total()
     versions = f"onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}"
     rows = [
         f"| models in the suite ({versions}) | {total} |",
-        f"| **answered through PRISM as by onnxruntime in memory** | **{found.passed}** |",
-        f"| answered otherwise | {len(found.failed)} |",
-        *(f"| not asked: {reason} | {count} |" for reason, count in found.reasons.most_common()),
+        f"| **answered through PRISM as by onnxruntime in memory** | **{result.passed}** |",
+        f"| answered otherwise | {len(result.failed)} |",
+        *(f"| not asked: {reason} | {count} |" for reason, count in result.reasons.most_common()),
     ]
-    sampled = f"\nOf the {found.passed}, {found.sampled} answer a sample that PRISM makes from their signature, so they go live\n"
+    sampled = f"\nOf the {result.passed}, {result.sampled} answer a sample that PRISM makes from their signature, so they go live\n"
     return "\n| | models |\n| --- | ---: |\n" + "\n".join(rows) + "\n" + sampled + "without one from their owner.\n\n"
 
 
-def page(found: Outcome) -> str:
-    return TABLE.sub(lambda _: table(found), PAGE.read_text())
+def page(result: Outcome) -> str:
+    return TABLE.sub(lambda _: table(result), PAGE.read_text())
 
 
 def in_runtime(chosen: Callable[[str], bool] = lambda name: True) -> Outcome:
@@ -97,14 +97,14 @@ def main() -> int:
     options = parser.parse_args()
     if options.gateway:
         with Gateway(options.gateway, os.environ.get("PRISM_API_KEY", "")) as gateway:
-            found = outcome(gateway.check, lambda case: False, lambda name: options.only in name)
+            result = outcome(gateway.check, lambda case: False, lambda name: options.only in name)
         print(
-            f"{found.passed} answered as by onnxruntime, {len(found.failed)} otherwise, {found.reasons.total()} not asked"
+            f"{result.passed} answered as by onnxruntime, {len(result.failed)} otherwise, {result.reasons.total()} not asked"
         )
     else:
-        found = in_runtime()
-        PAGE.write_text(page(found))
-    return 1 if found.failed else 0
+        result = in_runtime()
+        PAGE.write_text(page(result))
+    return 1 if result.failed else 0
 
 
 if __name__ == "__main__":

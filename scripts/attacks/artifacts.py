@@ -119,7 +119,7 @@ def by_name(gadget: Gadget) -> bytes:
 
 def by_instance(gadget: Gadget) -> bytes:
     """INST, which takes what lies above the mark."""
-    items = b"".join(pickle.dumps(one, 2)[2:-1] for one in gadget.arguments)
+    items = b"".join(pickle.dumps(argument, 2)[2:-1] for argument in gadget.arguments)
     return b"(%bi%b\n%b\n." % (items, gadget.module.encode(), gadget.name.encode())
 
 
@@ -166,8 +166,8 @@ FORMS: dict[str, Callable[[Gadget], bytes]] = {
 def zipped(name: str, content: bytes, **others: bytes) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for each, data in {name: content, **others}.items():
-            archive.writestr(each, data)
+        for member, data in {name: content, **others}.items():
+            archive.writestr(member, data)
     return packed.getvalue()
 
 

@@ -16,14 +16,14 @@ SIZE_MB = 64
 
 
 @contextmanager
-def small_disk(place: Path) -> Iterator[Path]:
+def small_disk(folder: Path) -> Iterator[Path]:
     """A file system in memory of a bounded size; only root can mount one."""
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(place)], check=True)
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(folder)], check=True)
     try:
-        yield place
+        yield folder
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def run(disk: Path, environments: Path, healthy: Path) -> Outcome:

@@ -77,7 +77,7 @@ def under_a_liar(server: Attacked, seconds: float) -> Outcome:
 
 
 def compared(attack: str, server: Attacked, quiet: Result, beset: Result) -> Outcome:
-    before, after = (each.latency.percentile(99) * 1000 for each in (quiet, beset))
+    before, after = (result.latency.percentile(99) * 1000 for result in (quiet, beset))
     figures = {
         "ms p99 before": f"{before:.1f}",
         "ms p99 meanwhile": f"{after:.1f}",

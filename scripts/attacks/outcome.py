@@ -19,6 +19,6 @@ def table(outcomes: Iterable[Outcome]) -> str:
     """The outcomes as Markdown."""
     lines = ["| attack | outcome |", "| --- | --- |"]
     for outcome in outcomes:
-        told = ", ".join(f"{value} {name}" for name, value in outcome.figures.items())
-        lines.append(f"| {outcome.attack} | {told} |")
+        figures = ", ".join(f"{value} {name}" for name, value in outcome.figures.items())
+        lines.append(f"| {outcome.attack} | {figures} |")
     return "\n".join(lines)

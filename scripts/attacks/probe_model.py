@@ -43,16 +43,16 @@ def call(number, *arguments):
 
 
 def probes():
-    found = {}
+    attempts = {}
     for path in TARGETS["secrets"]:
-        found[f"read {path}"] = lambda path=path: Path(path).read_bytes()
-        found[f"open {path} through /proc/self/root"] = lambda path=path: Path(f"/proc/self/root{path}").read_bytes()
-        found[f"link to {path}"] = lambda path=path: read_through_link(path)
-        found[f"write {path}"] = lambda path=path: append_to(path)
+        attempts[f"read {path}"] = lambda path=path: Path(path).read_bytes()
+        attempts[f"open {path} through /proc/self/root"] = lambda path=path: Path(f"/proc/self/root{path}").read_bytes()
+        attempts[f"link to {path}"] = lambda path=path: read_through_link(path)
+        attempts[f"write {path}"] = lambda path=path: append_to(path)
     for folder in TARGETS["folders"]:
-        found[f"list {folder}"] = lambda folder=folder: list_all(folder)
-        found[f"write into {folder}"] = lambda folder=folder: Path(folder, "mark").write_text("x")
-        found[f"mount over {folder}"] = lambda folder=folder: call(165, b"tmpfs", folder.encode(), b"tmpfs", 0, None)
+        attempts[f"list {folder}"] = lambda folder=folder: list_all(folder)
+        attempts[f"write into {folder}"] = lambda folder=folder: Path(folder, "mark").write_text("x")
+        attempts[f"mount over {folder}"] = lambda folder=folder: call(165, b"tmpfs", folder.encode(), b"tmpfs", 0, None)
     for family, address in (
         (socket.AF_INET, ("127.0.0.1", TARGETS["port"])),
         (socket.AF_INET, (TARGETS["host"], TARGETS["port"])),
@@ -61,27 +61,27 @@ def probes():
         (socket.AF_INET6, ("::1", TARGETS["port"])),
     ):
         for kind, name in ((socket.SOCK_STREAM, "TCP"), (socket.SOCK_DGRAM, "UDP")):
-            found[f"{name} to {address[0]}"] = lambda f=family, k=kind, a=address: reach(f, k, a)
+            attempts[f"{name} to {address[0]}"] = lambda f=family, k=kind, a=address: reach(f, k, a)
     for address in TARGETS["sockets"]:
-        found[f"reach the socket {address!r}"] = lambda address=address: reach(
+        attempts[f"reach the socket {address!r}"] = lambda address=address: reach(
             socket.AF_UNIX, socket.SOCK_STREAM, address
         )
     for name, family in (("netlink", 16), ("packet", 17), ("vsock", 40), ("bluetooth", 31), ("alg", 38), ("can", 29)):
-        found[f"open a socket of {name}"] = lambda family=family: socket.socket(family, socket.SOCK_RAW)
+        attempts[f"open a socket of {name}"] = lambda family=family: socket.socket(family, socket.SOCK_RAW)
     for pid in TARGETS["pids"]:
-        found[f"signal {pid}"] = lambda pid=pid: os.kill(pid, 0)
-        found[f"continue {pid}"] = lambda pid=pid: os.kill(pid, signal.SIGCONT)
-        found[f"trace {pid}"] = lambda pid=pid: call(101, 0x4206, pid, 0, 0)  # PTRACE_SEIZE, which stops nobody
-        found[f"read the memory of {pid}"] = lambda pid=pid: read_some(f"/proc/{pid}/mem")
-        found[f"read the environment of {pid}"] = lambda pid=pid: read_some(f"/proc/{pid}/environ")
-        found[f"list the descriptors of {pid}"] = lambda pid=pid: list_all(f"/proc/{pid}/fd")
-        found[f"enter the root of {pid}"] = lambda pid=pid: list_all(f"/proc/{pid}/root/root")
-        found[f"change the priority of {pid}"] = lambda pid=pid: os.setpriority(os.PRIO_PROCESS, pid, 19)
-        found[f"open {pid} as a descriptor"] = lambda pid=pid: os.pidfd_open(pid)
+        attempts[f"signal {pid}"] = lambda pid=pid: os.kill(pid, 0)
+        attempts[f"continue {pid}"] = lambda pid=pid: os.kill(pid, signal.SIGCONT)
+        attempts[f"trace {pid}"] = lambda pid=pid: call(101, 0x4206, pid, 0, 0)  # PTRACE_SEIZE, which stops nobody
+        attempts[f"read the memory of {pid}"] = lambda pid=pid: read_some(f"/proc/{pid}/mem")
+        attempts[f"read the environment of {pid}"] = lambda pid=pid: read_some(f"/proc/{pid}/environ")
+        attempts[f"list the descriptors of {pid}"] = lambda pid=pid: list_all(f"/proc/{pid}/fd")
+        attempts[f"enter the root of {pid}"] = lambda pid=pid: list_all(f"/proc/{pid}/root/root")
+        attempts[f"change the priority of {pid}"] = lambda pid=pid: os.setpriority(os.PRIO_PROCESS, pid, 19)
+        attempts[f"open {pid} as a descriptor"] = lambda pid=pid: os.pidfd_open(pid)
     for name, number, arguments in SYSTEM_CALLS:
-        found[f"call {name}"] = lambda number=number, arguments=arguments: call(number, *arguments)
-    found.update(OTHERS)
-    return found
+        attempts[f"call {name}"] = lambda number=number, arguments=arguments: call(number, *arguments)
+    attempts.update(OTHERS)
+    return attempts
 
 
 SYSTEM_CALLS = (
@@ -159,8 +159,8 @@ def reach(family, kind, address):
 
 
 def find_a_secret():
-    told = [value for value in os.environ.values() if "canary" in value]
-    if not told:
+    secrets = [value for value in os.environ.values() if "canary" in value]
+    if not secrets:
         raise PermissionError("no secret in the environment")
 
 

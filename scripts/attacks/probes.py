@@ -77,9 +77,9 @@ def targets(server: Attacked, canary: Canary, secret: Path, unix: str) -> dict[s
     }
 
 
-def packed(told: dict[str, object]) -> bytes:
+def packed(targets: dict[str, object]) -> bytes:
     """The model's folder as an archive."""
-    source = MODEL.read_text().replace("TARGETS = {}", f"TARGETS = {told!r}", 1)
+    source = MODEL.read_text().replace("TARGETS = {}", f"TARGETS = {targets!r}", 1)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("probe/model.py", source)

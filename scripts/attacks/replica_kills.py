@@ -71,9 +71,9 @@ def kill(pid: int) -> None:
     """The whole of it, as somebody who wants it gone would."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
+        for member in (process, *process.children(recursive=True)):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(one.pid, signal.SIGKILL)
+                os.kill(member.pid, signal.SIGKILL)
 
 
 def serving(server: Attacked) -> list[dict[str, Any]]:

@@ -26,15 +26,15 @@ def ask(
 
 def percentiles_ms(latencies: Sequence[Latencies], *percents: float) -> list[list[float]]:
     """For each percentile, its figure of each round."""
-    return [[each.percentile(percent) * 1000 for each in latencies] for percent in percents]
+    return [[latency.percentile(percent) * 1000 for latency in latencies] for percent in percents]
 
 
 def client_note(results: Sequence[Result]) -> str:
     """How near the generator was to being what is measured."""
     most = max(result.client_cpu_share for result in results)
     lag_ms = max(result.lag.percentile(99) for result in results) * 1000
-    told = f"the load generator used at most {most:.0%} of a core"
+    note = f"the load generator used at most {most:.0%} of a core"
     if lag_ms:
-        told += f" and sent at most {lag_ms:.2f} ms late (p99)"
+        note += f" and sent at most {lag_ms:.2f} ms late (p99)"
     bound = any(result.client_bound for result in results)
-    return told + ("; it was the limit, so the servers can do more." if bound else ".")
+    return note + ("; it was the limit, so the servers can do more." if bound else ".")

@@ -44,7 +44,7 @@ class Asked:
 class Series:
     """The rounds of one server at one number of connections."""
 
-    asked: Asked
+    requests: Asked
     connections: int
     meter: CpuMeter | None = None
     results: list[Result] = field(default_factory=list)
@@ -54,8 +54,8 @@ class Series:
         return [result.successes_per_second * ROWS for result in self.results]
 
     def measure(self, seconds: float) -> None:
-        asked = self.asked
-        work = partial(ask, asked.url, asked.bodies, self.connections, seconds, headers=asked.headers)
+        requests = self.requests
+        work = partial(ask, requests.url, requests.bodies, self.connections, seconds, headers=requests.headers)
         self.results.append(self.meter.measure(work, attrgetter("answered")) if self.meter else work())
 
 
@@ -79,21 +79,21 @@ def _measure(bench: Bench, table: Table, kind: Kind, echoed: Asked, gateways: Se
     memory: list[dict[str, Any]] = []
     echoes = [Series(echoed, connections) for connections in CONNECTIONS]
     served = [
-        (gateway, [Series(asked, connections, CpuMeter(gateway, kind.name)) for connections in CONNECTIONS])
+        (gateway, [Series(requests, connections, CpuMeter(gateway, kind.name)) for connections in CONNECTIONS])
         for gateway in gateways
-        for asked in (Asked(JSON, gateway.predict_url(kind.name), echoed.bodies), _binary(gateway, kind))
+        for requests in (Asked(JSON, gateway.predict_url(kind.name), echoed.bodies), _binary(gateway, kind))
     ]
     for number in range(bench.rounds):
         progress(f"batches: {kind.title}, round {number + 1} of {bench.rounds}")
         memory.append(_in_memory(bench, kind))
         for series in (*echoes, *(series for _, candidates in served for series in candidates)):
             series.measure(bench.seconds)
-    alone, with_json = [each["predict"] for each in memory], [each["with_json"] for each in memory]
+    alone, with_json = [sample["predict"] for sample in memory], [sample["with_json"] for sample in memory]
     for gateway, candidates in served:
         best = _best(candidates)
         rates = best.rows_per_second
         table.add(
-            *(kind.title, gateway.target, best.asked.body, alone, with_json, rates, best.connections),
+            *(kind.title, gateway.target, best.requests.body, alone, with_json, rates, best.connections),
             *(ratios(rates, alone), ratios(rates, with_json), ratios(rates, _best(echoes).rows_per_second)),
             *(best.meter.gateway_us if best.meter else [], best.meter.runtime_us if best.meter else []),
             sum(result.failed for result in best.results),

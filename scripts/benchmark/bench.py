@@ -67,7 +67,7 @@ class CpuMeter:
         before = self._gateway.cpu_seconds(self._name)
         result = work()
         after = self._gateway.cpu_seconds(self._name)
-        each = 1e6 / max(1, requests(result))
-        self.gateway_us.append((after[0] - before[0]) * each)
-        self.runtime_us.append((after[1] - before[1]) * each)
+        scale = 1e6 / max(1, requests(result))
+        self.gateway_us.append((after[0] - before[0]) * scale)
+        self.runtime_us.append((after[1] - before[1]) * scale)
         return result

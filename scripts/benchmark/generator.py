@@ -26,10 +26,10 @@ def run(bench: Bench) -> None:
                 progress(f"generator: {connections} connections, round {number + 1} of {bench.rounds}")
                 rounds.append(wrk.run(echo.url, connections, bench.seconds, script))
                 results.append(ask(echo.url, bodies, connections, bench.seconds))
-            theirs = [each.requests_per_second for each in rounds]
+            theirs = [round_.requests_per_second for round_ in rounds]
             ours = [result.requests_per_second for result in results]
             table.add(
-                *(connections, theirs, ours, ratios(ours, theirs), [each.p99_ms for each in rounds]),
+                *(connections, theirs, ours, ratios(ours, theirs), [round_.p99_ms for round_ in rounds]),
                 *percentiles_ms([result.latency for result in results], 99),
                 [result.client_cpu_share for result in results],
             )

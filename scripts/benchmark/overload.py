@@ -46,7 +46,7 @@ def run(bench: Bench) -> None:
             progress(f"overload: {kind.title} on {gateway.target}")
             measured.append([_round(bench, gateway, kind) for _ in range(bench.rounds)])
     for figure in measured[0][0]:
-        table.add(figure, *([each[figure] for each in rounds] for rounds in measured))
+        table.add(figure, *([round_[figure] for round_ in rounds] for rounds in measured))
     table.notes += [
         f"Peak: closed loop, the best of {', '.join(map(str, PEAK_CONNECTIONS))} connections. Goodput: answers of 2xx "
         "in time. Answers are timed from when their request was sent. The busy client that makes the load reads them "
@@ -62,7 +62,7 @@ def run(bench: Bench) -> None:
 def _round(bench: Bench, gateway: Gateway, kind: Kind) -> dict[str, float]:
     url, bodies = gateway.predict_url(kind.name), models.single_rows()
     normal = _light(url, bodies, bench.seconds).percentile(99)
-    peak = max(ask(url, bodies, each, bench.seconds).successes_per_second for each in PEAK_CONNECTIONS)
+    peak = max(ask(url, bodies, connections, bench.seconds).successes_per_second for connections in PEAK_CONNECTIONS)
     before = resident_mib(gateway.pid)
     meter = CpuMeter(gateway, kind.name)
     overload = partial(while_sampling, gateway.pid, partial(ask, url, bodies, CONNECTIONS, OVERLOAD_SECONDS, 2 * peak))

@@ -80,7 +80,7 @@ def _processor() -> str:
 def _commit() -> str:
     """With a + where the checkout differs from it."""
     try:
-        said = subprocess.run(
+        result = subprocess.run(
             ["git", "describe", "--always", "--dirty=+"],
             cwd=Path(__file__).parent,
             capture_output=True,
@@ -89,4 +89,4 @@ def _commit() -> str:
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return said.stdout.strip()
+    return result.stdout.strip()

@@ -67,15 +67,15 @@ def _measure(
 
 
 def _figures(rounds: Sequence[wrk.Round], echoes: Sequence[wrk.Round]) -> list[list[float]]:
-    rates, p99 = [each.requests_per_second for each in rounds], [each.p99_ms for each in rounds]
+    rates, p99 = [round_.requests_per_second for round_ in rounds], [round_.p99_ms for round_ in rounds]
     return [
         rates,
-        ratios(rates, [each.requests_per_second for each in echoes]),
-        [each.p50_ms for each in rounds],
+        ratios(rates, [round_.requests_per_second for round_ in echoes]),
+        [round_.p50_ms for round_ in rounds],
         p99,
-        ratios(p99, [each.p99_ms for each in echoes]),
+        ratios(p99, [round_.p99_ms for round_ in echoes]),
     ]
 
 
 def _failed(rounds: Sequence[wrk.Round]) -> int:
-    return sum(each.failed for each in rounds)
+    return sum(round_.failed for round_ in rounds)

@@ -87,12 +87,12 @@ def run(bench: Bench) -> None:
 def _compare(bench: Bench, table: Table, title: str, alone: Gateway, crowded: Gateway) -> None:
     bodies = models.single_rows()
     for load, connections, rate in LOADS:
-        meters = [CpuMeter(each, KIND.name) for each in (alone, crowded)]
+        meters = [CpuMeter(server, KIND.name) for server in (alone, crowded)]
         results: list[list[Result]] = [[], []]
         for number in range(bench.rounds):
             progress(f"scale: {title}, {load}, round {number + 1} of {bench.rounds}")
-            for each, meter, of_this in zip((alone, crowded), meters, results, strict=True):
-                url = each.predict_url(KIND.name)
+            for server, meter, of_this in zip((alone, crowded), meters, results, strict=True):
+                url = server.predict_url(KIND.name)
                 work = partial(ask, url, bodies, connections, bench.seconds, rate)
                 of_this.append(meter.measure(work, attrgetter("answered")))
         reference = _times(results[0])
@@ -141,11 +141,11 @@ def _idle(crowded: Gateway, count: int) -> Iterator[Callable[[], int]]:
     process = subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
-    said = process.stdout
+    answers = process.stdout
 
     def ask_it(line: str) -> str:
         print(line, file=process.stdin, flush=True)
-        return said.readline().strip()
+        return answers.readline().strip()
 
     try:
         opened = ask_it(models.single_rows()[0].decode())

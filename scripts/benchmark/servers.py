@@ -167,5 +167,5 @@ def _replica_pid(model: Model) -> int:
     replica = model.document["replica"]
     if replica["target"] != "docker":
         return int(replica["pid"])
-    asked = ["docker", "inspect", "--format", "{{.State.Pid}}", replica["id"]]
-    return int(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+    command = ["docker", "inspect", "--format", "{{.State.Pid}}", replica["id"]]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

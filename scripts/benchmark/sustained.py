@@ -51,7 +51,7 @@ def _figures(results: Sequence[Result]) -> list[list[float]]:
     return [
         [result.successes_per_second for result in results],
         *percentiles_ms(latencies, 50, 99),
-        [each.max * 1000 for each in latencies],
+        [latency.max * 1000 for latency in latencies],
     ]
 
 

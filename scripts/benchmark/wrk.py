@@ -61,17 +61,17 @@ def run(url: str, connections: int, seconds: float, script: Path) -> Round:
     return parsed(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def parsed(said: str) -> Round:
+def parsed(output: str) -> Round:
     """What wrk printed. Raises ValueError for anything else."""
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    total = re.search(r"(\d+) requests in", said)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    total = re.search(r"(\d+) requests in", output)
     times = {
-        percent: float(value) * _MS[unit] for percent, value, unit in re.findall(r"(\d\d)%\s+([\d.]+)(us|ms|s)", said)
+        percent: float(value) * _MS[unit] for percent, value, unit in re.findall(r"(\d\d)%\s+([\d.]+)(us|ms|s)", output)
     }
     if rate is None or total is None or not times.keys() >= {"50", "99"}:
-        raise ValueError(f"this is not what wrk prints: {said[:500]}")
-    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-    sockets = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
+        raise ValueError(f"this is not what wrk prints: {output[:500]}")
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    sockets = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
     failed = int(refused[1]) if refused else 0
     failed += sum(map(int, sockets.groups())) if sockets else 0
     return Round(float(rate[1]), int(total[1]), times["50"], times["99"], failed)

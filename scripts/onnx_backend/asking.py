@@ -72,7 +72,7 @@ def answers_a_sample(server: Server) -> bool:
 
 def v2_body(case: Reference) -> bytes:
     inputs = [_tensor(name, value, case.input_types[name]) for name, value in case.inputs.items()]
-    return json.dumps({"id": case.name, "inputs": [one for one in inputs if one]}, allow_nan=False).encode()
+    return json.dumps({"id": case.name, "inputs": [tensor for tensor in inputs if tensor]}, allow_nan=False).encode()
 
 
 def _tensor(name: str, value: Any, kind: str) -> dict[str, Any] | None:
@@ -112,7 +112,7 @@ def _sent(value: Any) -> Any:
 def check_v2(case: Reference, status: int, answer: Any) -> None:
     if status != 200:
         raise Different(f"{case.name}: V2 was answered {status}: {answer}")
-    tensors = {one["name"]: one for one in answer["outputs"]}
+    tensors = {tensor["name"]: tensor for tensor in answer["outputs"]}
     if answer["id"] != case.name or tensors.keys() != case.outputs.keys():
         raise Different(f"{case.name}: V2 has the outputs {list(tensors)}, onnxruntime {list(case.outputs)}")
     for name, value in case.outputs.items():
@@ -160,25 +160,27 @@ def _received(value: Any) -> Any:
 
 
 def _check_signature(case: Reference, signature: Signature) -> None:
-    for said, types, values in (
+    for tensors, types, values in (
         (signature.inputs, case.input_types, case.inputs),
         (signature.outputs, case.output_types, case.outputs),
     ):
-        if [one.name for one in said] != list(types):
-            raise Different(f"{case.name}: the signature names {[one.name for one in said]}, the graph {list(types)}")
-        for one in said:
-            value = values[one.name]
+        if [tensor.name for tensor in tensors] != list(types):
+            raise Different(
+                f"{case.name}: the signature names {[tensor.name for tensor in tensors]}, the graph {list(types)}"
+            )
+        for tensor in tensors:
+            value = values[tensor.name]
             if not isinstance(value, np.ndarray):
-                fits = (one.datatype, one.shape) == ("BYTES", (-1,))
+                fits = (tensor.datatype, tensor.shape) == ("BYTES", (-1,))
             else:
-                fits = one.datatype == CARRIED[types[one.name]] and _fits(one.shape, value.shape)
+                fits = tensor.datatype == CARRIED[types[tensor.name]] and _fits(tensor.shape, value.shape)
             if not fits:
-                raise Different(f"{case.name}: the signature says {one}")
+                raise Different(f"{case.name}: the signature says {tensor}")
 
 
-def _fits(said: tuple[int, ...], real: tuple[int, ...]) -> bool:
+def _fits(shape: tuple[int, ...], real: tuple[int, ...]) -> bool:
     """A graph may leave out a shape, which then looks like a scalar's."""
-    return not said or (len(said) == len(real) and all(a in (-1, b) for a, b in zip(said, real, strict=True)))
+    return not shape or (len(shape) == len(real) and all(a in (-1, b) for a, b in zip(shape, real, strict=True)))
 
 
 def _refuse(word: str) -> Any:

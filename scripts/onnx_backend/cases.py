@@ -60,27 +60,27 @@ def reference(case: TestCase) -> Reference:
     assert case.model is not None
     assert case.data_sets
     if any(
-        one.name == "case_change_action" and one.s != b"NONE"
+        attribute.name == "case_change_action" and attribute.s != b"NONE"
         for node in case.model.graph.node
-        for one in node.attribute
+        for attribute in node.attribute
     ):
         raise NotRun(NEEDS_LOCALE)
     session = _session(case.model)
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    for one in (*inputs, *outputs):
-        element = re.sub(r"^(?:optional\(|seq\()*(tensor\(\w+\))\)*$", r"\1", one.type)
+    for port in (*inputs, *outputs):
+        element = re.sub(r"^(?:optional\(|seq\()*(tensor\(\w+\))\)*$", r"\1", port.type)
         if element not in CARRIED:
             raise NotRun(f"the protocol has no name for {element}")
     given = [_array(value) for value in case.data_sets[0][0]]
-    feed = {one.name: value for one, value in zip(inputs, given, strict=True)}
+    feed = {port.name: value for port, value in zip(inputs, given, strict=True)}
     answers = _run(session, feed)
     return Reference(
         case.name,
         case.model.SerializeToString(),
         {name: _as_float(value) for name, value in feed.items()},
-        {one.name: one.type for one in inputs},
-        dict(zip([one.name for one in outputs], answers, strict=True)),
-        {one.name: one.type for one in outputs},
+        {port.name: port.type for port in inputs},
+        dict(zip([port.name for port in outputs], answers, strict=True)),
+        {port.name: port.type for port in outputs},
         # A second answer may still be the first one's: the generator is seeded once more after the first run.
         is_random=any(_differ(*pair) for _ in range(2) for pair in zip(answers, _run(session, feed), strict=True)),
     )
@@ -98,21 +98,23 @@ def _session(model: onnx.ModelProto) -> Any:
 
 def _refusal(message: str) -> str:
     """onnxruntime's words for a model that it does not load, without what differs from model to model."""
-    if found := re.search(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)", message):
-        return f"onnxruntime reads IR versions up to {found[2]}, the model is of {found[1]}"
+    if match := re.search(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)", message):
+        return f"onnxruntime reads IR versions up to {match[2]}, the model is of {match[1]}"
     if "ValidateOpsetForDomain" in message:
         return "onnxruntime does not know the model's opset yet"
-    if any(one in message for one in ("is not a registered function/op", "NOT_IMPLEMENTED", "during initialization")):
+    if any(
+        phrase in message for phrase in ("is not a registered function/op", "NOT_IMPLEMENTED", "during initialization")
+    ):
         return "onnxruntime has no implementation of the operator, or none for these types or attributes"
     return "onnxruntime finds the model invalid (types that do not agree, attributes that it does not know)"
 
 
 def _run(session: Any, feed: dict[str, Any]) -> list[Any]:
     try:
-        if not any("bfloat16" in one.type for one in (*session.get_inputs(), *session.get_outputs())):
+        if not any("bfloat16" in port.type for port in (*session.get_inputs(), *session.get_outputs())):
             return list(session.run(None, feed))
         values = {name: _value(array) for name, array in feed.items()}
-        return [_from_value(one) for one in session.run_with_ort_values(None, values)]
+        return [_from_value(value) for value in session.run_with_ort_values(None, values)]
     except Exception as error:
         raise NotRun("onnxruntime fails at the case's own inputs") from error
 
@@ -137,9 +139,9 @@ def _array(value: Any) -> Any:
     return value if isinstance(value, list) or value is None else np.asarray(value)
 
 
-def _differ(one: Any, other: Any) -> bool:
+def _differ(first: Any, second: Any) -> bool:
     """Sequences are not looked into: no case draws one."""
-    return isinstance(one, np.ndarray) and one.tobytes() != other.tobytes() and one.dtype != object
+    return isinstance(first, np.ndarray) and first.tobytes() != second.tobytes() and first.dtype != object
 
 
 def _as_float(value: Any) -> Any:

@@ -66,11 +66,11 @@ def summarize(model: str, rows: int, took: Sequence[float]) -> Baseline:
     return Baseline(model, rows, rows * len(took) / sum(took), float(p50), float(p99), len(took))
 
 
-def markdown(found: Sequence[Baseline]) -> str:
+def markdown(results: Sequence[Baseline]) -> str:
     head = "| model | rows a call | rows/s | p50 ms | p99 ms | calls |\n| --- | --- | --- | --- | --- | --- |"
     lines = [
-        f"| {one.model} | {one.rows} | {one.rows_per_second:,.0f} | {one.p50_ms:.3f} | {one.p99_ms:.3f} "
-        f"| {one.iterations:,} |"
-        for one in found
+        f"| {result.model} | {result.rows} | {result.rows_per_second:,.0f} | {result.p50_ms:.3f} | {result.p99_ms:.3f} "
+        f"| {result.iterations:,} |"
+        for result in results
     ]
     return "\n".join([head, *lines])

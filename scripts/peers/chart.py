@@ -28,14 +28,16 @@ def svg(results: Sequence[Result], connections: int = 64) -> str:
 
     What was not measured, or answered wrongly, has no bar.
     """
-    shown = [one for one in results if one.connections == connections and one.per_second and not one.problem]
-    scale = (WIDTH - LABELS - VALUES) / max([1.0, *(one.ratio for one in shown)])
+    shown = [
+        result for result in results if result.connections == connections and result.per_second and not result.problem
+    ]
+    scale = (WIDTH - LABELS - VALUES) / max([1.0, *(result.ratio for result in shown)])
     parts: list[str] = []
     y = TOP
-    for model in dict.fromkeys(one.model for one in shown):
-        bars = sorted((one for one in shown if one.model == model), key=lambda one: -one.ratio)
+    for model in dict.fromkeys(result.model for result in shown):
+        bars = sorted((result for result in shown if result.model == model), key=lambda result: -result.ratio)
         parts.append(f'<text class="heading" x="0" y="{y}">{escape(model)}, {connections} connections</text>')
-        parts.extend(_bar(one, y + 12 + index * STEP, scale) for index, one in enumerate(bars))
+        parts.extend(_bar(result, y + 12 + index * STEP, scale) for index, result in enumerate(bars))
         echo, end = LABELS + scale, y + 12 + len(bars) * STEP
         parts.append(f'<line class="echo" x1="{echo:.1f}" y1="{y + 6}" x2="{echo:.1f}" y2="{end - 4}"/>')
         y = end + HEADING
@@ -48,11 +50,11 @@ def svg(results: Sequence[Result], connections: int = 64) -> str:
     )
 
 
-def _bar(one: Result, top: int, scale: float) -> str:
-    kind = "bar own" if one.peer == "PRISM" else "bar"
-    width, middle = max(1.0, one.ratio * scale), top + BAR - 3
+def _bar(result: Result, top: int, scale: float) -> str:
+    kind = "bar own" if result.peer == "PRISM" else "bar"
+    width, middle = max(1.0, result.ratio * scale), top + BAR - 3
     return (
-        f'<text x="{LABELS - 8}" y="{middle}" text-anchor="end">{escape(one.peer)}, {escape(one.setting)}</text>'
+        f'<text x="{LABELS - 8}" y="{middle}" text-anchor="end">{escape(result.peer)}, {escape(result.setting)}</text>'
         f'<rect class="{kind}" x="{LABELS}" y="{top}" width="{width:.1f}" height="{BAR}" rx="2"/>'
-        f'<text x="{LABELS + width + 6:.1f}" y="{middle}">{ratio(one.ratio)}</text>'
+        f'<text x="{LABELS + width + 6:.1f}" y="{middle}">{ratio(result.ratio)}</text>'
     )

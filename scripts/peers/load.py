@@ -50,13 +50,13 @@ def load(url: str, connections: int, seconds: float, script: Path) -> Load:
     return parse_wrk(done.stdout)
 
 
-def parse_wrk(said: str) -> Load:
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", said)
+def parse_wrk(output: str) -> Load:
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", output)
     if not rate or not p99:
-        raise RuntimeError(f"wrk said something else than expected: {said}")
-    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
+        raise RuntimeError(f"wrk said something else than expected: {output}")
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
     errors = int(refused[1]) if refused else 0
     errors += sum(map(int, broken.groups())) if broken else 0
     return Load(float(rate[1]), float(p99[1]) * MS[p99[2]], errors)

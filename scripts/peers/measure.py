@@ -52,29 +52,31 @@ def measure(
 ) -> list[Result]:
     """The lines for one setting and model: at 64 connections and at one. Never raises for the peer's own failures."""
     peer = read_peer(name)
-    lines = [Result(peer.title, setting.name, sample.name, connections) for connections in (64, 1)]
+    results = [Result(peer.title, setting.name, sample.name, connections) for connections in (64, 1)]
     try:
         with serving(name, peer, setting, places, sample) as server:
             problem = check(peer, setting, server, sample)
             if problem:
-                return [msgspec.structs.replace(line, problem=problem) for line in lines]
+                return [msgspec.structs.replace(result, problem=problem) for result in results]
             server.load(64, WARM_UP_SECONDS)
-            lines = [_loaded(line, server, echo, seconds) for line in lines]
+            results = [_loaded(result, server, echo, seconds) for result in results]
             problem = check(peer, setting, server, sample)
-            return [msgspec.structs.replace(line, problem=problem and f"after the load: {problem}") for line in lines]
+            return [
+                msgspec.structs.replace(result, problem=problem and f"after the load: {problem}") for result in results
+            ]
     except (RuntimeError, OSError) as error:
-        return [msgspec.structs.replace(line, problem=str(error)) for line in lines]
+        return [msgspec.structs.replace(result, problem=str(error)) for result in results]
 
 
-def _loaded(line: Result, server: Server, echo: Server, seconds: float) -> Result:
-    reference = echo.load(line.connections, min(ECHO_SECONDS, seconds))
-    found = server.load(line.connections, seconds)
+def _loaded(result: Result, server: Server, echo: Server, seconds: float) -> Result:
+    reference = echo.load(result.connections, min(ECHO_SECONDS, seconds))
+    load = server.load(result.connections, seconds)
     return msgspec.structs.replace(
-        line,
-        per_second=found.per_second,
-        ratio=found.per_second / reference.per_second,
-        p99_ms=found.p99_ms,
-        errors=found.errors,
+        result,
+        per_second=load.per_second,
+        ratio=load.per_second / reference.per_second,
+        p99_ms=load.p99_ms,
+        errors=load.errors,
         echo_per_second=reference.per_second,
         echo_p99_ms=reference.p99_ms,
         start_seconds=round(server.start_seconds, 1),

@@ -64,10 +64,10 @@ def stop(process: subprocess.Popen[bytes], mark: str) -> None:
 
 def _family(process: subprocess.Popen[bytes], mark: str) -> set[psutil.Process]:
     """Its descendants, and whatever carries its mark, wherever it hangs by now."""
-    found = {one for one in psutil.process_iter() if _carries(one, mark)}
+    family = {candidate for candidate in psutil.process_iter() if _carries(candidate, mark)}
     with suppress(psutil.NoSuchProcess):
-        found |= set(psutil.Process(process.pid).children(recursive=True))
-    return found
+        family |= set(psutil.Process(process.pid).children(recursive=True))
+    return family
 
 
 def _carries(process: psutil.Process, mark: str) -> bool:

@@ -44,10 +44,10 @@ class Server(msgspec.Struct, frozen=True):
 
     def load(self, connections: int, seconds: float) -> Load:
         """Returns once what wrk left in the server's queue is done, so that the next measurement starts on idle cores."""
-        found = load(self.url, connections, seconds, self.script)
+        result = load(self.url, connections, seconds, self.script)
         with suppress(OSError):
             self.ask(self.body)
-        return found
+        return result
 
 
 @contextmanager

@@ -15,19 +15,19 @@ HEAD = (
 def markdown(results: Sequence[Result]) -> str:
     """A table in the results' order, then each failure in a sentence of its own."""
     problems = dict.fromkeys(
-        f"- {one.peer}, {one.setting}, {one.model}: {one.problem}" for one in results if one.problem
+        f"- {result.peer}, {result.setting}, {result.model}: {result.problem}" for result in results if result.problem
     )
     return "\n".join([HEAD, *map(line, results), *(["", *problems] if problems else [])])
 
 
-def line(one: Result) -> str:
-    names = f"| {one.peer} | {one.setting} | {one.model} | {one.connections} "
-    if not one.per_second:
+def line(result: Result) -> str:
+    names = f"| {result.peer} | {result.setting} | {result.model} | {result.connections} "
+    if not result.per_second:
         return names + "| – | – | – | not measured |"
-    noted = "wrong answers" if one.problem else f"{one.errors:,}"
+    noted = "wrong answers" if result.problem else f"{result.errors:,}"
     return (
-        f"{names}| {one.per_second:,.0f} | {ratio(one.ratio)} "
-        f"| {one.p99_ms:,.1f} ({one.echo_p99_ms:.1f}) | {noted} |"
+        f"{names}| {result.per_second:,.0f} | {ratio(result.ratio)} "
+        f"| {result.p99_ms:,.1f} ({result.echo_p99_ms:.1f}) | {noted} |"
     )
 
 
