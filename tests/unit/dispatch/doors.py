@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -80,8 +81,10 @@ async def gateway(
     iris = Deployment("m1", "iris", "1.0.0", Status.LIVE, True, TargetName.PROCESS, (replica.replica,), live_at="2026")
     await dispatcher.publish(route_table([iris]))
     known = Keys(keys)
+    # Each look at this clock is a minute later: a bound on wrong keys would be reached at one of the two doors first.
+    wrong_keys = FailedKeyThrottle(clock=count(0, 60).__next__)
     admission = Admission(
-        known, must_have_key=lambda: known.required, has_host=HostAllowList([]).known, wrong_keys=FailedKeyThrottle()
+        known, must_have_key=lambda: known.required, has_host=HostAllowList([]).known, wrong_keys=wrong_keys
     )
     door = HeadCache(dispatcher, admission, MAX_BODY_BYTES, receive_timeout_seconds)
     app = application(dispatcher, admission)
