@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import structs
 
 from app.artifact.reader import answer
+from app.core.address import Address
 from app.core.environment import Lock
 from app.core.model import Limits, ModelVersion, Replica, TargetName, Variant, VariantName
 from app.core.reading import Question
@@ -52,7 +53,7 @@ class FakeReplica:
     """
 
     def __init__(self, path: Path, handler: Handler = echo, welcome: dict[str, Any] | None = None) -> None:
-        self.replica = Replica("m1", TargetName.PROCESS, str(path), "token", "", socket=str(path))
+        self.replica = Replica("m1", TargetName.PROCESS, str(path), "token", "", Address(socket=str(path)))
         self.batches: list[int] = []
         self.silent = False
         self.busy_ms = 0
@@ -63,13 +64,13 @@ class FakeReplica:
         self._connections: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_unix_server(self._serve, self.replica.socket)
+        self._server = await asyncio.start_unix_server(self._serve, self.replica.address.socket)
 
     async def die(self) -> None:
         """Every connection ends, and no new one is accepted."""
         assert self._server is not None
         self._server.close()
-        Path(self.replica.socket).unlink(missing_ok=True)
+        Path(self.replica.address.socket).unlink(missing_ok=True)
         for _ in range(ACCEPTING_TURNS):  # also those that were just being accepted
             for writer in list(self._connections):
                 writer.transport.abort()

@@ -111,10 +111,10 @@ def environment_document(lock: Lock | None) -> dict[str, Any] | None:
 
 
 def replica_document(replica: Replica) -> dict[str, Any]:
-    """Return a replica without its token."""
+    """Return a replica without its token. socket, port: those of its address."""
     shown: dict[str, Any] = msgspec.to_builtins(replica)
-    del shown["token"]
-    return shown
+    del shown["token"], shown["address"]
+    return {**shown, "socket": replica.address.socket, "port": replica.address.port}
 
 
 def use_document(replica: Replica, vitals: Mapping[str, ReplicaUsage] | None) -> dict[str, Any]:

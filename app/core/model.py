@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from app.core.acceleration import Acceleration, AccelerationStatus
+from app.core.address import Address
 from app.core.environment import Lock
 from app.core.execution import Execution
 from app.core.inspection import Format, Inspection
@@ -251,8 +252,7 @@ class Replica(Struct, frozen=True):
     """One running runtime, with all that is needed to reach it, ask after it and stop it.
 
     id: the container id, or "<pid>:<start time>" of the process (a pid alone may be reused).
-    socket: path of its Unix socket, or "" where the platform has none. port: its port on 127.0.0.1, or 0.
-    token: what it wants in HELLO; never shown by the API. variant: what it has loaded.
+    address: where it accepts connections. token: what it wants in HELLO; never shown by the API. variant: what it has loaded.
     number: from 1, its place among the replicas of its model; the one that replaces it has the same, and its log.
     """
 
@@ -261,8 +261,7 @@ class Replica(Struct, frozen=True):
     id: str
     token: str
     started_at: str
-    socket: str = ""
-    port: int = 0
+    address: Address = Address()
     image: str = ""
     pid: int = 0
     variant: VariantName = field(default=VariantName.ORIGINAL, name="form")

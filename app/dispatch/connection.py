@@ -351,11 +351,12 @@ async def handshake(link: AnyLink, replica: Replica, timeout_seconds: float) -> 
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout_seconds):
-            if replica.socket:
-                with held(replica.socket, replica.id) as socket:
+            address = replica.address
+            if address.socket:
+                with held(address.socket, replica.id) as socket:
                     await loop.create_unix_connection(lambda: link, socket)
             else:
-                await loop.create_connection(lambda: link, "127.0.0.1", replica.port)
+                await loop.create_connection(lambda: link, address.host, address.port)
             await asyncio.shield(link.welcomed)
     except TimeoutError as error:
         await link.wait_closed()

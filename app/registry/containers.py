@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from app.core.address import with_address
 from app.core.atomic_file import holds, write_atomic
 from app.core.model import Deployment
 from app.core.os_errors import log_fields
@@ -22,8 +23,10 @@ from app.registry.unsaved import Unsaved
 log = structlog.get_logger(__name__)
 
 
-FORMAT = 2
-"""Version of the file format. In format 1 a deployment had one `replica`, or null."""
+FORMAT = 3
+"""Version of the file format. In format 1 a deployment had one `replica`, or null. In both earlier formats a replica had
+`socket` and `port` in place of `address`.
+"""
 
 
 class _File(Struct):
@@ -34,20 +37,22 @@ class _File(Struct):
 
 
 def _read(content: bytes) -> dict[str, Deployment]:
-    """Decode a registry file of format 1 or 2.
+    """Decode a registry file of this format or an earlier one.
 
     Raises MsgspecError, UnicodeDecodeError or RecursionError if the content is neither.
     """
     file = msgspec.json.decode(content, type=dict[str, Any])
-    if file.get("format", 1) == 1:
+    if file.get("format", 1) != FORMAT:
         earlier = msgspec.convert(file.get("deployments"), dict[str, dict[str, Any]])
-        file["deployments"] = {key: {"replicas": _replicas(entry), **entry} for key, entry in earlier.items()}
+        file["deployments"] = {key: {**entry, "replicas": _replicas(entry)} for key, entry in earlier.items()}
     return msgspec.convert(file, _File).deployments
 
 
 def _replicas(entry: dict[str, Any]) -> list[Any]:
-    replica = entry.pop("replica", None)
-    return [] if replica is None else [replica]
+    """Return the replicas of a deployment that an earlier PRISM wrote, each with its `address`."""
+    only = entry.get("replica")
+    replicas = entry.get("replicas", [] if only is None else [only])
+    return [with_address(replica) for replica in msgspec.convert(replicas, list[Any])]
 
 
 class ContainersFile:

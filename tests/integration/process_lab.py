@@ -111,10 +111,11 @@ class Lab:
 
 async def predict(replica: Replica, body: bytes = b'{"features": [[1, 2]]}') -> bytes:
     """Connect, wait until the model is loaded, ask once."""
+    address = replica.address
     opened = (
-        asyncio.open_unix_connection(replica.socket)
-        if replica.socket
-        else asyncio.open_connection("127.0.0.1", replica.port)
+        asyncio.open_unix_connection(address.socket)
+        if address.socket
+        else asyncio.open_connection(address.host, address.port)
     )
     reader, writer = await opened
     try:

@@ -296,7 +296,7 @@ async def test_a_replica_answers_over_socket_and_port_and_after_stop_nothing_of_
 ) -> None:
     replica = await lab.start()
     assert b"predictions" in await connected(replica)
-    over_port = msgspec.structs.replace(replica, socket="")
+    over_port = msgspec.structs.replace(replica, address=msgspec.structs.replace(replica.address, socket=""))
     for one in (replica, over_port):
         link = await connect(one, 10)
         assert link.welcome()["adapter"] == "pickle"
@@ -322,9 +322,9 @@ async def test_only_who_has_the_token_and_only_from_this_machine_may_ask(
 ) -> None:
     replica = await lab.start()
     await connected(replica)
-    assert stat.S_IMODE(Path(replica.socket).parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(Path(replica.address.socket).parent.stat().st_mode) == 0o700
     published = engine.api.inspect_container(replica.id)["NetworkSettings"]["Ports"]["8080/tcp"]
-    assert published == [{"HostIp": "127.0.0.1", "HostPort": str(replica.port)}]
+    assert published == [{"HostIp": "127.0.0.1", "HostPort": str(replica.address.port)}]
     with pytest.raises(AssertionError, match="closed the connection"):
         await predict(msgspec.structs.replace(replica, token="guess"))
 
@@ -778,7 +778,7 @@ async def test_a_container_that_puts_a_link_in_the_place_of_its_socket_leads_the
         victim.listen()
         victim.setblocking(False)
         replica = await lab.start(REPLACED.replace("TARGET", repr(str(tmp_path / "victim"))))
-        path = Path(replica.socket)
+        path = Path(replica.address.socket)
 
         async def replaced() -> bool:
             return path.is_symlink()
@@ -795,7 +795,7 @@ async def test_where_the_root_of_a_container_cannot_be_entered_it_is_reached_by_
 ) -> None:
     monkeypatch.setattr("app.runtime.docker.sockets.runtime_user", lambda: (12345, 12345))
     replica = await lab.start()
-    assert replica.socket == ""
+    assert replica.address.socket == ""
     link = await welcomed(replica)
     assert (await link.predict(Request(b'{"features": [[1, 2]]}'))).status == 200
     await link.wait_closed()

@@ -115,7 +115,7 @@ async def test_only_its_user_may_read_its_record_its_socket_and_its_folder(lab: 
     replica = await lab.start()
     await connected(replica)
     record = next((tmp_path / "run" / replica.model_id).glob("*/replica.json"))
-    for path in (record, record.parent / "work", Path(replica.socket), Path(replica.socket).parent):
+    for path in (record, record.parent / "work", Path(replica.address.socket), Path(replica.address.socket).parent):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
@@ -296,8 +296,9 @@ async def test_where_a_socket_path_would_be_too_long_it_listens_on_loopback(tmp_
     lab = Lab(target, tmp_path / "models", small_lock(PYTHON))
     replica = await lab.start()
     try:
-        assert replica.socket == ""
-        assert replica.port > 0
+        assert replica.address.socket == ""
+        assert replica.address.host == "127.0.0.1"
+        assert replica.address.port > 0
         assert b"predictions" in await connected(replica)
     finally:
         await lab.stop_all()
@@ -328,7 +329,7 @@ async def test_what_a_dead_replica_left_goes_with_the_next_start(lab: Lab, tmp_p
     lab.started.append(second)
     await connected(second)
     assert len(list((tmp_path / "run" / first.model_id).iterdir())) == 1
-    assert [path.name for path in (tmp_path / "s").iterdir()] == [second.socket.rpartition("/")[2]]
+    assert [path.name for path in (tmp_path / "s").iterdir()] == [second.address.socket.rpartition("/")[2]]
 
 
 async def test_removing_a_model_keeps_an_environment_that_others_use(lab: Lab, tmp_path: Path) -> None:

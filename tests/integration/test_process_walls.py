@@ -220,7 +220,7 @@ async def test_a_model_cannot_reach_another_model_through_its_socket(lab: Lab) -
         import socket
         found = "reached"
         try:
-            socket.socket(socket.AF_UNIX).connect({other.socket!r})
+            socket.socket(socket.AF_UNIX).connect({other.address.socket!r})
         except OSError as error:
             found = "refused"
     """

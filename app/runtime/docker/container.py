@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from app.core.address import LOOPBACK, Address
 from app.core.model import Limits, ModelVersion, Replica, TargetName, Variant, VariantName
 from app.runtime.docker.context import ENVIRONMENT_PLACE, NOBODY, PORT, RUNTIME_PLACE, place_of
 from app.runtime.docker.gpu import device_requests
@@ -107,7 +108,7 @@ class Plan(Struct, frozen=True):
             # docker-init collects what a model's processes leave behind, and hands SIGTERM on.
             "init": True,
             "network": self.network,
-            "ports": {f"{PORT}/tcp": ("127.0.0.1", None)},
+            "ports": {f"{PORT}/tcp": (LOOPBACK, None)},
             "restart_policy": {"Name": "no"},
             "log_config": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
         }
@@ -140,8 +141,7 @@ def replica_of(inspection: Mapping[str, Any]) -> Replica | None:
             id=inspection["Id"],
             token=labels["prism.token"],
             started_at=labels["prism.started_at"],
-            socket=socket_in(inspection["State"]["Pid"]) if labels["prism.socket"] == SOCKET else "",
-            port=published_port(inspection),
+            address=address_of(inspection, has_socket=labels["prism.socket"] == SOCKET),
             image=inspection["Config"]["Image"],
             pid=inspection["State"]["Pid"],
             variant=VariantName(labels.get("prism.form", VariantName.ORIGINAL)),
@@ -150,15 +150,17 @@ def replica_of(inspection: Mapping[str, Any]) -> Replica | None:
         return None
 
 
-def socket_in(pid: int) -> str:
-    """Return the socket's path on this machine, by the root of the container's first process; "" while none runs."""
-    return f"/proc/{pid}/root{SOCKET}" if pid else ""
+def address_of(inspection: Mapping[str, Any], *, has_socket: bool) -> Address:
+    """Return where a container is reached from this machine; an empty address while it does not run.
 
-
-def published_port(inspection: Mapping[str, Any]) -> int:
-    """Return the port of this machine that leads to the container; 0 while it does not run."""
-    published = inspection["NetworkSettings"]["Ports"].get(f"{PORT}/tcp") or [{"HostPort": 0}]
-    return int(published[0]["HostPort"])
+    Its socket is named by the root of the container's first process, its port is the published one.
+    """
+    pid = inspection["State"]["Pid"]
+    socket = f"/proc/{pid}/root{SOCKET}" if has_socket and pid else ""
+    published = inspection["NetworkSettings"]["Ports"].get(f"{PORT}/tcp")
+    if not published:
+        return Address(socket)
+    return Address(socket, published[0]["HostIp"], int(published[0]["HostPort"]))
 
 
 def state_of(inspection: Mapping[str, Any]) -> ReplicaState:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import os
 import re
 import shutil
 import tempfile
@@ -14,14 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
 
+from msgspec import structs
+
 from app.core.environment import Lock
-from app.core.model import ModelVersion
+from app.core.inspection import Inspection
+from app.core.model import Artifact, ModelVersion, Variant, VariantName
 from app.core.os_errors import problem_in, problem_of
 from app.errors import BuildFailed, Conflict, NotFound, PrismError
 from app.runtime.docker.context import (
     LAYOUT,
     LAYOUT_LABEL,
     model_dockerfile,
+    place_of,
     write_environment_context,
     write_model_context,
 )
@@ -270,3 +275,26 @@ async def _pieces(engine: Engine, begin: Callable[[DockerClient], Any]) -> Async
     """Open what the engine says during a build or a pull. Leaving the block ends it."""
     async with contextlib.aclosing(cast(Any, engine.stream(begin, BuildFailed))) as pieces:
         yield pieces
+
+
+def variant_image(model: ModelVersion, variant: Variant) -> ModelVersion:
+    """Return a model whose image holds this variant of the given one. That image has a name of its own."""
+    if variant.name is VariantName.ORIGINAL:
+        return model
+    inspection = model.findings.inspection or Inspection(variant.format)
+    return ModelVersion(
+        structs.replace(model.identity, model_id=f"{model.model_id}_{variant.name}"),
+        structs.replace(model.spec, artifact=Artifact(place_of(variant), "", 0)),
+        structs.replace(
+            model.findings, lock=variant.lock, inspection=structs.replace(inspection, format=variant.format)
+        ),
+    )
+
+
+def write_build_folder(variant: Variant, folder: Path, place: Path) -> None:
+    """Lay out in `place` what the image of a variant is built from, as the original lies in the model's folder."""
+    file = place / "artifact" / place_of(variant)
+    file.parent.mkdir(parents=True)
+    os.link(folder / variant.file, file)
+    if variant.code and (folder / "code").is_dir():
+        shutil.copytree(folder / "code", place / "code")

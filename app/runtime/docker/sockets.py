@@ -13,7 +13,7 @@ import os
 import stat
 from pathlib import Path
 
-import msgspec
+from msgspec import structs
 
 from app.core.model import Replica
 from app.runtime.docker.container import runtime_user
@@ -21,9 +21,10 @@ from app.runtime.docker.container import runtime_user
 
 def reached(replica: Replica) -> Replica:
     """Return the replica, without its socket where the socket's folder cannot be seen from here."""
-    if replica.socket and _is_ours(Path(replica.socket).parent) and _is_seen(replica):
+    address = replica.address
+    if address.socket and _is_ours(Path(address.socket).parent) and _is_seen(replica):
         return replica
-    return msgspec.structs.replace(replica, socket="")
+    return structs.replace(replica, address=structs.replace(address, socket=""))
 
 
 def _is_ours(folder: Path) -> bool:

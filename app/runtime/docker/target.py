@@ -30,11 +30,9 @@ from app.errors import Conflict, NotFound, PrismError, StartFailed
 from app.runtime.docker.container import HOME_LABEL, MODEL_LABEL, Plan, replica_of, state_of
 from app.runtime.docker.engine import Engine
 from app.runtime.docker.gpu import refusal
-from app.runtime.docker.images import Images, model_image
-from app.runtime.docker.launch import run
+from app.runtime.docker.images import Images, model_image, variant_image, write_build_folder
 from app.runtime.docker.logs import ContainerLogs
 from app.runtime.docker.sockets import reached
-from app.runtime.docker.variants import variant_image, write_build_folder
 from app.runtime.logs.files import log_path
 from app.runtime.logs.kept import keep_log
 from app.runtime.logs.reader import LogLine
@@ -129,7 +127,7 @@ class DockerTarget:
 
         try:
             async with self._networking:
-                return await self._engine.ask(lambda client: run(client, plan), refused)
+                return await self._engine.ask(lambda client: _run(client, plan), refused)
         except PrismError as error:
             raise refused(error.detail) if isinstance(error, NotFound) else error from error
 
@@ -256,3 +254,32 @@ def _observe(pid: int) -> ReplicaState | None:
 def _continue(pid: int) -> None:
     with contextlib.suppress(psutil.Error):
         process_tree.send(process_tree.tree(psutil.Process(pid)), signal.SIGCONT)
+
+
+def _run(client: DockerClient, plan: Plan) -> Replica:
+    """Create and start a container, and the network that it is in. Nothing is left of one that does not start."""
+    _ensure_network(client, plan)
+    container = client.containers.create(**plan.options())
+    try:
+        container.start()
+        inspection = cast(dict[str, Any], client.api.inspect_container(str(container.id)))
+    except BaseException:
+        container.remove(v=True, force=True)
+        raise
+    replica = replica_of(inspection)
+    assert replica is not None  # the labels are those of the plan
+    return reached(replica)
+
+
+def _ensure_network(client: DockerClient, plan: Plan) -> None:
+    if client.networks.list(names=[f"^{plan.network}$"]):
+        return
+    client.networks.create(
+        plan.network,
+        driver="bridge",
+        labels={HOME_LABEL: plan.home},
+        options={
+            "com.docker.network.bridge.enable_icc": "false",
+            "com.docker.network.bridge.enable_ip_masquerade": "false",
+        },
+    )

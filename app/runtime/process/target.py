@@ -26,11 +26,13 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
 from msgspec import Struct
 
+from app.core.address import LOOPBACK, Address, with_address
 from app.core.child_environment import child_environment
 from app.core.environment import Lock
 from app.core.folders import remove_folder
@@ -38,7 +40,6 @@ from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.model import Limits, ModelVersion, Replica, TargetName, Variant
 from app.core.os_errors import problem_of
 from app.errors import BuildFailed, StartFailed
-from app.runtime.interpreter import isolated
 from app.runtime.logs.files import log_path, read_log, rotate
 from app.runtime.logs.reader import LogLine
 from app.runtime.packages.uv import find_interpreters
@@ -46,26 +47,16 @@ from app.runtime.process import tree as process_tree
 from app.runtime.process.cgroups import Cgroup, Cgroups, handed_down
 from app.runtime.process.cgroups import remove as remove_cgroup
 from app.runtime.process.environments import Environments
+from app.runtime.process.plan import ProcessPlan
 from app.runtime.process.replica_end import Outside, open_end, read_end
 from app.runtime.process.runtime_copy import compile_for, runtime_copy
-from app.runtime.runtime_config import contract_of, execution_of
 from app.runtime.target import Log, ReplicaState
-from model_container.contract.config import VARIABLE, Confinement, RuntimeConfig
 
 MAX_SOCKET_PATH_BYTES = 100  # 108 on Linux and 104 on macOS, with the final zero
 POLL_SECONDS = 0.02
 KILL_SECONDS = 5.0
 TORSO_SECONDS = 60.0
 """Time after which a start has written its record, or was cut off."""
-
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "LOKY_MAX_CPU_COUNT",
-)
 
 
 class Record(Struct, frozen=True):
@@ -155,14 +146,25 @@ class ProcessTarget:
             raise
 
     def _start_in(self, place: Path, model: ModelVersion, variant: Variant, folder: Path, limits: Limits) -> Replica:
-        work = place / "work"
-        work.mkdir(parents=True, mode=0o700)
+        place.mkdir(parents=True)
         cgroup = self._cgroups.make(place.name, limits)
         waiting, go = os.pipe()
         try:
             with handed_down(cgroup) as handed, open_end(place) as end:
-                outside = Outside(cgroup, handed, end, waiting)
-                replica = self._launch(model, variant, folder, limits, place, outside)
+                plan = ProcessPlan(
+                    model=model,
+                    variant=variant,
+                    folder=folder,
+                    limits=limits,
+                    place=place,
+                    python=self._environments.python(variant.lock),
+                    environment=self._environments.path(variant.lock),
+                    runtime=self._runtime(),
+                    address=self._address(place),
+                    token=secrets.token_urlsafe(32),
+                    outside=Outside(cgroup, handed, end, waiting),
+                )
+                replica = self._launch(plan)
             os.write(go, b"g")
             return replica
         except BaseException:
@@ -172,71 +174,25 @@ class ProcessTarget:
             os.close(waiting)
             os.close(go)
 
-    def _launch(
-        self, model: ModelVersion, variant: Variant, folder: Path, limits: Limits, place: Path, outside: Outside
-    ) -> Replica:
-        work = place / "work"
-        runtime, environment = self._runtime(), self._environments.path(variant.lock)
-        address, port = self._address(place)
-        execution = execution_of(model, variant, limits)
-        threads = execution["threads"]
-        code = folder / "code"
-        has_code = variant.code and code.is_dir()
-        artifact = folder / variant.file
-        log_folder = folder / variant.log_folder
-        readable = [environment, runtime, artifact.parent, *([code] if has_code else [])]
-        config = RuntimeConfig(
-            artifact=str(artifact),
-            format=variant.format.value,
-            code=str(code) if has_code else "",
-            environment=str(environment),
-            socket=address,
-            port=port,
-            token=secrets.token_urlsafe(32),
-            call=contract_of(model, variant),
-            **execution,
-            confinement=Confinement(
-                namespaces=True,
-                readable=[str(path) for path in readable],
-                writable=[str(work)],
-                memory_mb=limits.memory_mb,
-                pids=limits.pids,
-                file_mb=limits.memory_mb,
-                **outside.told(),
-            ),
-        )
-        command = isolated(self._environments.python(variant.lock), runtime / "model_container" / "__main__.py")
-        variables = {**_variables(work, threads), VARIABLE: config.to_json()}
-        child = _spawn(command, work, variables, log_folder, outside.descriptors())
+    def _launch(self, plan: ProcessPlan) -> Replica:
+        """Start a planned process, and record it where a later gateway finds it. Raises OSError, psutil.Error."""
+        child = _spawn(plan)
         try:
-            return self._recorded(child, place, model, variant, config, log_folder, outside.cgroup)
+            replica = Replica(
+                model_id=plan.model.model_id,
+                target=TargetName.PROCESS,
+                id=process_tree.identity(child.pid),
+                token=plan.token,
+                started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                address=plan.address,
+                pid=child.pid,
+                variant=plan.variant.name,
+            )
+            record = Record(self._home, replica, str(plan.log_folder), plan.outside.cgroup)
+            _write_record(plan.place / "replica.json", record)
         except BaseException:
             _end_now(child)
             raise
-
-    def _recorded(
-        self,
-        child: subprocess.Popen[bytes],
-        place: Path,
-        model: ModelVersion,
-        variant: Variant,
-        config: RuntimeConfig,
-        log_folder: Path,
-        cgroup: Cgroup | None,
-    ) -> Replica:
-        """Record a replica where a later gateway finds it. Raises OSError, psutil.Error."""
-        replica = Replica(
-            model_id=model.model_id,
-            target=TargetName.PROCESS,
-            id=process_tree.identity(child.pid),
-            token=config.token,
-            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            socket=config.socket,
-            port=config.port,
-            pid=child.pid,
-            variant=variant.name,
-        )
-        _write_record(place / "replica.json", Record(self._home, replica, str(log_folder), cgroup))
         self._children[replica.id] = child
         return replica
 
@@ -249,19 +205,19 @@ class ProcessTarget:
             if not (place / "replica.json").exists() and time.time() - place.stat().st_mtime > TORSO_SECONDS:
                 _remove_folder(place)
 
-    def _address(self, place: Path) -> tuple[str, int]:
-        """Return (socket, port): the path of a Unix socket, or a free TCP port where that path would be too long."""
+    def _address(self, place: Path) -> Address:
+        """Return a Unix socket, or a free port of the loopback interface where the socket's path would be too long."""
         name = hashlib.sha256(str(place).encode()).hexdigest()[:16]
         path = self._sockets / f"{name}.sock"
         if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
             with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                return "", int(free.getsockname()[1])
+                free.bind((LOOPBACK, 0))
+                return Address(host=LOOPBACK, port=int(free.getsockname()[1]))
         self._sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = self._sockets.lstat()
         if found.st_uid != os.geteuid() or found.st_mode & 0o077:
             raise PermissionError(f"{self._sockets} is open to other users; remove it or make it yours with mode 0700")
-        return str(path), 0
+        return Address(socket=str(path))
 
     async def state(self, replica: Replica) -> ReplicaState:
         return await asyncio.to_thread(self._state, replica)
@@ -310,8 +266,8 @@ class ProcessTarget:
             await _ended(processes, KILL_SECONDS)
 
     def _clean_up(self, replica: Replica) -> None:
-        if replica.socket:
-            Path(replica.socket).unlink(missing_ok=True)
+        if replica.address.socket:
+            Path(replica.address.socket).unlink(missing_ok=True)
         found = self._find_record(replica)
         if found:
             remove_cgroup(found[1].cgroup)
@@ -348,45 +304,39 @@ class ProcessTarget:
         found = []
         for path in self._run_folder.glob(f"{model_id}/*/replica.json"):
             try:
-                record = read_json(path.read_bytes(), Record)
-            except (OSError, ForeignJsonError):
+                record = _read_record(path)
+            except (OSError, ForeignJsonError, msgspec.ValidationError):
                 continue
             if record.home == self._home:
                 found.append((path, record))
         return found
 
 
-def _variables(work: Path, threads: int) -> dict[str, str]:
-    """Return the variables of a replica, which gets nothing of the gateway's: no keys, no proxies, no search paths."""
-    return {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        "HOME": str(work),
-        "TMPDIR": str(work),
-        **{name: str(threads) for name in THREAD_VARIABLES},
-    }
-
-
-def _spawn(
-    command: list[str], work: Path, variables: dict[str, str], folder: Path, descriptors: tuple[int, ...]
-) -> subprocess.Popen[bytes]:
-    """Start a replica's process. No pipe leads to the gateway, so the gateway's death changes nothing for it."""
-    path = log_path(folder)
+def _spawn(plan: ProcessPlan) -> subprocess.Popen[bytes]:
+    """Start a planned process. No pipe leads to the gateway, so the gateway's death changes nothing for it."""
+    plan.work.mkdir(mode=0o700)
+    path = log_path(plan.log_folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     rotate(path)
     # Also readable: the supervisor keeps the end of a log that grows too large.
     with path.open("a+b") as log:
         return subprocess.Popen(
-            command,
+            plan.command(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd=work,
-            env=child_environment(own=variables),
+            cwd=plan.work,
+            env=child_environment(own=plan.variables()),
             start_new_session=True,
             umask=0o077,
-            pass_fds=descriptors,
+            pass_fds=plan.outside.descriptors(),
         )
+
+
+def _read_record(path: Path) -> Record:
+    """Read a record, also that of an earlier PRISM. Raises OSError, ForeignJsonError, msgspec.ValidationError."""
+    document = read_json(path.read_bytes(), dict[str, Any])
+    return msgspec.convert({**document, "replica": with_address(document.get("replica"))}, Record)
 
 
 def _write_record(path: Path, record: Record) -> None:

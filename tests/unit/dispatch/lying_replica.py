@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from app.core.address import Address
 from app.core.model import Deployment, Replica, Status, TargetName
 from app.dispatch.connection import WireLimits
 from app.dispatch.limits import QueueSettings
@@ -36,7 +37,7 @@ class LyingReplica:
     """hears: frames that came after HELLO. sent: bytes that the gateway took. hangs_up: right after its welcome."""
 
     def __init__(self, path: Path, lie: Lie, welcome: bytes = frames.encode(0, frames.WELCOME, WELCOME)) -> None:
-        self.replica = Replica("liar", TargetName.PROCESS, str(path), "token", "", socket=str(path))
+        self.replica = Replica("liar", TargetName.PROCESS, str(path), "token", "", Address(socket=str(path)))
         self.lie = lie
         self.welcome = welcome
         self.hears: list[Frame] = []
@@ -53,7 +54,7 @@ class LyingReplica:
         )
 
     async def start(self) -> None:
-        self._server = await asyncio.start_unix_server(self._serve, self.replica.socket)
+        self._server = await asyncio.start_unix_server(self._serve, self.replica.address.socket)
 
     async def stop(self) -> None:
         assert self._server is not None

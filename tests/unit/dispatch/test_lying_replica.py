@@ -180,7 +180,7 @@ async def test_a_gibibyte_that_nobody_asked_for_is_not_taken(tmp_path: Path) -> 
 @asynccontextmanager
 async def streaming(liar: LyingReplica) -> AsyncIterator[StreamConnection]:
     link = StreamConnection(liar.replica.token, WIRE)
-    await asyncio.get_running_loop().create_unix_connection(lambda: link, liar.replica.socket)
+    await asyncio.get_running_loop().create_unix_connection(lambda: link, liar.replica.address.socket)
     await asyncio.shield(link.welcomed)
     link.ask(Request(b"[1]"))
     try:

@@ -19,6 +19,7 @@ from app.access.admission import Admission, identity
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
 from app.access.throttle import FailedKeyThrottle
+from app.core.address import Address
 from app.core.breaker import OPEN_SECONDS, State
 from app.core.model import Deployment, Replica, Status, TargetName
 from app.core.route_table import Endpoint, RouteTable, route_table
@@ -65,7 +66,7 @@ class Gateway:
         server = Server(EstimatorAdapter(self.model), {"protocol": frames.PROTOCOL, "streams": True}, "token")
         server.start([listener])
         self._servers.append(server)
-        return Replica("m1", TargetName.PROCESS, path, "token", "", socket=path)
+        return Replica("m1", TargetName.PROCESS, path, "token", "", Address(socket=path))
 
     async def publish(self, replica: Replica) -> None:
         await self.dispatcher.publish(table_of(replica))

@@ -20,8 +20,8 @@ from app.dispatch.request import Call
 from app.errors import BuildFailed, TargetUnavailable, TooManyOpenFiles
 from app.gateway import connector, flow
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.health.backoff import backoff_seconds
 from app.lifecycle.health.monitor import Monitor
+from app.lifecycle.health.restarts import backoff_seconds
 from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.state import DeploymentState, utc_now
 from app.registry.containers import ContainersFile

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.core.address import Address
 from app.core.environment import Lock
 from app.core.inspection import Format, Inspection
 from app.core.model import Artifact, Limits
@@ -94,9 +95,9 @@ def test_a_replica_is_rebuilt_from_its_labels(tmp_path: Path) -> None:
     seen["Config"]["Labels"] = wanted.labels()
     replica = replica_of(seen)
     assert replica
-    assert (replica.model_id, replica.id, replica.pid, replica.port) == ("iris-1", "abc", 42, 32768)
+    assert (replica.model_id, replica.id, replica.pid) == ("iris-1", "abc", 42)
     assert (replica.token, replica.started_at) == ("secret", wanted.started_at)
-    assert replica.socket == "/proc/42/root/run/prism/model.sock"
+    assert replica.address == Address("/proc/42/root/run/prism/model.sock", "127.0.0.1", 32768)
 
 
 def test_a_container_of_an_earlier_version_is_reached_by_its_port_and_not_through_its_folder(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_a_container_of_an_earlier_version_is_reached_by_its_port_and_not_throug
     seen["Config"]["Labels"] = {**plan(tmp_path).labels(), "prism.socket": str(tmp_path / "model.sock")}
     replica = replica_of(seen)
     assert replica
-    assert (replica.socket, replica.port) == ("", 32768)
+    assert replica.address == Address(host="127.0.0.1", port=32768)
 
 
 @pytest.mark.parametrize("labels", [None, {}, {"prism.home": "home", "prism.model_id": "iris-1"}])
