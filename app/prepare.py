@@ -8,6 +8,7 @@ import resource
 from app.access.hosts import is_loopback
 from app.errors import Forbidden
 from app.observe.log import configure_logging
+from app.runtime.targets import allowed_targets
 from app.settings import Settings, load_settings
 
 OPEN_FILES_MAX = 1 << 20
@@ -20,6 +21,7 @@ def prepare() -> Settings:
     """Raise the limit of open files, read and check the settings, set up logging. Raises InvalidSetting, Forbidden."""
     raise_open_files()
     settings = load_settings()
+    allowed_targets(settings)
     require_admin_key(settings)
     configure_logging(settings.log_level)
     return settings

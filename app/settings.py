@@ -60,8 +60,9 @@ class Settings(BaseSettings):
         0, ge=0, le=65535, description="Port of the Open Inference Protocol over gRPC, on the same address; 0: none."
     )
     reload: bool = Field(False, description="For development: start anew, keeping the models, when the code changes.")
-    target: Literal["auto", "docker", "process"] = Field(
-        "auto", description="Where models run; auto takes docker when an engine answers, else process."
+    target: str = Field(
+        "auto",
+        description="Where models run: docker or process; auto takes docker when an engine answers, else process.",
     )
     base_image: str = Field(
         "python:{version}-slim", description="Base image of environments; {version} is the Python minor."

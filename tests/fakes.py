@@ -16,7 +16,7 @@ from msgspec import structs
 from app.artifact.reader import answer
 from app.core.address import Address
 from app.core.environment import Lock
-from app.core.model import Limits, ModelVersion, Replica, TargetName, Variant, VariantName
+from app.core.model import Limits, ModelVersion, Replica, Variant, VariantName
 from app.core.reading import Question
 from app.errors import StartFailed
 from app.runtime.logs.reader import LogLine
@@ -53,7 +53,8 @@ class FakeReplica:
     """
 
     def __init__(self, path: Path, handler: Handler = echo, welcome: dict[str, Any] | None = None) -> None:
-        self.replica = Replica("m1", TargetName.PROCESS, str(path), "token", "", Address(socket=str(path)))
+        address = Address(socket=str(path))
+        self.replica = Replica("m1", "process", str(path), "token", "2026-01-01T00:00:00+00:00", address)
         self.batches: list[int] = []
         self.silent = False
         self.busy_ms = 0
@@ -125,9 +126,12 @@ async def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> No
 class FakeTarget:
     """A target whose replicas are FakeReplicas. `states` says what the operating system would say of each."""
 
-    name = TargetName.PROCESS
+    replica_noun = "process"
+    platform: str | None = None
+    offers_gpus = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "process") -> None:
+        self.name = name
         self._folder = folder
         self._numbers = itertools.count()
         self.fakes: dict[str, FakeReplica] = {}
@@ -143,6 +147,9 @@ class FakeTarget:
     def newest(self) -> FakeReplica | None:
         """The one started last, if any runs."""
         return list(self.fakes.values())[-1] if self.fakes else None
+
+    def require_available(self) -> None:
+        """It always is."""
 
     async def pythons(self) -> tuple[str, ...]:
         return ("3.11",)
@@ -164,7 +171,7 @@ class FakeTarget:
         fake = FakeReplica(self._folder / f"{next(self._numbers)}.sock", self.handler, self.welcome)
         chosen = variant or model.variant
         loaded = chosen.name if chosen else VariantName.ORIGINAL
-        fake.replica = structs.replace(fake.replica, model_id=model.model_id, variant=loaded)
+        fake.replica = structs.replace(fake.replica, model_id=model.model_id, target=self.name, variant=loaded)
         fake.conversion = self.conversion
         await fake.start()
         self.fakes[fake.replica.id] = fake

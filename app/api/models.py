@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.documents import model_document, staged_document
 from app.api.log_events import STREAM_HEADERS
 from app.api.log_events import events as log_events
-from app.api.uploads import INSPECT_FIELDS, INSPECT_FORM, UPLOAD_FORM, received
+from app.api.uploads import INSPECT_FIELDS, INSPECT_FORM, received, upload_form
 from app.core.model import REPLICAS_MAX, ModelVersion
 from app.http.problems import problem_response, request_id_of
 from app.lifecycle.deployments import Deployments
@@ -77,19 +77,21 @@ def router(
             return problem_response(problem, request_id_of(request), headers)
         return JSONResponse(document(model.model_id, request), status, headers)
 
+    form_of_upload = upload_form(deployments.road.targets.known)
+
     @routes.post(
-        "/models/upload-and-run", status_code=201, summary="Upload a model and serve it", openapi_extra=UPLOAD_FORM
+        "/models/upload-and-run", status_code=201, summary="Upload a model and serve it", openapi_extra=form_of_upload
     )
     async def upload_and_run(request: Request, wait: Wait = True) -> Response:
         """Stores the file, reads what it needs, builds its environment, starts it and probes it with a sample."""
         return await upload(request, wait, run=True)
 
-    @routes.post("/models", status_code=201, summary="Upload a model and serve it", openapi_extra=UPLOAD_FORM)
+    @routes.post("/models", status_code=201, summary="Upload a model and serve it", openapi_extra=form_of_upload)
     async def create(request: Request, wait: Wait = True) -> Response:
         return await upload(request, wait, run=True)
 
     @routes.post(
-        "/models/upload", status_code=201, summary="Upload and build, without starting", openapi_extra=UPLOAD_FORM
+        "/models/upload", status_code=201, summary="Upload and build, without starting", openapi_extra=form_of_upload
     )
     async def upload_only(request: Request, wait: Wait = True) -> Response:
         return await upload(request, wait, run=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from fastapi import Request
@@ -39,7 +39,7 @@ UPLOAD_PROPERTIES: dict[str, Any] = {
         "description": "Requirement lines; they win over what PRISM reads out of the file.",
     },
     "python_version": {"type": "string", "examples": ["3.11"]},
-    "target": {"type": "string", "enum": ["auto", "docker", "process"]},
+    "target": {"type": "string"},
     "code_files": CODE_FILES,
     "accelerate": {
         "type": "string",
@@ -72,7 +72,11 @@ def multipart(required: list[str], properties: dict[str, Any]) -> dict[str, Any]
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
-UPLOAD_FORM = multipart([], UPLOAD_PROPERTIES)
+def upload_form(targets: Iterable[str]) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that takes an upload. targets: the names that it may choose from."""
+    return multipart([], {**UPLOAD_PROPERTIES, "target": {"type": "string", "enum": ["auto", *targets]}})
+
+
 INSPECT_FIELDS = ("file", "code_files")
 INSPECT_FORM = multipart(["file"], {"file": FILE, "code_files": CODE_FILES})
 

@@ -19,11 +19,6 @@ REPLICAS_MAX = 64
 """Most replicas of one model on one machine: more than have a core each, few enough to look at one by one."""
 
 
-class TargetName(StrEnum):
-    PROCESS = "process"
-    DOCKER = "docker"
-
-
 class Status(StrEnum):
     """The place of a model on the road artifact → service.
 
@@ -146,7 +141,7 @@ class Spec(Struct, frozen=True):
 
     artifact: Artifact
     description: str = ""
-    target: TargetName | None = None
+    target: str | None = None
     requirements: str = ""
     python_version: str = ""
     expected_input: Any = None
@@ -170,7 +165,7 @@ class Findings(Struct, frozen=True):
     """
 
     inspection: Inspection | None = None
-    target: TargetName | None = None
+    target: str | None = None
     lock: Lock | None = None
     signature: Signature | None = None
     sample: Any = None
@@ -198,7 +193,7 @@ class ModelVersion(Struct, frozen=True):
         return self.identity.version
 
     @property
-    def target(self) -> TargetName | None:
+    def target(self) -> str | None:
         """The target where the model was resolved, or until then the one that its owner asked for, if any."""
         return self.findings.target or self.spec.target
 
@@ -251,13 +246,14 @@ class ModelVersion(Struct, frozen=True):
 class Replica(Struct, frozen=True):
     """One running runtime, with all that is needed to reach it, ask after it and stop it.
 
+    target: name of the target that runs it. image: name of its container's image, "" for a process.
     id: the container id, or "<pid>:<start time>" of the process (a pid alone may be reused).
     address: where it accepts connections. token: what it wants in HELLO; never shown by the API. variant: what it has loaded.
     number: from 1, its place among the replicas of its model; the one that replaces it has the same, and its log.
     """
 
     model_id: str
-    target: TargetName
+    target: str
     id: str
     token: str
     started_at: str
@@ -287,7 +283,7 @@ class Deployment(Struct, frozen=True):
     version: str
     status: Status
     wanted: bool
-    target: TargetName | None = None
+    target: str | None = None
     replicas: tuple[Replica, ...] = ()
     created_at: str = ""
     updated_at: str = ""

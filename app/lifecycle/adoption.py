@@ -70,7 +70,7 @@ class Adoption:
             await self._ledger.forget(model_id)
         known = {replica.id for one in self._ledger.deployments() for replica in one.replicas}
         pruned = [f"entry {model_id}" for model_id in stale]
-        for target in self._road.targets:
+        for target in self._road.targets.offered.values():
             for replica in await target.replicas():
                 if replica.id not in known and not is_worked_on(replica.model_id):
                     await target.stop(replica, 0)

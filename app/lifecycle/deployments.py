@@ -55,7 +55,9 @@ class Deployments:
         try:
             if upload.inspection is None:
                 upload = await read_upload(upload, self.road.readers, self.road.settings.max_upload_mb << 20)
-            model = await register(upload, self.ledger, self.road.requirements, wanted=run, received_ms=received_ms)
+            model = await register(
+                upload, self.ledger, self.road.targets, self.road.requirements, wanted=run, received_ms=received_ms
+            )
         except BaseException:
             if not keep_refused:
                 await discard(upload.folder)
@@ -236,7 +238,7 @@ class Deployments:
         """Adopt running replicas after a gateway's start, start what should run, and remove what no record lists."""
         known = [model.model_id for model in self.ledger.models()]
         await asyncio.to_thread(remove_torn_uploads, self.ledger.folder(""), known)
-        running = [replica for target in self.road.targets for replica in await target.replicas()]
+        running = [replica for target in self.road.targets.offered.values() for replica in await target.replicas()]
         await asyncio.gather(*(self._resume_one(model, running, registry_lost) for model in self.ledger.models()))
         await self.road.publisher.follow()
         await self.prune_stale()

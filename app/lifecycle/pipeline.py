@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from app.artifact.consent import with_consent, word_of
 from app.artifact.requirements import requirements_for
 from app.core.environment import Lock, Requirements
-from app.core.model import Deployment, ModelVersion, Status, TargetName
+from app.core.model import Deployment, ModelVersion, Status
 from app.lifecycle.intake.readers import Ask, Readers
 from app.lifecycle.logs.build_log import BuildLog
 from app.lifecycle.probe import Connect
@@ -18,7 +17,7 @@ from app.lifecycle.replicas import Replicas
 from app.lifecycle.settings import DeploymentSettings
 from app.lifecycle.start import StartedReplica, Starter
 from app.lifecycle.state import DeploymentState
-from app.runtime.target import Log, Target
+from app.runtime.target import Log, Target, Targets
 
 RUNTIME_REQUIREMENTS = Path(__file__).resolve().parent.parent.parent / "model_container" / "requirements.txt"
 
@@ -41,7 +40,7 @@ class DeploymentPipeline:
         *,
         settings: DeploymentSettings,
         ledger: DeploymentState,
-        targets: Mapping[TargetName, Target],
+        targets: Targets,
         resolve: Resolve,
         connect: Connect,
         traffic: Traffic,
@@ -49,7 +48,7 @@ class DeploymentPipeline:
     ) -> None:
         self.settings = settings
         self.readers = Readers(ask)
-        self.targets = tuple(targets.values())
+        self.targets = targets
         self.publisher = Publisher(ledger, traffic, single_active=settings.single_active_model)
         self.starter = Starter(settings, ledger, targets, connect, self.publisher)
         self.replicas = Replicas(ledger, self.starter, self.publisher)
@@ -136,7 +135,7 @@ class DeploymentPipeline:
             requirements,
             log=build_log.write,
             timeout_seconds=self.settings.build_timeout_seconds,
-            platform="linux" if self.target(model).name is TargetName.DOCKER else None,
+            platform=self.target(model).platform,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from time import monotonic
 from typing import Any
 from weakref import WeakValueDictionary
@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import structlog
 from msgspec import Struct, structs
 
-from app.core.model import ModelVersion, Replica, TargetName, Variant
+from app.core.model import ModelVersion, Replica, Variant
 from app.errors import (
     PrismError,
     ProbeFailed,
@@ -28,7 +28,7 @@ from app.lifecycle.publish import Publisher
 from app.lifecycle.settings import DeploymentSettings
 from app.lifecycle.state import DeploymentState
 from app.lifecycle.welcome import Welcome, facts_of, welcome_of
-from app.runtime.target import Target
+from app.runtime.target import Target, Targets
 
 log = structlog.get_logger(__name__)
 
@@ -56,13 +56,13 @@ class Starter:
         self,
         settings: DeploymentSettings,
         ledger: DeploymentState,
-        targets: Mapping[TargetName, Target],
+        targets: Targets,
         connect: Connect,
         publisher: Publisher,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._targets = targets
+        self._targets = targets.offered
         self._connect = connect
         self._publisher = publisher
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()

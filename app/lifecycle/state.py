@@ -15,7 +15,7 @@ from msgspec import structs
 
 from app.core.acceleration import Acceleration
 from app.core.environment import Lock
-from app.core.model import Artifact, Deployment, ModelVersion, Replica, Restart, Status, TargetName
+from app.core.model import Artifact, Deployment, ModelVersion, Replica, Restart, Status
 from app.core.route import Route
 from app.core.route_table import Endpoint, Loss, Outlook, RouteTable, is_serving, route_table
 from app.core.signature import Signature
@@ -38,7 +38,7 @@ class SpecChanges(TypedDict, total=False):
 class FindingsChanges(TypedDict, total=False):
     """What a step can change of a model's Findings."""
 
-    target: TargetName
+    target: str
     lock: Lock
     signature: Signature
     sample: Any
@@ -51,7 +51,7 @@ class DeploymentChanges(TypedDict, total=False):
 
     status: Status
     wanted: bool
-    target: TargetName
+    target: str
     replicas: tuple[Replica, ...]
     live_at: str
     error: dict[str, Any] | None

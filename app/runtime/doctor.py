@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from app.runtime.targets import allowed_targets
+
 if TYPE_CHECKING:
     from app.runtime.process.sandbox_check import Lent
     from app.settings import Settings
@@ -58,8 +60,8 @@ def interpreters(settings: Settings) -> Check:
 def engine(settings: Settings) -> Check:
     from app.runtime.docker.engine import engine_version
 
-    if settings.target == "process":
-        return Check("ok", "docker engine", "not needed: PRISM_TARGET=process")
+    if "docker" not in allowed_targets(settings):
+        return Check("ok", "docker engine", f"not needed: PRISM_TARGET={settings.target}")
     try:
         version = engine_version()
     except OSError as error:
@@ -76,8 +78,8 @@ def gpu(settings: Settings) -> Check:
     from app.runtime.docker.engine import engine_info
     from app.runtime.docker.gpu import offered
 
-    if settings.target == "process":
-        return Check("ok", "gpu", "none for models: PRISM_TARGET=process gives them no device")
+    if "docker" not in allowed_targets(settings):
+        return Check("ok", "gpu", f"none for models: PRISM_TARGET={settings.target} gives them no device")
     try:
         found = offered(engine_info())
     except OSError:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
 from app.core.environment import Lock
-from app.core.model import Limits, ModelVersion, Replica, TargetName, Variant
+from app.core.model import Limits, ModelVersion, Replica, Variant
 from app.runtime.logs.reader import LogLine
 
 Log = Callable[[str], None]
@@ -45,9 +45,21 @@ class ReplicaState(Struct, frozen=True):
 
 
 class Target(Protocol):
-    """A place where replicas run. All paths are absolute. Methods raise errors of `app.errors` and nothing else."""
+    """A place where replicas run. All paths are absolute. Methods raise errors of `app.errors` and nothing else.
 
-    name: TargetName
+    name: the one under which it is registered, and which records hold. replica_noun: what a replica of it is, in one
+    word for a person, such as "container". platform: what packages are resolved for, as `Resolve` takes it; None for
+    this machine. offers_gpus: whether a model may ask for GPUs.
+    """
+
+    name: str
+    replica_noun: str
+    platform: str | None
+    offers_gpus: bool
+
+    def require_available(self) -> None:
+        """Raise TargetUnavailable if this machine lacks what the target needs. Blocks, for seconds at worst."""
+        ...
 
     async def pythons(self) -> tuple[str, ...]:
         """Return the Python minors for which an environment can be built here, best first, e.g. ("3.11", "3.12")."""
@@ -110,3 +122,13 @@ class Target(Protocol):
         Recognised by our own label only; a replica whose label cannot be read is not ours.
         """
         ...
+
+
+class Targets(Struct, frozen=True):
+    """The targets of a gateway by name, the preferred one first.
+
+    known: all that are registered. offered: those that this machine offers; the first is for models that ask for none.
+    """
+
+    known: Mapping[str, Target]
+    offered: Mapping[str, Target]

@@ -1,19 +1,15 @@
-"""Makes the targets that this machine offers, the preferred one first."""
+"""The targets that PRISM knows, and which of them this machine offers."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from app.core.model import TargetName
-from app.errors import InvalidSetting
-from app.runtime.docker.engine import engine_answers
-from app.runtime.docker.target import DockerTarget
-from app.runtime.process.target import ProcessTarget
-from app.runtime.target import Target
+from app.errors import InvalidSetting, TargetUnavailable
+from app.runtime.target import Target, Targets
 from app.settings import Settings
 
 
@@ -28,31 +24,65 @@ def socket_folder(settings: Settings) -> Path:
     return Path(base) / f"prism-{os.getuid()}-{home_label(settings)}"
 
 
-def available_targets(settings: Settings) -> Mapping[TargetName, Target]:
-    """Return the targets by name; the first is for models that ask for none.
+def docker_target(settings: Settings) -> Target:
+    from app.runtime.docker.target import DockerTarget
 
-    Raises InvalidSetting where the setting is docker and no engine answers.
-    """
-    process = ProcessTarget(
+    return DockerTarget(
+        home=home_label(settings),
+        run_folder=settings.run_folder,
+        base_image=settings.base_image,
+        build_timeout_seconds=settings.build_timeout_seconds,
+    )
+
+
+def process_target(settings: Settings) -> Target:
+    from app.runtime.process.target import ProcessTarget
+
+    return ProcessTarget(
         environments=settings.environments,
         run_folder=settings.run_folder,
         sockets=socket_folder(settings),
         build_timeout_seconds=settings.build_timeout_seconds,
         home=home_label(settings),
     )
-    if settings.target == "process":
-        return {TargetName.PROCESS: process}
-    if not engine_answers():
-        if settings.target == "docker":
-            raise InvalidSetting(
-                "PRISM_TARGET=docker, but no Docker engine answers.",
-                hint="Start Docker, or set PRISM_TARGET=process, which needs nothing.",
-            )
-        return {TargetName.PROCESS: process}
-    docker = DockerTarget(
-        home=home_label(settings),
-        run_folder=settings.run_folder,
-        base_image=settings.base_image,
-        build_timeout_seconds=settings.build_timeout_seconds,
-    )
-    return {TargetName.DOCKER: docker, TargetName.PROCESS: process}
+
+
+TARGETS: dict[str, Callable[[Settings], Target]] = {"docker": docker_target, "process": process_target}
+"""Every target by name, the preferred one first, with what makes it, also on a machine that cannot offer it."""
+
+
+def allowed_targets(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the targets that PRISM_TARGET allows: all for `auto`, else the named one and those after it.
+
+    Raises InvalidSetting for an unknown name.
+    """
+    names = tuple(TARGETS)
+    if settings.target == "auto":
+        return names
+    if settings.target not in names:
+        *first, last = map(repr, ("auto", *names))
+        raise InvalidSetting(
+            f"PRISM_TARGET={settings.target!r}: Input should be {', '.join(first)} or {last}.",
+            hint="Correct PRISM_TARGET, or unset it for the default.",
+            setting="PRISM_TARGET",
+        )
+    return names[names.index(settings.target) :]
+
+
+def available_targets(settings: Settings) -> Targets:
+    """Make every target, and find out which of those that PRISM_TARGET allows this machine offers.
+
+    Raises InvalidSetting where that setting names a target that is unknown or not available.
+    """
+    known = {name: make(settings) for name, make in TARGETS.items()}
+    offered = {}
+    for name in allowed_targets(settings):
+        try:
+            known[name].require_available()
+        except TargetUnavailable as error:
+            if name == settings.target:
+                reason = error.detail[:1].lower() + error.detail[1:]
+                raise InvalidSetting(f"PRISM_TARGET={name}, but {reason}", hint=error.hint) from error
+            continue
+        offered[name] = known[name]
+    return Targets(known, offered)

@@ -38,8 +38,8 @@ class ModelView(Struct, frozen=True):
     """Contents of a model's page. poll: how often the page refreshes. log: the build's last lines, while or if it
     fails.
 
-    replicas: the running replicas. use: their resource usage together. versions: the other versions of that name,
-    newest first.
+    replica_noun: what a replica of it is, such as "container". replicas: the running replicas. use: their resource
+    usage together. versions: the other versions of that name, newest first.
     """
 
     model: ModelVersion
@@ -54,6 +54,7 @@ class ModelView(Struct, frozen=True):
     endpoint: str
     exact_endpoint: str
     charts: Sequence[Chart]
+    replica_noun: str
     replicas: Sequence[ReplicaShown]
     most_replicas: int
     use: ModelUsage
@@ -83,6 +84,7 @@ async def model_view(
     uses = await vitals.of([deployment])
     quiet = f"No request in the last {history.kept_seconds / 60:.0f} minutes."
     empty = f"{quiet} Try it, or send one to its endpoint." if is_serving(deployment) else f"{quiet} It is not running."
+    target = deployments.road.targets.known.get(deployment.target or "")
     return ModelView(
         model=model,
         deployment=deployment,
@@ -96,6 +98,7 @@ async def model_view(
         endpoint=f"{base_url}/models/{quote(model.name)}/predict",
         exact_endpoint=f"{base_url}/models/{model.model_id}/predict",
         charts=charts(history.moments(model.model_id), history.kept_seconds, empty),
+        replica_noun=target.replica_noun if target else deployment.target or "",
         replicas=[
             ReplicaShown(one, uses.get(one.id), circuits.get(one.id, ""), seconds_since(one.started_at))
             for one in deployment.replicas

@@ -10,12 +10,13 @@ from msgspec import Struct
 
 from app.artifact.consent import packages_to_allow, with_consent, word_of
 from app.core.inspection import Format, Inspection, UnsafeGlobal
-from app.core.model import REPLICAS_MAX, TargetName
+from app.core.model import REPLICAS_MAX
 from app.core.route_table import is_serving
 from app.errors import PrismError
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.intake.register import model_name
 from app.lifecycle.intake.staging import Staged, Staging
+from app.runtime.target import Target
 from app.ui.pages import as_json
 
 FORMATS = {
@@ -39,8 +40,8 @@ class Review(Struct, frozen=True):
 
     inspection: includes the uploaded code files. dangers: those that no package explains. packages: packages that may
     be allowed, with what needs each of them. allowed: the packages that are allowed. other_packages: further packages
-    that the user entered. name: the name it would be deployed under now. target_names: the first is the one that "auto"
-    selects.
+    that the user entered. name: the name it would be deployed under now. targets: the label of each
+    that this machine offers, by name; the first is the one that "auto" selects. offers_gpus: whether one of them does.
     """
 
     staged: Staged
@@ -57,7 +58,8 @@ class Review(Struct, frozen=True):
     name: str
     consequence: str
     example: str
-    target_names: Sequence[TargetName]
+    targets: dict[str, str]
+    offers_gpus: bool
     accelerates: bool
     most_replicas: int
     is_pickle: bool
@@ -73,6 +75,7 @@ async def review(
     refusals = [one for one in await staging.refusals(staged) if one.values.get("field") not in OWN_FIELDS]
     told = [error] if error is not None else refusals
     problems = [one.problem() for one in told]
+    targets = list(deployments.road.targets.offered.values())
     name = suggested_name(values.get("model_name", ""), staged.upload.artifact.filename)
     return Review(
         staged=staged,
@@ -89,11 +92,18 @@ async def review(
         name=name,
         consequence=consequence(name, deployments),
         example=example_of(inspection),
-        target_names=[target.name for target in deployments.road.targets],
+        targets={target.name: target_label(target) for target in targets},
+        offers_gpus=any(target.offers_gpus for target in targets),
         accelerates=deployments.road.settings.accelerate == "auto",
         most_replicas=REPLICAS_MAX,
         is_pickle=inspection.format is not Format.ONNX,
     )
+
+
+def target_label(target: Target) -> str:
+    """Return what a person chooses a target by, such as "Docker container" or "Process"."""
+    name = target.name.capitalize()
+    return name if target.name == target.replica_noun else f"{name} {target.replica_noun}"
 
 
 def suggested_name(given: str, filename: str) -> str:

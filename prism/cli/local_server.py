@@ -51,10 +51,13 @@ class ServerProcess:
 
 
 def settings(**overrides: object) -> Settings:
-    """Return the settings of this machine's server. Raises InvalidSetting."""
+    """Return the settings of this machine's server, checked. Raises InvalidSetting."""
+    from app.runtime.targets import allowed_targets
     from app.settings import load_settings
 
-    return load_settings(**{name: value for name, value in overrides.items() if value is not None})
+    settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
+    allowed_targets(settings)
+    return settings
 
 
 def record_path(run_folder: Path) -> Path:

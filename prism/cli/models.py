@@ -136,7 +136,7 @@ def replicas_table(model: Model) -> str:
     rows = [
         (
             str(one.number),
-            one.id[:12] if one.target == "docker" else f"process {one.pid}",
+            one.id[:12] if one.image else f"process {one.pid}",
             one.circuit or "-",
             size(one.memory_bytes) if one.memory_bytes else "-",
             f"{one.cores:.2f}" if one.cores is not None else "-",

@@ -22,14 +22,13 @@ import pytest
 from fastapi import FastAPI
 
 from app.core.environment import Lock, Requirements
-from app.core.model import TargetName
 from app.gateway import Gateway
 from app.lifecycle.deployments import IN_PROGRESS
 from app.main import create_app
 from app.registry.containers import ContainersFile
 from app.registry.keys import KeyStore
 from app.registry.models import ModelStore
-from app.runtime.target import Log
+from app.runtime.target import Log, Targets
 from app.settings import Settings
 from tests.fakes import FakeTarget, eventually
 from tests.faults import failing
@@ -196,7 +195,7 @@ class Here:
 @asynccontextmanager
 async def serving(home: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Here]:
     target = FakeTarget(sockets)
-    monkeypatch.setattr("app.gateway.available_targets", lambda _: {TargetName.PROCESS: target})
+    monkeypatch.setattr("app.gateway.available_targets", lambda _: Targets({"process": target}, {"process": target}))
     monkeypatch.setattr("app.gateway.LockCache.resolve", resolve)
     monkeypatch.setattr("app.lifecycle.intake.receive.DISCARD_PAUSES_SECONDS", (0.01,) * 200)
     monkeypatch.setattr("app.gateway.tunnel", lambda _: FakeTunnel())

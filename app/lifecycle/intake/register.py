@@ -15,12 +15,13 @@ from app.core.contents import Contents
 from app.core.execution import GPU_FORMS, Execution, Gpus, parse_gpus
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.inspection import Format, Inspection
-from app.core.model import REPLICAS_MAX, Findings, Identity, ModelVersion, Spec, Status, TargetName
+from app.core.model import REPLICAS_MAX, Findings, Identity, ModelVersion, Spec, Status
 from app.core.model_config import ModelConfig
 from app.errors import BadInput
 from app.lifecycle.intake.receive import Upload
 from app.lifecycle.intake.refusals import refuse_unusable
 from app.lifecycle.state import DeploymentState, utc_now
+from app.runtime.target import Targets
 
 NAME_LIMIT = 100
 TRUE, FALSE = ("true", "1", "yes", "on"), ("", "false", "0", "no", "off")
@@ -29,6 +30,7 @@ TRUE, FALSE = ("true", "1", "yes", "on"), ("", "false", "0", "no", "off")
 async def register(
     upload: Upload,
     ledger: DeploymentState,
+    targets: Targets,
     check: Callable[[ModelVersion], Awaitable[object]],
     *,
     wanted: bool,
@@ -40,7 +42,7 @@ async def register(
     Raises BadInput for a field, MissingCode, UnknownPackage or UnsafeArtifact for the file.
     """
     began = monotonic()
-    model = build_version(upload, ledger)
+    model = build_version(upload, ledger, targets)
     assert model.findings.inspection is not None
     refuse_unusable(
         model.findings.inspection, has_code=bool(model.spec.code_files), allow_unsafe=model.spec.allow_unsafe
@@ -52,7 +54,7 @@ async def register(
     return model
 
 
-def build_version(upload: Upload, ledger: DeploymentState) -> ModelVersion:
+def build_version(upload: Upload, ledger: DeploymentState, targets: Targets) -> ModelVersion:
     """Make a model, not recorded yet, from the form and the files; the form wins. Raises BadInput for either.
 
     upload: as `read_upload` returns it.
@@ -74,7 +76,7 @@ def build_version(upload: Upload, ledger: DeploymentState) -> ModelVersion:
         Spec(
             artifact=upload.artifact,
             description=texts.get("model_description") or config.description,
-            target=target_of(target_name(texts.get("target") or config.target), execution.gpus),
+            target=target_of(target_name(texts.get("target") or config.target, targets), execution.gpus, targets),
             requirements=requirements,
             python_version=texts.get("python_version") or contents.python_version,
             expected_input=contents.sample if expected_input is None else expected_input,
@@ -113,18 +115,24 @@ def execution_of(config: ModelConfig, gpu: str, inspection: Inspection) -> Execu
     return execution
 
 
-def target_of(asked: TargetName | None, wanted: Gpus) -> TargetName | None:
-    """Return the target where the model runs. Raises BadInput for the process target with a GPU.
+def target_of(asked: str | None, wanted: Gpus, targets: Targets) -> str | None:
+    """Return the target where the model runs: the preferred one with GPUs for a model that wants some and no target.
 
-    The sandbox of a process exposes no GPU, and no test covers one.
+    Raises BadInput for GPUs on a target that offers none.
     """
-    if wanted and asked is TargetName.PROCESS:
+    with_gpus = [each.name for each in (*targets.offered.values(), *targets.known.values()) if each.offers_gpus]
+    if not wanted or asked in with_gpus:
+        return asked
+    if not with_gpus:
+        raise BadInput("`gpu` needs a target that offers GPUs, and none does.", hint="Leave `gpu` out.", field="gpu")
+    if asked is not None:
+        names = list(dict.fromkeys(with_gpus))
         raise BadInput(
-            "`gpu` needs the target `docker`: the walls of the target `process` show a model no device.",
-            hint="Leave `target` out, or say docker; or leave `gpu` out.",
+            f"`gpu` needs the target `{'` or `'.join(names)}`: the walls of the target `{asked}` show a model no device.",
+            hint=f"Leave `target` out, or say {' or '.join(names)}; or leave `gpu` out.",
             field="gpu",
         )
-    return TargetName.DOCKER if wanted else asked
+    return with_gpus[0]
 
 
 def model_name(given: str, filename: str) -> str:
@@ -186,11 +194,11 @@ def json_value(field: str, text: str) -> Any:
         ) from error
 
 
-def target_name(text: str) -> TargetName | None:
+def target_name(text: str, targets: Targets) -> str | None:
+    """Return the name of a known target, None for the server's choice. Raises BadInput."""
     if text in ("", "auto"):
         return None
-    try:
-        return TargetName(text)
-    except ValueError:
-        names = ", ".join(TargetName)
-        raise BadInput(f"There is no target `{text[:50]}`.", hint=f"Targets: auto, {names}.", field="target") from None
+    if text not in targets.known:
+        names = ", ".join(targets.known)
+        raise BadInput(f"There is no target `{text[:50]}`.", hint=f"Targets: auto, {names}.", field="target")
+    return text

@@ -107,7 +107,7 @@ class Staging:
         satisfy.
         """
         try:
-            model = build_version(staged.upload, self._deployments.ledger)
+            model = build_version(staged.upload, self._deployments.ledger, self._deployments.road.targets)
         except PrismError as error:
             return [error]
         assert model.findings.inspection is not None

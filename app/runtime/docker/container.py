@@ -10,12 +10,15 @@ from typing import Any
 from msgspec import Struct
 
 from app.core.address import LOOPBACK, Address
-from app.core.model import Limits, ModelVersion, Replica, TargetName, Variant, VariantName
+from app.core.model import Limits, ModelVersion, Replica, Variant, VariantName
 from app.runtime.docker.context import ENVIRONMENT_PLACE, NOBODY, PORT, RUNTIME_PLACE, place_of
 from app.runtime.docker.gpu import device_requests
 from app.runtime.runtime_config import contract_of, execution_of
 from app.runtime.target import ReplicaState
 from model_container.contract.config import VARIABLE, Confinement, RuntimeConfig
+
+DOCKER = "docker"
+"""Name of the target."""
 
 HOME_LABEL = "prism.home"
 MODEL_LABEL = "prism.model_id"
@@ -137,7 +140,7 @@ def replica_of(inspection: Mapping[str, Any]) -> Replica | None:
     try:
         return Replica(
             model_id=labels[MODEL_LABEL],
-            target=TargetName.DOCKER,
+            target=DOCKER,
             id=inspection["Id"],
             token=labels["prism.token"],
             started_at=labels["prism.started_at"],

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any, cast
 import psutil
 
 from app.core.environment import Lock
-from app.core.model import Limits, ModelVersion, Replica, TargetName, Variant, VariantName
+from app.core.model import Limits, ModelVersion, Replica, Variant, VariantName
 from app.core.os_errors import problem_in
-from app.errors import Conflict, NotFound, PrismError, StartFailed
-from app.runtime.docker.container import HOME_LABEL, MODEL_LABEL, Plan, replica_of, state_of
-from app.runtime.docker.engine import Engine
+from app.errors import Conflict, NotFound, PrismError, StartFailed, TargetUnavailable
+from app.runtime.docker.container import DOCKER, HOME_LABEL, MODEL_LABEL, Plan, replica_of, state_of
+from app.runtime.docker.engine import Engine, engine_answers
 from app.runtime.docker.gpu import refusal
 from app.runtime.docker.images import Images, model_image, variant_image, write_build_folder
 from app.runtime.docker.logs import ContainerLogs
@@ -52,7 +52,10 @@ class DockerTarget:
     base_image: of environments, with {version} for the Python minor.
     """
 
-    name = TargetName.DOCKER
+    name = DOCKER
+    replica_noun = "container"
+    platform: str | None = "linux"
+    offers_gpus = True
 
     def __init__(self, *, home: str, run_folder: Path, base_image: str, build_timeout_seconds: float) -> None:
         self._home = home
@@ -65,6 +68,12 @@ class DockerTarget:
     @property
     def _network(self) -> str:
         return f"prism_{self._home}"
+
+    def require_available(self) -> None:
+        if not engine_answers():
+            raise TargetUnavailable(
+                "No Docker engine answers.", hint="Start Docker, or set PRISM_TARGET=process, which needs nothing."
+            )
 
     async def pythons(self) -> tuple[str, ...]:
         return await self._images.pythons()

@@ -37,7 +37,7 @@ from app.core.child_environment import child_environment
 from app.core.environment import Lock
 from app.core.folders import remove_folder
 from app.core.foreign_json import ForeignJsonError, read_json
-from app.core.model import Limits, ModelVersion, Replica, TargetName, Variant
+from app.core.model import Limits, ModelVersion, Replica, Variant
 from app.core.os_errors import problem_of
 from app.errors import BuildFailed, StartFailed
 from app.runtime.logs.files import log_path, read_log, rotate
@@ -74,7 +74,10 @@ class ProcessTarget:
     sockets: a short path, made with mode 0700. home: label that tells this PRISM's replicas from another's.
     """
 
-    name = TargetName.PROCESS
+    name = "process"
+    replica_noun = "process"
+    platform: str | None = None
+    offers_gpus = False
 
     def __init__(
         self, environments: Path, run_folder: Path, sockets: Path, build_timeout_seconds: float, home: str
@@ -86,6 +89,9 @@ class ProcessTarget:
         self._cgroups = Cgroups(home)
         # Our own children: only their parent can collect them and learn their exit codes.
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def require_available(self) -> None:
+        """Return: a process needs nothing that PRISM does not need."""
 
     async def pythons(self) -> tuple[str, ...]:
         return tuple(await find_interpreters())
@@ -180,7 +186,7 @@ class ProcessTarget:
         try:
             replica = Replica(
                 model_id=plan.model.model_id,
-                target=TargetName.PROCESS,
+                target=self.name,
                 id=process_tree.identity(child.pid),
                 token=plan.token,
                 started_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from app.core.model import Artifact, Replica, Status, TargetName
+from app.core.model import Artifact, Replica, Status
 from app.lifecycle.state import DeploymentState
 from app.main import create_app
 from app.protocols.v2.grpc import inference_pb2 as messages
@@ -76,7 +76,7 @@ async def test_a_model_that_was_live_and_should_be_degrades_the_server(app: Fast
 async def test_a_version_that_is_down_beside_one_that_serves_its_name_degrades_the_server_and_leaves_it_ready(
     app: FastAPI,
 ) -> None:
-    replica = Replica("m1", TargetName.PROCESS, "1:1", "t", "")
+    replica = Replica("m1", "process", "1:1", "t", "")
     await record(app, "m1", Status.LIVE, "iris", live_at="2026", replicas=(replica,))
     await record(app, "m2", Status.UNHEALTHY, "iris", live_at="2027")
     health, ready, grpc_ready = await told(app)

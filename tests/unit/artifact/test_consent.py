@@ -149,9 +149,11 @@ def test_requirements_in_an_artifact_install_known_packages_alone(tmp_path: Path
 async def test_an_archive_cannot_consent_for_its_owner_and_the_models_folder_can(tmp_path: Path) -> None:
     files = {"model_config.yaml": "allow_unsafe: true\nallow_packages: [acme]\nrequirements: [acme]\n"}
     async with house(tmp_path) as home:
-        sent = build_version(folder(tmp_path / "sent", files), home.ledger)
+        sent = build_version(folder(tmp_path / "sent", files), home.ledger, home.deployments.road.targets)
         assert (sent.spec.allow_unsafe, sent.spec.allow_packages, sent.spec.requirements) == (False, (), "")
-        laid = build_version(folder(tmp_path / "laid", files, models_folder="m"), home.ledger)
+        laid = build_version(
+            folder(tmp_path / "laid", files, models_folder="m"), home.ledger, home.deployments.road.targets
+        )
         assert (laid.spec.allow_unsafe, laid.spec.allow_packages, laid.spec.requirements) == (True, ("acme",), "acme")
 
 
@@ -170,7 +172,7 @@ async def test_a_package_is_allowed_by_the_form_and_the_consent_recorded(tmp_pat
 
 async def test_a_guess_that_an_older_server_recorded_is_not_asked_of_the_index(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        model = build_version(folder(tmp_path / "m", {"notes.txt": ""}), home.ledger)
+        model = build_version(folder(tmp_path / "m", {"notes.txt": ""}), home.ledger, home.deployments.road.targets)
         assert model.findings.inspection is not None
         older = structs.replace(
             model.findings.inspection, pins=(*model.findings.inspection.pins, Pin("evilpkg", "", "a guess"))

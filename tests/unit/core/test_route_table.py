@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from app.core.model import Deployment, Replica, Status, TargetName
+from app.core.model import Deployment, Replica, Status
 from app.core.route import Arm, Route
 from app.core.route_table import Outlook, failed_at_first, is_down, route_table
 
-REPLICA = Replica("m1", TargetName.PROCESS, "1:1", "t", "")
+REPLICA = Replica("m1", "process", "1:1", "t", "")
 V1 = Deployment("m1", "iris", "1.0.0", Status.LIVE, True, replicas=(REPLICA,), live_at="2026-01-01", created_at="1")
 V2 = structs.replace(V1, model_id="m2", version="1.1.0", live_at="2026-01-02", created_at="2")
 

@@ -22,7 +22,7 @@ from app.access.hosts import HostAllowList
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
 from app.access.throttle import FailedKeyThrottle
-from app.core.model import Deployment, Status, TargetName
+from app.core.model import Deployment, Status
 from app.core.route_table import route_table
 from app.dispatch.batch import Lane
 from app.dispatch.head_cache import HeadCache
@@ -78,7 +78,7 @@ async def gateway(
     replica = FakeReplica(folder / f"{len(list(folder.iterdir()))}.sock", handler)
     await replica.start()
     dispatcher = Dispatcher(RateLimiter(rate_limit, 3600), flow, lambda *_: None)
-    iris = Deployment("m1", "iris", "1.0.0", Status.LIVE, True, TargetName.PROCESS, (replica.replica,), live_at="2026")
+    iris = Deployment("m1", "iris", "1.0.0", Status.LIVE, True, "process", (replica.replica,), live_at="2026")
     await dispatcher.publish(route_table([iris]))
     known = Keys(keys)
     # Each look at this clock is a minute later: a bound on wrong keys would be reached at one of the two doors first.

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from app.core.address import Address
-from app.core.model import Deployment, Replica, Status, TargetName
+from app.core.model import Deployment, Replica, Status
 from app.dispatch.connection import WireLimits
 from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
@@ -37,7 +37,7 @@ class LyingReplica:
     """hears: frames that came after HELLO. sent: bytes that the gateway took. hangs_up: right after its welcome."""
 
     def __init__(self, path: Path, lie: Lie, welcome: bytes = frames.encode(0, frames.WELCOME, WELCOME)) -> None:
-        self.replica = Replica("liar", TargetName.PROCESS, str(path), "token", "", Address(socket=str(path)))
+        self.replica = Replica("liar", "process", str(path), "token", "", Address(socket=str(path)))
         self.lie = lie
         self.welcome = welcome
         self.hears: list[Frame] = []
@@ -49,9 +49,7 @@ class LyingReplica:
 
     @property
     def deployment(self) -> Deployment:
-        return Deployment(
-            "liar", "liar", "1.0.0", Status.LIVE, True, TargetName.PROCESS, (self.replica,), live_at="2026"
-        )
+        return Deployment("liar", "liar", "1.0.0", Status.LIVE, True, "process", (self.replica,), live_at="2026")
 
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self.replica.address.socket)

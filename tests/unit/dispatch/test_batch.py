@@ -14,7 +14,7 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from app.access.rate_limit import RateLimiter
-from app.core.model import Deployment, QueueLimits, Status, TargetName
+from app.core.model import Deployment, QueueLimits, Status
 from app.core.route_table import Endpoint, route_table
 from app.dispatch.limits import QueueSettings, queue_settings_for
 from app.dispatch.pipeline import SWEEP_SECONDS, Dispatcher
@@ -31,7 +31,7 @@ HEARTBEAT = structs.replace(FLOW, heartbeat_timeout_seconds=0.6)
 
 def live(fake: FakeReplica, name: str = "iris", model_id: str = "m1") -> Deployment:
     return Deployment(
-        model_id, name, "1.0.0", Status.LIVE, True, TargetName.PROCESS, (fake.replica,), live_at="2026", created_at="1"
+        model_id, name, "1.0.0", Status.LIVE, True, "process", (fake.replica,), live_at="2026", created_at="1"
     )
 
 

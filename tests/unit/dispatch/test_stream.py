@@ -21,7 +21,7 @@ from app.access.rate_limit import RateLimiter
 from app.access.throttle import FailedKeyThrottle
 from app.core.address import Address
 from app.core.breaker import OPEN_SECONDS, State
-from app.core.model import Deployment, Replica, Status, TargetName
+from app.core.model import Deployment, Replica, Status
 from app.core.route_table import Endpoint, RouteTable, route_table
 from app.dispatch.batch import Lane
 from app.dispatch.head_cache import HeadCache
@@ -66,7 +66,7 @@ class Gateway:
         server = Server(EstimatorAdapter(self.model), {"protocol": frames.PROTOCOL, "streams": True}, "token")
         server.start([listener])
         self._servers.append(server)
-        return Replica("m1", TargetName.PROCESS, path, "token", "", Address(socket=path))
+        return Replica("m1", "process", path, "token", "", Address(socket=path))
 
     async def publish(self, replica: Replica) -> None:
         await self.dispatcher.publish(table_of(replica))
@@ -87,9 +87,7 @@ class Gateway:
 
 
 def table_of(replica: Replica) -> RouteTable:
-    return route_table(
-        [Deployment("m1", "counter", "1.0.0", Status.LIVE, True, TargetName.PROCESS, (replica,), live_at="2026")]
-    )
+    return route_table([Deployment("m1", "counter", "1.0.0", Status.LIVE, True, "process", (replica,), live_at="2026")])
 
 
 @asynccontextmanager

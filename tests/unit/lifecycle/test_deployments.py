@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from app.access.rate_limit import RateLimiter
 from app.core.environment import Lock, Requirements
 from app.core.inspection import Format, Inspection
-from app.core.model import Artifact, ModelVersion, Replica, Status, TargetName
+from app.core.model import Artifact, ModelVersion, Replica, Status
 from app.dispatch.connection import WIRE_LIMITS
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Call
@@ -26,7 +26,7 @@ from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.state import DeploymentState, utc_now
 from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
-from app.runtime.target import Log, ReplicaState
+from app.runtime.target import Log, ReplicaState, Target, Targets
 from app.settings import Settings
 from model_container.contract.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import FakeReplica, FakeTarget, eventually, read_here
@@ -57,11 +57,11 @@ class House:
         self.registry_was_whole = registry.load()
         self.ledger = DeploymentState(self.store, registry)
         self.dispatcher = Dispatcher(RateLimiter(0, 60), flow(self.settings), self.suspect)
-        targets: Mapping[TargetName, FakeTarget] = {TargetName.PROCESS: self.target}
+        targets: dict[str, Target] = {self.target.name: self.target}
         road = DeploymentPipeline(
             settings=self.settings,
             ledger=self.ledger,
-            targets=targets,
+            targets=Targets(targets, targets),
             resolve=resolve,
             connect=connector(WIRE_LIMITS),
             traffic=self.dispatcher,
@@ -81,7 +81,7 @@ class House:
             version=self.ledger.next_version(name),
             artifact=ARTIFACT,
             created_at=utc_now(),
-            target=TargetName.PROCESS,
+            target="process",
             inspection=Inspection(Format.PICKLE),
         )
         await self.ledger.add(model, wanted=False, status=Status.STOPPED)

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from app.core.acceleration import Acceleration
 from app.core.environment import Lock
-from app.core.model import Artifact, Deployment, Findings, Replica, Spec, Status, TargetName
+from app.core.model import Artifact, Deployment, Findings, Replica, Spec, Status
 from app.core.route_table import refs_of
 from app.errors import NotFound
 from app.lifecycle.acceleration.accelerator import AccelerationChanges
@@ -35,7 +35,7 @@ async def ledger(tmp_path: Path) -> DeploymentState:
                 model_id, f"model-{number // 3}", f"{version}-{number}", Artifact("a.pkl", "0" * 64, 1), "2026"
             )
             await ledger.add(model, wanted=number % 5 != 0, status=status)
-            replicas = (Replica(model_id, TargetName.PROCESS, "1:1", "t", ""),) if runs else ()
+            replicas = (Replica(model_id, "process", "1:1", "t", ""),) if runs else ()
             await ledger.update(model_id, replicas=replicas, live_at=f"2026-{number % 4}-{version}")
             ledger.expect(model_id, coming=coming)
     return ledger

@@ -18,7 +18,7 @@ from app.access.hosts import HostAllowList
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
 from app.access.throttle import FailedKeyThrottle
-from app.core.model import Artifact, Deployment, Status, TargetName
+from app.core.model import Artifact, Deployment, Status
 from app.core.signature import Signature
 from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
@@ -70,7 +70,7 @@ class Gateway:
 
 def live(model_id: str, name: str, version: str, replica: Any) -> Deployment:
     return Deployment(
-        model_id, name, version, Status.LIVE, True, TargetName.PROCESS, (replica,), live_at="2026", created_at=model_id
+        model_id, name, version, Status.LIVE, True, "process", (replica,), live_at="2026", created_at=model_id
     )
 
 

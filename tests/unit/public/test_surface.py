@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
 from app.core.environment import Lock
-from app.core.model import Artifact, Deployment, ModelVersion, Status, TargetName
+from app.core.model import Artifact, Deployment, ModelVersion, Status
 from app.core.signature import Signature, Tensor
 from app.dispatch.pipeline import Dispatcher
 from app.lifecycle.state import DeploymentState
@@ -80,7 +80,7 @@ async def place(folder: Path, *, rate_limit: int = 0) -> AsyncIterator[Place]:
         await store.save(record(model_id, name))
         running = structs.replace(replica.replica, model_id=model_id)
         await registry.save(
-            Deployment(model_id, name, "1.0.0", Status.LIVE, True, TargetName.PROCESS, (running,), live_at="2026")
+            Deployment(model_id, name, "1.0.0", Status.LIVE, True, "process", (running,), live_at="2026")
         )
     keys = Keys([], ["admin"])
     keys.add("key_1", hashlib.sha256(b"made").hexdigest())

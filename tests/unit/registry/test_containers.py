@@ -8,11 +8,11 @@ import pytest
 from msgspec import structs
 
 from app.core.address import Address
-from app.core.model import Deployment, Replica, Restart, Status, TargetName
+from app.core.model import Deployment, Replica, Restart, Status
 from app.errors import Conflict
 from app.registry.containers import ContainersFile
 
-REPLICA = Replica("m1", TargetName.PROCESS, "1:1", "token", "now", Address(socket="/s"), pid=1)
+REPLICA = Replica("m1", "process", "1:1", "token", "now", Address(socket="/s"), pid=1)
 
 
 def deployment(model_id: str) -> Deployment:
@@ -22,7 +22,7 @@ def deployment(model_id: str) -> Deployment:
         "1.0.0",
         Status.LIVE,
         True,
-        TargetName.PROCESS,
+        "process",
         (REPLICA,),
         restarts=(Restart("t", "why", ("l",)),),
     )

@@ -20,7 +20,6 @@ from app.core.model import (
     PredictContract,
     QueueLimits,
     Spec,
-    TargetName,
 )
 from app.core.signature import Signature, Tensor
 from app.registry.models import ModelStore
@@ -31,7 +30,7 @@ MODEL = ModelVersion(
     Spec(
         artifact=Artifact("iris.pkl", "9f" * 32, 1290, rest_sha256="7c" * 32),
         description="Sorts irises.",
-        target=TargetName.PROCESS,
+        target="process",
         requirements="pandas<3",
         python_version="3.11",
         expected_input={"petal_length": 1.4},
@@ -48,7 +47,7 @@ MODEL = ModelVersion(
     ),
     Findings(
         inspection=Inspection(Format.PICKLE, pins=(PIN,)),
-        target=TargetName.PROCESS,
+        target="process",
         lock=Lock("3.11", "scikit-learn==1.6.1\n", (PIN,), "the file says so"),
         signature=Signature("table", (Tensor("petal_length", "FP64", (-1, 1)),)),
         sample={"petal_length": 1.4},
@@ -215,7 +214,7 @@ def test_a_flat_record_of_a_model_that_was_not_resolved_keeps_what_its_owner_ask
     store = ModelStore(tmp_path)
     store.load()
     (model,) = store.all()
-    assert (model.target, model.findings.lock, model.spec.replicas) == (TargetName.DOCKER, None, 1)
+    assert (model.target, model.findings.lock, model.spec.replicas) == ("docker", None, 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"model_id": "\xff"}', b'{"a":' * 100_000])

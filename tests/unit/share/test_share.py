@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.model import Replica, Status, TargetName
+from app.core.model import Replica, Status
 from app.core.route_table import Endpoint, NotServing, RouteTable
 from app.errors import BadInput, Conflict, ConsentNeeded, TunnelFailed
 from app.share.share import LONGEST_DELAY_SECONDS, delay_seconds
@@ -28,7 +28,7 @@ async def sharing(tmp_path: Path) -> AsyncIterator[Sharing]:
 
 
 def table(live: list[str], absent: list[str] | None = None) -> RouteTable:
-    replica = Replica("m", TargetName.PROCESS, "1:1", "", "")
+    replica = Replica("m", "process", "1:1", "", "")
     return RouteTable(
         {name: Endpoint("m", name, "1.0.0", (replica,)) for name in live},
         {name: NotServing(name, Status.STOPPED, False) for name in absent or []},

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from app.core.model import Deployment, Replica, Status, TargetName
+from app.core.model import Deployment, Replica, Status
 from app.ui.statuses import badge, steps
 
 NOW = datetime(2026, 1, 2, 12, 0, 3, tzinfo=UTC)
 TIMES = {"receive": 12.0, "inspect": 80.0, "resolving": 400.0, "building": 9000.0, "starting": 900.0, "probing": 20.0}
-REPLICA = Replica("a", TargetName.PROCESS, "1:1", "token", "")
+REPLICA = Replica("a", "process", "1:1", "token", "")
 
 
 def deployment(status: Status, times: int = 6, **more: Any) -> Deployment:

@@ -9,15 +9,16 @@ from msgspec import structs
 from app.core.address import Address
 from app.core.environment import Lock
 from app.core.inspection import Format, Inspection
-from app.core.model import Artifact, Limits, ModelVersion
+from app.core.model import Artifact, Limits
 from app.runtime.process.cgroups import Cgroup, Handed
 from app.runtime.process.plan import ProcessPlan
 from app.runtime.process.replica_end import Outside
 from model_container.contract.config import RuntimeConfig
+from tests.records import model_version
 
 
 def plan(folder: Path) -> ProcessPlan:
-    model = ModelVersion(
+    model = model_version(
         model_id="iris-1",
         name="iris",
         version="1.0.0",
