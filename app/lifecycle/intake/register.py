@@ -120,16 +120,17 @@ def target_of(asked: str | None, wanted: Gpus, targets: Targets) -> str | None:
 
     Raises BadInput for GPUs on a target that offers none.
     """
-    with_gpus = [each.name for each in (*targets.offered.values(), *targets.known.values()) if each.offers_gpus]
+    known = {**targets.offered, **targets.known}  # those of this machine first
+    with_gpus = [name for name, target in known.items() if target.offers_gpus]
     if not wanted or asked in with_gpus:
         return asked
     if not with_gpus:
         raise BadInput("`gpu` needs a target that offers GPUs, and none does.", hint="Leave `gpu` out.", field="gpu")
     if asked is not None:
-        names = list(dict.fromkeys(with_gpus))
+        needed = " or ".join(f"`{name}`" for name in with_gpus)
         raise BadInput(
-            f"`gpu` needs the target `{'` or `'.join(names)}`: the walls of the target `{asked}` show a model no device.",
-            hint=f"Leave `target` out, or say {' or '.join(names)}; or leave `gpu` out.",
+            f"`gpu` needs the target {needed}: the walls of the target `{asked}` show a model no device.",
+            hint=f"Leave `target` out, or say {' or '.join(with_gpus)}; or leave `gpu` out.",
             field="gpu",
         )
     return with_gpus[0]

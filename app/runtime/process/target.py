@@ -91,7 +91,7 @@ class ProcessTarget:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def require_available(self) -> None:
-        """Return: a process needs nothing that PRISM does not need."""
+        """Raise nothing: a process needs only what PRISM itself needs."""
 
     async def pythons(self) -> tuple[str, ...]:
         return tuple(await find_interpreters())

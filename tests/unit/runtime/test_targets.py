@@ -68,12 +68,15 @@ def test_a_target_that_is_asked_for_and_not_there_stops_the_start(register: Regi
 
 
 def test_where_processes_alone_are_allowed_no_engine_is_asked(register: Register) -> None:
-    class Asked(FakeTarget):
-        def require_available(self) -> None:
-            raise AssertionError
-
-    register("docker").require_available = Asked.require_available.__get__(Asked(Path(), "docker"))  # type: ignore[method-assign]
+    asked: list[str] = []
+    register("docker").require_available = lambda: asked.append("docker")  # type: ignore[method-assign]
     assert list(available_targets(Settings(target="process")).offered) == ["process"]
+    assert not asked
+
+
+def test_each_target_has_the_name_under_which_it_is_registered(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    assert {name: make(settings).name for name, make in TARGETS.items()} == {"docker": "docker", "process": "process"}
 
 
 def targets_of(*offered: FakeTarget, known: tuple[FakeTarget, ...] = ()) -> Targets:
