@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from app.runtime.targets import allowed_targets
-
 if TYPE_CHECKING:
     from app.runtime.process.sandbox_check import Lent
     from app.settings import Settings
@@ -59,6 +57,7 @@ def interpreters(settings: Settings) -> Check:
 
 def engine(settings: Settings) -> Check:
     from app.runtime.docker.engine import engine_version
+    from app.runtime.targets import allowed_targets
 
     if "docker" not in allowed_targets(settings):
         return Check("ok", "docker engine", f"not needed: PRISM_TARGET={settings.target}")
@@ -77,6 +76,7 @@ def gpu(settings: Settings) -> Check:
     """Look for a GPU that the engine offers. To have none is no fault: most models need none."""
     from app.runtime.docker.engine import engine_info
     from app.runtime.docker.gpu import offered
+    from app.runtime.targets import allowed_targets
 
     if "docker" not in allowed_targets(settings):
         return Check("ok", "gpu", f"none for models: PRISM_TARGET={settings.target} gives them no device")
