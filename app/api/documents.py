@@ -79,7 +79,7 @@ def staged_document(staged: Staged, refusals: Iterable[PrismError]) -> dict[str,
         "filename": staged.upload.artifact.filename,
         "artifact": staged.upload.artifact,
         "code_files": staged.upload.code_files,
-        "inspection": staged.inspection,
+        "inspection": staged.inspected.inspection,
         "refusals": [refusal.problem() for refusal in refusals],
     }
     return dict(msgspec.to_builtins(document))

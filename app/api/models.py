@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from time import monotonic
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -59,9 +58,8 @@ def router(
         return model_document(model, deployment, base_url, public_url(model.name), open_circuits, uses)
 
     async def upload(request: Request, wait: bool, run: bool) -> Response:
-        began = monotonic()
         form = await received(request, ledger, max_upload_bytes)
-        model = await staging.deploy_form(form, run=run, received_ms=(monotonic() - began) * 1000)
+        model = await staging.deploy_form(form, run=run)
         location = {"Location": f"/models/{model.model_id}"}
         if not wait:
             return JSONResponse(document(model.model_id, request), 202, location)
@@ -102,9 +100,8 @@ def router(
 
         A later upload can send `upload_id` in place of `file`.
         """
-        began = monotonic()
         form = await received(request, ledger, max_upload_bytes, INSPECT_FIELDS)
-        staged = await staging.add(form, (monotonic() - began) * 1000)
+        staged = await staging.add(form)
         return staged_document(staged, await staging.refusals(staged))
 
     @routes.get("/models", summary="List models")

@@ -16,9 +16,9 @@ from app.core.route_table import is_serving
 from app.errors import Conflict, PrismError, StorageFailed, TargetUnavailable, TooManyOpenFiles
 from app.lifecycle.acceleration.accelerator import Accelerator
 from app.lifecycle.adoption import Adoption
-from app.lifecycle.intake.read_upload import read_upload
+from app.lifecycle.intake.read_upload import Inspected, read_upload
 from app.lifecycle.intake.receive import Upload, discard, remove_torn_uploads
-from app.lifecycle.intake.register import register, replica_number
+from app.lifecycle.intake.register import Registered, register, replica_number
 from app.lifecycle.jobs import Jobs, Work
 from app.lifecycle.logs.build_log import BuildLog, error_lines
 from app.lifecycle.pipeline import DeploymentPipeline
@@ -44,26 +44,31 @@ class Deployments:
         self._adoption = Adoption(ledger, road, connect)
         self._jobs = Jobs()
 
-    async def accept(
-        self, upload: Upload, *, run: bool, received_ms: float, keep_refused: bool = False
-    ) -> ModelVersion:
-        """Record an upload and begin its deployment; `settled` waits for the end of it.
+    async def accept(self, upload: Upload, *, run: bool) -> ModelVersion:
+        """Read and record an upload and begin its deployment; `settled` waits for the end of it.
 
-        Raises what `read_upload` and `register` raise, and then removes what was stored, unless `keep_refused` keeps it
-        for another try.
+        Raises what `inspect` and `register` raise, and then removes what was stored.
         """
         try:
-            if upload.inspection is None:
-                upload = await read_upload(upload, self.road.readers, self.road.settings.max_upload_mb << 20)
-            model = await register(
-                upload, self.ledger, self.road.targets, self.road.requirements, wanted=run, received_ms=received_ms
-            )
+            registered = await self.register(await self.inspect(upload), run=run)
         except BaseException:
-            if not keep_refused:
-                await discard(upload.folder)
+            await discard(upload.folder)
             raise
-        if model.spec.unsafe_consent and model.findings.inspection is not None:
-            names = ", ".join(danger.name for danger in model.findings.inspection.dangers)
+        return await self.deploy(registered)
+
+    async def inspect(self, upload: Upload) -> Inspected:
+        """Have an upload read. Raises what `read_upload` raises; the files then stay."""
+        return await read_upload(upload, self.road.readers, self.road.settings.max_upload_mb << 20)
+
+    async def register(self, inspected: Inspected, *, run: bool) -> Registered:
+        """Record the version of an upload. Raises what `register` raises; the files then stay."""
+        return await register(inspected, self.ledger, self.road.targets, self.road.requirements, run=run)
+
+    async def deploy(self, registered: Registered) -> ModelVersion:
+        """Begin the deployment of a version that was just recorded."""
+        model = registered.model
+        if model.spec.unsafe_consent:
+            names = ", ".join(danger.name for danger in registered.inspection.dangers)
             BuildLog(self.ledger.folder(model.model_id)).write(f"dangerous globals accepted by the owner: {names}")
             log.warning("dangerous globals accepted", model=model.ref, model_id=model.model_id, dangers=names)
         if model.spec.allow_packages:
@@ -71,7 +76,7 @@ class Deployments:
             BuildLog(self.ledger.folder(model.model_id)).write(f"packages allowed by the owner: {names}")
             log.warning("packages allowed", model=model.ref, model_id=model.model_id, packages=names)
         await self.road.publisher.follow()
-        self._begin(model, lambda: self.road.deploy_version(model, run=run))
+        self._begin(model, lambda: self.road.deploy_version(model, registered.requirements, run=registered.run))
         return model
 
     def _begin(self, model: ModelVersion, work: Work) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 from app.artifact.consent import with_consent, word_of
 from app.artifact.requirements import requirements_for
 from app.core.environment import Lock, Requirements
+from app.core.inspection import Inspection
 from app.core.model import Deployment, ModelVersion, Status
 from app.lifecycle.intake.readers import Ask, Readers
 from app.lifecycle.logs.build_log import BuildLog
@@ -57,13 +58,17 @@ class DeploymentPipeline:
         self._ledger = ledger
         self._resolve_lock = resolve
 
-    async def deploy_version(self, model: ModelVersion, *, run: bool) -> None:
-        """Resolve, build, start, probe and publish a model, recording each step. Raises the failing step's error."""
+    async def deploy_version(self, model: ModelVersion, requirements: Requirements | None = None, *, run: bool) -> None:
+        """Resolve, build, start, probe and publish a model, recording each step. Raises the failing step's error.
+
+        requirements: of its environment, as `register` found them; None where a stored record is all there is.
+        """
         build_log = BuildLog(self._ledger.folder(model.model_id))
         target = self.target(model)
         if model.findings.lock is None:
             async with self._ledger.step(model.model_id, Status.RESOLVING):
-                model = await self._resolve(model, target, build_log)
+                requirements = requirements or await self.stored_requirements(model)
+                model = await self._resolve(model, requirements, target, build_log)
         async with self._ledger.step(model.model_id, Status.BUILDING):
             await self.build(model, build_log)
         if not run:
@@ -104,25 +109,33 @@ class DeploymentPipeline:
             await self.starter.stop_all(model, rival.replicas)
             await self.publisher.forget(rival)
 
-    async def requirements(self, model: ModelVersion) -> Requirements:
-        """Return what the model's environment must contain.
+    async def requirements(self, model: ModelVersion, inspection: Inspection) -> Requirements:
+        """Return what the model's environment must contain. inspection: under its owner's word, see `with_consent`.
 
-        It holds no package that neither PRISM knows nor the model's owner names, however the package came into the
-        record. Raises BadInput or EnvironmentFailed if no such environment can ever be made.
+        Raises BadInput or EnvironmentFailed if no such environment can ever be made.
         """
-        assert model.findings.inspection is not None
-        word = word_of(model.spec.allow_packages, model.spec.requirements, model.spec.code_files)
         return requirements_for(
-            with_consent(model.findings.inspection, word),
+            inspection,
             user_requirements=model.spec.requirements,
             python_version=model.spec.python_version,
-            available_pythons=await self.target(model).pythons(),
             extra_packages=runtime_requirements(),
+            available_pythons=await self.target(model).pythons(),
             gpu=bool(model.spec.execution.gpus),
         )
 
-    async def _resolve(self, model: ModelVersion, target: Target, build_log: BuildLog) -> ModelVersion:
-        requirements = await self.requirements(model)
+    async def stored_requirements(self, model: ModelVersion) -> Requirements:
+        """Return the requirements of a recorded version.
+
+        They hold no package that neither PRISM knows nor the model's owner names, however the package came into the
+        record.
+        """
+        assert model.findings.inspection is not None
+        word = word_of(model.spec.allow_packages, model.spec.requirements, model.spec.code_files)
+        return await self.requirements(model, with_consent(model.findings.inspection, word))
+
+    async def _resolve(
+        self, model: ModelVersion, requirements: Requirements, target: Target, build_log: BuildLog
+    ) -> ModelVersion:
         for pin in requirements.pins:
             build_log.write(f"needs {pin.requirement}: {pin.evidence}")
         build_log.write(f"Python {', '.join(requirements.pythons)}: {requirements.python_evidence}")

@@ -69,7 +69,7 @@ async def review(
     staged: Staged, staging: Staging, deployments: Deployments, error: PrismError | None, values: dict[str, str]
 ) -> Review:
     """Gather the contents of the review page. error: why the deployment was refused, if it was tried."""
-    inspection = with_consent(staged.inspection, word_of((), "", staged.upload.code_files))
+    inspection = with_consent(staged.inspected.inspection, word_of((), "", staged.upload.code_files))
     packages = packages_to_allow(inspection)
     allowed = re.split(r"[\s,]+", values.get("allow_packages", ""))
     refusals = [one for one in await staging.refusals(staged) if one.values.get("field") not in OWN_FIELDS]

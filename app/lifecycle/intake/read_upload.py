@@ -16,11 +16,13 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from app.artifact.archives.member import FACTOR, MEMBERS_MAX, parts_of, quoted
 from app.core.contents import FOLDER, Contents
 from app.core.folders import remove_folder
+from app.core.inspection import Inspection
+from app.core.model_config import ModelConfig
 from app.core.reading import Question, Reading
 from app.errors import UnreadableArtifact
 from app.lifecycle.intake.readers import Readers
@@ -31,32 +33,44 @@ FOLDERS_MAX: Final = 10 * MEMBERS_MAX
 SPECIAL_BITS: Final = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
 
-async def read_upload(upload: Upload, readers: Readers, max_upload_bytes: int) -> Upload:
-    """Return the upload with what a reader found in it, its files in their places. This may take seconds.
+class Inspected(Struct, frozen=True):
+    """An upload that was read, its files in their places.
+
+    inspection: what was read from the artifact, which took inspect_ms. contents: of an artifact that came as a folder;
+    those of a single file say nothing.
+    """
+
+    upload: Upload
+    inspection: Inspection
+    contents: Contents
+    inspect_ms: float
+
+
+async def read_upload(upload: Upload, readers: Readers, max_upload_bytes: int) -> Inspected:
+    """Have an upload read, and put its files into their places. This may take seconds.
 
     Raises UnsupportedFormat, UnreadableArtifact, TooLarge, or BadInput for a file that came with the model.
     """
-    async with readers.turn(upload.request_id, upload.artifact.filename or upload.models_folder):
+    staging, artifact = upload.folder / STAGING, upload.artifact
+    async with readers.turn(upload.request_id, artifact.filename or upload.models_folder):
         began = monotonic()
-        read = await _read(upload, readers, max_upload_bytes)
-        return structs.replace(read, inspect_ms=(monotonic() - began) * 1000)
-
-
-async def _read(upload: Upload, readers: Readers, max_upload_bytes: int) -> Upload:
-    if upload.models_folder:
-        reading = await readers.read(Question("folder", str(_model_folder(upload))))
-        return await asyncio.to_thread(_taken_over, upload, reading)
-    staging = upload.folder / STAGING
-    staging.mkdir(mode=0o700)
-    question = Question("artifact", str(upload.artifact_path), upload.artifact.filename, str(staging), max_upload_bytes)
-    try:
-        reading = await readers.read(question)
-        if reading.top is not None:
-            await asyncio.to_thread(_unfold, upload, staging, reading.top, FACTOR * max_upload_bytes)
-        return await asyncio.to_thread(_taken_over, upload, reading)
-    finally:
-        with suppress(OSError):  # the rest is removed with the upload
-            await asyncio.to_thread(remove_folder, staging)
+        if upload.models_folder:
+            reading = await readers.read(Question("folder", str(_model_folder(upload))))
+        else:
+            staging.mkdir(mode=0o700)
+            path = str(upload.folder / artifact.file)
+            try:
+                reading = await readers.read(
+                    Question("artifact", path, artifact.filename, str(staging), max_upload_bytes)
+                )
+                if reading.top is not None:
+                    await asyncio.to_thread(_unfold, upload, staging, reading.top, FACTOR * max_upload_bytes)
+            finally:
+                with suppress(OSError):  # the rest is removed with the upload
+                    await asyncio.to_thread(remove_folder, staging)
+        placed = await asyncio.to_thread(_put_in_place, upload, reading)
+        contents = reading.contents or Contents(ModelConfig())
+        return Inspected(placed, reading.inspection, contents, (monotonic() - began) * 1000)
 
 
 def _model_folder(upload: Upload) -> Path:
@@ -69,7 +83,7 @@ def _unfold(upload: Upload, staging: Path, top: str, max_bytes: int) -> None:
     source = staging.joinpath(*parts_of(top))
     if source == staging or not source.is_dir():
         raise _lied(f"{quoted(top)} is no folder of it")
-    upload.artifact_path.unlink()
+    (upload.folder / upload.artifact.file).unlink()
     source.rename(_model_folder(upload))
 
 
@@ -105,11 +119,11 @@ def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
                     pending.append(Path(entry.path))
 
 
-def _taken_over(upload: Upload, reading: Reading) -> Upload:
-    """Return the upload with the reading. What came as a folder names its main file, and its code files are moved."""
+def _put_in_place(upload: Upload, reading: Reading) -> Upload:
+    """Move the code files of what came as a folder, and return the upload with them and the folder's main file."""
     contents = reading.contents
     if contents is None:
-        return structs.replace(upload, inspection=reading.inspection)
+        return upload
     folder = _model_folder(upload)
     parts = parts_of(contents.file)
     if contents.file and not folder.joinpath(*parts).is_file():
@@ -119,8 +133,6 @@ def _taken_over(upload: Upload, reading: Reading) -> Upload:
         upload,
         artifact=structs.replace(upload.artifact, main="/".join((FOLDER, *parts))),
         code_files=tuple(dict.fromkeys((*upload.code_files, *names))),
-        contents=contents,
-        inspection=reading.inspection,
     )
 
 

@@ -8,13 +8,12 @@ import secrets
 from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 
 import structlog
 from msgspec import Struct
 
-from app.core.contents import Contents
 from app.core.folders import remove_folder
-from app.core.inspection import Inspection
 from app.core.model import Artifact
 from app.core.os_errors import problem_of
 from app.errors import BadInput, PrismError, StorageFailed
@@ -35,7 +34,11 @@ _DISCARDING: set[asyncio.Task[None]] = set()
 
 
 class Form(Struct, frozen=True):
-    """A received form: texts by field, and files on disk below `folder`, which is named `model_id`."""
+    """A received form: texts by field, and files on disk below `folder`, which is named `model_id`.
+
+    artifact: None for a form without a file, which may name a staged upload. request_id: of the request that brought
+    it. received_ms: how long its transfer took.
+    """
 
     model_id: str
     folder: Path
@@ -43,6 +46,7 @@ class Form(Struct, frozen=True):
     artifact: Artifact | None
     code_files: tuple[str, ...]
     request_id: str = ""
+    received_ms: float = 0.0
 
     def upload(self) -> Upload:
         """Return the upload that the form holds. Raises BadInput if it holds no model."""
@@ -51,16 +55,21 @@ class Form(Struct, frozen=True):
                 "The form has no `file`.", hint="Choose the model file; with curl: `-F file=@model.pkl`.", field="file"
             )
         return Upload(
-            self.model_id, self.folder, self.texts, self.artifact, self.code_files, request_id=self.request_id
+            self.model_id,
+            self.folder,
+            self.texts,
+            self.artifact,
+            self.code_files,
+            request_id=self.request_id,
+            received_ms=self.received_ms,
         )
 
 
 class Upload(Struct, frozen=True):
     """A received model: its form's texts, and its artifact and code files on disk below `folder`.
 
-    inspection: what was read from the artifact, which took inspect_ms. contents: of an artifact that came as a folder.
     models_folder: the entry of the models folder that it was taken from, "" for an upload by request. request_id: of
-    the request that brought it.
+    the request that brought it. received_ms: how long its transfer took.
     """
 
     model_id: str
@@ -68,15 +77,9 @@ class Upload(Struct, frozen=True):
     texts: dict[str, str]
     artifact: Artifact
     code_files: tuple[str, ...]
-    inspection: Inspection | None = None
-    inspect_ms: float = 0.0
-    contents: Contents | None = None
     models_folder: str = ""
     request_id: str = ""
-
-    @property
-    def artifact_path(self) -> Path:
-        return self.folder / "artifact" / self.artifact.filename
+    received_ms: float = 0.0
 
 
 async def receive(
@@ -92,6 +95,7 @@ async def receive(
 
     texts: filled with the form's texts as they arrive, so that they are known even if the form is refused.
     """
+    began = monotonic()
     boundary = boundary_of(content_type)
     room = max_upload_bytes + len(FIELDS) * TEXT_LIMIT_BYTES
     if content_length is not None and content_length > room:
@@ -115,7 +119,9 @@ async def receive(
         if isinstance(error, OSError) and not isinstance(error, TimeoutError):
             raise problem_of(error) or _disk_error(error) from error
         raise
-    return Form(model_id, folder, receiver.texts, receiver.artifact, tuple(receiver.code_files))
+    elapsed_ms = (monotonic() - began) * 1000
+    code_files = tuple(receiver.code_files)
+    return Form(model_id, folder, receiver.texts, receiver.artifact, code_files, received_ms=elapsed_ms)
 
 
 async def discard(folder: Path) -> None:

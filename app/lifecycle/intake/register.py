@@ -8,17 +8,17 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from app.artifact.consent import allowed_packages, with_consent, word_of
-from app.core.contents import Contents
+from app.core.environment import Requirements
 from app.core.execution import GPU_FORMS, Execution, Gpus, parse_gpus
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.inspection import Format, Inspection
 from app.core.model import REPLICAS_MAX, Findings, Identity, ModelVersion, Spec, Status
 from app.core.model_config import ModelConfig
 from app.errors import BadInput
-from app.lifecycle.intake.receive import Upload
+from app.lifecycle.intake.read_upload import Inspected
 from app.lifecycle.intake.refusals import refuse_unusable
 from app.lifecycle.state import DeploymentState, utc_now
 from app.runtime.target import Targets
@@ -27,56 +27,71 @@ NAME_LIMIT = 100
 TRUE, FALSE = ("true", "1", "yes", "on"), ("", "false", "0", "no", "off")
 
 
+class Draft(Struct, frozen=True):
+    """A version with valid fields that is not recorded yet. inspection: under its owner's word, see `with_consent`."""
+
+    model: ModelVersion
+    inspection: Inspection
+
+
+class Registered(Struct, frozen=True):
+    """A version that was accepted and recorded, to be deployed.
+
+    requirements: what its environment must contain. run: whether it is to serve, or only to be built.
+    """
+
+    model: ModelVersion
+    inspection: Inspection
+    requirements: Requirements
+    run: bool
+
+
 async def register(
-    upload: Upload,
+    inspected: Inspected,
     ledger: DeploymentState,
     targets: Targets,
-    check: Callable[[ModelVersion], Awaitable[object]],
+    requirements_of: Callable[[ModelVersion, Inspection], Awaitable[Requirements]],
     *,
-    wanted: bool,
-    received_ms: float,
-) -> ModelVersion:
-    """Record the model of an upload that was read, and return it.
+    run: bool,
+) -> Registered:
+    """Record the version of an upload that was read.
 
-    check: raises if no environment could ever satisfy what the artifact and its owner ask for.
+    requirements_of: raises if no environment could ever satisfy what the artifact and its owner ask for.
     Raises BadInput for a field, MissingCode, UnknownPackage or UnsafeArtifact for the file.
     """
     began = monotonic()
-    model = build_version(upload, ledger, targets)
-    assert model.findings.inspection is not None
-    refuse_unusable(
-        model.findings.inspection, has_code=bool(model.spec.code_files), allow_unsafe=model.spec.allow_unsafe
-    )
-    await check(model)
-    await ledger.add(model, wanted=wanted, status=Status.INSPECTING)
-    await ledger.note_time(model.model_id, "receive", received_ms)
-    await ledger.note_time(model.model_id, "inspect", (monotonic() - began) * 1000 + upload.inspect_ms)
-    return model
+    draft = build_version(inspected, ledger, targets)
+    model, spec = draft.model, draft.model.spec
+    refuse_unusable(draft.inspection, has_code=bool(spec.code_files), allow_unsafe=spec.allow_unsafe)
+    requirements = await requirements_of(model, draft.inspection)
+    await ledger.add(model, wanted=run, status=Status.INSPECTING)
+    await ledger.note_time(model.model_id, "receive", inspected.upload.received_ms)
+    await ledger.note_time(model.model_id, "inspect", (monotonic() - began) * 1000 + inspected.inspect_ms)
+    return Registered(model, draft.inspection, requirements, run)
 
 
-def build_version(upload: Upload, ledger: DeploymentState, targets: Targets) -> ModelVersion:
-    """Make a model, not recorded yet, from the form and the files; the form wins. Raises BadInput for either.
-
-    upload: as `read_upload` returns it.
-    """
-    assert upload.inspection is not None
-    texts, contents = upload.texts, upload.contents or Contents(ModelConfig())
-    config = contents.config
+def build_version(inspected: Inspected, ledger: DeploymentState, targets: Targets) -> Draft:
+    """Make a version, not recorded yet, from the form and the files; the form wins. Raises BadInput for either."""
+    upload, contents = inspected.upload, inspected.contents
+    texts, config = upload.texts, contents.config
     name = model_name(texts.get("model_name", ""), upload.artifact.filename)
     trusted = config if upload.models_folder else ModelConfig()  # for an upload, only its form speaks for its owner
     allow_unsafe = boolean("allow_unsafe", texts.get("allow_unsafe", "")) or trusted.allow_unsafe
     allow_packages = allowed_packages((texts.get("allow_packages", ""), *trusted.allowed))
     requirements = texts.get("requirements") or trusted.requirement_lines
     expected_input = json_value("expected_input_json", texts.get("expected_input_json", ""))
-    inspection = with_consent(upload.inspection, word_of(allow_packages, requirements, upload.code_files))
+    inspection = with_consent(inspected.inspection, word_of(allow_packages, requirements, upload.code_files))
     execution = execution_of(config, texts.get("gpu", ""), inspection)
+    target = target_of(target_name(texts.get("target") or config.target, targets), execution.gpus, targets)
+    accelerate = accelerate_choice(texts.get("accelerate") or config.accelerate)
+    replicas = replicas_of(texts.get("replicas", ""), config)
     now = utc_now()
-    return ModelVersion(
+    model = ModelVersion(
         Identity(upload.model_id, name, ledger.next_version(name), now, upload.models_folder),
         Spec(
             artifact=upload.artifact,
             description=texts.get("model_description") or config.description,
-            target=target_of(target_name(texts.get("target") or config.target, targets), execution.gpus, targets),
+            target=target,
             requirements=requirements,
             python_version=texts.get("python_version") or contents.python_version,
             expected_input=contents.sample if expected_input is None else expected_input,
@@ -85,14 +100,15 @@ def build_version(upload: Upload, ledger: DeploymentState, targets: Targets) -> 
             unsafe_consent=now if allow_unsafe and inspection.dangers else "",
             allow_packages=allow_packages,
             packages_consent=now if allow_packages else "",
-            accelerate=accelerate_choice(texts.get("accelerate") or config.accelerate),
+            accelerate=accelerate,
             bounds=config.bounds,
             calling=contents.calling,
-            replicas=replicas_of(texts.get("replicas", ""), config),
+            replicas=replicas,
             execution=execution,
         ),
         Findings(inspection),
     )
+    return Draft(model, inspection)
 
 
 def execution_of(config: ModelConfig, gpu: str, inspection: Inspection) -> Execution:

@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from time import monotonic
 
+from msgspec import structs
+
 from app.core.model import Artifact, ModelVersion
 from app.core.route_table import is_serving
 from app.errors import NotFound
@@ -35,7 +37,8 @@ async def deploy_sample(deployments: Deployments) -> ModelVersion:
         if model.spec.artifact == artifact and (is_serving(deployment) or deployments.busy(model.model_id)):
             return model
     upload = await _stored(file, artifact, deployments.ledger.folder(""))
-    return await deployments.accept(upload, run=True, received_ms=(monotonic() - began) * 1000)
+    elapsed_ms = (monotonic() - began) * 1000
+    return await deployments.accept(structs.replace(upload, received_ms=elapsed_ms), run=True)
 
 
 async def _stored(file: Path, artifact: Artifact, root: Path) -> Upload:

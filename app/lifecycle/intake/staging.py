@@ -12,11 +12,10 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct, structs
 
-from app.core.inspection import Inspection
 from app.core.model import ModelVersion
 from app.errors import BadInput, NotFound, PrismError
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.intake.read_upload import read_upload
+from app.lifecycle.intake.read_upload import Inspected
 from app.lifecycle.intake.receive import Form, Upload, discard
 from app.lifecycle.intake.refusals import refusals_of
 from app.lifecycle.intake.register import build_version
@@ -25,12 +24,14 @@ KEPT_SECONDS = 3600.0
 
 
 class Staged(Struct, frozen=True):
-    """An upload that waits. expires_at: when it is removed, in RFC 3339. received_ms: how long its transfer took."""
+    """An upload that was read and waits. expires_at: when it is removed, in RFC 3339."""
 
-    upload: Upload
-    inspection: Inspection
+    inspected: Inspected
     expires_at: str
-    received_ms: float
+
+    @property
+    def upload(self) -> Upload:
+        return self.inspected.upload
 
     @property
     def upload_id(self) -> str:
@@ -51,22 +52,20 @@ class Staging:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._deploying = asyncio.Lock()
 
-    async def add(self, form: Form, received_ms: float) -> Staged:
+    async def add(self, form: Form) -> Staged:
         """Read an artifact and stage it.
 
         Raises BadInput for a form without an artifact, UnsupportedFormat or UnreadableArtifact; then nothing is left of
         it.
         """
         try:
-            road = self._deployments.road
-            upload = await read_upload(form.upload(), road.readers, road.settings.max_upload_mb << 20)
+            inspected = await self._deployments.inspect(form.upload())
         except BaseException:
             await discard(form.folder)
             raise
         expires = datetime.now(UTC) + timedelta(seconds=self._kept_seconds)
         at = expires.isoformat(timespec="seconds").replace("+00:00", "Z")
-        assert upload.inspection is not None  # it was just read
-        return self._keep(Staged(upload, upload.inspection, at, received_ms))
+        return self._keep(Staged(inspected, at))
 
     def _keep(self, staged: Staged) -> Staged:
         self._waiting[staged.upload_id] = staged
@@ -98,7 +97,7 @@ class Staging:
         await asyncio.to_thread(_move_code, form, staged.upload)
         texts = {**staged.upload.texts, **form.texts}
         upload = structs.replace(staged.upload, texts=texts, code_files=tuple(dict.fromkeys(names)))
-        return self._keep(structs.replace(staged, upload=upload))
+        return self._keep(structs.replace(staged, inspected=structs.replace(staged.inspected, upload=upload)))
 
     async def refusals(self, staged: Staged) -> list[PrismError]:
         """Return why the upload could not be deployed as it is.
@@ -107,21 +106,19 @@ class Staging:
         satisfy.
         """
         try:
-            model = build_version(staged.upload, self._deployments.ledger, self._deployments.road.targets)
+            draft = build_version(staged.inspected, self._deployments.ledger, self._deployments.road.targets)
         except PrismError as error:
             return [error]
-        assert model.findings.inspection is not None
-        has_code = bool(model.spec.code_files)
-        found: list[PrismError] = [
-            *refusals_of(model.findings.inspection, has_code=has_code, allow_unsafe=model.spec.allow_unsafe)
-        ]
+        spec, inspection = draft.model.spec, draft.inspection
+        has_code = bool(spec.code_files)
+        found: list[PrismError] = [*refusals_of(inspection, has_code=has_code, allow_unsafe=spec.allow_unsafe)]
         try:
-            await self._deployments.road.requirements(model)
+            await self._deployments.road.requirements(draft.model, inspection)
         except PrismError as error:
             found.append(error)
         return found
 
-    async def deploy_form(self, form: Form, *, run: bool, received_ms: float) -> ModelVersion:
+    async def deploy_form(self, form: Form, *, run: bool) -> ModelVersion:
         """Deploy the model that a form contains, or the staged one that it names by `upload_id`.
 
         Raises what `Deployments.accept` raises; the form's files are then removed, and what was staged stays staged.
@@ -129,7 +126,7 @@ class Staging:
         upload_id = form.texts.get("upload_id", "")
         try:
             if not upload_id:
-                return await self._deployments.accept(form.upload(), run=run, received_ms=received_ms)
+                return await self._deployments.accept(form.upload(), run=run)
             if form.artifact is not None:
                 hint = "Send the file, or the `upload_id` of one that was sent before."
                 raise BadInput("The form has both a `file` and an `upload_id`.", hint=hint, field="file")
@@ -152,9 +149,8 @@ class Staging:
             staged = self.get(upload_id) if form is None else await self.amend(upload_id, form)
             self._let_go(upload_id)
             try:
-                return await self._deployments.accept(
-                    staged.upload, run=run, received_ms=staged.received_ms, keep_refused=True
-                )
+                registered = await self._deployments.register(staged.inspected, run=run)
+                return await self._deployments.deploy(registered)
             except BaseException:
                 self._keep(staged)
                 raise

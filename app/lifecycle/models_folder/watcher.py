@@ -191,9 +191,10 @@ class ModelsFolder:
             await self._versions.start_again(present)
             return present
         await self._versions.give_up_unfinished(name)
-        upload = Upload(model_id, folder, {"model_name": name}, artifact, (), models_folder=name)
         elapsed_ms = (self._clock() - began) * 1000
-        model = await self._deployments.accept(upload, run=True, received_ms=elapsed_ms)
+        texts = {"model_name": name}
+        upload = Upload(model_id, folder, texts, artifact, (), models_folder=name, received_ms=elapsed_ms)
+        model = await self._deployments.accept(upload, run=True)
         log.info("an entry of the models folder is a new version", entry=name, model=model.ref)
         return model
 

@@ -5,7 +5,6 @@ The pages work with and without JavaScript: each response is a whole page, or fo
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -40,15 +39,14 @@ def router(deployments: Deployments, staging: Staging, pages: Pages, max_upload_
 
     @routes.post("/api/upload-and-run-ui")
     async def upload(request: Request) -> Response:
-        began = monotonic()
         texts: dict[str, str] = {}
         try:
             form = await received(request, deployments.ledger, max_upload_bytes, (*FIELDS, REVIEW), texts)
-            return await taken(request, form, (monotonic() - began) * 1000)
+            return await taken(request, form)
         except PrismError as error:
             return await refused(request, texts.get("upload_id", ""), texts, error)
 
-    async def taken(request: Request, form: ReceivedForm, received_ms: float) -> Response:
+    async def taken(request: Request, form: ReceivedForm) -> Response:
         """Review or deploy, as the form requests.
 
         A file is read and staged first, so that an error in another field does not require a second upload.
@@ -58,7 +56,7 @@ def router(deployments: Deployments, staging: Staging, pages: Pages, max_upload_
             form.texts.setdefault(field, "")  # browsers do not send unticked boxes
         looks = form.texts.get(REVIEW, "")
         if not upload_id:
-            upload_id = (await staging.add(form, received_ms)).upload_id
+            upload_id = (await staging.add(form)).upload_id
         elif looks:
             await staging.amend(upload_id, form)
         if looks:

@@ -15,6 +15,7 @@ from app.artifact.read import read_folder
 from app.core.inspection import Format, Inspection, Pin, UnsafeGlobal
 from app.core.model import Artifact
 from app.errors import BadInput, MissingCode, UnknownPackage, UnsafeArtifact
+from app.lifecycle.intake.read_upload import Inspected
 from app.lifecycle.intake.receive import Upload
 from app.lifecycle.intake.refusals import refusals_of
 from app.lifecycle.intake.register import build_version
@@ -122,12 +123,13 @@ def test_only_names_are_allowed(given: list[str], expected: tuple[str, ...] | No
         allowed_packages(given)
 
 
-def folder(place: Path, files: dict[str, str], models_folder: str = "") -> Upload:
+def folder(place: Path, files: dict[str, str], models_folder: str = "") -> Inspected:
     laid_out(place, files)
     joblib.dump(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]), place / "m.joblib")
     read = read_folder(place, of_models_folder=bool(models_folder))
     sent = Upload("1" * 12, place, {}, Artifact("m.zip", "0", 1), (), models_folder=models_folder)
-    return structs.replace(sent, inspection=read.inspection, contents=read.contents)
+    assert read.contents is not None
+    return Inspected(sent, read.inspection, read.contents, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,6 @@ def folder(place: Path, files: dict[str, str], models_folder: str = "") -> Uploa
 )
 def test_requirements_in_an_artifact_install_known_packages_alone(tmp_path: Path, files: dict[str, str]) -> None:
     found = folder(tmp_path, files).inspection
-    assert found is not None
     assert "acme" not in {pin.distribution for pin in found.pins}
     assert "scikit-learn" in {pin.distribution for pin in found.pins}
     assert [pin.requirement for pin in found.unknown_pins] == ["acme>=1"]
@@ -149,21 +150,21 @@ def test_requirements_in_an_artifact_install_known_packages_alone(tmp_path: Path
 async def test_an_archive_cannot_consent_for_its_owner_and_the_models_folder_can(tmp_path: Path) -> None:
     files = {"model_config.yaml": "allow_unsafe: true\nallow_packages: [acme]\nrequirements: [acme]\n"}
     async with house(tmp_path) as home:
-        sent = build_version(folder(tmp_path / "sent", files), home.ledger, home.deployments.road.targets)
-        assert (sent.spec.allow_unsafe, sent.spec.allow_packages, sent.spec.requirements) == (False, (), "")
+        sent = build_version(folder(tmp_path / "sent", files), home.ledger, home.deployments.road.targets).model.spec
+        assert (sent.allow_unsafe, sent.allow_packages, sent.requirements) == (False, (), "")
         laid = build_version(
             folder(tmp_path / "laid", files, models_folder="m"), home.ledger, home.deployments.road.targets
-        )
-        assert (laid.spec.allow_unsafe, laid.spec.allow_packages, laid.spec.requirements) == (True, ("acme",), "acme")
+        ).model.spec
+        assert (laid.allow_unsafe, laid.allow_packages, laid.requirements) == (True, ("acme",), "acme")
 
 
 async def test_a_package_is_allowed_by_the_form_and_the_consent_recorded(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
-        staged = await staging.add(form(home, EVIL), 0)
+        staged = await staging.add(form(home, EVIL))
         assert {type(one) for one in await staging.refusals(staged)} == {MissingCode, UnsafeArtifact}
         agreed = form(home, upload_id=staged.upload_id, allow_packages="evilpkg")
-        model = await staging.deploy_form(agreed, run=False, received_ms=0)
+        model = await staging.deploy_form(agreed, run=False)
         assert model.spec.allow_packages == ("evilpkg",)
         assert model.spec.packages_consent
         assert not model.spec.unsafe_consent
@@ -172,12 +173,10 @@ async def test_a_package_is_allowed_by_the_form_and_the_consent_recorded(tmp_pat
 
 async def test_a_guess_that_an_older_server_recorded_is_not_asked_of_the_index(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        model = build_version(folder(tmp_path / "m", {"notes.txt": ""}), home.ledger, home.deployments.road.targets)
-        assert model.findings.inspection is not None
-        older = structs.replace(
-            model.findings.inspection, pins=(*model.findings.inspection.pins, Pin("evilpkg", "", "a guess"))
-        )
-        asked = await home.deployments.road.requirements(with_facts(model, inspection=older))
+        draft = build_version(folder(tmp_path / "m", {"notes.txt": ""}), home.ledger, home.deployments.road.targets)
+        model, inspection = draft.model, draft.inspection
+        older = structs.replace(inspection, pins=(*inspection.pins, Pin("evilpkg", "", "a guess")))
+        asked = await home.deployments.road.stored_requirements(with_facts(model, inspection=older))
         assert "evilpkg" not in asked.packages
         allowed = with_facts(model, inspection=older, allow_packages=("evilpkg",))
-        assert "evilpkg" in (await home.deployments.road.requirements(allowed)).packages
+        assert "evilpkg" in (await home.deployments.road.stored_requirements(allowed)).packages

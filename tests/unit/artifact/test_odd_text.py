@@ -41,7 +41,7 @@ ODD = {
 async def test_what_is_read_of_an_odd_file_can_be_told(way: str, tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
-        staged = await staging.add(form(home, ODD[way]), 0)
+        staged = await staging.add(form(home, ODD[way]))
         document = staged_document(staged, await staging.refusals(staged))
         assert json.loads(msgspec.json.encode(document))["inspection"]["format"] == "pickle"
         assert json.dumps(document, ensure_ascii=False).encode()

@@ -205,8 +205,8 @@ async def test_what_is_unpacked_takes_the_archives_place(tmp_path: Path) -> None
             {"inspection": {"format": "pickle"}, "contents": contents, "top": "model/inner", "code": ["steps.py"]}
         )
 
-    read = await read_upload(upload, Readers(ask), 1 << 20)
-    assert (read.artifact.main, read.code_files) == ("model/m.pkl", ("steps.py",))
+    placed = (await read_upload(upload, Readers(ask), 1 << 20)).upload
+    assert (placed.artifact.main, placed.code_files) == ("model/m.pkl", ("steps.py",))
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["artifact/model/m.pkl", "code/steps.py"]
 

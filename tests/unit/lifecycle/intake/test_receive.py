@@ -44,7 +44,7 @@ async def test_files_and_texts_arrive_whole_however_the_body_is_cut(tmp_path: Pa
     received = await receive(pieces(body, size), TYPE, len(body), tmp_path, LIMIT)
     upload = received.upload()
     assert upload.texts == {"model_name": "Zürich"}
-    assert upload.artifact_path.read_bytes() == content
+    assert (upload.folder / upload.artifact.file).read_bytes() == content
     assert upload.artifact.sha256 == hashlib.sha256(content).hexdigest()
     assert upload.artifact.size_bytes == len(content)
     assert upload.artifact.filename == "my_model.pkl"

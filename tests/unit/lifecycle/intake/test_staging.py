@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from app.core.model import Artifact, Status
 from app.errors import BadInput, MissingCode, NotFound, UnsafeArtifact, UnsupportedFormat
@@ -44,9 +45,9 @@ def folders(home: House) -> list[str]:
 async def test_a_file_is_read_and_waits_and_nothing_is_built(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
-        staged = await staging.add(form(home, HARMLESS), 12.5)
+        staged = await staging.add(form(home, HARMLESS))
         assert staging.get(staged.upload_id) is staged
-        assert staged.inspection.format == "pickle"
+        assert staged.inspected.inspection.format == "pickle"
         assert await staging.refusals(staged) == []
         assert home.ledger.models() == ()
         assert home.target.events == []
@@ -56,18 +57,18 @@ async def test_what_cannot_be_read_leaves_nothing(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
         with pytest.raises(UnsupportedFormat):
-            await staging.add(form(home, b"a,b\n1,2\n", name="data.csv"), 0)
+            await staging.add(form(home, b"a,b\n1,2\n", name="data.csv"))
         with pytest.raises(BadInput, match="no `file`"):
-            await staging.add(form(home), 0)
+            await staging.add(form(home))
         assert folders(home) == []
 
 
 async def test_it_becomes_the_model_of_its_id_with_the_times_it_took(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
-        staged = await staging.add(form(home, HARMLESS), 12.5)
+        staged = await staging.add(structs.replace(form(home, HARMLESS), received_ms=12.5))
         later = form(home, model_name="iris", upload_id=staged.upload_id)
-        model = await staging.deploy_form(later, run=True, received_ms=1.0)
+        model = await staging.deploy_form(later, run=True)
         assert (model.model_id, model.ref) == (staged.upload_id, "iris@1.0.0")
         deployment = await home.deployments.settled(model.model_id)
         assert deployment.status is Status.LIVE
@@ -81,9 +82,9 @@ async def test_it_becomes_the_model_of_its_id_with_the_times_it_took(tmp_path: P
 async def test_a_second_click_means_the_first(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
-        staged = await staging.add(form(home, HARMLESS), 0)
+        staged = await staging.add(form(home, HARMLESS))
         clicks = [form(home, model_name="iris", upload_id=staged.upload_id) for _ in range(3)]
-        models = await asyncio.gather(*(staging.deploy_form(one, run=True, received_ms=0) for one in clicks))
+        models = await asyncio.gather(*(staging.deploy_form(one, run=True) for one in clicks))
         assert {model.model_id for model in models} == {staged.upload_id}
         await home.deployments.settled(staged.upload_id)
         assert home.target.events.count("start") == 1
@@ -93,17 +94,15 @@ async def test_a_second_click_means_the_first(tmp_path: Path) -> None:
 async def test_one_that_is_refused_goes_on_waiting_with_what_was_said(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
-        staged = await staging.add(form(home, DANGEROUS), 0)
+        staged = await staging.add(form(home, DANGEROUS))
         (refusal,) = await staging.refusals(staged)
         assert isinstance(refusal, UnsafeArtifact)
         with pytest.raises(UnsafeArtifact):
-            await staging.deploy_form(
-                form(home, upload_id=staged.upload_id, model_name="risky"), run=True, received_ms=0
-            )
+            await staging.deploy_form(form(home, upload_id=staged.upload_id, model_name="risky"), run=True)
         kept = staging.get(staged.upload_id)
         assert kept.upload.texts["model_name"] == "risky"
         consent = form(home, upload_id=staged.upload_id, allow_unsafe="true")
-        model = await staging.deploy_form(consent, run=False, received_ms=0)
+        model = await staging.deploy_form(consent, run=False)
         assert model.name == "risky"
         assert model.spec.unsafe_consent
 
@@ -111,7 +110,7 @@ async def test_one_that_is_refused_goes_on_waiting_with_what_was_said(tmp_path: 
 async def test_code_that_comes_later_joins_it_and_the_later_file_of_a_name_wins(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
-        staged = await staging.add(form(home, NEEDS_CODE, code={"one.py": "old"}), 0)
+        staged = await staging.add(form(home, NEEDS_CODE, code={"one.py": "old"}))
         assert await staging.refusals(staged) == []
         staged = await staging.amend(staged.upload_id, form(home, code={"two.py": "2", "one.py": "new"}))
         assert staged.upload.code_files == ("one.py", "two.py")
@@ -122,7 +121,7 @@ async def test_code_that_comes_later_joins_it_and_the_later_file_of_a_name_wins(
 async def test_every_reason_against_it_is_told_at_once(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
-        staged = await staging.add(form(home, NEEDS_CODE, model_name="iris"), 0)
+        staged = await staging.add(form(home, NEEDS_CODE, model_name="iris"))
         assert [type(one) for one in await staging.refusals(staged)] == [MissingCode]
         staged = await staging.amend(staged.upload_id, form(home, model_name="a/b"))
         assert [one.values["field"] for one in await staging.refusals(staged)] == ["model_name"]
@@ -131,9 +130,9 @@ async def test_every_reason_against_it_is_told_at_once(tmp_path: Path) -> None:
 async def test_a_form_with_a_file_and_the_id_of_another_is_refused_whole(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
-        staged = await staging.add(form(home, HARMLESS), 0)
+        staged = await staging.add(form(home, HARMLESS))
         with pytest.raises(BadInput, match="both"):
-            await staging.deploy_form(form(home, HARMLESS, upload_id=staged.upload_id), run=True, received_ms=0)
+            await staging.deploy_form(form(home, HARMLESS, upload_id=staged.upload_id), run=True)
         assert folders(home) == [staged.upload_id]
 
 
@@ -141,17 +140,17 @@ async def test_an_id_that_nobody_knows_is_refused_and_leaves_nothing(tmp_path: P
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
         with pytest.raises(NotFound, match="Upload the file again"):
-            await staging.deploy_form(form(home, code={"a.py": ""}, upload_id="f" * 12), run=True, received_ms=0)
+            await staging.deploy_form(form(home, code={"a.py": ""}, upload_id="f" * 12), run=True)
         assert folders(home) == []
 
 
 async def test_one_that_nobody_wants_is_gone_at_once_and_a_forgotten_one_in_time(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging, hasty = Staging(home.deployments), Staging(home.deployments, kept_seconds=0.1)
-        unwanted, waiting = [await staging.add(form(home, HARMLESS), 0) for _ in range(2)]
+        unwanted, waiting = [await staging.add(form(home, HARMLESS)) for _ in range(2)]
         await staging.forget(unwanted.upload_id)
         assert folders(home) == [waiting.upload_id]
-        forgotten = await hasty.add(form(home, HARMLESS), 0)
+        forgotten = await hasty.add(form(home, HARMLESS))
         await eventually(lambda: folders(home) == [waiting.upload_id])
         with pytest.raises(NotFound):
             hasty.get(forgotten.upload_id)
@@ -160,8 +159,8 @@ async def test_one_that_nobody_wants_is_gone_at_once_and_a_forgotten_one_in_time
 async def test_a_model_outlives_the_time_of_its_upload(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments, kept_seconds=0.05)
-        staged = await staging.add(form(home, HARMLESS, model_name="iris"), 0)
+        staged = await staging.add(form(home, HARMLESS, model_name="iris"))
         model = await staging.deploy(staged.upload_id, run=True)
-        other = await staging.add(form(home, HARMLESS), 0)
+        other = await staging.add(form(home, HARMLESS))
         await eventually(lambda: other.upload_id not in folders(home))
         assert folders(home) == [model.model_id]
