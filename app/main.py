@@ -97,18 +97,16 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> None:
     """Add the routes for admins: the models there are, the metrics, and everything that changes something."""
     deployments, share = system.deployments, system.share
-    app.include_router(
-        models.router(
-            deployments,
-            system.staging,
-            system.max_upload_bytes,
-            system.closing,
-            share.public_url,
-            system.dispatcher.circuits,
-            system.vitals,
-        ),
-        dependencies=admins,
+    routes = models.ModelRoutes(
+        deployments=deployments,
+        staging=system.staging,
+        vitals=system.vitals,
+        max_upload_bytes=system.max_upload_bytes,
+        closing=system.closing,
+        public_url=share.public_url,
+        circuits=system.dispatcher.circuits,
     )
+    app.include_router(routes.router(), dependencies=admins)
     app.include_router(inspections.router(deployments.road.readers), dependencies=admins)
     app.include_router(registry.router(deployments, share.public_url), dependencies=admins)
     app.include_router(models_folder_api.router(system.models_folder), dependencies=admins)

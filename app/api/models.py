@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -31,127 +32,111 @@ class Change(BaseModel):
     replicas: int = Field(description=f"How many are to serve, 1 to {REPLICAS_MAX}.", strict=True)
 
 
-def router(
-    deployments: Deployments,
-    staging: Staging,
-    max_upload_bytes: int,
-    closing: asyncio.Event,
-    public_url: Callable[[str], str | None],
-    circuits: Callable[[str], Mapping[str, str]],
-    vitals: UsageSampler,
-) -> APIRouter:
-    """Return the routes. closing: set when the server ends; live logs end with it.
+class ModelRoutes:
+    """The routes, a method each: it decodes the request, calls the lifecycle, and encodes the answer."""
 
-    public_url: returns the public URL of a name, while it is shared. circuits: returns the state of the circuit
-    breakers of a model's replicas, by replica id.
-    """
-    routes = APIRouter(tags=["models"])
-    ledger = deployments.ledger
+    def __init__(
+        self,
+        *,
+        deployments: Deployments,
+        staging: Staging,
+        vitals: UsageSampler,
+        max_upload_bytes: int,
+        closing: asyncio.Event,
+        public_url: Callable[[str], str | None],
+        circuits: Callable[[str], Mapping[str, str]],
+    ) -> None:
+        """closing: set when the server ends; live logs end with it.
 
-    def document(model_id: str, request: Request) -> dict[str, Any]:
-        model = ledger.find(model_id)
-        return documented(model, request, None)
+        public_url: returns the public URL of a name, while it is shared. circuits: returns the state of the circuit
+        breakers of a model's replicas, by replica id.
+        """
+        self._deployments = deployments
+        self._ledger = deployments.ledger
+        self._staging = staging
+        self._vitals = vitals
+        self._max_upload_bytes = max_upload_bytes
+        self._closing = closing
+        self._public_url = public_url
+        self._circuits = circuits
 
-    def documented(model: ModelVersion, request: Request, uses: Mapping[str, ReplicaUsage] | None) -> dict[str, Any]:
-        base_url = str(request.base_url).rstrip("/")
-        deployment, open_circuits = ledger.deployment(model.model_id), circuits(model.model_id)
-        return model_document(model, deployment, base_url, public_url(model.name), open_circuits, uses)
+    def router(self) -> APIRouter:
+        """Return the table of the routes."""
+        routes = APIRouter(tags=["models"])
+        form = upload_form(self._deployments.road.targets.known)
+        create = partial(routes.post, status_code=201, openapi_extra=form)
+        create("/models/upload-and-run", summary="Upload a model and serve it")(self.upload_and_run)
+        create("/models", summary="Upload a model and serve it")(self.create)
+        create("/models/upload", summary="Upload and build, without starting")(self.upload_only)
+        inspect = partial(routes.post, openapi_extra=INSPECT_FORM)
+        inspect("/models/inspect", summary="Inspect a file without building it")(self.inspect)
+        routes.get("/models", summary="List models")(self.all_models)
+        routes.get("/models/{ref}", summary="Get a model")(self.one_model)
+        routes.patch("/models/{ref}", summary="Set the number of replicas")(self.change)
+        routes.delete("/models/{ref}", summary="Delete a model")(self.delete)
+        routes.post("/models/{ref}/start", summary="Start a stopped model")(self.start)
+        routes.post("/models/{ref}/restart", summary="Restart a model without a failed request")(self.restart)
+        routes.post("/models/{ref}/stop", summary="Stop a model")(self.stop)
+        logs = partial(routes.get, response_class=PlainTextResponse)
+        logs("/models/{ref}/logs", summary="Build or replica log")(self.logs)
+        return routes
 
-    async def upload(request: Request, wait: bool, run: bool) -> Response:
-        form = await received(request, ledger, max_upload_bytes)
-        model = await staging.deploy_form(form, run=run)
-        location = {"Location": f"/models/{model.model_id}"}
-        if not wait:
-            return JSONResponse(document(model.model_id, request), 202, location)
-        return await settled(model, request, 201, location)
-
-    async def settled(
-        model: ModelVersion, request: Request, status: int, headers: dict[str, str] | None = None
-    ) -> Response:
-        """Wait until no job works on the model, and return its document, or its problem if it failed."""
-        deployment = await deployments.settled(model.model_id)
-        if deployment.error is not None and "status" in deployment.error:
-            problem = {**deployment.error, "model_id": model.model_id}
-            return problem_response(problem, request_id_of(request), headers)
-        return JSONResponse(document(model.model_id, request), status, headers)
-
-    form_of_upload = upload_form(deployments.road.targets.known)
-
-    @routes.post(
-        "/models/upload-and-run", status_code=201, summary="Upload a model and serve it", openapi_extra=form_of_upload
-    )
-    async def upload_and_run(request: Request, wait: Wait = True) -> Response:
+    async def upload_and_run(self, request: Request, wait: Wait = True) -> Response:
         """Stores the file, reads what it needs, builds its environment, starts it and probes it with a sample."""
-        return await upload(request, wait, run=True)
+        return await self._deploy(request, wait, run=True)
 
-    @routes.post("/models", status_code=201, summary="Upload a model and serve it", openapi_extra=form_of_upload)
-    async def create(request: Request, wait: Wait = True) -> Response:
-        return await upload(request, wait, run=True)
+    async def create(self, request: Request, wait: Wait = True) -> Response:
+        return await self._deploy(request, wait, run=True)
 
-    @routes.post(
-        "/models/upload", status_code=201, summary="Upload and build, without starting", openapi_extra=form_of_upload
-    )
-    async def upload_only(request: Request, wait: Wait = True) -> Response:
-        return await upload(request, wait, run=False)
+    async def upload_only(self, request: Request, wait: Wait = True) -> Response:
+        return await self._deploy(request, wait, run=False)
 
-    @routes.post("/models/inspect", summary="Inspect a file without building it", openapi_extra=INSPECT_FORM)
-    async def inspect(request: Request) -> dict[str, Any]:
+    async def inspect(self, request: Request) -> dict[str, Any]:
         """Reads the file, and reports what is in it and what stands in the way of serving it.
 
         A later upload can send `upload_id` in place of `file`.
         """
-        form = await received(request, ledger, max_upload_bytes, INSPECT_FIELDS)
-        staged = await staging.add(form)
-        return staged_document(staged, await staging.refusals(staged))
+        form = await received(request, self._ledger, self._max_upload_bytes, INSPECT_FIELDS)
+        staged = await self._staging.add(form)
+        return staged_document(staged, await self._staging.refusals(staged))
 
-    @routes.get("/models", summary="List models")
-    async def all_models(request: Request) -> dict[str, Any]:
-        return {"models": [document(model.model_id, request) for model in ledger.models()]}
+    async def all_models(self, request: Request) -> dict[str, Any]:
+        return {"models": [self._document(model.model_id, request) for model in self._ledger.models()]}
 
-    @routes.get("/models/{ref}", summary="Get a model")
-    async def one_model(ref: str, request: Request) -> dict[str, Any]:
-        model = ledger.find(ref)
-        return documented(model, request, await vitals.of([ledger.deployment(model.model_id)]))
+    async def one_model(self, ref: str, request: Request) -> dict[str, Any]:
+        model = self._ledger.find(ref)
+        uses = await self._vitals.of([self._ledger.deployment(model.model_id)])
+        return self._document(model.model_id, request, uses)
 
-    @routes.patch("/models/{ref}", summary="Set the number of replicas")
-    async def change(ref: str, wanted: Change, request: Request, wait: Wait = True) -> Response:
+    async def change(self, ref: str, wanted: Change, request: Request, wait: Wait = True) -> Response:
         """Sets the number of replicas.
 
         New ones take traffic once they answer; superfluous ones are drained and stopped. No request fails.
         """
-        model = ledger.find(ref)
-        await deployments.scale(model, wanted.replicas)
-        return await begun(model, request, wait)
+        model = self._ledger.find(ref)
+        await self._deployments.scale(model, wanted.replicas)
+        return await self._begun(model, request, wait)
 
-    @routes.delete("/models/{ref}", summary="Delete a model")
-    async def delete(ref: str) -> dict[str, Any]:
-        return {"removed": await deployments.delete(ledger.find(ref))}
+    async def delete(self, ref: str) -> dict[str, Any]:
+        return {"removed": await self._deployments.delete(self._ledger.find(ref))}
 
-    @routes.post("/models/{ref}/start", summary="Start a stopped model")
-    async def start(ref: str, request: Request, wait: Wait = True) -> Response:
-        model = ledger.find(ref)
-        await deployments.start(model)
-        return await begun(model, request, wait)
+    async def start(self, ref: str, request: Request, wait: Wait = True) -> Response:
+        model = self._ledger.find(ref)
+        await self._deployments.start(model)
+        return await self._begun(model, request, wait)
 
-    @routes.post("/models/{ref}/restart", summary="Restart a model without a failed request")
-    async def restart(ref: str, request: Request, wait: Wait = True) -> Response:
-        model = ledger.find(ref)
-        await deployments.restart(model)
-        return await begun(model, request, wait)
+    async def restart(self, ref: str, request: Request, wait: Wait = True) -> Response:
+        model = self._ledger.find(ref)
+        await self._deployments.restart(model)
+        return await self._begun(model, request, wait)
 
-    async def begun(model: ModelVersion, request: Request, wait: bool) -> Response:
-        if wait:
-            return await settled(model, request, 200)
-        return JSONResponse(document(model.model_id, request), 202, {"Location": f"/models/{model.model_id}"})
+    async def stop(self, ref: str, request: Request) -> dict[str, Any]:
+        model = self._ledger.find(ref)
+        await self._deployments.stop(model)
+        return self._document(model.model_id, request)
 
-    @routes.post("/models/{ref}/stop", summary="Stop a model")
-    async def stop(ref: str, request: Request) -> dict[str, Any]:
-        model = ledger.find(ref)
-        await deployments.stop(model)
-        return document(model.model_id, request)
-
-    @routes.get("/models/{ref}/logs", summary="Build or replica log", response_class=PlainTextResponse)
     async def logs(
+        self,
         ref: str,
         kind: LogKind = "runtime",
         tail: Annotated[int, Query(ge=0, le=ALL_LINES, description="How many of the last lines to begin with.")] = 200,
@@ -164,15 +149,38 @@ def router(
         ] = None,
         last_event_id: Annotated[str, Header(description="As `after`, sent by browsers that reconnect.")] = "",
     ) -> Response:
-        model = ledger.find(ref)
-        lines = model_log(deployments, model, kind, tail, follow, last_event_id or after, replica)
+        model = self._ledger.find(ref)
+        lines = model_log(self._deployments, model, kind, tail, follow, last_event_id or after, replica)
         if not follow:
             return PlainTextResponse("".join([f"{line.text}\n" async for line in lines]))
 
         def status() -> str:
-            deployment = deployment_of(deployments, model.model_id)
+            deployment = deployment_of(self._deployments, model.model_id)
             return deployment.status if deployment else "deleted"
 
-        return EventSourceResponse(log_events(lines, closing, status), headers=STREAM_HEADERS)
+        return EventSourceResponse(log_events(lines, self._closing, status), headers=STREAM_HEADERS)
 
-    return routes
+    async def _deploy(self, request: Request, wait: bool, *, run: bool) -> Response:
+        form = await received(request, self._ledger, self._max_upload_bytes)
+        model = await self._staging.deploy_form(form, run=run)
+        return await self._begun(model, request, wait, created=True)
+
+    async def _begun(self, model: ModelVersion, request: Request, wait: bool, *, created: bool = False) -> Response:
+        """Return the model's document, after `wait` once no job works on it; then its problem if it failed."""
+        location = {"Location": f"/models/{model.model_id}"}
+        if not wait:
+            return JSONResponse(self._document(model.model_id, request), 202, location)
+        deployment = await self._deployments.settled(model.model_id)
+        headers = location if created else None
+        if deployment.error is not None and "status" in deployment.error:
+            problem = {**deployment.error, "model_id": model.model_id}
+            return problem_response(problem, request_id_of(request), headers)
+        return JSONResponse(self._document(model.model_id, request), 201 if created else 200, headers)
+
+    def _document(
+        self, model_id: str, request: Request, uses: Mapping[str, ReplicaUsage] | None = None
+    ) -> dict[str, Any]:
+        """Return the document of a model as it is now. Raises NotFound if it was deleted meanwhile."""
+        model, deployment = self._ledger.find(model_id), self._ledger.deployment(model_id)
+        base_url = str(request.base_url).rstrip("/")
+        return model_document(model, deployment, base_url, self._public_url(model.name), self._circuits(model_id), uses)
