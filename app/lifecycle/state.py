@@ -74,6 +74,7 @@ class DeploymentState:
     def __init__(self, store: Catalog, registry: DeploymentRegistry) -> None:
         self._store = store
         self._registry = registry
+        self.numbering = asyncio.Lock()  # held from `next_version` to `add`, so that no two versions have one number
         self._outlooks: dict[str, Outlook] = {}  # not recorded: the next gateway finds out for itself
         self._splits: dict[str, Route] = {}
 

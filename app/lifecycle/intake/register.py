@@ -28,7 +28,10 @@ TRUE, FALSE = ("true", "1", "yes", "on"), ("", "false", "0", "no", "off")
 
 
 class Draft(Struct, frozen=True):
-    """A version with valid fields that is not recorded yet. inspection: under its owner's word, see `with_consent`."""
+    """A version with valid fields that is not recorded yet, so its number may still change.
+
+    inspection: under its owner's word, see `with_consent`.
+    """
 
     model: ModelVersion
     inspection: Inspection
@@ -61,10 +64,14 @@ async def register(
     """
     began = monotonic()
     draft = build_version(inspected, ledger, targets)
-    model, spec = draft.model, draft.model.spec
+    spec = draft.model.spec
     refuse_unusable(draft.inspection, has_code=bool(spec.code_files), allow_unsafe=spec.allow_unsafe)
-    requirements = await requirements_of(model, draft.inspection)
-    await ledger.add(model, wanted=run, status=Status.INSPECTING)
+    requirements = await requirements_of(draft.model, draft.inspection)
+    async with ledger.numbering:
+        version = ledger.next_version(draft.model.name)  # another of this name may have been recorded meanwhile
+        identity = structs.replace(draft.model.identity, version=version, created_at=utc_now())
+        model = structs.replace(draft.model, identity=identity)
+        await ledger.add(model, wanted=run, status=Status.INSPECTING)
     await ledger.note_time(model.model_id, "receive", inspected.upload.received_ms)
     await ledger.note_time(model.model_id, "inspect", (monotonic() - began) * 1000 + inspected.inspect_ms)
     return Registered(model, draft.inspection, requirements, run)

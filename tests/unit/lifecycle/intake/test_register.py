@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,17 @@ async def test_what_the_file_lacks_is_refused_before_what_no_environment_can_hav
         upload_id = (await staging.add(form(home, NEEDS_ALL, python_version="two"))).upload_id
         codes = [refusal.code for refusal in await refusals(home, staging, upload_id)]
         assert codes == ["missing_code", "missing_code", "unsafe_artifact", "bad_input"]
+
+
+async def test_uploads_of_one_name_at_the_same_time_become_different_versions(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        uploads = [staging.deploy_form(form(home, HARMLESS, model_name="iris"), run=False) for _ in range(6)]
+        models = await asyncio.gather(*uploads)
+        assert sorted(model.version for model in models) == [f"1.{minor}.0" for minor in range(6)]
+        assert [model.version for model in home.ledger.models()] == [f"1.{minor}.0" for minor in range(6)]
+        for model in models:
+            await home.deployments.settled(model.model_id)
 
 
 @pytest.fixture
