@@ -1,13 +1,12 @@
-"""Puts an error into the form of other protocols, by the path of the request, wherever the error was raised.
+"""The forms of errors: each protocol's clients read their own, wherever on a path the error was raised.
 
-/v2…, /v1…                                       {"error": "what happened and what to do"}
-/invocations, /models/{ref}/invocations, /ping   {"error_code": "BAD_REQUEST", "message": "…"}, as MLflow does
-every other path                                 the RFC 9457 problem document
+The forms that PRISM's protocols declare for their paths are in app/protocols/error_forms.py.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.errors import PROBLEM_JSON
@@ -15,20 +14,46 @@ from model_container.contract.mlflow_codes import error_code
 
 JSON = "application/json"
 
-_INFERENCE = re.compile(r"/v[12](/.*)?", re.DOTALL)
-_MLFLOW = re.compile(r"/(invocations|ping|version|models/[^/]+/invocations)")
+ErrorForm = Callable[[dict[str, Any]], tuple[dict[str, Any], str]]
+"""Turns a whole problem document into the document that clients read, and its content type."""
 
 
-def is_native_path(path: str) -> bool:
-    """Return whether errors on this path have the form of PRISM's own API."""
-    return _INFERENCE.fullmatch(path) is None and _MLFLOW.fullmatch(path) is None
-
-
-def error_for_path(path: str, problem: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the document for that path, and its content type. problem: the whole problem document."""
-    text = f"{problem['detail']} {problem.get('hint', '')}".strip()
-    if _INFERENCE.fullmatch(path):
-        return {"error": text}, JSON
-    if _MLFLOW.fullmatch(path):
-        return {"error_code": error_code(problem["status"]), "message": text}, JSON
+def native_error(problem: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the RFC 9457 problem document, as PRISM's own API does."""
     return problem, PROBLEM_JSON
+
+
+def inference_error(problem: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return `{"error": "what happened and what to do"}`, as the Open Inference Protocol V2 and KServe V1 do."""
+    return {"error": error_text(problem)}, JSON
+
+
+def mlflow_error(problem: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return `{"error_code": "BAD_REQUEST", "message": "…"}`, as MLflow does."""
+    return {"error_code": error_code(problem["status"]), "message": error_text(problem)}, JSON
+
+
+def error_text(problem: dict[str, Any]) -> str:
+    """Return what happened and what to do, in one line."""
+    return f"{problem['detail']} {problem.get('hint', '')}".strip()
+
+
+class ErrorForms:
+    """The forms of errors on the paths of one surface; a path that is not declared has the native form.
+
+    declared: the form by path, where `*` stands for one segment, and `/**` at the end for all paths below. The longest
+    declared path decides, so `/v1/chat/completions` may have another form than `/v1/**`.
+    """
+
+    def __init__(self, declared: Mapping[str, ErrorForm]) -> None:
+        longest_first = sorted(declared, key=len, reverse=True)
+        self._forms = [(_pattern(path), declared[path]) for path in longest_first]
+
+    def form(self, path: str) -> ErrorForm:
+        """Return the form of errors on this path."""
+        return next((form for pattern, form in self._forms if pattern.fullmatch(path)), native_error)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    top = re.escape(path.removesuffix("/**")).replace(r"\*", "[^/]+")
+    return re.compile(f"{top}(/.*)?" if path.endswith("/**") else top, re.DOTALL)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from app.http import problems
 from app.http.body_limit import BodyLimit
 from app.http.guard import HostOriginMiddleware, LoginNeeded, RequireAdmin, redirect_to_login
 from app.http.head import HeadAsGet
-from app.protocols import generate, mlflow, native, simple, v1
+from app.protocols import generate, mlflow, native, simple, v1, v1_models
 from app.protocols.coalesce import Coalescer
+from app.protocols.error_forms import ERROR_FORMS
 from app.protocols.handler import InferenceHandler
 from app.protocols.v2 import repository as v2_repository
 from app.protocols.v2 import rest as v2_rest
@@ -62,10 +64,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.system = system
     app.state.keep_models = False
     app.state.door = HeadCache(
-        system.dispatcher, system.admission, system.max_body_bytes, settings.receive_timeout_seconds
+        system.dispatcher, system.admission, ERROR_FORMS, system.max_body_bytes, settings.receive_timeout_seconds
     )
     app.state.share = system.share
-    problems.install(app, problem_page(pages))
+    problems.install(app, ERROR_FORMS, problem_page(pages))
     app.add_exception_handler(LoginNeeded, redirect_to_login)
     admins: list[Any] = [Depends(RequireAdmin(system.keys, sessions, system.wrong_keys))]
     app.include_router(
@@ -124,7 +126,7 @@ def include_predictions(app: FastAPI, system: Gateway, admins: list[Any]) -> Non
     app.include_router(v2_repository.admin_router(asking, system.deployments), dependencies=admins)
     app.include_router(v2_rest.router(asking, ledger, system.is_ready, EXTENSIONS))
     app.include_router(generate.router(asking))
-    app.include_router(v1.list_router(asking))
+    app.include_router(v1_models.router(asking, partial(v1.listed_models, asking)))
     app.include_router(v1.router(asking, ledger))
     app.include_router(mlflow.router(asking))
     app.include_router(simple.router(asking, Coalescer(settings.batched_wait_ms / 1000, settings.max_batch_size)))

@@ -10,11 +10,9 @@ from app.dispatch.head_cache import CachedHead, HeadCache
 from app.dispatch.request import PendingRequest, Reply
 from app.dispatch.response import answer_body, answer_header_lines, content_type, problem_document
 from app.dispatch.v2 import inference_answer
-from app.error_shapes import error_for_path
+from app.error_shapes import inference_error
 from app.errors import PROBLEM_JSON, PrismError
 from model_container.contract import frames
-
-INFERENCE_PATH = "/v2"
 
 
 class Connection(Protocol):
@@ -111,5 +109,5 @@ class V2Exchange(PredictExchange):
         self._tell(error.status, problem.lines, problem.document)
 
     def _tell(self, status: int, lines: str, problem: dict[str, Any]) -> None:
-        told, kind = error_for_path(INFERENCE_PATH, problem)
+        told, kind = inference_error(problem)
         self.connection.respond(status, kind, self._request_id(), lines, msgspec.json.encode(told))

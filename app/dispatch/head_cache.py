@@ -21,6 +21,7 @@ from app.access.throttle import network_of
 from app.core.content_length import CONTENT_LENGTH_DIGITS
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.v2 import BINARY, INFER, JSON_LENGTH_HEADER, json_length_of, ref_of
+from app.error_shapes import ErrorForms
 from app.errors import NotFound, PrismError, RateLimited, Unauthorized
 from model_container.contract import frames, stream_forms
 
@@ -97,13 +98,20 @@ class CachedProblem(Struct, frozen=True):
 class HeadCache:
     """The state that all connections of one surface share.
 
-    receive_timeout_seconds: how long a request may take to arrive; a second more for each KiB.
+    error_forms: of errors on the surface's paths. receive_timeout_seconds: how long a request may take to arrive; a
+    second more for each KiB.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, admission: Admission, max_body_bytes: int, receive_timeout_seconds: float
+        self,
+        dispatcher: Dispatcher,
+        admission: Admission,
+        error_forms: ErrorForms,
+        max_body_bytes: int,
+        receive_timeout_seconds: float,
     ) -> None:
         self.dispatcher = dispatcher
+        self.error_forms = error_forms
         self.receive_timeout_seconds = receive_timeout_seconds
         self.heads: dict[bytes, CachedHead] = {}
         self._admission = admission

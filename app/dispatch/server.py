@@ -30,7 +30,7 @@ from uvicorn.server import ServerState
 
 from app.dispatch.exchange import PredictExchange, V2Exchange
 from app.dispatch.head_cache import CachedHead, HeadCache
-from app.error_shapes import error_for_path, is_native_path
+from app.error_shapes import native_error
 from app.errors import BadInput, HeadTooLarge, PrismError, RequestTimeout
 
 HEAD_LIMIT_BYTES = 1 << 16
@@ -399,12 +399,12 @@ class Connection(HttpToolsProtocol):
 
     def _send_error(self, error: PrismError) -> None:
         """Send the error in the form of the requested path, as far as the path was read."""
-        path = self.url.partition(b"?")[0].decode("latin-1")
-        if is_native_path(path):
+        form = self.door.error_forms.form(self.url.partition(b"?")[0].decode("latin-1"))
+        if form is native_error:
             PredictExchange(self, CachedHead("", 0, 0, ""), b"").failed(error)
             return
         problem = self.door.problem(error)
-        told, kind = error_for_path(path, problem.document)
+        told, kind = form(problem.document)
         self.respond(error.status, kind, self.door.new_request_id(), problem.lines, msgspec.json.encode(told))
 
 

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.bodies import body_too_large
-from app.http.problems import problem_response
+from app.http.problems import error_form, problem_response
 
 UPLOADS = re.compile(r"/(models|api)(/.*)?")
 """Paths whose bodies are read block by block, after the key, up to a limit of their own."""
@@ -39,7 +39,7 @@ class BodyLimit:
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdigit() and (len(declared) > len(str(self._max_bytes)) or int(declared) > self._max_bytes):
             refusal = body_too_large(self._max_bytes).problem()
-            answer = problem_response(refusal, scope.get("request_id", ""), path=scope["path"])
+            answer = problem_response(refusal, scope.get("request_id", ""), form=error_form(scope, scope["path"]))
             await answer(scope, receive, send)
         else:
             await self._app(scope, receive_some, send)

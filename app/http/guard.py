@@ -22,7 +22,7 @@ from app.access.keys import Keys, extract_api_key
 from app.access.sessions import COOKIE, Sessions
 from app.access.throttle import FailedKeyThrottle
 from app.errors import BadInput, ExpectationFailed, Forbidden, PrismError, Unauthorized
-from app.http.problems import problem_response
+from app.http.problems import error_form, problem_response
 
 
 class RequestIdMiddleware:
@@ -49,7 +49,8 @@ class RequestIdMiddleware:
 
         refusal = malformed(headers) or self.refusal(scope)
         if refusal is not None:
-            response = problem_response(refusal.problem(), request_id, refusal.headers, scope["path"])
+            form = error_form(scope, scope["path"])
+            response = problem_response(refusal.problem(), request_id, refusal.headers, form)
             await response(scope, receive, send_with_id)
         else:
             await self._app(scope, receive, send_with_id)

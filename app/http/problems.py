@@ -14,10 +14,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from app.core.os_errors import log_fields, problem_of
 from app.core.plain import plain
-from app.error_shapes import error_for_path, is_native_path
+from app.error_shapes import ErrorForm, ErrorForms, native_error
 from app.errors import BadInput, NotFound, PrismError, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -33,15 +34,18 @@ class MethodNotAllowed(PrismError):
 
 
 def problem_response(
-    document: dict[str, Any], request_id: str, headers: dict[str, str] | None = None, path: str = "/"
+    document: dict[str, Any],
+    request_id: str,
+    headers: dict[str, str] | None = None,
+    form: ErrorForm = native_error,
 ) -> Response:
-    """Make the response that tells a problem, in the form that the clients of `path` read.
+    """Make the response that tells a problem, in the form that its clients read.
 
     document: may hold any values; this never fails. A 503 says after how many seconds to come back.
     """
     if document["status"] == Unavailable.status:
         headers = {"Retry-After": "1", **(headers or {})}
-    body, media_type = error_for_path(path, plain({**document, "request_id": request_id}))
+    body, media_type = form(plain({**document, "request_id": request_id}))
     return Response(msgspec.json.encode(body), document["status"], headers, media_type=media_type)
 
 
@@ -49,14 +53,24 @@ def request_id_of(request: Request) -> str:
     return str(request.scope.get("request_id", ""))
 
 
-def install(app: FastAPI, page: Page = lambda *_: None) -> None:
-    """Route each kind of exception that can reach FastAPI to its problem document, or its page."""
+def error_form(scope: Scope, path: str) -> ErrorForm:
+    """Return the form of errors on this path of the application that got the request."""
+    forms: ErrorForms = scope["app"].state.error_forms
+    return forms.form(path)
+
+
+def install(app: FastAPI, forms: ErrorForms, page: Page = lambda *_: None) -> None:
+    """Route each kind of exception that can reach FastAPI to its problem document, or its page.
+
+    forms: of errors on the application's paths, wherever in it they are raised.
+    """
+    app.state.error_forms = forms
 
     def answer(request: Request, document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
         request_id = request_id_of(request)
-        path, document = request.url.path, plain(document)
-        shown = page(request, {**document, "request_id": request_id}, headers or {}) if is_native_path(path) else None
-        return shown or problem_response(document, request_id, headers, path)
+        form, document = forms.form(request.url.path), plain(document)
+        shown = page(request, {**document, "request_id": request_id}, headers or {}) if form is native_error else None
+        return shown or problem_response(document, request_id, headers, form)
 
     @app.exception_handler(PrismError)
     async def of_ours(request: Request, error: PrismError) -> Response:

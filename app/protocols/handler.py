@@ -23,7 +23,7 @@ from app.errors import PrismError
 from app.http import compression
 from app.http.bodies import check_content_type, limited_body
 from app.http.guard import api_key, caller_address
-from app.http.problems import problem_response, request_id_of
+from app.http.problems import error_form, problem_response, request_id_of
 from app.protocols.streaming import Streamed, problem_of
 from model_container.contract import frames
 from model_container.contract.stream_forms import StreamForm
@@ -117,7 +117,7 @@ class InferenceHandler:
         headers = answer_headers(waiting, reply)
         if reply.form == frames.FORM_PROBLEM:
             document = problem_document(reply.body, reply.status, call.request_id)
-            return problem_response(document, call.request_id, headers, request.url.path)
+            return problem_response(document, call.request_id, headers, error_form(request.scope, request.url.path))
         answer = encode(waiting, reply)
         headers.update(answer.headers)
         body = await compressed_if_accepted(request, answer.body, headers) if packs else answer.body
@@ -136,14 +136,14 @@ class InferenceHandler:
             beginning.cancel()
             stream.close()
             raise
-        headers = stream_headers(stream)
+        headers, errors = stream_headers(stream), error_form(request.scope, request.url.path)
         if items or not stream.has_failed:
-            told = (self._admission.tell, call.request_id, request.url.path)
+            told = (self._admission.tell, call.request_id, errors)
             return Streamed(stream, items, form(stream), *told, headers)
         stream.close()
         if stream.error is not None:
             raise stream.error
-        return problem_response(problem_of(stream, call.request_id), call.request_id, headers, request.url.path)
+        return problem_response(problem_of(stream, call.request_id), call.request_id, headers, errors)
 
 
 async def or_client_disconnect(request: Request, answer: Awaitable[T], cancel: Callable[[], object]) -> T:

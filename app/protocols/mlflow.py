@@ -1,4 +1,4 @@
-"""The routes of MLflow's scoring server. Errors have its form, see app/error_shapes.py.
+"""The routes of MLflow's scoring server. Errors have its form, see ERRORS.
 
 `/invocations` names no model, as MLflow's server has only one. Here it stands for the live model, as long as only one
 is live. `/models/{ref}/invocations` names the model.
@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from app.dispatch.request import Call
+from app.error_shapes import mlflow_error
 from app.errors import BadInput, Unavailable, UnsupportedFormat
 from app.http.problems import request_id_of
 from app.protocols.handler import JSON, InferenceHandler, bare
@@ -19,6 +20,9 @@ from app.protocols.streaming import ANSWERS
 from app.version import VERSION
 from model_container.contract import frames
 from model_container.contract.stream_forms import form_asked_for
+
+ERRORS = dict.fromkeys(("/invocations", "/models/*/invocations", "/ping", "/version"), mlflow_error)
+"""The form of errors by path; see ErrorForms."""
 
 CSV = "text/csv"
 _TABLE = {"type": "array", "items": {"type": "object"}}

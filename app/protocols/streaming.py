@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.dispatch.response import problem_document
 from app.dispatch.stream import Stream, end_document
-from app.error_shapes import error_for_path
+from app.error_shapes import ErrorForm
 from app.errors import PrismError
 from model_container.contract.stream_forms import HEADERS, StreamForm
 
@@ -50,8 +50,8 @@ def problem_of(stream: Stream, request_id: str) -> Document:
 class Streamed(StreamingResponse):
     """A response that sends a stream's items.
 
-    items: those that are there already. tell: turns an error into what the caller may learn of it. path: of the
-    request; it decides an error's form.
+    items: those that are there already. tell: turns an error into what the caller may learn of it. error_form: of
+    errors on the path of the request.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Streamed(StreamingResponse):
         form: StreamForm,
         tell: Callable[[PrismError], PrismError],
         request_id: str,
-        path: str,
+        error_form: ErrorForm,
         headers: dict[str, str],
     ) -> None:
         self._stream = stream
@@ -69,7 +69,7 @@ class Streamed(StreamingResponse):
         self._form = form
         self._tell = tell
         self._request_id = request_id
-        self._path = path
+        self._error_form = error_form
         super().__init__(self._parts(), 200, {**headers, **HEADERS}, form.media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,4 +96,4 @@ class Streamed(StreamingResponse):
             document = problem_of(self._stream, self._request_id)
         else:
             document = {**self._tell(error).problem(), "request_id": self._request_id}
-        return error_for_path(self._path, document)[0]
+        return self._error_form(document)[0]

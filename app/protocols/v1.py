@@ -1,4 +1,4 @@
-"""KServe's V1 protocol. Errors are `{"error": "…"}` on every path below /v1, see app/error_shapes.py."""
+"""KServe's V1 protocol. Errors are `{"error": "…"}` on every path below /v1 that no other protocol claims."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from app.error_shapes import ErrorForm, inference_error
 from app.lifecycle.state import DeploymentState
 from app.protocols.handler import JSON, InferenceHandler, bare
 from model_container.contract import frames
+
+ERRORS: dict[str, ErrorForm] = {"/v1/**": inference_error}
+"""The form of errors by path; see ErrorForms."""
 
 _ROWS = {"type": "array", "minItems": 1}
 PREDICT_BODY: dict[str, Any] = {
@@ -43,13 +47,6 @@ def router(asking: InferenceHandler, ledger: DeploymentState) -> APIRouter:
     return routes
 
 
-def list_router(asking: InferenceHandler) -> APIRouter:
-    """Return the route that lists models; it is not for surfaces where callers may know only some of them."""
-    routes = APIRouter(tags=["KServe V1"])
-
-    @routes.get("/v1/models", summary="List live models")
-    async def models(request: Request) -> dict[str, list[str]]:
-        asking.caller(request)
-        return {"models": asking.live_names}
-
-    return routes
+def listed_models(asking: InferenceHandler) -> dict[str, Any]:
+    """Return KServe's members of the answer to GET /v1/models."""
+    return {"models": asking.live_names}

@@ -23,9 +23,10 @@ from app.core.model import ModelVersion
 from app.dispatch.pipeline import Dispatcher
 from app.errors import BadInput, Conflict, NotFound, PrismError
 from app.http.guard import RequestIdMiddleware, api_key, caller_address
-from app.http.problems import MethodNotAllowed, problem_response, request_id_of
+from app.http.problems import MethodNotAllowed, error_form, problem_response, request_id_of
 from app.lifecycle.state import DeploymentState
 from app.protocols import generate, native, v1
+from app.protocols.error_forms import ERROR_FORMS
 from app.protocols.handler import InferenceHandler
 from app.protocols.v2 import rest as v2_rest
 from app.protocols.v2.documents import PUBLIC_EXTENSIONS
@@ -55,6 +56,7 @@ def create_public_app(
 ) -> FastAPI:
     """Create the application. is_well: whether each shared model takes traffic."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.state.error_forms = ERROR_FORMS
     asking = InferenceHandler(dispatcher, admission, max_body_bytes)
     app.include_router(native.router(asking))
     app.include_router(v2_rest.router(asking, state, is_well, PUBLIC_EXTENSIONS))
@@ -72,7 +74,8 @@ def create_public_app(
 
     async def refuse(request: Request, error: Exception) -> Response:
         refusal = admission.tell(as_ours(request, error))
-        return problem_response(refusal.problem(), request_id_of(request), refusal.headers, request.url.path)
+        form = error_form(request.scope, request.url.path)
+        return problem_response(refusal.problem(), request_id_of(request), refusal.headers, form)
 
     for kind in (PrismError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, refuse)

@@ -19,6 +19,7 @@ from app.dispatch.head_cache import HeadCache
 from app.dispatch.listener import listener_config
 from app.dispatch.pipeline import Dispatcher
 from app.lifecycle.state import DeploymentState
+from app.protocols.error_forms import ERROR_FORMS
 from app.public.app import create_public_app, in_public
 
 CALLERS = "public"
@@ -54,7 +55,7 @@ class PublicSurface:
             anonymous=CALLERS,
             tell=in_public,
         )
-        self._door = HeadCache(dispatcher, admission, max_body_bytes, receive_timeout_seconds)
+        self._door = HeadCache(dispatcher, admission, ERROR_FORMS, max_body_bytes, receive_timeout_seconds)
         public_app = create_public_app(dispatcher, admission, state, self._is_well, max_body_bytes)
         self._config = listener_config(public_app, self._door, "off", keep_alive_seconds, drain_timeout_seconds)
         self._turn = asyncio.Lock()

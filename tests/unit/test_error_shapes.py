@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import pytest
 
-from app.error_shapes import error_for_path
+from app.protocols.error_forms import ERROR_FORMS
 from model_container.bodies.problems import Problem
 from model_container.server.http_answers import told_problem
 
@@ -18,8 +18,8 @@ PATHS = ("/invocations", "/ping", "/version", "/v1/models/iris:predict", "/v2/mo
 @pytest.mark.parametrize("status", [one for one in HTTPStatus if one >= 400])
 def test_a_problem_reads_the_same_from_the_gateway_and_from_an_image(status: HTTPStatus, path: str) -> None:
     problem = Problem(status.value, "code", "What happened.", "What to do.")
-    gateway, content_type = error_for_path(
-        path, {"status": status.value, "detail": problem.detail, "hint": problem.hint}
+    gateway, content_type = ERROR_FORMS.form(path)(
+        {"status": status.value, "detail": problem.detail, "hint": problem.hint}
     )
     image = told_problem(path, problem)
     assert (json.loads(image.body), image.content_type, image.status) == (gateway, content_type, status)
@@ -27,7 +27,7 @@ def test_a_problem_reads_the_same_from_the_gateway_and_from_an_image(status: HTT
 
 def test_the_codes_of_mlflow_are_those_of_its_scoring_server() -> None:
     codes = {
-        status: error_for_path("/invocations", {"status": status, "detail": ""})[0]["error_code"]
+        status: ERROR_FORMS.form("/invocations")({"status": status, "detail": ""})[0]["error_code"]
         for status in (422, 503)
     }
     assert codes == {422: "INVALID_PARAMETER_VALUE", 503: "TEMPORARILY_UNAVAILABLE"}

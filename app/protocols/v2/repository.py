@@ -17,7 +17,7 @@ from app.core.route_table import is_serving
 from app.dispatch.limits import QueueSettings
 from app.dispatch.v2 import ref_of
 from app.errors import BadInput
-from app.http.problems import problem_response, request_id_of
+from app.http.problems import error_form, problem_response, request_id_of
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.state import DeploymentState
 from app.observe.tally import ModelCounters
@@ -82,7 +82,8 @@ def admin_router(asking: InferenceHandler, deployments: Deployments) -> APIRoute
         await deployments.start(model)
         deployment = await deployments.settled(model.model_id)
         if deployment.error is not None and "status" in deployment.error:
-            return problem_response(deployment.error, request_id_of(request), path=request.url.path)
+            form = error_form(request.scope, request.url.path)
+            return problem_response(deployment.error, request_id_of(request), form=form)
         return Response(b"{}", media_type="application/json")
 
     @routes.post("/v2/repository/models/{name}/unload", summary="Stop a model")

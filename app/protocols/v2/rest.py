@@ -1,7 +1,7 @@
 """The Open Inference Protocol V2 over REST: health, metadata and inference, with the binary tensor data extension.
 
 The repository, statistics and configuration extensions are in repository.py. Errors are `{"error": "…"}` on every path
-below /v2, see app/error_shapes.py.
+below /v2.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from msgspec import structs
 
 from app.dispatch.request import AwaitableRequest, Reply
 from app.dispatch.v2 import BINARY, JSON, JSON_LENGTH_HEADER, inference_answer, json_length_of, ref_of
+from app.error_shapes import ErrorForm, inference_error
 from app.errors import BadInput, Unavailable
 from app.lifecycle.state import DeploymentState
 from app.protocols.handler import Answer, InferenceHandler
 from app.protocols.v2.documents import model_document, server_document
 from model_container.contract import frames
+
+ERRORS: dict[str, ErrorForm] = {"/v2/**": inference_error}
+"""The form of errors by path; see ErrorForms."""
 
 _TENSOR = {
     "type": "object",

@@ -29,9 +29,11 @@ from app.dispatch.head_cache import HeadCache
 from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.server import Connection
+from app.error_shapes import ErrorForms
 from app.http import problems
 from app.http.guard import HostOriginMiddleware
 from app.protocols import native
+from app.protocols.error_forms import ERROR_FORMS
 from app.protocols.handler import InferenceHandler
 from app.protocols.v2 import rest as v2_rest
 from tests.fakes import FakeReplica, Handler, echo
@@ -74,6 +76,7 @@ async def gateway(
     flow: QueueSettings = FLOW,
     receive_timeout_seconds: float = 20,
     keep_alive_seconds: float = 20,
+    error_forms: ErrorForms = ERROR_FORMS,
 ) -> AsyncIterator[Gateway]:
     replica = FakeReplica(folder / f"{len(list(folder.iterdir()))}.sock", handler)
     await replica.start()
@@ -86,8 +89,8 @@ async def gateway(
     admission = Admission(
         known, must_have_key=lambda: known.required, has_host=HostAllowList([]).known, wrong_keys=wrong_keys
     )
-    door = HeadCache(dispatcher, admission, MAX_BODY_BYTES, receive_timeout_seconds)
-    app = application(dispatcher, admission)
+    door = HeadCache(dispatcher, admission, error_forms, MAX_BODY_BYTES, receive_timeout_seconds)
+    app = application(dispatcher, admission, error_forms)
     servers = [await started(app, http, keep_alive_seconds) for http in (partial(Connection, door), "httptools")]
     ports = [server.servers[0].sockets[0].getsockname()[1] for server in servers]
     try:
@@ -98,9 +101,9 @@ async def gateway(
         await replica.die()
 
 
-def application(dispatcher: Dispatcher, admission: Admission) -> FastAPI:
+def application(dispatcher: Dispatcher, admission: Admission, error_forms: ErrorForms) -> FastAPI:
     app = FastAPI()
-    problems.install(app)
+    problems.install(app, error_forms)
     asking = InferenceHandler(dispatcher, admission, MAX_BODY_BYTES)
     app.include_router(native.router(asking))
     app.include_router(v2_rest.router(asking, cast(Any, None), lambda: True, ()))  # only its metadata needs a ledger

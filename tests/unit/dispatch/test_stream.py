@@ -29,9 +29,11 @@ from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Call
 from app.dispatch.stream import Stream, end_document
+from app.error_shapes import native_error
 from app.errors import NotFound, Overloaded, RateLimited, ReplicaUnavailable, Unavailable
 from app.observe.tally import ModelCounters
 from app.protocols import streaming
+from app.protocols.error_forms import ERROR_FORMS
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.contract import frames
 from model_container.contract.stream_forms import EVENTS, LINES, form_asked_for
@@ -338,7 +340,9 @@ def test_the_accept_header_says_whether_and_how_to_stream(accept: str, form: Any
 
 def door() -> HeadCache:
     dispatcher = Dispatcher(RateLimiter(0, 1), FLOW, lambda *_: None)
-    return HeadCache(dispatcher, Admission(Keys(), lambda: False, lambda name: True, FailedKeyThrottle()), 1000, 1)
+    return HeadCache(
+        dispatcher, Admission(Keys(), lambda: False, lambda name: True, FailedKeyThrottle()), ERROR_FORMS, 1000, 1
+    )
 
 
 @pytest.mark.parametrize("accept", [b"text/event-stream", b"*/*, Application/X-NDJSON", b"application/jsonl;q=0.1"])
@@ -384,7 +388,7 @@ async def test_events_say_that_a_silent_stream_goes_on(tmp_path: Path, monkeypat
     model.gates = {1: threading.Event()}
     async with gateway(tmp_path, model) as here:
         stream = here.stream(2)
-        answer = streaming.Streamed(stream, await stream.first(), EVENTS, identity, "r1", "/models/counter/predict", {})
+        answer = streaming.Streamed(stream, await stream.first(), EVENTS, identity, "r1", native_error, {})
         parts = aiter(answer.body_iterator)
         assert await anext(parts) == b"id: 0\ndata: 0\n\n"
         assert [await anext(parts) for _ in range(2)] == [b": alive\n\n"] * 2

@@ -5,6 +5,7 @@ import pytest
 from fastapi import FastAPI, Request
 
 from app.access.hosts import HostAllowList
+from app.error_shapes import ErrorForms
 from app.http import problems
 from app.http.guard import HostOriginMiddleware, api_key
 
@@ -13,7 +14,7 @@ def client(
     hosts: list[str] | None = None, listener: str = "127.0.0.1", *, only_here: bool = False
 ) -> httpx2.AsyncClient:
     app = FastAPI()
-    problems.install(app)
+    problems.install(app, ErrorForms({}))
 
     @app.get("/")
     async def root(request: Request) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from app.core.model import Artifact, Deployment, Status
 from app.core.signature import Signature
 from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
+from app.error_shapes import ErrorForms
 from app.http import problems
 from app.http.body_limit import BodyLimit
 from app.http.guard import HostOriginMiddleware
 from app.lifecycle.state import DeploymentState
-from app.protocols import mlflow, native, simple, v1
+from app.protocols import mlflow, native, simple, v1, v1_models
 from app.protocols.coalesce import Coalescer
+from app.protocols.error_forms import ERROR_FORMS
 from app.protocols.handler import InferenceHandler
 from app.protocols.v2 import repository as v2_repository
 from app.protocols.v2 import rest as v2_rest
@@ -50,6 +53,7 @@ FLOW = QueueSettings(
 class Gateway:
     """replica: of the model `iris`, 1.0.0."""
 
+    app: FastAPI
     http: httpx2.AsyncClient
     ledger: DeploymentState
     registry: ContainersFile
@@ -92,6 +96,7 @@ async def gateway(
     rate_limit: int = 0,
     batched_wait_seconds: float = 0.2,
     handler: Handler | None = None,
+    error_forms: ErrorForms = ERROR_FORMS,
 ) -> AsyncIterator[Gateway]:
     store, registry = ModelStore(folder / "models"), ContainersFile(folder / "containers.json")
     ledger = DeploymentState(store, registry)
@@ -107,20 +112,26 @@ async def gateway(
     await registry.save(live("m1", "iris", "1.0.0", replica.replica))
     dispatcher = Dispatcher(RateLimiter(rate_limit, 3600), FLOW, lambda *_: None)
     await dispatcher.publish(ledger.route_table())
-    app = application(ledger, dispatcher, Keys(keys), batched_wait_seconds)
+    app = application(ledger, dispatcher, Keys(keys), batched_wait_seconds, error_forms)
     http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1:8000")
     try:
         async with http:
-            yield Gateway(http, ledger, registry, store, dispatcher, replica)
+            yield Gateway(app, http, ledger, registry, store, dispatcher, replica)
     finally:
         await dispatcher.close()
         await replica.die()
 
 
-def application(ledger: DeploymentState, dispatcher: Dispatcher, keys: Keys, batched_wait_seconds: float) -> FastAPI:
+def application(
+    ledger: DeploymentState,
+    dispatcher: Dispatcher,
+    keys: Keys,
+    batched_wait_seconds: float,
+    error_forms: ErrorForms,
+) -> FastAPI:
     """As main.py wires it, but for what changes deployments."""
     app = FastAPI()
-    problems.install(app)
+    problems.install(app, error_forms)
     admission = Admission(
         keys, must_have_key=lambda: keys.required, has_host=HostAllowList([]).known, wrong_keys=FailedKeyThrottle()
     )
@@ -128,7 +139,7 @@ def application(ledger: DeploymentState, dispatcher: Dispatcher, keys: Keys, bat
     app.include_router(native.router(asking))
     app.include_router(v2_repository.router(asking, ledger, dispatcher.tallies, FLOW))
     app.include_router(v2_rest.router(asking, ledger, lambda: ledger.live_endpoint("iris") is not None, EXTENSIONS))
-    app.include_router(v1.list_router(asking))
+    app.include_router(v1_models.router(asking, partial(v1.listed_models, asking)))
     app.include_router(v1.router(asking, ledger))
     app.include_router(mlflow.router(asking))
     app.include_router(simple.router(asking, Coalescer(batched_wait_seconds, FLOW.max_batch_size)))
