@@ -22,6 +22,7 @@ from msgspec import structs
 from app.core.breaker import State
 from app.core.model import Replica
 from app.core.route_table import Endpoint, Loss, Outlook
+from app.dispatch.balance import replica_for_batch, replica_for_stream
 from app.dispatch.busy_poll import BusyPoll
 from app.dispatch.connection import Batch
 from app.dispatch.limits import QueueSettings, queue_settings_for
@@ -209,12 +210,10 @@ class Lane:
 
         Raises ReplicaUnavailable if no replica may be tried.
         """
-        lines = [line for line in self.replicas if line.usable(now)]
-        if lines:
-            return min(lines, key=lambda line: (line.is_withheld, line.streams + line.batches_away, line.served))
-        if not self._is_coming():
+        line = replica_for_stream(self.replicas, now)
+        if line is None and not self._is_coming():
             raise self._unavailable()
-        return None
+        return line
 
     async def changes(self) -> None:
         """Wait until another replica may be tried, or none is starting any more."""
@@ -284,21 +283,11 @@ class Lane:
         while self._queue:
             now = monotonic()
             full = len(self._queue) >= self.flow.max_batch_size
-            line = self._choose(now, full)
+            line = replica_for_batch(self.replicas, now, full)
             if line is None:
                 self._arm_window(now)
                 return
             self._send(line, now)
-
-    def _choose(self, now: float, full: bool) -> ReplicaClient | None:
-        """Return the replica with room and the fewest batches in flight, then the fewest requests served, or None."""
-        chosen = None
-        for line in self.replicas:
-            if not (line.has_room(now) if full else line.idle(now)):
-                continue
-            if chosen is None or (line.batches_away, line.served) < (chosen.batches_away, chosen.served):
-                chosen = line
-        return chosen
 
     def _arm_window(self, now: float) -> None:
         if self._timer is None:
@@ -308,9 +297,9 @@ class Lane:
     def _window_over(self) -> None:
         self._timer = None
         now = monotonic()
-        lines = [line for line in self.replicas if line.has_room(now)]
-        if self._queue and lines:
-            self._send(min(lines, key=lambda each: each.batches_away), now)
+        line = replica_for_batch(self.replicas, now, True) if self._queue else None
+        if line is not None:
+            self._send(line, now)
             self._dispatch_ready()
 
     def _send(self, line: ReplicaClient, now: float) -> None:
