@@ -33,7 +33,7 @@ def mlflow_error(problem: dict[str, Any]) -> tuple[dict[str, Any], str]:
     return {"error_code": error_code(problem["status"]), "message": error_text(problem)}, JSON
 
 
-def error_text(problem: dict[str, Any]) -> str:
+def error_text(problem: Mapping[str, Any]) -> str:
     """Return what happened and what to do, in one line."""
     return f"{problem['detail']} {problem.get('hint', '')}".strip()
 

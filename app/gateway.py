@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from app.access.admins import AdminCheck
 from app.access.admission import Admission
 from app.access.hosts import HostAllowList
 from app.access.keys import Keys
@@ -28,6 +29,7 @@ from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.probe import Connect, ReplicaLink
 from app.lifecycle.state import DeploymentState
 from app.observe.history import History
+from app.protocols.v2.service import V2Admin, V2Service
 from app.public.surface import PublicSurface
 from app.registry.containers import ContainersFile
 from app.registry.keys import KeyEntry, KeyStore
@@ -105,6 +107,8 @@ class Gateway:
             settings.health_monitor_interval_seconds,
             settings.predict_timeout_seconds,
         )
+        self.v2_service = V2Service(self.dispatcher, self.admission, self.ledger, self.is_ready)
+        self.v2_admin = V2Admin(self.deployments)
         self._grpc_listener = self._grpc() if settings.grpc_port else None
 
     def _road(self) -> DeploymentPipeline:
@@ -125,7 +129,8 @@ class Gateway:
         from app.protocols.v2.grpc.server import bound
         from app.protocols.v2.grpc.service import Service
 
-        service = Service(self.dispatcher, self.admission, self.deployments, self.is_ready, self.flow, self.wrong_keys)
+        admins = AdminCheck(self.keys, self.wrong_keys)
+        service = Service(self.dispatcher, self.v2_service, self.v2_admin, admins)
         return bound(service, self.settings.host, self.settings.grpc_port, self.max_body_bytes)
 
     def _suspect(self, replica: Replica, reason: str) -> bool:

@@ -122,9 +122,9 @@ def include_predictions(app: FastAPI, system: Gateway, admins: list[Any]) -> Non
     settings, ledger = system.settings, system.ledger
     asking = InferenceHandler(system.dispatcher, system.admission, system.max_body_bytes)
     app.include_router(native.router(asking))
-    app.include_router(v2_repository.router(asking, ledger, system.dispatcher.tallies, system.flow))
-    app.include_router(v2_repository.admin_router(asking, system.deployments), dependencies=admins)
-    app.include_router(v2_rest.router(asking, ledger, system.is_ready, EXTENSIONS))
+    app.include_router(v2_repository.router(asking, system.v2_service))
+    app.include_router(v2_repository.admin_router(asking, system.v2_admin), dependencies=admins)
+    app.include_router(v2_rest.router(asking, system.v2_service, EXTENSIONS))
     app.include_router(generate.router(asking))
     app.include_router(v1_models.router(asking, partial(v1.listed_models, asking)))
     app.include_router(v1.router(asking, ledger))

@@ -33,7 +33,7 @@ class Dispatcher:
     health monitor checks the replica now, and publishes a table without it if it is lost.
     sample: returns the request body that a model is known to answer, by model_id; None while there is none.
     tallies: what happened to requests for each registered model, by model_id. refusals: requests that reached no model,
-    by error code.
+    by error code. flow: the bounds of every lane, where a model's owner set none.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Dispatcher:
         self.tallies: dict[str, ModelCounters] = {}
         self.refusals: Counter[str] = Counter()
         self._limits = limits
-        self._flow = flow
+        self.flow = flow
         self._suspect = suspect
         self._sample = sample
         self._table = RouteTable()
@@ -184,7 +184,7 @@ class Dispatcher:
         lane = self._lanes.get(endpoint.model_id)
         if lane is not None:
             return lane, await lane.reach(endpoint)
-        lane = Lane(endpoint, self._flow, self._suspect, self._tally(endpoint.model_id), self._sample)
+        lane = Lane(endpoint, self.flow, self._suspect, self._tally(endpoint.model_id), self._sample)
         await lane.open()
         return lane, lane.replicas
 

@@ -16,6 +16,7 @@ from fastapi.responses import RedirectResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.access.admins import AdminCheck
 from app.access.admission import REQUEST_ID
 from app.access.hosts import HostAllowList, is_host, is_loopback
 from app.access.keys import Keys, extract_api_key
@@ -163,7 +164,7 @@ class RequireAdmin:
     ) -> None:
         self._keys = keys
         self._sessions = sessions
-        self._wrong_keys = wrong_keys
+        self._admins = AdminCheck(keys, wrong_keys)
         self._open_to = open_to
 
     def __call__(self, request: Request) -> None:
@@ -171,23 +172,13 @@ class RequireAdmin:
             return
         key = api_key(request.headers)
         if key:
-            self._check_key(key, request)
+            is_readable = request.method == "GET" and request.scope["route"].path in READABLE
+            self._admins.check(key, caller_address(request), self._hint, any_key=is_readable)
         elif self._sessions.holds(request.cookies.get(COOKIE, "")):
             check_own_page(request)
             request.state.session = True
         else:
             raise self._refusal(request)
-
-    def _check_key(self, key: str, request: Request) -> None:
-        address = caller_address(request)
-        self._wrong_keys.check(address)
-        if self._keys.is_admin(key):
-            return
-        if not self._keys.known(key):
-            self._wrong_keys.note(address, key)
-            raise Unauthorized("The API key is not known here.", hint=self._hint)
-        if request.method != "GET" or request.scope["route"].path not in READABLE:
-            raise Forbidden("This API key may predict and look at models, and no more.", hint=self._hint)
 
     def _refusal(self, request: Request) -> Exception:
         part = request.headers.get("hx-request") == "true"

@@ -6,8 +6,7 @@ Each protocol's routes say what it takes and how it answers: native.py, simple.p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from fastapi import Request, Response
@@ -19,11 +18,11 @@ from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import AwaitableRequest, Call, Reply
 from app.dispatch.response import answer_body, answer_headers, problem_document
 from app.dispatch.stream import Stream, stream_headers
-from app.errors import PrismError
 from app.http import compression
 from app.http.bodies import check_content_type, limited_body
 from app.http.guard import api_key, caller_address
 from app.http.problems import error_form, problem_response, request_id_of
+from app.protocols.callers import Caller, Callers
 from app.protocols.streaming import Streamed, problem_of
 from model_container.contract import frames
 from model_container.contract.stream_forms import StreamForm
@@ -59,6 +58,7 @@ class InferenceHandler:
     def __init__(self, dispatcher: Dispatcher, admission: Admission, max_body_bytes: int) -> None:
         self._dispatcher = dispatcher
         self._admission = admission
+        self._callers = Callers(admission, dispatcher.refusals)
         self._max_body_bytes = max_body_bytes
 
     @property
@@ -67,25 +67,15 @@ class InferenceHandler:
         return sorted({lane.endpoint.name for lane in self._dispatcher.lanes})
 
     def admit(self, request: Request, ref: str) -> str:
-        """Return the name under which the caller is counted. Raises Unauthorized, then NotFound."""
-        with self._counted():
-            return self._admission.admit(api_key(request.headers), caller_address(request), ref)
+        """Return the name under which the caller is counted. Raises RateLimited, Unauthorized, then NotFound."""
+        return self._callers.admit(caller_of(request), ref)
 
     def caller(self, request: Request) -> str:
         """Return the name under which the caller is counted, before it is known which model is asked.
 
-        Raises Unauthorized.
+        Raises RateLimited, Unauthorized.
         """
-        with self._counted():
-            return self._admission.caller(api_key(request.headers), caller_address(request))
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        try:
-            yield
-        except PrismError as error:
-            self._dispatcher.refusals[error.code] += 1
-            raise
+        return self._callers.identify(caller_of(request))
 
     async def call(
         self,
@@ -144,6 +134,10 @@ class InferenceHandler:
         if stream.error is not None:
             raise stream.error
         return problem_response(problem_of(stream, call.request_id), call.request_id, headers, errors)
+
+
+def caller_of(request: Request) -> Caller:
+    return Caller(api_key(request.headers), caller_address(request), request_id_of(request))
 
 
 async def or_client_disconnect(request: Request, answer: Awaitable[T], cancel: Callable[[], object]) -> T:

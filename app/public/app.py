@@ -30,6 +30,7 @@ from app.protocols.error_forms import ERROR_FORMS
 from app.protocols.handler import InferenceHandler
 from app.protocols.v2 import rest as v2_rest
 from app.protocols.v2.documents import PUBLIC_EXTENSIONS
+from app.protocols.v2.service import V2Service
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +60,8 @@ def create_public_app(
     app.state.error_forms = ERROR_FORMS
     asking = InferenceHandler(dispatcher, admission, max_body_bytes)
     app.include_router(native.router(asking))
-    app.include_router(v2_rest.router(asking, state, is_well, PUBLIC_EXTENSIONS))
+    service = V2Service(dispatcher, admission, state, is_well)
+    app.include_router(v2_rest.router(asking, service, PUBLIC_EXTENSIONS))
     app.include_router(generate.router(asking))
     app.include_router(v1.router(asking, state))
 

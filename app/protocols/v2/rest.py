@@ -6,19 +6,20 @@ below /v2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from msgspec import structs
 
 from app.dispatch.request import AwaitableRequest, Reply
-from app.dispatch.v2 import BINARY, JSON, JSON_LENGTH_HEADER, inference_answer, json_length_of, ref_of
+from app.dispatch.v2 import BINARY, JSON, JSON_LENGTH_HEADER, inference_answer, json_length_of
 from app.error_shapes import ErrorForm, inference_error
 from app.errors import BadInput, Unavailable
-from app.lifecycle.state import DeploymentState
-from app.protocols.handler import Answer, InferenceHandler
-from app.protocols.v2.documents import model_document, server_document
+from app.http.bodies import check_content_type
+from app.protocols.handler import Answer, InferenceHandler, caller_of
+from app.protocols.v2.documents import server_document
+from app.protocols.v2.service import V2Service
 from model_container.contract import frames
 
 ERRORS: dict[str, ErrorForm] = {"/v2/**": inference_error}
@@ -67,10 +68,8 @@ INFER_BODY: dict[str, Any] = {
 }
 
 
-def router(
-    asking: InferenceHandler, ledger: DeploymentState, is_ready: Callable[[], bool], extensions: Collection[str]
-) -> APIRouter:
-    """Return the routes. is_ready: whether every model of this surface that should be live takes traffic."""
+def router(asking: InferenceHandler, service: V2Service, extensions: Collection[str]) -> APIRouter:
+    """Return the routes. extensions: those of the protocol that the surface offers."""
     routes = APIRouter(tags=["Open Inference Protocol V2"])
 
     @routes.get("/v2", summary="Server metadata")
@@ -87,24 +86,21 @@ def router(
 
         A model that never was live does not count.
         """
-        if not is_ready():
+        if not service.is_ready():
             raise Unavailable("A model that should be live takes no traffic right now.")
         return {"live": True, "ready": True}
 
     @routes.get("/v2/models/{name}", summary="Model metadata")
     @routes.get("/v2/models/{name}/versions/{version}", summary="Version metadata")
     async def metadata(request: Request, name: str, version: str = "") -> dict[str, Any]:
-        model = found(request, name, version)
-        versions = [one.version for one in ledger.versions(model.name)]
-        return model_document(model, versions)
+        return service.metadata(caller_of(request), name, version)
 
     @routes.get("/v2/models/{name}/ready", summary="Model readiness")
     @routes.get("/v2/models/{name}/versions/{version}/ready", summary="Version readiness")
     async def model_ready(request: Request, name: str, version: str = "") -> dict[str, Any]:
-        model = found(request, name, version)
-        if ledger.live_endpoint(ref_of(name, version)) is None:
-            status = ledger.deployment(model.model_id).status
-            raise Unavailable(f"`{model.ref}` is {status} and takes no traffic.")
+        model, is_ready = service.readiness(caller_of(request), name, version)
+        if not is_ready:
+            raise Unavailable(f"`{model.ref}` is {service.status(model)} and takes no traffic.")
         return {"name": model.name, "ready": True}
 
     @routes.post("/v2/models/{name}/infer", summary="Predict", openapi_extra=INFER_BODY)
@@ -113,14 +109,11 @@ def router(
     )
     async def infer(request: Request, name: str, version: str = "") -> Response:
         """Takes tensors as JSON numbers or as bytes after the JSON; outputs have the form that the request asks for."""
-        call = await asking.call(request, ref_of(name, version), BINARY, dialect=frames.DIALECT_V2_BINARY)
-        mark = frames.JSON_LENGTH.pack(json_length(request, len(call.body)))
-        return await asking.ask(request, structs.replace(call, body=mark + call.body), answer)
-
-    def found(request: Request, name: str, version: str) -> Any:
-        ref = ref_of(name, version)
-        asking.admit(request, ref)
-        return ledger.find(ref)
+        call = service.call(caller_of(request), name, version)
+        check_content_type(request.headers.get("content-type", ""), BINARY)
+        body = await asking.body(request)
+        mark = frames.JSON_LENGTH.pack(json_length(request, len(body)))
+        return await asking.ask(request, structs.replace(call, body=mark + body), answer)
 
     return routes
 

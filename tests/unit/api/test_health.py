@@ -11,11 +11,13 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
+from app.access.admins import AdminCheck
 from app.core.model import Artifact, Replica, Status
 from app.lifecycle.state import DeploymentState
 from app.main import create_app
+from app.protocols.callers import Caller
 from app.protocols.v2.grpc import inference_pb2 as messages
-from app.protocols.v2.grpc.service import Caller, Service
+from app.protocols.v2.grpc.service import Service
 from app.settings import Settings
 from tests.records import model_version
 
@@ -44,7 +46,8 @@ async def record(app: FastAPI, model_id: str, status: Status, name: str = "", **
 async def told(app: FastAPI) -> tuple[dict[str, Any], int, bool]:
     """GET /health, the status of GET /v2/health/ready, and what ServerReady says."""
     here = app.state.system
-    service = Service(here.dispatcher, here.admission, here.deployments, here.is_ready, here.flow, here.wrong_keys)
+    admins = AdminCheck(here.keys, here.wrong_keys)
+    service = Service(here.dispatcher, here.v2_service, here.v2_admin, admins)
     ready = await service.server_ready(messages.ServerReadyRequest(), CALLER)
     async with client(app) as http:
         health = (await http.get("/health")).json()

@@ -36,6 +36,7 @@ from app.protocols import native
 from app.protocols.error_forms import ERROR_FORMS
 from app.protocols.handler import InferenceHandler
 from app.protocols.v2 import rest as v2_rest
+from app.protocols.v2.service import V2Service
 from tests.fakes import FakeReplica, Handler, echo
 
 MAX_BODY_BYTES = 1 << 18
@@ -106,7 +107,8 @@ def application(dispatcher: Dispatcher, admission: Admission, error_forms: Error
     problems.install(app, error_forms)
     asking = InferenceHandler(dispatcher, admission, MAX_BODY_BYTES)
     app.include_router(native.router(asking))
-    app.include_router(v2_rest.router(asking, cast(Any, None), lambda: True, ()))  # only its metadata needs a ledger
+    service = V2Service(dispatcher, admission, cast(Any, None), lambda: True)  # only its metadata needs a ledger
+    app.include_router(v2_rest.router(asking, service, ()))
 
     @app.get("/health")
     async def health() -> dict[str, str]:

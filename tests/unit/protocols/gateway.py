@@ -35,6 +35,7 @@ from app.protocols.handler import InferenceHandler
 from app.protocols.v2 import repository as v2_repository
 from app.protocols.v2 import rest as v2_rest
 from app.protocols.v2.documents import EXTENSIONS
+from app.protocols.v2.service import V2Service
 from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
 from model_container.adapters.base import Adapter
@@ -137,8 +138,9 @@ def application(
     )
     asking = InferenceHandler(dispatcher, admission, MAX_BODY_BYTES)
     app.include_router(native.router(asking))
-    app.include_router(v2_repository.router(asking, ledger, dispatcher.tallies, FLOW))
-    app.include_router(v2_rest.router(asking, ledger, lambda: ledger.live_endpoint("iris") is not None, EXTENSIONS))
+    service = V2Service(dispatcher, admission, ledger, lambda: ledger.live_endpoint("iris") is not None)
+    app.include_router(v2_repository.router(asking, service))
+    app.include_router(v2_rest.router(asking, service, EXTENSIONS))
     app.include_router(v1_models.router(asking, partial(v1.listed_models, asking)))
     app.include_router(v1.router(asking, ledger))
     app.include_router(mlflow.router(asking))

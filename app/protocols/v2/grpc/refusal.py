@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from grpc import StatusCode
 
+from app.error_shapes import error_text
 from app.errors import PrismError
 
 _CODES = {
@@ -35,6 +37,10 @@ class Refusal(Exception):
 def code_of(status: int) -> StatusCode:
     """Return the gRPC status code for an error's HTTP status."""
     return _CODES.get(status) or (StatusCode.INVALID_ARGUMENT if status < 500 else StatusCode.INTERNAL)
+
+
+def of_problem(problem: Mapping[str, Any], headers: Mapping[str, str]) -> Refusal:
+    return Refusal(problem["status"], error_text(problem), headers)
 
 
 def of_error(error: PrismError) -> Refusal:

@@ -19,9 +19,10 @@ from app.access.keys import extract_api_key
 from app.core.os_errors import as_problem, log_fields
 from app.errors import BadInput, InvalidSetting, PrismError
 from app.http.guard import request_id_from
+from app.protocols.callers import Caller
 from app.protocols.v2.grpc import inference_pb2 as messages
 from app.protocols.v2.grpc.refusal import Refusal, of_error
-from app.protocols.v2.grpc.service import Answer, Caller, Service
+from app.protocols.v2.grpc.service import Answer, Service
 
 log = structlog.get_logger(__name__)
 
