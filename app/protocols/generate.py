@@ -15,17 +15,12 @@ from fastapi import APIRouter, Request, Response
 from app.dispatch.request import Call
 from app.dispatch.stream import Stream
 from app.dispatch.v2 import ref_of
-from app.protocols.handler import JSON, InferenceHandler
+from app.protocols.handler import JSON, InferenceHandler, request_body
 from model_container.contract import frames
 from model_container.contract.stream_forms import StreamForm, generated_form
 
 _EXAMPLE = {"text_input": "a b", "parameters": {"temperature": 0}}
-GENERATE_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {JSON: {"schema": {"type": "object", "additionalProperties": True}, "example": _EXAMPLE}},
-    }
-}
+GENERATE_BODY = request_body({JSON: {"schema": {"type": "object", "additionalProperties": True}, "example": _EXAMPLE}})
 STREAM_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "An event an item: `data:` and an object as `/generate` answers. A failure later on is "

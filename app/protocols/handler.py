@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from msgspec import Struct, structs
@@ -29,6 +29,11 @@ from model_container.contract.stream_forms import StreamForm
 
 JSON = "application/json"
 T = TypeVar("T")
+
+
+def request_body(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the OpenAPI of a route with a body. content: its schema and example, by content type."""
+    return {"requestBody": {"required": True, "content": content}}
 
 
 class Answer(Struct, frozen=True):

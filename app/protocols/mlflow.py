@@ -6,8 +6,6 @@ is live. `/models/{ref}/invocations` names the model.
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
@@ -15,7 +13,7 @@ from app.dispatch.request import Call
 from app.error_shapes import mlflow_error
 from app.errors import BadInput, Unavailable, UnsupportedFormat
 from app.http.problems import request_id_of
-from app.protocols.handler import JSON, InferenceHandler, bare
+from app.protocols.handler import JSON, InferenceHandler, bare, request_body
 from app.protocols.streaming import ANSWERS
 from app.version import VERSION
 from model_container.contract import frames
@@ -31,27 +29,24 @@ _SPLIT = {
     "required": ["data"],
     "properties": {"columns": {"type": "array"}, "data": {"type": "array"}, "index": {"type": "array"}},
 }
-INVOCATION_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON: {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "dataframe_split": _SPLIT,
-                        "dataframe_records": _TABLE,
-                        "instances": {"type": "array"},
-                        "inputs": {},
-                        "params": {"type": "object"},
-                    },
+INVOCATION_BODY = request_body(
+    {
+        JSON: {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "dataframe_split": _SPLIT,
+                    "dataframe_records": _TABLE,
+                    "instances": {"type": "array"},
+                    "inputs": {},
+                    "params": {"type": "object"},
                 },
-                "example": {"dataframe_split": {"columns": ["age", "city"], "data": [[41, "Oslo"]]}},
             },
-            CSV: {"schema": {"type": "string"}, "example": "age,city\n41,Oslo\n"},
+            "example": {"dataframe_split": {"columns": ["age", "city"], "data": [[41, "Oslo"]]}},
         },
+        CSV: {"schema": {"type": "string"}, "example": "age,city\n41,Oslo\n"},
     }
-}
+)
 
 
 def router(asking: InferenceHandler) -> APIRouter:

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from app.dispatch.request import AwaitableRequest, Reply
 from app.protocols.coalesce import Coalescer
-from app.protocols.handler import JSON, Answer, InferenceHandler, whole
+from app.protocols.handler import JSON, Answer, InferenceHandler, request_body, whole
 from model_container.contract import frames
 
-FEATURES_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON: {
-                "schema": {
-                    "type": "object",
-                    "properties": {"features": {"type": "array", "items": {"type": "array"}, "minItems": 1}},
-                },
-                "example": {"features": [[5.1, 3.5, 1.4, 0.2]]},
-            }
-        },
+FEATURES_BODY = request_body(
+    {
+        JSON: {
+            "schema": {
+                "type": "object",
+                "properties": {"features": {"type": "array", "items": {"type": "array"}, "minItems": 1}},
+            },
+            "example": {"features": [[5.1, 3.5, 1.4, 0.2]]},
+        }
     }
-}
+)
 
 
 def router(asking: InferenceHandler, company: Coalescer) -> APIRouter:

@@ -8,27 +8,24 @@ from fastapi import APIRouter, Request, Response
 
 from app.error_shapes import ErrorForm, inference_error
 from app.lifecycle.state import DeploymentState
-from app.protocols.handler import JSON, InferenceHandler, bare
+from app.protocols.handler import JSON, InferenceHandler, bare, request_body
 from model_container.contract import frames
 
 ERRORS: dict[str, ErrorForm] = {"/v1/**": inference_error}
 """The form of errors by path; see ErrorForms."""
 
 _ROWS = {"type": "array", "minItems": 1}
-PREDICT_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON: {
-                "schema": {
-                    "type": "object",
-                    "properties": {"instances": _ROWS, "inputs": {}, "parameters": {"type": "object"}},
-                },
-                "example": {"instances": [[5.1, 3.5, 1.4, 0.2]]},
-            }
-        },
+PREDICT_BODY = request_body(
+    {
+        JSON: {
+            "schema": {
+                "type": "object",
+                "properties": {"instances": _ROWS, "inputs": {}, "parameters": {"type": "object"}},
+            },
+            "example": {"instances": [[5.1, 3.5, 1.4, 0.2]]},
+        }
     }
-}
+)
 
 
 def router(asking: InferenceHandler, ledger: DeploymentState) -> APIRouter:

@@ -19,6 +19,7 @@ def router(asking: InferenceHandler, *protocols: Members) -> APIRouter:
 
     @routes.get("/v1/models", summary="List live models")
     async def models(request: Request) -> dict[str, Any]:
+        """Answers `{"models": […]}`, the names, as KServe does."""
         asking.caller(request)
         return {name: value for members in protocols for name, value in members().items()}
 

@@ -17,7 +17,7 @@ from app.dispatch.v2 import BINARY, JSON, JSON_LENGTH_HEADER, inference_answer, 
 from app.error_shapes import ErrorForm, inference_error
 from app.errors import BadInput, Unavailable
 from app.http.bodies import check_content_type
-from app.protocols.handler import Answer, InferenceHandler, caller_of
+from app.protocols.handler import Answer, InferenceHandler, caller_of, request_body
 from app.protocols.v2.documents import server_document
 from app.protocols.v2.service import V2Service
 from model_container.contract import frames
@@ -54,18 +54,15 @@ _REQUEST = {
     },
 }
 _EXAMPLE = {"inputs": [{"name": "X", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}]}
-INFER_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON: {"schema": _REQUEST, "example": _EXAMPLE},
-            BINARY: {
-                "schema": {"type": "string", "format": "binary"},
-                "description": f"The JSON, whose length {JSON_LENGTH_HEADER} says, then the tensors in its order.",
-            },
+INFER_BODY = request_body(
+    {
+        JSON: {"schema": _REQUEST, "example": _EXAMPLE},
+        BINARY: {
+            "schema": {"type": "string", "format": "binary"},
+            "description": f"The JSON, whose length {JSON_LENGTH_HEADER} says, then the tensors in its order.",
         },
     }
-}
+)
 
 
 def router(asking: InferenceHandler, service: V2Service, extensions: Collection[str]) -> APIRouter:
