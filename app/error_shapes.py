@@ -51,7 +51,10 @@ class ErrorForms:
 
     def form(self, path: str) -> ErrorForm:
         """Return the form of errors on this path."""
-        return next((form for pattern, form in self._forms if pattern.fullmatch(path)), native_error)
+        for pattern, form in self._forms:
+            if pattern.fullmatch(path):
+                return form
+        return native_error
 
 
 def _pattern(path: str) -> re.Pattern[str]:

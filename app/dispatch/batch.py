@@ -47,10 +47,10 @@ Sample = Callable[[str], bytes | None]
 
 
 class OpenStream(Protocol):
-    """A stream as its lane sees it; see stream.py. line: the client of the replica that answers it."""
+    """A stream as its lane sees it; see stream.py. client: the client of the replica that answers it."""
 
     @property
-    def line(self) -> ReplicaClient | None: ...
+    def client(self) -> ReplicaClient | None: ...
 
     def end(self, error: PrismError) -> None: ...
 
@@ -93,10 +93,10 @@ class Lane:
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._wakefulness = BusyPoll(self._loop)
-        self.replicas = [self._line(replica) for replica in endpoint.replicas]
+        self.replicas = [self._client_of(replica) for replica in endpoint.replicas]
         self._left: list[ReplicaClient] = []
 
-    def _line(self, replica: Replica) -> ReplicaClient:
+    def _client_of(self, replica: Replica) -> ReplicaClient:
         lost = partial(self._replica_lost, replica)
         return ReplicaClient(replica, self.flow, self._pace, self._freed, lost, self._sample)
 
@@ -115,25 +115,25 @@ class Lane:
 
     async def open(self) -> None:
         """Connect to every replica, so that the first request finds it ready."""
-        await asyncio.gather(*(line.open() for line in self.replicas))
+        await asyncio.gather(*(client.open() for client in self.replicas))
 
     async def reach(self, endpoint: Endpoint) -> list[ReplicaClient]:
         """Return a client for each replica of `endpoint`, for `switch_replicas`; new ones are connected first."""
-        present = {line.replica: line for line in self.replicas}
-        lines = [present.get(replica) or self._line(replica) for replica in endpoint.replicas]
-        await asyncio.gather(*(line.open() for line in lines if line.replica not in present))
-        return lines
+        present = {client.replica: client for client in self.replicas}
+        clients = [present.get(replica) or self._client_of(replica) for replica in endpoint.replicas]
+        await asyncio.gather(*(client.open() for client in clients if client.replica not in present))
+        return clients
 
-    def switch_replicas(self, endpoint: Endpoint, lines: list[ReplicaClient]) -> list[ReplicaClient]:
+    def switch_replicas(self, endpoint: Endpoint, clients: list[ReplicaClient]) -> list[ReplicaClient]:
         """Send waiting requests to these replicas from now on.
 
         Returns the removed ones, which still answer what they have.
         """
-        left = [line for line in self.replicas if line not in lines]
-        least = min((line.served for line in self.replicas), default=0)
-        for line in lines:  # a new replica gets its share, not every request until it has caught up
-            line.served = max(line.served, least)
-        self.endpoint, self.replicas = endpoint, lines
+        left = [client for client in self.replicas if client not in clients]
+        least = min((client.served for client in self.replicas), default=0)
+        for client in clients:  # a new replica gets its share, not every request until it has caught up
+            client.served = max(client.served, least)
+        self.endpoint, self.replicas = endpoint, clients
         self._left += left
         if not self._is_connected and not self._is_coming():
             self._turn_away(self._unavailable())
@@ -149,20 +149,20 @@ class Lane:
             self._turn_away(error)
         self.stir()
 
-    def holds(self, line: ReplicaClient) -> bool:
+    def holds(self, client: ReplicaClient) -> bool:
         """Return whether a replica has work left: requests or streams in hand, or queued ones unless it was removed."""
-        return bool(line.batches_away or line.streams or (self.queued and line in self.replicas))
+        return bool(client.batches_away or client.streams or (self.queued and client in self.replicas))
 
-    async def release_replica(self, line: ReplicaClient) -> None:
+    async def release_replica(self, client: ReplicaClient) -> None:
         """Close the replica's connections.
 
         Requests that it has not answered are retried elsewhere or failed; its streams end.
         """
-        for stream in [one for one in self.streams if one.line is line]:
+        for stream in [one for one in self.streams if one.client is client]:
             stream.end(self._unavailable())
-        self.replicas = [one for one in self.replicas if one is not line]
-        self._left = [one for one in self._left if one is not line]
-        await line.close()
+        self.replicas = [one for one in self.replicas if one is not client]
+        self._left = [one for one in self._left if one is not client]
+        await client.close()
         self.stir()
 
     def _turn_away(self, error: PrismError) -> None:
@@ -171,7 +171,7 @@ class Lane:
             one.fail(error)
         self._queue.clear()
         self._suspects.drop_settled()
-        for stream in [one for one in self.streams if one.line is None]:
+        for stream in [one for one in self.streams if one.client is None]:
             stream.end(error)
 
     def submit(self, waiting: PendingRequest, now: float) -> None:
@@ -210,10 +210,10 @@ class Lane:
 
         Raises ReplicaUnavailable if no replica may be tried.
         """
-        line = replica_for_stream(self.replicas, now)
-        if line is None and not self._is_coming():
+        client = replica_for_stream(self.replicas, now)
+        if client is None and not self._is_coming():
             raise self._unavailable()
-        return line
+        return client
 
     async def changes(self) -> None:
         """Wait until another replica may be tried, or none is starting any more."""
@@ -229,18 +229,18 @@ class Lane:
 
     def _is_coming(self) -> bool:
         """Return whether a replica is starting, or the health monitor has yet to rule out that one is."""
-        return self.endpoint.outlook.coming or any(line.looked_after for line in self.replicas)
+        return self.endpoint.outlook.coming or any(client.looked_after for client in self.replicas)
 
     def _usable(self, now: float) -> bool:
         """Return whether any replica may be tried. Every request asks this, and a generator is slower than a loop."""
-        for line in self.replicas:  # noqa: SIM110
-            if line.usable(now):
+        for client in self.replicas:  # noqa: SIM110
+            if client.usable(now):
                 return True
         return False
 
     @property
     def _is_connected(self) -> bool:
-        return any(line.connected for line in self.replicas)
+        return any(client.connected for client in self.replicas)
 
     @property
     def circuit(self) -> State:
@@ -252,7 +252,7 @@ class Lane:
     def circuits(self) -> dict[Replica, State]:
         """The state of each replica's circuit breaker."""
         now = monotonic()
-        return {line.replica: line.breaker.state(now) for line in self.replicas}
+        return {client.replica: client.breaker.state(now) for client in self.replicas}
 
     def _unavailable(self) -> ReplicaUnavailable:
         if self._refusal is not None:
@@ -283,11 +283,11 @@ class Lane:
         while self._queue:
             now = monotonic()
             full = len(self._queue) >= self.flow.max_batch_size
-            line = replica_for_batch(self.replicas, now, full)
-            if line is None:
+            client = replica_for_batch(self.replicas, now, full)
+            if client is None:
                 self._arm_window(now)
                 return
-            self._send(line, now)
+            self._send(client, now)
 
     def _arm_window(self, now: float) -> None:
         if self._timer is None:
@@ -297,12 +297,12 @@ class Lane:
     def _window_over(self) -> None:
         self._timer = None
         now = monotonic()
-        line = replica_for_batch(self.replicas, now, True) if self._queue else None
-        if line is not None:
-            self._send(line, now)
+        client = replica_for_batch(self.replicas, now, True) if self._queue else None
+        if client is not None:
+            self._send(client, now)
             self._dispatch_ready()
 
-    def _send(self, line: ReplicaClient, now: float) -> None:
+    def _send(self, client: ReplicaClient, now: float) -> None:
         batch: list[PendingRequest] = []
         while self._queue and len(batch) < self.flow.max_batch_size:
             waiting = self._queue.popleft()
@@ -312,30 +312,30 @@ class Lane:
             if len(batch) == 1:
                 self._wakefulness.stir(now)
             self._away.update(batch)
-            line.send(batch, lambda result: self._settle(line, batch, now, result))
+            client.send(batch, lambda result: self._settle(client, batch, now, result))
 
-    def _settle(self, line: ReplicaClient, batch: list[PendingRequest], sent: float, result: Batch | Lost) -> None:
+    def _settle(self, client: ReplicaClient, batch: list[PendingRequest], sent: float, result: Batch | Lost) -> None:
         if isinstance(result, Lost):
-            self._lose(line, batch, result)
+            self._lose(client, batch, result)
         else:
             self._away.difference_update(batch)
             self._answer(batch, sent, result)
         self._dispatch_ready()
 
-    def _lose(self, line: ReplicaClient, batch: list[PendingRequest], lost: Lost) -> None:
+    def _lose(self, client: ReplicaClient, batch: list[PendingRequest], lost: Lost) -> None:
         """Handle the loss of a batch. Retrying is safe, as a prediction has no side effect.
 
         Requests that the replica had not begun are queued again; those that it was working on become suspects.
         """
         if not lost.begun:
             self._away.difference_update(batch)
-            self._queue_again(batch, line.fault)
+            self._queue_again(batch, client.fault)
             return
         suspects = suspects_of(batch)
         if not lost.alone:
             self._away.difference_update(batch)
-            self._queue_alone(suspects, line.fault)
-        self._judge(line, suspects, alone=lost.alone)
+            self._queue_alone(suspects, client.fault)
+        self._judge(client, suspects, alone=lost.alone)
 
     def _queue_again(self, batch: list[PendingRequest], fault: str = "") -> None:
         """Put requests back at the front of the queue. fault: how their replica broke the protocol, "" if not."""
@@ -359,29 +359,29 @@ class Lane:
     def _try_suspects(self) -> None:
         now = monotonic()
         suspect = self._suspects.next(self.replicas, now, others_come=self._is_coming())
-        line = self._suspects.line
-        if suspect is not None and line is not None:
+        client = self._suspects.client
+        if suspect is not None and client is not None:
             self._away.add(suspect.waiting)
-            line.send([suspect.waiting], lambda result: self._settle_suspect(line, suspect, now, result))
+            client.send([suspect.waiting], lambda result: self._settle_suspect(client, suspect, now, result))
 
-    def _settle_suspect(self, line: ReplicaClient, suspect: Suspect, sent: float, result: Batch | Lost) -> None:
+    def _settle_suspect(self, client: ReplicaClient, suspect: Suspect, sent: float, result: Batch | Lost) -> None:
         self._suspects.returned(suspect)
         if isinstance(result, Lost):
             suspect.losses += 1
-            self._judge(line, [suspect], alone=True)
+            self._judge(client, [suspect], alone=True)
             self._dispatch_ready()
         else:
-            self._settle(line, [suspect.waiting], sent, result)
+            self._settle(client, [suspect.waiting], sent, result)
 
-    def _judge(self, line: ReplicaClient, suspects: list[Suspect], *, alone: bool) -> None:
+    def _judge(self, client: ReplicaClient, suspects: list[Suspect], *, alone: bool) -> None:
         """Find out in the background what ended the suspects' replica: it decides how, and whether, to retry them."""
-        task = self._loop.create_task(self._judged(line, suspects, alone=alone))
+        task = self._loop.create_task(self._judged(client, suspects, alone=alone))
         self._judging.add(task)
         task.add_done_callback(self._judging.discard)
 
-    async def _judged(self, line: ReplicaClient, suspects: list[Suspect], *, alone: bool) -> None:
-        fault = line.fault
-        loss = None if fault else await self.loss_of(line)
+    async def _judged(self, client: ReplicaClient, suspects: list[Suspect], *, alone: bool) -> None:
+        fault = client.fault
+        loss = None if fault else await self.loss_of(client)
         for one in suspects:
             one.may_risk_the_last = loss is None or not loss.by_itself
         if alone:
@@ -394,11 +394,11 @@ class Lane:
                     self._queue_alone([one], fault)
         self._dispatch_ready()
 
-    async def loss_of(self, line: ReplicaClient) -> Loss | None:
+    async def loss_of(self, client: ReplicaClient) -> Loss | None:
         """Return what ended a replica, once the health monitor knows; None if it serves on, or nobody watches it."""
         while True:
-            found = next((one for one in self.endpoint.outlook.losses if one.replica_id == line.replica.id), None)
-            if found is not None or not line.looked_after or line not in self.replicas:
+            found = next((one for one in self.endpoint.outlook.losses if one.replica_id == client.replica.id), None)
+            if found is not None or not client.looked_after or client not in self.replicas:
                 return found
             await self.changes()
 
@@ -455,9 +455,9 @@ class Lane:
         if any(one.settled for one in self._queue):
             self._queue = deque(one for one in self._queue if not one.settled)
         self._suspects.drop_settled()
-        for line in (*self.replicas, *self._left):
-            line.watch(now, overslept)
-        if any(line.is_held_up for line in self.replicas):
+        for client in (*self.replicas, *self._left):
+            client.watch(now, overslept)
+        if any(client.is_held_up for client in self.replicas):
             self._go_around()
         if suspects:
             self._dispatch_ready()
@@ -468,16 +468,16 @@ class Lane:
         if cause is not None:
             self._queue_again(self._suspects.cleared_by(cause))
         now = monotonic()
-        if any(line.usable(now) and not line.is_withheld for line in self.replicas):
-            for line in self.replicas:
-                if line.is_held_up:
-                    line.recall()
+        if any(client.usable(now) and not client.is_withheld for client in self.replicas):
+            for client in self.replicas:
+                if client.is_held_up:
+                    client.recall()
         self._dispatch_ready()
 
     def _late(self, waiting: PendingRequest) -> ReplicaTimeout:
         """Return the timeout error of a request; it says where the time went."""
         name, timeout = self.endpoint.name, self.flow.timeout_seconds
-        if any(line.is_at(waiting) for line in (*self.replicas, *self._left)):
+        if any(client.is_at(waiting) for client in (*self.replicas, *self._left)):
             return ReplicaTimeout(f"`{name}` did not come to an end with this request within {timeout:g} s.")
         return ReplicaTimeout(
             f"`{name}` did not answer within {timeout:g} s: others were before this request.",
@@ -493,8 +493,8 @@ class Lane:
         self._refuse(self._away)
         for stream in list(self.streams):
             stream.end(self._unavailable())
-        for line in (*self.replicas, *self._left):
-            await line.close()
+        for client in (*self.replicas, *self._left):
+            await client.close()
 
 
 def response_prefixes(endpoint: Endpoint) -> dict[int, bytes]:

@@ -101,7 +101,7 @@ class Stream:
         self.answer: Answer | None = None
         self._request = request
         self._link: StreamConnection | None = None
-        self._line: ReplicaClient | None = None
+        self._client: ReplicaClient | None = None
         self._told_to_end = False
         self._was_asked = False
         self._closed = False
@@ -109,9 +109,9 @@ class Stream:
         lane.admit_stream(self, self._arrived)
 
     @property
-    def line(self) -> ReplicaClient | None:
+    def client(self) -> ReplicaClient | None:
         """The client of the replica that answers the stream; None before it begins and once it has left the replica."""
-        return self._line
+        return self._client
 
     @property
     def is_over(self) -> bool:
@@ -140,14 +140,14 @@ class Stream:
 
     async def _cause(self, error: PrismError) -> PrismError | None:
         """Leave the replica. Return the error to report if this stream caused the replica's loss, else None."""
-        line, was_asked = self._line, self._was_asked
-        alone = line is not None and line.is_alone_with_stream(monotonic())
-        if line is not None and isinstance(error, ReplicaUnavailable):
-            line.stream_left_at = monotonic()
+        client, was_asked = self._client, self._was_asked
+        alone = client is not None and client.is_alone_with_stream(monotonic())
+        if client is not None and isinstance(error, ReplicaUnavailable):
+            client.stream_left_at = monotonic()
         self._leave()
-        if line is None or not (alone and was_asked and isinstance(error, ReplicaUnavailable)):
+        if client is None or not (alone and was_asked and isinstance(error, ReplicaUnavailable)):
             return None
-        loss = await self.lane.loss_of(line)
+        loss = await self.lane.loss_of(client)
         return told(self.lane.endpoint.name, loss) if loss is not None and loss.by_itself else None
 
     async def take(self, seconds: float) -> list[bytes]:
@@ -176,13 +176,13 @@ class Stream:
         Raises ReplicaUnavailable if the replica is lost before anything came from it, Unavailable if its runtime is too
         old.
         """
-        line = await self._find_line()
-        if line is None:
+        client = await self._find_client()
+        if client is None:
             return []
-        self._line = line
-        line.streams += 1
+        self._client = client
+        client.streams += 1
         self._link = link = await handshake(
-            StreamConnection(line.replica.token, self.lane.flow.wire), line.replica, CONNECT_TIMEOUT_SECONDS
+            StreamConnection(client.replica.token, self.lane.flow.wire), client.replica, CONNECT_TIMEOUT_SECONDS
         )
         if not link.welcomed.result().streams:
             raise Unavailable(
@@ -199,7 +199,7 @@ class Stream:
             raise error or link.error_at_its_end("The replica was lost.")
         return items
 
-    async def _find_line(self) -> ReplicaClient | None:
+    async def _find_client(self) -> ReplicaClient | None:
         """Return the client of the replica to ask, waiting for one that is starting. None if the stream is over before.
 
         Raises ReplicaUnavailable if no replica is starting, ReplicaTimeout if none is ready in time.
@@ -207,9 +207,9 @@ class Stream:
         try:
             async with asyncio.timeout(self._waits_since + self.lane.flow.timeout_seconds - monotonic()):
                 while not self.is_over:
-                    line = self.lane.replica_for_stream(monotonic())
-                    if line is not None:
-                        return line
+                    client = self.lane.replica_for_stream(monotonic())
+                    if client is not None:
+                        return client
                     await self.lane.changes()
         except TimeoutError:
             raise self._late() from None
@@ -268,24 +268,24 @@ class Stream:
         return 200 if self.items else 0
 
     def _leave(self) -> None:
-        line, self._line = self._line, None
+        client, self._client = self._client, None
         link, self._link = self._link, None
-        if line is not None:
-            line.streams -= 1
-            self._judge(line)
+        if client is not None:
+            client.streams -= 1
+            self._judge(client)
         if link is not None:
             link.close()
 
-    def _judge(self, line: ReplicaClient) -> None:
+    def _judge(self, client: ReplicaClient) -> None:
         """Record the outcome in the replica's breaker, as for a batch.
 
         A request's own fault says nothing about the replica.
         """
         if self.answer is not None and self.answer.status >= 500:
-            line.failed()
+            client.failed()
         elif self.items or self.answer is not None:
-            line.breaker.succeed()
-            line.has_answered = True
+            client.breaker.succeed()
+            client.has_answered = True
 
 
 def end_document(stream: Stream) -> dict[str, Any]:

@@ -41,12 +41,12 @@ class Suspect:
 class Suspects:
     """The suspects of one lane.
 
-    queue: those that wait. line: the replica that is reserved for the next suspect, or works on one.
+    queue: those that wait. client: the replica that is reserved for the next suspect, or works on one.
     """
 
     def __init__(self) -> None:
         self.queue: deque[Suspect] = deque()
-        self.line: ReplicaClient | None = None
+        self.client: ReplicaClient | None = None
         self._tried: Suspect | None = None
 
     def drop_settled(self) -> None:
@@ -56,22 +56,22 @@ class Suspects:
         if not self.queue and self._tried is None:
             self.release()
 
-    def next(self, lines: Sequence[ReplicaClient], now: float, *, others_come: bool) -> Suspect | None:
-        """Return the suspect to send to `line` now, if any. Reserves a replica for it, which takes a moment under load.
+    def next(self, clients: Sequence[ReplicaClient], now: float, *, others_come: bool) -> Suspect | None:
+        """Return the suspect to send to `client` now, if any. Reserves a replica for it, which takes a moment under load.
 
         others_come: whether a replica is starting; if only one serves, the suspect has to wait for it.
         """
         self.drop_settled()
         if self._tried is not None or not self.queue:
             return None
-        if self.line is None or self.line not in lines or not self.line.usable(now):  # it was removed or lost
+        if self.client is None or self.client not in clients or not self.client.usable(now):  # it was removed or lost
             self.release()
-            free = [line for line in lines if line.usable(now) and not line.is_withheld]
+            free = [client for client in clients if client.usable(now) and not client.is_withheld]
             if not free or (len(free) < 2 and others_come and not self.queue[0].may_risk_the_last):
                 return None
-            self.line = min(free, key=lambda line: (line.streams, line.batches_away, line.served))
-            self.line.keep(True)
-        if self.line.batches_away or self.line.has_streams(now):
+            self.client = min(free, key=lambda client: (client.streams, client.batches_away, client.served))
+            self.client.keep(True)
+        if self.client.batches_away or self.client.has_streams(now):
             return None
         self._tried = self.queue.popleft()
         return self._tried
@@ -85,14 +85,14 @@ class Suspects:
 
     def release(self) -> None:
         """Free the reserved replica for all requests again."""
-        if self.line is not None:
-            self.line.keep(False)
-            self.line = None
+        if self.client is not None:
+            self.client.keep(False)
+            self.client = None
 
     def held_up(self) -> Suspect | None:
         """Return the suspect under retry if it holds its replica up, and stop waiting for it: it is the cause."""
-        tried, line = self._tried, self.line
-        if tried is None or line is None or not line.is_held_up:
+        tried, client = self._tried, self.client
+        if tried is None or client is None or not client.is_held_up:
             return None
         self._tried = None
         self.release()

@@ -59,7 +59,7 @@ async def test_a_stream_waits_too(tmp_path: Path) -> None:
         first = asyncio.create_task(stream.first())
         await asyncio.sleep(0)
         await dispatcher.publish(table(live(streaming), is_one_coming=False))
-        await eventually(lambda: stream.line is not None)
+        await eventually(lambda: stream.client is not None)
         await streaming.die()
         await dispatcher.publish(table(NONE_LEFT, is_one_coming=False))
         await dispatcher.drained(streaming.replica, 0)
