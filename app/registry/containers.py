@@ -55,6 +55,10 @@ def _replicas(entry: dict[str, Any]) -> list[Any]:
     return [with_address(replica) for replica in msgspec.convert(replicas, list[Any])]
 
 
+def _encode(deployments: dict[str, Deployment]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(_File(deployments)))
+
+
 class ContainersFile:
     """Deployments by model_id, backed by a file. A lock file beside it lets only one server at a time use it.
 
@@ -148,7 +152,7 @@ class ContainersFile:
 
     async def _write_in_turn(self) -> None:
         async with self._writing:
-            content = msgspec.json.format(msgspec.json.encode(_File(self._deployments)))
+            content = await asyncio.to_thread(_encode, dict(self._deployments))
             try:
                 await asyncio.to_thread(write_atomic, self._path, content)
             except OSError as error:
