@@ -23,7 +23,7 @@ def rows(heading: str) -> dict[str, int]:
 
 def test_the_page_lists_the_tree_of_errors_with_its_statuses() -> None:
     assert MethodNotAllowed in family(PrismError)
-    assert rows("Of the server") == {error.code: error.status for error in family(PrismError)}
+    assert rows("Server errors") == {error.code: error.status for error in family(PrismError)}
 
 
 def test_the_page_lists_the_codes_of_the_runtime_and_no_others() -> None:
@@ -36,6 +36,6 @@ def test_the_page_lists_the_codes_of_the_runtime_and_no_others() -> None:
                 words.add(node.value)
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Problem":
                 said |= {each.value for each in node.args[1:2] if isinstance(each, ast.Constant)}
-    documented = rows("Of a prediction").keys()
+    documented = rows("Prediction errors").keys()
     assert said <= documented
     assert documented <= words
