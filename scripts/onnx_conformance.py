@@ -35,7 +35,7 @@ Check = Callable[[Reference], None]
 
 
 class Outcome(NamedTuple):
-    """reasons: of the cases that were not asked, with counts. sampled: models that answer a sample of PRISM's own."""
+    """reasons: why cases were not tested, with counts. sampled: how many models answer a sample that PRISM made."""
 
     passed: int
     sampled: int
@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
 
 
 def outcome(check: Check, sampled: Callable[[Reference], bool], chosen: Callable[[str], bool]) -> Outcome:
-    """chosen: tells by a case's name whether it is asked."""
+    """chosen: returns whether the case of a given name is tested."""
     passed, samples, failed, reasons = 0, 0, [], Counter[str]()
     for case in cases():
         if not chosen(case.name):
@@ -70,9 +70,9 @@ def table(result: Outcome) -> str:
     versions = f"onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}"
     rows = [
         f"| models in the suite ({versions}) | {total} |",
-        f"| **answered through PRISM as by onnxruntime in memory** | **{result.passed}** |",
-        f"| answered otherwise | {len(result.failed)} |",
-        *(f"| not asked: {reason} | {count} |" for reason, count in result.reasons.most_common()),
+        f"| **same answer through PRISM as from onnxruntime in memory** | **{result.passed}** |",
+        f"| different answer | {len(result.failed)} |",
+        *(f"| not tested: {reason} | {count} |" for reason, count in result.reasons.most_common()),
     ]
     sampled = f"\nOf the {result.passed}, {result.sampled} answer a sample that PRISM makes from their signature, so they go live\n"
     return "\n| | models |\n| --- | ---: |\n" + "\n".join(rows) + "\n" + sampled + "without one from their owner.\n\n"
@@ -92,14 +92,14 @@ def in_runtime(chosen: Callable[[str], bool] = lambda name: True) -> Outcome:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gateway", metavar="URL", help="of a running PRISM; PRISM_API_KEY is sent if it is set")
-    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name has it")
+    parser.add_argument("--gateway", metavar="URL", help="URL of a running PRISM; PRISM_API_KEY is sent if it is set")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only cases whose name contains TEXT")
     options = parser.parse_args()
     if options.gateway:
         with Gateway(options.gateway, os.environ.get("PRISM_API_KEY", "")) as gateway:
             result = outcome(gateway.check, lambda case: False, lambda name: options.only in name)
         print(
-            f"{result.passed} answered as by onnxruntime, {len(result.failed)} otherwise, {result.reasons.total()} not asked"
+            f"{result.passed} answers as from onnxruntime, {len(result.failed)} different, {result.reasons.total()} not tested"
         )
     else:
         result = in_runtime()
