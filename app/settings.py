@@ -32,11 +32,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PRISM_", populate_by_name=True, extra="ignore", frozen=True)
 
-    home: Path = Field(default_factory=default_home, description="Folder from which relative paths count.")
+    home: Path = Field(default_factory=default_home, description="Folder that relative paths start from.")
     model_upload_root: Path = Field(
         Path("model_store/uploads"),
         alias="MODEL_UPLOAD_ROOT",
-        description="Where artifacts and their records are stored, a folder for each model_id.",
+        description="Where artifacts and their records are stored, one folder for each model_id.",
     )
     model_container_registry_path: Path = Field(
         Path("app/registry/containers.json"),
@@ -48,21 +48,21 @@ class Settings(BaseSettings):
         description="Where the process target keeps the packages of each lock hash.",
     )
     run_root: Path = Field(
-        Path("model_store/run"), description="Working folders of replicas, the server's record and its log."
+        Path("model_store/run"), description="Folder for working folders of replicas, and the server's record and log."
     )
     models_dir: str = Field(
-        "", description="Folder with a folder for each model, served and watched; see models-folder.md. Unset: none."
+        "", description="Folder that holds a folder for each model, served and watched; see models-folder.md."
     )
-    models_dir_interval_seconds: float = Field(1, gt=0, description="Time between two looks at the models folder.")
+    models_dir_interval_seconds: float = Field(1, gt=0, description="Time between two scans of the models folder.")
     host: str = Field("127.0.0.1", description="Address the server listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the server listens on; 0 takes any free one.")
     grpc_port: int = Field(
-        0, ge=0, le=65535, description="Port of the Open Inference Protocol over gRPC, on the same address; 0: none."
+        0, ge=0, le=65535, description="Port for the Open Inference Protocol over gRPC, on the same address; 0 disables it."
     )
-    reload: bool = Field(False, description="For development: start anew, keeping the models, when the code changes.")
+    reload: bool = Field(False, description="For development: restart the server when its code changes; models keep running.")
     target: str = Field(
         "auto",
-        description="Where models run: docker or process; auto takes docker when an engine answers, else process.",
+        description="Where models run: docker or process; auto takes docker if an engine answers, otherwise process.",
     )
     base_image: str = Field(
         "python:{version}-slim", description="Base image of environments; {version} is the Python minor."
@@ -70,96 +70,96 @@ class Settings(BaseSettings):
     single_active_model: bool = Field(
         True, description="A new deployment replaces the old ones; false keeps many models side by side."
     )
-    enable_health_monitor: bool = Field(True, description="Watch replicas and bring them back.")
+    enable_health_monitor: bool = Field(True, description="Watch replicas and restart those that are lost.")
     health_monitor_interval_seconds: float = Field(10, gt=0, description="Time between two monitor cycles.")
     api_keys: str = Field(
-        "", description="Comma-separated API keys; with no key set, the server is open to this machine."
+        "", description="Comma-separated API keys; without any key, the server is open to this machine."
     )
     admin_keys: SecretStr = Field(
         SecretStr(""),
-        description="Comma-separated keys of who may upload and change models; else the API keys. Needed off loopback.",
+        description="Comma-separated keys that may upload and change models; unset: the API keys. Required off loopback.",
     )
     allowed_hosts: str = Field(
         "", description="Comma-separated host names, besides loopback, by which browsers may reach the server."
     )
-    rate_limit_requests: int = Field(120, ge=0, description="Requests a caller may make in a window; 0 for no limit.")
-    rate_limit_window_seconds: float = Field(60, gt=0, description="Length of the sliding window.")
+    rate_limit_requests: int = Field(120, ge=0, description="Requests that a caller may send in one window; 0 for no limit.")
+    rate_limit_window_seconds: float = Field(60, gt=0, description="Length of the rate limit's sliding window.")
     batch_window_ms: float = Field(
         50, ge=0, description="Upper bound on waiting for a fuller batch; an idle replica is never kept waiting."
     )
     batched_wait_ms: float = Field(
-        10, ge=0, description="Longest that a request to /predict_batched waits for rows of others to join it."
+        10, ge=0, description="Longest time that a request to /predict_batched waits for others to join its batch."
     )
-    max_batch_size: int = Field(64, ge=1, le=65535, description="Most requests that go to a replica in one batch.")
-    queue_length: int = Field(1024, ge=1, description="Most requests that wait for one model; more get 503.")
-    max_streams: int = Field(32, ge=1, description="Most streams of one model that are open at a time; more get 503.")
+    max_batch_size: int = Field(64, ge=1, le=65535, description="Maximum number of requests in one batch.")
+    queue_length: int = Field(1024, ge=1, description="Maximum number of requests that wait for one model; further ones get 503.")
+    max_streams: int = Field(32, ge=1, description="Maximum number of open streams of one model; further ones get 503.")
     predict_timeout_seconds: float = Field(
-        30, gt=0, description="Longest a prediction, or an item of a stream, may take, waiting included."
+        30, gt=0, description="Longest time that a prediction, or an item of a stream, may take, including the wait."
     )
     heartbeat_timeout_seconds: float = Field(
-        3, gt=0, description="A replica silent for longer is taken as hung: its requests fail and it is replaced."
+        3, gt=0, description="A replica that is silent for longer counts as hung: its requests fail and it is replaced."
     )
     max_upload_mb: int = Field(4096, ge=1, description="Largest model file, in MiB.")
     inspect_memory_mb: int = Field(
         1024, ge=128, description="Memory limit of a process that reads an artifact, in MiB."
     )
     inspect_timeout_seconds: float = Field(
-        600, gt=0, description="Longest that an artifact may take to be read, from its turn on; two are read at a time."
+        600, gt=0, description="Longest time that reading one artifact may take once it has started; two are read at a time."
     )
     max_body_mb: int = Field(16, ge=1, description="Largest prediction request, in MiB.")
     max_answer_mb: int = Field(
         64,
         ge=1,
         le=256,
-        description="Largest answer of a model, or item of a stream, in MiB; those of one batch together: 256 MiB.",
+        description="Largest answer of a model, or item of a stream, in MiB; the answers of one batch may have 256 MiB in total.",
     )
     receive_timeout_seconds: float = Field(
-        30, gt=0, description="Longest a request may take to arrive; a second more for each KiB it has sent."
+        30, gt=0, description="Longest time that a request may take to arrive, plus one second for each KiB received."
     )
-    keep_alive_seconds: int = Field(75, ge=1, description="Shortest time that an idle connection is kept open.")
+    keep_alive_seconds: int = Field(75, ge=1, description="Minimum time that an idle connection is kept open.")
     resolution_max_age_hours: float = Field(
         24,
         ge=0,
-        description="How long the versions chosen for the same requirements are reused; 0 asks the index anew.",
+        description="How long the versions resolved for the same requirements are reused; 0 asks the index every time.",
     )
-    build_timeout_seconds: float = Field(1800, gt=0, description="Longest an environment may take to build.")
-    start_timeout_seconds: float = Field(120, gt=0, description="Longest a replica may take to load its model.")
-    drain_timeout_seconds: float = Field(30, ge=0, description="Longest a replaced replica may finish its requests.")
+    build_timeout_seconds: float = Field(1800, gt=0, description="Longest time that building an environment may take.")
+    start_timeout_seconds: float = Field(120, gt=0, description="Longest time that a replica may take to load its model.")
+    drain_timeout_seconds: float = Field(30, ge=0, description="Longest time that a replaced replica has to finish its requests.")
     model_memory_mb: int = Field(2048, ge=64, description="Memory limit of a replica, in MiB.")
-    model_cpus: float = Field(1.0, gt=0, description="Processor limit of a replica, in cores.")
+    model_cpus: float = Field(1.0, gt=0, description="CPU limit of a replica, in cores.")
     model_threads: int = Field(
-        0, ge=0, le=1024, description="Threads that a model's libraries compute on; 0 for as many as its cores."
+        0, ge=0, le=1024, description="Number of threads that a model's libraries compute on; 0 for as many as it has cores."
     )
     execution_providers: str = Field(
         "",
-        description="Comma-separated execution providers of onnxruntime, best first, for ONNX models that name none; see onnx.md.",
+        description="Comma-separated execution providers of onnxruntime, best first, for ONNX models without their own; see onnx.md.",
     )
-    model_pids: int = Field(256, ge=8, description="Most processes and threads of a replica.")
+    model_pids: int = Field(256, ge=8, description="Maximum number of processes and threads of a replica.")
     accelerate: Literal["auto", "off"] = Field(
         "auto",
-        description="Convert live models to ONNX in the background and serve that where it is proven equal; off keeps and restores the original variant.",
+        description="Convert live models to ONNX in the background and serve that if it is proven equal; off keeps and restores the original variant.",
     )
     enable_tunnel: bool = Field(
         False, alias="ENABLE_TUNNEL", description="Share every live model from the server's start on; see sharing.md."
     )
     tunnel: str = Field(
         "ngrok",
-        description="How models are shared: ngrok, or ssh://user@host:port?remote_port=N to forward from a host of yours.",
+        description="How models are shared: ngrok, or ssh://user@host:port?remote_port=N to forward a port from a host of yours.",
     )
     ngrok_authtoken: SecretStr = Field(
         SecretStr(""), alias="NGROK_AUTHTOKEN", description="Token of your ngrok account; never logged or shown."
     )
     tunnel_start_timeout_seconds: float = Field(
-        30, gt=0, alias="PRISM_TUNNEL_START_TIMEOUT", description="Longest a tunnel may take to open, in seconds."
+        30, gt=0, alias="PRISM_TUNNEL_START_TIMEOUT", description="Longest time that a tunnel may take to open, in seconds."
     )
     tunnel_ssh_identity: str = Field(
-        "", description="Private key file of an SSH tunnel; else those of ssh's own configuration and its agent."
+        "", description="Private key file for an SSH tunnel; unset: the keys of ssh's own configuration and its agent."
     )
     tunnel_ssh_known_hosts: str = Field(
-        "", description="File with the host keys that an SSH tunnel trusts; else ssh's own known_hosts."
+        "", description="File with the host keys that an SSH tunnel trusts; unset: ssh's own known_hosts."
     )
     debug_mode: bool = Field(False, alias="DEBUG_MODE", description="Log the timings of every prediction.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest severity that is logged.")
 
     @field_validator("base_image")
     @classmethod

@@ -18,8 +18,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 HEAD = """\
 # Settings
 
-Each setting is an environment variable. A bad value stops the start with one line that names the variable, the value
-and the reason. Relative paths count from `PRISM_HOME`.
+Each setting is an environment variable. If a value is invalid, the server does not start and prints one line that names
+the variable, the value and the reason. Relative paths start from `PRISM_HOME`.
 
 | variable | default | what it does |
 | --- | --- | --- |
