@@ -57,9 +57,14 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the server listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the server listens on; 0 takes any free one.")
     grpc_port: int = Field(
-        0, ge=0, le=65535, description="Port for the Open Inference Protocol over gRPC, on the same address; 0 disables it."
+        0,
+        ge=0,
+        le=65535,
+        description="Port for the Open Inference Protocol over gRPC, on the same address; 0 disables it.",
     )
-    reload: bool = Field(False, description="For development: restart the server when its code changes; models keep running.")
+    reload: bool = Field(
+        False, description="For development: restart the server when its code changes; models keep running."
+    )
     target: str = Field(
         "auto",
         description="Where models run: docker or process; auto takes docker if an engine answers, otherwise process.",
@@ -82,7 +87,9 @@ class Settings(BaseSettings):
     allowed_hosts: str = Field(
         "", description="Comma-separated host names, besides loopback, by which browsers may reach the server."
     )
-    rate_limit_requests: int = Field(120, ge=0, description="Requests that a caller may send in one window; 0 for no limit.")
+    rate_limit_requests: int = Field(
+        120, ge=0, description="Requests that a caller may send in one window; 0 for no limit."
+    )
     rate_limit_window_seconds: float = Field(60, gt=0, description="Length of the rate limit's sliding window.")
     batch_window_ms: float = Field(
         50, ge=0, description="Upper bound on waiting for a fuller batch; an idle replica is never kept waiting."
@@ -91,7 +98,9 @@ class Settings(BaseSettings):
         10, ge=0, description="Longest time that a request to /predict_batched waits for others to join its batch."
     )
     max_batch_size: int = Field(64, ge=1, le=65535, description="Maximum number of requests in one batch.")
-    queue_length: int = Field(1024, ge=1, description="Maximum number of requests that wait for one model; further ones get 503.")
+    queue_length: int = Field(
+        1024, ge=1, description="Maximum number of requests that wait for one model; further ones get 503."
+    )
     max_streams: int = Field(32, ge=1, description="Maximum number of open streams of one model; further ones get 503.")
     predict_timeout_seconds: float = Field(
         30, gt=0, description="Longest time that a prediction, or an item of a stream, may take, including the wait."
@@ -104,7 +113,9 @@ class Settings(BaseSettings):
         1024, ge=128, description="Memory limit of a process that reads an artifact, in MiB."
     )
     inspect_timeout_seconds: float = Field(
-        600, gt=0, description="Longest time that reading one artifact may take once it has started; two are read at a time."
+        600,
+        gt=0,
+        description="Longest time that reading one artifact may take once it has started; two are read at a time.",
     )
     max_body_mb: int = Field(16, ge=1, description="Largest prediction request, in MiB.")
     max_answer_mb: int = Field(
@@ -123,12 +134,19 @@ class Settings(BaseSettings):
         description="How long the versions resolved for the same requirements are reused; 0 asks the index every time.",
     )
     build_timeout_seconds: float = Field(1800, gt=0, description="Longest time that building an environment may take.")
-    start_timeout_seconds: float = Field(120, gt=0, description="Longest time that a replica may take to load its model.")
-    drain_timeout_seconds: float = Field(30, ge=0, description="Longest time that a replaced replica has to finish its requests.")
+    start_timeout_seconds: float = Field(
+        120, gt=0, description="Longest time that a replica may take to load its model."
+    )
+    drain_timeout_seconds: float = Field(
+        30, ge=0, description="Longest time that a replaced replica has to finish its requests."
+    )
     model_memory_mb: int = Field(2048, ge=64, description="Memory limit of a replica, in MiB.")
     model_cpus: float = Field(1.0, gt=0, description="CPU limit of a replica, in cores.")
     model_threads: int = Field(
-        0, ge=0, le=1024, description="Number of threads that a model's libraries compute on; 0 for as many as it has cores."
+        0,
+        ge=0,
+        le=1024,
+        description="Number of threads that a model's libraries compute on; 0 for as many as it has cores.",
     )
     execution_providers: str = Field(
         "",
@@ -150,7 +168,10 @@ class Settings(BaseSettings):
         SecretStr(""), alias="NGROK_AUTHTOKEN", description="Token of your ngrok account; never logged or shown."
     )
     tunnel_start_timeout_seconds: float = Field(
-        30, gt=0, alias="PRISM_TUNNEL_START_TIMEOUT", description="Longest time that a tunnel may take to open, in seconds."
+        30,
+        gt=0,
+        alias="PRISM_TUNNEL_START_TIMEOUT",
+        description="Longest time that a tunnel may take to open, in seconds.",
     )
     tunnel_ssh_identity: str = Field(
         "", description="Private key file for an SSH tunnel; unset: the keys of ssh's own configuration and its agent."
@@ -159,7 +180,9 @@ class Settings(BaseSettings):
         "", description="File with the host keys that an SSH tunnel trusts; unset: ssh's own known_hosts."
     )
     debug_mode: bool = Field(False, alias="DEBUG_MODE", description="Log the timings of every prediction.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest severity that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest severity that is logged."
+    )
 
     @field_validator("base_image")
     @classmethod

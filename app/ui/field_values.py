@@ -29,7 +29,7 @@ def number(text: str) -> int | float:
     """Parse a number. Raises Unreadable for text that is no number or is beyond the range of a double."""
     text = text.strip()
     if not NUMBER.fullmatch(text) or len(text) > LONGEST_NUMBER:
-        hint = " Write it with a point." if WITH_COMMA.fullmatch(text) else ""
+        hint = " Use a decimal point." if WITH_COMMA.fullmatch(text) else ""
         raise Unreadable(f"{shown(text)} is not a number.{hint}")
     value = int(text) if text.lstrip("+-").isdigit() else float(text)
     if not -sys.float_info.max <= value <= sys.float_info.max:
@@ -84,7 +84,7 @@ def is_deep(value: Any) -> bool:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a number of JSON; a missing value is written null")
+    raise ValueError(f"{name} is not a JSON number; write a missing value as null")
 
 
 def text_of(value: Any) -> str:

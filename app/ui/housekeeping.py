@@ -15,16 +15,16 @@ from app.settings import Settings, variable
 
 LIMITS = (
     # field, label, unit
-    ("rate_limit_requests", "Requests of one caller in a window", ""),
-    ("rate_limit_window_seconds", "Length of that window", "s"),
+    ("rate_limit_requests", "Requests per caller and window", ""),
+    ("rate_limit_window_seconds", "Length of the window", "s"),
     ("max_body_mb", "Prediction request", "MiB"),
     ("max_upload_mb", "Model file", "MiB"),
     ("max_batch_size", "Requests in one batch", ""),
-    ("queue_length", "Requests that wait for one model", ""),
+    ("queue_length", "Waiting requests per model", ""),
     ("predict_timeout_seconds", "Longest prediction", "s"),
-    ("model_memory_mb", "Memory of a replica", "MiB"),
-    ("model_cpus", "Processor cores of a replica", ""),
-    ("model_pids", "Processes and threads of a replica", ""),
+    ("model_memory_mb", "Memory per replica", "MiB"),
+    ("model_cpus", "CPU cores per replica", ""),
+    ("model_pids", "Processes and threads per replica", ""),
     ("start_timeout_seconds", "Longest start", "s"),
     ("build_timeout_seconds", "Longest build", "s"),
 )
@@ -80,7 +80,7 @@ def _storage(settings: Settings) -> Storage:
     places = (
         Place("Models", settings.upload_root, folder_size_bytes(settings.upload_root), models),
         Place("Environments", environments, folder_size_bytes(environments), built),
-        Place("Running files", settings.run_folder, folder_size_bytes(settings.run_folder)),
+        Place("Working files", settings.run_folder, folder_size_bytes(settings.run_folder)),
     )
     usage = shutil.disk_usage(settings.upload_root)
     return Storage(places, usage.free, usage.total)

@@ -60,7 +60,7 @@ class ModelView(Struct, frozen=True):
     use: ModelUsage
     limits: Limits
     acceleration: str
-    walls: Sequence[str]
+    sandbox: Sequence[str]
     versions: Sequence[tuple[ModelVersion, Deployment, Badge]]
     log: Sequence[str]
 
@@ -83,7 +83,11 @@ async def model_view(
     busy, failed = in_progress(deployment), any(step.state == "failed" for step in shown)
     uses = await vitals.of([deployment])
     quiet = f"No request in the last {history.kept_seconds / 60:.0f} minutes."
-    empty = f"{quiet} Try it, or send one to its endpoint." if is_serving(deployment) else f"{quiet} It is not running."
+    empty = (
+        f"{quiet} Try it, or send a request to its endpoint."
+        if is_serving(deployment)
+        else f"{quiet} The model is not running."
+    )
     target = deployments.road.targets.known.get(deployment.target or "")
     return ModelView(
         model=model,
@@ -107,7 +111,7 @@ async def model_view(
         use=usage_of(deployment, uses),
         limits=deployments.road.settings.limits,
         acceleration=acceleration_text(model),
-        walls=sandbox_text(model.findings.runtime.get("confinement") or {}),
+        sandbox=sandbox_text(model.findings.runtime.get("confinement") or {}),
         versions=[
             (other, one, badge(one))
             for other in reversed(deployments.ledger.versions(model.name))
@@ -132,10 +136,10 @@ def acceleration_text(model: ModelVersion) -> str:
         ]
         return f"Served as ONNX: {', '.join(faster)}." if faster else "Served as ONNX."
     return {
-        AccelerationStatus.PENDING: "Not tried yet: it begins once the model is live.",
-        AccelerationStatus.CONVERTING: "A faster variant is being made and compared in the background.",
-        AccelerationStatus.KEPT: f"The original variant serves: {found.reason or 'no faster one was found'}.",
-        AccelerationStatus.OFF: "Off: the original variant serves.",
+        AccelerationStatus.PENDING: "Not tried yet; starts once the model is live.",
+        AccelerationStatus.CONVERTING: "A faster variant is being converted and compared in the background.",
+        AccelerationStatus.KEPT: f"The original variant is served: {found.reason or 'no faster one was found'}.",
+        AccelerationStatus.OFF: "Off: the original variant is served.",
     }.get(found.status, "")
 
 
@@ -147,11 +151,11 @@ def sandbox_text(confinement: dict[str, Any]) -> list[str]:
     """List what isolates the replica from the machine, as the runtime itself reports it."""
     found = []
     if confinement.get("namespaces"):
-        found.append(f"own {', '.join(confinement['namespaces'])}")
+        found.append(f"own namespaces: {', '.join(confinement['namespaces'])}")
     if confinement.get("landlock_abi"):
         found.append("only its own files (Landlock)")
     if confinement.get("seccomp"):
-        found.append("few system calls (seccomp)")
+        found.append("system calls filtered (seccomp)")
     if confinement.get("capabilities") == "none":
         found.append("no capabilities")
     found += [f"{what} held by {holder}" for what, holder in confinement.get("bounds", {}).items()]

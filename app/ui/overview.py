@@ -140,7 +140,7 @@ def attention_items(model: ModelVersion, deployment: Deployment) -> Iterator[tup
     error = deployment.error or {}
     detail, hint = str(error.get("detail", "")), str(error.get("hint", ""))
     if deployment.status is Status.UNHEALTHY:
-        title = f"{model.ref} is unhealthy and is being brought back"
+        title = f"{model.ref} is unhealthy and is being restarted"
         yield 0, Attention("bad", title, detail, hint, model.model_id)
     elif deployment.status is Status.FAILED:
         yield 1, Attention("bad", f"{model.ref} failed", detail, hint, model.model_id)
@@ -148,22 +148,22 @@ def attention_items(model: ModelVersion, deployment: Deployment) -> Iterator[tup
         title = f"{model.ref} serves with {len(deployment.replicas)} of {model.spec.replicas} replicas"
         yield 2, Attention("warn", title, detail, hint, model.model_id)
     elif error and is_serving(deployment):
-        title = f"{model.ref} serves as before, but its last change failed"
+        title = f"{model.ref} still serves, but its last change failed"
         yield 2, Attention("warn", title, detail, hint, model.model_id)
     elif error and deployment.wanted and not in_progress(deployment):
-        yield 2, Attention("warn", f"{model.ref} is wanted and does not run", detail, hint, model.model_id)
+        yield 2, Attention("warn", f"{model.ref} should run and does not", detail, hint, model.model_id)
     if model.spec.unsafe_consent and is_serving(deployment):
         names = (
             ", ".join(danger.name for danger in model.findings.inspection.dangers) if model.findings.inspection else ""
         )
-        title = f"{model.ref} runs code that its file brought along, with your consent"
+        title = f"{model.ref} runs code from its file, with your consent"
         yield 3, Attention("warn", title, f"It uses {names}.", "Delete it if you do not trust it.", model.model_id)
 
 
 def broken_entries(models_folder: ModelsFolder) -> Iterator[Attention]:
     """Yield the problems of the models folder. A version from it that failed later is reported like any other model."""
     if models_folder.problem:
-        hint = "What it added goes on as it is."
+        hint = "Models that came from it continue unchanged."
         yield Attention("bad", "The models folder cannot be read", models_folder.problem, hint)
     for name, error in models_folder.broken:
         yield Attention("bad", f"{name} in the models folder is broken", error["detail"], error.get("hint", ""))

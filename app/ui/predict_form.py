@@ -197,7 +197,7 @@ def _value_of(field: Field) -> Any:
     if is_empty and field.is_nullable:
         return None
     if is_empty and field.kind not in ("text", "file"):
-        raise Unreadable("This needs a value.")
+        raise Unreadable("A value is required.")
     if field.keeps_text:
         return field.value
     if field.kind == "choice" and field.value not in [choice.value for choice in field.choices]:

@@ -118,7 +118,7 @@ def warnings(inspection: Inspection) -> Iterator[str]:
     loose = [pin.distribution for pin in inspection.pins if not pin.specifier]
     if loose and inspection.format is not Format.ONNX:
         names = ", ".join(f"`{name}`" for name in loose)
-        yield f"The file does not say which version of {names} it was saved with; one that fits the rest is taken."
+        yield f"The file does not say which version of {names} it was saved with; PRISM chooses one that fits the other packages."
 
 
 def consequence(name: str, deployments: Deployments) -> str:
@@ -129,7 +129,7 @@ def consequence(name: str, deployments: Deployments) -> str:
     if not deployments.road.settings.single_active_model:
         rivals = [one for one in rivals if one.name == name]
     refs = ", ".join(f"`{one.name}@{one.version}`" for one in rivals)
-    told = f"It becomes `{name}@{version}`"
+    told = f"Becomes `{name}@{version}`"
     return f"{told} and, once it answers, replaces {refs}." if refs else f"{told}."
 
 

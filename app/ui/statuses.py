@@ -23,12 +23,12 @@ STEPS = (
 )
 STEP_OF_CODE = {"environment_failed": 2, "build_failed": 3, "start_failed": 4, "probe_failed": 5}
 EXPLAINED = {
-    "Upload": "The file arrives",
-    "Inspect": "Reading what it is and needs, without running it",
-    "Resolve": "Choosing exact versions of its packages",
-    "Build": "Installing them in an environment of its own",
-    "Start": "Loading the model behind its walls",
-    "Probe": "Asking it for one prediction",
+    "Upload": "Receiving the file",
+    "Inspect": "Reading the file without running it",
+    "Resolve": "Choosing exact package versions",
+    "Build": "Installing the packages in their own environment",
+    "Start": "Loading the model in its sandbox",
+    "Probe": "Testing one prediction",
     "Live": "Taking requests",
 }
 

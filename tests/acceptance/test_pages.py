@@ -136,7 +136,7 @@ def test_while_it_comes_to_life_the_page_shows_the_steps_and_loads_itself_again(
     names = [one.one("span", **{"class": "step-name"}).text for one in steps.all("li")]
     assert names == ["Upload", "Inspect", "Resolve", "Build", "Start", "Probe", "Live"]
     (now,) = [one for one in steps.all("li") if one.attributes.get("aria-current") == "step"]
-    assert "under way" in now.text
+    assert "in progress" in now.text
     (server.home / "model_store/uploads" / answer.json()["model_id"] / "artifact/model/go").touch()
     wait_until_live(server, path)
     assert server.model("on-its-way")["status"] == "live"
@@ -229,7 +229,7 @@ def test_a_package_that_nobody_knows_is_installed_with_consent_that_names_it_alo
     box = shown.one("input", type="checkbox", name="allow_packages")
     assert box.attributes["value"] == "iniconfig"
     assert "checked" not in box.attributes
-    assert "behind the walls" in shown.one("section", id="packages").text
+    assert "in the sandbox" in shown.one("section", id="packages").text
     refused = submit(server, deploy_form(shown), model_name="stranger")
     assert refused.status_code == 422
     assert "`--allow-package iniconfig`" in refused.text.replace("<code>", "`").replace("</code>", "`")

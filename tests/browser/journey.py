@@ -18,7 +18,7 @@ def offer(visitor: Visitor, file: Path) -> Page:
     page = visitor.goto("/upload-model")
     page.get_by_label("Model file", exact=True).set_input_files(file)
     if not visitor.scripts:
-        page.get_by_role("button", name="Look into it").click()
+        page.get_by_role("button", name="Inspect").click()
     return page
 
 

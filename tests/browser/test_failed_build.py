@@ -43,7 +43,7 @@ def test_a_package_that_no_index_has(server: Server, visit: Visit, iris_file: Pa
 def test_a_model_that_does_not_answer_its_sample(server: Server, visit: Visit, tmp_path: Path) -> None:
     visitor = visit(server, scheme="dark")
     page = offer(visitor, files.regression(tmp_path))
-    page.get_by_label("A request it can answer").fill("[[1, 2, 3]]")
+    page.get_by_label("Sample request").fill("[[1, 2, 3]]")
     page.get_by_role("button", name="Deploy", exact=True).click()
     failed = page.locator("#progress li.step.failed")
     expect(failed).to_contain_text("Probe", timeout=LIVE_MS)

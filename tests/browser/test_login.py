@@ -26,7 +26,7 @@ def test_a_right_key_leads_to_the_page_that_was_asked_for(server: Server, visit:
     visitor.check()
     visitor.awaits(401)
     log_in(page, "a-wrong-key")
-    expect(page.get_by_role("alert")).to_contain_text("no admin key")
+    expect(page.get_by_role("alert")).to_contain_text("not an admin key")
     expect(page.get_by_label("Admin key")).to_have_value("")
     visitor.check()
     log_in(page, KEY)

@@ -27,7 +27,7 @@ def server(serve: StartServer, iris_file: Path) -> Server:
 
 def make_key(page: Page, name: str) -> str:
     page.get_by_label("Name of a new key").fill(name)
-    page.get_by_role("button", name="Make a key").click()
+    page.get_by_role("button", name="Create key").click()
     return page.locator("#new-key").inner_text()
 
 
@@ -49,7 +49,7 @@ def test_a_key_is_shown_once_lets_in_and_once_revoked_no_more(server: Server, vi
     assert key not in page.content()
     page.get_by_role("row").filter(has_text=NAME).locator("summary").click()
     visitor.check()
-    page.get_by_role("button", name="Revoke for good").click()
+    page.get_by_role("button", name="Revoke permanently").click()
     expect(page.get_by_role("rowheader", name=NAME)).to_have_count(0)
     assert status_with(server, key) == 401
     assert key not in server.log()
@@ -61,7 +61,7 @@ def test_a_nameless_key_is_refused_at_its_field(server: Server, visit: Visit) ->
     log_in(page, KEY)
     visitor.awaits(400)
     page.get_by_label("Name of a new key").fill(" ")
-    page.get_by_role("button", name="Make a key").click()
+    page.get_by_role("button", name="Create key").click()
     expect(page.get_by_label("Name of a new key")).to_have_attribute("aria-invalid", "true")
     visitor.check()
 
@@ -71,8 +71,8 @@ def test_limits_storage_and_findings_are_there(server: Server, visit: Visit, sch
     visitor = visit(server, scheme=scheme)
     page = visitor.goto("/settings")
     log_in(page, KEY)
-    expect(page.get_by_role("table", name="At most")).to_contain_text("PRISM_MAX_UPLOAD_MB")
-    expect(page.get_by_role("table", name="What this server keeps")).to_contain_text(str(server.home))
+    expect(page.get_by_role("table", name="Limits")).to_contain_text("PRISM_MAX_UPLOAD_MB")
+    expect(page.get_by_role("table", name="Storage used by this server")).to_contain_text(str(server.home))
     expect(page.locator("#machine")).to_contain_text("disk")
     assert KEY not in page.content()
     visitor.check()

@@ -39,7 +39,7 @@ def asked_from_afar(url: str, key: str) -> int:
 def share(page: Page, access: str) -> str:
     """The link. access: "key" for a key that is made for it, "open" for none."""
     panel = page.get_by_role("region", name="Share")
-    panel.get_by_role("group", name="Who may use it").locator(f"[value={access}]").check()
+    panel.get_by_role("group", name="Who can use it").locator(f"[value={access}]").check()
     panel.get_by_role("button", name="Share", exact=True).click()
     expect(panel.get_by_text("shared", exact=True)).to_be_visible(timeout=30_000)
     return panel.locator("#share-url").inner_text()
@@ -63,7 +63,7 @@ def test_the_key_of_a_link_is_shown_once_lets_in_and_once_revoked_no_more(
     assert key not in page.content()
     visitor.goto("/settings")
     page.get_by_role("row").filter(has_text=key[-4:]).locator("summary").click()
-    page.get_by_role("button", name="Revoke for good").click()
+    page.get_by_role("button", name="Revoke permanently").click()
     expect(page.get_by_text(key[-4:])).to_have_count(0)
     assert asked_from_afar(link, key) == 401
     visitor.goto(f"/model?model_id={server.model('iris')['model_id']}")

@@ -64,7 +64,7 @@ def test_progress_is_of_bytes_and_ends_with_what_was_read(
     assert share_of(bar) < 1, "the end was not sent yet"
     wire.most_upward_bytes = 0
     expect(page.get_by_role("heading", level=1)).to_have_text("large.joblib", timeout=30_000)
-    page.get_by_role("button", name="Take another file").click()
+    page.get_by_role("button", name="Choose another file").click()
     expect(page.get_by_label("Model file", exact=True)).to_be_visible()
     wait_for(lambda: stored_bytes(server) == 0, 30, "the end of the upload that nobody wants")
 

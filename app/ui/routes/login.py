@@ -53,7 +53,7 @@ def router(keys: Keys, sessions: Sessions, pages: Pages) -> APIRouter:
             attempts.take(caller_address(request), monotonic())
             if not keys.is_admin(key):
                 hint = f"It must be one of {keys.of_admins}."
-                raise Unauthorized("This is no admin key." if key else "Enter an admin key.", hint=hint)
+                raise Unauthorized("This is not an admin key." if key else "Enter an admin key.", hint=hint)
         except PrismError as error:
             return page(request, back_to, error)
         sessions.end(request.cookies.get(COOKIE, ""))

@@ -163,11 +163,13 @@ def document_of(answer: Prediction) -> dict[str, Any]:
     Raises ReplicaProtocolError if it is not a valid answer, and TooLarge if it is too large for a page.
     """
     if len(answer.body) > SHOWN_BYTES_MAX:
-        raise TooLarge(f"The answer has {len(answer.body)} bytes, too many to show.", hint="Ask for it with a program.")
+        raise TooLarge(
+            f"The answer has {len(answer.body)} bytes, too many to show.", hint="Request it from a program instead."
+        )
     try:
         document: dict[str, Any] = read_json(answer.body, dict[str, Any])
     except ForeignJsonError as error:
-        raise ReplicaProtocolError.of(f"its answer is no JSON object, {error}") from None
+        raise ReplicaProtocolError.of(f"its answer is not a JSON object, {error}") from None
     if not all(isinstance(document.get(key) or [], list) for key in ("predictions", "classes", "probabilities")):
         raise ReplicaProtocolError.of("its answer has no list of predictions")
     return document
@@ -238,7 +240,7 @@ async def texts_of(request: Request, max_bytes: int) -> dict[str, str]:
         else:
             form = await FormParser(request.headers, content(), max_fields=MAX_FIELDS).parse()
     except (MultiPartException, ValueError, KeyError) as error:
-        raise BadInput(f"The form cannot be read: {error}.", hint="Go back, and send it again.") from error
+        raise BadInput(f"The form cannot be read: {error}.", hint="Go back and send it again.") from error
     try:
         return await _texts(form)
     finally:

@@ -18,9 +18,9 @@ from app.ui.pages import Pages, wants_part
 
 Access = Literal["keys", "key", "open"]
 CHOICES: dict[Access, str] = {
-    "keys": "The API keys that there are let people in",
-    "key": "Make a key for it",
-    "open": "No key: anyone with the link",
+    "keys": "People with an existing API key",
+    "key": "People with a new key for this link",
+    "open": "Anyone with the link, without a key",
 }
 
 

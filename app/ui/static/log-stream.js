@@ -59,7 +59,7 @@ export class LogStream {
   }
 
   #ended(status) {
-    if (status === "closing") this.#on.state("The server is ending. Waiting for it …", "waiting");
+    if (status === "closing") this.#on.state("The server is stopping. Waiting for it …", "waiting");
     else this.#on.state(status, "ended");
     this.#close();
     this.#again = setTimeout(() => this.#follow(), AGAIN_MS);
@@ -74,7 +74,7 @@ export class LogStream {
 
   #look() {
     if (this.#source && performance.now() - this.#heardAt > SILENCE_MS) {
-      this.#on.state("Nothing was heard for a while. Reconnecting …", "waiting");
+      this.#on.state("No data for a while. Reconnecting …", "waiting");
       this.#open();
     }
   }

@@ -201,9 +201,9 @@ newest.addEventListener("click", () => {
 // Events of the server.
 
 const ENDED = {
-  stopped: "The model is stopped. New lines come once it is started.",
-  failed: "The model has failed. New lines come once it is started again.",
-  built: "The model was not started yet.",
+  stopped: "The model is stopped. New lines appear once it is started.",
+  failed: "The model has failed. New lines appear once it is started again.",
+  built: "The model has not been started yet.",
   deleted: "The model was deleted.",
 };
 
@@ -219,7 +219,7 @@ new LogStream(address, {
   gap: (said) => take({ text: said, small: "", level: "gap", number: received++ }),
   state(said, kind) {
     const state = $("log-state");
-    const words = kind === "ended" ? (ENDED[said] ?? "Nothing more comes for now.") : said;
+    const words = kind === "ended" ? (ENDED[said] ?? "No more lines for now.") : said;
     if (state.textContent !== words) state.textContent = words;
     state.dataset.kind = kind;
   },

@@ -21,7 +21,7 @@ document.addEventListener("click", async (event) => {
   } catch {
     // Without https or permission there is no clipboard: select the text instead, for Ctrl+C.
     getSelection().selectAllChildren(source);
-    announce("Press Ctrl+C to copy what is marked.");
+    announce("Press Ctrl+C to copy the selection.");
   }
 });
 
@@ -30,7 +30,7 @@ let unanswered = false;
 document.addEventListener("htmx:error", (event) => {
   if (unanswered || !event.target.matches?.("[hx-trigger^='every ']")) return;
   unanswered = true;
-  announce("The server does not answer; what you see is as it was.", "warn", { stays: true });
+  announce("The server does not answer; this page may be out of date.", "warn", { stays: true });
 });
 document.addEventListener("htmx:after:swap", () => {
   if (unanswered) announce("The server answers again.", "good");

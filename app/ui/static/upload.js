@@ -55,11 +55,11 @@ function send(form) {
     done();
     form.reset();
     form.elements.file.focus();
-    announce("The upload was cancelled; nothing of it was kept.");
+    announce("The upload was cancelled; no part of it was kept.");
   };
   request.onerror = () => {
     done();
-    refuse(form, "The upload did not reach the server whole.", "See whether the server runs, then try again.");
+    refuse(form, "The upload did not reach the server completely.", "Check that the server is running, then try again.");
   };
   request.onload = () => {
     done();

@@ -119,7 +119,7 @@ def test_what_cannot_be_read_is_said_of_its_field_and_stays_in_it() -> None:
         "age": "`abc` is not a number.",
         "visits": "`1.5` is not a whole number.",
     }
-    assert wrong_of(form, age="1,5") == {"age": "`1,5` is not a number. Write it with a point."}
+    assert wrong_of(form, age="1,5") == {"age": "`1,5` is not a number. Use a decimal point."}
     assert wrong_of(form, age="1e999") == {"age": "`1e999` is beyond the range of a double."}
 
 
@@ -160,7 +160,7 @@ def test_tensors_are_json_of_their_shape_and_scalars_are_values() -> None:
     assert body_of(form) == sample
     assert wrong_of(form, image="[1, 2", scale="") == {
         "image": "This is not JSON: expecting ',' delimiter at line 1, column 6.",
-        "scale": "This needs a value.",
+        "scale": "A value is required.",
     }
 
 
@@ -266,7 +266,7 @@ def test_what_is_no_number_of_json_is_not_read_as_one(text: str) -> None:
     [
         ("", "expecting value at line 1, column 1"),
         ('{"a": 1,\nb}', "at line 2, column 1"),
-        ("[NaN]", "NaN is not a number of JSON"),
+        ("[NaN]", "NaN is not a JSON number"),
         ("[" * 101 + "]" * 101, "deeper than 100 levels"),
         ("[" * 100_000, "not JSON"),
         ("1" * 5000, "not JSON"),
