@@ -25,7 +25,9 @@ def client_settings(base_url: str | None, api_key: str | None, timeouts: Timeout
     address = _address(base_url or os.environ.get("PRISM_URL") or DEFAULT_URL)
     key = (api_key if api_key is not None else os.environ.get("PRISM_API_KEY", "")).strip()
     if not (key.isascii() and key.isprintable()):
-        raise InvalidRequest("The API key has characters that no header can carry.", hint="Check PRISM_API_KEY.")
+        raise InvalidRequest(
+            "The API key has characters that are not allowed in a header.", hint="Check PRISM_API_KEY."
+        )
     return {
         "base_url": address,
         "headers": {"Accept": "application/json", **({"X-API-Key": key} if key else {})},
@@ -61,7 +63,7 @@ def failure(error: httpx2.RequestError, base_url: str) -> PrismError:
     if isinstance(error, httpx2.TimeoutException) and sent:
         return RequestTimedOut(
             f"{base_url} did not answer in time ({type(error).__name__}).",
-            hint="It may still be at work; `prism status` shows it.",
+            hint="It may still be working; `prism status` shows it.",
             sent=True,
         )
     if sent:
@@ -79,7 +81,7 @@ def still_deploying(model: Model, timeouts: Timeouts) -> RequestTimedOut:
     name = model.ref or model.model_id
     return RequestTimedOut(
         f"{name} is still {model.status} after {timeouts.deploy_seconds:g} s.",
-        hint=f"It goes on; `prism models show {name}` tells how far it is.",
+        hint=f"The deployment continues; `prism models show {name}` shows its progress.",
         sent=True,
     )
 
@@ -104,5 +106,5 @@ def _address(url: str) -> str:
 
 def _how_to_start(base_url: str) -> str:
     if is_loopback(base_url):
-        return "Start one with `prism run`, or say where it is with PRISM_URL."
-    return "Check the address (PRISM_URL), and that the server there runs and may be reached from here."
+        return "Start one with `prism run`, or set PRISM_URL to its address."
+    return "Check the address (PRISM_URL), and that the server runs there and can be reached from here."

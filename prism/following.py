@@ -54,7 +54,9 @@ class LogFollower:
         if event.event in ("gap", "problem"):
             return f"prism: {event.data}"
         if event.event == "end" and event.data == "closing":
-            raise ConnectionFailed("The server ended.", hint="`prism status` shows whether it runs again.", sent=False)
+            raise ConnectionFailed(
+                "The server has stopped.", hint="`prism status` shows whether it runs again.", sent=False
+            )
         self.is_over = self.is_over or event.event == "end"
         return None
 

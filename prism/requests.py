@@ -210,7 +210,7 @@ def create_key(name: str) -> Call[ApiKey]:
 
 def revoke_key(id: str) -> Call[Revocation]:
     if not id.strip("./ "):
-        raise InvalidRequest(f"{id!r} names no key.", hint="Give its id; `prism keys ls` shows them.")
+        raise InvalidRequest(f"{id!r} is not the id of a key.", hint="Give its id; `prism keys ls` shows them.")
     return Call("DELETE", f"/keys/{quote(id, safe='')}", responses.revocation)
 
 
@@ -227,7 +227,8 @@ def encode(data: Any) -> bytes:
         return msgspec.json.encode(data, enc_hook=_plain)
     except (TypeError, ValueError) as error:
         raise InvalidRequest(
-            f"This input has no JSON form: {error}.", hint="Give numbers, text, lists, objects, arrays or a DataFrame."
+            f"This input cannot be written as JSON: {error}.",
+            hint="Give numbers, text, lists, objects, arrays or a DataFrame.",
         ) from error
 
 
@@ -284,7 +285,8 @@ def _path(ref: str, action: str = "") -> str:
 def _named(ref: str) -> str:
     if not ref.strip("./ "):
         raise InvalidRequest(
-            f"{ref!r} names no model.", hint="Give a name, name@version or a model_id; `prism models ls` shows them."
+            f"{ref!r} is not a reference to a model.",
+            hint="Give a name, name@version or a model_id; `prism models ls` shows them.",
         )
     return ref
 

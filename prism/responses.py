@@ -257,8 +257,8 @@ def record(kind: type[T], document: Mapping[str, Any], **more: Any) -> T:
         return msgspec.convert({**document, **more, "document": dict(document)}, kind)
     except msgspec.ValidationError as error:
         raise InvalidResponse(
-            f"The answer is not a {kind.__name__.lower()} as this SDK knows it: {error}.",
-            hint="Check that the URL is that of a PRISM server, and that SDK and server are of one version.",
+            f"The answer is not a {kind.__name__.lower()} that this SDK understands: {error}.",
+            hint="Check that the URL is that of a PRISM server, and that the SDK and the server have the same version.",
         ) from error
 
 
@@ -322,7 +322,7 @@ def failure(answer: Answer) -> APIError:
     except InvalidResponse:
         document = {"title": f"The server answered with status {answer.status}."}
     if 300 <= answer.status < 400:
-        document = {"detail": f"The server sends elsewhere: {answer.headers.get('location', '?')}. Use that address."}
+        document = {"detail": f"The server redirects to {answer.headers.get('location', '?')}. Use that address."}
     return from_problem(
         document,
         status=answer.status,

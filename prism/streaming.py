@@ -64,8 +64,8 @@ def check_kind(content_type: str) -> None:
     """Raise InvalidResponse if the answer is not a stream."""
     if content_type.partition(";")[0].strip() != ACCEPT:
         raise InvalidResponse(
-            f"The answer is {content_type or 'of no type'}, not the stream that was asked for.",
-            hint="Check that SDK and server are of one version.",
+            f"The answer is {content_type or 'of no type'}, not the requested stream.",
+            hint="Check that the SDK and the server have the same version.",
         )
 
 

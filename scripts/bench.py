@@ -62,11 +62,11 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}; else all")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"one of {', '.join(SCENARIOS)}; default: all")
     parser.add_argument("--targets", default=os.environ.get("PRISM_TARGET", "process"), help="process, docker, or both")
     parser.add_argument("--seconds", type=float, default=5, help="length of a round (at most 60)")
-    parser.add_argument("--rounds", type=int, default=3, help="at most 20")
-    parser.add_argument("--json", type=Path, help="also write every figure there")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds (at most 20)")
+    parser.add_argument("--json", type=Path, help="also write every figure to this file")
     parser.add_argument("--environments", type=Path, help="folder that keeps the models' environments between runs")
     arguments = parser.parse_args()
     arguments.targets = arguments.targets.split(",")

@@ -88,7 +88,7 @@ def gateway(target: str, home: Path) -> Iterator[Gateway]:
 
 
 def wait_until_well(server: subprocess.Popen[bytes], port: int) -> None:
-    """By plain sockets: an HTTP client would spend the time that it measures."""
+    """Poll the server's health over plain sockets, because an HTTP client would distort the measured time."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
@@ -103,7 +103,7 @@ def wait_until_well(server: subprocess.Popen[bytes], port: int) -> None:
 
 
 def memory(pid: int) -> Memory:
-    """Of the process and all below it."""
+    """Return the memory of the process and all its descendants."""
     pss = rss = 0
     process = psutil.Process(pid)
     for member in (process, *process.children(recursive=True)):

@@ -69,12 +69,12 @@ def main() -> None:
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--iterations", type=int, default=2000, help="calls of each model in memory, at most")
-    parser.add_argument("--seconds", type=float, default=5.0, help="longest time of one line's measurement")
+    parser.add_argument("--iterations", type=int, default=2000, help="maximum number of calls of each model in memory")
+    parser.add_argument("--seconds", type=float, default=5.0, help="maximum duration of one measurement")
     parser.add_argument("--peers", nargs="*", metavar="NAME", help=f"servers to measure: {', '.join(peer_names())}")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="models the peers serve")
-    parser.add_argument("--work", type=Path, default=CACHE, metavar="DIR", help="where environments are kept")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="models that the peers serve")
+    parser.add_argument("--work", type=Path, default=CACHE, metavar="DIR", help="folder that keeps the environments")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
     parser.add_argument("--chart", type=Path, metavar="FILE", help=f"draw {CHART.relative_to(CHECKOUT)} from results")
     arguments = parser.parse_args(words)
     unknown = set(arguments.peers or ()) - set(peer_names())

@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def deploy_models(server: Server, folder: Path) -> dict[str, str]:
-    """By name. The last does not answer its sample, so that there is something to attend to."""
+    """Deploy the models and return their ids by name. The last one fails its sample, so that something needs attention."""
     server.deploy(files.SAMPLE / "iris.onnx", model_name="iris-onnx")
     server.deploy(files.SAMPLE / "iris.joblib", model_name="iris", model_description="Which species of iris is it?")
     server.deploy(files.mixed(folder), model_name="titanic", model_description="Would this passenger survive?")

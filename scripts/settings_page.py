@@ -36,7 +36,7 @@ def page() -> str:
 
 
 def default(field: FieldInfo) -> str:
-    """As one would write it in a shell; a computed default is told by the docstring of what computes it."""
+    """Return the default as written in a shell; for a computed default, the docstring of its function."""
     if field.default is PydanticUndefined:
         return (field.default_factory.__doc__ or "").strip().removesuffix(".")
     if isinstance(field.default, bool):

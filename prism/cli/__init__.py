@@ -27,15 +27,15 @@ from prism.cli import bench, develop, doctor, keys, models, predict, push, serve
 
 EPILOG = """
 \b
-Exit codes: 0 done, 1 error, 2 wrong usage, 3 not found (status: no server),
+Exit codes: 0 success, 1 error, 2 wrong usage, 3 not found (status: no server),
 4 unhealthy, 5 not allowed, 130 interrupted.
 
 \b
-PRISM_URL is the server (else the one on this machine), PRISM_API_KEY the key.
+PRISM_URL is the server (default: the one on this machine), PRISM_API_KEY the key.
 Every command takes --json. NO_COLOR turns colour off.
 
 \b
-Begin with: prism run, then prism push model.joblib
+To start: prism run, then prism push model.joblib
 """
 
 app = typer.Typer(

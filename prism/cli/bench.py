@@ -44,22 +44,24 @@ class Target:
 def bench(
     ref: Ref,
     connections: Annotated[
-        int, typer.Option("--connections", "-c", min=1, max=MOST_CONNECTIONS, help="Connections held open.")
+        int, typer.Option("--connections", "-c", min=1, max=MOST_CONNECTIONS, help="Number of open connections.")
     ] = 64,
     seconds: Annotated[
-        float, typer.Option("--duration", "-d", min=0.1, max=MOST_SECONDS, help="How long, in seconds.")
+        float, typer.Option("--duration", "-d", min=0.1, max=MOST_SECONDS, help="Duration in seconds.")
     ] = 10,
     rate: Annotated[
         float | None,
         typer.Option(
-            min=0.1, max=MOST_REQUESTS_PER_SECOND, help="Requests a second, whatever is answered; else as many as can."
+            min=0.1,
+            max=MOST_REQUESTS_PER_SECOND,
+            help="Requests per second, independent of the answers; default: as many as possible.",
         ),
     ] = None,
     body: Annotated[
-        str | None, typer.Option("--body", metavar="JSON|FILE", help="The request body; else the model's sample.")
+        str | None, typer.Option("--body", metavar="JSON|FILE", help="The request body; default: the model's sample.")
     ] = None,
     rows: Annotated[
-        int | None, typer.Option(min=1, max=MOST_ROWS, help="Repeat the body's rows to so many a request.")
+        int | None, typer.Option(min=1, max=MOST_ROWS, help="Repeat the body's rows to this number per request.")
     ] = None,
     as_json: Json = False,
     url: Url = None,
@@ -118,7 +120,7 @@ def text(target: Target, result: Result) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    rows = f"{target.rows} row{'s' if target.rows > 1 else ''} a request"
+    rows = f"{target.rows} row{'s' if target.rows > 1 else ''} per request"
     title = f"{target.model.ref}: {result.connections} connections, {rows}, {result.seconds:.1f} s"
     whole = Table("requests/s", "rows/s", *_time_headers())
     whole.add_row(
@@ -148,13 +150,15 @@ def remarks(result: Result) -> list[str]:
     if result.successes_per_second < result.requests_per_second:
         told.append(f"Only {result.successes_per_second:,.0f} requests/s were answered with 2xx.")
     if result.unanswered:
-        told.append(f"{result.unanswered:,} requests had no answer when the waiting ended.")
+        told.append(f"{result.unanswered:,} requests were still unanswered at the end.")
     if result.unsent:
-        told.append(f"{result.unsent:,} requests were due and found no free connection; latency tells of the others.")
+        told.append(
+            f"{result.unsent:,} requests were due but found no free connection; latency covers only the others."
+        )
     if 429 in result.answers:
         told.append("429 is the rate limit: to measure the model, start the server with PRISM_RATE_LIMIT_REQUESTS=0.")
     if 503 in result.answers:
-        told.append("503 is a full queue: more was asked than the model can do. See PRISM_QUEUE_LENGTH.")
+        told.append("503 is a full queue: the load exceeds what the model can handle. See PRISM_QUEUE_LENGTH.")
     if result.client_bound:
         told.append(f"This command used {result.client_cpu_share:.0%} of a core: it may be the limit, not the server.")
     return told
@@ -170,7 +174,7 @@ def _target(here: Session, ref: str, given: str | None, rows: int | None) -> Tar
     if model.status != "live":
         name = model.ref or model.model_id
         raise UnavailableError(
-            f"{name} is {model.status}; only a live model can be put under load.", hint=f"prism models start {name}"
+            f"{name} is {model.status}; only a live model can be load-tested.", hint=f"prism models start {name}"
         )
     body = _body(model, given, rows)
     call = requests.Call("POST", requests.predict(ref, body).path, responses.decode, json=body, patience="predict")

@@ -21,7 +21,7 @@ def lint(path: Folder = Path("."), as_json: Json = False) -> None:
     with session(as_json) as here:
         code = _run("ruff", "check", *(["--output-format", "json"] if as_json else []), str(path))
         if code == 1:
-            here.output.next_step(f"prism format {path}   mends layout and imports")
+            here.output.next_step(f"prism format {path}   fixes layout and imports")
         if code:
             raise typer.Exit(ERROR)
 

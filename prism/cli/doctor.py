@@ -30,7 +30,7 @@ SMALL_PACKAGE = "idna"
 def doctor(as_json: Json = False) -> None:
     """Check this machine: Python, uv, engine, GPU, package index, isolation, disk, port, settings, server."""
     with session(as_json) as here:
-        here.output.say("Examining this machine …")
+        here.output.say("Checking this machine …")
         findings = list(examine())
         here.output.data({"findings": [asdict(finding) for finding in findings]}, report(findings))
         if any(finding.level == "fail" for finding in findings):
@@ -70,7 +70,7 @@ def report(findings: list[Check]) -> str:
     rows = [(finding.level, finding.about, finding.found) for finding in findings]
     mends = [f"{finding.about}: {finding.mend}" for finding in findings if finding.mend]
     listing = table(("", "CHECK", "FOUND"), rows)
-    return "\n\n".join((listing, "To mend:\n  " + "\n  ".join(mends))) if mends else listing
+    return "\n\n".join((listing, "To fix:\n  " + "\n  ".join(mends))) if mends else listing
 
 
 def _python() -> Check:
@@ -105,7 +105,7 @@ def _index(settings: Settings) -> Check:
 
 def _port(settings: Settings) -> Check:
     if record := local_server.running(settings.run_folder):
-        return Check("ok", "port", f"{record.port} is our own server's")
+        return Check("ok", "port", f"{record.port} is used by this PRISM server")
     try:
         local_server.check_port(settings.host, settings.port)
     except PrismError as error:
@@ -119,11 +119,11 @@ def _exposure(settings: Settings) -> Check:
     if settings.host and is_loopback(f"http://{settings.host}"):
         return Check("ok", "exposure", f"only this machine reaches {settings.host}")
     if settings.keys_of_admins:
-        return Check("ok", "exposure", f"{settings.host} can be reached from elsewhere; admin keys are set")
+        return Check("ok", "exposure", f"{settings.host} can be reached from other machines; admin keys are set")
     return Check(
         "fail",
         "exposure",
-        f"{settings.host} can be reached from elsewhere and no admin key is set: the server will not start",
+        f"{settings.host} can be reached from other machines, but no admin key is set: the server will not start",
         "Set PRISM_ADMIN_KEYS, or listen on 127.0.0.1.",
     )
 
@@ -134,6 +134,6 @@ def _server(settings: Settings) -> Check:
         return Check("ok", "server", "not running; `prism run` starts it")
     if not local_server.answers(record.url):
         log = local_server.log_path(settings.run_folder)
-        mend = f"See {log}; `prism stop` and `prism run` start it anew."
+        mend = f"See {log}; restart it with `prism stop` and `prism run`."
         return Check("fail", "server", f"pid {record.pid} does not answer at {record.url}", mend)
     return Check("ok", "server", f"answers at {record.url} (pid {record.pid})")

@@ -10,7 +10,7 @@ from prism import requests
 from prism.cli.output import printable, table
 from prism.cli.session import Json, KeyFile, Url, session
 
-app = typer.Typer(help="List, make and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, create and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("ls")
@@ -26,7 +26,7 @@ def list_keys(as_json: Json = False, url: Url = None, key_file: KeyFile = None) 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    name: Annotated[str, typer.Argument(help="Who will use the key.")],
     as_json: Json = False,
     url: Url = None,
     key_file: KeyFile = None,
@@ -35,13 +35,13 @@ def create(
     with session(as_json, url, key_file) as here:
         key = here.client.keys.create(name)
         here.output.data(key.document, printable(key.key or ""))
-        here.output.say(f"It is told this once. Its holder sends it as `X-API-Key: …`. Its id is {printable(key.id)}.")
+        here.output.say(f"It is shown only once. Send it as `X-API-Key: …`. Its id is {printable(key.id)}.")
         here.output.next_step(f"prism keys revoke {printable(key.id)}")
 
 
 @app.command()
 def revoke(
-    id: Annotated[str, typer.Argument(help="As `prism keys ls` shows it.")],
+    id: Annotated[str, typer.Argument(help="The id shown by `prism keys ls`.")],
     as_json: Json = False,
     url: Url = None,
     key_file: KeyFile = None,

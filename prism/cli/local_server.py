@@ -113,7 +113,7 @@ def check_port(host: str, port: int) -> None:
         free = next((other for other in range(port + 1, min(port + 100, 65536)) if _can_bind(host, other)), 0)
         raise Conflict(
             f"Port {port} on {host} is taken{_listener(port)}.",
-            hint=f"Stop that program, or take another port: `prism run {free}`.",
+            hint=f"Stop that program, or use another port: `prism run {free}`.",
         )
 
 
@@ -180,7 +180,7 @@ def stop(record: ServerRecord, run_folder: Path, *, keep_models: bool, wait_seco
     except psutil.TimeoutExpired as error:
         raise Conflict(
             f"The server (pid {record.pid}) has not ended after {wait_seconds:g} s.",
-            hint=f"See what it waits for in {log_path(run_folder)}; `kill -9 {record.pid}` ends it at once.",
+            hint=f"See what it is waiting for in {log_path(run_folder)}; `kill -9 {record.pid}` ends it at once.",
         ) from error
     except psutil.AccessDenied as error:
         raise Conflict(

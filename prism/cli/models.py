@@ -12,7 +12,7 @@ from prism.cli.output import duration, printable, size, table
 from prism.cli.session import UNHEALTHY, Json, KeyFile, NoInput, Ref, Session, Url, Yes, session
 from prism.responses import Model
 
-app = typer.Typer(help="List, show, watch and remove models.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, show, change and remove models.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("ls")
@@ -63,11 +63,11 @@ def remove(
 @app.command()
 def logs(
     ref: Ref,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines as they come.")] = False,
-    tail: Annotated[int, typer.Option(min=0, help="Lines to begin with.")] = 200,
-    build: Annotated[bool, typer.Option("--build", help="The log of its build.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow: print new lines as they appear.")] = False,
+    tail: Annotated[int, typer.Option(min=0, help="Number of lines to start with.")] = 200,
+    build: Annotated[bool, typer.Option("--build", help="Show the build log.")] = False,
     replica: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Of the replica of that number alone.")
+        int | None, typer.Option(min=1, metavar="N", help="Show only the log of the replica with this number.")
     ] = None,
     as_json: Json = False,
     url: Url = None,
@@ -104,7 +104,7 @@ def restart(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile 
 @app.command()
 def scale(
     ref: Ref,
-    replicas: Annotated[int, typer.Argument(help="How many copies of the model are to serve, 1 to 64.")],
+    replicas: Annotated[int, typer.Argument(help="Number of copies of the model that serve, 1 to 64.")],
     as_json: Json = False,
     url: Url = None,
     key_file: KeyFile = None,
@@ -113,7 +113,7 @@ def scale(
     with session(as_json, url, key_file) as here:
         model = here.client.models.scale(ref, replicas)
         name = printable(model.ref or model.model_id)
-        count = f"replicas: {running(model)}" if model.replicas else f"{replicas} wanted once it is started"
+        count = f"replicas: {running(model)}" if model.replicas else f"replicas: {replicas} once it is started"
         here.output.data(model.document, f"{name} is {printable(model.status)}, {count}.")
         if model.replicas and len(model.replicas) != replicas:
             if model.error:
@@ -180,7 +180,7 @@ def gpus(model: Model) -> str | None:
     """Return which GPUs, or how many, each replica gets; None for none."""
     wanted = model.document.get("gpu")
     if wanted is True:
-        return "all of the engine"
+        return "all GPUs of the engine"
     return ", ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted) if wanted else None
 
 
@@ -220,7 +220,7 @@ def _size(model: Model) -> str:
 
 def _confirmed(here: Session, model: Model, no_input: bool) -> bool:
     if no_input or here.output.as_json or not sys.stdin.isatty():
-        raise BadInput(f"Removing {model.ref} cannot be undone.", hint="Add --yes to remove it without being asked.")
+        raise BadInput(f"Removing {model.ref} cannot be undone.", hint="Add --yes to remove it without confirmation.")
     return typer.confirm(f"Remove {printable(model.ref)} and all its files?", err=True)
 
 

@@ -22,10 +22,12 @@ def predict(
         str | None, typer.Argument(metavar="JSON", help="The request body; - reads standard input.")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", exists=True, dir_okay=False, help="Read the body from a file.")
+        Path | None, typer.Option("--file", "-f", exists=True, dir_okay=False, help="File with the request body.")
     ] = None,
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="Ask for the classes' probabilities.")] = False,
-    stream: Annotated[bool, typer.Option("--stream", help="Print each prediction as the model makes it.")] = False,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also return class probabilities.")] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Stream: print each prediction as soon as the model makes it.")
+    ] = False,
     as_json: Json = False,
     url: Url = None,
     key_file: KeyFile = None,

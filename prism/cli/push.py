@@ -30,19 +30,24 @@ def push(
         Path,
         typer.Argument(exists=True, help="A model file, an archive (.zip, .tar.gz), or a folder, which is zipped."),
     ],
-    name: Annotated[str | None, typer.Option(help="The model's name; else made from the file's.")] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name; default: derived from the file name.")] = None,
     description: Annotated[str | None, typer.Option(help="What the model does.")] = None,
     expected_input: Annotated[
-        str | None, typer.Option("--expected-input", metavar="JSON|@FILE", help="A request body known to be right.")
+        str | None,
+        typer.Option("--expected-input", metavar="JSON|@FILE", help="A request body that the model can answer."),
     ] = None,
     requirements: Annotated[
-        str | None, typer.Option(metavar="FILE|TEXT", help="Packages; they win over what PRISM infers.")
+        str | None, typer.Option(metavar="FILE|TEXT", help="Packages; they take precedence over what PRISM infers.")
     ] = None,
-    python: Annotated[str | None, typer.Option("--python", metavar="3.11", help="Python version of the model.")] = None,
-    target: Annotated[str | None, typer.Option(help="Where it runs: docker or process.")] = None,
+    python: Annotated[
+        str | None, typer.Option("--python", metavar="3.11", help="Python version for the model.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Where the model runs: docker or process.")] = None,
     code: Annotated[
         list[Path] | None,
-        typer.Option(exists=True, dir_okay=False, help="Python file with classes of the pickle; may be repeated."),
+        typer.Option(
+            exists=True, dir_okay=False, help="Python file that defines classes of the pickle; may be repeated."
+        ),
     ] = None,
     allow_unsafe: Annotated[
         bool, typer.Option("--allow-unsafe", help="Consent to load a file with dangerous globals.")
@@ -51,19 +56,21 @@ def push(
         list[str] | None,
         typer.Option(
             metavar="NAME|MODULE=NAME",
-            help="Let a package that PRISM does not know be installed, whose code then runs behind the walls; "
-            "may be repeated.",
+            help="Allow a package that PRISM does not know; its code runs in the sandbox. May be repeated.",
         ),
     ] = None,
     accelerate: Annotated[
         bool | None,
-        typer.Option("--accelerate/--no-accelerate", help="Serve it in ONNX once that is proven equal and faster."),
+        typer.Option(
+            "--accelerate/--no-accelerate", help="Serve the model in ONNX if that is proven equal and faster."
+        ),
     ] = None,
-    gpu: Annotated[bool, typer.Option("--gpu", help="Give its container the engine's GPUs.")] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Give the container all GPUs of the engine.")] = False,
     replicas: Annotated[
-        int | None, typer.Option(metavar="N", help="How many copies of it serve, 1 to 64; each holds it in memory.")
+        int | None,
+        typer.Option(metavar="N", help="Number of copies that serve, 1 to 64; each holds the model in memory."),
     ] = None,
-    run: Annotated[bool, typer.Option("--run/--no-run", help="Bring it to life, or only store and build it.")] = True,
+    run: Annotated[bool, typer.Option("--run/--no-run", help="Start the model, or only store and build it.")] = True,
     as_json: Json = False,
     url: Url = None,
     key_file: KeyFile = None,
@@ -114,7 +121,7 @@ def _send(here: Session, file: Path, run: bool, options: DeployOptions) -> Model
         with progress.shown(), told_place(here.client, request_id, progress.on_place):
             return send(file, on_status=progress.on_status, **options)
     except KeyboardInterrupt:
-        here.output.say("What has been uploaded goes on by itself; `prism models ls` shows it.")
+        here.output.say("The deployment of an uploaded model continues; `prism models ls` shows it.")
         raise
 
 

@@ -18,10 +18,10 @@ from prism.responses import Health
 
 
 def run(
-    port: Annotated[int | None, typer.Argument(min=0, max=65535, help="Port; else PRISM_PORT, else 8000.")] = None,
-    reload: Annotated[bool, typer.Option("--reload", help="Start anew when the server's code changes.")] = False,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; else PRISM_HOST, else 127.0.0.1.")] = None,
-    foreground: Annotated[bool, typer.Option("--foreground", help="Stay in this terminal, log here.")] = False,
+    port: Annotated[int | None, typer.Argument(min=0, max=65535, help="Port; default: PRISM_PORT, or 8000.")] = None,
+    reload: Annotated[bool, typer.Option("--reload", help="Restart when the server's code changes.")] = False,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: PRISM_HOST, or 127.0.0.1.")] = None,
+    foreground: Annotated[bool, typer.Option("--foreground", help="Run in this terminal and log here.")] = False,
     target: Annotated[str | None, typer.Option(help="Where models run: auto, docker or process.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -41,7 +41,7 @@ def run(
         here.output.data(_record_document(record, settings.run_folder), f"PRISM runs at {record.url}")
         here.output.next_step(
             "prism push model.joblib   serve a model file",
-            "prism status              see what runs",
+            "prism status              show what runs",
             "prism stop                stop the server and its models",
         )
 
@@ -60,7 +60,7 @@ def stop(
             return
         here.output.say(f"Stopping PRISM (pid {record.pid}) …")
         local_server.stop(record, run_folder, keep_models=keep_models)
-        kept = " Its models go on running; `prism run` takes them up again." if keep_models else ""
+        kept = " Its models keep running; `prism run` adopts them again." if keep_models else ""
         here.output.data({"stopped": True, "pid": record.pid, "models_kept": keep_models}, f"PRISM is stopped.{kept}")
 
 
@@ -94,7 +94,7 @@ def _say_already_running(output: Output, record: local_server.ServerRecord, port
     run_folder = local_server.log_path(local_server.settings().run_folder).parent
     output.data(
         _record_document(record, run_folder, already_running=True),
-        f"PRISM already runs at {record.url} (pid {record.pid}).",
+        f"PRISM is already running at {record.url} (pid {record.pid}).",
     )
     if port not in (None, 0, record.port):
         output.next_step(f"prism stop && prism run {port}   move it to port {port}")

@@ -22,13 +22,18 @@ if TYPE_CHECKING:
 OK, ERROR, USAGE, NOT_FOUND, UNHEALTHY, NOT_ALLOWED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Url = Annotated[str | None, typer.Option("--url", metavar="URL", help="The server; else PRISM_URL, else the one here.")]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="URL of the server; default: PRISM_URL, or the server on this machine."),
+]
 KeyFile = Annotated[
     Path | None,
-    typer.Option("--api-key-file", exists=True, dir_okay=False, help="File with the API key; else PRISM_API_KEY."),
+    typer.Option("--api-key-file", exists=True, dir_okay=False, help="File with the API key; default: PRISM_API_KEY."),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-NoInput = Annotated[bool, typer.Option("--no-input", help="Never ask; without --yes, do nothing that would need it.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+NoInput = Annotated[
+    bool, typer.Option("--no-input", help="Never prompt; without --yes, refuse what needs confirmation.")
+]
 Ref = Annotated[str, typer.Argument(metavar="REF", help="A model's name, name@version or model_id.")]
 
 

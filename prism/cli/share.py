@@ -16,7 +16,9 @@ from prism.cli.session import UNHEALTHY, USAGE, Json, KeyFile, Session, Url, ses
 if TYPE_CHECKING:
     from prism.responses import Share, SharedModel
 
-app = typer.Typer(help="Share models by a link, from anywhere.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Share models through a link that works from anywhere.", no_args_is_help=True, rich_markup_mode=None
+)
 
 Refs = Annotated[
     list[str] | None, typer.Argument(metavar="[REF]…", help="Names, name@version or model_ids.", show_default=False)
@@ -27,9 +29,11 @@ Refs = Annotated[
 def start(
     refs: Refs = None,
     create_key: Annotated[
-        bool, typer.Option("--create-key", help="Make an API key for it, and print it once.")
+        bool, typer.Option("--create-key", help="Create an API key for the link and print it once.")
     ] = False,
-    open_to_all: Annotated[bool, typer.Option("--open", help="Consent that who has the link needs no key.")] = False,
+    open_to_all: Annotated[
+        bool, typer.Option("--open", help="Consent that anyone with the link can predict without a key.")
+    ] = False,
     as_json: Json = False,
     url: Url = None,
     key_file: KeyFile = None,
@@ -76,12 +80,12 @@ def describe(shared: Share) -> str:
     head = f"{shared.url} ({kind})" if shared.state == "on" else f"The link ({kind}) is {printable(shared.state)}."
     rows = [(model.name, model.public_url or "-") for model in shared.models]
     listing = [table(("MODEL", "PREDICT"), rows)] if rows else []
-    keyed = ["Anyone with the link may use it." if shared.open else "It takes an API key."] if rows else []
+    keyed = ["Anyone with the link can use it." if shared.open else "It needs an API key."] if rows else []
     return "\n\n".join([head, *listing, *keyed])
 
 
 def _started(here: Session, shared: Share) -> str:
-    key = f"Key, shown this once: {shared.key.key}" if shared.key else ""
+    key = f"Key, shown only once: {shared.key.key}" if shared.key else ""
     lines = [curl(here, model, shared) for model in shared.models]
     return "\n\n".join(part for part in (describe(shared), key, *lines) if part)
 

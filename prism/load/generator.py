@@ -242,7 +242,7 @@ class _Run:
             try:
                 connection = await self._open()
             except (OSError, TimeoutError):
-                self._failures["the server took no connection"] += 1
+                self._failures["the server accepted no connection"] += 1
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:
                 self.is_free(connection, time.monotonic())
@@ -273,9 +273,11 @@ def _not_connected(parts: SplitResult, error: Exception, opened: int) -> Connect
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
         hint = "Use fewer connections, or raise the limit of open files: `ulimit -n 20000`."
     else:
-        hint = "Check that it runs; with many connections, that it may hold as many."
+        hint = "Check that it runs and, with many connections, that its limit of open files is high enough."
     reason = str(error) or type(error).__name__
-    return ConnectionFailed(f"{parts.netloc} took {opened} connections and no more ({reason}).", hint=hint, sent=False)
+    return ConnectionFailed(
+        f"{parts.netloc} accepted {opened} connections and no more ({reason}).", hint=hint, sent=False
+    )
 
 
 async def _until_interrupted(url: str, bodies: Sequence[bytes], **options: Any) -> Result:

@@ -72,7 +72,7 @@ class ResponseReader:
     def _count(self, arrived: int) -> bool:
         self._left -= arrived
         if self._left < 0:
-            raise BadResponse("more came than was asked for")
+            raise BadResponse("more data came than expected")
         if self._left == 0:
             self._state = _HEAD
         return self._left == 0
@@ -100,7 +100,7 @@ class ResponseReader:
 
     def _nothing_follows(self) -> bool:
         if self._buffer:
-            raise BadResponse("more came than was asked for")
+            raise BadResponse("more data came than expected")
         return True
 
 

@@ -95,13 +95,13 @@ SCENARIOS: dict[str, Callable[[Attack], Iterator[Outcome]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/attack", description="Attack a PRISM of this checkout.")
     parser.add_argument("scenarios", nargs="*", help="default: all")
-    parser.add_argument("--seconds", type=float, default=20, help="how long each bombardment lasts (default: 20)")
+    parser.add_argument("--seconds", type=float, default=20, help="duration of each attack (default: 20)")
     parser.add_argument("--targets", default="process,docker", help="default: process,docker, if Docker answers")
     arguments = parser.parse_args()
     targets = [target for target in arguments.targets.split(",") if target != "docker" or docker_answers()]
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="prism-attack-", dir="/var/tmp") as folder:
-        # Not in /tmp, of which a replica has one of its own; open to all, so that only the walls keep anyone out.
+        # Not in /tmp, of which a replica has one of its own; open to all, so that only the sandbox keeps anyone out.
         Path(folder).chmod(0o755)
         attack = Attack(Path(folder), targets, arguments.seconds)
         for name in arguments.scenarios or SCENARIOS:

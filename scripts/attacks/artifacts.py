@@ -60,7 +60,7 @@ def run(server: Attacked, canary: Canary, healthy: bytes) -> Outcome:
         if status >= 500 and status != 503:
             breaches.append(f"{artifact.label} was answered {status}")
         if canary.signs() != before:
-            breaches.append(f"{artifact.label} ran outside the walls")
+            breaches.append(f"{artifact.label} ran outside the sandbox")
             counts["executed outside"] += 1
         else:
             counts["refused" if status >= 400 and not artifact.consent else "contained"] += 1
@@ -112,7 +112,7 @@ def by_line(gadget: Gadget) -> bytes:
 
 
 def by_name(gadget: Gadget) -> bytes:
-    """With the names on the stack (STACK_GLOBAL), framed as protocol 4 is."""
+    """Return a pickle with the names on the stack (STACK_GLOBAL), framed as in protocol 4."""
     body = text(gadget.module) + text(gadget.name) + b"\x93" + arguments_of(gadget) + b"R."
     return b"\x80\x04\x95" + struct.pack("<Q", len(body)) + body
 
@@ -139,7 +139,7 @@ def behind_an_end(gadget: Gadget) -> bytes:
 
 
 def from_the_memo(gadget: Gadget) -> bytes:
-    """With the names taken from where a list of strings left them."""
+    """Return a pickle that takes the names from the memo, where a list of strings left them."""
     names = text("x") + b"\x94" + text(gadget.module) + b"\x94" + text(gadget.name) + b"\x94"
     return b"\x80\x04" + names + b"000h\x01h\x02\x93" + arguments_of(gadget) + b"R."
 

@@ -1,4 +1,4 @@
-"""What shows that code of an artifact ran outside the walls: files that it would write, a port that it would reach."""
+"""What shows that code of an artifact ran outside the sandbox: files that it would write, a port that it would reach."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Canary:
 
     def signs(self) -> tuple[str, ...]:
         """What has come so far."""
-        files = tuple(f"{file.name} was written outside the walls" for file in sorted(self.folder.iterdir()))
-        reached = (f"{self._connections} connections left the walls",) if self._connections else ()
+        files = tuple(f"{file.name} was written outside the sandbox" for file in sorted(self.folder.iterdir()))
+        reached = (f"{self._connections} connections left the sandbox",) if self._connections else ()
         return files + reached
 
     def command(self, name: str) -> str:

@@ -27,7 +27,7 @@ class Bench:
     rounds: int
     report: Report
     environment_hashes: set[str] = field(default_factory=set)
-    """Of all that was deployed; on docker, each is an image."""
+    """Hashes of the environments of all deployed models; on docker, each is an image."""
 
     @property
     def models(self) -> Path:

@@ -14,7 +14,7 @@ from prism.load.response import ResponseReader
 
 AT_ONCE = 100
 PER_ADDRESS = 5000
-"""Of one source address, so that the ephemeral ports suffice beside those of the load."""
+"""Connections from one source address, so that enough ephemeral ports remain for the load."""
 
 
 def key(number: int) -> str:

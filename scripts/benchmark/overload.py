@@ -117,7 +117,7 @@ def _start_probe(url: str, body: bytes) -> subprocess.Popen[str]:
 
 
 def _seen(seen: dict[str, Any], figure: str) -> float:
-    """Of the second client's refusals, the worse of the two kinds; 0 if it met none."""
+    """Return the figure of the second client's refusals, the worse of the two kinds; 0 without refusals."""
     return max((float(seen[str(status)][figure]) for status in REFUSED if str(status) in seen), default=0.0)
 
 

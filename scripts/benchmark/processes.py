@@ -23,7 +23,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def tree_cpu_seconds(pid: int) -> float:
-    """Of a process and all that run below it."""
+    """Return the CPU seconds of a process and all its descendants."""
     return cpu_seconds(pid) + sum(cpu_seconds(child.pid) for child in psutil.Process(pid).children(recursive=True))
 
 
@@ -78,7 +78,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """With a + where the checkout differs from it."""
+    """Return the commit, with a + if the checkout differs from it."""
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--dirty=+"],

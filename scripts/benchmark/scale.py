@@ -158,7 +158,7 @@ def _idle(crowded: Gateway, count: int) -> Iterator[Callable[[], int]]:
 
 
 def _connections_allowed() -> int:
-    """As many as the open files of one process allow, for the gateway holds them all in one."""
+    """Return how many connections the limit of open files allows in one process, as the gateway holds them all in one."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     allowed = CONNECTIONS if hard == resource.RLIM_INFINITY else min(CONNECTIONS, hard - SPARE_FILES)
     if allowed < CONNECTIONS:

@@ -30,7 +30,7 @@ class Reference:
         self.pid = pid
 
     def cpu_seconds(self, name: str) -> tuple[float, float]:
-        """As a gateway's, for any name; it has no replicas."""
+        """Return CPU seconds like a gateway, for any name; there are no replicas."""
         return cpu_seconds(self.pid), 0.0
 
 

@@ -101,7 +101,7 @@ def _listed(array: Any) -> Any:
 
 
 def _sent(value: Any) -> Any:
-    """With the words for what JSON has no number for."""
+    """Return the value with words in place of numbers that JSON cannot express."""
     if isinstance(value, list):
         return [_sent(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -47,7 +47,7 @@ def write(sample: Sample, folder: Path) -> None:
 
 
 def plain(rows: np.ndarray) -> list[list[float]]:
-    """As they are written in a request: 0.123, not the 32-bit float's 0.12300000339746475."""
+    """Return the rows as a request writes them: 0.123, not the 32-bit float's 0.12300000339746475."""
     return [[round(value, 3) for value in row] for row in rows.tolist()]
 
 

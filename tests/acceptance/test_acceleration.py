@@ -141,5 +141,5 @@ def test_an_owner_may_refuse_it_and_what_cannot_be_converted_is_kept_with_a_reas
     kept = settled(server, "own")
     assert (kept["status"], kept["acceleration"]["status"]) == ("live", "kept")
     assert "Own" in kept["acceleration"]["reason"]
-    assert "the original variant stays" in server.http.get("/models/own/logs", params={"kind": "build"}).text
+    assert "the original variant is kept" in server.http.get("/models/own/logs", params={"kind": "build"}).text
     assert server.predict("own", [[6.0, 1, 1, 1]]).json()["predictions"] == [True]

@@ -102,7 +102,7 @@ def test_the_quickstart_goes_to_its_end_beside_a_model_that_is_down(
         timeout=300,
     )
     assert quickstart.returncode == 0, quickstart.stdout + quickstart.stderr
-    assert "degraded: a model that was live takes no traffic" in quickstart.stdout
+    assert "degraded: a model that should be live takes no traffic" in quickstart.stdout
     assert f"Dashboard    http://127.0.0.1:{port}/" in quickstart.stdout
     assert quickstart.stdout.rstrip().endswith("prism stop")
     assert prism("status").returncode == 4

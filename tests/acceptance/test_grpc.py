@@ -339,11 +339,11 @@ def test_a_stream_answers_each_request_in_turn_and_an_error_ends_nothing(
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
-        (lambda client: client.get_system_shared_memory_status(), "send tensors with the request"),
-        (lambda client: client.register_system_shared_memory("a", "/a", 8), "send tensors with the request"),
-        (lambda client: client.get_cuda_shared_memory_status(), "send tensors with the request"),
-        (lambda client: client.get_trace_settings(), "Tracing is not offered"),
-        (lambda client: client.update_trace_settings(settings={"trace_rate": "1"}), "Tracing is not offered"),
+        (lambda client: client.get_system_shared_memory_status(), "send tensors in the request"),
+        (lambda client: client.register_system_shared_memory("a", "/a", 8), "send tensors in the request"),
+        (lambda client: client.get_cuda_shared_memory_status(), "send tensors in the request"),
+        (lambda client: client.get_trace_settings(), "Tracing is not supported"),
+        (lambda client: client.update_trace_settings(settings={"trace_rate": "1"}), "Tracing is not supported"),
         (lambda client: client.get_log_settings(), "PRISM_LOG_LEVEL"),
         (lambda client: client.update_log_settings({"log_info": True}), "PRISM_LOG_LEVEL"),
     ],

@@ -29,6 +29,6 @@ def test_a_wheel_that_reaches_for_the_start_of_a_python_refuses_the_upload(
     assert answer.status_code >= 400
     problem = answer.json()
     assert problem["code"] == "build_failed", problem
-    assert f"{PACKAGE} {version} brings" in problem["detail"]
+    assert f"{PACKAGE} {version} contains" in problem["detail"]
     assert not canary.exists()
     assert FIRED not in json.dumps(problem) + server.log()

@@ -268,7 +268,7 @@ def test_a_file_that_nobody_wants_after_all_is_gone_at_once(server: Server) -> N
     assert (answer.status_code, answer.headers["location"]) == (303, "/upload-model")
     assert stored(server) == before
     assert submit(server, deploy_form(shown)).status_code == 404
-    assert "any more" in parse(get(server, f"/upload-model?upload_id={waiting.name}")).one("div", id="file-wrong").text
+    assert "no longer" in parse(get(server, f"/upload-model?upload_id={waiting.name}")).one("div", id="file-wrong").text
 
 
 def test_the_api_reads_a_file_first_and_deploys_it_by_its_upload_id(server: Server, iris_file: Path) -> None:

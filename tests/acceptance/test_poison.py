@@ -55,7 +55,7 @@ def server(start_server: StartServer, request: pytest.FixtureRequest) -> Server:
     [
         ("exit", "model_crashed", "exited with code 3"),
         ("memory", "model_crashed", "out of memory"),
-        ("endless", "replica_timeout", "did not come to an end"),
+        ("endless", "replica_timeout", "did not finish"),
     ],
 )
 def test_with_two_replicas_one_poison_costs_no_other_request(

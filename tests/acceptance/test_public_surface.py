@@ -106,7 +106,7 @@ def test_no_route_of_the_owner_answers_at_the_end_of_the_tunnel_even_to_an_admin
                     f"Origin: {server.url}\r\n{extra}Content-Length: 0\r\nConnection: close\r\n\r\n",
                 )
                 assert status in (404, 405), (method, path, text)
-                assert any(words in text for words in ("There is nothing at", "There is no model", "does not take"))
+                assert any(words in text for words in ("There is nothing at", "There is no model", "does not support"))
                 assert "private" not in text
                 assert "set-cookie" not in text.lower()
     models = server.http.get("/models", headers=ADMIN).json()["models"]

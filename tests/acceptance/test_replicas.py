@@ -342,6 +342,6 @@ def test_the_command_line_pushes_scales_and_shows_replicas(process_server: Serve
     assert refused.returncode not in (0, 4)
     assert "1 to 64" in refused.stderr
     prism("models", "stop", "who")
-    assert "2 wanted once it is started" in prism("models", "scale", "who", "2").stdout
+    assert "2 once it is started" in prism("models", "scale", "who", "2").stdout
     assert "who@1.0.0 is live" in prism("models", "start", "who").stdout
     assert len(ids(server)) == 2

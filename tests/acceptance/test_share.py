@@ -360,7 +360,7 @@ def test_the_command_line_shares_shows_and_stops(prism: Prism) -> None:
 
     started = prism("share", "start", "iris", "--create-key")
     assert started.returncode == 0, started.stderr
-    key = re.search(r"shown this once: (\S+)", started.stdout)
+    key = re.search(r"shown only once: (\S+)", started.stdout)
     assert key is not None
     curl = started.stdout.strip().splitlines()[-1]
     asked = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=60)
@@ -368,7 +368,7 @@ def test_the_command_line_shares_shows_and_stops(prism: Prism) -> None:
 
     status = prism("share", "status")
     assert (status.returncode, key[1] in status.stdout) == (0, False)
-    assert "It takes an API key." in status.stdout
+    assert "It needs an API key." in status.stdout
     told = json.loads(prism("share", "status", "--json").stdout)
     assert told["models"][0]["public_url"] in curl
 
@@ -403,7 +403,7 @@ async def test_the_sdk_shares_in_both_its_forms(server: Server) -> None:
     from prism import AsyncPrism, Prism, errors
 
     with Prism(server.url, max_retries=0) as client:
-        with pytest.raises(errors.ConsentNeededError, match="nobody has said"):
+        with pytest.raises(errors.ConsentNeededError, match="nobody has consented"):
             client.share("iris")
         shared = client.share(create_key=True)
         assert shared.key is not None

@@ -31,7 +31,7 @@ def bench(*arguments: str) -> Result:
 def test_a_table_tells_rates_latency_and_statuses() -> None:
     result = bench("iris")
     assert result.exit_code == 0, result.stderr
-    assert "iris@1.0.0: 2 connections, 1 row a request" in result.stdout
+    assert "iris@1.0.0: 2 connections, 1 row per request" in result.stdout
     for word in ("requests/s", "rows/s", "mean ms", "p50", "p90", "p99", "max", "200", "received"):
         assert word in result.stdout
     assert "2 connections, as fast as it answers, for 0.2 s" in result.stderr
@@ -40,7 +40,7 @@ def test_a_table_tells_rates_latency_and_statuses() -> None:
 def test_the_title_stays_on_its_line_however_narrow_the_table_is() -> None:
     nothing = LoadResult(seconds=0.2, connections=2, rate=None, answers={})
     target = Target(msgspec.convert(document(), Model), "", {}, b"{}", 1)
-    assert text(target, nothing).splitlines()[0] == "iris@1.0.0: 2 connections, 1 row a request, 0.2 s"
+    assert text(target, nothing).splitlines()[0] == "iris@1.0.0: 2 connections, 1 row per request, 0.2 s"
 
 
 def test_json_has_the_same_for_machines_and_the_sample_is_the_body(server: SmallServer) -> None:
@@ -89,7 +89,7 @@ def test_unknown_models_missing_keys_and_absent_servers_have_their_exit_codes(
     assert (absent.exit_code, "prism run" in absent.stderr) == (1, True)
 
 
-def test_the_bounds_hold() -> None:
+def test_options_out_of_range_are_wrong_usage() -> None:
     for arguments in (("-c", "0"), ("-c", "100000"), ("-d", "0"), ("-d", "86400"), ("--rate", "0"), ("--rows", "0")):
         assert CliRunner().invoke(app, ["bench", "iris", *arguments]).exit_code == 2
 

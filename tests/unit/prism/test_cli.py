@@ -39,7 +39,7 @@ def test_every_command_takes_json_and_none_takes_a_key(command: str) -> None:
 def test_the_help_tells_every_exit_code() -> None:
     told = prism("--help").stdout
     for code in (
-        "0 done",
+        "0 success",
         "1 error",
         "2 wrong usage",
         "3 not found",
@@ -88,7 +88,7 @@ def test_a_push_that_does_not_run_only_uploads(server: SmallServer, model_file: 
     assert "prism models start iris@1.0.0" in result.stderr
 
 
-def test_a_push_that_fails_says_why_with_the_telling_lines(server: SmallServer, model_file: Path) -> None:
+def test_a_failed_push_shows_the_reason_and_the_relevant_lines(server: SmallServer, model_file: Path) -> None:
     error = {"code": "build_failed", "detail": "No wheel.", "hint": "Try 3.12.", "log_lines": ["a\x1b[2Jline"]}
     server.states = [document("building"), document("failed", error=error)]
     result = prism("push", str(model_file))
@@ -234,7 +234,7 @@ def test_a_key_comes_from_a_file_or_the_environment(
     assert prism("models", "ls").exit_code == 0
 
 
-def test_a_url_that_is_none_is_wrong_usage() -> None:
+def test_an_invalid_url_is_wrong_usage() -> None:
     result = prism("models", "ls", "--url", "localhost:8000")
     assert result.exit_code == 2
     assert "http://127.0.0.1:8000" in result.stderr
@@ -248,7 +248,7 @@ def test_a_bad_setting_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "Traceback" not in result.output
 
 
-def test_lint_finds_and_format_mends(tmp_path: Path) -> None:
+def test_lint_finds_and_format_fixes(tmp_path: Path) -> None:
     file = tmp_path / "code.py"
     file.write_text("import sys\nimport os\nprint( os,sys )\nx = undefined\n")
     assert prism("lint", str(file)).exit_code == 1

@@ -27,7 +27,7 @@ def test_what_is_asked_for_is_what_the_server_reads(asked: bool | int | Sequence
     assert parse_gpus(sent) == meant
 
 
-def test_without_a_wish_the_form_says_nothing() -> None:
+def test_without_the_option_the_form_has_no_gpu_field() -> None:
     for form in (deploy("model.onnx").form, deploy("model.onnx", gpu=False).form):
         assert form is not None
         assert "gpu" not in form.fields
@@ -35,7 +35,13 @@ def test_without_a_wish_the_form_says_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("gpu", "said"),
-    [(False, None), (None, None), (True, "all of the engine"), (2, "2"), (["0", "GPU-fef8089b"], "0, GPU-fef8089b")],
+    [
+        (False, None),
+        (None, None),
+        (True, "all GPUs of the engine"),
+        (2, "2"),
+        (["0", "GPU-fef8089b"], "0, GPU-fef8089b"),
+    ],
 )
 def test_the_command_line_says_which_each_replica_is_given(gpu: object, said: str | None) -> None:
     assert shown(record(Model, {"model_id": "m", "gpu": gpu})) == said

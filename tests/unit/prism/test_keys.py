@@ -68,7 +68,7 @@ def test_a_new_key_alone_is_on_standard_output(monkeypatch: pytest.MonkeyPatch) 
     made = CliRunner().invoke(app, ["keys", "create", "billing"])
     assert made.exit_code == 0
     assert made.stdout == "prism_secret-wxyz\n"
-    assert "this once" in made.stderr
+    assert "only once" in made.stderr
     assert json.loads(CliRunner().invoke(app, ["keys", "create", "billing", "--json"]).stdout) == MADE
 
 
@@ -83,7 +83,7 @@ def test_a_listing_tells_how_each_ends_and_no_key(monkeypatch: pytest.MonkeyPatc
 
 def test_a_revocation_that_is_not_on_the_servers_disk_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     far = Answering()
-    far.revocation = {"revoked": "key_1", "saved": False, "hint": "Revoked; not yet on disk: free some space."}
+    far.revocation = {"revoked": "key_1", "saved": False, "hint": "Revoked, but not yet on disk: free some space."}
     monkeypatch.setattr("prism.cli.session.Session.client", Prism("http://here", transport=far))
     told = CliRunner().invoke(app, ["keys", "revoke", "key_1"])
     assert told.stdout == "Revoked key_1.\n"

@@ -100,7 +100,7 @@ def test_a_response_is_read_the_same_however_it_arrives(response: bytes, status:
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000,
     ],
 )
-def test_what_is_no_response_is_said_to_be_none(response: bytes) -> None:
+def test_an_invalid_response_is_reported_as_invalid(response: bytes) -> None:
     with pytest.raises(BadResponse):
         ResponseReader().feed(response)
 
@@ -247,7 +247,7 @@ async def test_what_is_never_answered_is_counted_once_the_patience_ends() -> Non
     assert result.unsent == pytest.approx(100 * result.seconds - 2, abs=2)
 
 
-async def test_a_run_can_be_ended_early() -> None:
+async def test_a_run_can_be_stopped_early() -> None:
     answers, enough = counted(10, always(OK))
     async with serving(answers) as url:
         result = await load(url, [b"{}"], connections=1, seconds=60, stop=enough)
@@ -257,7 +257,7 @@ async def test_a_run_can_be_ended_early() -> None:
 
 
 async def test_no_server_and_no_url_are_told_apart(closed_port: int) -> None:
-    with pytest.raises(ConnectionFailed, match="took 0 connections"):
+    with pytest.raises(ConnectionFailed, match="accepted 0 connections"):
         await load(f"http://127.0.0.1:{closed_port}/", [b"{}"], seconds=0.1)
     with pytest.raises(InvalidRequest, match="is not an http"):
         await load("ftp://127.0.0.1/", [b"{}"])

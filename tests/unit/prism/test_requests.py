@@ -20,7 +20,7 @@ def test_a_ref_becomes_one_path_segment_whatever_it_holds() -> None:
 
 @pytest.mark.parametrize("ref", ["", "  ", "..", "/"])
 def test_a_ref_that_would_reach_another_route_is_refused_before_anything_is_sent(ref: str) -> None:
-    with pytest.raises(errors.InvalidRequest, match="names no model"):
+    with pytest.raises(errors.InvalidRequest, match="is not a reference to a model"):
         requests.delete_model(ref)
 
 

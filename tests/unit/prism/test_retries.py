@@ -17,17 +17,17 @@ def http(status: int, retry_after_seconds: float | None = None) -> PrismError:
 
 
 @pytest.mark.parametrize("failure", [UNSENT, LOST, http(408), http(429), http(502), http(503)])
-def test_a_call_that_may_run_twice_is_tried_again(failure: PrismError) -> None:
+def test_an_idempotent_call_is_retried(failure: PrismError) -> None:
     assert Retries().delay_seconds(GET, failure, 0) is not None
 
 
 @pytest.mark.parametrize("failure", [http(400), http(401), http(404), http(409), http(422), InvalidResponse("?")])
-def test_an_answer_that_would_be_the_same_again_is_final(failure: PrismError) -> None:
+def test_an_error_that_would_repeat_is_not_retried(failure: PrismError) -> None:
     assert Retries().delay_seconds(GET, failure, 0) is None
 
 
 @pytest.mark.parametrize("status", [500, 504])
-def test_what_the_request_may_have_done_itself_is_not_done_again(status: int) -> None:
+def test_a_request_that_may_have_taken_effect_is_not_retried(status: int) -> None:
     assert Retries().delay_seconds(requests.predict("iris", {"features": [[1]]}), http(status), 0) is None
     assert Retries().delay_seconds(GET, http(status, 1), 0) is None, "also where a Retry-After came with it"
 
@@ -42,7 +42,7 @@ def test_an_upload_that_surely_did_not_arrive_is_sent_again(failure: PrismError)
     assert Retries().delay_seconds(UPLOAD, failure, 0) is not None
 
 
-def test_tries_are_counted() -> None:
+def test_attempts_are_counted() -> None:
     assert Retries(count=2).delay_seconds(GET, UNSENT, 1) is not None
     assert Retries(count=2).delay_seconds(GET, UNSENT, 2) is None
     assert Retries(count=0).delay_seconds(GET, UNSENT, 0) is None

@@ -42,7 +42,7 @@ class Answering(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         return self.handle_request(request)
 
 
-def test_what_is_shared_is_sent_and_read() -> None:
+def test_sharing_calls_send_and_parse_their_documents() -> None:
     far = Answering()
     with Prism("http://here", transport=far) as prism:
         shared = prism.share("iris", create_key=True)

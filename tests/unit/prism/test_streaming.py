@@ -74,7 +74,7 @@ def test_lines_are_read_however_they_are_cut(size: int) -> None:
     assert reader.end == {"items": 2}
 
 
-def test_a_refusal_that_passes_is_tried_again_before_the_first_item() -> None:
+def test_a_temporary_refusal_is_retried_before_the_first_item() -> None:
     refusal = httpx2.Response(503, headers={"Retry-After": "0"}, json={**PROBLEM, "status": 503, "code": "overloaded"})
     handler, requests = answering(refusal, stream(*WHOLE))
     with client(handler) as prism:
@@ -110,7 +110,7 @@ def test_a_stream_that_is_cut_off_is_told_from_one_that_ended() -> None:
     "answer",
     [httpx2.Response(200, json={"predictions": [1]}), httpx2.Response(200, headers=LINES, content=b"<html>\n")],
 )
-def test_what_is_no_stream_is_refused(answer: httpx2.Response) -> None:
+def test_an_answer_that_is_not_a_stream_is_an_error(answer: httpx2.Response) -> None:
     handler, _ = answering(answer)
     with client(handler) as prism, pytest.raises(errors.InvalidResponse):
         list(prism.stream("m", {}))
