@@ -90,13 +90,13 @@ class BadInput(PrismError):
 class UnsupportedFormat(BadInput):
     code = "unsupported_format"
     status = 415
-    title = "This format is not taken here"
+    title = "This format is not supported"
 
 
 class UnreadableArtifact(BadInput):
     code = "unreadable_artifact"
     status = 422
-    title = "The model file cannot be read to its end"
+    title = "The model file cannot be read completely"
 
 
 class MissingCode(BadInput):
@@ -108,7 +108,7 @@ class MissingCode(BadInput):
 class UnknownPackage(BadInput):
     code = "unknown_package"
     status = 422
-    title = "The model asks for a package that nobody vouched for"
+    title = "The model needs a package that PRISM does not know"
 
 
 class UnsafeArtifact(BadInput):
@@ -132,7 +132,7 @@ class HeadTooLarge(BadInput):
 class ExpectationFailed(BadInput):
     code = "expectation_failed"
     status = 417
-    title = "What the request expects of the server is not known"
+    title = "The request expects something that this server does not support"
 
 
 class RequestTimeout(BadInput):
@@ -143,7 +143,7 @@ class RequestTimeout(BadInput):
 
 class InvalidSetting(BadInput):
     code = "invalid_setting"
-    title = "A setting has a bad value"
+    title = "A setting has an invalid value"
 
 
 class Unauthorized(PrismError):
@@ -165,18 +165,18 @@ class Forbidden(PrismError):
 class NotFound(PrismError):
     code = "not_found"
     status = 404
-    title = "There is no such thing here"
+    title = "Not found"
 
 
 class Conflict(PrismError):
     code = "conflict"
     status = 409
-    title = "That cannot be done in the present state"
+    title = "Not possible in the current state"
 
 
 class ConsentNeeded(Conflict):
     code = "consent_needed"
-    title = "Sharing needs a key, or consent to do without"
+    title = "Sharing needs a key, or consent to share without one"
 
 
 class RateLimited(PrismError):
@@ -192,12 +192,12 @@ class RateLimited(PrismError):
 class DeployFailed(PrismError):
     code = "deploy_failed"
     status = 422
-    title = "The model could not be brought to life"
+    title = "The model could not be deployed"
 
 
 class EnvironmentFailed(DeployFailed):
     code = "environment_failed"
-    title = "No set of packages satisfies the model"
+    title = "No set of packages satisfies the model's requirements"
 
 
 class BuildFailed(DeployFailed):
@@ -232,13 +232,13 @@ class TunnelFailed(PrismError):
 
 class ModelCrashed(PrismError):
     code = "model_crashed"
-    title = "The model ended while it worked on this request"
+    title = "The model crashed while it worked on this request"
 
 
 class StorageFailed(PrismError):
     code = "storage_failed"
     status = 507
-    title = "The storage does not work"
+    title = "The storage failed"
 
 
 class DiskFull(StorageFailed):
@@ -268,7 +268,7 @@ class TooManyOpenFiles(Unavailable):
 
 class TargetUnavailable(Unavailable):
     code = "target_unavailable"
-    title = "The place where models run is not available"
+    title = "The target where the model runs is not available"
 
 
 class Overloaded(Unavailable):
@@ -286,7 +286,7 @@ class ReplicaProtocolError(ReplicaUnavailable):
 
     code = "replica_protocol_error"
     status = 502
-    title = "The model sent what is no answer"
+    title = "The model sent an invalid answer"
 
     @classmethod
     def of(cls, fault: str) -> ReplicaProtocolError:

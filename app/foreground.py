@@ -33,7 +33,9 @@ class Foreground:
         elif self._app is not None:
             await self._app(scope, receive, send)
         else:
-            raise RuntimeError("PRISM is started and ended by its server: run uvicorn without `--lifespan off`.")
+            raise RuntimeError(
+                "PRISM needs uvicorn's lifespan events to start and stop: run uvicorn without `--lifespan off`."
+            )
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Create the application and serve its lifespan. Reports a PrismError at the start in one sentence."""

@@ -48,6 +48,6 @@ def require_admin_key(settings: Settings) -> None:
     if settings.keys_of_admins or is_loopback(settings.host):
         return
     raise Forbidden(
-        f"PRISM_HOST={settings.host} lets other machines upload and run models, and no admin key is set.",
-        hint="Set PRISM_ADMIN_KEYS (PRISM_API_KEYS are for predictions), or listen on 127.0.0.1.",
+        f"PRISM_HOST={settings.host} lets other machines upload and run models, but no admin key is set.",
+        hint="Set PRISM_ADMIN_KEYS (PRISM_API_KEYS permit only predictions), or listen on 127.0.0.1.",
     )

@@ -61,7 +61,7 @@ def bind(settings: Settings) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         raise InvalidSetting(
-            f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}.",
+            f"The server cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
             hint="Choose another port: `prism run 8001`, or PRISM_PORT=8001.",
         ) from error
     return listener

@@ -146,7 +146,7 @@ class Batcher:
             self._answers[jobs[0].position] = failed(failure)
             return
         if isinstance(failure, WrongLength):
-            print(f"prism: {failure}; requests to this model are not joined any more", file=sys.stderr, flush=True)
+            print(f"prism: {failure}; requests to this model are no longer joined", file=sys.stderr, flush=True)
             self._joinable = False
             parts = [[job] for job in jobs]
         else:
@@ -221,7 +221,7 @@ def failed(error: BaseException, refusals: Tuple[Any, ...] = _REFUSALS) -> Answe
     name = type(error).__name__
     if isinstance(error, refusals):
         return Problem(
-            422, "prediction_failed", f"The model refused the input: {name}: {message}", _hint(message), exception=name
+            422, "prediction_failed", f"The model rejected the input: {name}: {message}", _hint(message), exception=name
         ).answer()
     traceback.print_exception(type(error), error, error.__traceback__, limit=-_TRACEBACK_FRAMES, file=sys.stderr)
     sys.stderr.flush()

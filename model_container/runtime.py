@@ -103,7 +103,7 @@ def _read_config() -> RuntimeConfig:
     except KeyError as error:
         raise ValueError(f"{VARIABLE} is not set; it holds the runtime's configuration as JSON") from error
     if config.environment and not sys.flags.no_site:
-        raise ValueError("its Python was started without -S, which runs code of packages before the walls are up")
+        raise ValueError("its Python was started without -S, which runs code of packages before the sandbox is active")
     return config
 
 

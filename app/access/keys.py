@@ -61,7 +61,9 @@ class Keys:
         known = self.known(key)
         if known or not (self.required if must_have_key is None else must_have_key):
             return known or address
-        raise Unauthorized("The API key is not known here." if key else "No API key was sent.", hint=KEY_HINT)
+        raise Unauthorized(
+            "The API key is not valid for this server." if key else "No API key was sent.", hint=KEY_HINT
+        )
 
     def known(self, key: str) -> str:
         """Return the name under which the holder of this key is counted, "" if the key is not valid."""

@@ -53,7 +53,7 @@ class FailedKeyThrottle:
         left = self._seconds_left(network_of(address))
         if left > 0:
             raise RateLimited(
-                f"{ATTEMPTS} wrong keys came from {address} within {WINDOW_SECONDS:g} s; no key from there is looked at now.",
+                f"{ATTEMPTS} wrong keys came from {address} within {WINDOW_SECONDS:g} s; no key from there is checked now.",
                 retry_after_seconds=max(1, math.ceil(left)),
             )
 

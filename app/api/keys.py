@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.keys import KeyEntry, KeyStore
 
-NOT_SAVED = "Revoked; not yet on disk: free some space. It is written again until it is."
+NOT_SAVED = "Revoked, but not yet on disk: free some space. The write is retried until it succeeds."
 
 
 class NewKey(BaseModel):

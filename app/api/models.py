@@ -23,13 +23,13 @@ from app.lifecycle.health.usage import ReplicaUsage, UsageSampler
 from app.lifecycle.intake.staging import Staging
 from app.lifecycle.logs.model_log import ALL_LINES, LogKind, deployment_of, model_log
 
-Wait = Annotated[bool, Query(description="false answers 202 at once, with the Location to poll.")]
+Wait = Annotated[bool, Query(description="false returns 202 at once, with the Location to poll.")]
 
 
 class Change(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"replicas": 3}]})
 
-    replicas: int = Field(description=f"How many are to serve, 1 to {REPLICAS_MAX}.", strict=True)
+    replicas: int = Field(description=f"Number of replicas, 1 to {REPLICAS_MAX}.", strict=True)
 
 
 class ModelRoutes:
@@ -139,15 +139,19 @@ class ModelRoutes:
         self,
         ref: str,
         kind: LogKind = "runtime",
-        tail: Annotated[int, Query(ge=0, le=ALL_LINES, description="How many of the last lines to begin with.")] = 200,
-        follow: Annotated[bool, Query(description="true goes on live, as server-sent events, one a line.")] = False,
+        tail: Annotated[int, Query(ge=0, le=ALL_LINES, description="Number of last lines to start with.")] = 200,
+        follow: Annotated[
+            bool, Query(description="true continues with new lines, as server-sent events, one for each line.")
+        ] = False,
         after: Annotated[
-            str, Query(description="The id of a line's event: begin right behind it, whatever `tail`.")
+            str, Query(description="Event id of a line: start right after that line and ignore `tail`.")
         ] = "",
         replica: Annotated[
-            int | None, Query(ge=1, description="The number of the one whose lines are wanted; else those of all.")
+            int | None, Query(ge=1, description="Number of the replica whose log is returned; default: all replicas.")
         ] = None,
-        last_event_id: Annotated[str, Header(description="As `after`, sent by browsers that reconnect.")] = "",
+        last_event_id: Annotated[
+            str, Header(description="Same as `after`; browsers send it when they reconnect.")
+        ] = "",
     ) -> Response:
         model = self._ledger.find(ref)
         lines = model_log(self._deployments, model, kind, tail, follow, last_event_id or after, replica)

@@ -24,7 +24,7 @@ def router(deployments: Deployments, public_url: Callable[[str], str | None]) ->
         one = deployments.ledger.deployment(model_id)
         return deployment_document(one, public_url(one.name))
 
-    @routes.post("/prune-stale", summary="Drop entries without a model, stop replicas without an entry")
+    @routes.post("/prune-stale", summary="Remove entries without a model and stop replicas without an entry")
     async def prune_stale() -> dict[str, Any]:
         return {"pruned": await deployments.prune_stale()}
 

@@ -20,10 +20,11 @@ class ShareRequest(BaseModel):
     )
 
     models: list[str] = Field(
-        default=[], description="Names, name@version or model_ids; the name is shared. Default: the only live model."
+        default=[],
+        description="Names, name@version or model_ids of the models to share; the link uses their names. Default: the only live model.",
     )
-    create_key: bool = Field(default=False, description="Make an API key for it; the answer tells it, this once.")
-    open: bool = Field(default=False, description="Consent that anyone who has the link needs no key.")
+    create_key: bool = Field(default=False, description="Create an API key for the link; only this answer contains it.")
+    open: bool = Field(default=False, description="Consent that anyone with the link can predict without a key.")
 
 
 def router(share: Share, ledger: DeploymentState) -> APIRouter:
@@ -37,7 +38,7 @@ def router(share: Share, ledger: DeploymentState) -> APIRouter:
         """
         return share_document(share.status)
 
-    @routes.post("", summary="Share models by a link")
+    @routes.post("", summary="Share models through a link")
     async def start(wanted: ShareRequest | None = None) -> dict[str, Any]:
         """Opens the link, and answers once it works. More models can be added to it later."""
         wanted = wanted or ShareRequest()
@@ -66,7 +67,7 @@ def names_to_share(ledger: DeploymentState, refs: Sequence[str]) -> list[str]:
     table = ledger.route_table()
     live = sorted({endpoint.name for endpoint in table.live.values()})
     if not refs and len(live) > 1:
-        raise BadInput(f"Several models are live: {', '.join(live)}.", hint="Say which to share.", live=live)
+        raise BadInput(f"Several models are live: {', '.join(live)}.", hint="Name the models to share.", live=live)
     if not refs and not live:
         raise Conflict("No model is live, so there is nothing to share.", hint="Deploy one: prism push model.joblib")
     names = [ledger.find(ref).name for ref in refs] or live

@@ -18,25 +18,25 @@ from app.lifecycle.state import DeploymentState
 FILE: dict[str, Any] = {
     "type": "string",
     "format": "binary",
-    "description": "The model: pickle, joblib, skops, ONNX, PyTorch; or a folder as .zip or .tar.gz.",
+    "description": "The model file: pickle, joblib, skops, ONNX or PyTorch; or a folder as .zip or .tar.gz.",
 }
 CODE_FILES: dict[str, Any] = {
     "type": "array",
     "items": {"type": "string", "format": "binary"},
-    "description": "Python files with classes that the pickle takes from `__main__`.",
+    "description": "Python files that define classes the pickle takes from `__main__`.",
 }
 UPLOAD_PROPERTIES: dict[str, Any] = {
     "file": FILE,
-    "upload_id": {"type": "string", "description": "In place of `file`: of POST /models/inspect."},
-    "model_name": {"type": "string", "description": "What people call it; default: the file's name."},
+    "upload_id": {"type": "string", "description": "The upload_id from POST /models/inspect, in place of `file`."},
+    "model_name": {"type": "string", "description": "Name under which the model is called; default: the file's name."},
     "model_description": {"type": "string"},
     "expected_input_json": {
         "type": "string",
-        "description": "One request that the model can answer; used to check it before traffic.",
+        "description": "One request that the model can answer; used to check the model before it takes traffic.",
     },
     "requirements": {
         "type": "string",
-        "description": "Requirement lines; they win over what PRISM reads out of the file.",
+        "description": "Requirement lines; they take precedence over what PRISM reads from the file.",
     },
     "python_version": {"type": "string", "examples": ["3.11"]},
     "target": {"type": "string"},
@@ -44,14 +44,14 @@ UPLOAD_PROPERTIES: dict[str, Any] = {
     "accelerate": {
         "type": "string",
         "enum": ["auto", "off"],
-        "description": "Serve it in ONNX where that is proven equal and faster; default: the server's.",
+        "description": "Serve the model in ONNX if that is proven equal and faster; default: the server's setting.",
     },
     "gpu": {
         "type": "string",
         "examples": ["true", "2", "device=0,1"],
-        "description": "GPUs of its container: true for every one, how many, or which; see gpu.md.",
+        "description": "GPUs for the container: true for all, a number, or ids; see gpu.md.",
     },
-    "replicas": {"type": "integer", "description": "How many copies of it serve, 1 to 64; see replicas.md."},
+    "replicas": {"type": "integer", "description": "How many copies of the model serve, 1 to 64; see replicas.md."},
     "allow_unsafe": {
         "type": "string",
         "enum": ["true", "false"],
@@ -61,7 +61,7 @@ UPLOAD_PROPERTIES: dict[str, Any] = {
         "type": "string",
         "examples": ["acme-models", "acme=acme-models"],
         "description": "Packages that PRISM does not know and may install, with commas or more than once: a name, or "
-        "module=name; their code runs behind the walls, and the consent is recorded.",
+        "module=name; their code runs in the sandbox, and the consent is recorded.",
     },
 }
 
@@ -102,4 +102,4 @@ async def received(
         )
         return structs.replace(form, request_id=request_id_of(request))
     except ClientDisconnect as error:
-        raise BadInput("The upload was cut off by its sender.") from error
+        raise BadInput("The client closed the connection during the upload.") from error

@@ -67,8 +67,8 @@ def allowed_packages(given: Iterable[str]) -> tuple[str, ...]:
         module, _, distribution = entry.rpartition("=")
         if not DISTRIBUTION.fullmatch(distribution) or (module and not MODULE.fullmatch(module)):
             raise BadInput(
-                f"`allow_packages` has `{entry[:100]}`, which is no name of a package.",
-                hint="Give `NAME`, or `MODULE=NAME` where the package has another name than what is imported; versions "
+                f"`allow_packages` has `{entry[:100]}`, which is not a package name.",
+                hint="Give `NAME`, or `MODULE=NAME` if the package and the imported module have different names; versions "
                 "go into `requirements`.",
                 field="allow_packages",
             )
@@ -95,7 +95,7 @@ def with_consent(inspection: Inspection, word: Word) -> Inspection:
     for module in inspection.unknown_modules:
         name = word.distribution(module)
         if module not in word.supplied and canonicalize_name(name) in named - asked_for:
-            pins.append(Pin(name, "", f"its owner named it for `{module}`"))
+            pins.append(Pin(name, "", f"the owner named it for `{module}`"))
     installed = set(pins)
     return structs.replace(
         inspection,

@@ -52,7 +52,9 @@ def read_config(folder: Path) -> ModelConfig:
     """Read model_config.yaml, if there is one. Raises BadInput for a mistake in it or in its name."""
     for name in ("model_config.yml", "model-config.yaml", "config.yaml"):
         if (folder / name).is_file() and not (folder / FILE_NAME).exists():
-            raise BadInput(f"The folder has {name}, and the name is {FILE_NAME}.", hint="Rename it.", field="file")
+            raise BadInput(
+                f"The folder has {name}; the file must be named {FILE_NAME}.", hint="Rename it.", field="file"
+            )
     path = folder / FILE_NAME
     return model_config(read_yaml(path, texts=("python_version",))) if path.is_file() else ModelConfig()
 
@@ -71,7 +73,7 @@ def _is_python_mode(folder: Path, config: ModelConfig, files: list[str], python_
     """
     path = folder / MODEL_FILE
     if config.framework == "python" and not path.is_file():
-        raise _no_model(folder, f"{FILE_NAME} says `framework: python`, and there is no {MODEL_FILE}.")
+        raise _no_model(folder, f"{FILE_NAME} says `framework: python`, but there is no {MODEL_FILE}.")
     if not path.is_file() or (config.framework not in ("", "python")) or config.file not in ("", MODEL_FILE):
         return False
     answering = answering_class(path, python_version)
@@ -93,14 +95,14 @@ def _model_file(folder: Path, config: ModelConfig, files: list[str]) -> str:
     if config.file:
         path = folder / config.file
         if ".." in Path(config.file).parts or Path(config.file).is_absolute() or not path.is_file():
-            raise _no_model(folder, f"{FILE_NAME} names `file: {config.file[:100]}`, and it is not there.")
+            raise _no_model(folder, f"{FILE_NAME} names `file: {config.file[:100]}`, which is not in the folder.")
         return config.file
     if len(files) == 1:
         return files[0]
     if files:
         raise BadInput(
             f"The folder holds {len(files)} model files: {', '.join(files[:SHOWN_FILES])}.",
-            hint=f"Say which is the model with `file: {files[0]}` in {FILE_NAME}, or give each a folder of its own.",
+            hint=f"Name the model with `file: {files[0]}` in {FILE_NAME}, or give each a folder of its own.",
             found=files[:SHOWN_FILES],
             field="file",
         )
@@ -138,7 +140,7 @@ def read_json(path: Path) -> Any:
     try:
         return msgspec.json.decode(read_text(path))
     except (msgspec.DecodeError, RecursionError) as error:
-        raise BadInput(f"{path.name} is not JSON: {error}.", hint="Correct it there.", field="file") from error
+        raise BadInput(f"{path.name} is not JSON: {error}.", hint="Correct that file.", field="file") from error
 
 
 def _no_model(folder: Path, what: str) -> UnsupportedFormat:

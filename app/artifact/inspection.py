@@ -46,10 +46,10 @@ MAGICS: Final = (
     (b"version https://git-lfs.github.com/spec", "a git-lfs pointer", "Run `git lfs pull` to fetch the real file."),
     (ZIP_MAGIC, "a zip archive (as Keras and numpy's .npz use it)", "Export the model to ONNX."),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (as Keras uses it)", "Convert it with tf2onnx."),
-    (b"\x93NUMPY", "a numpy array (.npy)", "Save the model, not its data."),
+    (b"\x93NUMPY", "a numpy array (.npy)", "Upload the model, not its data."),
     (b"CBM1", "a CatBoost model in CatBoost's own format", "Save the Python estimator with joblib.dump."),
     (b"{L\0\0\0\0\0\0\0", "an XGBoost model in XGBoost's own format", "Save the Python estimator with joblib.dump."),
-    (b"PAR1", "a Parquet file", "Save the model, not its data."),
+    (b"PAR1", "a Parquet file", "Upload the model, not its data."),
     (b"GGUF", "a GGUF language model", "Serve it with llama.cpp and add that server as a provider."),
     (b"%PDF", "a PDF document", ""),
     (b"\x89PNG", "a PNG image", ""),
@@ -205,12 +205,15 @@ def _known_otherwise(head: bytes) -> tuple[str, str] | None:
     if head[257:262] == b"ustar":
         return "a tar archive", "Pack it as .zip or .tar.gz."
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 1 << 30:
-        return "a safetensors file", "It holds weights without a model; export the model to ONNX."
+        return "a safetensors file", "It contains weights without a model; export the model to ONNX."
     if head[4:8] == b"TFL3":
         return "a TensorFlow Lite model", "Convert it with tf2onnx."
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return "an HTML page", "A download that needed a login often saves its login page; fetch the file again."
+        return (
+            "an HTML page",
+            "A download that requires a login often saves the login page instead; download the file again.",
+        )
     if text.startswith(b"<"):
         return "an XML document", ""
     return None
@@ -220,14 +223,14 @@ def _guess(head: bytes) -> tuple[str, str]:
     try:
         text = head[: head.rfind(b"\n") + 1].decode() or head.decode()
     except UnicodeDecodeError:
-        return "nothing that PRISM knows", ""
+        return "not a format that PRISM knows", ""
     if text.lstrip().startswith(("{", "[")):
         return "JSON", "XGBoost and LightGBM models in JSON: save the Python estimator with joblib.dump."
     first = text.splitlines()[0] if text.strip() else ""
     if first.strip() == "tree":
         return "LightGBM's own text format", "Save the Python estimator with joblib.dump."
     if "," in first or "\t" in first or ";" in first:
-        return "CSV", "Save the model, not its data."
+        return "CSV", "Upload the model, not its data."
     return "text", ""
 
 
@@ -245,7 +248,7 @@ def _second_opinion(path: Path, arrays: int) -> tuple[str, ...]:
     with Stream(path) as stream:
         content = stream.read(SECOND_OPINION_MAX_BYTES + 1)
     if len(content) > SECOND_OPINION_MAX_BYTES:
-        return (f"picklescan was not asked: the file expands to over {SECOND_OPINION_MAX_BYTES >> 20} MiB",)
+        return (f"picklescan was not used: the file expands to over {SECOND_OPINION_MAX_BYTES >> 20} MiB",)
     try:
         result = scan_pickle_bytes(io.BytesIO(content), "artifact", multiple_pickles=False)
     except Exception as error:

@@ -84,10 +84,10 @@ def parsed(path: Path, python_version: str) -> ast.Module | None:
         if _is_newer(python_version):
             return None
         raise BadInput(
-            f"{path.name} is not Python: {error.msg} (line {error.lineno}).", hint="Correct it there.", field="file"
+            f"{path.name} is not Python: {error.msg} (line {error.lineno}).", hint="Correct that file.", field="file"
         ) from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise BadInput(f"{path.name} is not Python that can be read.", field="file") from error
+        raise BadInput(f"{path.name} cannot be read as Python.", field="file") from error
 
 
 def syntax_tree(source: str, filename: str) -> ast.Module:

@@ -96,7 +96,7 @@ def _of_python(folder: Path, contents: Contents) -> Inspection:
     answering = answering_class(folder / MODEL_FILE, contents.python_version)
     facts = {
         "class": answering.name if answering else "found when it is loaded",
-        "code": f"{MODEL_FILE} runs by its owner's intent, behind the walls",
+        "code": f"{MODEL_FILE} runs because its owner means it to, in the sandbox",
         **_facts(contents),
     }
     if contents.requirements_from:
@@ -173,16 +173,16 @@ def _check_framework(config: ModelConfig, inspection: Inspection, contents: Cont
     name = contents.file or "the folder"
     if not fits:
         raise BadInput(
-            f"{FILE_NAME} says `framework: {wanted}`, and {name} is a {what}.",
+            f"{FILE_NAME} says `framework: {wanted}`, but {name} is a {what}.",
             hint="Correct it, or leave it out: PRISM reads what the file is.",
             key="framework",
             field="file",
         )
     if config.method and inspection.format not in PICKLED:
         raise BadInput(
-            f"{FILE_NAME} says `method: {config.method}`, and {name} is a {inspection.format.value}, whose way to answer "
-            "is given.",
-            hint="Leave it out; where a classifier has probabilities, `?probabilities=true` asks for them.",
+            f"{FILE_NAME} says `method: {config.method}`, but {name} is a {inspection.format.value}, whose method "
+            "cannot be chosen.",
+            hint="Leave it out; if a classifier has probabilities, `?probabilities=true` returns them.",
             key="method",
             field="file",
         )

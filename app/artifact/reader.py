@@ -58,9 +58,9 @@ def answer(question: Question, missing: tuple[str, ...] = ()) -> bytes:
         reading = msgspec.json.encode(_read(question))
         if len(reading) > ANSWER_BYTES_MAX // 2:
             raise UnreadableArtifact(
-                f"What the artifact says of itself takes {len(reading) >> 10} KiB, and at most "
-                f"{ANSWER_BYTES_MAX >> 11} KiB are taken.",
-                hint="No model says so much of itself; save it again, or export it to ONNX.",
+                f"The artifact's description of itself takes {len(reading) >> 10} KiB, but at most "
+                f"{ANSWER_BYTES_MAX >> 11} KiB are allowed.",
+                hint="No real model describes itself at such length; save it again, or export it to ONNX.",
             )
         return msgspec.json.encode(Answer(found=msgspec.Raw(reading), missing=missing))
     except BadInput as error:

@@ -75,7 +75,7 @@ def pins_of_pickle(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ..
         pins["numpy"] = numpy
     for name in reading.globals:
         if distribution := distribution_of(_module(name)):
-            evidence = f"the pickle imports `{name}` and does not say which version"
+            evidence = f"the pickle imports `{name}` but does not say which version"
             pins.setdefault(distribution, Pin(distribution, "", evidence))
     if reading.feature_names and not _sees_numbers_only(reading):
         evidence = "`feature_names_in_` shows that it was trained on named columns"
@@ -191,7 +191,7 @@ def _sklearn_pin(reading: PickleReading) -> Pin | None:
         return None
     evidence = f"`_sklearn_version` in the file is {versions[0]}"
     if len(versions) > 1:
-        evidence = f"`_sklearn_version` in the file is {' and '.join(map(str, versions))}; the newest is taken"
+        evidence = f"`_sklearn_version` in the file is {' and '.join(map(str, versions))}; PRISM uses the newest"
     return Pin("scikit-learn", f"=={versions[0]}", evidence)
 
 
@@ -236,9 +236,9 @@ def _given_pins(text: str, evidence: str = "given by the owner", where: str = "`
     lines = text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines()
     bare = [text for line in lines if (text := re.sub(r"(^|\s)#.*$", "", line).strip())]
     if len(bare) > REQUIREMENTS_MAX:
-        hint = "Name those that the model needs; what they need comes by itself."
+        hint = "Name those that the model needs; their dependencies are installed automatically."
         raise BadInput(
-            f"{where} names {len(bare)} packages, and at most {REQUIREMENTS_MAX} are taken.",
+            f"{where} names {len(bare)} packages, but at most {REQUIREMENTS_MAX} are allowed.",
             hint=hint,
             field="requirements",
         )
@@ -253,9 +253,13 @@ def _pin_of(requirement: Requirement, evidence: str) -> Pin:
 def _requirement(line: str, where: str) -> Requirement:
     """Read a line. Raises BadInput if it is not a name with an optional version."""
     if line.startswith("-"):
-        raise _bad_line(line, where, "is an option", "Give packages only; indexes are set for the whole server.")
+        raise _bad_line(
+            line, where, "is an option", "Give packages only; package indexes are configured for the whole server."
+        )
     if line.startswith((".", "/", "~")) or re.search(r"\.(whl|zip|tar\.gz)$", line.partition(" ")[0]):
-        raise _bad_line(line, where, "is a path", "Paths mean nothing on the server; upload own code as `code_files`.")
+        raise _bad_line(
+            line, where, "is a path", "Paths have no meaning on the server; upload your own code as `code_files`."
+        )
     try:
         requirement = Requirement(line)
     except (InvalidRequirement, ValueError, RecursionError) as error:
@@ -272,8 +276,8 @@ def _mistake(line: str) -> tuple[str, str]:
     if versioned := re.fullmatch(r"([\w.\-]+)[\s@]+v?(\d[\w.]*)", line):
         return "is not a requirement", f"Did you mean `{versioned[1]}=={versioned[2]}`?"
     if "://" in line or "@" in line:
-        return "is a URL", "Name a package of the index, such as `scikit-learn==1.5.2`."
-    return "is not a requirement", "One package a line, such as `scikit-learn==1.5.2` or `pandas>=2,<3`."
+        return "is a URL", "Name a package from the index, such as `scikit-learn==1.5.2`."
+    return "is not a requirement", "Give one package per line, such as `scikit-learn==1.5.2` or `pandas>=2,<3`."
 
 
 def _bad_line(line: str, where: str, what: str, hint: str) -> BadInput:
@@ -289,7 +293,7 @@ def _minor(python_version: str) -> str:
     if not match:
         raise BadInput(
             f"`python_version` is `{text[:50]}`, not a version of Python 3.",
-            hint="Give it as 3.11, or leave it out: PRISM then takes what the artifact says.",
+            hint="Give a version such as 3.11, or leave it out: PRISM then uses the version that the artifact names.",
             field="python_version",
         )
     return match[1]
@@ -305,11 +309,11 @@ def _pythons(need: PythonConstraint | None, wanted: str, available: tuple[str, .
     if left and wanted:
         return left, f"`python_version` asks for {wanted}"
     if left:
-        return left, need.evidence if need else "this server's Python, as the artifact does not say"
+        return left, need.evidence if need else "this server's Python, because the artifact does not name a version"
     needs = [f"`python_version` asks for {wanted}"] if wanted else []
     needs += [f"the artifact needs {need.specifier} ({need.evidence})"] if need else []
     raise EnvironmentFailed(
-        f"No Python fits: {' and '.join(needs) or 'any would do'}, and here are {', '.join(available) or 'none'}.",
+        f"No Python fits: {' and '.join(needs) or 'any version fits'}, but this server has {', '.join(available) or 'none'}.",
         hint=_python_hint(need, wanted, allowed),
         available=list(available),
     )
@@ -317,6 +321,6 @@ def _pythons(need: PythonConstraint | None, wanted: str, available: tuple[str, .
 
 def _python_hint(need: PythonConstraint | None, wanted: str, allowed: SpecifierSet) -> str:
     if need and wanted and wanted not in allowed:
-        return "Leave `python_version` out, or save the model with the Python that you want it served by."
+        return "Leave `python_version` out, or save the model with the Python version that should serve it."
     lacking = wanted or (f"of {need.specifier}" if need else "3.11 or newer")
     return f"Install a Python {lacking} on the server, or deploy to the target `docker`, which brings every version."

@@ -40,7 +40,7 @@ EVALUATES: Final = ("statsmodels.", "patsy.", "formulaic.")
 """Packages whose models hold a formula, which is evaluated as Python when they are loaded."""
 
 MAKES_TEXT: Final = frozenset({"builtins.str", "builtins.dict", "collections.OrderedDict", "collections.defaultdict"})
-OF_UNKNOWN_PACKAGE: Final = "its package is none that is known to hold models"
+OF_UNKNOWN_PACKAGE: Final = "its package is not known to hold models"
 SHOWN_FORMULA: Final = 100
 
 
@@ -70,8 +70,8 @@ def danger_of_call(name: str) -> str:
     if name.startswith(OF_THE_SCRIPT) or name in STANDARD or name in REBUILDERS or CALLED.fullmatch(name):
         return ""
     if name.endswith("()"):
-        return "what it gives is called while the file is loaded"
-    return "it is called while the file is loaded, and what it does then is not known to be harmless"
+        return "what it returns is called while the file is loaded"
+    return "it is called while the file is loaded, and is not known to be harmless then"
 
 
 def danger_of_holding(name: str) -> str:
@@ -83,23 +83,23 @@ def danger_of_holding(name: str) -> str:
         return ""
     if name in CONTAINERS or name in REBUILDERS or _is_function(name):
         return ""
-    return "it is kept to be called later, and is no function that is known to be harmless"
+    return "it is stored to be called later, and is not a function known to be harmless"
 
 
 def danger(name: str) -> str:
     """Return why an import needs consent, "" if it does not."""
     script = next((start for start in OF_THE_SCRIPT if name.startswith(start)), "")
     if DUNDER.fullmatch(name.removeprefix(script)):
-        return "a name of Python's own inside leads to everything that Python can do"
+        return "an internal name of Python gives access to everything that Python can do"
     if script:
         return ""
     if ":" in name:
-        return "a path of attributes reaches things that a plain import does not show"
+        return "a path of attributes reaches objects that a plain import does not show"
     if TEST_PARTS.fullmatch(name):
         return "it belongs to the tests and tools of a library, not to what a model needs"
     module, _, attribute = name.rpartition(".")
     if attribute in ALIASES and name not in STANDARD:
-        return "it bears the name of a tool that starts, opens or imports things, and is none of a model's own classes"
+        return "it has the name of a tool that starts, opens or imports things, and is not a model class"
     if name in STANDARD or name in REBUILDERS or _is_function(name) or OTHER_KINDS.fullmatch(name):
         return ""
     return "" if CALLED.fullmatch(name) else _danger_in_package(name, module.partition(".")[0], attribute)
@@ -107,13 +107,13 @@ def danger(name: str) -> str:
 
 def _danger_in_package(name: str, package: str, attribute: str) -> str:
     if package in CODE_CARRIERS:
-        return "it brings Python code of its own, which runs when it is loaded or asked"
+        return "it contains Python code of its own, which runs when it is loaded or called"
     if package in sys.stdlib_module_names or package in ("builtins", "nt", "posix"):
         return "it is part of Python's standard library, and not of what a model needs"
     if package == "joblib":
         return "joblib can load and run other files"
     if not CLASS_NAME.fullmatch(attribute):
-        return f"it is no class, and no function of `{package}` that is known to be harmless"
+        return f"it is neither a class nor a function of `{package}` that is known to be harmless"
     if package not in MODEL_CLASSES:
         return OF_UNKNOWN_PACKAGE
     return "" if MODEL_CLASSES[package].match(name) else f"it is not known to be harmless among what {package} offers"
@@ -135,5 +135,5 @@ def _of_formulas(reading: PickleReading) -> dict[str, str]:
     formulas = {formula for formula in reading.formulas if not PLAIN_FORMULA.fullmatch(formula)}
     if reading.computed_keys or not MAKES_TEXT.isdisjoint(reading.called):
         formulas.add("")
-    reason = "a formula is evaluated as Python when the file is loaded, and this one is not of plain columns"
+    reason = "a formula is evaluated as Python when the file is loaded, and this one does more than use columns"
     return {formula[:SHOWN_FORMULA] or "formula": reason for formula in formulas}

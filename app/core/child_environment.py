@@ -40,7 +40,7 @@ def child_environment(inherited: Iterable[str] = (), own: Mapping[str, str] | No
     names = tuple(inherited)
     refused = [name for name in names if name not in ALLOWED]
     if refused:
-        raise ValueError(f"{', '.join(refused)} of this process may not be handed on to another")
+        raise ValueError(f"{', '.join(refused)} of this process may not be passed on to another")
     return {**{name: os.environ[name] for name in names if name in os.environ}, **(own or {})}
 
 

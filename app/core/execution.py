@@ -23,9 +23,7 @@ TEXTS: Final = {
 }
 IDS_PREFIX: Final = "device="
 ID: Final = re.compile(r"[A-Za-z0-9:./=_-]{1,100}")
-GPU_FORMS: Final = (
-    "Give true for every GPU, a number of them such as 2, or which: a list of ids as nvidia-smi has them."
-)
+GPU_FORMS: Final = "Give true for all GPUs, a number such as 2, or a list of ids as nvidia-smi shows them."
 
 PROVIDERS: Final = (
     *("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"),

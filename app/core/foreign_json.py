@@ -21,11 +21,11 @@ def read_json(content: bytes | str, kind: type[T] | Any = Any) -> T | Any:
     try:
         value = msgspec.json.decode(content, type=kind)
     except RecursionError:
-        raise ForeignJsonError(f"it nests deeper than {MAX_DEPTH} levels") from None
+        raise ForeignJsonError(f"it is nested deeper than {MAX_DEPTH} levels") from None
     except (msgspec.MsgspecError, ValueError) as error:  # UTF-8 that is none is no MsgspecError
         raise ForeignJsonError(str(error)) from None
     if nests_deeper(value, MAX_DEPTH):
-        raise ForeignJsonError(f"it nests deeper than {MAX_DEPTH} levels")
+        raise ForeignJsonError(f"it is nested deeper than {MAX_DEPTH} levels")
     return value
 
 

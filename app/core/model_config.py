@@ -148,7 +148,7 @@ def model_config(document: Any) -> ModelConfig:
     if document is None:
         return ModelConfig()
     if not isinstance(document, dict):
-        raise _wrong(f"holds {_shown(document)}, not keys and values", "Write one `key: value` a line.")
+        raise _wrong(f"holds {_shown(document)}, not keys and values", "Write one `key: value` per line.")
     _check_keys(document)
     given = {
         **document,
@@ -182,7 +182,7 @@ def _ports(key: str, given: Any) -> Any:
     names = [one.get("name") for one in given if isinstance(one, dict)] if isinstance(given, list) else []
     twice = sorted({str(name) for name in names if names.count(name) > 1})
     if twice:
-        raise _wrong(f"names `{twice[0]}` twice in `{key}`", "Give each a name of its own.", key)
+        raise _wrong(f"names `{twice[0]}` twice in `{key}`", "Give each its own name.", key)
     return given
 
 
@@ -199,7 +199,7 @@ def checked(config: ModelConfig) -> ModelConfig:
         raise _wrong(f"names the unknown execution provider {unknown[0][:100]}", unknown[1], "execution_providers")
     if config.method and not METHOD.fullmatch(config.method):
         hint = "Name a method of the model, such as predict_proba."
-        raise _wrong(f"has `method: {config.method[:100]}`, which is no name", hint, "method")
+        raise _wrong(f"has `method: {config.method[:100]}`, which is not a valid name", hint, "method")
     for key, ports in (("inputs", config.inputs), ("outputs", config.outputs)):
         for port in ports:
             if port.datatype not in DATATYPES:

@@ -35,7 +35,7 @@ PURPOSES: Final = {
 
 FREE_SPACE: Final = (
     "Free some space, e.g. with `prism models rm NAME` or `uv cache prune`, then try again. "
-    "The settings page says what this server keeps and where."
+    "The settings page shows how much this server stores, and where."
 )
 WORDS: Final = re.compile(r"\[Errno (\d+)\]|\(os error (\d+)\)")
 """The marks of an error number in the messages of Python (also within a `shutil.Error`) and of uv."""
@@ -84,7 +84,7 @@ def purpose(path: Path | None) -> str:
         for known, meaning in PURPOSES.items():
             if name == known or name.startswith(f"{known}."):
                 return meaning
-    return "what this needs"
+    return "what this request needs"
 
 
 def _numbers_told(text: str) -> list[int]:
@@ -103,10 +103,10 @@ def _problem(number: int, path: Path | None) -> PrismError | None:
         hint = "Mount it for writing (a fault of the disk may have changed it: see the system's log), then try again."
         return StorageReadOnly(f"The disk is read-only: {what} could not be written.", hint=hint)
     if number in BROKEN:
-        hint = "See the system's log (`dmesg`) for the disk's fault; move what this server keeps to another one."
+        hint = "See the system's log (`dmesg`) for the disk's fault, and move the server's data to another disk."
         return StorageFailed(f"The disk failed: {what} could not be read or written.", hint=hint)
     if number in NO_DESCRIPTORS:
-        hint = "Try again in a moment; raise the server's limit (`ulimit -n`, LimitNOFILE) if it comes back."
+        hint = "Try again in a moment; raise the server's limit (`ulimit -n`, LimitNOFILE) if it happens again."
         return TooManyOpenFiles(
             f"Too many open files: {what} could not be opened.", retry_after_seconds=RETRY_AFTER_SECONDS, hint=hint
         )

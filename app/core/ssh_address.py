@@ -39,7 +39,7 @@ def ssh_address(text: str) -> SshAddress:
         raise ValueError("holds a password; use a key, or ssh-agent")
     found = FORM.fullmatch(text)
     if found is None:
-        raise ValueError("is neither `ngrok` nor of the form ssh://user@host:port?remote_port=N")
+        raise ValueError("is neither `ngrok` nor a URL like ssh://user@host:port?remote_port=N")
     port, remote_port = (_port(found[name], name) for name in ("port", "remote_port"))
     host = found["host"]
     if host.startswith("["):

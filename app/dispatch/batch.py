@@ -259,8 +259,8 @@ class Lane:
             return self._refusal
         if self._is_connected:
             return ReplicaUnavailable(
-                f"`{self.endpoint.name}` does not answer its own sample any more; "
-                "it is left alone for a moment, then tried again.",
+                f"`{self.endpoint.name}` no longer answers its own sample; "
+                "it gets no requests for a moment, then it is tried again.",
                 hint=f"Read its log: prism models logs {self.endpoint.name}.",
             )
         return ReplicaUnavailable(f"No replica of `{self.endpoint.name}` answers right now; it is being replaced.")
@@ -422,8 +422,8 @@ class Lane:
                 try:
                     one.answered(Reply(status, form, names.get(form, b""), body, timing))
                 except Exception:  # an error with one request must not leave the others without an answer
-                    log.exception("an answer could not be given", model=self.endpoint.name)
-                    one.failed(ReplicaProtocolError.of("its answer could not be given"))
+                    log.exception("an answer could not be delivered", model=self.endpoint.name)
+                    one.failed(ReplicaProtocolError.of("its answer could not be delivered"))
 
     def _log_timings(self, batch: list[PendingRequest], sent: float, now: float, result: Batch) -> None:
         for one, (_, status, _) in zip(batch, result.answers, strict=True):
@@ -478,10 +478,10 @@ class Lane:
         """Return the timeout error of a request; it says where the time went."""
         name, timeout = self.endpoint.name, self.flow.timeout_seconds
         if any(client.is_at(waiting) for client in (*self.replicas, *self._left)):
-            return ReplicaTimeout(f"`{name}` did not come to an end with this request within {timeout:g} s.")
+            return ReplicaTimeout(f"`{name}` did not finish this request within {timeout:g} s.")
         return ReplicaTimeout(
-            f"`{name}` did not answer within {timeout:g} s: others were before this request.",
-            hint="Send less at a time, or give it more replicas.",
+            f"`{name}` did not answer within {timeout:g} s: it was working on earlier requests.",
+            hint="Send less at a time, or give the model more replicas.",
         )
 
     async def close(self) -> None:

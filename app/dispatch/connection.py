@@ -115,11 +115,13 @@ class ReplicaConnection(asyncio.Protocol):
         Raises ReplicaProtocolError.
         """
         if self._welcome.count(b"[") + self._welcome.count(b"{") > WELCOME_PARTS_MAX:
-            raise ReplicaProtocolError(f"The replica's welcome has more than {WELCOME_PARTS_MAX:,} lists and objects.")
+            raise ReplicaProtocolError(
+                f"The replica's handshake has more than {WELCOME_PARTS_MAX:,} lists and objects."
+            )
         try:
             return cast(dict[str, Any], read_json(self._welcome, dict[str, Any]))
         except ForeignJsonError as error:
-            raise ReplicaProtocolError(f"The replica's welcome cannot be read: {error}.") from None
+            raise ReplicaProtocolError(f"The replica's handshake cannot be read: {error}.") from None
 
     def error_at_its_end(self, otherwise: str) -> ReplicaUnavailable:
         """Return why the connection ended, as an error. otherwise: its text if the replica kept to the protocol."""
@@ -142,8 +144,8 @@ class ReplicaConnection(asyncio.Protocol):
         except (FrameError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self._break(str(error))
         except Exception:  # a defect of this server, which must not leave other requests without an answer
-            log.exception("an answer of a replica could not be taken")
-            self._break("its answer could not be taken")
+            log.exception("an answer of a replica could not be processed")
+            self._break("its answer could not be processed")
         else:
             if self._reader.buffer:
                 self._await_rest(len(taken))
@@ -168,7 +170,7 @@ class ReplicaConnection(asyncio.Protocol):
     def _take_answers(self, frame: Frame) -> None:
         expected = self._expected.get(frame.id)
         if expected is None:
-            raise FrameError("answers came that nobody asked for")
+            raise FrameError("answers came without a request")
         if frame.items != expected[1]:
             raise FrameError(f"{frame.items} answers came to {expected[1]} requests")
         batch = Batch(*frames.decode_answers(frame))
@@ -187,7 +189,7 @@ class ReplicaConnection(asyncio.Protocol):
             return PONG_BYTES_MAX
         if kind == frames.WELCOME and not self.welcomed.done():
             return WELCOME_BYTES_MAX
-        raise FrameError(f"a frame of kind {kind} came that nobody asked for")
+        raise FrameError(f"a frame of kind {kind} came without a request")
 
     def _break(self, fault: str) -> None:
         """End a connection whose replica broke the protocol."""
@@ -234,7 +236,7 @@ class ReplicaConnection(asyncio.Protocol):
         if now - self._moved_at < self._limits.stall_seconds:
             self._look_again_at(self._moved_at + self._limits.stall_seconds)
         else:
-            self._break(f"a frame stood still for {self._limits.stall_seconds:g} s")
+            self._break(f"a frame made no progress for {self._limits.stall_seconds:g} s")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -242,7 +244,9 @@ class ReplicaConnection(asyncio.Protocol):
         if self._stall is not None:
             self._stall.cancel()
         if not self.welcomed.done():
-            self.welcomed.set_exception(self.error_at_its_end("The replica closed the connection before its welcome."))
+            self.welcomed.set_exception(
+                self.error_at_its_end("The replica closed the connection before its handshake.")
+            )
             self.welcomed.exception()  # retrieved, so that asyncio does not warn about an abandoned start
         for pong in self._pongs:
             pong.cancel()

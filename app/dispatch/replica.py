@@ -161,7 +161,7 @@ class ReplicaClient:
         except TimeoutError:
             busy_seconds = self._stuck_seconds
         if busy_seconds >= self._stuck_seconds:
-            raise ReplicaUnavailable("It has not come to an end yet.")
+            raise ReplicaUnavailable("It has not finished yet.")
         self._stuck_seconds = 0.0
 
     def usable(self, now: float) -> bool:

@@ -39,7 +39,7 @@ def answer_body(waiting: PendingRequest, reply: Reply, request_id: str) -> bytes
     if reply.form == frames.FORM_PROBLEM:
         return msgspec.json.encode(problem_document(reply.body, reply.status, request_id))
     if not reply.body.startswith(b"{"):
-        raise ReplicaProtocolError(f"The replica of `{waiting.lane.endpoint.name}` sent an answer that is no answer.")
+        raise ReplicaProtocolError(f"The replica of `{waiting.lane.endpoint.name}` sent an invalid answer.")
     return reply.names + reply.body[1:] if reply.names else reply.body
 
 
@@ -51,7 +51,7 @@ class _Problem(Struct):
     """The members of a runtime's problem that are read."""
 
     code: str = "prediction_failed"
-    detail: str = "The model did not say what was wrong."
+    detail: str = "The model gave no reason."
     hint: str = ""
 
 
@@ -70,9 +70,9 @@ def problem_document(body: bytes, status: int, request_id: str) -> dict[str, Any
         said = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         problem = msgspec.json.decode(body, type=_Problem)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise ReplicaProtocolError(f"The replica sent a problem that is none: {error}.") from None
+        raise ReplicaProtocolError(f"The replica sent an invalid problem document: {error}.") from None
     if CODE.fullmatch(problem.code) is None:
-        raise ReplicaProtocolError("The replica sent a problem whose code is none.")
+        raise ReplicaProtocolError("The replica sent a problem document with an invalid code.")
     title = problem.code.replace("_", " ").capitalize()
     own = {"type": f"/docs/errors#{problem.code}", "title": title, "status": status}
     told = {**said, "code": problem.code, "detail": problem.detail, **({"hint": problem.hint} if problem.hint else {})}

@@ -50,7 +50,7 @@ def refusal(table: RouteTable, ref: str) -> PrismError:
 def _absent(absence: NotServing) -> PrismError:
     if absence.status is Status.UNHEALTHY and absence.reason:
         return ReplicaUnavailable(
-            f"`{absence.ref}` has no replica: {absence.reason.lower()}. It is tried again, with growing pauses.",
+            f"`{absence.ref}` has no replica: {absence.reason.lower()}. Starting it is retried, with increasing delays.",
             hint=f"See why in GET /models/{absence.ref}.",
         )
     if absence.returning:
@@ -65,5 +65,5 @@ def _absent(absence: NotServing) -> PrismError:
 def not_found(ref: str, known: tuple[str, ...]) -> NotFound:
     """Return an error that names the reference sought and the nearest one that exists."""
     near = difflib.get_close_matches(ref, known, n=1)
-    hint = f"Did you mean `{near[0]}`?" if near else "GET /models lists what there is."
+    hint = f"Did you mean `{near[0]}`?" if near else "GET /models lists all models."
     return NotFound(f"There is no model `{ref[:200]}`.", hint=hint, ref=ref[:200])

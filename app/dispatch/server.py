@@ -240,13 +240,13 @@ class Connection(HttpToolsProtocol):
             raise head_too_large()
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise BadInput("This server opens no tunnels.", hint="Send the request itself.")
+                raise BadInput("This server is not a proxy.", hint="Send the request directly to this server.")
             return
         raw, self._raw_head = self._raw_head, b""
         head = self._plain_head()
         if head is None:
             if httptools.parse_url(self.url).path is None:  # uvicorn assumes that there is one
-                raise BadInput("The request's target has no path.", hint="Ask for `/`, or for something below it.")
+                raise BadInput("The request target has no path.", hint="Request `/` or a path below it.")
             super().on_headers_complete()
         else:
             if raw:
@@ -368,7 +368,7 @@ class Connection(HttpToolsProtocol):
             self._deadline = self.loop.call_later(max(0.05, left), self._check_receive_deadline)
         else:
             late = f"The request was not received within {seconds:g} s."
-            self._refuse(RequestTimeout(late, hint="Send it in one go."))
+            self._refuse(RequestTimeout(late, hint="Send the whole request without pauses."))
 
     def _received_whole(self) -> None:
         self._arriving = False
@@ -409,8 +409,8 @@ class Connection(HttpToolsProtocol):
 
 
 def head_too_large() -> HeadTooLarge:
-    limit = f"The request's headers are over {HEAD_LIMIT_BYTES >> 10} KiB."
-    return HeadTooLarge(limit, hint="Send fewer or shorter ones.")
+    limit = f"The request's headers exceed {HEAD_LIMIT_BYTES >> 10} KiB."
+    return HeadTooLarge(limit, hint="Send fewer or shorter headers.")
 
 
 def end_of_heads(data: bytes, most: int) -> int:

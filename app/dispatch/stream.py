@@ -40,7 +40,7 @@ class StreamConnection(ReplicaConnection):
     def ask(self, request: Request) -> None:
         """Send the request. Raises ReplicaUnavailable if the connection has ended."""
         if self._transport is None:
-            raise ReplicaUnavailable("The replica closed the connection before it was asked.")
+            raise ReplicaUnavailable("The replica closed the connection before the request was sent.")
         frame_id = self._expect(self._over, 1, self._limits.max_answer_bytes)
         self._transport.write(frames.encode_requests(frame_id, [request], frames.STREAM))
 
@@ -71,7 +71,7 @@ class StreamConnection(ReplicaConnection):
         if len(frame.payload) > self._limit(frame.id, frame.kind):
             raise FrameError(f"an item of a stream has {len(frame.payload)} bytes, which is over its limit")
         if not frame.payload or b"\n" in frame.payload or b"\r" in frame.payload:
-            raise FrameError("an item of a stream is none")  # a line end would begin a new event
+            raise FrameError("an item of a stream is malformed")  # a line end would begin a new event
         self._items.append(frame.payload)
         self.heard.set()
 
@@ -186,7 +186,7 @@ class Stream:
         )
         if not link.welcomed.result().streams:
             raise Unavailable(
-                f"The replica of `{self.lane.endpoint.name}` is of a PRISM that had no streams yet.",
+                f"The replica of `{self.lane.endpoint.name}` was started by a PRISM version without streams.",
                 hint="Restart the model; if that does not help, upload it again.",
             )
         if self.is_over:
@@ -302,4 +302,4 @@ def stream_headers(stream: Stream) -> dict[str, str]:
 
 
 def shutting_down() -> Unavailable:
-    return Unavailable("The server is ending.", hint="Ask again when it is back.")
+    return Unavailable("The server is shutting down.", hint="Try again when it is back.")

@@ -51,5 +51,5 @@ def parted(reply: Reply) -> tuple[Reply, memoryview]:
     start = frames.JSON_LENGTH.size
     end = start + frames.JSON_LENGTH.unpack_from(reply.body)[0] if len(reply.body) >= start else start
     if end > len(reply.body):
-        raise ReplicaProtocolError.of("a binary answer is shorter than it says")
+        raise ReplicaProtocolError.of("a binary answer is shorter than declared")
     return structs.replace(reply, body=reply.body[start:end]), memoryview(reply.body)[end:]

@@ -37,14 +37,14 @@ class BodyDecompressor:
         try:
             return self._expand(self._stream, data, room + 1)
         except zlib.error:
-            raise _damaged("is not what its Content-Encoding says") from None
+            raise _damaged("does not match its Content-Encoding") from None
 
     def _expand(self, stream: zlib._Decompress, data: bytes, most: int) -> bytes:
         content = b""
         while data:
             if stream.eof:  # several files in one, as `cat a.gz b.gz` makes
                 if not self._is_gzip:
-                    raise _damaged("goes on after its end")
+                    raise _damaged("has data after its end")
                 stream = self._stream = zlib.decompressobj(_GZIP)
             content += stream.decompress(data, most - len(content))
             if len(content) >= most:
@@ -76,7 +76,7 @@ def decompressor_for(content_encoding: str) -> BodyDecompressor | None:
         return BodyDecompressor(encoding)
     raise UnsupportedFormat(
         f"A prediction takes bodies compressed as gzip or deflate, not `{content_encoding[:100]}`.",
-        hint="Compress it otherwise, or not at all.",
+        hint="Use gzip or deflate, or do not compress it.",
     )
 
 

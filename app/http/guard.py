@@ -61,11 +61,11 @@ def malformed(headers: Headers) -> PrismError | None:
     """Return the refusal of headers that no server could answer; None for sound ones."""
     hosts = headers.getlist("host")
     if len(hosts) != 1:
-        fault = "names two hosts" if hosts else "names no host"
+        fault = "has more than one Host header" if hosts else "has no Host header"
         return BadInput(f"The request {fault}.", hint="Send one Host header.")
     if not is_host(hosts[0]):
         return BadInput(
-            f"`{hosts[0][:100]}` is not a host.", hint="Send a name or an address, with or without a port, as Host."
+            f"`{hosts[0][:100]}` is not a valid host.", hint="Send a name or an address, with or without a port, as Host."
         )
     expected = headers.get("expect", "")
     if expected and expected.lower() != "100-continue":
@@ -88,7 +88,7 @@ class HostOriginMiddleware(RequestIdMiddleware):
         listener = scope.get("server")
         if self._only_here and listener is not None and listener[1] is not None and not is_loopback(listener[0]):
             return Forbidden(
-                f"This server listens on {listener[0]}, for other machines too, and no admin key is set.",
+                f"This server listens on {listener[0]}, which other machines can reach, but no admin key is set.",
                 hint="Set PRISM_ADMIN_KEYS, or listen on 127.0.0.1.",
             )
         headers = Headers(scope=scope)
@@ -101,7 +101,7 @@ class HostOriginMiddleware(RequestIdMiddleware):
         origin = headers.get("origin")
         if origin is not None and not same_site(origin, host):
             return Forbidden(
-                f"A page of `{origin[:100]}` may not use this server.",
+                f"A page on `{origin[:100]}` may not use this server.",
                 hint="Open the dashboard of this server itself, or call the API from a program.",
             )
         return None
@@ -184,7 +184,7 @@ class RequireAdmin:
         part = request.headers.get("hx-request") == "true"
         if request.method == "GET" and not part and "text/html" in request.headers.get("accept", ""):
             return LoginNeeded()
-        refusal = Unauthorized("No admin key was sent, and no session is open.", hint=self._hint)
+        refusal = Unauthorized("No admin key was sent, and the browser is not logged in.", hint=self._hint)
         if part:
             refusal.headers["HX-Redirect"] = login_path(*htmx_page(request))
         return refusal
@@ -213,6 +213,6 @@ def check_own_page(request: Request) -> None:
         return
     if request.headers.get("sec-fetch-site") != "same-origin":
         raise Forbidden(
-            "The request comes with a session and does not say from which page.",
-            hint="Programs send a key as `X-API-Key: …` and no cookie.",
+            "The request has a session cookie but does not say which page sent it.",
+            hint="Programs should send a key as `X-API-Key: …` instead of a cookie.",
         )

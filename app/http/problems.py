@@ -30,7 +30,7 @@ Page = Callable[[Request, dict[str, Any], dict[str, str]], Response | None]
 class MethodNotAllowed(PrismError):
     code = "method_not_allowed"
     status = 405
-    title = "This path does not take that method"
+    title = "This path does not support that method"
 
 
 def problem_response(
@@ -90,7 +90,7 @@ def install(app: FastAPI, forms: ErrorForms, page: Page = lambda *_: None) -> No
             problem = NotFound(f"There is nothing at {request.url.path[:200]}.", hint="/docs lists every route.")
         elif error.status_code == 405:
             problem = MethodNotAllowed(
-                f"{request.url.path[:200]} does not take {request.method}.", hint="/docs lists every route."
+                f"{request.url.path[:200]} does not support {request.method}.", hint="/docs lists every route."
             )
         else:
             problem = BadInput(str(error.detail))
@@ -99,7 +99,7 @@ def install(app: FastAPI, forms: ErrorForms, page: Page = lambda *_: None) -> No
     @app.exception_handler(ClientDisconnect)
     async def of_leaving(request: Request, error: ClientDisconnect) -> Response:
         """Answer a client that left before its body was whole. Nobody reads it."""
-        return answer(request, BadInput("The request was cut off by its sender.").problem())
+        return answer(request, BadInput("The client closed the connection during the request.").problem())
 
     @app.exception_handler(OSError)
     async def of_the_system(request: Request, error: OSError) -> Response:
@@ -113,5 +113,5 @@ def install(app: FastAPI, forms: ErrorForms, page: Page = lambda *_: None) -> No
     async def of_anything_else(request: Request, error: Exception) -> Response:
         log.exception("a request failed unexpectedly", path=request.url.path, request_id=request_id_of(request))
         return answer(
-            request, PrismError("PRISM met an error of its own.", hint="The server's log has the details.").problem()
+            request, PrismError("PRISM has an internal error.", hint="The server's log has the details.").problem()
         )

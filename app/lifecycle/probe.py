@@ -46,7 +46,7 @@ async def probe(model: ModelVersion, link: ReplicaLink, samples: list[Any]) -> A
     samples: request bodies made from the signature. Raises ProbeFailed with the model's own words.
     """
     candidates = [model.spec.expected_input] if model.spec.expected_input is not None else samples
-    problem = "The runtime could make no sample from the model's signature."
+    problem = "The runtime could not make a sample from the model's signature."
     for index, sample in enumerate(candidates):
         answer = await link.predict(Request(msgspec.json.encode(sample)))
         if answer.status == 200:
@@ -68,7 +68,7 @@ def _failure(model: ModelVersion, candidates: list[Any], problem: str) -> ProbeF
     if model.spec.expected_input is not None:
         return ProbeFailed(
             f"The model did not answer its `expected_input_json`: {problem}",
-            hint="Give a sample that the model was trained to take, and upload again.",
+            hint="Give a sample that the model was trained to accept, and upload again.",
             sample=model.spec.expected_input,
         )
     return ProbeFailed(

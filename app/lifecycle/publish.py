@@ -99,7 +99,7 @@ class Publisher:
             now = self._ledger.deployment(model.model_id)
             wanted = self._ledger.replicas_wanted(model)
             if not now.wanted or len(now.replicas) >= wanted:
-                raise Conflict(f"`{model.name}` was stopped or changed meanwhile.")
+                raise Conflict(f"`{model.name}` was stopped or changed in the meantime.")
             replicas = (*now.replicas, replica)
             error = None if len(replicas) >= wanted else degraded(len(replicas), wanted, "others are being started")
             replicas = tuple(sorted(replicas, key=lambda one: one.number))
@@ -110,7 +110,7 @@ class Publisher:
         async with self._publishing:
             now = self._ledger.deployment(model.model_id)
             if before not in now.replicas or not is_serving(now):
-                raise Conflict(f"`{model.name}` was stopped or changed meanwhile.")
+                raise Conflict(f"`{model.name}` was stopped or changed in the meantime.")
             replicas = tuple(after if one == before else one for one in now.replicas)
             error = now.error if len(replicas) < self._ledger.replicas_wanted(model) else None
             await self._move(self._ledger.going_live(model.model_id, replicas, error))
@@ -194,5 +194,5 @@ class Publisher:
 def degraded(serving: int, wanted: int, reason: PrismError | str) -> dict[str, Any]:
     """Return the error of a model that serves with too few replicas. It has no status, as no request fails by it."""
     code = reason.code if isinstance(reason, PrismError) else ReplicaUnavailable.code
-    hint = "It is started again, with growing pauses."
+    hint = "It is restarted, with increasing delays."
     return {"code": code, "detail": f"{serving} of {wanted} replicas serve: {reason}", "hint": hint}

@@ -139,7 +139,7 @@ class Replicas:
                 await record()
                 is_recorded = True
             await self._stop_replaced(model, before)
-        raise Conflict(f"`{model.name}` was stopped or replaced meanwhile.")
+        raise Conflict(f"`{model.name}` was stopped or replaced in the meantime.")
 
     async def _stop_replaced(self, model: ModelVersion, replica: Replica) -> None:
         try:

@@ -73,7 +73,7 @@ class Starter:
         if name is None or name not in self._targets:
             raise TargetUnavailable(
                 f"The target `{name}` of `{model.name}` is not available on this machine"
-                f"{', and `gpu` needs it' if model.spec.execution.gpus else ''}.",
+                f"{', but `gpu` needs it' if model.spec.execution.gpus else ''}.",
                 hint="`prism doctor` says what is missing; or upload with another target.",
             )
         return self._targets[name]
@@ -105,7 +105,7 @@ class Starter:
         async with turn:
             if variant is not None and not await self.target(model).is_built(model, variant):
                 lines = BuildLog(folder)
-                lines.write("what was built is gone from this machine; it is built again")
+                lines.write("the built environment is missing on this machine; it is built again")
                 await self.build(model, lines, variant)
             starting = asyncio.ensure_future(self.target(model).start(model, folder, self._settings.limits, variant))
             try:
@@ -253,7 +253,7 @@ class Starter:
 
     async def _last_words(self, model: ModelVersion, replica: Replica, detail: str) -> str:
         lines = error_lines(await self.last_lines(model, replica))
-        return " | ".join((detail, *lines)) if detail else " | ".join(lines) or "it said nothing"
+        return " | ".join((detail, *lines)) if detail else " | ".join(lines) or "no output"
 
     async def stop(self, model: ModelVersion, replica: Replica) -> None:
         """Drain a replica, then stop it. Its requests are answered first, as far as the drain timeout allows."""

@@ -23,8 +23,8 @@ _EXAMPLE = {"text_input": "a b", "parameters": {"temperature": 0}}
 GENERATE_BODY = request_body({JSON: {"schema": {"type": "object", "additionalProperties": True}, "example": _EXAMPLE}})
 STREAM_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "An event an item: `data:` and an object as `/generate` answers. A failure later on is "
-        'an event `{"error": "…"}`, the last one.',
+        "description": "One event for each item: `data:` and an object as in the answer of `/generate`. An error "
+        'after the first item is the last event, `{"error": "…"}`.',
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }

@@ -95,7 +95,7 @@ def only_one(names: list[str]) -> str:
     if len(names) > 1:
         listed = ", ".join(f"`{name}`" for name in names[:8]) + (" and others" if len(names) > 8 else "")
         raise BadInput(
-            f"/invocations does not say which model is meant: {listed} are live.",
+            f"/invocations does not name a model, but {listed} are live.",
             hint=f"Send it to /models/{names[0]}/invocations.",
         )
     return names[0]
@@ -110,7 +110,9 @@ def dialect_of(content_type: str) -> int:
     charset = [part.partition("=")[2].strip('" ').lower() for part in parameters if part]
     unknown = [part for part in parameters if part and not part.lower().startswith("charset")]
     if unknown or charset not in ([], ["utf-8"]):
-        raise UnsupportedFormat(f"Only UTF-8 is read, not `{content_type[:100]}`.", hint=f"Send `{kind[:60]}` alone.")
+        raise UnsupportedFormat(
+            f"Only UTF-8 is supported, not `{content_type[:100]}`.", hint=f"Send `{kind[:60]}` alone."
+        )
     if kind.lower() in ("", JSON):
         return frames.DIALECT_MLFLOW
     if kind.lower() == CSV:

@@ -34,7 +34,7 @@ def router(asking: InferenceHandler) -> APIRouter:
     async def predict(
         ref: str,
         request: Request,
-        probabilities: Annotated[bool, Query(description="Also answer class probabilities.")] = False,
+        probabilities: Annotated[bool, Query(description="Also return class probabilities.")] = False,
     ) -> Response:
         """Answers `{"model", "version", "model_id", "predictions": […]}`.
 

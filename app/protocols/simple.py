@@ -31,7 +31,7 @@ def router(asking: InferenceHandler, company: Coalescer) -> APIRouter:
         asking.caller(request)
         return {"available_models": asking.live_names}
 
-    @routes.post("/predict/{model_name}", summary="Predict at once", openapi_extra=FEATURES_BODY)
+    @routes.post("/predict/{model_name}", summary="Predict by name", openapi_extra=FEATURES_BODY)
     async def predict(request: Request, model_name: str) -> Response:
         """Answers `{"model", "predictions"}`. Requests that arrive while the model is busy are batched all the same."""
         return await asking.ask(request, await asking.call(request, model_name), named)

@@ -30,8 +30,8 @@ _EXAMPLES = {
 }
 ANSWERS: dict[int | str, Document] = {
     200: {
-        "description": "All predictions; or, as `Accept` asks, a stream of them, item by item as the model makes them. "
-        "A stream that fails later on ends with an `error`, the problem document, in place of the `end`.",
+        "description": "All predictions; or, if `Accept` asks for it, a stream of them, item by item as the model makes them. "
+        "A stream that fails after it started ends with an `error`, the problem document, in place of the `end`.",
         "content": {
             "application/json": {"schema": {"type": "object"}},
             **{kind: {"schema": {"type": "string"}, "example": one} for kind, one in _EXAMPLES.items()},

@@ -41,9 +41,9 @@ PATH = re.compile(
 )
 """The permitted raw paths, before anything is decoded: an escaped slash would turn one path into another."""
 
-ASK = "Ask who sent you the link what is shared."
+ASK = "Ask whoever sent you the link what is shared."
 ROUTES = (
-    "POST /models/{name}/predict, GET /models/{name} and GET /health are there, "
+    "POST /models/{name}/predict, GET /models/{name} and GET /health are available, as well as "
     "/v2/models/{name} with /ready, /infer, /generate and /generate_stream, and /v1/models/{name} with :predict; nothing else."
 )
 
@@ -112,7 +112,7 @@ def in_public(error: PrismError) -> PrismError:
     if isinstance(error, NotFound) and "ref" in error.values:
         return NotFound(f"There is no model `{error.values['ref']}`.", hint=ASK)
     if isinstance(error, Conflict):
-        return Conflict(error.detail, hint="Ask who sent you the link to start it.")
+        return Conflict(error.detail, hint="Ask whoever sent you the link to start it.")
     return error
 
 
@@ -125,14 +125,14 @@ def as_ours(request: Request, error: Exception) -> PrismError:
         case HTTPException(status_code=404):
             return nothing_here(path)
         case HTTPException(status_code=405):
-            return MethodNotAllowed(f"{path[:200]} does not take {request.method}.", hint=ROUTES)
+            return MethodNotAllowed(f"{path[:200]} does not support {request.method}.", hint=ROUTES)
         case RequestValidationError():
             return BadInput("; ".join(f"{mistake['loc'][-1]}: {mistake['msg']}" for mistake in error.errors())[:500])
         case HTTPException() | ClientDisconnect():
-            return BadInput("The request is cut off or cannot be read.")
+            return BadInput("The request is incomplete or cannot be read.")
         case _:
             log.exception("a public request failed unexpectedly", path=path, request_id=request_id_of(request))
-            return PrismError("PRISM met an error of its own.", hint="Tell who sent you the link.")
+            return PrismError("PRISM has an internal error.", hint="Tell whoever sent you the link.")
 
 
 def nothing_here(path: str) -> NotFound:

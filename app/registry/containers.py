@@ -108,7 +108,7 @@ class ContainersFile:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             aside = self._path.with_name(f"{self._path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
             self._path.rename(aside)
-            log.error("the registry cannot be read; it was set aside", path=str(aside), error=str(error))
+            log.error("the registry cannot be read; its file was moved aside", path=str(aside), error=str(error))
             return False
         return True
 

@@ -83,7 +83,7 @@ class KeyStore:
         except ForeignJsonError as error:
             aside = self._path.with_name(f"{self._path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
             self._path.rename(aside)
-            log.error("the keys cannot be read; their file was set aside", path=str(aside), error=str(error))
+            log.error("the keys cannot be read; their file was moved aside", path=str(aside), error=str(error))
             return
         for entry in entries:
             if entry.digest != VOID:
@@ -130,7 +130,7 @@ class KeyStore:
         """Revoke a key at once; `saved` says whether a restart would honour that too. Raises NotFound."""
         entry = self._entries.pop(id, None)
         if entry is None:
-            raise NotFound(f"There is no key `{id[:100]}`.", hint="GET /keys lists them; so does `prism keys ls`.")
+            raise NotFound(f"There is no key `{id[:100]}`.", hint="GET /keys lists all keys; so does `prism keys ls`.")
         for listener in self._listeners:  # before writing, since the disk may be full
             listener.remove(id)
         try:
@@ -174,7 +174,7 @@ def checked_name(name: str) -> str:
     name = name.strip()
     if not name or len(name) > NAME_LENGTH_MAX or not name.isprintable():
         raise BadInput(
-            f"{name[:NAME_LENGTH_MAX]!r} is no name for a key.",
-            hint=f"Give one of 1 to {NAME_LENGTH_MAX} printable characters that says who will use it.",
+            f"{name[:NAME_LENGTH_MAX]!r} is not a valid name for a key.",
+            hint=f"Give a name of 1 to {NAME_LENGTH_MAX} printable characters that says who will use the key.",
         )
     return name

@@ -57,7 +57,7 @@ class ModelStore:
             try:
                 model = _read(record.read_bytes())
             except (OSError, ForeignJsonError) as error:
-                log.error("a model's record cannot be read; it is left out", path=str(record), error=str(error))
+                log.error("a model's record cannot be read; the model is ignored", path=str(record), error=str(error))
                 continue
             self._put(model)
 

@@ -51,7 +51,9 @@ class Unsaved:
     def add(self, path: Path, write: Write, error: OSError) -> None:
         """Schedule another write of `path`. error: why it could not be written just now."""
         if path not in self._owed:
-            log.error("not on disk yet; it is written again until it is", what=purpose(path), **log_fields(error))
+            log.error(
+                "not on disk yet; the write is retried until it succeeds", what=purpose(path), **log_fields(error)
+            )
         since = self._owed[path].since if path in self._owed else _now()
         self._owed[path] = Owed(write, since, error)
         self._news.set()
@@ -80,7 +82,7 @@ class Unsaved:
                 await self._task
         await self.write_all()
         for path, owed in self._owed.items():
-            log.error("lost with this server: it could not be written", what=purpose(path), **log_fields(owed.error))
+            log.error("lost at shutdown: it could not be written", what=purpose(path), **log_fields(owed.error))
 
     async def write_all(self) -> None:
         """Attempt each pending write once."""

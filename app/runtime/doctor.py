@@ -51,7 +51,7 @@ def interpreters(settings: Settings) -> Check:
     found = asyncio.run(find_interpreters())
     listed = ", ".join(found) or "none"
     if not found:
-        return Check("fail", "pythons", "none that a model's environment could be made with", "Install Python 3.11.")
+        return Check("fail", "pythons", "none that can run a model's environment", "Install Python 3.11.")
     return Check("ok", "pythons", f"models without Docker can use {listed}")
 
 
@@ -79,11 +79,11 @@ def gpu(settings: Settings) -> Check:
     from app.runtime.targets import allowed_targets
 
     if "docker" not in allowed_targets(settings):
-        return Check("ok", "gpu", f"none for models: PRISM_TARGET={settings.target} gives them no device")
+        return Check("ok", "gpu", f"none for models: PRISM_TARGET={settings.target} gives them no devices")
     try:
         found = offered(engine_info())
     except OSError:
-        return Check("ok", "gpu", "none for models: containers get them, and no engine answers")
+        return Check("ok", "gpu", "none for models: only containers get GPUs, and no engine answers")
     if found:
         return Check("ok", "gpu", f"the engine offers {found}")
     return Check("ok", "gpu", "the engine shows none; models with `gpu` need the NVIDIA Container Toolkit there")
@@ -105,7 +105,7 @@ def isolation(settings: Settings) -> Check:
     }
     shut = [told for wall, told in walls.items() if closed.get(wall)]
     open_ = [told for wall, told in walls.items() if not closed.get(wall)]
-    found = f"closed: {', '.join(shut) or 'nothing'}" + (f"; open: {', '.join(open_)}" if open_ else "")
+    found = f"isolated: {', '.join(shut) or 'nothing'}" + (f"; not isolated: {', '.join(open_)}" if open_ else "")
     bounds = closed["details"]["report"].get("bounds", {})
     found += "".join(f"; {what} by {holder}" for what, holder in bounds.items())
     found += f" ({why_not})" if why_not else ""

@@ -78,7 +78,7 @@ class ReaderProcess:
 
     def _failed(self, code: int, words: str) -> UnreadableArtifact:
         """Make the error for a reader that came to no answer, and log it."""
-        log.warning("a reader of artifacts came to no answer", code=code, words=words[-500:])
+        log.warning("a reader of artifacts gave no answer", code=code, words=words[-500:])
         if "out of memory" in words or "out-of-memory" in words or "MemoryError" in words:
             return UnreadableArtifact(
                 f"Reading the artifact takes more than the {self._memory_mb} MiB of memory that a reader has.",
@@ -86,10 +86,10 @@ class ReaderProcess:
             )
         number = -code if code < 0 else code - 128
         known = number in signal.valid_signals() if number > 0 else False
-        what = f"was ended by signal {number} ({signal.Signals(number).name})" if known else f"ended with code {code}"
+        what = f"was killed by signal {number} ({signal.Signals(number).name})" if known else f"ended with code {code}"
         return UnreadableArtifact(
             f"The process that read the artifact {what}.",
-            hint="Save the model again, or export it to ONNX; what is said of it here is in the server's log.",
+            hint="Save the model again, or export it to ONNX; its output is in the server's log.",
         )
 
 

@@ -23,11 +23,11 @@ SITUATIONS: dict[str, tuple[str, str]] = {
     ),
     "token_refused": (
         "ngrok does not accept the token in NGROK_AUTHTOKEN: {said}",
-        f"Copy it anew from {TOKEN_PAGE} and restart the server.",
+        f"Copy it again from {TOKEN_PAGE} and restart the server.",
     ),
     "network_blocked": (
         "ngrok cannot be reached from this machine: {said}",
-        "Let it out to bin.ngrok.com and connect.ngrok-agent.com, port 443 (a proxy goes into HTTPS_PROXY); an ngrok "
+        "Allow it to reach bin.ngrok.com and connect.ngrok-agent.com, port 443 (a proxy goes into HTTPS_PROXY); an ngrok "
         f"that is installed already goes into PYNGROK_NGROK_PATH. {ANOTHER_WAY}",
     ),
     "too_slow": (
@@ -35,14 +35,14 @@ SITUATIONS: dict[str, tuple[str, str]] = {
         "Try again (the first start downloads ngrok), or raise PRISM_TUNNEL_START_TIMEOUT.",
     ),
     "account_limit": (
-        "The ngrok account allows no more of this: {said}",
+        "The ngrok account's limit is reached: {said}",
         "See which agents run at https://dashboard.ngrok.com/agents, and stop one.",
     ),
     "not_installed": (
         "ngrok cannot be installed or run here: {said}",
-        "Make room or mend the rights there; an ngrok that is installed already goes into PYNGROK_NGROK_PATH.",
+        "Free some space or fix the permissions there; the path of an installed ngrok goes into PYNGROK_NGROK_PATH.",
     ),
-    "ended": ("ngrok ended: {said}", "Try again; what it said is at https://ngrok.com/docs/errors."),
+    "ended": ("ngrok ended: {said}", "Try again; ngrok's errors are explained at https://ngrok.com/docs/errors."),
 }
 
 TOKEN_REFUSED = {105, 106, 107, 109, 4018, 15013}

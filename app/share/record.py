@@ -83,7 +83,7 @@ class ShareRecord:
             and recorded.worker is not None
             and await asyncio.to_thread(self._kill, recorded.worker)
         ):
-            log.warning("a tunnel of an earlier server was still there, and is ended", url=recorded.status.url)
+            log.warning("a tunnel of an earlier server was still running; it is ended", url=recorded.status.url)
         await self.clear()
 
     def _kill(self, worker: Worker) -> bool:

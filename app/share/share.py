@@ -76,7 +76,7 @@ class Share:
         if the tunnel cannot be opened, and Conflict if the sharing is stopped meanwhile.
         """
         if create_key and open_to_all:
-            raise BadInput("`create_key` and `open` exclude each other.", hint="Send one of them.")
+            raise BadInput("`create_key` and `open` cannot be combined.", hint="Send one of them.")
         async with self._turn:
             if not (create_key or open_to_all or self.has_keys):
                 raise consent_needed(names)
@@ -88,7 +88,7 @@ class Share:
             await asyncio.shield(opened)
         except asyncio.CancelledError:
             if opened.cancelled():
-                raise Conflict("The sharing was stopped before its tunnel stood.", hint="Share it again.") from None
+                raise Conflict("Sharing was stopped before its tunnel was open.", hint="Share it again.") from None
             raise
         return await self._key_for(names, new) if create_key else None
 
@@ -217,7 +217,7 @@ class Share:
             await connection.close()
 
     async def _reconnecting(self, error: TunnelFailed) -> None:
-        log.warning("the tunnel broke and is opened again", reason=error.reason, error=error.detail)
+        log.warning("the tunnel broke and is being reopened", reason=error.reason, error=error.detail)
         await self._change(state=State.RECONNECTING, error=error.problem())
 
     async def _note_worker(self, worker: Worker) -> None:
@@ -255,9 +255,9 @@ class Share:
 
 def consent_needed(names: Sequence[str]) -> ConsentNeeded:
     return ConsentNeeded(
-        f"Anyone who has the link could use {', '.join(names)}, and nobody has said that this is meant.",
-        hint='Make a key for it with {"create_key": true} (`prism share start --create-key`), or say that who has the '
-        'link needs none with {"open": true} (`--open`).',
+        f"Anyone with the link could use {', '.join(names)}, and nobody has consented to that.",
+        hint='Create a key with {"create_key": true} (`prism share start --create-key`), or let anyone with the link '
+        'predict without one with {"open": true} (`--open`).',
         models=list(names),
     )
 

@@ -162,7 +162,7 @@ async def unreached(url: str) -> str:
     except (OSError, TimeoutError):
         pass
     return (
-        f"{url} does not lead here, as far as can be seen from here. If it does not from elsewhere either, set "
+        f"{url} does not lead to this server, as far as this machine can tell. If it does not from elsewhere either, set "
         f"`GatewayPorts clientspecified` in the sshd_config of {host}, open port {port} in its firewall, and see that "
         "no other program has that port."
     )

@@ -16,8 +16,8 @@ GRANTED = re.compile(r"debug1: remote forward success for: listen (?:\S+:)?(\d+)
 SITUATIONS: dict[str, tuple[str, str, str]] = {
     "host_key_changed": (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "{address} has another host key than the one that is trusted: it was set up anew, or another machine answers.",
-        "Ask its owner. If that is right, forget the old key with `ssh-keygen -R {known_as}`, then connect once: {ssh}",
+        "{address} has a host key other than the trusted one: it was reinstalled, or another machine answers.",
+        "Ask its owner. If the new key is right, forget the old one with `ssh-keygen -R {known_as}`, then connect once: {ssh}",
     ),
     "host_key_unknown": (
         r"Host key verification failed|No .+ host key is known for",
@@ -26,7 +26,7 @@ SITUATIONS: dict[str, tuple[str, str, str]] = {
     ),
     "ssh_too_old": (
         r"Bad configuration option",
-        "This machine's ssh does not know an option that it is given here, or in its own configuration.",
+        "This machine's ssh does not know an option that PRISM or ssh's own configuration uses.",
         "Use OpenSSH 8.7 (2021) or newer, and see `lines` for the option.",
     ),
     "permission_denied": (
@@ -36,7 +36,7 @@ SITUATIONS: dict[str, tuple[str, str, str]] = {
     ),
     "forwarding_refused": (
         r"remote port forwarding failed|[Rr]emote forward(ing)? (failure|is disabled)|administratively prohibited",
-        "{address} lets you in and refuses to forward {port}.",
+        "{address} accepts the login but refuses to forward {port}.",
         "Its sshd needs `AllowTcpForwarding yes`, and the port must be free and allowed there (PermitListen).",
     ),
     "unresolvable": (
@@ -52,7 +52,7 @@ SITUATIONS: dict[str, tuple[str, str, str]] = {
     "unreachable": (
         r"Connection timed out|Operation timed out|No route to host|Network is unreachable",
         "{address} cannot be reached.",
-        "Check this machine's network, and that no firewall stands between.",
+        "Check this machine's network and firewalls in between.",
     ),
 }
 
@@ -73,7 +73,7 @@ def diagnose(lines: Sequence[str], address: SshAddress) -> TunnelFailed:
         if any(re.search(says, line) for line in told):
             words = {"address": address, "ssh": ssh, "known_as": f"'{known_as}'", "port": port}
             return TunnelFailed(detail.format(**words), reason=reason, hint=hint.format(**words), lines=told)
-    said = told[-1] if told else "it said nothing"
+    said = told[-1] if told else "no output"
     return TunnelFailed(
         f"The SSH connection to {address} ended: {said}", reason="ended", hint=f"Try it by hand: {ssh}", lines=told
     )

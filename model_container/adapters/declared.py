@@ -33,7 +33,7 @@ def described(known: List[ColumnFacts], named: bool, call: PredictContract) -> T
     by_name = {column.name: column for column in columns}
     names = [column.name for column in known]
     if len(columns) != len(known) or (named and names_said and by_name.keys() != set(names)):
-        differ(call, f"has the inputs {_listing(list(by_name))}, and the model takes {_listing(names)}")
+        differ(call, f"names the inputs {_listing(list(by_name))}, but the model takes {_listing(names)}")
         return known, named
     for index, column in enumerate(known):
         other = by_name[column.name] if named and names_said else columns[index]
@@ -47,7 +47,7 @@ def check_names(signature: Dict[str, Any], call: PredictContract) -> None:
     names = [port["name"] for port in signature["inputs"]]
     declared = [port["name"] for port in call.inputs]
     if declared and set(declared) != set(names):
-        differ(call, f"has the inputs {_listing(declared)}, and the model takes {_listing(names)}")
+        differ(call, f"names the inputs {_listing(declared)}, but the model takes {_listing(names)}")
 
 
 def differ(call: PredictContract, what: str) -> None:

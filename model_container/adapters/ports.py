@@ -85,7 +85,7 @@ def _array(port: Dict[str, Any], value: Any) -> Any:
             422,
             "wrong_shape",
             f"Input {port['name']!r} has the shape {list(array.shape)}; the model takes {shape}.",
-            "-1 stands for any number; nest the lists accordingly.",
+            "-1 stands for any size; nest the lists accordingly.",
             expected=shape,
             got=list(array.shape),
         )

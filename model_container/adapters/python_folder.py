@@ -68,7 +68,7 @@ class _Python:
         self.classes: List[Any] = []
 
     def plain_inputs(self, matrix: Any) -> Inputs:
-        raise NotImplementedError("it reads no plain rows")
+        raise NotImplementedError("it does not take plain rows")
 
     def begin(self, inputs: Inputs) -> Union[Iterator[Any], Outputs]:
         """Run the steps, passing items on one by one where possible.
@@ -238,7 +238,7 @@ def _step(model: Any, name: str) -> Any:
     if step is None:
         return None
     if not callable(step):
-        raise TypeError(f"{name} of {type(model).__name__} is no method")
+        raise TypeError(f"{name} of {type(model).__name__} is not a method")
     if inspect.iscoroutinefunction(step) or inspect.isasyncgenfunction(step):
         raise TypeError(f"{name} of {type(model).__name__} is async; write it with a plain def")
     return step

@@ -35,7 +35,7 @@ def array_from(raw: bytes, name: str, datatype: str, shape: Tuple[int, ...]) -> 
         return _texts_from(raw, name, shape)
     dtype, size = _WIRE[datatype], math.prod(shape) * _WIRE[datatype].itemsize
     if len(raw) != size:
-        raise _wrong_size(name, len(raw), f"{datatype} of shape {list(shape)} takes {size}")
+        raise _wrong_size(name, len(raw), f"{datatype} of shape {list(shape)} needs {size}")
     array = np.frombuffer(raw, dtype).reshape(shape)
     if datatype == "BF16":
         return (array.astype(np.uint32) << 16).view(np.float32)
@@ -45,7 +45,7 @@ def array_from(raw: bytes, name: str, datatype: str, shape: Tuple[int, ...]) -> 
 def _texts_from(raw: bytes, name: str, shape: Tuple[int, ...]) -> Any:
     count, position = math.prod(shape), 0
     if count > len(raw) // _LENGTH.size:
-        raise _wrong_size(name, len(raw), f"BYTES of shape {list(shape)} take {count * _LENGTH.size} or more")
+        raise _wrong_size(name, len(raw), f"BYTES of shape {list(shape)} needs {count * _LENGTH.size} or more")
     array = np.empty(count, dtype=object)
     for index in range(count):
         start = position + _LENGTH.size
@@ -54,7 +54,7 @@ def _texts_from(raw: bytes, name: str, shape: Tuple[int, ...]) -> Any:
             raise _wrong_size(name, len(raw), f"they end within element {index} of {count}")
         array[index] = _text(raw[start:position])
     if position != len(raw):
-        raise _wrong_size(name, len(raw), f"its {count} elements take {position}")
+        raise _wrong_size(name, len(raw), f"its {count} elements need {position}")
     return array.reshape(shape)
 
 

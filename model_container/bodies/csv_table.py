@@ -36,7 +36,7 @@ def decode(body: bytes, strings: FrozenSet[str], texts: FrozenSet[str] = frozens
     except csv.Error as error:
         raise _not_csv(str(error)) from None
     if not lines:
-        raise Problem(400, "empty_body", "The body is empty.", "Send a line of names, then the rows.")
+        raise Problem(400, "empty_body", "The body is empty.", "Send a line with the column names, then the rows.")
     names, rows = lines[0], lines[1:]
     if not rows:
         raise no_rows()
@@ -77,4 +77,6 @@ def _number(cell: str) -> Union[int, float]:
 
 
 def _not_csv(reason: str) -> Problem:
-    return Problem(400, "not_csv", f"The body is not CSV: {reason}.", "pandas writes it with df.to_csv(index=False).")
+    return Problem(
+        400, "not_csv", f"The body is not CSV: {reason}.", "pandas writes this format with df.to_csv(index=False)."
+    )

@@ -38,7 +38,9 @@ def read(request: Request, adapter: Adapter) -> Decoded:
         strings = [port for port in adapter.signature()["inputs"] if port["datatype"] == "BYTES"]
         texts = adapter.texts if isinstance(adapter, ReadingTexts) else frozenset()
         return csv_table.decode(request.body, frozenset(port["name"] for port in strings), texts)
-    raise Problem(400, "unknown_dialect", f"This runtime knows no dialect {request.dialect}.", "Restart the model.")
+    raise Problem(
+        400, "unknown_dialect", f"This runtime does not know the dialect {request.dialect}.", "Restart the model."
+    )
 
 
 def may_be_plain(request: Request) -> bool:

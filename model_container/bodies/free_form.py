@@ -46,14 +46,16 @@ def decode(request: Request) -> Decoded:
             return _with_arrays(json_dialects.decode(request.body))
         return Decoded(_content(value if _key(value, json_dialects.KEYS) is None else _kept(value, json_dialects.KEYS)))
     if request.dialect not in json_dialects.KEYED:
-        raise Problem(400, "unknown_dialect", f"This runtime knows no dialect {request.dialect}.", "Restart the model.")
+        raise Problem(
+            400, "unknown_dialect", f"This runtime does not know the dialect {request.dialect}.", "Restart the model."
+        )
     keys, ignored = json_dialects.KEYED[request.dialect]
     body = {key: item for key, item in value.items() if key not in ignored} if isinstance(value, dict) else value
     if _key(body, keys) is None:
         raise Problem(
             422,
             "unknown_dialect",
-            f"The body is no object with one of {', '.join(map(repr, keys))}.",
+            f"The body is not an object with one of {', '.join(map(repr, keys))}.",
             f'Send {{"{keys[0]}": …}}.',
         )
     return Decoded(_content(_kept(body, keys)))

@@ -76,7 +76,7 @@ def _not_json(reason: str) -> Problem:
         400,
         "not_json",
         f"The body is not JSON: {reason}.",
-        "Check the quotes and brackets there; NaN and Infinity are written null.",
+        "Check the quotes and brackets there; write NaN and Infinity as null.",
     )
 
 

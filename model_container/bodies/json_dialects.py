@@ -64,7 +64,7 @@ def decode_keyed(body: bytes, keys: Sequence[str], ignored: Sequence[str] = ()) 
     if not present:
         listed = ", ".join(map(repr, keys))
         raise Problem(
-            422, "unknown_dialect", f"The body is no object with one of {listed}.", f'Send {{"{keys[0]}": …}}.'
+            422, "unknown_dialect", f"The body is not an object with one of {listed}.", f'Send {{"{keys[0]}": …}}.'
         )
     return Decoded(_decode_keyed({key: value[key] for key in value if key not in ignored}, present))
 
@@ -104,7 +104,7 @@ def _decode_keyed(body: Dict[str, Any], present: List[str]) -> Content:
         raise Problem(
             422,
             "unknown_keys",
-            f"Beside {key!r} the body has keys that mean nothing here: {', '.join(map(shown, extra))}.",
+            f"Besides {key!r} the body has unknown keys: {', '.join(map(shown, extra))}.",
             f"Remove them, or put the features inside {key!r}.",
             unknown=extra,
         )
@@ -147,7 +147,7 @@ def _records(rows: List[Any]) -> Named:
                 422,
                 "ragged_rows",
                 f"Row {index if not isinstance(row, dict) else 0} is not an object, though other rows are.",
-                "Send all rows in one shape.",
+                "Send all rows in the same format.",
                 row=index,
             )
         if row.keys() != first.keys():
@@ -156,7 +156,7 @@ def _records(rows: List[Any]) -> Named:
                 422,
                 "ragged_rows",
                 f"Row {index} does not have the names of row 0; they differ in {', '.join(map(shown, different))}.",
-                "Give every row the same names; a missing value is written null.",
+                "Give every row the same names; write a missing value as null.",
                 row=index,
                 different=different,
             )
@@ -169,7 +169,7 @@ def split_frame(frame: Any) -> Content:
             422,
             "unknown_dialect",
             '"dataframe_split" needs "columns", a list of names, and "data", a list of rows.',
-            "pandas writes it with df.to_json(orient='split').",
+            "pandas writes this format with df.to_json(orient='split').",
         )
     extra = sorted(set(frame) - {"columns", "data", "index"})
     if extra:

@@ -123,7 +123,7 @@ class Table:
             raise Problem(
                 422,
                 "ragged_rows",
-                f"Column {single!r} holds one value and column {several!r} a list.",
+                f"Column {single!r} holds one value, but column {several!r} holds a list.",
                 "Give each column one value for one row, or lists of equal length for several rows.",
             )
         columns = [_cells(values) for values in columns]
@@ -146,7 +146,9 @@ class Table:
         for column, values in zip(self.columns, columns):
             array = array_of(values, column.datatype, _place_in(column.name), column.missing, self._infinite)
             if array.ndim != 1:
-                raise Problem(422, "wrong_shape", f"Column {column.name!r} holds lists where single values belong.")
+                raise Problem(
+                    422, "wrong_shape", f"Column {column.name!r} holds lists where single values are expected."
+                )
             arrays.append(array)
         return arrays
 
@@ -156,7 +158,7 @@ class Table:
                 422,
                 "wrong_shape",
                 f"The rows have {matrix.ndim} dimensions, {list(matrix.shape)}; the model takes a list of rows.",
-                f"Send one list of {len(self.columns)} values a row.",
+                f"Send one list of {len(self.columns)} values for each row.",
             )
         if matrix.shape[1] != len(self.columns):
             raise self._wrong_width(matrix.shape[1])
@@ -170,7 +172,8 @@ class Table:
             422,
             "wrong_width",
             f"Row {row} has {got} values; the model takes {expected}.",
-            f"Send {expected} values a row" + (f", in this order: {_listing(self.names)}." if self.named else "."),
+            f"Send {expected} values for each row"
+            + (f", in this order: {_listing(self.names)}." if self.named else "."),
             expected=expected,
             got=got,
         )
@@ -202,7 +205,7 @@ class Texts:
             content = Rows(values if isinstance(values, LISTED) else [values])
         texts = array_of(_cells(content.values), "BYTES", _place_in("text"), NEVER)
         if texts.ndim != 1:
-            raise Problem(422, "wrong_width", "The model reads one text a row.", 'Send {"input": ["…", "…"]}.')
+            raise Problem(422, "wrong_width", "The model takes one text for each row.", 'Send {"input": ["…", "…"]}.')
         if not len(texts):
             raise no_rows()
         return [texts]

@@ -63,8 +63,8 @@ def decode_request(request: Dict[str, Any], behind: bytes = b"") -> Decoded:
         raise Problem(
             400,
             "wrong_binary_size",
-            f"Behind the JSON are {len(behind)} bytes; its binary_data_size say {position}.",
-            "Inference-Header-Content-Length counts the bytes of the JSON alone.",
+            f"After the JSON come {len(behind)} bytes, but its binary_data_size values add up to {position}.",
+            "Inference-Header-Content-Length counts only the bytes of the JSON.",
         )
     outputs, binary = _outputs(request.get("outputs"))
     identity, parameters = request.get("id"), _parameters(request)
@@ -81,7 +81,7 @@ def decode_request(request: Dict[str, Any], behind: bytes = b"") -> Decoded:
 def _head(tensor: Any) -> Tuple[str, str, Tuple[int, ...]]:
     """Return the name, datatype and shape of an input."""
     if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
-        raise _wrong(f'"inputs" holds {shown(tensor)}, which is no tensor with a name.')
+        raise _wrong(f'"inputs" holds {shown(tensor)}, which is not a tensor with a name.')
     name, datatype, shape = tensor["name"], tensor.get("datatype"), tensor.get("shape")
     if not isinstance(datatype, str) or datatype not in DTYPES:
         raise Problem(
@@ -94,7 +94,7 @@ def _head(tensor: Any) -> Tuple[str, str, Tuple[int, ...]]:
     if not isinstance(shape, list) or not sizes or len(shape) > _MAX_RANK:
         raise _misshapen(f"Input {name!r} has the shape {shown(shape)}, not a list of up to {_MAX_RANK} sizes.")
     if 0 in shape and math.prod(size for size in shape if size) > _MAX_EMPTY:
-        raise _misshapen(f"Input {name!r} of shape {shown(shape)} has no values, but a huge shape.")
+        raise _misshapen(f"Input {name!r} has the shape {shown(shape)}: no values, but other sizes that are too large.")
     return name, datatype, tuple(shape)
 
 
@@ -107,7 +107,7 @@ def _parameters(owner: Dict[str, Any]) -> Dict[str, Any]:
         raise _wrong(f'"parameters" holds {shown(parameters)}, not an object.')
     refused = next((words for key, words in _NOT_OFFERED.items() if key in parameters), None)
     if refused is not None:
-        raise Problem(422, "not_offered", f"This server does not offer {refused}.", "GET /v2 lists its extensions.")
+        raise Problem(422, "not_offered", f"This server does not support {refused}.", "GET /v2 lists its extensions.")
     return parameters
 
 
@@ -136,12 +136,14 @@ def _nested(name: str, shape: List[int], data: Any) -> Any:
     [].
     """
     if not isinstance(data, list):
-        raise _misshapen(f"Input {name!r} has no list of data.", 'Put the values in "data".')
+        raise _misshapen(f'Input {name!r} has no list "data".', 'Put the values in "data".')
     flat = data
     while flat and all(isinstance(item, list) for item in flat):
         flat = [leaf for item in flat for leaf in item]
     if len(flat) != math.prod(shape):
-        raise _misshapen(f"Input {name!r} of shape {shape} needs {math.prod(shape)} values, its data has {len(flat)}.")
+        raise _misshapen(
+            f"Input {name!r} of shape {shape} needs {math.prod(shape)} values, but its data has {len(flat)}."
+        )
     if not flat:
         return []
     for size in reversed(shape[1:]):
@@ -152,11 +154,11 @@ def _nested(name: str, shape: List[int], data: Any) -> Any:
 def _outputs(given: Any) -> Tuple[Optional[List[str]], Dict[str, bool]]:
     """Return the requested names, None for all; and for each output with a binary_data parameter, its value."""
     if given is not None and not isinstance(given, list):
-        raise _wrong('"outputs" is no list.')
+        raise _wrong('"outputs" is not a list.')
     binary: Dict[str, bool] = {}
     for output in given or ():
         if not isinstance(output, dict) or not isinstance(output.get("name"), str):
-            raise _wrong(f'"outputs" holds {shown(output)}, which is no object with a "name".')
+            raise _wrong(f'"outputs" holds {shown(output)}, which is not an object with a "name".')
         flag = _parameters(output).get("binary_data")
         if flag is not None:
             binary[output["name"]] = flag is True
@@ -174,7 +176,7 @@ def _decode_raw(raw: bytes, inputs: Sequence[Mapping[str, Any]]) -> Decoded:
         raise Problem(
             400,
             "raw_not_possible",
-            "The request has no JSON, and its bytes alone do not tell the names and shapes of what the model takes.",
+            "The request has no JSON, and its bytes alone do not determine the names and shapes of the model's inputs.",
             "Put the JSON of the request in front, and its length in Inference-Header-Content-Length.",
         )
     (datatype,) = datatypes

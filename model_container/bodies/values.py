@@ -202,7 +202,7 @@ def _flatten(values: Any, place: Place) -> Tuple[List[Any], Tuple[int, ...]]:
                     422,
                     "ragged_rows",
                     f"Rows differ in length: row {row} {got}, others have {width} values.",
-                    "Give every row the same number of values; a missing one is written null.",
+                    "Give every row the same number of values; write a missing one as null.",
                     row=row,
                 )
         leaves = [leaf for item in leaves for leaf in item]
@@ -217,10 +217,10 @@ def _flatten(values: Any, place: Place) -> Tuple[List[Any], Tuple[int, ...]]:
 
 def _mistyped(leaf: Any, wanted: str, code: str, index: int, shape: Sequence[int], place: Place) -> Problem:
     words, members = place(tuple(int(at) for at in np.unravel_index(index, shape)))
-    hint = "A text that is missing is written as an empty string." if wanted == "a string" and leaf is None else ""
+    hint = "Write a missing text as an empty string." if wanted == "a string" and leaf is None else ""
     if code == "not_a_number" and isinstance(leaf, str):
-        hint = "Write the number without quotes." if _reads_as_number(leaf) else "A missing number is written null."
-    return Problem(422, code, f"{words} holds {shown(leaf)} where {wanted} belongs.", hint, **members)
+        hint = "Write the number without quotes." if _reads_as_number(leaf) else "Write a missing number as null."
+    return Problem(422, code, f"{words} holds {shown(leaf)} where {wanted} is expected.", hint, **members)
 
 
 def _reads_as_number(text: str) -> bool:

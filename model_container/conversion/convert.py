@@ -85,9 +85,9 @@ def _convert(adapter: Adapter) -> Tuple[Comparison, bytes]:
 def _suited(adapter: Adapter) -> EstimatorAdapter:
     """Return the adapter if a conversion is possible. Raises NotConvertible if no ONNX model can have the same API."""
     if not isinstance(adapter, EstimatorAdapter):
-        raise NotConvertible("it is no estimator")
+        raise NotConvertible("it is not an estimator")
     if adapter.method != "predict" or not adapter.joinable:
-        raise NotConvertible(f"it has no predict() that answers each row on its own, but {adapter.method or 'a call'}")
+        raise NotConvertible(f"it has no predict() that answers each row separately, but {adapter.method or 'a call'}")
     if adapter.table is None:
         raise NotConvertible("it takes text, or does not say which columns it takes")
     free = [column.name for column in adapter.table.columns if column.datatype == ANY]
@@ -107,7 +107,7 @@ def facts_of(original: EstimatorAdapter, rows: RowSet) -> Dict[str, Any]:
         raise NotConvertible("its predictions are a table of named columns")
     (predicted,) = outputs.values.values()
     if isinstance(predicted, list):
-        raise NotConvertible("its predictions are no array")
+        raise NotConvertible("its predictions are not an array")
     return {
         "columns": [[column.name, column.datatype, column.missing is None] for column in table.columns],
         "named": table.named,

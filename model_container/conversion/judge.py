@@ -93,7 +93,7 @@ def _compare(name: str, wanted: Any, got: Any) -> Tuple[float, float]:
         if len(differing):
             row = int(differing[0])
             raise Difference(
-                f"{len(differing)} of {len(wanted)} compared rows get another label, as {got[row]} for {wanted[row]}"
+                f"{len(differing)} of {len(wanted)} compared rows get a different label, for example {got[row]} instead of {wanted[row]}"
             )
         return 0.0, 0.0
     finite = wanted[np.isfinite(wanted)]
@@ -106,7 +106,7 @@ def _compare(name: str, wanted: Any, got: Any) -> Tuple[float, float]:
         place = tuple(np.argwhere(far)[0])
         raise Difference(
             f"{int(far.sum())} of {wanted.size} compared {name} differ by more than the tolerance, "
-            f"as {float(got[place]):.9g} for {float(wanted[place]):.9g}"
+            f"for example {float(got[place]):.9g} instead of {float(wanted[place]):.9g}"
         )
     return float(np.max(np.where(both_missing, 0.0, differences))), absolute
 
@@ -144,7 +144,7 @@ def same_answers(original: Adapter, faster: Adapter, bodies: List[bytes], absurd
             meaningless = body in absurd and wanted.status == got.status == 200
             if not meaningless and not _same_answer(wanted, got):
                 raise Difference(
-                    f"a request is answered otherwise: {_cut(body)} gets {got.status} {_cut(got.body)} "
+                    f"a request is answered differently: {_cut(body)} gets {got.status} {_cut(got.body)} "
                     f"instead of {wanted.status} {_cut(wanted.body)}"
                 )
 

@@ -114,7 +114,7 @@ def _histogram_link(model: Any, targets: int) -> str:
         return "exp"
     if loss in _LINKS:
         return ""
-    raise NotConvertible(f"its loss {loss} has a link that is not known")
+    raise NotConvertible(f"its loss {loss} has an unknown link function")
 
 
 def _lightgbm(model: Any) -> Ensemble:
@@ -124,9 +124,9 @@ def _lightgbm(model: Any) -> Ensemble:
     links = {"binary": "sigmoid", "multiclass": "softmax", "poisson": "exp", "gamma": "exp", "tweedie": "exp"}
     plain = ("regression", "regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg")
     if (kind == "binary" and "sigmoid:1" not in objective.split(" ")) or "sqrt" in objective.split(" "):
-        raise NotConvertible(f"its objective {objective!r} is not known")
+        raise NotConvertible(f"its objective {objective!r} is unknown")
     if kind not in links and kind not in plain:
-        raise NotConvertible(f"its objective {objective!r} is not known")
+        raise NotConvertible(f"its objective {objective!r} is unknown")
     if dump.get("average_output"):
         raise NotConvertible("its trees are averaged (boosting type rf)")
     targets = int(dump["num_tree_per_iteration"])

@@ -14,7 +14,7 @@ def answer_too_large(size: int, limit: int) -> Problem:
     return Problem(
         500,
         "answer_too_large",
-        f"The answer has {size} bytes, and may have {limit}.",
+        f"The answer has {size} bytes, but at most {limit} are allowed.",
         "Ask for fewer rows at a time, or raise PRISM_MAX_ANSWER_MB.",
     )
 

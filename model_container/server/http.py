@@ -106,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         with closing(parts):
             for part in parts:
                 if is_gone(self.request):
-                    raise ConnectionResetError("who asked has gone")
+                    raise ConnectionResetError("the client has disconnected")
                 self.wfile.write(part)
 
     def _read_body(self) -> bytes:
@@ -136,7 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _check_token(self) -> None:
         scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
         if not self._runtime.admits(token.strip() if scheme.lower() == "bearer" else None):
-            raise Problem(401, "unauthorized", "This runtime needs its token.", "Send Authorization: Bearer <token>.")
+            raise Problem(
+                401, "unauthorized", "This runtime requires its token.", "Send Authorization: Bearer <token>."
+            )
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing: requests are not logged here, and failures are logged where they occur."""

@@ -194,16 +194,18 @@ class Routes:
         if encoding in ("", "identity"):
             return http_request.body
         if encoding not in ("gzip", "deflate"):
-            raise Problem(415, "unsupported_format", f"A body comes as it is, gzip or deflate, not {encoding[:40]!r}.")
+            raise Problem(
+                415, "unsupported_format", f"A body must be uncompressed, gzip or deflate, not {encoding[:40]!r}."
+            )
         stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # detects gzip or zlib by the header
         try:
             body = stream.decompress(http_request.body, self._max_body_bytes + 1)
         except zlib.error:
-            raise Problem(400, "bad_input", "The body is not what its Content-Encoding says.") from None
+            raise Problem(400, "bad_input", "The body does not match its Content-Encoding.") from None
         if len(body) > self._max_body_bytes:
             raise Problem(413, "too_large", f"The body is over the limit of {self._max_body_bytes} bytes.")
         if not stream.eof or stream.unused_data:
-            raise Problem(400, "bad_input", "The compressed body does not end where it should.")
+            raise Problem(400, "bad_input", "The compressed body is incomplete or has data after its end.")
         return body
 
 
@@ -244,7 +246,7 @@ def find_route(http_request: HttpRequest) -> Tuple[Route, Dict[str, str]]:
     if taken:
         raise Problem(405, "method_not_allowed", f"{http_request.path[:200]} takes {taken}, not {http_request.method}.")
     raise Problem(
-        404, "not_found", f"There is no {http_request.path[:200]}.", "There are /predict, /invocations, /v1 and /v2."
+        404, "not_found", f"There is no {http_request.path[:200]}.", "Available are /predict, /invocations, /v1 and /v2."
     )
 
 

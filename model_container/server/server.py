@@ -271,7 +271,11 @@ def _receive_at_least(connection: socket.socket, count: int) -> bytes:
     while len(data) < count:
         more = connection.recv(MAX_HELLO_BYTES)
         if not more:
-            raise FrameError("it ended before it began") if data else ConnectionResetError("closed without a word")
+            raise (
+                FrameError("it ended before its first frame")
+                if data
+                else ConnectionResetError("closed without a message")
+            )
         data += more
     return data
 

@@ -98,7 +98,7 @@ class Streamer:
                 if len(body) > item_bytes_max:
                     return Ended(answer_too_large(len(body), item_bytes_max).answer(), 0)
                 if is_gone(connection) and not self._is_over():  # while the runtime stops, reading is shut down
-                    raise ConnectionResetError("who asked has gone")
+                    raise ConnectionResetError("the client has disconnected")
                 connection.sendall(encode(frame_id, PART, body))
         finally:
             self._sending.pop(thread, None)

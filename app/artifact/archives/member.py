@@ -36,7 +36,7 @@ def rejected(reason: str) -> UnreadableArtifact:
     """Make the error for an archive that is damaged, or that another program could read as something else."""
     return UnreadableArtifact(
         f"The archive is not unpacked: {reason}.",
-        hint="Make it anew of the model's folder, with `zip -r model.zip folder` or `tar -czf model.tar.gz folder`.",
+        hint="Create it again from the model's folder, with `zip -r model.zip folder` or `tar -czf model.tar.gz folder`.",
     )
 
 

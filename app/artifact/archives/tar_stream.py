@@ -49,7 +49,7 @@ def tar_members(stream: Stream) -> Iterator[ArchiveMember]:
             seen += 1
             given = _extended(head, _extension(stream, head))
             if name and given:
-                raise rejected(f"the name of {quoted(given)} is said twice")
+                raise rejected(f"the name of {quoted(given)} is given twice")
             name = given or name
         else:
             yield _entry(stream, head._replace(name=name or head.name))
@@ -58,7 +58,7 @@ def tar_members(stream: Stream) -> Iterator[ArchiveMember]:
         if seen > 2 * MEMBERS_MAX:
             raise rejected(f"it has more than {MEMBERS_MAX} members")
     if name:
-        raise rejected("it ends behind the name of a member that is not there")
+        raise rejected("it ends after the name of a member that is missing")
     _end(stream)
 
 
@@ -74,18 +74,18 @@ def _head(block: bytes) -> _Head | None:
     if not any(block):
         return None
     if not is_tar(block):
-        raise rejected("where the head of a member should be is something else")
+        raise rejected("there is something else where the header of a member should be")
     if _number(block[148:156], "checksum") != sum(block) - sum(block[148:156]) + 8 * ord(" "):
-        raise rejected("the head of a member is damaged")
+        raise rejected("the header of a member is damaged")
     kind = _FILE if block[156:157] == b"\0" else block[156:157]
     name = _text(block[:100])
     if prefix := _text(block[345:500]):
         if not block.startswith(_POSIX, 257):
-            raise rejected(f"{quoted(name)} is described in a way that programs read differently")
+            raise rejected(f"{quoted(name)} is described in a way that programs interpret differently")
         name = f"{prefix}/{name}"
     if kind not in (_FILE, _FOLDER, _PAX, _PAX_FOR_ALL, _LONG_NAME):
         raise rejected(
-            f"{quoted(name)} is a link, a device or another thing that is no file (type {kind.decode('latin-1')!r})"
+            f"{quoted(name)} is a link, a device or something else that is not a file (type {kind.decode('latin-1')!r})"
         )
     return _Head(name, kind, _number(block[124:136], f"size of {quoted(name)}"))
 
@@ -93,7 +93,7 @@ def _head(block: bytes) -> _Head | None:
 def _number(field: bytes, what: str) -> int:
     match = _NUMBER.fullmatch(field)
     if match is None:
-        raise rejected(f"the {what} is not a number as all programs read it")
+        raise rejected(f"the {what} is not a number that all programs read the same way")
     return int(match[1], 8)
 
 
@@ -106,7 +106,7 @@ def _text(field: bytes) -> str:
 
 def _extension(stream: Stream, head: _Head) -> bytes:
     if head.size_bytes > EXTENSION_BYTES_MAX:
-        raise rejected("what is said of a member is longer than anybody writes")
+        raise rejected("the extended header of a member is too long")
     return b"".join(_content(stream, head))
 
 
@@ -115,7 +115,7 @@ def _extended(head: _Head, content: bytes) -> str:
     if head.kind != _LONG_NAME:
         return _pax_name(content, for_all=head.kind == _PAX_FOR_ALL)
     if b"\0" in content[:-1]:
-        raise rejected("a name has a zero byte in it")
+        raise rejected("a name contains a zero byte")
     return _text(content)
 
 
@@ -130,7 +130,7 @@ def _pax_name(content: bytes, *, for_all: bool) -> str:
         length = int(digits[0]) if digits else 0
         record = content[:length]
         if digits is None or len(record) < length or not record.endswith(b"\n"):
-            raise rejected("what is said of a member is damaged")
+            raise rejected("the extended header of a member is damaged")
         try:
             key, separator, value = record[digits.end() : -1].decode().partition("=")
         except UnicodeDecodeError:
@@ -141,7 +141,7 @@ def _pax_name(content: bytes, *, for_all: bool) -> str:
         if key == "path" and separator and value and not name and not for_all and "\0" not in value:
             name = value
         elif not separator or not _HARMLESS.fullmatch(key):
-            raise rejected(f"{quoted(key)} is said of a member, which programs read differently")
+            raise rejected(f"a member has the attribute {quoted(key)}, which programs interpret differently")
     return name
 
 
@@ -169,9 +169,9 @@ def _content(stream: Stream, head: _Head) -> Iterator[bytes]:
 
 def _end(stream: Stream) -> None:
     if any(_block(stream)):
-        raise rejected("there is more behind the first half of its end mark")
+        raise rejected("there is data after the first half of its end mark")
     behind = 0
     while chunk := stream.read(CHUNK_BYTES):
         behind += len(chunk)
         if any(chunk) or behind > PADDING_BYTES_MAX:
-            raise rejected("there is more behind its end mark")
+            raise rejected("there is data after its end mark")

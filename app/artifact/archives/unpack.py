@@ -114,7 +114,9 @@ class _Tree:
             path = parts[:depth]
             known = self._folders.setdefault(_compared(path), path)
             if known != path or _compared(path) in self._files:
-                raise rejected(f"{quoted('/'.join(path))} and {quoted('/'.join(known))} would be one on some machines")
+                raise rejected(
+                    f"{quoted('/'.join(path))} and {quoted('/'.join(known))} would be the same file on some machines"
+                )
         self._root.joinpath(*parts).mkdir(mode=0o755, parents=True, exist_ok=True)
 
     def _file(self, parts: tuple[str, ...], entry: ArchiveMember) -> None:
@@ -124,7 +126,7 @@ class _Tree:
         compared = _compared(parts)
         if compared in self._files or compared in self._folders:
             raise rejected(
-                f"it has {quoted(entry.name)} more than once, or in two spellings that are one on some machines"
+                f"it has {quoted(entry.name)} more than once, or in two spellings that are the same on some machines"
             )
         self._files.add(compared)
         path = self._root.joinpath(*parts)

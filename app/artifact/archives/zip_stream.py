@@ -75,7 +75,7 @@ def _directory(file: BinaryIO) -> _Directory:
     tail = file.read(tail_bytes)
     at = tail.rfind(_END_MAGIC)
     if at < 0 or len(tail) - at < _END.size:
-        raise rejected("it has no directory at its end, so it was cut off or is no zip archive")
+        raise rejected("it has no directory at its end, so it was cut off or is not a zip archive")
     _, disk, first_disk, here, count, bytes_, start, comment = _END.unpack_from(tail, at)
     if len(tail) - at - _END.size != comment:
         raise rejected("bytes follow the end of the zip archive")
@@ -83,26 +83,26 @@ def _directory(file: BinaryIO) -> _Directory:
     if _UNKNOWN in (bytes_, start) or 0xFFFF in (here, count, disk, first_disk):
         end, here, count, bytes_, start = _large_directory(file, end)
     elif disk or first_disk:
-        raise rejected("it is one part of several")
+        raise rejected("it is one part of a multi-part archive")
     if here != count or count > MEMBERS_MAX:
         raise rejected(f"it has {count} members; {MEMBERS_MAX} is the most")
     if bytes_ > DIRECTORY_BYTES_MAX or start + bytes_ != end:
-        raise rejected("its directory is not where its end says")
+        raise rejected("its directory is not where its end record says")
     return _Directory(start, bytes_, count)
 
 
 def _large_directory(file: BinaryIO, end: int) -> tuple[int, int, int, int, int]:
     """Find the directory of an archive of 4 GiB or more: where it ends, members here and in all, bytes, start."""
     if end < _END64_LOCATOR.size + _END64.size:
-        raise rejected("its end is cut off")
+        raise rejected("its end record is cut off")
     file.seek(end - _END64_LOCATOR.size)
     magic, _, place, disks = _END64_LOCATOR.unpack(file.read(_END64_LOCATOR.size))
     if magic != b"PK\6\7" or disks > 1 or place + _END64.size != end - _END64_LOCATOR.size:
-        raise rejected("its end is not of one piece")
+        raise rejected("its end record is inconsistent")
     file.seek(place)
     magic, length, _, _, disk, first_disk, here, count, bytes_, start = _END64.unpack(file.read(_END64.size))
     if magic != b"PK\6\6" or length != _END64.size - 12 or disk or first_disk:
-        raise rejected("its end is not of one piece")
+        raise rejected("its end record is inconsistent")
     return place, here, count, bytes_, start
 
 
@@ -142,7 +142,7 @@ def _members(file: BinaryIO, directory: _Directory) -> Iterator[_Member]:
         size, packed, offset = _large(_fields(extra, name), [size, packed, offset], name)
         yield _checked(_Member(name, raw_name, flags, method, crc, packed, size, mode >> 16, offset))
     if at != len(content):
-        raise rejected("its directory has more in it than its end says")
+        raise rejected("its directory has more entries than its end record says")
 
 
 def _name(raw: bytes, flags: int, extra: bytes) -> str:
@@ -168,7 +168,7 @@ def _fields(extra: bytes, name: str) -> dict[int, bytes]:
     while len(extra) >= 4:
         number, length = struct.unpack_from("<HH", extra)
         if len(extra) < 4 + length or (number in fields and number in (ZIP64_FIELD, UNICODE_PATH_FIELD)):
-            raise rejected(f"what is said of {quoted(name)} is damaged")
+            raise rejected(f"the extra fields of {quoted(name)} are damaged")
         fields[number] = extra[4 : 4 + length]
         extra = extra[4 + length :]
     return fields
@@ -180,7 +180,7 @@ def _large(fields: dict[int, bytes], numbers: list[int], name: str) -> list[int]
     for index, number in enumerate(numbers):
         if number == _UNKNOWN:
             if len(wide) < 8:
-                raise rejected(f"the size of {quoted(name)} is not said")
+                raise rejected(f"the size of {quoted(name)} is missing")
             numbers[index] = int.from_bytes(wide[:8], "little")
             wide = wide[8:]
     return numbers
@@ -190,16 +190,18 @@ def _checked(member: _Member) -> _Member:
     if member.flags & (ENCRYPTED | STRONGLY_ENCRYPTED | MASKED | PATCHED):
         raise rejected(f"{quoted(member.name)} is encrypted or a patch")
     if member.method not in (STORED, DEFLATED):
-        raise rejected(f"{quoted(member.name)} is compressed by method {member.method}; here are deflate and none")
+        raise rejected(
+            f"{quoted(member.name)} is compressed by method {member.method}; only deflate and none are supported"
+        )
     if member.method == STORED and (
         member.packed_bytes != member.size_bytes or (member.flags & STREAMED and member.size_bytes)
     ):
-        raise rejected(f"where {quoted(member.name)} ends is not said in one way")
+        raise rejected(f"the end of {quoted(member.name)} is ambiguous")
     kind = stat.S_IFMT(member.mode)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise rejected(f"{quoted(member.name)} is a link or a device, not a file")
     if kind and (kind == stat.S_IFDIR) != member.name.endswith("/"):
-        raise rejected(f"{quoted(member.name)} is a folder by its name or by its mode, and not by both")
+        raise rejected(f"{quoted(member.name)} is a folder by its name or by its mode, but not by both")
     return member
 
 
@@ -223,12 +225,12 @@ def _locate(file: BinaryIO, member: _Member, end: int) -> tuple[int, int]:
     raw_name, extra = rest[:name_bytes], rest[name_bytes:]
     header = (magic, flags, method, raw_name)
     if header != (_LOCAL_MAGIC, member.flags, member.method, member.raw_name):
-        raise rejected(f"{quoted(member.name)} is described in two ways")
+        raise rejected(f"{quoted(member.name)} is described in two different ways")
     _name(raw_name, flags, extra)
     size, packed = _large(_fields(extra, member.name), [size, packed], member.name)
     expected = (member.crc, member.packed_bytes, member.size_bytes)
     if (crc, packed, size) != expected and not (flags & STREAMED and not any((crc, packed, size))):
-        raise rejected(f"the size of {quoted(member.name)} is said in two ways")
+        raise rejected(f"the size of {quoted(member.name)} is given in two different ways")
     start = member.offset + _LOCAL.size + name_bytes + extra_bytes
     behind = start + member.packed_bytes
     return start, behind + _descriptor(file, member, behind, end)
@@ -247,7 +249,7 @@ def _descriptor(file: BinaryIO, member: _Member, at: int, end: int) -> int:
     for form in (*forms, *(_DESCRIPTOR_MAGIC + form for form in forms)):
         if descriptor == form:
             return len(form)
-    raise rejected(f"the size of {quoted(member.name)} is said in two ways")
+    raise rejected(f"the size of {quoted(member.name)} is given in two different ways")
 
 
 def _content(file: BinaryIO, member: _Member, start: int) -> Iterator[bytes]:
@@ -260,7 +262,7 @@ def _content(file: BinaryIO, member: _Member, start: int) -> Iterator[bytes]:
             break
         yield chunk
     if produced != member.size_bytes or crc != member.crc:
-        raise rejected(f"the content of {quoted(member.name)} is not what its checksum and size say")
+        raise rejected(f"the content of {quoted(member.name)} does not match its checksum and size")
 
 
 def _stored(file: BinaryIO, member: _Member, start: int) -> Iterator[bytes]:
@@ -278,7 +280,7 @@ def _inflated(file: BinaryIO, member: _Member, start: int) -> Iterator[bytes]:
         for piece in packed:
             while piece:
                 if inflater.eof:
-                    raise rejected(f"there is more behind the content of {quoted(member.name)}")
+                    raise rejected(f"there is data after the content of {quoted(member.name)}")
                 if chunk := inflater.decompress(piece, CHUNK_BYTES):
                     yield chunk
                 piece = inflater.unconsumed_tail or inflater.unused_data

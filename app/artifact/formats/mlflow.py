@@ -219,5 +219,5 @@ def _first_row(sample: Any) -> Any:
 
 def _wrong(what: str) -> BadInput:
     return BadInput(
-        f"{MLMODEL} {what}.", hint="Save the model again with MLflow, and take the whole folder.", field="file"
+        f"{MLMODEL} {what}.", hint="Save the model again with MLflow, and upload the whole folder.", field="file"
     )

@@ -121,11 +121,11 @@ class _Reader:
                 self._model_field(number, value, start, end)
             self._size.check()
         except TooLargeError as error:
-            raise UnreadableArtifact(f"The ONNX file is not taken: {error}.", hint=TOO_LARGE) from error
+            raise UnreadableArtifact(f"The ONNX file is not accepted: {error}.", hint=TOO_LARGE) from error
         if not self._has_graph:
             self._refuse(len(self._data), "it ends before the graph")
         if missing := sorted(self._domains - self._opsets.keys()) or (["ai.onnx"] if not self._opsets else []):
-            self._refuse(len(self._data), f"the graph uses operators of `{missing[0]}`, whose opset it does not give")
+            self._refuse(len(self._data), f"the graph uses operators of `{missing[0]}` but does not declare its opset")
         return OnnxReading(
             self._ir_version,
             " ".join(filter(None, self._producer)),
@@ -226,7 +226,7 @@ class _Reader:
             elif kind in (FIXED64, FIXED32):
                 position += 8 if kind == FIXED64 else 4
             else:
-                self._refuse(begin, f"wire type {kind} is not one that ONNX uses")
+                self._refuse(begin, f"wire type {kind} is not used by ONNX")
             if position > end:
                 self._refuse(begin, f"a field of {position - start} bytes does not fit into the {end - start} left")
             yield number, value, start, position
@@ -243,7 +243,7 @@ class _Reader:
 
     def _text(self, start: int, end: int) -> str:
         if end - start > MAX_NAME_BYTES:
-            raise TooLargeError(f"it has a name of {end - start} bytes, and at most {MAX_NAME_BYTES} are taken")
+            raise TooLargeError(f"it has a name of {end - start} bytes, but at most {MAX_NAME_BYTES} are allowed")
         return self._data[start:end].decode("utf-8", "replace")
 
     def _refuse(self, position: int, reason: str) -> NoReturn:

@@ -90,8 +90,8 @@ class OnnxSize:
 def _expanded(body: Counter[Function], sizes: dict[Function, Expanded]) -> Expanded:
     nodes = sum(number * (sizes[called].nodes if called in sizes else 1) for called, number in body.items())
     if nodes > EXPANDED_NODES_MAX:
-        raise TooLargeError(f"with its functions put in place it has more than {EXPANDED_NODES_MAX} nodes")
+        raise TooLargeError(f"with its functions inlined it has more than {EXPANDED_NODES_MAX} nodes")
     depth = 1 + max((sizes[called].depth for called in body if called in sizes), default=0)
     if depth > CALLS_DEEP_MAX:
-        raise TooLargeError(f"its functions call each other more than {CALLS_DEEP_MAX} deep")
+        raise TooLargeError(f"calls of its functions nest more than {CALLS_DEEP_MAX} deep")
     return Expanded(nodes, depth)

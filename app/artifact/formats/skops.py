@@ -37,10 +37,10 @@ def read_skops(archive: ZipFile) -> tuple[PickleReading, str]:
     try:
         schema = msgspec.json.decode(archive.read(SCHEMA, SCHEMA_BYTES_MAX), type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise damaged(f"`{SCHEMA}` is no schema of skops: {str(error)[:200]}") from error
+        raise damaged(f"`{SCHEMA}` is not a skops schema: {str(error)[:200]}") from error
     protocol, version = schema.get("protocol"), schema.get("_skops_version")
     if not isinstance(protocol, int) or not isinstance(version, str) or "__loader__" not in schema:
-        raise damaged(f"`{SCHEMA}` is no schema of skops")
+        raise damaged(f"`{SCHEMA}` is not a skops schema")
     return _walk(schema, protocol), version
 
 

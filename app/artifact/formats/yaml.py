@@ -48,7 +48,7 @@ def read_yaml(path: Path, texts: Collection[str] = ()) -> Any:
     except yaml.YAMLError as error:
         raise _unreadable(path, " ".join(str(error).split())[:200]) from error
     except (RecursionError, ValueError, OverflowError) as error:
-        raise _unreadable(path, "it is nested too deep, or has a value that is none") from error
+        raise _unreadable(path, "it is nested too deeply, or has an invalid value") from error
     _count(value, path)
     return value
 
@@ -109,8 +109,8 @@ def _count(value: Any, path: Path) -> None:
         elif isinstance(item, list):
             pending += item
         elif not isinstance(item, str | int | float | None):
-            raise _unreadable(path, f"it has a value that JSON has no word for: {type(item).__name__}")
+            raise _unreadable(path, f"it has a value that JSON cannot express: {type(item).__name__}")
 
 
 def _unreadable(path: Path, reason: str) -> BadInput:
-    return BadInput(f"{path.name} cannot be read: {reason}.", hint="Correct it there.")
+    return BadInput(f"{path.name} cannot be read: {reason}.", hint="Correct that file.")

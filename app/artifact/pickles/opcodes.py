@@ -224,7 +224,9 @@ def _refused(what: str, hint: str) -> Handler:
     return handler
 
 
-_EXTENSION = _refused("it imports by a number of the extension registry", "Save the model with pickle or joblib anew.")
+_EXTENSION = _refused(
+    "it imports through a number of the extension registry", "Save the model again with pickle or joblib."
+)
 
 
 def _persistent(walker: PickleScanner) -> None:
@@ -286,7 +288,7 @@ HANDLERS: Final[dict[bytes, Handler]] = {
     b"\x80": _protocol,
     b".": stop,
     b"\x95": _frame,
-    b"P": _refused("it refers to objects outside the file by a line of text", "Save the model anew."),
+    b"P": _refused("it refers to objects outside the file by a line of text", "Save the model again."),
     b"Q": _persistent,
     b"\x97": _BUFFER,
     b"\x98": _BUFFER,

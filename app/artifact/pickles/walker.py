@@ -45,7 +45,7 @@ CODE_ARGUMENTS_SINCE_3_11: Final = 18
 CO_CODE: Final = 6  # its place among them
 STOP: Final = b"."
 TOO_LARGE: Final = "Export the model to ONNX, or dump it with joblib, which keeps arrays as plain bytes."
-CANNOT_BE_JUDGED: Final = "No library writes such a file, and it cannot be judged; save the model again."
+CANNOT_BE_JUDGED: Final = "No library writes such a file, so PRISM cannot judge it; save the model again."
 
 
 class Findings:
@@ -114,7 +114,7 @@ class PickleScanner:
                 opcode = self.take(1)
                 handler = handlers.get(opcode)
                 if handler is None:
-                    raise self.unreadable(f"{opcode!r} is no pickle opcode")
+                    raise self.unreadable(f"{opcode!r} is not a pickle opcode")
                 if handler is stop:
                     break
                 handler(self)
@@ -204,7 +204,7 @@ class PickleScanner:
     def import_global(self, module: Any, name: Any) -> None:
         """Note an import and push it. Raises UnreadableArtifact for a name that only running the pickle would tell."""
         if type(module) is not str or type(name) is not str:
-            raise self.unreadable("it computes the name of what it imports", CANNOT_BE_JUDGED)
+            raise self.unreadable("it computes the name of an import", CANNOT_BE_JUDGED)
         if self.protocol < 3:  # as pickle.load does with what Python 2 may have written
             module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         # A name with dots is a path of attributes; the colon keeps it apart from a module in a package.
@@ -215,7 +215,7 @@ class PickleScanner:
             self.findings.code_expected = True
         if full in OLD_WRAPPERS:
             raise self.unreadable(
-                "it was dumped by a joblib older than 0.10", "Load it there and dump it with a new one."
+                "it was dumped by a joblib older than 0.10", "Load it with that version and dump it with a newer one."
             )
         self.findings.globals.add(full)
         self.push(Global(full))
@@ -227,7 +227,7 @@ class PickleScanner:
             self.findings.called.add(made_by.name)
             self.findings.called.update(callable_arguments(made_by.name, args))
             if made_by.name in RETURNS_ARGUMENTS and not all(map(is_content, args[1:])):
-                raise self.unreadable("it makes a scalar of something else than bytes", CANNOT_BE_JUDGED)
+                raise self.unreadable("it creates a scalar from something other than bytes", CANNOT_BE_JUDGED)
 
     def make(self, made_by: Any, args: Any) -> None:
         """Make an object of a class without calling its `__init__`, as NEWOBJ does."""
@@ -236,9 +236,9 @@ class PickleScanner:
         self.refuse_wrappers((made_by, *args))
         self.keep(made_by, args)
         if NEW_OBJECT.fullmatch(origin_of_call(made_by)) and not (args and type(args[0]) is Global):
-            raise self.unreadable("it makes an object of something that is no class", CANNOT_BE_JUDGED)
+            raise self.unreadable("it creates an object from something that is not a class", CANNOT_BE_JUDGED)
         if self._described is not None and not is_global(made_by, "numpy.dtype"):
-            raise self.unreadable("it makes an object within the description of a joblib array", CANNOT_BE_JUDGED)
+            raise self.unreadable("it creates an object within the description of a joblib array", CANNOT_BE_JUDGED)
         if is_code_type(made_by):
             self._code(args)
         elif isinstance(made_by, CallResult):
@@ -274,7 +274,7 @@ class PickleScanner:
         Anywhere else, some harmless function could give it back, and the array would be read where none is seen.
         """
         if self.findings.joblib and any(map(is_wrapper, values)):
-            raise self.unreadable("it makes a joblib array in an unusual way", CANNOT_BE_JUDGED)
+            raise self.unreadable("it creates a joblib array in an unusual way", CANNOT_BE_JUDGED)
 
     def change(self, target: Any) -> None:
         """Note that `target` gets items or a state of the pickle's choice."""
@@ -290,7 +290,7 @@ class PickleScanner:
         """
         self.change(target)
         if type(target) is CallResult and (target.has_state or target.has_items):
-            raise self.unreadable("it adds to an object that has its state already", CANNOT_BE_JUDGED)
+            raise self.unreadable("it adds to an object that already has its state", CANNOT_BE_JUDGED)
 
     def build(self) -> None:
         state, target = self.pop(), self.stack[-1]
@@ -299,7 +299,7 @@ class PickleScanner:
         if not isinstance(target, CallResult):
             return
         if target.has_state:  # a second one goes to whatever the first one made of its `__setstate__`
-            raise self.unreadable("it gives an object its state twice", CANNOT_BE_JUDGED)
+            raise self.unreadable("it sets the state of an object twice", CANNOT_BE_JUDGED)
         target.has_state = True
         if isinstance(target.callable, Global) and target.callable.name in KEEPERS:
             self._refill(target.callable, state)

@@ -148,13 +148,13 @@ class Accelerator:
     async def _record(self, model: ModelVersion, status: AccelerationStatus, reason: str) -> ModelVersion:
         changed = structs.replace(model.findings.acceleration, status=status, reason=reason)
         if status in (AccelerationStatus.KEPT, AccelerationStatus.OFF):
-            BuildLog(self._ledger.folder(model.model_id)).write(f"acceleration: the original variant stays: {reason}")
+            BuildLog(self._ledger.folder(model.model_id)).write(f"acceleration: the original variant is kept: {reason}")
         return await self._ledger.note_findings(model.model_id, acceleration=changed)
 
     async def _try(self, model_id: str) -> None:
         model = self._ledger.find(model_id)
         if not is_serving(self._ledger.deployment(model_id)):
-            raise Conflict(f"{model.ref} does not serve.")
+            raise Conflict(f"{model.ref} is not serving.")
         lines = BuildLog(self._ledger.folder(model_id))
         lines.write("acceleration: live, now looking for a faster variant")
         model = await self._amend(model, status=AccelerationStatus.CONVERTING, reason="")
@@ -167,7 +167,7 @@ class Accelerator:
         faster = structs.replace(model.findings, acceleration=accelerated)
         await self._exchange(model, structs.replace(model, findings=faster))
         gain = report.speedup.get("1", 0.0)
-        lines.write(f"acceleration: served in ONNX now, {gain:g} times as fast for one row ({report.converter})")
+        lines.write(f"acceleration: now served in ONNX, {gain:g} times as fast for one row ({report.converter})")
         log.info("accelerated", model=model.ref, speedup=report.speedup, converter=report.converter)
 
     async def _exchange(self, model: ModelVersion, faster: ModelVersion) -> None:
@@ -259,7 +259,7 @@ class Accelerator:
             raise ConversionRejected(f"the conversion failed: {error.detail}") from error
         except ReplicaUnavailable as error:
             raise ConversionRejected(
-                "the conversion ended its process, perhaps for want of memory (PRISM_MODEL_MEMORY_MB)"
+                "the conversion's process ended, perhaps because it ran out of memory (PRISM_MODEL_MEMORY_MB)"
             ) from error
 
 

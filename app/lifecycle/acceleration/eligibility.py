@@ -24,15 +24,15 @@ def ineligible_reason(model: ModelVersion) -> str:
     if model.findings.inspection is None:
         return "its file was never inspected"
     if model.findings.inspection.format is Format.ONNX:
-        return "it is in ONNX already"
+        return "it is already in ONNX"
     if model.spec.execution.gpus:
-        return "its owner wants it on a GPU"
+        return "it runs on a GPU"
     if model.spec.calling.method not in ("", "predict") or (model.spec.calling.inputs and model.spec.calling.strict):
-        return "its model_config.yaml says how it is called"
+        return "its model_config.yaml sets its method or inputs"
     if model.spec.calling.batchable is False:
-        return "its owner wants no two requests in one call"
+        return "its owner excluded joining requests in one call"
     if model.findings.inspection.format in (Format.PYTHON, Format.MLFLOW):
-        return "it is a folder, loaded by its own code"
+        return "it is a folder that its own code loads"
     if not any(pin.distribution in CONVERTIBLE for pin in model.findings.inspection.pins):
         return f"its file names none of {', '.join(CONVERTIBLE)}"
     return ""

@@ -196,7 +196,7 @@ class Monitor:
                 finally:
                     link.close()
         except TooManyOpenFiles as error:  # a limit of this server, not a fault of the replica
-            log.warning("a replica could not be looked at", model=model.ref, replica=replica.id, error=str(error))
+            log.warning("a replica could not be checked", model=model.ref, replica=replica.id, error=str(error))
             return HealthResult()
         except TimeoutError:
             return HealthResult(silent or f"it gave no answer within {CHECK_TIMEOUT_SECONDS:g} s", certain=bool(silent))

@@ -168,7 +168,7 @@ class ReplicaRestarter:
         self._down.setdefault(model_id, []).extend(watches)
         self._news.setdefault(model_id, asyncio.Event()).set()
         if model_id not in self._tasks:
-            self._tasks[model_id] = asyncio.create_task(self._run(model), name=f"bring back {model.ref}")
+            self._tasks[model_id] = asyncio.create_task(self._run(model), name=f"restart replicas of {model.ref}")
 
     async def _run(self, model: ModelVersion) -> None:
         """Retry until no replica is missing or the model is not wanted any more."""
@@ -191,7 +191,7 @@ class ReplicaRestarter:
         except PrismError:  # it was deleted
             down.clear()
         except Exception:  # it is tried again, as after any failure
-            log.exception("replicas could not be brought back", model=model.ref)
+            log.exception("replicas could not be restarted", model=model.ref)
             for watch in down:
                 watch.start_failed(self._clock(), is_last=False)
 

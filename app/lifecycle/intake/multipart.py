@@ -98,7 +98,7 @@ class FormReceiver:
 
     def finish(self) -> None:
         if not self._complete:
-            raise BadInput("The form ends before its closing boundary.", hint="Send the upload again, whole.")
+            raise BadInput("The form ends before its closing boundary.", hint="Send the whole upload again.")
         if self._refusal is not None:
             raise self._refusal
 
@@ -135,7 +135,7 @@ class FormReceiver:
 
     def _open(self, part: _Part) -> IO[bytes] | None:
         if part.filename is None:
-            hint = f"With curl: `-F {part.field}=@path` (mind the @)."
+            hint = f"With curl: `-F {part.field}=@path` (note the @)."
             raise BadInput(f"`{part.field}` is not a file.", hint=hint, field=part.field)
         name = safe_filename(part.filename)
         if part.field == "file" and self.artifact is not None:
@@ -150,7 +150,7 @@ class FormReceiver:
 
     def _refusal_of_code(self, name: str) -> BadInput | None:
         if not name.endswith(".py") or not name[:-3].isidentifier():
-            hint = "code_files are .py modules."
+            hint = "code_files must be .py modules."
             return BadInput(f"`{name}` cannot be imported as Python code.", hint=hint, field="code_files")
         if name in self.code_files:
             return BadInput(f"Two code files are named `{name}`.", field="code_files")

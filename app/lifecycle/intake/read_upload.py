@@ -82,7 +82,7 @@ def _unfold(upload: Upload, staging: Path, top: str, max_bytes: int) -> None:
     check_unpacked(staging, max_bytes)
     source = staging.joinpath(*parts_of(top))
     if source == staging or not source.is_dir():
-        raise _lied(f"{quoted(top)} is no folder of it")
+        raise _lied(f"{quoted(top)} is not one of its folders")
     (upload.folder / upload.artifact.file).unlink()
     source.rename(_model_folder(upload))
 
@@ -96,7 +96,7 @@ def check_unpacked(folder: Path, max_bytes: int) -> None:
     for path, found in _entries(folder):
         parts_of(str(path.relative_to(folder)))
         if found.st_mode & SPECIAL_BITS or not (stat.S_ISDIR(found.st_mode) or _is_plain(found)):
-            raise _lied(f"{quoted(path.name)} is no plain file")
+            raise _lied(f"{quoted(path.name)} is not a plain file")
         files, folders = files + stat.S_ISREG(found.st_mode), folders + stat.S_ISDIR(found.st_mode)
         size_bytes += found.st_size if stat.S_ISREG(found.st_mode) else 0
         if files > MEMBERS_MAX or folders > FOLDERS_MAX or size_bytes > max_bytes:
@@ -127,7 +127,7 @@ def _put_in_place(upload: Upload, reading: Reading) -> Upload:
     folder = _model_folder(upload)
     parts = parts_of(contents.file)
     if contents.file and not folder.joinpath(*parts).is_file():
-        raise _lied(f"{quoted(contents.file)} is no file of it")
+        raise _lied(f"{quoted(contents.file)} is not one of its files")
     names = _code(upload.folder / "code", folder, contents, reading.code)
     return structs.replace(
         upload,
@@ -147,7 +147,7 @@ def _code(code: Path, folder: Path, contents: Contents, names: tuple[str, ...]) 
         return _copy_code(folder.joinpath(*parts_of(contents.mlflow.code)), code)
     for name in names:
         if len(parts_of(name)) != 1 or not (folder / name).exists():
-            raise _lied(f"{quoted(name)} is no code of it")
+            raise _lied(f"{quoted(name)} is not one of its code files")
     if names:
         _move_code(names, folder, code)
     return names
@@ -164,7 +164,7 @@ def _move_code(names: tuple[str, ...], source: Path, code: Path) -> None:
 def _copy_code(source: Path, code: Path) -> tuple[str, ...]:
     """Copy a whole folder that is declared as code. Returns the names at its top level."""
     if not source.is_dir():
-        raise _lied(f"{quoted(source.name)} is no folder of it")
+        raise _lied(f"{quoted(source.name)} is not one of its folders")
     code.mkdir(exist_ok=True)
     names = sorted(path.name for path in source.iterdir())
     for name in names:
@@ -179,6 +179,6 @@ def _copy_code(source: Path, code: Path) -> tuple[str, ...]:
 
 def _lied(what: str) -> UnreadableArtifact:
     return UnreadableArtifact(
-        f"What was read of the artifact does not fit it: {what}.",
-        hint="Save the model again, and upload it anew.",
+        f"The inspection result does not fit the artifact: {what}.",
+        hint="Save the model again and upload it again.",
     )

@@ -58,7 +58,7 @@ class Place(Struct, frozen=True):
 
     @property
     def message(self) -> str:
-        return f"Inspect: {ordinal(self.place)} in the queue" if self.place else "Inspect: it is being read"
+        return f"Inspect: {ordinal(self.place)} in the queue" if self.place else "Inspect: being read"
 
 
 class Readers:
@@ -125,8 +125,8 @@ class Readers:
         content = await self._ask(question)
         if len(content) > ANSWER_BYTES_MAX:
             raise UnreadableArtifact(
-                f"What was read of the artifact takes more than {ANSWER_BYTES_MAX >> 20} MiB.",
-                hint="No model says so much of itself; save it again, or export it to ONNX.",
+                f"The inspection result is larger than {ANSWER_BYTES_MAX >> 20} MiB.",
+                hint="No real model describes itself at such length; save it again, or export it to ONNX.",
             )
         try:
             answer = msgspec.json.decode(content, type=Answer)
@@ -142,7 +142,9 @@ class Readers:
     def _tell_missing(self, missing: tuple[str, ...]) -> None:
         if missing and not self._told_missing:
             self._told_missing = True
-            log.warning("readers of artifacts stand behind fewer walls here", missing=[one[:200] for one in missing])
+            log.warning(
+                "readers of artifacts are less isolated on this machine", missing=[one[:200] for one in missing]
+            )
 
 
 def error_of(refusal: Refusal) -> BadInput:
@@ -153,9 +155,9 @@ def error_of(refusal: Refusal) -> BadInput:
 
 
 def unusable(error: Exception) -> UnreadableArtifact:
-    log.warning("a reader of artifacts gave an answer that is none", error=f"{type(error).__name__}: {error}"[:500])
+    log.warning("a reader of artifacts gave an invalid answer", error=f"{type(error).__name__}: {error}"[:500])
     return UnreadableArtifact(
-        "The reader of the artifact gave an answer that is none.",
+        "The process that read the artifact gave an invalid answer.",
         hint="Save the model again, or export it to ONNX.",
     )
 
@@ -165,8 +167,8 @@ def check(reading: Reading) -> None:
     for name, most in MOST.items():
         if (number := len(getattr(reading.inspection, name))) > most:
             raise UnreadableArtifact(
-                f"The artifact has {number} {name.replace('_', ' ')}, and at most {most} are taken.",
-                hint="No model has so many; save it again, or export it to ONNX.",
+                f"The artifact has {number} {name.replace('_', ' ')}, but at most {most} are allowed.",
+                hint="No real model has so many; save it again, or export it to ONNX.",
             )
     check_pins((*reading.inspection.pins, *reading.inspection.unknown_pins))
     if reading.contents is not None:
@@ -185,7 +187,7 @@ def check_pins(pins: tuple[Pin, ...]) -> None:
             is_plain = False
         if not is_plain:
             raise UnreadableArtifact(
-                f"The model asks for the package {pin.requirement[:100]!a}, which is no name with versions.",
+                f"The model requires the package {pin.requirement[:100]!a}, which is not a name with versions.",
                 hint="Name its packages in `requirements`.",
             )
 

@@ -141,7 +141,7 @@ async def _discard_later(folder: Path) -> None:
             await asyncio.to_thread(remove_folder, folder)
         if not folder.exists():
             return
-    log.error("what is left of an upload could not be removed; the next start tries again", path=str(folder))
+    log.error("an incomplete upload could not be removed; the next start tries again", path=str(folder))
 
 
 def remove_torn_uploads(root: Path, known: Collection[str]) -> None:
@@ -161,5 +161,5 @@ def _torn(folder: Path) -> bool:
 
 def _disk_error(error: OSError) -> PrismError:
     return StorageFailed(
-        f"The upload could not be stored: {error.strerror}.", hint="Make room, or move MODEL_UPLOAD_ROOT."
+        f"The upload could not be stored: {error.strerror}.", hint="Free some space, or move MODEL_UPLOAD_ROOT."
     )

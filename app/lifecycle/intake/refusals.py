@@ -27,8 +27,8 @@ def refusals_of(inspection: Inspection, *, has_code: bool, allow_unsafe: bool) -
     if inspection.missing_code and not has_code:
         names = ", ".join(f"`{name}`" for name in inspection.missing_code)
         yield MissingCode(
-            f"The model needs {names}, defined in the script that saved it and not in the file.",
-            hint="Upload that script with the model as `code_files`; it is then loaded in the model's sandbox.",
+            f"The model needs {names}, which the script that saved it defines and the file does not contain.",
+            hint="Upload that script as `code_files` with the model; it is then loaded in the model's sandbox.",
             missing=list(inspection.missing_code),
             field="code_files",
         )
@@ -50,7 +50,7 @@ def _hint_of_dangers(dangers: tuple[UnsafeGlobal, ...]) -> str:
     hint = "If you made this file and trust it, upload it with `allow_unsafe=true`; your consent is recorded. "
     if packages := tuple(sorted({one.package for one in dangers if one.package})):
         name = (distribution_of(packages[0]) or packages[0])[:100]
-        hint += f"For a package alone, name it: `--allow-package {name}` (`allow_packages`). "
+        hint += f"To allow one package only, name it: `--allow-package {name}` (`allow_packages`). "
     return hint + "It still runs in the sandbox."
 
 
@@ -60,8 +60,8 @@ def _unknown_modules(modules: tuple[str, ...]) -> MissingCode:
         f"The model imports {names}, which is neither in the file nor in a package that PRISM knows: send its code "
         f"(`--code`, `code_files`), or name its package (`--allow-package {first}`, `allow_packages`, or a line of "
         "`requirements`).",
-        hint=f"A package of another name than its module is named so: `{first}=NAME`. Nothing is looked for on the "
-        "package index by the name of a module.",
+        hint=f"If the package and the module have different names, write `{first}=NAME`. PRISM never searches "
+        "the package index for the name of a module.",
         missing=list(modules),
         field="allow_packages",
     )
@@ -70,10 +70,10 @@ def _unknown_modules(modules: tuple[str, ...]) -> MissingCode:
 def _unknown_pins(pins: tuple[Pin, ...]) -> UnknownPackage:
     names = tuple(pin.distribution for pin in pins)
     return UnknownPackage(
-        f"The model's own requirements ask for {_listed(names)}, which PRISM does not know; it is installed only if you "
+        f"The model's own requirements list {_listed(names)}, which PRISM does not know and installs only if you "
         "name it.",
         hint=f"If you trust that package, send `--allow-package {names[0]}` (`allow_packages`), or name it in "
-        "`requirements`. Its code runs behind the model's walls.",
+        "`requirements`. Its code runs in the model's sandbox.",
         packages=list(names),
         field="allow_packages",
     )

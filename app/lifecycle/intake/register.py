@@ -127,11 +127,11 @@ def execution_of(config: ModelConfig, gpu: str, inspection: Inspection) -> Execu
     if gpu:
         chosen = parse_gpus(gpu)
         if chosen is None:
-            raise BadInput(f"`gpu` is `{gpu[:50]}`.", hint=f"{GPU_FORMS} In a form: device=0,1.", field="gpu")
+            raise BadInput(f"`gpu` is `{gpu[:50]}`.", hint=f"{GPU_FORMS} In a form field: device=0,1.", field="gpu")
         execution = structs.replace(execution, gpus=chosen)
     if execution.providers and inspection.format is not Format.ONNX:
         raise BadInput(
-            f"`execution_providers` are onnxruntime's, and this is a model of the format {inspection.format}.",
+            f"`execution_providers` apply to onnxruntime, but this model has the format {inspection.format}.",
             hint="Leave them out.",
             field="execution_providers",
         )
@@ -152,8 +152,8 @@ def target_of(asked: str | None, wanted: Gpus, targets: Targets) -> str | None:
     if asked is not None:
         needed = " or ".join(f"`{name}`" for name in with_gpus)
         raise BadInput(
-            f"`gpu` needs the target {needed}: the walls of the target `{asked}` show a model no device.",
-            hint=f"Leave `target` out, or say {' or '.join(with_gpus)}; or leave `gpu` out.",
+            f"`gpu` needs the target {needed}: the sandbox of the target `{asked}` hides all devices.",
+            hint=f"Leave `target` out or set it to {' or '.join(with_gpus)}, or leave `gpu` out.",
             field="gpu",
         )
     return with_gpus[0]
@@ -164,7 +164,9 @@ def model_name(given: str, filename: str) -> str:
     name = unicodedata.normalize("NFC", given.strip()) or Path(filename).name.split(".")[0] or "model"
     bad = sorted({char for char in name if char in "/@?#%\\" or not char.isprintable()})
     if bad or len(name) > NAME_LIMIT or name in (".", ".."):
-        reason = f"contains {' '.join(map(repr, bad))}" if bad else f"is over {NAME_LIMIT} characters long or no name"
+        reason = (
+            f"contains {' '.join(map(repr, bad))}" if bad else f"is over {NAME_LIMIT} characters long or not a name"
+        )
         raise BadInput(
             f"The model name `{name[:NAME_LIMIT]}` {reason}.",
             hint="Choose a name without / @ ? # % and \\, such as `fraud-detector`.",
@@ -200,7 +202,7 @@ def replica_number(given: str | int) -> int:
         return int(text)
     raise BadInput(
         f"`replicas` is `{text[:50]}`, not a whole number from 1 to {REPLICAS_MAX}.",
-        hint="Say how many copies of the model are to run, such as 2; each holds it in memory again.",
+        hint="Give the number of copies to run, such as 2; each holds the model in memory.",
         field="replicas",
     )
 

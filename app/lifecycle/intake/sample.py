@@ -29,7 +29,7 @@ async def deploy_sample(deployments: Deployments) -> ModelVersion:
     began = monotonic()
     file = FOLDER / "iris.joblib"
     if not file.is_file():
-        raise NotFound("The sample model did not come with this installation.", hint="Upload a model of your own.")
+        raise NotFound("This installation does not include the sample model.", hint="Upload a model of your own.")
     content = await asyncio.to_thread(file.read_bytes)
     artifact = Artifact(file.name, hashlib.sha256(content).hexdigest(), len(content))
     for model in deployments.ledger.models():

@@ -79,8 +79,8 @@ class Staging:
         staged = self._waiting.get(upload_id)
         if staged is None:
             raise NotFound(
-                f"There is no upload `{upload_id[:50]}` any more.",
-                hint=f"An upload waits for {self._kept_seconds / 60:.0f} min, and not beyond the server's end. "
+                f"The upload `{upload_id[:50]}` no longer exists.",
+                hint=f"An upload is kept for {self._kept_seconds / 60:.0f} min, and only while the server runs. "
                 "Upload the file again.",
                 field="file",
             )
@@ -128,7 +128,7 @@ class Staging:
             if not upload_id:
                 return await self._deployments.accept(form.upload(), run=run)
             if form.artifact is not None:
-                hint = "Send the file, or the `upload_id` of one that was sent before."
+                hint = "Send either the file or the `upload_id` of an earlier upload."
                 raise BadInput("The form has both a `file` and an `upload_id`.", hint=hint, field="file")
             return await self.deploy(upload_id, form, run=run)
         except BaseException:

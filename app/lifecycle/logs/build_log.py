@@ -25,7 +25,7 @@ class BuildLog:
         try:
             self._append(line)
         except OSError as error:
-            log.warning("a line of a build's log could not be kept", line=line[:500], **log_fields(error))
+            log.warning("a line of a build log could not be saved", line=line[:500], **log_fields(error))
 
     def _append(self, line: str) -> None:
         with self.path.open("a", encoding="utf-8", errors="replace") as file:

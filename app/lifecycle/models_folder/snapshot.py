@@ -81,16 +81,18 @@ def _files(root: Path, folder: Path) -> Iterator[Path]:
             if path.name in LEFT_OUT or (path.name.startswith(".") and path.name != ".python-version"):
                 continue
             if _is_unreadable(path.name):
-                raise BadInput(f"The name of `{valid_text(path.name)}` is not UTF-8.", hint="Name it anew.")
+                raise BadInput(f"The name of `{valid_text(path.name)}` is not UTF-8.", hint="Rename it.")
             if path.is_dir():
                 if path.is_symlink() and here.resolve().is_relative_to(path.resolve()):
-                    raise BadInput(f"`{path.name}` leads back up.", hint="Remove that link.")
+                    raise BadInput(f"`{path.name}` leads to one of its parent folders.", hint="Remove that link.")
                 pending.append(path)
             elif path.is_file():
                 _check_link(root, path)
                 yield path
             elif path.is_symlink():
-                raise BadInput(f"The link `{path.name}` leads nowhere.", hint="Correct or remove it.")
+                raise BadInput(
+                    f"The target of the link `{path.name}` does not exist.", hint="Correct or remove the link."
+                )
 
 
 def _is_unreadable(name: str) -> bool:
@@ -102,7 +104,7 @@ def _check_link(root: Path, path: Path) -> None:
     if not path.resolve().is_relative_to(root.resolve()):
         raise BadInput(
             f"`{path.name}` leads out of the models folder.",
-            hint="Links may only lead to places within it: put the files there, or let PRISM_MODELS_DIR name their folder.",
+            hint="Links may only lead to places within it: move the files there, or set PRISM_MODELS_DIR to their folder.",
         )
 
 

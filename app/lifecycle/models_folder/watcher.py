@@ -94,7 +94,7 @@ class ModelsFolder:
             try:
                 await self.cycle()
             except Exception:  # whatever one cycle meets, the next is tried
-                log.exception("a look at the models folder failed")
+                log.exception("a scan of the models folder failed")
             await asyncio.sleep(self._interval_seconds)
 
     async def cycle(self) -> None:
@@ -117,7 +117,7 @@ class ModelsFolder:
 
     def _tell_root(self, problem: str) -> None:
         if problem and problem != self.problem:
-            log.error("the models folder cannot be read; what it added stays as it is", problem=problem)
+            log.error("the models folder cannot be read; models from it are left unchanged", problem=problem)
         self.problem = problem
 
     async def _follow(self, name: str, seen: FolderSnapshot) -> None:
@@ -159,7 +159,7 @@ class ModelsFolder:
             entry.taken = None
             problem = problem_of(error)
             entry.problem = problem.problem() if problem is not None else None
-            log.warning("an entry of the models folder could not be taken", entry=name, **log_fields(error))
+            log.warning("an entry of the models folder could not be deployed", entry=name, **log_fields(error))
         else:
             entry.model_id = model.model_id if model is not None else ""
 
@@ -223,7 +223,10 @@ class ModelsFolder:
             "looked_at": self.looked_at or None,
             "problem": self.problem or None,
             "ignored": [
-                {"name": name, "hint": f"A file is not served; put it into a folder of its own, {_folder_for(name)}/."}
+                {
+                    "name": name,
+                    "hint": f"Files directly in the models folder are not served; move it into its own folder, {_folder_for(name)}/.",
+                }
                 for name in self.stray
             ],
             "entries": [self._entry_document(name, entry) for name, entry in sorted(self._entries.items())],

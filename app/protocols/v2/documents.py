@@ -55,7 +55,7 @@ def model_document(model: ModelVersion, versions: Iterable[str]) -> dict[str, An
 
 def known_signature(model: ModelVersion) -> Signature:
     if model.findings.signature is None:
-        raise Unavailable(f"What `{model.ref}` takes is known once it has been started.")
+        raise Unavailable(f"The inputs of `{model.ref}` are known once it has been started.")
     return model.findings.signature
 
 

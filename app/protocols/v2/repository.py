@@ -80,4 +80,4 @@ def read(body: bytes) -> Asked:
     try:
         return read_json(body, Asked) if body.strip() else Asked()
     except ForeignJsonError as error:
-        raise BadInput(f"The body is not what this route takes: {error}.", hint="Send `{}`, or nothing.") from None
+        raise BadInput(f"The body does not fit this route: {error}.", hint="Send `{}`, or nothing.") from None

@@ -33,7 +33,7 @@ _TENSOR = {
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
         "datatype": {"type": "string", "enum": ["BOOL", "UINT8", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"]},
         "parameters": {"type": "object"},
-        "data": {"type": "array", "description": "Flat or nested, row-major; left out where it follows in binary."},
+        "data": {"type": "array", "description": "Flat or nested, row-major; omitted if the values follow in binary."},
     },
 }
 _REQUEST = {
@@ -59,7 +59,7 @@ INFER_BODY = request_body(
         JSON: {"schema": _REQUEST, "example": _EXAMPLE},
         BINARY: {
             "schema": {"type": "string", "format": "binary"},
-            "description": f"The JSON, whose length {JSON_LENGTH_HEADER} says, then the tensors in its order.",
+            "description": f"The JSON, whose length {JSON_LENGTH_HEADER} gives, then the tensors in the order of the JSON.",
         },
     }
 )

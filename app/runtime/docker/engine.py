@@ -37,7 +37,7 @@ ANSWER_SECONDS = 60
 THREADS = 16
 FOR_HELPERS = (*USER, *LANGUAGE, *USER_FOLDERS, *CREDENTIAL_HELPERS)
 CHUNKS_AHEAD = 1000
-MEND = "Start Docker (`docker info` must answer), or set PRISM_TARGET=process, which needs no engine."
+MEND = "Start Docker (`docker info` must work), or set PRISM_TARGET=process, which needs no engine."
 
 
 def engine_url() -> str:

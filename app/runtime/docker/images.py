@@ -199,7 +199,7 @@ class Images:
             why = error.detail if isinstance(error, BuildFailed | NotFound) else "it took too long."
             raise BuildFailed(
                 f"The base image {image} is not on this machine and cannot be pulled: {why}",
-                hint=f"Run `docker pull {image}`, or name an image that is there with PRISM_BASE_IMAGE.",
+                hint=f"Run `docker pull {image}`, or set PRISM_BASE_IMAGE to an image that exists.",
             ) from error
 
     async def _build(self, image: str, write_context: Callable[[io.BufferedIOBase], None], log: Log) -> None:
@@ -210,7 +210,7 @@ class Images:
         except TimeoutError as error:
             raise BuildFailed(
                 f"The image {image} was not built within {self._timeout_seconds:g} s.",
-                hint="See whether the engine is busy, or raise PRISM_BUILD_TIMEOUT_SECONDS.",
+                hint="Check whether the engine is busy, or raise PRISM_BUILD_TIMEOUT_SECONDS.",
             ) from error
         except OSError as error:
             raise _unprepared(image, error) from error
@@ -258,7 +258,7 @@ class Images:
                 if "error" in piece:
                     raise problem_in(str(piece["error"])) or BuildFailed(
                         f"The image {image} could not be built: {piece['error']}",
-                        hint="The build log says what the engine did before; `prism doctor` checks the engine.",
+                        hint="The build log shows what the engine did before that; `prism doctor` checks the engine.",
                         log_lines=said[-ERROR_LINES:],
                     )
 
@@ -266,7 +266,7 @@ class Images:
 def _unprepared(image: str, error: OSError) -> PrismError:
     return problem_of(error) or BuildFailed(
         f"The build of {image} could not be prepared: {error}.",
-        hint="Free some disk space, or let PRISM_RUN_ROOT name a folder that can be written to.",
+        hint="Free some disk space, or set PRISM_RUN_ROOT to a folder that can be written to.",
     )
 
 

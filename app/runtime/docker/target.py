@@ -130,7 +130,7 @@ class DockerTarget:
                 or problem_in(words)
                 or StartFailed(
                     f"The container of {plan.model.ref} could not be started: {words}",
-                    hint="See `prism doctor` for the engine, disk space and limits.",
+                    hint="Run `prism doctor` to check the engine, disk space and limits.",
                 )
             )
 

@@ -15,7 +15,7 @@ from app.runtime.logs.reader import LogCursor, LogLine, LogReader
 MAX_BYTES = 10 << 20
 POLL_SECONDS = 0.2
 LINES_AT_ONCE = 1000
-REPLACED = "The log was replaced since; lines may be missing here."
+REPLACED = "The log has been replaced since; lines may be missing here."
 
 
 def log_path(folder: Path) -> Path:

@@ -20,7 +20,7 @@ from app.runtime.logs.reader import LogCursor, LogLine, LogReader
 TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z"
 STAMP = re.compile(rf"({TIME}) ".encode())
 PLACE = re.compile(rf"c([0-9a-f]{{12}})-(|{TIME})-([0-9]{{1,9}})")
-GONE = "The replica was replaced, and the end of its log was not kept; lines may be missing here."
+GONE = "The replica was replaced, and the end of its log was not saved; lines may be missing here."
 ROTATED = "The engine dropped a part of the log; lines may be missing here."
 
 

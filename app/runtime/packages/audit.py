@@ -54,8 +54,8 @@ def check(folder: Path, python: str) -> None:
     for path, fault in (*_faults(folder, packages), *_records_that_lead_out(folder, packages)):
         who = _who_brought(path, packages)
         raise BuildFailed(
-            f"{who} brings {os.path.relpath(path, folder)}, {fault}.",
-            hint=f"Nothing of it was run. Do without {who}, or ask its authors why it brings that file.",
+            f"{who} contains {os.path.relpath(path, folder)}, {fault}.",
+            hint=f"None of it was run. Do without {who}, or ask its authors why it includes that file.",
         )
 
 
@@ -67,7 +67,7 @@ def _faults(folder: Path, packages: Path) -> Iterator[tuple[Path, str]]:
             if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
                 yield path, "a link that leads out of the environment"
             if name.lower() == "pyvenv.cfg" and not path.is_relative_to(packages):
-                yield path, "which would tell a Python where its own files are"
+                yield path, "which would tell Python where its own files are"
     for path in packages.iterdir():
         if path.suffix.lower() == ".pth" and not _is_harmless(path):
             yield path, "which Python would run at each start"

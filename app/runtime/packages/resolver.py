@@ -25,7 +25,7 @@ async def resolve(requirements: Requirements, *, log: Log, timeout_seconds: floa
         try:
             text = await _compile(requirements, python, log, timeout_seconds, platform)
         except EnvironmentFailed as failure:
-            log(f"Python {python} is passed over")
+            log(f"Python {python} is skipped")
             passed_over[python] = failure
             if failure.hint in UNREACHABLE:  # for every other Python as well
                 break

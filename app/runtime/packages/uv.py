@@ -108,7 +108,7 @@ def hint_for(text: str) -> str:
     if "certificate" in lowered or "unknownissuer" in lowered:
         return "The index's certificate is not trusted: set PIP_CERT (or SSL_CERT_FILE) to your company's CA bundle."
     if re.search(r"(?<![\d.])40[137]\b(?!\.)|unauthorized|credentials", lowered):
-        return "The index or proxy wants credentials: put them into PIP_INDEX_URL, HTTPS_PROXY, pip.conf or ~/.netrc."
+        return "The index or proxy wants credentials: put them in PIP_INDEX_URL, HTTPS_PROXY, pip.conf or ~/.netrc."
     network = ("error sending request", "failed to fetch", "dns error", "tunnel", "connection refused", "timed out")
     if any(word in lowered for word in network):
         return UNREACHABLE[TORCH_HOST in lowered]

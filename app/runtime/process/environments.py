@@ -128,8 +128,8 @@ class Environments:
             while not _locked(file):
                 if time.monotonic() > deadline:
                     raise BuildFailed(
-                        f"Another build of environment {lock.hash} did not end in {self.build_timeout_seconds:g} s.",
-                        hint="See whether another PRISM builds in the same folder; then try again.",
+                        f"Another build of environment {lock.hash} did not finish within {self.build_timeout_seconds:g} s.",
+                        hint="Check whether another PRISM builds in the same folder, then try again.",
                     )
                 await asyncio.sleep(LOCK_POLL_SECONDS)
             yield

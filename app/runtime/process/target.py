@@ -109,7 +109,7 @@ class ProcessTarget:
         except OSError as error:
             raise problem_of(error) or BuildFailed(
                 f"The runtime could not be copied to {self._run_folder}: {error.strerror}.",
-                hint="Free some disk space, or let PRISM_RUN_ROOT name a folder that can be written to.",
+                hint="Free some disk space, or set PRISM_RUN_ROOT to a folder that can be written to.",
             ) from error
         return ""
 
@@ -124,7 +124,8 @@ class ProcessTarget:
         variant = variant or model.variant
         if model.spec.execution.gpus:
             raise StartFailed(
-                f"{model.ref} wants a GPU, and the target process gives none.", hint="Deploy it to the target docker."
+                f"{model.ref} needs a GPU, but the target process provides none.",
+                hint="Deploy it to the target docker.",
             )
         if variant is None or not self._environments.is_built(variant.lock):
             raise StartFailed(f"The environment of {model.ref} is not built.", hint=f"Deploy {model.name} again.")
@@ -138,7 +139,7 @@ class ProcessTarget:
     def _not_started(self, model: ModelVersion, error: Exception) -> StartFailed:
         return StartFailed(
             f"The process of {model.ref} could not be started: {error}.",
-            hint="See `prism doctor` for disk space and process limits.",
+            hint="Run `prism doctor` to check disk space and process limits.",
         )
 
     def _start(self, model: ModelVersion, variant: Variant, folder: Path, limits: Limits) -> Replica:
@@ -222,7 +223,7 @@ class ProcessTarget:
         self._sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = self._sockets.lstat()
         if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            raise PermissionError(f"{self._sockets} is open to other users; remove it or make it yours with mode 0700")
+            raise PermissionError(f"{self._sockets} is accessible to other users; remove it, or own it with mode 0700")
         return Address(socket=str(path))
 
     async def state(self, replica: Replica) -> ReplicaState:

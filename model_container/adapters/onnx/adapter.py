@@ -87,7 +87,7 @@ class OnnxAdapter:
                 raise Problem(
                     422,
                     "wrong_columns",
-                    f"The model has the inputs {names}; a list does not say which is which.",
+                    f"The model has the inputs {names}; a list does not say which value belongs to which.",
                     'Send {"inputs": {"name": …}} with a value for each.',
                 )
             content = Named({self._inputs[0].name: content.values})

@@ -26,7 +26,7 @@ def chosen_providers(available: Sequence[str], wanted: Sequence[str] = ()) -> Li
     chosen = [provider for provider in wanted or (CUDA, CPU) if provider in available]
     if not chosen:
         raise ValueError(
-            f"of the execution providers {', '.join(wanted)} there is none in onnxruntime {onnxruntime.__version__}, "
+            f"none of the execution providers {', '.join(wanted)} is in onnxruntime {onnxruntime.__version__}, "
             f"which has {', '.join(available)}"
         )
     return chosen
@@ -40,7 +40,7 @@ def open_on(model: Any, options: Any, wanted: Sequence[str]) -> Any:
     session = onnxruntime.InferenceSession(model, options, providers=providers)
     if CPU not in providers and session.get_providers() == [CPU]:
         raise ValueError(
-            f"{' and '.join(providers)} did not start, the log says why; name {CPU} last to have the CPU stand in"
+            f"{' and '.join(providers)} did not start, the log says why; name {CPU} last to fall back to the CPU"
         )
     for name, reason in passed_over(session, wanted).items():
         print(f"prism: {name} is not used: {reason}", file=sys.stderr, flush=True)

@@ -63,12 +63,12 @@ class Graph:
         for raw, argument in zip(session.get_inputs(), self.declared):
             if not argument.datatype or argument.kind == MAPS:
                 raise TypeError(
-                    f"input {argument.name!r} is of type {raw.type}, which a request cannot fill; {_REMEDY}"
+                    f"input {argument.name!r} is of type {raw.type}, which a request cannot contain; {_REMEDY}"
                 )
         for raw, output in zip(session.get_outputs(), self.outputs):
             if not output.datatype:
                 raise TypeError(
-                    f"output {output.name!r} is of type {raw.type}, which an answer cannot carry; {_REMEDY}"
+                    f"output {output.name!r} is of type {raw.type}, which an answer cannot contain; {_REMEDY}"
                 )
         defaults = [port(node, optional=True) for node in session.get_overridable_initializers()]
         defaults = [default for default in defaults if default.datatype not in ("", "BF16")]
@@ -114,7 +114,9 @@ def _check_bf16(inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
     others = [port for port in (*inputs, *outputs) if port.kind != TENSOR]
     others += [port for port in inputs if port.datatype == "BYTES"]
     if others:
-        raise TypeError(f"onnxruntime does not take bfloat16 beside {others[0].name!r}, which is no tensor of numbers")
+        raise TypeError(
+            f"onnxruntime does not support bfloat16 together with {others[0].name!r}, which is not a tensor of numbers"
+        )
 
 
 def _from_bf16(value: Any) -> Any:

@@ -51,7 +51,7 @@ def check_texts(name: str, array: Any) -> None:
     bytes.
     """
     if array.dtype.kind == "O" and any(isinstance(item, bytes) for item in array.ravel()):
-        raise Problem(422, "not_utf8", f"Input {name!r} holds bytes that are no UTF-8; the model takes strings.")
+        raise Problem(422, "not_utf8", f"Input {name!r} holds bytes that are not UTF-8; the model takes strings.")
 
 
 def _completed(port: Port, array: Any, is_single: bool) -> Any:
@@ -78,7 +78,7 @@ def _check_shape(port: Port, array: Any) -> None:
             422,
             "wrong_shape",
             f"Input {port.name!r} has the shape {list(got)}; the model takes {port.sizes()}.",
-            "-1 stands for any number; nest the lists accordingly.",
+            "-1 stands for any size; nest the lists accordingly.",
             expected=port.sizes(),
             got=list(got),
         )
@@ -129,7 +129,7 @@ def _parsed(port: Port, text: str, wanted: str) -> Any:
 
 
 def _wrong_kind(port: Port, value: Any, wanted: str) -> Problem:
-    return Problem(422, "wrong_shape", f"Input {port.name!r} holds {shown(value)} where {wanted} belongs.")
+    return Problem(422, "wrong_shape", f"Input {port.name!r} holds {shown(value)} where {wanted} is expected.")
 
 
 def _place(name: str) -> Place:

@@ -147,7 +147,7 @@ class TorchAdapter:
         return [tuple(None if place in free else size for place, size in enumerate(shape)) for shape in shapes]
 
     def plain_inputs(self, matrix: Any) -> Inputs:
-        raise NotImplementedError("it reads no plain rows")
+        raise NotImplementedError("it does not take plain rows")
 
     def inputs(self, content: Content) -> Inputs:
         if isinstance(content, Rows):

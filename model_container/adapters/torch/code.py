@@ -50,7 +50,7 @@ def made_by(folder: str) -> Any:
     if len(chosen) != 1:
         names = ", ".join(sorted(cls.__name__ for cls in classes)) or "none"
         raise TypeError(
-            f"the file holds weights only, and it is not clear which module they are for (classes found: {names}); "
+            f"the file holds only weights, and it is not clear which module they belong to (classes found: {names}); "
             "define a function build_model() in model.py that returns it"
         )
     return _made(chosen[0], chosen[0].__name__)

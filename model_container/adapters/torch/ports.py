@@ -55,7 +55,7 @@ def array_for(port: Port, value: Any) -> Any:
             422,
             "wrong_shape",
             f"Input {port.name!r} has the shape {list(array.shape)}; the model takes {port.sizes()}.",
-            "-1 stands for any number; nest the lists accordingly.",
+            "-1 stands for any size; nest the lists accordingly.",
             expected=port.sizes(),
             got=list(array.shape),
         )

@@ -32,10 +32,10 @@ Read = Callable[[bytes], Any]
 SERVICE = "inference.GRPCInferenceService"
 UNEXPECTED = "PRISM met an error of its own. The server's log has the details."
 UNOFFERED = {
-    "SystemSharedMemory": "Shared memory is not offered; send tensors with the request.",
-    "CudaSharedMemory": "Shared memory is not offered; send tensors with the request.",
-    "TraceSetting": "Tracing is not offered; GET /metrics and trailing metadata of each prediction tell its timings.",
-    "LogSettings": "The log is set by PRISM_LOG_LEVEL, when the server starts.",
+    "SystemSharedMemory": "Shared memory is not supported; send tensors in the request.",
+    "CudaSharedMemory": "Shared memory is not supported; send tensors in the request.",
+    "TraceSetting": "Tracing is not supported; GET /metrics and the trailing metadata of each prediction give its timings.",
+    "LogSettings": "PRISM_LOG_LEVEL sets the log level when the server starts.",
 }
 """The explanation for callers of Triton's other methods, by the beginning of the method's name."""
 
@@ -54,7 +54,8 @@ def bound(service: Service, host: str, port: int, max_message_bytes: int) -> grp
         server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except RuntimeError as error:
         raise InvalidSetting(
-            f"{host}:{port} cannot be listened on for gRPC.", hint="Choose another PRISM_GRPC_PORT, or 0 for none."
+            f"The server cannot listen on {host}:{port} for gRPC.",
+            hint="Choose another PRISM_GRPC_PORT, or 0 for none.",
         ) from error
     return server
 
@@ -110,8 +111,8 @@ def reader(kind: Any) -> Read:
         try:
             return kind.FromString(raw)
         except DecodeError:
-            hint = "Send it with a client that is made from the protocol's file."
-            raise BadInput(f"The message is no {kind.DESCRIPTOR.name}.", hint=hint) from None
+            hint = "Use a client that was generated from the protocol's .proto file."
+            raise BadInput(f"The message is not a {kind.DESCRIPTOR.name}.", hint=hint) from None
 
     return read
 

@@ -71,12 +71,12 @@ def raw_values(request: ModelInferRequest) -> list[bytes]:
     named = next((tensor.name for tensor in request.inputs if tensor.HasField("contents")), None)
     if named is not None:
         raise BadInput(
-            f"Input `{named[:100]}` has contents, and the request raw_input_contents.", hint="Use one of them."
+            f"Input `{named[:100]}` has contents, but the request has raw_input_contents.", hint="Use only one of them."
         )
     if len(raws) != len(request.inputs):
         raise BadInput(
             f"There are {len(request.inputs)} inputs and {len(raws)} raw_input_contents.",
-            hint="Send one for each input, in their order; this server does not offer shared memory.",
+            hint="Send one for each input, in their order; this server does not support shared memory.",
         )
     return list(raws)
 
@@ -86,8 +86,8 @@ def packed(tensor: Tensor) -> bytes:
     name, datatype = tensor.name[:100], tensor.datatype[:100]
     if datatype not in _CONTENTS:
         raise BadInput(
-            f"There are no contents for the datatype `{datatype}` of input `{name}`.",
-            hint=f"There are for {', '.join(_CONTENTS)}; send others as raw_input_contents.",
+            f"The field contents does not support the datatype `{datatype}` of input `{name}`.",
+            hint=f"It supports {', '.join(_CONTENTS)}; send others as raw_input_contents.",
         )
     field, letter = _CONTENTS[datatype]
     other = next((one.name for one, _ in tensor.contents.ListFields() if one.name != field), None)
@@ -99,7 +99,7 @@ def packed(tensor: Tensor) -> bytes:
     try:
         return struct.pack(f"<{len(values)}{letter}", *values)
     except struct.error as error:
-        raise BadInput(f"Input `{name}` holds what is no {datatype}: {error}.") from None
+        raise BadInput(f"Input `{name}` has a value that is not {datatype}: {error}.") from None
 
 
 def parameters(given: Mapping[str, InferParameter]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def response(waiting: AwaitableRequest, reply: Reply) -> ModelInferResponse:
     try:
         return _response(waiting, reply)
     except (ForeignJsonError, LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise ReplicaProtocolError.of(f"its answer is no V2 answer, {type(error).__name__}") from None
+        raise ReplicaProtocolError.of(f"its answer is not a V2 answer, {type(error).__name__}") from None
 
 
 def _response(waiting: AwaitableRequest, reply: Reply) -> ModelInferResponse:
