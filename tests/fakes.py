@@ -43,7 +43,7 @@ async def echo(requests: list[Request]) -> list[Answer]:
 
 
 ACCEPTING_TURNS = 8
-"""Of the event loop, at most, between a connection's arrival and the call of who serves it."""
+"""Most turns of the event loop between a connection's arrival and the call of its handler."""
 
 
 class FakeReplica:

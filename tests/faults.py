@@ -22,7 +22,7 @@ FSYNC = ("fsync", "pwrite", "ftruncate", "write")
 
 
 class Faults:
-    """Of `number` (an errno) below `folder`. met: how many operations could have failed. failed: how many did."""
+    """Faults with `number` (an errno) below `folder`. met: operations that could have failed. failed: those that did."""
 
     def __init__(self, number: int, folder: Path, first: int) -> None:
         self.number = number

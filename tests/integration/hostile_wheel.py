@@ -37,7 +37,7 @@ class Model:
 
 
 def files(canary: Path, version: str) -> dict[str, str]:
-    """Of a wheel that fires in every way known but for a script called `python`, which uv itself refuses."""
+    """Return the files of a wheel with every known startup hook except a script called `python`, which uv itself refuses."""
     fire = CANARY.format(file=str(canary), places=IN_A_CONTAINER, fired=FIRED)
     data = f"{PACKAGE}-{version}.data"
     return {

@@ -34,7 +34,7 @@ CONFIGURATION = ("PIP_", "UV_", "SSL_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"
 
 
 def forget_configuration(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    """As on a machine where nobody configured pip or uv, and nothing was downloaded yet."""
+    """Simulate a machine where nobody configured pip or uv and nothing was downloaded yet."""
     for name in list(os.environ):
         if name.upper().startswith(CONFIGURATION) or name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
             monkeypatch.delenv(name)

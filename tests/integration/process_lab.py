@@ -135,7 +135,7 @@ async def predict(replica: Replica, body: bytes = b'{"features": [[1, 2]]}') -> 
 
 
 async def connected(replica: Replica) -> bytes:
-    """As `predict`, from before the replica listens."""
+    """Connect like `predict`, waiting until the replica listens."""
 
     async def answer() -> bytes:
         try:

@@ -48,7 +48,7 @@ class Sshd:
         self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {kind} {key}\n")
 
     def settings(self) -> dict[str, str]:
-        """Of a PRISM server that shares over it."""
+        """Return the settings of a PRISM server that shares over this host."""
         return {
             "PRISM_TUNNEL": self.address,
             "PRISM_TUNNEL_SSH_IDENTITY": str(self.identity),

@@ -39,7 +39,7 @@ def start(command: list[str]) -> subprocess.Popen[bytes]:
     return process
 
 
-async def test_what_hardly_runs_competes_until_the_next_command(group: BackgroundGroup) -> None:
+async def test_a_starved_reader_competes_until_the_next_command(group: BackgroundGroup) -> None:
     beside = start([sys.executable, "-c", SPIN])
     member = start(group.command([sys.executable, "-c", SPIN]))
     try:
@@ -59,7 +59,7 @@ async def test_what_hardly_runs_competes_until_the_next_command(group: Backgroun
             process.wait()
 
 
-async def test_what_runs_well_goes_on_giving_way(group: BackgroundGroup) -> None:
+async def test_a_reader_that_gets_enough_cpu_keeps_yielding(group: BackgroundGroup) -> None:
     def gives_way() -> bool:
         """Where other programs leave it next to nothing, it may compete: that start says nothing."""
         member = subprocess.Popen(group.command(["sleep", "60"]), env=child_environment())

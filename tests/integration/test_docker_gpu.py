@@ -37,7 +37,7 @@ def engine() -> Iterator[docker.DockerClient]:
 
 
 def planned(folder: Path, wanted: Gpus, image: str) -> Plan:
-    """Of a container on the bridge that every engine has."""
+    """Return the plan of a container on the bridge that every engine has."""
     model = write_model(folder, small_lock(PYTHON))
     model = with_facts(model, execution=Execution(wanted))
     assert model.variant is not None
@@ -64,7 +64,7 @@ def planned(folder: Path, wanted: Gpus, image: str) -> Plan:
         (Gpus(ids=("0", "1")), {"Count": 0, "DeviceIDs": ["0", "1"]}),
     ],
 )
-def test_the_engine_records_what_a_container_asks_for(
+def test_the_engine_records_the_device_request_of_a_container(
     tmp_path: Path, engine: docker.DockerClient, wanted: Gpus, asked: dict[str, Any]
 ) -> None:
     plan = planned(tmp_path / "m", wanted, f"python:{PYTHON}-slim")
@@ -77,7 +77,7 @@ def test_the_engine_records_what_a_container_asks_for(
     assert {"Count": request["Count"], "DeviceIDs": request["DeviceIDs"] or None} == asked
 
 
-def test_without_gpu_nothing_is_asked_for(tmp_path: Path, engine: docker.DockerClient) -> None:
+def test_without_gpu_no_device_is_requested(tmp_path: Path, engine: docker.DockerClient) -> None:
     container = engine.containers.create(**planned(tmp_path / "m", Gpus(), f"python:{PYTHON}-slim").options())
     try:
         assert not engine.api.inspect_container(container.id)["HostConfig"]["DeviceRequests"]
@@ -114,7 +114,7 @@ def test_an_engine_without_a_gpu_says_so_and_leaves_nothing_behind(tmp_path: Pat
     assert list((tmp_path / "s").glob("*")) == []
 
 
-def test_the_examination_says_whether_the_engine_has_a_gpu() -> None:
+def test_the_doctor_says_whether_the_engine_has_a_gpu() -> None:
     found = doctor.gpu(load_settings(target="docker"))
     assert found.level == "ok"
     assert ("the engine offers" if offered(engine_info()) else "NVIDIA Container Toolkit") in found.found

@@ -131,7 +131,7 @@ async def lab(tmp_path: Path, environment: None) -> AsyncIterator[Lab]:
 
 
 async def welcomed(replica: Replica) -> ReplicaConnection:
-    """As the gateway waits for a start; the engine's own proxy accepts, and hangs up, before the runtime listens."""
+    """Wait for the handshake as the gateway does; the engine's proxy accepts and hangs up before the runtime listens."""
 
     async def link() -> ReplicaConnection | None:
         try:
@@ -148,7 +148,7 @@ def replace_lock(model: ModelVersion, lock: Lock) -> ModelVersion:
     return with_facts(model, lock=lock)
 
 
-async def test_it_keeps_the_contract_of_a_target_and_offers_pythons_that_are_here_first(tmp_path: Path) -> None:
+async def test_the_docker_target_fulfils_the_contract_and_offers_local_pythons_first(tmp_path: Path) -> None:
     target: Target = make_target(tmp_path, "test")
     assert engine_answers()
     pythons = await target.pythons()
@@ -156,12 +156,12 @@ async def test_it_keeps_the_contract_of_a_target_and_offers_pythons_that_are_her
     assert {"3.9", "3.12"} <= set(pythons)
 
 
-async def test_a_base_image_that_does_not_name_its_python_is_asked_for_it(tmp_path: Path) -> None:
+async def test_a_base_image_without_a_python_in_its_name_is_queried(tmp_path: Path) -> None:
     target = make_target(tmp_path, "test", base_image=BASE_IMAGE.format(version=PYTHON))
     assert await target.pythons() == (PYTHON,)
 
 
-async def test_without_an_engine_every_question_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_an_engine_every_call_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, replica = write_model(tmp_path / "m", LOCK), Replica("m", "docker", "id", "t", "")  # type: ignore[arg-type]
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(tmp_path / "dead.sock"))
@@ -185,7 +185,7 @@ async def test_without_an_engine_every_question_says_so(tmp_path: Path, monkeypa
                 await question
 
 
-async def test_an_environment_wanted_by_many_at_once_is_built_once(tmp_path: Path, engine: docker.DockerClient) -> None:
+async def test_an_environment_requested_concurrently_is_built_once(tmp_path: Path, engine: docker.DockerClient) -> None:
     lock = Lock(python=PYTHON, text=f"msgspec=={msgspec.__version__}\n")
     target = make_target(tmp_path, "test")
     model = replace_lock(write_model(tmp_path / "m", LOCK), lock)
@@ -211,7 +211,7 @@ async def test_a_package_that_does_not_exist_fails_the_build_with_its_name(
     assert failure.value.values["log_lines"]
 
 
-async def test_a_base_image_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+async def test_an_unavailable_base_image_is_named(tmp_path: Path) -> None:
     target = make_target(tmp_path, "test", base_image="127.0.0.1:1/no-such-base:{version}")
     with pytest.raises(BuildFailed, match=r"127\.0\.0\.1:1/no-such-base:3\.12.*PRISM_BASE_IMAGE"):
         await target.build_environment(Lock(python="3.12", text="msgspec==1\n"), print)
@@ -317,7 +317,7 @@ async def test_a_replica_answers_over_socket_and_port_and_after_stop_nothing_of_
     assert engine.images.list(replica.image) == []
 
 
-async def test_only_who_has_the_token_and_only_from_this_machine_may_ask(
+async def test_only_local_clients_with_the_token_are_answered(
     lab: Lab, tmp_path: Path, engine: docker.DockerClient
 ) -> None:
     replica = await lab.start()
@@ -329,7 +329,7 @@ async def test_only_who_has_the_token_and_only_from_this_machine_may_ask(
         await predict(msgspec.structs.replace(replica, token="guess"))
 
 
-async def test_its_container_holds_no_rights(lab: Lab, engine: docker.DockerClient) -> None:
+async def test_a_container_has_no_privileges(lab: Lab, engine: docker.DockerClient) -> None:
     replica = await lab.start(limits=Limits(memory_mb=200, cpus=0.5, pids=50))
     inspection = engine.api.inspect_container(replica.id)
     host = inspection["HostConfig"]
@@ -477,7 +477,7 @@ async def test_the_network_itself_keeps_models_from_each_other(lab: Lab, engine:
     assert b"through" not in across.output
 
 
-async def test_one_that_takes_too_much_memory_ends_with_that_reason(lab: Lab) -> None:
+async def test_a_replica_over_its_memory_limit_ends_with_that_reason(lab: Lab) -> None:
     greedy = """
     class Model:
         def predict(self, rows):
@@ -489,7 +489,7 @@ async def test_one_that_takes_too_much_memory_ends_with_that_reason(lab: Lab) ->
     assert await lab.gone(replica) == "killed by the out-of-memory killer (limit 96 MiB)"
 
 
-async def test_one_that_ends_itself_leaves_its_exit_code_and_its_words(lab: Lab, engine: docker.DockerClient) -> None:
+async def test_a_replica_that_exits_leaves_its_exit_code_and_its_output(lab: Lab, engine: docker.DockerClient) -> None:
     replica = await lab.start("import os\nprint('farewell', flush=True)\nos._exit(7)")
     assert await lab.gone(replica) == "exited with code 7"
     assert await lab.target.replicas() == ()
@@ -515,7 +515,7 @@ async def logged(lab: Lab, replica: Replica, text: str) -> None:
     await until(is_there, f"{text!r} at the end of its log")
 
 
-async def test_one_killed_from_outside_says_by_which_signal(lab: Lab) -> None:
+async def test_a_replica_killed_from_outside_reports_the_signal(lab: Lab) -> None:
     replica = await lab.start()
     await connected(replica)
     descendants(replica.pid)[-1].kill()
@@ -562,7 +562,7 @@ async def test_a_later_gateway_finds_it_and_another_prism_does_not(lab: Lab, tmp
     assert await later.replicas() == ()
 
 
-async def test_what_is_not_labelled_ours_is_never_touched(lab: Lab, engine: docker.DockerClient) -> None:
+async def test_containers_without_prism_labels_are_never_touched(lab: Lab, engine: docker.DockerClient) -> None:
     model = await lab.build()
     image = engine.images.get(f"prism_env_{LOCK.hash}")
     foreign_name = f"prism_model_{lab.home}-foreign"
@@ -621,7 +621,7 @@ threading.Thread(target=talk, daemon=True).start()
 """
 
 
-async def test_its_log_goes_on_behind_any_line_for_any_gateway(lab: Lab) -> None:
+async def test_a_log_can_be_resumed_after_any_line_by_any_gateway(lab: Lab) -> None:
     folder = lab.folder / "intruder"
     first = await lab.start(TALKER.replace("{run}", "1") + HARMLESS)
     live = lab.target.logs(first, folder, 1000, True)  # also what it said before it was listened to
@@ -637,7 +637,7 @@ async def test_its_log_goes_on_behind_any_line_for_any_gateway(lab: Lab) -> None
     assert spoken == [*(f"1 {number}" for number in range(int(spoken[0][2:]), 200)), "1 " + "x" * 40_000, "1 done"]
 
 
-async def test_behind_a_line_of_a_container_that_was_replaced_comes_its_rest_and_then_the_next_ones_log(
+async def test_resuming_in_a_replaced_containers_log_continues_with_the_next_ones(
     lab: Lab,
 ) -> None:
     folder = lab.folder / "intruder"
@@ -664,7 +664,7 @@ async def test_behind_a_line_of_a_container_that_was_replaced_comes_its_rest_and
     assert (await after(f"c{'0' * 12}-2026-01-01T00:00:00.000000000Z-0"))[0][0] == "gap"
 
 
-async def test_a_place_names_no_container_of_somebody_else(lab: Lab, engine: docker.DockerClient) -> None:
+async def test_a_log_position_cannot_name_a_foreign_container(lab: Lab, engine: docker.DockerClient) -> None:
     replica = await lab.start()
     await connected(replica)
     image = engine.images.get(f"prism_env_{LOCK.hash}")
@@ -679,7 +679,7 @@ async def test_a_place_names_no_container_of_somebody_else(lab: Lab, engine: doc
         foreign.remove(force=True)
 
 
-async def test_a_start_given_up_leaves_no_container(lab: Lab, engine: docker.DockerClient) -> None:
+async def test_a_cancelled_start_leaves_no_container(lab: Lab, engine: docker.DockerClient) -> None:
     model = await lab.build()
     start = asyncio.create_task(lab.target.start(model, lab.folder / model.name, Limits(memory_mb=256)))
 
@@ -693,7 +693,7 @@ async def test_a_start_given_up_leaves_no_container(lab: Lab, engine: docker.Doc
     assert not await begun()
 
 
-async def test_a_build_given_up_or_out_of_time_ends(tmp_path: Path, engine: docker.DockerClient) -> None:
+async def test_a_cancelled_or_timed_out_build_ends(tmp_path: Path, engine: docker.DockerClient) -> None:
     lock = Lock(python=PYTHON, text="".join(f"{name}\n" for name in ("numpy==2.0.0", "msgspec==0.19.0")))
     hasty = DockerTarget(home="test", run_folder=tmp_path, base_image=BASE_IMAGE, build_timeout_seconds=1)
     with pytest.raises(BuildFailed, match="within 1 s"):
@@ -769,9 +769,7 @@ os.symlink(TARGET, "/run/prism/model.sock")
 """ + HARMLESS
 
 
-async def test_a_container_that_puts_a_link_in_the_place_of_its_socket_leads_the_gateway_nowhere(
-    lab: Lab, tmp_path: Path
-) -> None:
+async def test_the_gateway_does_not_follow_a_link_in_place_of_a_containers_socket(lab: Lab, tmp_path: Path) -> None:
     """The link names a socket of this machine; were it followed, who listens there would be handed the token."""
     with socket.socket(socket.AF_UNIX) as victim:
         victim.bind(str(tmp_path / "victim"))
@@ -790,7 +788,7 @@ async def test_a_container_that_puts_a_link_in_the_place_of_its_socket_leads_the
             victim.accept()
 
 
-async def test_where_the_root_of_a_container_cannot_be_entered_it_is_reached_by_its_port(
+async def test_a_container_is_reached_by_its_port_if_its_root_cannot_be_entered(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.runtime.docker.sockets.runtime_user", lambda: (12345, 12345))

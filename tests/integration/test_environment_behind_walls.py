@@ -69,7 +69,7 @@ def lab_for(folder: Path, lock: Lock) -> Lab:
     return Lab(ProcessTarget(folder / "e", folder / "run", folder / "s", 300, "test"), folder / "models", lock)
 
 
-async def test_whatever_a_model_starts_finds_its_packages(tmp_path: Path) -> None:
+async def test_programs_that_a_model_starts_find_its_packages(tmp_path: Path) -> None:
     libraries = "".join(f"{name}=={version(name)}\n" for name in ("joblib", "cloudpickle"))
     lab = lab_for(tmp_path, Lock(python=PYTHON, text=small_lock(PYTHON).text + libraries))
     await lab.target.build_environment(lab.lock, print)
@@ -86,7 +86,7 @@ async def test_whatever_a_model_starts_finds_its_packages(tmp_path: Path) -> Non
     assert said == {"by_joblib": squares, "by_spawn": squares, "by_command": [[version("numpy")], [0]]}
 
 
-async def test_its_python_is_none_that_a_package_could_have_brought(tmp_path: Path) -> None:
+async def test_no_package_provides_the_interpreter(tmp_path: Path) -> None:
     lab = lab_for(tmp_path, small_lock(PYTHON))
     await lab.target.build_environment(lab.lock, print)
     replica = await lab.start(SEES)
@@ -103,7 +103,7 @@ async def test_its_python_is_none_that_a_package_could_have_brought(tmp_path: Pa
     assert seen["builtins"] == [True, True]
 
 
-async def test_an_environment_of_an_older_layout_is_installed_anew(tmp_path: Path) -> None:
+async def test_an_environment_with_an_older_layout_is_reinstalled(tmp_path: Path) -> None:
     lab = lab_for(tmp_path, small_lock(PYTHON))
     older = tmp_path / "e" / lab.lock.hash
     (older / "bin").mkdir(parents=True)
@@ -121,7 +121,7 @@ async def test_an_environment_of_an_older_layout_is_installed_anew(tmp_path: Pat
     assert [path.name for path in (tmp_path / "e").iterdir()] == [f".{lab.lock.hash}.lock"]
 
 
-def test_a_runtime_that_was_started_with_site_does_not_go_on(tmp_path: Path) -> None:
+def test_a_runtime_started_with_site_exits(tmp_path: Path) -> None:
     config = RuntimeConfig(str(tmp_path / "m.pkl"), "pickle", socket=str(tmp_path / "s"), environment=str(tmp_path))
 
     done = subprocess.run(

@@ -63,7 +63,7 @@ async def attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str) ->
 
 @pytest.fixture
 def let_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the look at what was installed had missed it: the other walls must hold alone."""
+    """Disable the audit of installed files, as if it had missed them: the other protections must suffice."""
     monkeypatch.setattr("app.runtime.packages.install.check", lambda *_: None)
 
 
@@ -88,11 +88,11 @@ def docker_target(folder: Path) -> DockerTarget:
 
 
 @BOTH_CACHES
-async def test_on_process_it_is_refused_with_its_name_and_nothing_of_it_stays(attack: Attack) -> None:
+async def test_on_process_a_hostile_wheel_is_refused_by_name_and_removed(attack: Attack) -> None:
     target = process_target(attack.folder)
 
     for _ in range(2):
-        with pytest.raises(BuildFailed, match=rf"{PACKAGE} 1\.\d+ brings"):
+        with pytest.raises(BuildFailed, match=rf"{PACKAGE} 1\.\d+ contains"):
             await target.build_environment(attack.lock, print)
 
     left = [path.name for path in (attack.folder / "environments").iterdir() if path.suffix not in (".txt", ".lock")]
@@ -102,7 +102,7 @@ async def test_on_process_it_is_refused_with_its_name_and_nothing_of_it_stays(at
 
 @BOTH_CACHES
 @pytest.mark.usefixtures("let_in")
-async def test_on_process_nothing_of_it_runs_before_the_walls(attack: Attack) -> None:
+async def test_on_process_no_package_code_runs_outside_the_sandbox(attack: Attack) -> None:
     target = process_target(attack.folder)
     model = attack.model("intruder")
 
@@ -124,12 +124,12 @@ async def test_on_process_nothing_of_it_runs_before_the_walls(attack: Attack) ->
 
 @pytest.mark.docker
 @BOTH_CACHES
-async def test_on_docker_it_is_refused_with_its_name_and_nothing_of_it_stays(
+async def test_on_docker_a_hostile_wheel_is_refused_by_name_and_removed(
     attack: Attack, engine: docker.DockerClient
 ) -> None:
     target = docker_target(attack.folder)
 
-    with pytest.raises(BuildFailed, match=rf"{PACKAGE} 1\.\d+ brings"):
+    with pytest.raises(BuildFailed, match=rf"{PACKAGE} 1\.\d+ contains"):
         await target.build_environment(attack.lock, print)
 
     assert not engine.images.list(filters={"label": f"prism.environment={attack.lock.hash}"})
@@ -140,7 +140,7 @@ async def test_on_docker_it_is_refused_with_its_name_and_nothing_of_it_stays(
 @pytest.mark.docker
 @BOTH_CACHES
 @pytest.mark.usefixtures("let_in")
-async def test_on_docker_nothing_of_it_runs_before_the_walls_not_even_in_the_build(
+async def test_on_docker_no_package_code_runs_outside_the_sandbox_or_in_the_build(
     attack: Attack, engine: docker.DockerClient
 ) -> None:
     target = docker_target(attack.folder)

@@ -64,7 +64,7 @@ async def bounded(holder: str, lab: Lab) -> Lab:
 
 
 def groups() -> list[Path]:
-    """Of replicas of the lab's home."""
+    """Return the control groups of replicas in the lab's home."""
     return [path for folder in set(find_place().folders.values()) for path in folder.glob("prism-test-*")]
 
 
@@ -113,7 +113,7 @@ async def test_shared_memory_counts(bounded: Lab, kind: str) -> None:
     assert "all of it" not in bounded.log()
 
 
-async def test_one_that_forks_and_fills_is_ended_for_its_memory(bounded: Lab) -> None:
+async def test_a_replica_that_fills_memory_through_forks_is_ended(bounded: Lab) -> None:
     code = """
         import os, time
         for _ in range(20):
@@ -128,7 +128,7 @@ async def test_one_that_forks_and_fills_is_ended_for_its_memory(bounded: Lab) ->
 
 
 @pytest.mark.cgroup
-async def test_its_group_bounds_processes_and_processor_and_goes_with_it(lab: Lab) -> None:
+async def test_a_control_group_limits_processes_and_cpu_and_is_removed_with_its_replica(lab: Lab) -> None:
     code = """
         import os, time
         made = 0
@@ -200,7 +200,7 @@ async def test_the_group_of_a_replica_that_died_goes_with_the_next_start(lab: La
     assert new != old
 
 
-async def test_a_line_in_the_log_does_not_tell_the_end(lab: Lab) -> None:
+async def test_a_log_line_does_not_decide_why_a_replica_ended(lab: Lab) -> None:
     """The supervisor's number is public: the line that it writes, anybody can write."""
     replica = await lab.start("import time\ntime.sleep(600)")
     path = lab.folder / "intruder" / "logs" / "runtime.log"
@@ -210,7 +210,7 @@ async def test_a_line_in_the_log_does_not_tell_the_end(lab: Lab) -> None:
     assert "FORGED" not in await lab.gone(replica)
 
 
-async def test_a_model_holds_and_finds_nothing_that_tells_its_end(lab: Lab) -> None:
+async def test_a_model_cannot_reach_the_file_that_records_its_end(lab: Lab) -> None:
     code = """
         import json, os
         found = {"own": [], "supervisor": "", "written": []}
@@ -233,7 +233,9 @@ async def test_a_model_holds_and_finds_nothing_that_tells_its_end(lab: Lab) -> N
     assert await lab.gone(replica) == "exited with code 7"
 
 
-async def test_a_later_gateway_is_told_the_end_with_what_was_used(lab: Lab, tmp_path: Path, environments: Path) -> None:
+async def test_a_later_gateway_gets_the_cause_of_the_end_with_the_usage(
+    lab: Lab, tmp_path: Path, environments: Path
+) -> None:
     replica = await lab.start("held = bytearray(b'x') * (50 << 20)\nimport os, time\ntime.sleep(1)\nos._exit(7)")
     later = Lab(make_target(tmp_path, environments), tmp_path / "later", lab.lock)
     assert await later.gone(replica) == "exited with code 7"
@@ -247,7 +249,7 @@ async def test_a_later_gateway_is_told_the_end_with_what_was_used(lab: Lab, tmp_
 async def test_a_replica_whose_record_could_not_be_written_ends_before_anything_of_its_model_runs(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where the gateway is killed between the two: no later one could find it."""
+    """Simulates a gateway killed in between: no later gateway could find the replica."""
     pids: list[int] = []
 
     def full(path: Path, record: Record) -> None:

@@ -51,12 +51,12 @@ async def lab(tmp_path: Path, environments: Path) -> AsyncIterator[Lab]:
     await lab.stop_all()
 
 
-async def test_it_keeps_the_contract_of_a_target_and_offers_the_python_that_is_here(tmp_path: Path) -> None:
+async def test_the_process_target_fulfils_the_contract_with_local_pythons(tmp_path: Path) -> None:
     target: Target = make_target(tmp_path, tmp_path / "e")
     assert (await target.pythons())[0] == PYTHON
 
 
-async def test_an_environment_wanted_by_many_at_once_is_built_once(tmp_path: Path) -> None:
+async def test_an_environment_requested_concurrently_is_built_once(tmp_path: Path) -> None:
     lock = Lock(python=PYTHON, text=f"msgspec=={msgspec.__version__}\n")
     lines: list[str] = []
     two_gateways = [make_target(tmp_path, tmp_path / "e") for _ in range(2)]
@@ -65,7 +65,7 @@ async def test_an_environment_wanted_by_many_at_once_is_built_once(tmp_path: Pat
     assert (tmp_path / "e" / f"{lock.hash}.txt").read_text() == lock.text
 
 
-async def test_an_environment_left_half_built_is_built_anew(tmp_path: Path) -> None:
+async def test_a_partially_built_environment_is_rebuilt(tmp_path: Path) -> None:
     lock = Lock(python=PYTHON, text=f"msgspec=={msgspec.__version__}\n")
     torso = tmp_path / "e" / f"{lock.hash}-2"
     torso.mkdir(parents=True)
@@ -92,7 +92,7 @@ async def test_a_model_without_its_environment_is_not_started(tmp_path: Path) ->
         await make_target(tmp_path, tmp_path / "e").start(model, tmp_path / "m", Limits())
 
 
-async def test_a_replica_answers_and_after_stop_nothing_of_it_is_left(lab: Lab, tmp_path: Path) -> None:
+async def test_a_replica_answers_and_leaves_nothing_after_stop(lab: Lab, tmp_path: Path) -> None:
     replica = await lab.start()
     assert b"predictions" in await connected(replica)
     state = await lab.target.state(replica)
@@ -144,7 +144,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_replica_outlives_a_gateway_killed_with_9(tmp_path: Path, environments: Path) -> None:
+async def test_a_replica_outlives_a_killed_gateway(tmp_path: Path, environments: Path) -> None:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", GATEWAY, str(tmp_path), str(environments)]
     gateway = await asyncio.create_subprocess_exec(*command, cwd=root)
@@ -202,7 +202,7 @@ async def test_a_replica_that_ends_itself_leaves_its_exit_code_and_no_zombie(lab
     assert not psutil.pid_exists(replica.pid)
 
 
-async def test_one_that_ends_while_it_is_asked_for_leaves_its_exit_code_too(
+async def test_a_replica_that_ends_while_it_is_checked_leaves_its_exit_code(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replica = await lab.start()
@@ -222,13 +222,13 @@ async def test_one_that_ends_while_it_is_asked_for_leaves_its_exit_code_too(
     assert not psutil.pid_exists(replica.pid)
 
 
-async def test_a_pid_used_again_by_another_process_is_not_taken_for_the_replica(lab: Lab) -> None:
+async def test_a_reused_pid_is_not_mistaken_for_the_replica(lab: Lab) -> None:
     replica = await lab.start()
     earlier = msgspec.structs.replace(replica, id=f"{replica.pid}:1")
     assert not (await lab.target.state(earlier)).running
 
 
-async def test_it_ends_when_asked_even_while_its_model_still_loads(lab: Lab) -> None:
+async def test_a_replica_can_be_stopped_while_its_model_loads(lab: Lab) -> None:
     replica = await lab.start("import time\nprint('loading \"yes\"', flush=True)\ntime.sleep(600)")
     await lab.said("loading ")
     began = time.monotonic()
@@ -236,7 +236,7 @@ async def test_it_ends_when_asked_even_while_its_model_still_loads(lab: Lab) -> 
     assert time.monotonic() - began < 30
 
 
-async def test_one_that_ignores_the_request_to_end_is_ended_after_the_grace(lab: Lab) -> None:
+async def test_a_replica_that_ignores_sigterm_is_killed_after_the_grace_period(lab: Lab) -> None:
     code = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf 1', flush=True)\ntime.sleep(600)"
     replica = await lab.start(code)
     await lab.said("deaf ")
@@ -256,7 +256,7 @@ async def test_its_log_can_be_followed_until_it_ends(lab: Lab, tmp_path: Path) -
     assert "killed by signal 9" in rest[-1]
 
 
-async def test_a_log_that_grows_too_large_is_cut_while_it_is_written_and_no_reader_loses_its_place(
+async def test_a_log_that_grows_too_large_is_truncated_without_losing_readers_positions(
     lab: Lab, tmp_path: Path
 ) -> None:
     """It says 20 MB in a rush, and then goes on; one reader follows it, another comes back to where it was."""
@@ -291,7 +291,9 @@ async def test_a_log_that_grows_too_large_is_cut_while_it_is_written_and_no_read
     assert int((await anext(again)).text) == numbers[-1] + 1
 
 
-async def test_where_a_socket_path_would_be_too_long_it_listens_on_loopback(tmp_path: Path, environments: Path) -> None:
+async def test_a_replica_listens_on_loopback_if_its_socket_path_would_be_too_long(
+    tmp_path: Path, environments: Path
+) -> None:
     target = make_target(tmp_path, environments, sockets=tmp_path / ("s" * 100))
     lab = Lab(target, tmp_path / "models", small_lock(PYTHON))
     replica = await lab.start()
@@ -306,7 +308,7 @@ async def test_where_a_socket_path_would_be_too_long_it_listens_on_loopback(tmp_
 
 async def test_a_socket_folder_open_to_others_is_refused(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir(mode=0o755)
-    with pytest.raises(StartFailed, match="open to other users"):
+    with pytest.raises(StartFailed, match="accessible to other users"):
         await lab.start()
 
 
@@ -321,7 +323,7 @@ async def test_two_replicas_of_one_model_live_side_by_side(lab: Lab, tmp_path: P
     assert await lab.target.replicas() == (second,)
 
 
-async def test_what_a_dead_replica_left_goes_with_the_next_start(lab: Lab, tmp_path: Path) -> None:
+async def test_leftovers_of_a_dead_replica_are_removed_at_the_next_start(lab: Lab, tmp_path: Path) -> None:
     first = await lab.start("import os\nos._exit(1)")
     await lab.gone(first)
     again = write_model(tmp_path / "again", lab.lock)
@@ -344,7 +346,7 @@ async def test_removing_a_model_keeps_an_environment_that_others_use(lab: Lab, t
     await target.remove(model, environment_in_use=False)
 
 
-async def test_the_runtime_is_copied_so_that_nothing_of_the_gateway_can_be_imported(lab: Lab) -> None:
+async def test_the_copied_runtime_cannot_import_the_gateway(lab: Lab) -> None:
     code = (
         "import json\nfound = []\nfor name in ('app', 'docker', 'fastapi', 'psutil'):\n"
         "    try:\n        __import__(name); found.append(name)\n    except ImportError: pass\n"
@@ -358,12 +360,12 @@ async def test_the_runtime_is_copied_so_that_nothing_of_the_gateway_can_be_impor
 
 
 def child_pids() -> set[int]:
-    """Of the processes that this one has started, also in tests before this one."""
+    """Return the pids of all child processes, including those started by earlier tests."""
     return {child.pid for child in psutil.Process().children()}
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EMFILE], ids=errno.errorcode.get)
-async def test_a_start_that_the_disk_refuses_says_so_and_leaves_neither_a_process_nor_a_folder(
+async def test_a_start_on_a_full_disk_fails_without_leaving_a_process_or_folder(
     lab: Lab, tmp_path: Path, number: int
 ) -> None:
     model = write_model(lab.folder / "m", lab.lock, HARMLESS, "m")
@@ -389,7 +391,7 @@ async def test_a_start_that_the_disk_refuses_says_so_and_leaves_neither_a_proces
     assert await connected(lab.started[0])
 
 
-async def test_what_a_start_left_that_was_cut_off_is_removed_by_a_later_one(lab: Lab, tmp_path: Path) -> None:
+async def test_leftovers_of_an_interrupted_start_are_removed_by_a_later_one(lab: Lab, tmp_path: Path) -> None:
     left = tmp_path / "run" / "intruder-1" / "0badcafe"
     (left / "work").mkdir(parents=True)
     os.utime(left, (1, 1))

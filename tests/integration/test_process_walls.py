@@ -48,7 +48,7 @@ async def lab(tmp_path: Path, environments: Path) -> AsyncIterator[Lab]:
     await lab.stop_all()
 
 
-def test_behind_all_walls_every_attempt_is_refused() -> None:
+def test_in_the_full_sandbox_every_escape_attempt_is_refused() -> None:
     found = probe_sandbox()
     assert {area: found[area] for area in AREAS} == dict.fromkeys(AREAS, True), found["details"]
 
@@ -59,13 +59,13 @@ def test_no_kind_of_memory_goes_beyond_the_limit_without_a_control_group() -> No
     assert found["details"]["report"]["bounds"]["memory"] == "seccomp and supervisor"
 
 
-def test_without_walls_every_attempt_succeeds() -> None:
+def test_without_a_sandbox_every_escape_attempt_succeeds() -> None:
     found = probe_sandbox(None)
     assert not any(found[area] for area in (*AREAS, "memory"))
     assert found["details"]["refused"] == {area: {} for area in (*AREAS, "memory")}
 
 
-def test_an_unprivileged_user_gets_the_same_walls(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_unprivileged_user_gets_the_same_sandbox(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Without root the suite itself runs as such a user."""
     if os.geteuid() != 0:
         return
@@ -111,12 +111,12 @@ def runs_as_nobody(python: str) -> bool:
         ),
     ],
 )
-def test_each_wall_alone_shuts_what_is_said_of_it(confinement: Confinement, refused: set[str]) -> None:
+def test_each_sandbox_layer_alone_blocks_what_it_claims(confinement: Confinement, refused: set[str]) -> None:
     found = probe_sandbox(confinement)
     assert refused <= {area for area in AREAS if found[area]}, found["details"]
 
 
-def test_where_namespaces_are_refused_the_other_walls_stand_and_the_report_says_so() -> None:
+def test_without_namespaces_the_other_layers_apply_and_the_report_says_so() -> None:
     found = probe_sandbox(Confinement(readable=FULL.readable, memory_mb=FULL.memory_mb))
     assert {area: found[area] for area in AREAS} == dict.fromkeys(AREAS, True), found["details"]
     report = found["details"]["report"]
@@ -239,7 +239,7 @@ async def test_a_name_cannot_be_looked_up(lab: Lab) -> None:
     assert await findings(lab, code) == "refused"
 
 
-async def test_a_fork_bomb_is_bounded_and_dies_with_stop(lab: Lab) -> None:
+async def test_a_fork_bomb_is_limited_and_ends_with_stop(lab: Lab) -> None:
     code = """
         import os, time
         made = 0

@@ -64,7 +64,7 @@ async def read(question: Question, memory_mb: int = 1024, timeout_seconds: float
 
 
 def readers() -> list[psutil.Process]:
-    """Of this process: the supervisor and, once its walls are up, who reads."""
+    """Return this process's readers: the supervisor and, once the sandbox is active, the process that reads."""
     return [one for one in psutil.Process().children(recursive=True) if is_reader(one)]
 
 
@@ -75,7 +75,9 @@ def is_reader(process: psutil.Process) -> bool:
         return False
 
 
-async def test_it_inherits_nothing_and_comes_last(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reader_inherits_nothing_and_has_the_lowest_priority(
+    question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PRISM_ADMIN_KEYS", "a-secret")
     task = asyncio.create_task(read(question))
     await eventually(lambda: len(readers()) == 2, SECONDS)
@@ -95,7 +97,7 @@ def is_removed(group: Path) -> bool:
     return not group.exists()
 
 
-async def test_it_runs_only_where_nothing_else_does(question: Question) -> None:
+async def test_a_reader_runs_only_on_an_idle_cpu(question: Question) -> None:
     cpu = idle_groups()
     task = asyncio.create_task(read(question))
     await eventually(lambda: len(readers()) == 2, SECONDS)
@@ -115,31 +117,31 @@ async def stop(task: asyncio.Task[Reading]) -> None:
 
 
 @pytest.mark.parametrize("who", [0, -1])
-async def test_one_that_is_killed_is_a_refusal(question: Question, who: int) -> None:
+async def test_a_killed_reader_is_a_refusal(question: Question, who: int) -> None:
     task = asyncio.create_task(read(question))
     await eventually(lambda: len(readers()) == 2, SECONDS)
     readers()[who].send_signal(signal.SIGKILL)
-    with pytest.raises(UnreadableArtifact, match=r"ended by signal 9 \(SIGKILL\)") as caught:
+    with pytest.raises(UnreadableArtifact, match=r"killed by signal 9 \(SIGKILL\)") as caught:
         await task
     assert caught.value.hint
     await eventually(lambda: not readers(), SECONDS)
 
 
-async def test_one_that_needs_more_memory_than_it_has_is_a_refusal(question: Question) -> None:
+async def test_a_reader_over_its_memory_limit_is_a_refusal(question: Question) -> None:
     Path(question.path).write_bytes(bomb(1_500_000))
     with pytest.raises(UnreadableArtifact, match="more than the 64 MiB of memory") as caught:
         await read(question, memory_mb=64)
     assert "PRISM_INSPECT_MEMORY_MB" in caught.value.hint
 
 
-async def test_one_that_takes_too_long_is_a_refusal(question: Question) -> None:
+async def test_a_reader_over_its_time_limit_is_a_refusal(question: Question) -> None:
     with pytest.raises(UnreadableArtifact, match=r"longer than 0.2 s") as caught:
         await read(question, timeout_seconds=0.2)
     assert "PRISM_INSPECT_TIMEOUT_SECONDS" in caught.value.hint
     assert readers() == []
 
 
-async def test_none_outlives_a_gateway_that_is_killed(question: Question) -> None:
+async def test_no_reader_outlives_a_killed_gateway(question: Question) -> None:
     code = (
         "import asyncio, sys\nfrom app.core.reading import Question\n"
         "from app.runtime.process.background_group import BackgroundGroup\n"
@@ -202,7 +204,7 @@ raise reader.UnreadableArtifact("done: " + ",".join(done))
 """
 
 
-async def test_a_hole_in_a_parser_opens_nothing(
+async def test_a_hole_in_a_parser_does_not_escape_the_reader(
     question: Question,
     gadget: Program,
     tmp_path_factory: pytest.TempPathFactory,
@@ -233,7 +235,7 @@ async def test_a_hole_in_a_parser_opens_nothing(
         ("def deeper(n): return deeper(n + 1) + 1\ndeeper(0)", "RecursionError"),
         (
             "for number in range(3, 50):\n    try:\n        os.write(number, b'x' * 65536)\n    except OSError:\n        pass",
-            "answer that is none",
+            "invalid answer",
         ),
         (
             "os.write(3, b'x' * (5 << 20))\nos.write(4, b'x' * (5 << 20))\nos.write(5, b'x' * (5 << 20))",

@@ -28,7 +28,7 @@ asyncio.run(main())
 """
 
 
-def test_fifty_kills_lose_no_acknowledged_write_and_never_tear_the_file(tmp_path: Path) -> None:
+def test_fifty_kills_lose_no_acknowledged_write_and_leave_no_partial_file(tmp_path: Path) -> None:
     path = tmp_path / "containers.json"
     acknowledged = -1
     for kill in range(50):

@@ -48,9 +48,7 @@ async def test_every_package_gets_an_exact_version() -> None:
     assert lock.python == OWN
 
 
-async def test_the_same_question_is_answered_without_the_index_until_its_answer_is_old(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_resolution_is_reused_until_it_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     question = wanted("joblib<1.4")
     first = await LockCache(tmp_path, 3600).resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS)
     uv_runs = tmp_path / "no-uv"
@@ -63,7 +61,7 @@ async def test_the_same_question_is_answered_without_the_index_until_its_answer_
         await LockCache(tmp_path, 3600).resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS)
 
 
-async def test_a_python_without_wheels_is_passed_over_and_the_evidence_says_why() -> None:
+async def test_a_python_without_wheels_is_skipped_with_the_reason() -> None:
     question = wanted("scikit-learn==1.0.2", pythons=("3.12", "3.10"))
     lock = await resolve(question, log=ignore, timeout_seconds=TIMEOUT_SECONDS, platform="linux")
     assert lock.python == "3.10"
@@ -96,7 +94,7 @@ async def test_an_index_that_never_answers_is_given_up_in_time(tmp_path: Path, m
         await server.wait_closed()
 
 
-async def test_uv_sees_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_uv_does_not_see_prisms_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRISM_API_KEYS", "the-key")
     monkeypatch.setenv("CLOUD_PASSWORD", "the-password")
     seen = await run_uv(["run", "--no-project", "env"], log=ignore, timeout_seconds=60, error=BuildFailed)

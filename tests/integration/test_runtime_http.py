@@ -45,7 +45,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def port(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Of a runtime that nobody but its clients knows; on the port that Vertex says, not that of its configuration."""
+    """Yield the port of a runtime without a gateway: the port that Vertex sets, not that of its configuration."""
     port = free_port()
     config = RuntimeConfig(artifact=str(artifact), format="joblib", port=free_port())
     environ = {**os.environ, VARIABLE: config.to_json(), "AIP_HTTP_PORT": str(port), **VERTEX}
@@ -162,9 +162,7 @@ def test_vertex_is_answered_on_its_own_paths_and_port(port: int, labels: list[in
         ({}, b"{", 400),
     ],
 )
-def test_what_is_no_request_is_refused_in_the_words_of_v2(
-    port: int, headers: dict[str, str], body: bytes, expected: int
-) -> None:
+def test_an_invalid_request_gets_a_v2_error(port: int, headers: dict[str, str], body: bytes, expected: int) -> None:
     status, refusal = call(port, "/v2/models/iris/infer", body, **headers)
 
     assert (status, json.loads(refusal).keys()) == (expected, {"error"})

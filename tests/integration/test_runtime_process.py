@@ -137,7 +137,7 @@ def slow(tmp_path: Path, runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch) ->
     return runtimes.start(path, code=str(code))
 
 
-def test_it_introduces_itself_and_predicts(runtimes: Runtimes, artifact: Path) -> None:
+def test_a_runtime_sends_its_handshake_and_predicts(runtimes: Runtimes, artifact: Path) -> None:
     runtimes.start(artifact)
     connection = runtimes.open()
     welcome = json.loads(connection.receive().payload)
@@ -160,7 +160,7 @@ def test_a_wrong_token_closes_the_connection(runtimes: Runtimes, negative: Path)
     assert runtimes.connect().predict(BODY)[0].status == 200
 
 
-def test_what_is_neither_a_frame_nor_http_closes_the_connection(runtimes: Runtimes, negative: Path) -> None:
+def test_bytes_that_are_neither_a_frame_nor_http_close_the_connection(runtimes: Runtimes, negative: Path) -> None:
     runtimes.start(negative)
     connection = runtimes.connect()
     connection.send(b"\xff" * 64)
@@ -192,7 +192,7 @@ def test_pings_are_answered_while_the_model_computes(
     assert pings.ping()["served"] == 1
 
 
-def test_sigterm_finishes_what_had_arrived_and_then_ends_well(
+def test_sigterm_finishes_received_requests_and_exits_with_0(
     runtimes: Runtimes, slow: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     first, second = runtimes.connect(), runtimes.connect()
@@ -215,7 +215,7 @@ def test_a_model_that_does_not_load_says_why_in_its_last_line(runtimes: Runtimes
     assert last == "prism: the model did not load: ModuleNotFoundError: No module named 'no_such_library'"
 
 
-def test_a_useless_configuration_ends_the_start_with_one_line(runtimes: Runtimes, negative: Path) -> None:
+def test_an_invalid_configuration_ends_the_start_with_one_line(runtimes: Runtimes, negative: Path) -> None:
     assert runtimes.start(negative, socket="").wait(DEADLINE_SECONDS) == 2
     assert runtimes.log() == "prism: the runtime cannot start: neither a socket nor a port to listen on is configured\n"
 

@@ -83,7 +83,7 @@ def streamed(url: str, body: Any, accept: str = LINES) -> Any:
 
 
 @pytest.mark.parametrize("path", ["/predict", "/invocations"])
-def test_both_forms_are_as_the_gateways(url: str, path: str) -> None:
+def test_both_stream_formats_equal_those_of_the_gateway(url: str, path: str) -> None:
     body = {"words": "a b"} if path == "/predict" else {"inputs": {"words": "a b"}}
     events = ask(url, path, body, EVENTS)
     assert events.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -107,7 +107,7 @@ def test_items_come_before_the_model_is_done(url: str, tmp_path: Path) -> None:
         assert list(lines) == ['{"item":"wait"}', '{"item":"b"}', '{"end":{"items":3}}']
 
 
-def test_failures_are_told_before_and_in_the_middle(url: str) -> None:
+def test_failures_are_reported_before_and_during_a_stream(url: str) -> None:
     refused = ask(url, "/predict", {"words": "fail"}, EVENTS)
     assert (refused.status_code, refused.headers["content-type"]) == (500, "application/problem+json")
     *_, last = ask(url, "/predict", {"words": "a fail"}, LINES).text.splitlines()
@@ -155,7 +155,7 @@ def test_the_generate_extension(url: str) -> None:
     assert ask(url, f"{path}/generate_stream", {"words": "fail"}).json().keys() == {"error"}
 
 
-def test_http_1_0_is_told_the_end_by_the_connections(url: str) -> None:
+def test_an_http_1_0_stream_ends_with_its_connection(url: str) -> None:
     port = int(url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), SECONDS) as client:
         body = b'{"words": "a"}'
@@ -170,7 +170,7 @@ def test_http_1_0_is_told_the_end_by_the_connections(url: str) -> None:
     assert rest == b'{"item":"a"}\n{"end":{"items":1}}\n'
 
 
-def test_a_connection_goes_on_after_a_stream(url: str) -> None:
+def test_a_connection_stays_open_after_a_stream(url: str) -> None:
     with httpx2.Client(base_url=url, timeout=SECONDS, trust_env=False) as http:
         for _ in range(3):
             answer = http.post("/predict", json={"words": "a"}, headers={"Accept": LINES})

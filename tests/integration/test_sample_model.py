@@ -25,7 +25,7 @@ def test_the_pipeline_was_saved_by_the_locked_scikit_learn_and_knows_its_columns
     assert (model.predict(flowers()) == load_iris().target_names[load_iris().target]).mean() > 0.95
 
 
-def test_the_onnx_twin_takes_the_same_columns_and_gives_the_same_labels() -> None:
+def test_the_onnx_sample_takes_the_same_columns_and_gives_the_same_labels() -> None:
     session = onnxruntime.InferenceSession(SAMPLE / "iris.onnx")
     columns = {name: values.to_numpy(np.float32).reshape(-1, 1) for name, values in flowers().items()}
 

@@ -69,7 +69,7 @@ asyncio.run(main())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the pipe alone ties the processes together")
 @pytest.mark.parametrize("which", ["the server", "the leash"])
-def test_whichever_is_killed_the_rest_ends_with_it(parent: Parent, which: str) -> None:
+def test_killing_one_process_ends_the_rest(parent: Parent, which: str) -> None:
     process = parent()
     assert process.stdout is not None
     leash, program, other = pids_of(process.stdout.readline())
@@ -81,7 +81,7 @@ def test_whichever_is_killed_the_rest_ends_with_it(parent: Parent, which: str) -
         os.kill(other, signal.SIGKILL)  # a server would: it kills the group of a leash that ended
 
 
-def test_the_closed_pipe_alone_ends_the_whole_group() -> None:
+def test_closing_the_pipe_ends_the_whole_group() -> None:
     """What is left where the kernel does not tell of a parent's death: the parent lives, and closes the pipe."""
     command = guarded([sys.executable, "-c", FAMILY], os.getpid())
     with subprocess.Popen(
@@ -95,13 +95,13 @@ def test_the_closed_pipe_alone_ends_the_whole_group() -> None:
         wait_for(lambda: gone([leash.pid, *pids]), END_SECONDS, "the end of the group")
 
 
-def test_a_leash_whose_holder_is_gone_already_starts_nothing(tmp_path: Path) -> None:
+def test_a_guard_whose_parent_is_gone_starts_nothing(tmp_path: Path) -> None:
     command = guarded(["touch", str(tmp_path / "started")], os.getpid() + 1)
     assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=10).returncode == 1
     assert not (tmp_path / "started").exists()
 
 
-def test_the_end_of_the_program_is_that_of_the_group() -> None:
+def test_the_group_ends_with_its_program() -> None:
     """What it leaves would hold the pipe open on which its end is waited for."""
     command = guarded(["sh", "-c", "sleep 1000 & echo $! $$"], os.getpid())
     with subprocess.Popen(
@@ -118,10 +118,10 @@ async def start_family() -> tuple[Child, list[int]]:
     child = await Child.start(command, process_tree)
     async for line in child.lines():
         return child, [int(child.worker.id.split(":")[0]), *pids_of(line)]
-    raise AssertionError("it said nothing")
+    raise AssertionError("no output")
 
 
-async def test_a_killed_child_leaves_nobody_of_its_group() -> None:
+async def test_a_killed_child_leaves_no_process_of_its_group() -> None:
     child, pids = await start_family()
     await child.kill()
     wait_for(lambda: gone(pids), END_SECONDS, "the end of the group")

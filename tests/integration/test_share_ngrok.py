@@ -80,7 +80,9 @@ async def test_without_a_token_nothing_is_even_started(lab: Lab) -> None:
     assert lab.workers == []
 
 
-async def test_a_download_that_cannot_reach_ngrok_is_told_as_that(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_download_that_cannot_reach_ngrok_is_reported_as_such(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A proxy that is not there stands for the network that is shut, on machines that have one.
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with pytest.raises(TunnelFailed, match="ngrok cannot be reached from this machine: the download failed") as told:
@@ -90,7 +92,9 @@ async def test_a_download_that_cannot_reach_ngrok_is_told_as_that(lab: Lab, monk
     wait_for(lab.all_gone, END_SECONDS, "the end of the worker")
 
 
-async def test_a_place_that_cannot_be_written_to_is_not_the_network(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unwritable_folder_is_not_reported_as_a_network_error(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (lab.folder.parent / "file").touch()
     monkeypatch.setenv("PYNGROK_NGROK_PATH", str(lab.folder.parent / "file" / "below" / "ngrok"))
     with pytest.raises(TunnelFailed) as told:
@@ -98,7 +102,7 @@ async def test_a_place_that_cannot_be_written_to_is_not_the_network(lab: Lab, mo
     assert told.value.reason == "not_installed"
 
 
-async def test_the_tunnel_stands_and_ends_with_all_its_processes(stand_in: Lab) -> None:
+async def test_a_tunnel_opens_and_ends_with_all_its_processes(stand_in: Lab) -> None:
     connection = await stand_in.open()
     assert connection.url == "https://stand-in.ngrok.app"
     wanted = json.loads(Path(f"{stand_in.report}.endpoint").read_text())
@@ -123,7 +127,7 @@ async def test_the_token_is_on_no_command_line_and_in_no_file_and_the_agent_has_
     await connection.close()
 
 
-async def test_requests_are_kept_by_no_inspection_page_of_the_agent(stand_in: Lab) -> None:
+async def test_the_agent_keeps_no_copies_of_requests(stand_in: Lab) -> None:
     connection = await stand_in.open()
     arguments = stand_in.agent["arguments"]
     config = json.loads(Path(arguments[arguments.index("--config") + 1]).read_text())
@@ -137,10 +141,10 @@ async def test_requests_are_kept_by_no_inspection_page_of_the_agent(stand_in: La
     [
         ("refuses", "token_refused", "ngrok does not accept the token in NGROK_AUTHTOKEN: .* \\(ERR_NGROK_107\\)"),
         ("network", "network_blocked", "ngrok cannot be reached from this machine: failed to dial .* no such host"),
-        ("limit", "account_limit", "The ngrok account allows no more of this: .* \\(ERR_NGROK_324\\)"),
+        ("limit", "account_limit", "The ngrok account's limit is reached: .* \\(ERR_NGROK_324\\)"),
     ],
 )
-async def test_what_the_agent_meets_is_told_each_in_its_own_words(
+async def test_each_failure_of_the_agent_has_its_own_message(
     stand_in: Lab, behaviour: str, reason: str, detail: str
 ) -> None:
     stand_in.behave(behaviour)
@@ -151,7 +155,7 @@ async def test_what_the_agent_meets_is_told_each_in_its_own_words(
     wait_for(stand_in.all_gone, END_SECONDS, "the end of worker and agent")
 
 
-async def test_an_agent_that_says_nothing_is_slow_and_is_ended(stand_in: Lab) -> None:
+async def test_a_silent_agent_times_out_and_is_ended(stand_in: Lab) -> None:
     stand_in.behave("silent")
     with pytest.raises(TunnelFailed, match=r"was not ready within 2 s\.") as told:
         await stand_in.open(timeout_seconds=2)
@@ -160,7 +164,7 @@ async def test_an_agent_that_says_nothing_is_slow_and_is_ended(stand_in: Lab) ->
     wait_for(stand_in.all_gone, END_SECONDS, "the end of worker and agent")
 
 
-async def test_a_worker_that_is_stopped_itself_is_slow_too(stand_in: Lab) -> None:
+async def test_a_suspended_worker_times_out_too(stand_in: Lab) -> None:
     stand_in.behave("silent")  # else it might be ready before it is stopped
     opening = asyncio.create_task(stand_in.open(timeout_seconds=1))
     while not stand_in.workers:

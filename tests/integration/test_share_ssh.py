@@ -33,7 +33,7 @@ class Hello(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        """With the request's id, as PRISM answers it."""
+        """Answer with the request's id, as PRISM does."""
         self.send_response(200)
         self.send_header("Content-Length", "5")
         self.send_header("X-Request-ID", self.headers.get("X-Request-ID", ""))
@@ -43,7 +43,7 @@ class Hello(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """Of a small web server on this machine."""
+    """Yield the port of a small web server on this machine."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hello)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
@@ -81,7 +81,7 @@ def get(url: str) -> bytes:
         return bytes(answer.read())
 
 
-async def test_the_host_forwards_a_port_of_its_own_choice_to_us(sshd: Sshd, port: int) -> None:
+async def test_the_host_forwards_a_port_of_its_choice(sshd: Sshd, port: int) -> None:
     connection = await open_tunnel(sshd, port)
     assert await asyncio.to_thread(get, connection.url) == b"hello"
     assert connection.warning == ""
@@ -93,7 +93,7 @@ async def test_the_host_forwards_a_port_of_its_own_choice_to_us(sshd: Sshd, port
         get(connection.url)
 
 
-async def test_a_port_that_was_asked_for_is_the_one(sshd: Sshd, port: int) -> None:
+async def test_a_requested_port_is_forwarded(sshd: Sshd, port: int) -> None:
     remote_port = free_port()
     connection = await open_tunnel(sshd, port, f"{sshd.address}?remote_port={remote_port}")
     assert connection.url == f"http://127.0.0.1:{remote_port}"
@@ -101,7 +101,7 @@ async def test_a_port_that_was_asked_for_is_the_one(sshd: Sshd, port: int) -> No
     await connection.close()
 
 
-async def test_a_url_that_does_not_answer_is_told_with_what_to_set_at_the_host(sshd: Sshd, closed_port: int) -> None:
+async def test_an_unreachable_url_is_reported_with_the_hosts_settings(sshd: Sshd, closed_port: int) -> None:
     connection = await open_tunnel(sshd, closed_port)
     assert "GatewayPorts" in connection.warning
     await connection.close()
@@ -134,9 +134,7 @@ async def test_a_key_that_the_host_does_not_know_is_permission_denied(sshd: Sshd
 
 
 @pytest.mark.parametrize("option", ["AllowTcpForwarding no", "PermitListen 1", "DisableForwarding yes"])
-async def test_a_host_that_forwards_nothing_is_told_from_one_that_lets_nobody_in(
-    tmp_path: Path, port: int, option: str
-) -> None:
+async def test_refused_forwarding_and_refused_login_are_distinguished(tmp_path: Path, port: int, option: str) -> None:
     sshd = Sshd(tmp_path, option)
     sshd.start()
     try:
@@ -160,7 +158,7 @@ async def test_a_port_that_another_program_of_the_host_has_is_refused(sshd: Sshd
     assert f"port {remote_port}" in told.value.detail
 
 
-async def test_another_program_at_the_url_is_not_taken_for_us() -> None:
+async def test_another_program_at_the_url_is_not_mistaken_for_prism() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
@@ -172,7 +170,7 @@ async def test_another_program_at_the_url_is_not_taken_for_us() -> None:
         assert "no other program has that port" in await unreached(url)
 
 
-async def test_a_host_without_sshd_and_a_name_without_a_host_are_told_apart(
+async def test_a_refused_connection_and_an_unknown_host_are_distinguished(
     sshd: Sshd, port: int, closed_port: int
 ) -> None:
     with pytest.raises(TunnelFailed) as told:
@@ -183,7 +181,7 @@ async def test_a_host_without_sshd_and_a_name_without_a_host_are_told_apart(
     assert told.value.reason == "unresolvable"
 
 
-async def test_a_host_that_accepts_and_says_nothing_is_slow_and_nothing_stays(sshd: Sshd, port: int) -> None:
+async def test_a_silent_host_times_out_and_leaves_nothing(sshd: Sshd, port: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent_port = silent.getsockname()[1]
         with pytest.raises(TunnelFailed, match=r"did not open the tunnel within 0\.5 s") as told:
@@ -192,7 +190,7 @@ async def test_a_host_that_accepts_and_says_nothing_is_slow_and_nothing_stays(ss
         wait_for(lambda: not ssh_clients(silent_port), END_SECONDS, "the end of ssh and its leash")
 
 
-async def test_a_machine_without_ssh_is_told_what_to_install(
+async def test_a_missing_ssh_is_reported_with_what_to_install(
     sshd: Sshd, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
@@ -209,7 +207,7 @@ async def test_a_key_file_that_is_not_there_is_named(sshd: Sshd, port: int) -> N
     assert told.value.reason == "file_missing"
 
 
-async def test_a_cut_connection_is_noticed_and_told(sshd: Sshd, port: int) -> None:
+async def test_a_lost_connection_is_noticed_and_reported(sshd: Sshd, port: int) -> None:
     connection = await open_tunnel(sshd, port)
     sshd.cut()
     broken = await asyncio.wait_for(connection.broken(), 10)
@@ -218,7 +216,7 @@ async def test_a_cut_connection_is_noticed_and_told(sshd: Sshd, port: int) -> No
     await connection.close()
 
 
-async def test_ssh_knows_none_of_our_secrets(sshd: Sshd, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ssh_does_not_see_prisms_secrets(sshd: Sshd, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NGROK_AUTHTOKEN", "PRISM_API_KEYS", "PRISM_ADMIN_KEYS"):
         monkeypatch.setenv(name, "secret")
     connection = await open_tunnel(sshd, port)
@@ -230,7 +228,7 @@ async def test_ssh_knows_none_of_our_secrets(sshd: Sshd, port: int, monkeypatch:
     await connection.close()
 
 
-def test_the_host_and_the_user_are_the_last_words_and_no_option() -> None:
+def test_host_and_user_are_the_last_arguments_and_never_options() -> None:
     tunnel = SshTunnel(SshAddress("example.org", "ada", 2222, 80), process_tree, start_timeout_seconds=30)
     arguments = tunnel.arguments(8000)
     assert arguments[-4:] == ["-R", "*:80:127.0.0.1:8000", "--", "ada@example.org"]

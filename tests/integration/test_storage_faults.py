@@ -238,13 +238,13 @@ def home(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_every_route_that_may_change_something_is_tried(tmp_path: Path) -> None:
+def test_every_route_that_changes_something_is_covered(tmp_path: Path) -> None:
     app = create_app(Settings(home=tmp_path, target="process"))
     assert {" ".join(route) for route in routes(app)} == RECIPES.keys()
 
 
 @pytest.mark.parametrize("number", FAULTS, ids=errno.errorcode.get)
-async def test_no_route_fails_for_want_of_storage_but_says_so_and_leaves_nothing(
+async def test_every_route_reports_a_full_disk_and_leaves_nothing(
     number: int, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sockets = tmp_path / "sockets"

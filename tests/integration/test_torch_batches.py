@@ -34,7 +34,7 @@ from tests.unit.model_container.kinds import UNREADABLE, Row
 pytestmark = pytest.mark.torch
 
 TOLERANCE = 1e-5
-"""Of float32, where BLAS multiplies few rows by another routine than many."""
+"""Tolerance for float32, where BLAS uses different routines for few and for many rows."""
 
 PROPERTY = settings(max_examples=25, deadline=None)
 NET = """
@@ -108,7 +108,7 @@ class Replica:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of an environment with what a replica of PyTorch's has."""
+    """Return the interpreter of an environment like that of a PyTorch replica."""
     folder = tmp_path_factory.mktemp("torch") / "environment"
     uv = Path(sys.executable).with_name("uv")
     environ = machine_index().variables
@@ -184,7 +184,7 @@ def test_one_bad_request_among_32_fails_alone(replica: Answering) -> None:
     check()
 
 
-def test_an_output_of_the_wrong_length_is_nobodys_answer(start: Callable[[str], Answering]) -> None:
+def test_an_output_of_the_wrong_length_is_given_to_no_caller(start: Callable[[str], Answering]) -> None:
     replica = start("short.pt")
     requests = [[[-1.0 if at % 7 == row else 1.0, at, row, 0.0] for row in range(1 + at % 3)] for at in range(COMPANY)]
     assert_length_is_checked(lambda: replica, tensors, requests)

@@ -42,7 +42,7 @@ async def refusal(gpu: bool, *pythons: str) -> EnvironmentFailed:
 
 
 @pytest.mark.parametrize("gpu", [False, True])
-async def test_pytorchs_own_index_is_asked_and_named_where_it_cannot_be_reached(
+async def test_pytorchs_index_is_named_if_it_cannot_be_reached(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, closed_proxy: str, gpu: bool
 ) -> None:
     forget_configuration(monkeypatch, tmp_path)
@@ -54,7 +54,7 @@ async def test_pytorchs_own_index_is_asked_and_named_where_it_cannot_be_reached(
     assert "UV_TORCH_BACKEND" in error.hint
 
 
-async def test_a_folder_of_ones_own_has_the_last_word(
+async def test_a_configured_wheel_folder_takes_precedence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, closed_proxy: str
 ) -> None:
     forget_configuration(monkeypatch, tmp_path)
@@ -122,7 +122,7 @@ def pytorch_index(tmp_path: Path) -> Iterator[tuple[int, Path]]:
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is missing: install it")
-async def test_the_processors_build_is_resolved_and_installed_from_pytorchs_own_index(
+async def test_the_cpu_build_is_resolved_and_installed_from_pytorchs_index(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pytorch_index: tuple[int, Path]
 ) -> None:
     port, ca = pytorch_index

@@ -16,7 +16,7 @@ from scripts.onnx_backend.cases import cases
 from scripts.onnx_conformance import PAGE, Outcome, in_runtime, page
 
 SHARDS = ("a", "bc", "defg", "hijklm", "nopq", "r", "stuvwxyz")
-"""By the first letter of the operator."""
+"""Shards of the cases, by the first letter of the operator."""
 
 
 @cache

@@ -249,7 +249,7 @@ def test_every_setting_has_a_sentence_and_the_page_of_settings_is_current() -> N
     assert settings_page.PAGE.read_text() == settings_page.page(), "run: .venv/bin/python scripts/settings_page.py"
 
 
-def test_no_module_is_a_drawer_for_anything() -> None:
+def test_no_module_is_named_utils_helpers_or_common() -> None:
     drawers = {name for name in modules() if name.split(".")[-1] in ("utils", "helpers", "common", "misc")}
 
     assert not drawers

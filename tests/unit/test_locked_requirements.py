@@ -65,7 +65,7 @@ def test_each_machine_gets_the_locked_packages_of_its_groups(platform: str, pyth
     assert installed(groups, environment) == locked(groups, environment)
 
 
-def test_windows_alone_gets_its_own_packages() -> None:
+def test_packages_for_windows_are_installed_only_there() -> None:
     assert "colorama" in installed(["main"], machine("windows", "3.12"))
     assert "colorama" not in installed(["main", "dev"], machine("linux", "3.12"))
 

@@ -23,7 +23,7 @@ SPAWNS = {
     *("concurrent.futures.ProcessPoolExecutor", "concurrent.futures.process.ProcessPoolExecutor"),
 }
 METHODS = {"subprocess_exec", "subprocess_shell"}
-"""Of event loops."""
+"""Methods of event loops that start a program."""
 WHOLE_MODULES = ("multiprocessing", "pexpect")
 """Whatever is used of these starts programs, with the environment of who asks."""
 
@@ -119,14 +119,14 @@ def test_every_program_that_is_started_has_an_environment_made_for_it() -> None:
         "from multiprocessing import get_context\nget_context('spawn')",
     ],
 )
-def test_no_way_to_start_a_program_goes_unseen(source: str) -> None:
+def test_every_way_to_start_a_program_is_detected(source: str) -> None:
     found = list(spawns("x", syntax_tree(source, "x")))
 
     assert found
     assert not any(made for _, _, made in found)
 
 
-def test_what_has_its_environment_from_there_is_let_pass() -> None:
+def test_programs_with_an_environment_from_the_allow_list_pass() -> None:
     source = f"import subprocess\nfrom {MAKER.rpartition('.')[0]} import child_environment as made\n"
     source += "subprocess.run(['x'], env=made())\ndef f(p: subprocess.Popen[bytes]) -> None: ..."
 

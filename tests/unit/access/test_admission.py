@@ -26,7 +26,7 @@ def test_a_known_key_is_counted_as_itself_wherever_it_comes_from() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "three", "on", "one "])
-def test_any_other_key_is_refused(key: str) -> None:
+def test_an_unknown_key_is_refused(key: str) -> None:
     with pytest.raises(Unauthorized) as refused:
         Keys(["one", "two"]).caller(key, "a")
     assert refused.value.headers["WWW-Authenticate"] == "Bearer"
@@ -36,7 +36,7 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def test_an_admin_key_predicts_too_and_is_the_only_kind_that_is_an_admin_s() -> None:
+def test_an_admin_key_predicts_too_and_other_keys_are_not_admin_keys() -> None:
     keys = Keys(["api"], ["admin"])
     keys.add("key_1", digest("made"))
     assert len({keys.caller(key, "a") for key in ("api", "admin", "made")}) == 3
@@ -44,7 +44,7 @@ def test_an_admin_key_predicts_too_and_is_the_only_kind_that_is_an_admin_s() -> 
     assert keys.of_admins == "PRISM_ADMIN_KEYS"
 
 
-def test_without_admin_keys_those_of_the_settings_are_and_those_made_later_are_not() -> None:
+def test_without_admin_keys_keys_of_the_settings_are_admin_keys_but_created_keys_are_not() -> None:
     keys = Keys(["api"])
     keys.add("key_1", digest("made"))
     assert [keys.is_admin(key) for key in ("api", "made", "")] == [True, False, False]
@@ -64,14 +64,14 @@ def test_a_made_key_is_valid_until_it_is_removed() -> None:
     keys.remove("key_1")
 
 
-def test_made_keys_do_not_close_a_server_that_is_open_and_are_counted_as_themselves_there() -> None:
+def test_created_keys_do_not_close_an_open_server_and_are_rate_limited_separately() -> None:
     keys = Keys([])
     keys.add("key_1", digest("made"))
     assert not keys.required
     assert keys.caller("", "here") == keys.caller("unknown", "here") == "here" != keys.caller("made", "here")
 
 
-def test_who_concluded_something_from_the_keys_is_told_of_every_change() -> None:
+def test_subscribers_are_notified_of_every_change_of_the_keys() -> None:
     keys, changes = Keys(["api"]), []
     keys.on_change(lambda: changes.append(keys.known("made") != ""))
     keys.add("key_1", digest("made"))
@@ -79,7 +79,7 @@ def test_who_concluded_something_from_the_keys_is_told_of_every_change() -> None
     assert changes == [True, False]
 
 
-def test_a_surface_may_need_a_key_where_the_server_does_not() -> None:
+def test_a_listener_may_require_a_key_on_an_open_server() -> None:
     keys = Keys([])
     keys.add("key_1", digest("made"))
     surface = Admission(
@@ -94,7 +94,7 @@ def test_a_surface_may_need_a_key_where_the_server_does_not() -> None:
         surface.admit("made", "a", "secret")
 
 
-def test_callers_without_a_key_are_counted_as_one_where_their_address_says_nothing() -> None:
+def test_callers_without_a_key_share_one_limit_behind_a_tunnel() -> None:
     surface = Admission(Keys([]), lambda: False, lambda host: True, FailedKeyThrottle(), anonymous="public")
     assert surface.admit("", "10.0.0.1", "iris") == surface.admit("", "10.0.0.2", "iris") == "public"
 
@@ -127,9 +127,7 @@ def test_a_limit_of_zero_is_no_limit() -> None:
     st.integers(1, 20),
     st.lists(st.floats(0, 5, allow_nan=False), max_size=200),
 )
-def test_no_fixed_window_ever_lets_more_than_the_limit_through_and_retry_after_is_kept(
-    limit: int, gaps: list[float]
-) -> None:
+def test_no_window_admits_more_than_the_limit_and_retry_after_is_honoured(limit: int, gaps: list[float]) -> None:
     limiter = RateLimiter(limit, 10)
     now, let_in = 1000.0, []
     for gap in gaps:

@@ -33,7 +33,7 @@ def test_after_ten_wrong_keys_an_address_waits_for_its_minute_to_end() -> None:
     wrong.check("10.0.0.1")
 
 
-def test_an_old_key_that_is_sent_again_and_again_is_one_guess() -> None:
+def test_the_same_wrong_key_counts_as_one_guess() -> None:
     wrong = FailedKeyThrottle(Clock())
     for _ in range(10 * ATTEMPTS):
         wrong.note("10.0.0.1", "of last year")
@@ -51,14 +51,14 @@ def test_an_old_key_that_is_sent_again_and_again_is_one_guess() -> None:
         ("unknown", "unknown", True),
     ],
 )
-def test_who_has_a_network_of_ipv6_guesses_as_one(one: str, other: str, alike: bool) -> None:
+def test_all_addresses_of_an_ipv6_network_share_their_guesses(one: str, other: str, alike: bool) -> None:
     wrong = FailedKeyThrottle(Clock())
     for number in range(ATTEMPTS):
         wrong.note(one, f"guess-{number}")
     assert wrong.bounded(other) is alike
 
 
-def test_a_key_in_use_passes_where_it_was_used_and_nowhere_else() -> None:
+def test_a_key_in_use_stays_valid_only_in_the_network_that_used_it() -> None:
     wrong = FailedKeyThrottle(Clock())
     wrong.note_right("10.0.0.1", "right")
     for address in ("10.0.0.1", "10.0.0.2"):

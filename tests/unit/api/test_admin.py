@@ -93,7 +93,7 @@ async def statuses(app: FastAPI, **headers: str) -> dict[tuple[str, str], int]:
         return {one: (await http.request(*one)).status_code for one in sorted(routes(app))}
 
 
-async def test_with_admin_keys_set_each_route_opens_to_whom_the_page_on_security_says(tmp_path: Path) -> None:
+async def test_with_admin_keys_each_route_is_open_to_the_roles_of_the_security_page(tmp_path: Path) -> None:
     app = application(tmp_path, api_keys="api", admin_keys="admin, admin-2")
     everything = routes(app)
     assert everything >= OPEN | {("POST", "/models/x/predict"), ("GET", "/metrics"), ("GET", "/settings")}
@@ -108,7 +108,9 @@ async def test_with_admin_keys_set_each_route_opens_to_whom_the_page_on_security
         assert not REFUSED & set((await statuses(app, **headers)).values())
 
 
-async def test_without_admin_keys_the_api_keys_of_the_settings_are_those_and_made_ones_are_not(tmp_path: Path) -> None:
+async def test_without_admin_keys_api_keys_of_the_settings_are_admin_keys_but_created_keys_are_not(
+    tmp_path: Path,
+) -> None:
     app = application(tmp_path, api_keys="api")
     assert not REFUSED & set((await statuses(app, **{"X-API-Key": "api"})).values())
     made = await made_key(app, **{"X-API-Key": "api"})
@@ -116,14 +118,14 @@ async def test_without_admin_keys_the_api_keys_of_the_settings_are_those_and_mad
     assert refused == for_admins(app)
 
 
-async def test_without_any_key_everything_is_open_and_a_made_key_closes_nothing(tmp_path: Path) -> None:
+async def test_without_any_key_everything_is_open_even_after_a_key_is_created(tmp_path: Path) -> None:
     app = application(tmp_path)
     made = await made_key(app)
     for headers in ({}, {"X-API-Key": made}, {"X-API-Key": "any"}):
         assert not REFUSED & set((await statuses(app, **headers)).values())
 
 
-async def test_a_key_that_may_not_is_told_so_with_403_and_one_that_is_unknown_with_401(tmp_path: Path) -> None:
+async def test_a_key_without_permission_gets_403_and_an_unknown_key_gets_401(tmp_path: Path) -> None:
     app = application(tmp_path, api_keys="api", admin_keys="admin")
     async with browser(app) as http:
         forbidden = await http.delete("/models/x", headers={"X-API-Key": "api"})
@@ -148,7 +150,7 @@ async def test_keys_are_listed_without_their_secret_and_revoked_once(tmp_path: P
             assert (await http.post("/keys", json=wrong)).status_code == 400, wrong
 
 
-async def test_a_revocation_that_is_not_on_disk_is_told_by_the_answer_the_monitor_and_the_page(
+async def test_a_revocation_not_yet_on_disk_is_reported_by_the_answer_the_monitor_and_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = application(tmp_path)
@@ -164,12 +166,12 @@ async def test_a_revocation_that_is_not_on_disk_is_told_by_the_answer_the_monito
         (entry,) = (await http.get("/keys")).json()["keys"]
         answer = (await http.delete(f"/keys/{entry['id']}")).json()
         assert (answer["revoked"], answer["saved"]) == (entry["id"], False)
-        assert answer["hint"].startswith("Revoked; not yet on disk: free some space.")
+        assert answer["hint"].startswith("Revoked, but not yet on disk: free some space.")
         (unsaved,) = (await http.get("/health/monitor")).json()["unsaved"]
         assert unsaved["what"] == "the API keys"
         assert str(tmp_path) not in str(unsaved)
         page = (await http.get("/settings", headers={"Accept": "text/html"})).text
-        assert "Revoked; not yet on disk" in page
+        assert "Revoked, but not yet on disk" in page
         assert "Not on disk yet: the API keys" in page
 
 
@@ -223,7 +225,7 @@ async def test_any_other_key_gets_the_page_again_with_the_error_at_its_field(tmp
     assert f'value="{key}"' not in answer.text
 
 
-async def test_guesses_are_limited_and_the_right_key_is_not_let_in_among_too_many(tmp_path: Path) -> None:
+async def test_after_too_many_guesses_even_the_right_key_is_refused(tmp_path: Path) -> None:
     app = application(tmp_path, admin_keys="admin")
     async with browser(app) as http:
         assert {(await log_in(http, f"guess {number}")).status_code for number in range(ATTEMPTS)} == {401}
@@ -247,7 +249,7 @@ async def test_a_browser_is_led_to_the_login_and_back(tmp_path: Path) -> None:
         assert (await http.get("/", headers={"Accept": "*/*"})).json()["name"] == "PRISM"
 
 
-async def test_a_part_of_a_page_leads_the_whole_page_to_the_login(tmp_path: Path) -> None:
+async def test_an_unauthorized_page_fragment_redirects_the_whole_page_to_the_login(tmp_path: Path) -> None:
     app = application(tmp_path, admin_keys="admin")
     async with browser(app, **{"HX-Request": "true", "Accept": "text/html"}) as http:
         for method, url, there in (
@@ -278,7 +280,7 @@ async def test_a_part_of_a_page_leads_the_whole_page_to_the_login(tmp_path: Path
         *("/\t/evil.example", "/\n//evil.example", "///evil.example", "/%0d%0aSet-Cookie: a=b", "/é", "/a b", " /x"),
     ],
 )
-async def test_the_login_leads_to_no_other_site(tmp_path: Path, target: str) -> None:
+async def test_the_login_redirects_to_no_other_site(tmp_path: Path, target: str) -> None:
     app = application(tmp_path, admin_keys="admin")
     async with browser(app) as http:
         assert 'name="next" value="/"' in (await http.get("/login", params={"next": target})).text
@@ -323,7 +325,7 @@ async def test_the_cookie_is_for_https_alone_where_the_page_came_over_it(tmp_pat
     assert "Secure" in answer.headers["set-cookie"].split("; ")
 
 
-async def test_where_nothing_is_locked_there_is_nothing_to_log_in_to(tmp_path: Path) -> None:
+async def test_without_keys_there_is_no_login(tmp_path: Path) -> None:
     app = application(tmp_path)
     async with browser(app) as http:
         assert (await http.get("/login")).headers["location"] == "/"
@@ -347,9 +349,7 @@ class Blocks:
 
 @pytest.mark.parametrize("path", ["/keys", "/share", "/login", "/settings/keys"])
 @pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded"])
-async def test_a_body_without_end_is_not_taken_in_before_anybody_is_asked_for_a_key(
-    tmp_path: Path, path: str, kind: str
-) -> None:
+async def test_an_endless_body_is_refused_before_the_key_is_checked(tmp_path: Path, path: str, kind: str) -> None:
     app = application(tmp_path, admin_keys="admin", max_body_mb=1)
     async with browser(app) as http:
         body = Blocks()

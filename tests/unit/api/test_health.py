@@ -54,7 +54,7 @@ async def told(app: FastAPI) -> tuple[dict[str, Any], int, bool]:
         return health, (await http.get("/v2/health/ready")).status_code, ready.message.ready
 
 
-async def test_an_upload_that_failed_and_never_was_live_is_told_and_degrades_nothing(app: FastAPI) -> None:
+async def test_a_failed_upload_that_was_never_live_is_listed_but_does_not_degrade_the_server(app: FastAPI) -> None:
     await record(app, "m1", Status.FAILED, error={"code": "start_failed", "detail": "It does not load."})
     health, ready, grpc_ready = await told(app)
     assert (health["status"], health["down"], ready, grpc_ready) == ("ok", [], 200, True)
@@ -62,7 +62,7 @@ async def test_an_upload_that_failed_and_never_was_live_is_told_and_degrades_not
     assert health["models"] == {"failed": 1}
 
 
-async def test_a_model_on_its_first_way_to_life_degrades_nothing(app: FastAPI) -> None:
+async def test_a_first_deployment_in_progress_does_not_degrade_the_server(app: FastAPI) -> None:
     await record(app, "m1", Status.BUILDING)
     health, ready, grpc_ready = await told(app)
     assert (health["status"], health["down"], health["failed"], ready, grpc_ready) == ("ok", [], [], 200, True)

@@ -36,7 +36,7 @@ async def test_lines_gaps_and_the_end_are_events_and_lines_have_ids() -> None:
     ]
 
 
-async def test_many_lines_all_come_and_in_order() -> None:
+async def test_many_lines_are_delivered_completely_and_in_order() -> None:
     count = WAITING_MAX * 3 + 1
     found = await said(some(count))
     assert [event.split(b"\n")[0] for event in found[1:-2]] == [
@@ -44,7 +44,7 @@ async def test_many_lines_all_come_and_in_order() -> None:
     ]
 
 
-async def test_while_nothing_is_said_there_are_signs_of_life() -> None:
+async def test_keep_alive_events_are_sent_while_the_log_is_silent() -> None:
     async def lines() -> AsyncIterator[LogLine]:
         await asyncio.sleep(60)
         yield LogLine("late", "1")
@@ -99,7 +99,7 @@ async def test_a_log_that_cannot_be_read_any_more_says_why() -> None:
     ]
 
 
-async def test_an_error_of_ones_own_is_not_swallowed() -> None:
+async def test_an_unexpected_error_is_not_swallowed() -> None:
     async def lines() -> AsyncIterator[LogLine]:
         yield LogLine("one", "1")
         raise RuntimeError("a bug")

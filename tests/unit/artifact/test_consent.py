@@ -41,7 +41,7 @@ def settled(*allowed: str, requirements: str = "", code: tuple[str, ...] = ()) -
     return with_consent(ACME, word_of(allowed_packages(allowed), requirements, code))
 
 
-def test_a_file_that_names_an_unknown_module_is_refused_and_asks_for_nothing(tmp_path: Path) -> None:
+def test_a_file_that_imports_an_unknown_module_is_rejected_without_asking_the_index(tmp_path: Path) -> None:
     (tmp_path / "m.pkl").write_bytes(EVIL)
     found = inspect(tmp_path / "m.pkl", "m.pkl")
     assert found.pins == ()
@@ -62,7 +62,7 @@ def test_a_file_that_names_an_unknown_module_is_refused_and_asks_for_nothing(tmp
     assert [type(one) for one in refusals_of(found, has_code=True, allow_unsafe=True)] == [MissingCode]
 
 
-def test_without_a_word_nothing_changes() -> None:
+def test_without_consent_nothing_changes() -> None:
     assert settled() == ACME
 
 
@@ -74,27 +74,27 @@ def test_a_package_that_is_allowed_by_name_is_installed_and_its_classes_are_cove
     assert found.unknown_pins == ACME.unknown_pins
 
 
-def test_a_package_of_another_name_is_allowed_with_the_module_that_it_has() -> None:
+def test_a_package_with_a_different_name_is_allowed_as_module_and_name() -> None:
     found = settled("acme=acme-tools")
     assert [pin.requirement for pin in found.pins] == ["numpy", "acme-tools>=2"]
     assert (found.unknown_modules, found.unknown_pins) == ((), ())
     assert "acme" in settled("acme-tools").unknown_modules, "which module it has, nobody said"
 
 
-def test_a_requirement_of_the_owner_installs_a_package_and_consents_to_nothing_more() -> None:
+def test_an_owners_requirement_installs_a_package_but_is_no_further_consent() -> None:
     found = settled(requirements="ACME==1.0\n")
     assert found.unknown_modules == ()
     assert {danger.name for danger in found.dangers} == {"acme.Model", "os.system"}
 
 
-def test_code_that_was_sent_stands_for_its_module() -> None:
+def test_uploaded_code_satisfies_its_module() -> None:
     found = settled(code=("acme.py",))
     assert found.unknown_modules == ()
     assert [danger.name for danger in found.dangers] == ["os.system"]
     assert [pin.requirement for pin in found.pins] == ["numpy"]
 
 
-def test_what_may_be_allowed_is_listed_with_what_asks_for_it() -> None:
+def test_packages_that_may_be_allowed_are_listed_with_their_origin() -> None:
     assert packages_to_allow(ACME) == {
         "acme": "The file imports `acme`.",
         "acme-tools": "Its requirements.txt asks for it.",
@@ -136,7 +136,7 @@ def folder(place: Path, files: dict[str, str], models_folder: str = "") -> Inspe
     "files",
     [{"requirements.txt": "scikit-learn\nacme>=1\n"}, {"model_config.yaml": "requirements: [scikit-learn, acme>=1]\n"}],
 )
-def test_requirements_in_an_artifact_install_known_packages_alone(tmp_path: Path, files: dict[str, str]) -> None:
+def test_requirements_in_an_artifact_install_only_known_packages(tmp_path: Path, files: dict[str, str]) -> None:
     found = folder(tmp_path, files).inspection
     assert "acme" not in {pin.distribution for pin in found.pins}
     assert "scikit-learn" in {pin.distribution for pin in found.pins}
@@ -171,7 +171,7 @@ async def test_a_package_is_allowed_by_the_form_and_the_consent_recorded(tmp_pat
         assert "evilpkg" in {pin.distribution for pin in model.findings.inspection.pins if model.findings.inspection}
 
 
-async def test_a_guess_that_an_older_server_recorded_is_not_asked_of_the_index(tmp_path: Path) -> None:
+async def test_a_guess_recorded_by_an_older_server_is_not_sent_to_the_index(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         draft = build_version(folder(tmp_path / "m", {"notes.txt": ""}), home.ledger, home.deployments.road.targets)
         model, inspection = draft.model, draft.inspection

@@ -49,7 +49,7 @@ def test_model_py_with_its_class_is_python_mode(tmp_path: Path) -> None:
     assert found.sample == [[1]]
 
 
-def test_what_is_said_in_the_configuration_wins_over_other_files(tmp_path: Path) -> None:
+def test_the_configuration_takes_precedence_over_other_files(tmp_path: Path) -> None:
     files = {"model.py": ANSWERS, "sample_input.json": "[[1]]", ".python-version": "3.12.1\n"}
     assert contents(tmp_path, files).python_version == "3.12.1"
     config = "sample: [[2]]\npython_version: 3.11\n"
@@ -90,14 +90,16 @@ def test_the_configuration_decides_where_both_are_possible(tmp_path: Path) -> No
         ({"model.py": "x = 1\n"}, "no class with `load` and `predict`"),
         ({"model.py": "class Model(:\n"}, "is not Python"),
         ({"a.pkl": "x", "model_config.yaml": "framework: python"}, "there is no model.py"),
-        ({"a.pkl": "x", "model_config.yaml": "file: b.pkl"}, "`file: b.pkl`, and it is not there"),
-        ({"a.pkl": "x", "model_config.yaml": "file: ../a.pkl"}, "it is not there"),
-        ({"a.pkl": "x", "model_config.yaml": "file: /etc/passwd"}, "it is not there"),
+        ({"a.pkl": "x", "model_config.yaml": "file: b.pkl"}, "`file: b.pkl`, which is not in the folder"),
+        ({"a.pkl": "x", "model_config.yaml": "file: ../a.pkl"}, "which is not in the folder"),
+        ({"a.pkl": "x", "model_config.yaml": "file: /etc/passwd"}, "which is not in the folder"),
         ({"a.pkl": "x", "sample_input.json": "{"}, "sample_input.json is not JSON"),
-        ({"a.pkl": "x", "config.yaml": "file: a.pkl"}, "the name is model_config.yaml"),
+        ({"a.pkl": "x", "config.yaml": "file: a.pkl"}, "must be named model_config.yaml"),
     ],
 )
-def test_a_folder_that_is_no_model_says_what_it_holds(tmp_path: Path, files: dict[str, str], words: str) -> None:
+def test_a_folder_without_a_model_is_rejected_with_its_content(
+    tmp_path: Path, files: dict[str, str], words: str
+) -> None:
     assert words in refusal(laid_out(tmp_path, {}), files).detail
 
 
@@ -129,7 +131,7 @@ def test_source_of_a_newer_python_is_not_judged(tmp_path: Path) -> None:
         answering_class(path)
 
 
-def test_imports_tell_distributions_but_for_the_folders_own(tmp_path: Path) -> None:
+def test_imports_determine_distributions_except_for_local_modules(tmp_path: Path) -> None:
     laid_out(
         tmp_path,
         {
@@ -195,7 +197,7 @@ def test_a_file_with_its_companions_is_read_as_both(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ("framework: onnx", "`framework: onnx`, and line.joblib is a joblib"),
+        ("framework: onnx", "`framework: onnx`, but line.joblib is a joblib"),
         ("framework: xgboost", "is a joblib that names scikit-learn"),
         ("framework: torch", "`framework: torch`"),
         ("framework: mlflow", "`framework: mlflow`"),
@@ -216,7 +218,7 @@ def test_the_framework_must_be_that_of_the_file(tmp_path: Path, config: str, wor
 
 def test_a_method_is_for_objects_that_have_several(tmp_path: Path) -> None:
     place = laid_out(tmp_path, {"model.py": ANSWERS, "model_config.yaml": "method: predict_proba"})
-    with pytest.raises(BadInput, match="`method: predict_proba`, and the folder is a python"):
+    with pytest.raises(BadInput, match="`method: predict_proba`, but the folder is a python"):
         read_folder(place)
 
 
@@ -250,7 +252,7 @@ def test_an_mlflow_flavor_names_its_file(tmp_path: Path) -> None:
         "  xgboost:\n    data: model.ubj\n" + FUNCTION,
     ],
 )
-def test_what_names_no_file_of_ours_is_left_to_mlflow(tmp_path: Path, flavors: str) -> None:
+def test_flavors_without_a_supported_file_are_left_to_mlflow(tmp_path: Path, flavors: str) -> None:
     found = read_mlflow(mlmodel(tmp_path, flavors, TENSORS))
     assert (found.file, found.flavor) == ("", "python_function")
     assert found.requirements.splitlines() == ["mlflow-skinny==2.10", "numpy", "pandas"]

@@ -37,7 +37,7 @@ def test_without_a_gpu_it_is_the_usual_build() -> None:
     assert not found.gpu
 
 
-def test_a_version_that_came_with_the_model_stays() -> None:
+def test_a_version_from_the_model_is_kept() -> None:
     packages = requirements(runtime=Pin("onnxruntime", "==1.22.0", "requirements.txt asks for it")).packages
     assert packages[0] == "onnxruntime-gpu[cuda,cudnn]==1.22.0"
     marked = Pin("onnxruntime", '==1.22.0; python_version < "3.14"', "requirements.txt asks for it")
@@ -50,12 +50,12 @@ def test_the_build_that_the_owner_names_is_the_only_one(build: str, gpu: bool) -
     assert requirements(build, gpu).packages == (build, "numpy")
 
 
-def test_so_is_the_build_that_a_requirements_file_names() -> None:
+def test_a_build_named_in_a_requirements_file_is_the_only_one() -> None:
     pins = with_requirements((RUNTIME, NUMPY), "onnxruntime-gpu==1.23.2\n", "requirements.txt")
     assert [pin.requirement for pin in pins] == ["onnxruntime-gpu==1.23.2", "numpy"]
 
 
-def test_of_xgboost_too_there_is_one_build() -> None:
+def test_only_one_build_of_xgboost_is_installed() -> None:
     pins = with_requirements((Pin("xgboost", "", "read"), NUMPY), "xgboost-cpu==3.2.0\n", "requirements.txt")
     assert [pin.requirement for pin in pins] == ["xgboost-cpu==3.2.0", "numpy"]
 

@@ -82,7 +82,7 @@ def test_an_estimator_that_does_not_load_without_scikit_learn_gets_it(file: Path
 
 
 @pytest.mark.parametrize("compress", [0, "zlib", "gzip", "bz2", "xz", "lzma", "lz4"])
-def test_what_joblib_dumps_is_for_joblib(compress: Any, model: Any, file: Path) -> None:
+def test_a_joblib_dump_has_the_format_joblib(compress: Any, model: Any, file: Path) -> None:
     joblib.dump(model, file, compress=compress and (compress, 3))
     inspection = inspect(file, "model.bin")
     assert inspection.format is Format.JOBLIB
@@ -169,7 +169,7 @@ SAFETENSORS = (26).to_bytes(8, "little") + b'{"w":{"dtype":"F32"}}     ' + bytes
         (b"\x93NUMPY\x01\x00", "numpy array"),
         (b"tree\nversion=v4\n", "LightGBM"),
         (b"Some notes of mine.", "text"),
-        (bytes(range(200, 256)) * 9, "nothing that PRISM knows"),
+        (bytes(range(200, 256)) * 9, "not a format that PRISM knows"),
     ],
 )
 def test_other_files_are_named_for_what_they_are(content: bytes, name: str, filename: str, file: Path) -> None:
@@ -247,4 +247,4 @@ def test_any_bytes_are_inspected_or_refused(
 
 def test_picklescan_is_not_asked_about_large_files(file: Path) -> None:
     inspection = found(file, pickle.dumps(bytes(9 << 20)), "model.pkl")
-    assert "not asked" in inspection.second_opinion[0]
+    assert "not used" in inspection.second_opinion[0]

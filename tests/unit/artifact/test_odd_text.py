@@ -38,7 +38,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("way", ODD)
-async def test_what_is_read_of_an_odd_file_can_be_told(way: str, tmp_path: Path) -> None:
+async def test_the_inspection_of_an_odd_file_can_be_encoded(way: str, tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
         staged = await staging.add(form(home, ODD[way]))
@@ -47,7 +47,7 @@ async def test_what_is_read_of_an_odd_file_can_be_told(way: str, tmp_path: Path)
         assert json.dumps(document, ensure_ascii=False).encode()
 
 
-def test_a_column_keeps_what_of_its_name_is_text(tmp_path: Path) -> None:
+def test_invalid_characters_in_a_column_name_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "m.pkl").write_bytes(ODD["a column"])
     assert inspect(tmp_path / "m.pkl", "m.pkl").facts["feature_names"] == "age�"
 
@@ -67,7 +67,7 @@ def test_two_keys_of_yaml_that_become_one_are_refused(tmp_path: Path) -> None:
         read_yaml(tmp_path / "a.yaml")
 
 
-def test_names_in_the_models_folder_that_are_no_text_are_told_and_not_taken(tmp_path: Path) -> None:
+def test_undecodable_names_in_the_models_folder_are_reported_and_skipped(tmp_path: Path) -> None:
     for path in (b"entry\xff/model.pkl", b"other/\xfemodel.pkl", b"good/model.pkl"):
         place = os.path.join(os.fsencode(tmp_path), path)
         os.makedirs(os.path.dirname(place))

@@ -31,7 +31,7 @@ def frequent_collection() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("frequent_collection")
-def test_source_is_read_whatever_garbage_there_is() -> None:
+def test_source_is_read_despite_pending_garbage() -> None:
     gc.disable()
     for _ in range(50):
         ParsesAtItsEnd()

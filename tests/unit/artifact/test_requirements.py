@@ -68,7 +68,7 @@ def requirements(
         ("_codecs", None),
     ],
 )
-def test_modules_are_mapped_to_distributions_by_the_table_alone(module: str, expected: str | None) -> None:
+def test_only_the_table_maps_modules_to_distributions(module: str, expected: str | None) -> None:
     assert distribution_of(module) == expected
 
 
@@ -99,7 +99,7 @@ def test_without_a_version_the_import_is_the_evidence() -> None:
         ("numpy.ndarray", "1.4.1.post1", "<2"),
     ],
 )
-def test_the_generation_of_numpy_is_told(name: str, version: str, specifier: str) -> None:
+def test_the_generation_of_numpy_is_recognised(name: str, version: str, specifier: str) -> None:
     assert pins(LINEAR, name, sklearn_versions=(version,))["numpy"].specifier == specifier
 
 
@@ -117,7 +117,7 @@ def test_other_libraries_are_needed_by_their_import() -> None:
     assert "xgboost.sklearn.XGBClassifier" in found["xgboost"].evidence
 
 
-def test_a_module_that_no_table_knows_is_asked_for_by_nobody() -> None:
+def test_an_unknown_module_becomes_no_requirement() -> None:
     assert pins("acme.Model", "_evil.Model", "scikit_learn.Model") == {}
     assert unknown_modules_of(("acme.a.Model", "acme.b.Model", "os.system", "sklearn.svm._classes.SVC")) == ("acme",)
 
@@ -134,7 +134,7 @@ def test_named_columns_need_pandas_and_joblib_files_joblib() -> None:
     assert "named columns" in found["pandas"].evidence
 
 
-def test_a_model_that_sees_numbers_only_does_without_pandas() -> None:
+def test_a_model_of_numbers_only_does_not_need_pandas() -> None:
     scaler = "sklearn.preprocessing._data.StandardScaler"
     found = pins(LINEAR, scaler, "numpy.dtype", sklearn_versions=("1.9.0",), feature_names=("age",))
     assert "pandas" not in found
@@ -147,7 +147,7 @@ def test_a_model_whose_steps_hand_on_dataframes_needs_pandas() -> None:
 @pytest.mark.parametrize(
     ("counts", "specifier"), [((18,), ">=3.11"), ((16,), ">=3.8,<3.11"), ((16, 18), ">=3.8,<3.11,>=3.11")]
 )
-def test_code_objects_tell_the_python_that_made_them(counts: tuple[int, ...], specifier: str) -> None:
+def test_code_objects_reveal_their_python_version(counts: tuple[int, ...], specifier: str) -> None:
     need = python_need_of(PickleReading(protocol=5, globals=(), code_arguments=counts))
     assert need is not None
     assert need.specifier == specifier
@@ -175,19 +175,19 @@ def test_onnx_versions_bound_the_runtime(ir_version: int, opsets: dict[str, int]
     assert numpy.requirement == "numpy"
 
 
-def test_inferred_and_runtime_packages_are_asked_for() -> None:
+def test_inferred_and_runtime_packages_are_required() -> None:
     asked = requirements(SKLEARN, extra_packages=("msgspec>=0.18",))
     assert asked.packages == ("scikit-learn==1.2.2", "msgspec>=0.18")
     assert [pin.evidence for pin in asked.pins] == [SKLEARN.evidence, "needed by the PRISM runtime"]
 
 
-def test_the_owners_word_wins() -> None:
+def test_the_owners_requirements_take_precedence() -> None:
     asked = requirements(SKLEARN, user="Scikit_Learn == 1.3.2  # tried\n\n# a comment\nacme[fast]>=1\n")
     assert asked.packages == ("Scikit_Learn==1.3.2", "acme[fast]>=1")
     assert {pin.evidence for pin in asked.pins} == {"given by the owner"}
 
 
-def test_the_runtime_overrides_nobody() -> None:
+def test_the_runtimes_requirements_override_no_others() -> None:
     numpy = Pin("numpy", "<2", "…")
     asked = requirements(numpy, user="MsgSpec<1", extra_packages=("msgspec>=0.18", "numpy>=1.19"))
     assert asked.packages == ("MsgSpec<1", "numpy<2")
@@ -213,11 +213,11 @@ def test_two_bounds_and_markers_of_the_owner_are_kept() -> None:
         ("/srv/acme", "path"),
         ("acme @ https://example.com/acme.whl", "URL"),
         ("git+https://example.com/acme.git", "URL"),
-        ("import pandas as pd", "One package a line"),
-        ("numpy>=", "One package a line"),
+        ("import pandas as pd", "Give one package per line"),
+        ("numpy>=", "Give one package per line"),
     ],
 )
-def test_a_line_that_is_no_requirement_is_named_with_its_mend(line: str, telling: str) -> None:
+def test_an_invalid_requirement_is_reported_with_its_fix(line: str, telling: str) -> None:
     with pytest.raises(BadInput) as caught:
         requirements(user=f"numpy\n{line}\n")
     assert f"`{line}`" in caught.value.detail
@@ -244,7 +244,7 @@ def test_the_owner_chooses_the_python(text: str, expected: tuple[str, ...]) -> N
 
 
 @pytest.mark.parametrize("text", ["four", "2.7", "3", "3.11.x", "3.1111", ">=3.11", "３.11", "3.11\n3.12"])
-def test_nonsense_is_no_python(text: str) -> None:
+def test_an_invalid_python_version_is_rejected(text: str) -> None:
     with pytest.raises(BadInput, match="python_version"):
         requirements(python=text)
 
@@ -255,10 +255,10 @@ def test_the_artifact_narrows_the_pythons_in_their_order() -> None:
     assert asked.python_evidence == "code objects"
 
 
-def test_where_nobody_says_the_order_of_the_server_holds() -> None:
+def test_without_a_constraint_the_servers_order_of_pythons_applies() -> None:
     asked = requirements()
     assert asked.pythons == ("3.11", "3.12", "3.10")
-    assert "does not say" in asked.python_evidence
+    assert "does not name" in asked.python_evidence
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_where_nobody_says_the_order_of_the_server_holds() -> None:
         ("3.10", PythonConstraint(">=3.11", "code objects"), ["3.10", ">=3.11", "Leave `python_version` out"]),
     ],
 )
-def test_when_no_python_fits_the_needs_and_the_offer_are_named(
+def test_if_no_python_fits_the_error_names_the_constraints_and_the_available_versions(
     python: str, need: PythonConstraint | None, told: list[str]
 ) -> None:
     with pytest.raises(EnvironmentFailed) as caught:
@@ -284,6 +284,6 @@ def test_only_lz4_needs_a_package_to_be_read() -> None:
     assert all(pins_of_compression(name) == () for name in ("", "zlib", "gzip", "bz2", "lzma", "xz"))
 
 
-def test_the_lines_of_requirements_have_a_bound() -> None:
-    with pytest.raises(BadInput, match="names 1001 packages, and at most 1000 are taken"):
+def test_the_number_of_requirement_lines_is_limited() -> None:
+    with pytest.raises(BadInput, match="names 1001 packages, but at most 1000 are allowed"):
         with_requirements((), "\n".join(f"a{number}" for number in range(1001)), "requirements.txt")

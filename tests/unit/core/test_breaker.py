@@ -3,7 +3,7 @@ from __future__ import annotations
 from app.core.breaker import FAILURES_TO_ASK, OPEN_SECONDS, Breaker, State
 
 
-def test_failures_in_a_row_make_the_sample_due_and_never_open_it() -> None:
+def test_consecutive_failures_trigger_the_sample_but_do_not_open_the_circuit() -> None:
     breaker = Breaker()
     assert not any(breaker.fail() for _ in range(FAILURES_TO_ASK - 1))
     breaker.succeed()
@@ -13,7 +13,7 @@ def test_failures_in_a_row_make_the_sample_due_and_never_open_it() -> None:
     assert breaker.is_closed
 
 
-def test_it_opens_by_a_trip_and_closes_by_a_success() -> None:
+def test_a_trip_opens_the_circuit_and_a_success_closes_it() -> None:
     breaker = Breaker()
     breaker.trip(0.0)
     assert breaker.state(0.0) is State.OPEN

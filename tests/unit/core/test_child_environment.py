@@ -15,24 +15,24 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOGNAME", raising=False)
 
 
-def test_a_child_gets_nothing_that_nobody_named() -> None:
+def test_a_child_process_inherits_only_listed_variables() -> None:
     assert child_environment() == {}
 
 
-def test_a_child_gets_what_is_named_and_set_and_what_is_its_own() -> None:
+def test_a_child_process_gets_listed_variables_and_its_own() -> None:
     found = child_environment(("PATH", "LOGNAME"), {"PATH": "/own", "NGROK_AUTHTOKEN": "its own"})
 
     assert found == {"PATH": "/own", "NGROK_AUTHTOKEN": "its own"}
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_is_refused_even_when_somebody_names_it(name: str) -> None:
+def test_a_secret_is_refused_even_if_it_is_listed(name: str) -> None:
     assert name not in ALLOWED
     with pytest.raises(ValueError, match=name):
         child_environment((name,))
 
 
-def test_what_a_library_would_hand_on_is_blank_but_for_what_is_named() -> None:
+def test_variables_that_a_library_would_pass_on_are_blanked() -> None:
     blanked = blanked_environment(USER)
 
     assert {blanked[name] for name in SECRETS} == {""}

@@ -30,7 +30,7 @@ from app.settings import load_settings
         ("device=0,1", Gpus(ids=("0", "1")), ("0", "1")),
     ],
 )
-def test_gpus_are_every_one_a_number_or_named_ones(said: Any, meant: Gpus, shown: Any) -> None:
+def test_gpus_are_all_a_number_or_named_ids(said: Any, meant: Gpus, shown: Any) -> None:
     found = parse_gpus(said)
     assert found == meant
     assert found is not None
@@ -39,11 +39,11 @@ def test_gpus_are_every_one_a_number_or_named_ones(said: Any, meant: Gpus, shown
 
 
 @pytest.mark.parametrize("said", [-2, 1000, [], ["0", "0"], ["a b"], "many", "device=", "1.5", None, {}])
-def test_what_is_no_gpu_is_none(said: Any) -> None:
+def test_invalid_gpu_values_are_rejected(said: Any) -> None:
     assert parse_gpus(said) is None
 
 
-def test_a_config_says_on_what_its_model_computes() -> None:
+def test_a_configuration_sets_gpus_providers_and_threads() -> None:
     config = model_config({"gpu": [0], "execution_providers": ["CUDAExecutionProvider"], "threads": 3})
     assert config.execution == Execution(Gpus(ids=("0",)), ("CUDAExecutionProvider",), 3)
     assert model_config({"gpu": True}).execution.gpus == Gpus(ALL_GPUS)
@@ -55,7 +55,7 @@ def test_a_config_says_on_what_its_model_computes() -> None:
     ("document", "words", "hint"),
     [
         ({"gpu": "yes please"}, '`gpu: "yes please"`', ""),
-        ({"gpu": -3}, "`gpu: -3`", "a number of them"),
+        ({"gpu": -3}, "`gpu: -3`", "a number such as"),
         ({"gpu": []}, "`gpu: []`", "a list of ids"),
         ({"execution_providers": ["CudaExecutionProvidr"]}, "CudaExecutionProvidr", "CUDAExecutionProvider"),
         ({"execution_providers": ["cuda"]}, "cuda", "Did you mean CUDAExecutionProvider?"),

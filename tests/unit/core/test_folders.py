@@ -15,7 +15,7 @@ DEEPER_THAN_PYTHON_GOES = 1500
 
 
 def nest(top: Path, depth: int) -> None:
-    """By steps, as no path may be that long."""
+    """Create nested folders step by step, because no path may be that long."""
     place = os.open(top, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir("deep", dir_fd=place)
@@ -68,7 +68,7 @@ def test_a_folder_that_is_gone_is_fine(tmp_path: Path) -> None:
     remove_folder(tmp_path / "gone")
 
 
-def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_removed_is_reported(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     with failing(errno.EROFS, tmp_path, 1), pytest.raises(OSError, match="Read-only"):
         remove_folder(tmp_path / "work")

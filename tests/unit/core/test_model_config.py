@@ -71,13 +71,13 @@ def test_every_key_reaches_its_place() -> None:
         *sorted(MEANT.items()),
     ],
 )
-def test_a_misspelt_key_is_told_the_right_one(key: str, meant: str) -> None:
+def test_a_misspelt_key_gets_a_suggestion(key: str, meant: str) -> None:
     detail, hint = refusal({key: 1})
     assert f"`{key}`" in detail
     assert hint == f"Did you mean `{meant}`?"
 
 
-def test_a_key_like_no_other_is_told_all_of_them() -> None:
+def test_an_unknown_key_gets_the_list_of_keys() -> None:
     _, hint = refusal({"zzz": 1})
     assert all(key in hint for key in KEYS)
     assert "folder" in refusal({"name": "x"})[1]
@@ -108,7 +108,7 @@ def test_a_key_like_no_other_is_told_all_of_them() -> None:
         ({"replicas": 0}, "`replicas: 0`"),
         ({"framework": "keras"}, "unknown `framework: keras`"),
         ({"accelerate": "fast"}, "unknown `accelerate: fast`"),
-        ({"method": "a b"}, "`method: a b`, which is no name"),
+        ({"method": "a b"}, "`method: a b`, which is not a valid name"),
         (["framework"], "not keys and values"),
         ("framework", "not keys and values"),
     ],
@@ -117,13 +117,13 @@ def test_a_wrong_value_is_named_with_its_key(document: Any, words: str) -> None:
     assert words in refusal(document)[0]
 
 
-def test_a_misspelt_key_of_an_input_is_told_the_right_one() -> None:
+def test_a_misspelt_key_of_an_input_gets_a_suggestion() -> None:
     detail, hint = refusal({"inputs": [{"name": "x", "dtype": "FP64"}]})
     assert "`dtype` in `inputs[0]`" in detail
     assert "datatype" in hint
 
 
-def test_a_framework_that_is_nearly_known_is_told() -> None:
+def test_a_misspelt_framework_gets_a_suggestion() -> None:
     assert refusal({"framework": "sk-learn"})[1] == "Did you mean `sklearn`?"
     assert refusal({"framework": "XGBoost"})[1] == "Did you mean `xgboost`?"
 

@@ -23,7 +23,7 @@ from app.errors import DiskFull, NotFound, PrismError, StorageFailed, StorageRea
         (errno.ENFILE, TooManyOpenFiles, 503),
     ],
 )
-def test_each_refusal_of_the_storage_is_a_problem_with_a_next_step(
+def test_each_storage_error_is_a_problem_with_a_next_step(
     number: int, kind: type[PrismError], status: int, tmp_path: Path
 ) -> None:
     error = problem_of(OSError(number, "words", str(tmp_path / "secret-folder" / "keys.json")))
@@ -35,7 +35,7 @@ def test_each_refusal_of_the_storage_is_a_problem_with_a_next_step(
     assert ("Retry-After" in error.headers) is (status == 503)
 
 
-def test_a_full_disk_is_told_with_what_is_free_and_how_to_make_room(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_the_free_space_and_how_to_free_more(tmp_path: Path) -> None:
     error = problem_of(OSError(errno.ENOSPC, "words", str(tmp_path / "not" / "there" / ".containers.json.abc")))
     assert isinstance(error, DiskFull)
     assert "the registry" in error.detail
@@ -48,18 +48,18 @@ def test_a_full_disk_is_told_with_what_is_free_and_how_to_make_room(tmp_path: Pa
     "error",
     [FileNotFoundError(2, "x"), PermissionError(13, "x"), ConnectionResetError(104, "x"), TimeoutError(), OSError("x")],
 )
-def test_what_is_no_fault_of_the_storage_is_none(error: OSError) -> None:
+def test_other_errors_are_not_storage_errors(error: OSError) -> None:
     assert problem_of(error) is None
     assert type(as_problem(error)) is PrismError
 
 
-def test_any_exception_is_told_in_words() -> None:
+def test_any_exception_gets_a_message() -> None:
     ours = NotFound("gone")
     assert as_problem(ours) is ours
     assert as_problem(ValueError("odd")).detail == "ValueError: odd"
 
 
-def test_a_copy_of_a_folder_says_it_in_its_words_alone() -> None:
+def test_an_error_inside_a_copy_error_is_recognised_by_its_text() -> None:
     several = shutil.Error([("a", "b", "[Errno 2] No such file"), ("c", "d", "[Errno 28] No space left on device")])
     assert isinstance(problem_of(several), DiskFull)
 
@@ -74,7 +74,7 @@ def test_a_copy_of_a_folder_says_it_in_its_words_alone() -> None:
         ("No such file (os error 2): no solution found", type(None)),
     ],
 )
-def test_other_programs_say_it_in_theirs(words: str, kind: type[object]) -> None:
+def test_storage_errors_in_the_output_of_other_programs_are_recognised(words: str, kind: type[object]) -> None:
     assert type(problem_in(words)) is kind
 
 
@@ -90,8 +90,8 @@ def test_the_log_keeps_the_number_and_the_path() -> None:
         ("/x/uploads/0123456789ab/.model.json.q1w2", "the record of a model"),
         ("/x/environments/abc/lib/python3.11/foo.py", "an environment"),
         ("/x/run/0123456789ab/0badcafe/work", "the folder of a replica"),
-        ("/elsewhere/thing", "what this needs"),
+        ("/elsewhere/thing", "what this request needs"),
     ],
 )
-def test_a_path_is_told_by_what_is_kept_there(path: str, told: str) -> None:
+def test_a_path_is_described_by_its_content(path: str, told: str) -> None:
     assert purpose(Path(path)) == told

@@ -41,7 +41,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_a_problem_is_told_whatever_values_it_holds(value: Any) -> None:
+def test_a_problem_document_can_hold_any_values(value: Any) -> None:
     problem = BadInput("The column `\ud800` is odd.", hint="\udcff", value=value, nested={"of": [value]}).problem()
     told = json.loads(problem_response(problem, "id").body)
     assert told["detail"] == "The column `�` is odd."
@@ -50,5 +50,5 @@ def test_a_problem_is_told_whatever_values_it_holds(value: Any) -> None:
 
 
 @given(st.recursive(st.one_of(st.none(), st.floats(), st.integers(), st.text(), st.binary()), st.lists, max_leaves=20))
-def test_what_json_has_a_word_for_stays_as_it_is(value: Any) -> None:
+def test_json_values_stay_unchanged(value: Any) -> None:
     assert msgspec.json.encode(plain(value)) == msgspec.json.encode(value)

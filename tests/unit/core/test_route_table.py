@@ -18,18 +18,18 @@ def test_a_name_goes_to_the_version_that_became_live_last() -> None:
     assert route_table([rolled_back, V2]).live["iris"].model_id == "m1"
 
 
-def test_a_version_and_a_model_id_always_go_to_that_very_version() -> None:
+def test_a_version_and_a_model_id_always_route_to_that_version() -> None:
     table = route_table([V1, V2])
     assert table.live["iris@1.0.0"].model_id == table.live["m1"].model_id == "m1"
     assert table.live["iris@1.1.0"].model_id == table.live["m2"].model_id == "m2"
 
 
-def test_a_replica_serves_on_while_its_successor_is_started() -> None:
+def test_a_replica_keeps_serving_while_its_successor_starts() -> None:
     for status in (Status.STARTING, Status.PROBING, Status.BUILDING):
         assert "iris" in route_table([structs.replace(V1, status=status)]).live
 
 
-def test_what_is_stopped_failed_or_unhealthy_takes_no_traffic() -> None:
+def test_stopped_failed_and_unhealthy_models_take_no_traffic() -> None:
     for status in (Status.STOPPED, Status.FAILED, Status.UNHEALTHY):
         table = route_table([structs.replace(V1, status=status)])
         assert "iris" not in table.live
@@ -109,7 +109,7 @@ def test_a_model_that_was_never_live_is_not_down(status: Status) -> None:
 
 
 @pytest.mark.parametrize("status", [one for one in Status if one is not Status.LIVE])
-def test_a_model_that_was_live_and_is_wanted_is_down_while_it_takes_no_traffic(status: Status) -> None:
+def test_a_model_that_should_be_live_is_down_while_it_takes_no_traffic(status: Status) -> None:
     lost = structs.replace(V1, status=status, replicas=())
     assert is_down(lost)
     assert not is_down(structs.replace(lost, wanted=False))

@@ -51,13 +51,13 @@ def test_anything_else_is_refused(text: str) -> None:
         ssh_address(text)
 
 
-def test_a_password_is_told_apart_for_it_would_end_up_in_a_process_list() -> None:
+def test_a_password_is_rejected_because_process_lists_would_show_it() -> None:
     with pytest.raises(ValueError, match="holds a password; use a key"):
         ssh_address("ssh://ada:secret@example.org")
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
-def test_whatever_is_read_can_be_no_option_of_ssh(user: str, host: str) -> None:
+def test_a_parsed_address_is_never_an_option_of_ssh(user: str, host: str) -> None:
     try:
         address = ssh_address(f"ssh://{user}@{host}")
     except ValueError:

@@ -18,7 +18,7 @@ from tests.unit.dispatch.test_stream import FLOW, Model, gateway
 SMALL = structs.replace(FLOW, wire=WireLimits(max_answer_bytes=1000))
 
 
-async def test_a_runtime_tells_an_answer_that_is_too_large_and_stays_connected(tmp_path: Path) -> None:
+async def test_a_runtime_reports_an_answer_that_is_too_large_and_stays_connected(tmp_path: Path) -> None:
     model = Model()
     model.size = 2000
     async with gateway(tmp_path, model, SMALL) as here:
@@ -29,7 +29,7 @@ async def test_a_runtime_tells_an_answer_that_is_too_large_and_stays_connected(t
         assert (await here.dispatcher.predict(Call("counter", b'{"features": [[1]]}', "me"))).status == 200
 
 
-async def test_an_item_that_is_too_large_ends_its_stream_in_words(tmp_path: Path) -> None:
+async def test_an_item_that_is_too_large_ends_its_stream_with_an_error(tmp_path: Path) -> None:
     model = Model()
     model.size = 2000
     async with gateway(tmp_path, model, SMALL) as here:
@@ -40,7 +40,7 @@ async def test_an_item_that_is_too_large_ends_its_stream_in_words(tmp_path: Path
         stream.close()
 
 
-def test_what_finds_no_room_beside_the_others_of_its_batch_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_does_not_fit_into_its_batch_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     large = Answer(b"x" * 900)
     monkeypatch.setattr(answer_size, "ANSWERS_BYTES_MAX", 2_000 + 3 * answer_size.ROOM_FOR_A_PROBLEM)
     first, second, third = answer_size.within([large] * 3, 1000)

@@ -59,7 +59,7 @@ async def outcomes(dispatcher: Dispatcher, count: int) -> list[Prediction | Base
     return await asyncio.gather(*(dispatcher.predict(call(n)) for n in range(count)), return_exceptions=True)
 
 
-async def test_an_answer_carries_the_names_of_its_version_and_what_it_took(tmp_path: Path) -> None:
+async def test_an_answer_has_the_name_the_version_and_the_timings(tmp_path: Path) -> None:
     async with fake_replica(tmp_path / "s") as fake, dispatching(live(fake)) as dispatcher:
         prediction = await dispatcher.predict(call([1, 2]))
     assert json.loads(prediction.body) == {
@@ -73,7 +73,7 @@ async def test_an_answer_carries_the_names_of_its_version_and_what_it_took(tmp_p
     assert "inference;dur=1.00" in prediction.headers["server-timing"]
 
 
-async def test_what_arrives_while_a_batch_is_away_forms_the_next_one_and_each_gets_its_own(tmp_path: Path) -> None:
+async def test_requests_that_arrive_during_a_batch_form_the_next_one(tmp_path: Path) -> None:
     async with fake_replica(tmp_path / "s") as fake, dispatching(live(fake)) as dispatcher:
         results = await outcomes(dispatcher, 30)
     assert [json.loads(one.body)["predictions"] for one in results if isinstance(one, Prediction)] == [
@@ -147,7 +147,7 @@ async def test_a_silent_replica_fails_its_requests_fast_and_is_suspected(tmp_pat
     assert "silent" in suspects[0]
 
 
-async def test_a_busy_replica_that_gives_signs_of_life_is_waited_for(tmp_path: Path) -> None:
+async def test_a_busy_replica_that_answers_heartbeats_is_waited_for(tmp_path: Path) -> None:
     async def slow(requests: list[Request]) -> list[Answer]:
         await asyncio.sleep(1.5)  # the work itself: longer than the heartbeat timeout
         return await echo(requests)
@@ -156,7 +156,7 @@ async def test_a_busy_replica_that_gives_signs_of_life_is_waited_for(tmp_path: P
         assert (await dispatcher.predict(call(1))).status == 200
 
 
-async def test_a_server_that_stood_still_does_not_take_it_for_the_silence_of_a_replica(tmp_path: Path) -> None:
+async def test_a_stalled_server_does_not_blame_its_replicas_for_silence(tmp_path: Path) -> None:
     release = asyncio.Event()
 
     async def held(requests: list[Request]) -> list[Answer]:
@@ -237,7 +237,7 @@ async def test_a_replica_that_comes_back_is_used_again(tmp_path: Path) -> None:
                 await asyncio.sleep(0.02)
 
 
-async def test_a_replaced_replica_answers_what_it_took_before_it_counts_as_drained(tmp_path: Path) -> None:
+async def test_a_replaced_replica_finishes_its_requests_before_it_counts_as_drained(tmp_path: Path) -> None:
     release = asyncio.Event()
 
     async def held(requests: list[Request]) -> list[Answer]:
@@ -274,7 +274,7 @@ async def test_unknown_stopped_and_returning_models_are_told_apart(tmp_path: Pat
             assert (await dispatcher.predict(call(1, ref))).status == 200
 
 
-async def test_timings_of_each_request_are_logged_when_asked_for(tmp_path: Path) -> None:
+async def test_timings_of_each_request_are_logged_in_debug_mode(tmp_path: Path) -> None:
     telling = structs.replace(FLOW, log_timings=True)
     async with fake_replica(tmp_path / "s") as fake, dispatching(live(fake), flow=telling) as dispatcher:
         with capture_logs() as logged:
@@ -283,7 +283,7 @@ async def test_timings_of_each_request_are_logged_when_asked_for(tmp_path: Path)
     assert all(line["inference_ms"] == 1.0 and line["total_ms"] >= line["queue_ms"] >= 0 for line in logged)
 
 
-def test_a_models_own_bounds_win_over_the_settings_and_the_others_stay() -> None:
+def test_a_models_own_limits_override_the_settings() -> None:
     settings = QueueSettings(64, 1024, 0.05, 30, 3)
     usual = Endpoint("m1", "iris", "1.0.0", ())
     assert queue_settings_for(usual, settings) == settings

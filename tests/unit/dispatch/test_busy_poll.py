@@ -35,12 +35,12 @@ async def stirred(*gaps: float) -> tuple[BusyPoll, Clock]:
     return wakefulness, clock
 
 
-async def test_one_request_alone_keeps_nobody_awake() -> None:
+async def test_a_single_request_does_not_start_busy_polling() -> None:
     assert not (await stirred())[0].awake
     assert not (await stirred(LATER, LATER))[0].awake
 
 
-async def test_one_that_follows_soon_does_until_its_time_is_over() -> None:
+async def test_a_request_soon_after_another_starts_busy_polling_for_a_limited_time() -> None:
     wakefulness, clock = await stirred(SOON)
     await turns()
     assert wakefulness.awake
@@ -49,7 +49,7 @@ async def test_one_that_follows_soon_does_until_its_time_is_over() -> None:
     assert not wakefulness.awake
 
 
-async def test_each_further_one_gives_more_time() -> None:
+async def test_each_further_request_extends_busy_polling() -> None:
     wakefulness, clock = await stirred(SOON)
     for _ in range(5):
         clock.now += SPIN_SECONDS * 0.9
@@ -61,7 +61,7 @@ async def test_each_further_one_gives_more_time() -> None:
     assert not wakefulness.awake
 
 
-async def test_it_lets_go_by_the_real_clock() -> None:
+async def test_busy_polling_ends_by_the_real_clock() -> None:
     loop = asyncio.get_running_loop()
     wakefulness = BusyPoll(loop)
     now = loop.time()

@@ -41,7 +41,7 @@ def fails(*bodies: bytes) -> Handler:
     return handler
 
 
-async def test_requests_that_fail_open_it_only_if_the_sample_fails_too_and_the_sample_closes_it(
+async def test_failing_requests_open_the_circuit_only_if_the_sample_fails_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(breaker, "OPEN_SECONDS", 0.3)
@@ -53,7 +53,7 @@ async def test_requests_that_fail_open_it_only_if_the_sample_fails_too_and_the_s
             assert (await dispatcher.predict(call(1))).status == 500
         (lane,) = dispatcher.lanes
         await eventually(lambda: lane.circuit is not State.CLOSED)
-        with pytest.raises(ReplicaUnavailable, match="its own sample any more") as refused:
+        with pytest.raises(ReplicaUnavailable, match="no longer answers its own sample") as refused:
             await dispatcher.predict(call(1))
         assert refused.value.headers["Retry-After"] == "1"
         asked = len(fake.batches)
@@ -64,7 +64,7 @@ async def test_requests_that_fail_open_it_only_if_the_sample_fails_too_and_the_s
         assert (await dispatcher.predict(call(1))).status == 200
 
 
-async def test_one_caller_whose_requests_fail_takes_the_model_from_nobody(tmp_path: Path) -> None:
+async def test_one_caller_with_failing_requests_does_not_affect_others(tmp_path: Path) -> None:
     bodies: list[bytes] = []
 
     async def picky(requests: list[Request]) -> list[Answer]:
@@ -79,14 +79,14 @@ async def test_one_caller_whose_requests_fail_takes_the_model_from_nobody(tmp_pa
         assert dispatcher.lanes[0].circuit is State.CLOSED
 
 
-async def test_without_a_sample_failures_never_open_it(tmp_path: Path) -> None:
+async def test_without_a_sample_failures_never_open_the_circuit(tmp_path: Path) -> None:
     async with fake_replica(tmp_path / "s", fails()) as fake, dispatching(live(fake)) as dispatcher:
         for _ in range(3 * FAILURES_TO_ASK):
             assert (await dispatcher.predict(call(1))).status == 500
         assert dispatcher.lanes[0].circuit is State.CLOSED
 
 
-async def test_what_waits_when_it_opens_is_told_at_once(tmp_path: Path) -> None:
+async def test_waiting_requests_fail_at_once_when_the_circuit_opens(tmp_path: Path) -> None:
     release = asyncio.Event()
 
     async def fail_later(requests: list[Request]) -> list[Answer]:
@@ -113,7 +113,7 @@ async def test_what_waits_when_it_opens_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("handler", [refuse, fail_the_first])
-async def test_requests_that_are_at_fault_themselves_never_open_it(tmp_path: Path, handler: object) -> None:
+async def test_invalid_requests_never_open_the_circuit(tmp_path: Path, handler: object) -> None:
     async def served(requests: list[Request]) -> list[Answer]:
         return await handler(requests)  # type: ignore[operator,no-any-return]
 

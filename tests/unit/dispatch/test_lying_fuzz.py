@@ -195,7 +195,7 @@ def check(lab: Laboratory, planned: list[list[Move]]) -> None:
     lab.run(lived_through(lab, planned))
 
 
-def test_whatever_a_replica_says_every_request_has_an_answer_and_memory_is_bounded(lab: Laboratory) -> None:
+def test_with_arbitrary_replica_bytes_every_request_is_answered_and_memory_is_bounded(lab: Laboratory) -> None:
     before = resident_bytes()
     check(lab)
     assert lab.sent >= FRAMES, lab.sent

@@ -69,7 +69,7 @@ BREACHES: dict[str, Lie] = {
 
 
 @pytest.mark.parametrize("lie", BREACHES.values(), ids=BREACHES)
-async def test_a_breach_of_the_protocol_is_a_problem_at_once_and_nobody_elses(tmp_path: Path, lie: Lie) -> None:
+async def test_a_protocol_violation_fails_only_its_own_requests_at_once(tmp_path: Path, lie: Lie) -> None:
     async with beside_iris(tmp_path, lie) as (dispatcher, _, _):
         asked = [asyncio.create_task(soon(dispatcher.predict(call(1, "liar")))) for _ in range(3)]
         beside = await soon(dispatcher.predict(call(2)))
@@ -87,7 +87,7 @@ async def test_a_replica_that_stops_lying_is_used_again(tmp_path: Path) -> None:
         assert isinstance(await soon(dispatcher.predict(call(1, "liar"))), Prediction)
 
 
-async def test_a_replica_that_hangs_up_each_time_is_not_connected_to_without_a_pause(tmp_path: Path) -> None:
+async def test_reconnecting_to_a_replica_that_closes_each_connection_is_delayed(tmp_path: Path) -> None:
     async with beside_iris(tmp_path, answers(2)) as (dispatcher, liar, _):
         liar.hangs_up = True
         assert isinstance(await soon(dispatcher.predict(call(1, "liar"))), PrismError)
@@ -118,9 +118,7 @@ PATHS = ("/models/iris/predict", "/v2/models/iris/infer")
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
-async def test_an_answer_that_is_none_is_502_and_costs_its_batch_nothing(
-    tmp_path: Path, odd: Answer, path: str
-) -> None:
+async def test_a_malformed_answer_is_502_for_its_request_alone(tmp_path: Path, odd: Answer, path: str) -> None:
     async def handler(requests: list[Request]) -> list[Answer]:
         return [odd if b"odd" in one.body else Answer(PLAIN) for one in requests]
 
@@ -134,7 +132,7 @@ async def test_an_answer_that_is_none_is_502_and_costs_its_batch_nothing(
 
 
 @pytest.mark.parametrize("body", [b"", b"\0\0", struct.pack("<I", 1 << 31) + b"{}"])
-async def test_a_binary_answer_shorter_than_it_says_is_502(tmp_path: Path, body: bytes) -> None:
+async def test_a_binary_answer_shorter_than_declared_is_502(tmp_path: Path, body: bytes) -> None:
     async def handler(requests: list[Request]) -> list[Answer]:
         return [Answer(body, 200, frames.FORM_V2_BINARY) for _ in requests]
 
@@ -143,7 +141,7 @@ async def test_a_binary_answer_shorter_than_it_says_is_502(tmp_path: Path, body:
             assert (await ask(port, http(path=PATHS[1]))).status == 502
 
 
-async def test_what_a_problem_says_of_its_own_status_and_type_is_not_heard(tmp_path: Path) -> None:
+async def test_status_and_type_inside_a_problem_document_are_ignored(tmp_path: Path) -> None:
     told = {
         "code": "wrong_width",
         "detail": "x",
@@ -166,7 +164,7 @@ async def test_what_a_problem_says_of_its_own_status_and_type_is_not_heard(tmp_p
 # memory and turns ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_gibibyte_that_nobody_asked_for_is_not_taken(tmp_path: Path) -> None:
+async def test_an_unsolicited_gibibyte_is_not_accepted(tmp_path: Path) -> None:
     def flood(_: Frame) -> Iterator[bytes]:
         yield HEADER.pack(GIB - 1, 0, PONG, 0, 0)
         for _ in range(256):
@@ -189,7 +187,7 @@ async def streaming(liar: LyingReplica) -> AsyncIterator[StreamConnection]:
         await link.wait_closed()
 
 
-async def test_a_stream_of_small_items_is_taken_a_few_at_a_time(tmp_path: Path) -> None:
+async def test_a_stream_of_small_items_is_processed_a_few_at_a_time(tmp_path: Path) -> None:
     count = 20_000
     body = b"".join(encode(1, PART, b"1") for _ in range(count)) + encode_answers(1, [Answer(b"{}")], 1, 1)
     async with lying(tmp_path / "s", lambda _: [body]) as liar, streaming(liar) as link:
@@ -205,7 +203,7 @@ async def test_a_stream_of_small_items_is_taken_a_few_at_a_time(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("item", [b"", b'1\n\ndata: "mine"', b"1\r"])
-async def test_an_item_that_would_be_an_event_of_its_own_ends_the_stream(tmp_path: Path, item: bytes) -> None:
+async def test_an_item_that_could_be_read_as_an_event_ends_the_stream(tmp_path: Path, item: bytes) -> None:
     def lie(frame: Frame) -> list[bytes]:
         return [encode(frame.id, PART, b"1") + encode(frame.id, PART, item)]
 
@@ -215,7 +213,7 @@ async def test_an_item_that_would_be_an_event_of_its_own_ends_the_stream(tmp_pat
         assert "item" in link.fault
 
 
-async def test_a_stream_that_is_broken_off_is_502(tmp_path: Path) -> None:
+async def test_an_interrupted_stream_is_502(tmp_path: Path) -> None:
     async with beside_iris(tmp_path, said(PART, b"1", id_offset=3)) as (dispatcher, _, _):
         stream = dispatcher.stream(Call("liar", b"[1]", "me"))
         assert await stream.first() == []
@@ -237,7 +235,7 @@ WELCOMES = {
 
 
 @pytest.mark.parametrize("welcome", WELCOMES.values(), ids=WELCOMES)
-async def test_a_welcome_that_is_none_is_no_connection(tmp_path: Path, welcome: bytes) -> None:
+async def test_a_malformed_handshake_is_not_a_connection(tmp_path: Path, welcome: bytes) -> None:
     liar = LyingReplica(tmp_path / "s", honest, welcome)
     await liar.start()
     with pytest.raises(ReplicaProtocolError):
@@ -257,7 +255,7 @@ PONGS = [
 
 
 @pytest.mark.parametrize("pong", PONGS, ids=range(len(PONGS)))
-async def test_a_pong_that_is_none_ends_the_connection(tmp_path: Path, pong: bytes) -> None:
+async def test_a_malformed_heartbeat_answer_closes_the_connection(tmp_path: Path, pong: bytes) -> None:
     async with lying(tmp_path / "s", said(PONG, pong)) as liar:
         link = await connect(liar.replica, 10, limits=WIRE)
         assert isinstance(await soon(link.ping()), ReplicaProtocolError)
@@ -265,13 +263,13 @@ async def test_a_pong_that_is_none_ends_the_connection(tmp_path: Path, pong: byt
 
 
 @pytest.mark.parametrize("lie", [answers(1), answers(3), lambda f: [HEADER.pack(GIB - 1, f.id, ANSWERS, 0, 2)]])
-async def test_a_conversion_is_two_bodies_within_bounds(tmp_path: Path, lie: Lie) -> None:
+async def test_a_conversion_answer_is_two_bodies_within_limits(tmp_path: Path, lie: Lie) -> None:
     async with lying(tmp_path / "s", lie) as liar:
         link = await connect(liar.replica, 10, limits=WIRE)
         assert isinstance(await soon(link.convert()), ReplicaProtocolError)
 
 
-async def test_a_frame_that_moves_on_is_waited_for(tmp_path: Path) -> None:
+async def test_a_frame_that_makes_progress_is_waited_for(tmp_path: Path) -> None:
     whole = encode_answers(1, [Answer(PLAIN)], 1, 1)
     async with lying(tmp_path / "s", lambda _: []) as liar:
         link = await connect(liar.replica, 10, limits=structs.replace(WIRE, stall_seconds=5))
@@ -283,7 +281,7 @@ async def test_a_frame_that_moves_on_is_waited_for(tmp_path: Path) -> None:
         await link.wait_closed()
 
 
-async def test_a_line_recovers_where_one_connection_ended_while_the_other_was_opened(tmp_path: Path) -> None:
+async def test_a_replica_client_recovers_if_one_connection_ends_while_the_other_opens(tmp_path: Path) -> None:
     async with beside_iris(tmp_path, honest) as (dispatcher, liar, _):
         lane = next(one for one in dispatcher.lanes if one.endpoint.name == "liar")
         liar.welcome += encode(0, 200)  # each connection is welcomed, then ended

@@ -35,7 +35,7 @@ def test_a_socket_is_reached(tmp_path: Path, listener: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("make", ["link", "link to a link", "file", "folder"])
-def test_what_is_no_socket_is_refused(tmp_path: Path, listener: socket.socket, make: str) -> None:
+def test_a_file_that_is_not_a_socket_is_refused(tmp_path: Path, listener: socket.socket, make: str) -> None:
     path = tmp_path / "other"
     if make == "file":
         path.touch()
@@ -50,15 +50,13 @@ def test_what_is_no_socket_is_refused(tmp_path: Path, listener: socket.socket, m
         listener.accept()
 
 
-def test_what_does_not_exist_yet_is_told_as_such(tmp_path: Path) -> None:
+def test_a_missing_socket_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         reach(str(tmp_path / "none"))
 
 
 @needs_proc
-def test_a_socket_that_is_replaced_meanwhile_is_still_the_one_that_is_reached(
-    tmp_path: Path, listener: socket.socket
-) -> None:
+def test_the_checked_socket_is_reached_even_if_its_path_is_replaced(tmp_path: Path, listener: socket.socket) -> None:
     with held(str(tmp_path / "s")) as name, socket.socket(socket.AF_UNIX) as other:
         os.rename(tmp_path / "s", tmp_path / "moved")
         other.bind(str(tmp_path / "s"))
@@ -68,7 +66,7 @@ def test_a_socket_that_is_replaced_meanwhile_is_still_the_one_that_is_reached(
 
 
 @needs_proc
-def test_behind_the_root_of_a_container_no_folder_may_be_a_link(tmp_path: Path, listener: socket.socket) -> None:
+def test_no_folder_below_a_containers_root_may_be_a_link(tmp_path: Path, listener: socket.socket) -> None:
     """Its absolute links would lead into this machine's root."""
     root = f"/proc/{os.getpid()}/root"
     reach(f"{root}{tmp_path.resolve()}/s")
@@ -90,7 +88,7 @@ def test_a_socket_of_another_user_is_refused(tmp_path: Path, listener: socket.so
 
 
 @needs_proc
-def test_a_number_that_another_process_got_leads_nowhere(tmp_path: Path, listener: socket.socket) -> None:
+def test_a_pid_that_was_reused_is_not_followed(tmp_path: Path, listener: socket.socket) -> None:
     path = f"/proc/{os.getpid()}/root{tmp_path.resolve()}/s"
     with pytest.raises(NotASocket, match="is not the container"), held(path, "0123456789abcdef" * 4):
         pass

@@ -39,7 +39,7 @@ class Held:
         return await echo(requests)
 
 
-async def test_what_another_replica_works_on_outlives_one_that_is_dropped_at_once(tmp_path: Path) -> None:
+async def test_dropping_a_replica_does_not_affect_requests_on_another(tmp_path: Path) -> None:
     held = Held()
     async with fake_replica(tmp_path / "a", held) as stays, fake_replica(tmp_path / "b", held) as goes:
         async with dispatching(together(stays, goes)) as dispatcher:
@@ -56,7 +56,7 @@ async def test_what_another_replica_works_on_outlives_one_that_is_dropped_at_onc
     assert stays.batches == [1, 1]
 
 
-async def test_what_waits_in_the_queue_goes_to_the_replica_that_comes(tmp_path: Path) -> None:
+async def test_queued_requests_go_to_a_new_replica(tmp_path: Path) -> None:
     held = Held()
     patient = structs.replace(FLOW, window_seconds=60.0, max_batch_size=64)
     async with fake_replica(tmp_path / "a", held) as old, fake_replica(tmp_path / "b") as new:
@@ -72,7 +72,7 @@ async def test_what_waits_in_the_queue_goes_to_the_replica_that_comes(tmp_path: 
             assert (await taken).status == 200
 
 
-async def test_a_replica_that_left_answers_what_it_has_and_gets_no_more(tmp_path: Path) -> None:
+async def test_a_removed_replica_finishes_its_requests_and_gets_no_more(tmp_path: Path) -> None:
     held = Held()
     async with fake_replica(tmp_path / "a", held) as goes, fake_replica(tmp_path / "b") as stays:
         async with dispatching(live(goes)) as dispatcher:
@@ -123,7 +123,7 @@ async def test_the_circuit_of_one_replica_stays_as_it_is_while_others_come_and_g
     assert len(sick.batches) == FAILURES_TO_ASK + 1, "the last one was the sample"
 
 
-async def test_the_replica_that_is_gone_is_the_one_that_is_suspected(tmp_path: Path) -> None:
+async def test_only_the_lost_replica_is_reported_as_suspect(tmp_path: Path) -> None:
     suspected: list[str] = []
     dispatcher = Dispatcher(RateLimiter(0, 60), FLOW, lambda replica, _: suspected.append(replica.id))
     async with fake_replica(tmp_path / "a") as gone, fake_replica(tmp_path / "b") as well:
@@ -134,7 +134,7 @@ async def test_the_replica_that_is_gone_is_the_one_that_is_suspected(tmp_path: P
     assert set(suspected) == {gone.replica.id}
 
 
-async def test_a_replica_that_comes_gets_its_share_and_not_all_that_the_others_had(tmp_path: Path) -> None:
+async def test_a_new_replica_gets_its_share_and_not_all_requests(tmp_path: Path) -> None:
     async with fake_replica(tmp_path / "a") as first, fake_replica(tmp_path / "b") as second:
         async with dispatching(live(first)) as dispatcher:
             for number in range(10):

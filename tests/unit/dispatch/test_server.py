@@ -147,7 +147,7 @@ ALIKE = {
 
 
 @pytest.mark.parametrize(("status", "sent"), ALIKE.values(), ids=ALIKE)
-async def test_both_doors_answer_alike_at_first_and_when_the_head_is_remembered(
+async def test_the_fast_path_and_asgi_answer_alike_with_and_without_a_cached_head(
     keyed: Gateway, status: int, sent: bytes
 ) -> None:
     async with connected(keyed.protocol) as client, connected(keyed.asgi) as other:
@@ -171,7 +171,7 @@ async def test_a_given_request_id_comes_back_and_another_is_never_the_same_twice
     assert one.headers["x-request-id"] != other.headers["x-request-id"]
 
 
-async def test_a_rate_limit_counts_what_came_in_by_either_door(tmp_path: Path) -> None:
+async def test_a_rate_limit_counts_requests_of_the_fast_path_and_asgi_together(tmp_path: Path) -> None:
     async with gateway(tmp_path, rate_limit=4) as both:
         answers = [await ask(port, request()) for port in (both.protocol, both.asgi) * 2]
         assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["3", "2", "1", "0"]
@@ -181,7 +181,7 @@ async def test_a_rate_limit_counts_what_came_in_by_either_door(tmp_path: Path) -
     assert refused[0].headers.keys() == refused[1].headers.keys()
 
 
-async def test_a_full_queue_refuses_alike(tmp_path: Path) -> None:
+async def test_a_full_queue_gives_the_same_refusal_on_both_paths(tmp_path: Path) -> None:
     async with held(tmp_path, flow=QueueSettings(8, 1, 10.0, 20.0, 20.0)) as (both, _):
         async with connected(both.protocol) as first, connected(both.protocol) as second:
             await first.send(request())
@@ -194,7 +194,7 @@ async def test_a_full_queue_refuses_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("odd", [Predicted(b"x", 500, frames.FORM_PROBLEM), Predicted(b"[]", 500, frames.FORM_PROBLEM)])
-async def test_what_a_replica_says_wrong_costs_the_rest_of_its_batch_nothing(tmp_path: Path, odd: Predicted) -> None:
+async def test_a_malformed_answer_does_not_affect_the_rest_of_its_batch(tmp_path: Path, odd: Predicted) -> None:
     await check_odd_answer(tmp_path, odd)
 
 
@@ -270,7 +270,9 @@ STATUSES = {
 
 @pytest.mark.parametrize("door", ["protocol", "asgi"])
 @pytest.mark.parametrize(("statuses", "sent"), STATUSES.values(), ids=STATUSES)
-async def test_both_doors_read_http_alike(doors: Gateway, door: str, statuses: list[int], sent: bytes) -> None:
+async def test_the_fast_path_and_asgi_parse_http_alike(
+    doors: Gateway, door: str, statuses: list[int], sent: bytes
+) -> None:
     """The request, and another behind it that is answered only if the first leaves the connection in order."""
     answers = await last_words(doors.port(door), sent, LAST)
     assert [answer.status for answer in answers] == statuses
@@ -308,7 +310,7 @@ async def test_many_requests_follow_each_other_on_one_connection(doors: Gateway)
             assert answer.body == b'{"status":"ok"}' if number % 10 == 9 else answer.echoed == [number]
 
 
-async def test_requests_sent_ahead_are_answered_in_their_order_by_whichever_door(doors: Gateway) -> None:
+async def test_pipelined_requests_are_answered_in_order_on_both_paths(doors: Gateway) -> None:
     stream = b"".join(HEALTH if number % 5 == 3 else request(b"[%d]" % number) for number in range(40))
     async with connected(doors.protocol) as client:
         await client.send(stream)
@@ -317,7 +319,7 @@ async def test_requests_sent_ahead_are_answered_in_their_order_by_whichever_door
         assert answer.body == b'{"status":"ok"}' if number % 5 == 3 else answer.echoed == [number]
 
 
-async def test_a_stream_may_be_cut_anywhere(doors: Gateway) -> None:
+async def test_a_byte_stream_may_be_split_anywhere(doors: Gateway) -> None:
     stream = request(b"[1]") + HEALTH + request(b"[2]")
 
     async def cut(at: int) -> None:
@@ -341,7 +343,9 @@ UNKNOWN = request(b"[1]", path="/models/none/predict")
 
 
 @pytest.mark.parametrize(("one", "status"), [(HEALTH, 200), (UNKNOWN, 404)], ids=["by ASGI", "at the protocol"])
-async def test_hundreds_sent_ahead_are_answered_a_few_a_turn(doors: Gateway, one: bytes, status: int) -> None:
+async def test_hundreds_of_pipelined_requests_are_answered_a_few_per_turn(
+    doors: Gateway, one: bytes, status: int
+) -> None:
     """Turns of the loop are counted meanwhile, in each of which another client would have had its own."""
     turns, most_ahead = 0, 0
 
@@ -361,7 +365,7 @@ async def test_hundreds_sent_ahead_are_answered_a_few_a_turn(doors: Gateway, one
     assert most_ahead <= HEADS_A_TURN
 
 
-async def test_who_sends_a_few_ahead_for_each_answer_has_no_more_read_than_is_answered(doors: Gateway) -> None:
+async def test_no_more_pipelined_requests_are_read_than_are_answered(doors: Gateway) -> None:
     """Each segment is small enough not to be held back, and comes when an answer has made room for one request."""
     most_ahead = 0
     async with connected(doors.protocol) as client:
@@ -375,7 +379,7 @@ async def test_who_sends_a_few_ahead_for_each_answer_has_no_more_read_than_is_an
     assert most_ahead <= FEW_BYTES / len(HEALTH)
 
 
-async def test_what_is_refused_can_be_read_by_who_is_still_sending(doors: Gateway) -> None:
+async def test_a_client_that_is_still_sending_can_read_its_refusal(doors: Gateway) -> None:
     """A megabyte behind a head that is too large: the refusal arrives, and the connection ends in order."""
     async with connected(doors.protocol) as client:
         await client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Large: %b" % (b"x" * HEAD_LIMIT_BYTES))
@@ -386,7 +390,7 @@ async def test_what_is_refused_can_be_read_by_who_is_still_sending(doors: Gatewa
     assert not client.reset
 
 
-async def test_nothing_is_answered_behind_a_refusal(doors: Gateway) -> None:
+async def test_nothing_is_answered_after_a_refusal(doors: Gateway) -> None:
     async with connected(doors.protocol) as client:
         await client.send(request(b"[1]"))
         assert (await client.answer()).status == 200
@@ -394,7 +398,7 @@ async def test_nothing_is_answered_behind_a_refusal(doors: Gateway) -> None:
         assert [answer.status for answer in await client.rest()] == [400]
 
 
-async def test_a_wrong_request_behind_a_good_one_does_not_take_its_answer(tmp_path: Path) -> None:
+async def test_an_invalid_request_does_not_replace_the_answer_to_the_one_before(tmp_path: Path) -> None:
     async with held(tmp_path) as (both, release):
         for wrong in (
             b"hello\r\n\r\n",
@@ -421,8 +425,8 @@ OFFER = (
 
 
 @pytest.mark.parametrize("cut", [0, 1])
-async def test_an_offered_protocol_is_declined_and_the_body_stays_a_body(doors: Gateway, cut: int) -> None:
-    """As Java's client offers it. uvicorn's parser would take the body for the next request."""
+async def test_an_upgrade_offer_is_declined_and_the_body_stays_a_body(doors: Gateway, cut: int) -> None:
+    """Java's client makes such an offer. uvicorn's parser would take the body for the next request."""
     inner = request(b"[666]")
     whole = request(inner, *OFFER)
     at = (len(whole) - len(inner)) * cut
@@ -434,7 +438,7 @@ async def test_an_offered_protocol_is_declined_and_the_body_stays_a_body(doors: 
 
 
 @pytest.mark.parametrize(("version", "last"), [("1.0", "Connection: Upgrade"), ("1.1", "Connection: close, Upgrade")])
-async def test_an_offer_in_a_last_request_is_declined_as_well(doors: Gateway, version: str, last: str) -> None:
+async def test_an_upgrade_offer_in_a_last_request_is_declined_too(doors: Gateway, version: str, last: str) -> None:
     for path, body in (("/models/iris/predict", b"[1]"), ("/health", b"ok")):
         sent = request(
             b"[1]", last, "Upgrade: h2c", path=path, version=version, method="GET" if body == b"ok" else "POST"
@@ -445,7 +449,7 @@ async def test_an_offer_in_a_last_request_is_declined_as_well(doors: Gateway, ve
 
 
 @pytest.mark.parametrize("target", ["http://localhost", "http://localhost?x=/health", "*"])
-async def test_a_target_without_a_path_is_refused_and_no_defect(
+async def test_a_target_without_a_path_is_refused_and_not_logged_as_a_defect(
     doors: Gateway, target: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (answer,) = await last_words(doors.protocol, request(b"[1]", "Connection: close", path=target))
@@ -459,7 +463,7 @@ async def test_a_tunnel_is_refused(doors: Gateway) -> None:
         assert answer.status == 400
 
 
-async def test_headers_of_tracers_and_proxies_keep_a_request_at_the_protocol_door(tmp_path: Path) -> None:
+async def test_headers_of_tracers_and_proxies_keep_a_request_on_the_fast_path(tmp_path: Path) -> None:
     async with gateway(tmp_path) as both:
         plain = [(b"host", b"localhost"), (b"content-length", b"3")]
         for name in sorted(PER_REQUEST):
@@ -470,7 +474,7 @@ async def test_headers_of_tracers_and_proxies_keep_a_request_at_the_protocol_doo
 # What is remembered ----------------------------------------------------------------------------------------------------
 
 
-async def test_only_whole_plain_heads_are_remembered(tmp_path: Path) -> None:
+async def test_only_complete_plain_heads_are_cached(tmp_path: Path) -> None:
     async with gateway(tmp_path, keys=["secret"]) as both:
         for sent in (
             request(b"[1]", KEY, "X-Request-ID: x"),
@@ -491,7 +495,7 @@ async def test_only_whole_plain_heads_are_remembered(tmp_path: Path) -> None:
         assert list(both.door.heads) == [request(b"[1]", KEY)[:-3]]
 
 
-async def test_a_remembered_head_with_less_or_more_behind_it_is_read_as_any_other(doors: Gateway) -> None:
+async def test_a_cached_head_with_a_shorter_or_longer_body_is_parsed_normally(doors: Gateway) -> None:
     known = request(b"[1, 2]")
     head = known[: -len(b"[1, 2]")]
     async with connected(doors.protocol) as client:
@@ -508,7 +512,7 @@ async def test_a_remembered_head_with_less_or_more_behind_it_is_read_as_any_othe
         assert answer.echoed == [1, 2]
 
 
-async def test_a_remembered_head_within_a_body_is_a_body(doors: Gateway) -> None:
+async def test_a_cached_head_inside_a_body_is_part_of_the_body(doors: Gateway) -> None:
     """The bytes are those of a request; where they stand, they are none."""
     inner = request(b"[7]")
     await ask(doors.protocol, inner)
@@ -523,7 +527,7 @@ async def test_a_remembered_head_within_a_body_is_a_body(doors: Gateway) -> None
         assert inner in (await client.answer()).body
 
 
-async def test_a_key_is_refused_from_the_moment_it_is_revoked_also_where_its_head_is_remembered(tmp_path: Path) -> None:
+async def test_a_revoked_key_is_refused_at_once_even_with_a_cached_head(tmp_path: Path) -> None:
     async with gateway(tmp_path, keys=["secret"]) as both:
         both.keys.add("key_1", hashlib.sha256(b"made").hexdigest())
         sent = request(b"[1]", "X-API-Key: made")
@@ -540,7 +544,7 @@ async def test_a_key_is_refused_from_the_moment_it_is_revoked_also_where_its_hea
         assert both.dispatcher.refusals == {"unauthorized": 2}
 
 
-async def test_a_key_that_was_refused_is_let_in_once_it_is_made(tmp_path: Path) -> None:
+async def test_a_refused_key_is_accepted_once_it_is_created(tmp_path: Path) -> None:
     async with gateway(tmp_path) as both, connected(both.protocol) as client:
         sent = request(b"[1]", "X-API-Key: made")
         await client.send(sent)
@@ -552,7 +556,7 @@ async def test_a_key_that_was_refused_is_let_in_once_it_is_made(tmp_path: Path) 
         assert {head.caller for head in both.door.heads.values()} == {both.keys.known("made")}
 
 
-async def test_a_key_is_not_let_in_by_another_ones_remembered_head(keyed: Gateway) -> None:
+async def test_a_cached_head_does_not_admit_another_key(keyed: Gateway) -> None:
     for key in ("Secret", "secret1", "secre", "secret\t1", "\xa0secret"):
         async with connected(keyed.protocol) as client:
             await client.send(request(b"[1]", KEY))
@@ -567,21 +571,19 @@ async def test_a_key_is_not_let_in_by_another_ones_remembered_head(keyed: Gatewa
 @pytest.mark.parametrize("size", [HEAD_LIMIT_BYTES, 4 * HEAD_LIMIT_BYTES])
 @pytest.mark.parametrize("step", [1 << 20, 8_000])
 @pytest.mark.parametrize("path", ["/models/iris/predict", "/health"])
-async def test_a_head_over_the_limit_is_refused_whole_or_in_pieces(
-    doors: Gateway, size: int, step: int, path: str
-) -> None:
+async def test_a_head_over_the_limit_is_refused_whole_or_split(doors: Gateway, size: int, step: int, path: str) -> None:
     sent = request(b"[1]", "X-Long: " + "x" * size, path=path)
     answer = await answer_before_end(doors.protocol, [sent[at : at + step] for at in range(0, len(sent), step)])
     assert answer.problem["code"] == "head_too_large"
 
 
-async def test_a_head_that_is_many_lines_or_one_long_target_is_refused_as_well(doors: Gateway) -> None:
+async def test_a_head_of_many_lines_or_a_long_target_is_refused_too(doors: Gateway) -> None:
     lines = [f"X-{number}: {'x' * 90}" for number in range(800)]
     assert (await ask(doors.protocol, request(b"[1]", *lines))).status == 431
     assert (await ask(doors.protocol, request(b"[1]", path="/" + "x" * HEAD_LIMIT_BYTES))).status == 431
 
 
-async def test_trailers_are_bounded_and_say_nothing(doors: Gateway) -> None:
+async def test_trailers_are_limited_and_ignored(doors: Gateway) -> None:
     trailers = [b"X-%d: %b\r\n" % (number, b"x" * 4000) for number in range(200)]
     answer = await answer_before_end(doors.protocol, [CHUNKED[:-2], *trailers])
     assert answer.problem["code"] == "head_too_large"
@@ -653,7 +655,7 @@ async def test_a_request_that_does_not_arrive_in_time_is_ended(tmp_path: Path, s
         ("/invocations?x=1", {"error_code", "message"}),
     ],
 )
-async def test_what_the_server_itself_refuses_is_told_as_the_clients_of_that_path_read_it(
+async def test_refusals_of_the_server_have_the_error_format_of_their_path(
     tmp_path: Path, path: str, keys: set[str]
 ) -> None:
     async with gateway(tmp_path, receive_timeout_seconds=0.15) as both:
@@ -666,7 +668,7 @@ async def test_what_the_server_itself_refuses_is_told_as_the_clients_of_that_pat
         assert json.loads(answer.body).keys() == keys
 
 
-async def test_a_request_that_drips_in_is_ended_all_the_same(tmp_path: Path) -> None:
+async def test_a_slowly_dripping_request_times_out_too(tmp_path: Path) -> None:
     async with gateway(tmp_path, receive_timeout_seconds=0.15) as both:
         async with connected(both.protocol) as client:
             assert await send_until_closed(client, (bytes([byte]) for byte in request(b" " * 500)), 0.005)
@@ -681,7 +683,7 @@ async def test_an_answer_is_not_followed_by_a_timeout(tmp_path: Path) -> None:
     assert answer.status == 413
 
 
-async def test_a_slow_answer_does_not_make_the_request_behind_it_late(tmp_path: Path) -> None:
+async def test_a_slow_answer_does_not_delay_the_deadline_of_the_next_request(tmp_path: Path) -> None:
     async with held(tmp_path, receive_timeout_seconds=0.1) as (both, release):
         async with connected(both.protocol) as client:
             await client.send(request(b"[1]") + request(b"[2]")[:-1])
@@ -712,7 +714,7 @@ async def test_blank_lines_do_not_keep_a_connection_open(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("sent", [request(b'"%b"' % (b"x" * 50_000)), request(), request(b"[1]", "X-Unknown: 1")])
-async def test_a_client_that_does_not_take_its_answers_is_not_read_from_and_then_ended(
+async def test_a_client_that_does_not_read_its_answers_is_paused_and_then_disconnected(
     tmp_path: Path, sent: bytes
 ) -> None:
     answers: list[int] = []
@@ -733,7 +735,7 @@ async def test_a_client_that_does_not_take_its_answers_is_not_read_from_and_then
 # Ends ------------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_goes_away_leaves_nothing_behind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_disconnected_client_leaves_nothing_behind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     async with held(tmp_path, flow=QueueSettings(8, 8, 10.0, 20.0, 20.0)) as (both, release):
         async with connected(both.protocol) as other:
@@ -752,7 +754,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(tmp_path: Path, cap
     assert not caplog.records
 
 
-async def test_shutting_down_answers_what_is_under_way_and_closes(tmp_path: Path) -> None:
+async def test_shutdown_answers_requests_in_flight_and_closes(tmp_path: Path) -> None:
     async with held(tmp_path) as (both, release):
         async with connected(both.protocol) as one, connected(both.protocol) as ahead, connected(both.protocol) as idle:
             await one.send(request(b"[1]"))
@@ -768,7 +770,7 @@ async def test_shutting_down_answers_what_is_under_way_and_closes(tmp_path: Path
     assert (first.echoed, second.body, second.headers["connection"]) == ([2], b'{"status":"ok"}', "close")
 
 
-async def test_shutting_down_takes_the_rest_of_a_body(tmp_path: Path) -> None:
+async def test_shutdown_receives_the_rest_of_a_body(tmp_path: Path) -> None:
     async with gateway(tmp_path) as both:
         async with connected(both.protocol) as client:
             await client.send(request(b"[1]")[:-1])

@@ -68,7 +68,7 @@ def cut_streams(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
 
 @settings(max_examples=80, deadline=None, database=None)
 @given(cut_streams())
-def test_however_a_stream_is_cut_its_requests_are_answered_in_their_order(
+def test_requests_are_answered_in_order_however_the_bytes_are_split(
     lab: Laboratory, stream: tuple[list[bytes], list[bytes]]
 ) -> None:
     requests, segments = stream
@@ -142,7 +142,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=250, deadline=None, database=None)
 @given(sent=mutated())
-def test_a_mutated_head_is_judged_as_uvicorn_and_the_application_judge_it(lab: Laboratory, sent: bytes) -> None:
+def test_a_mutated_head_gets_the_same_answer_as_from_the_asgi_path(lab: Laboratory, sent: bytes) -> None:
     """The one difference: behind a good request, uvicorn's 400 for a bad one takes the place of the good one's answer."""
     assume(not re.search(rb"\d{4}", sent))  # a length that the blank lines do not fill
     ours, theirs = [lab.run(statuses(port, sent)) for port in (lab.doors.protocol, lab.doors.asgi)]
@@ -155,7 +155,7 @@ def test_a_mutated_head_is_judged_as_uvicorn_and_the_application_judge_it(lab: L
 
 
 async def statuses(port: int, sent: bytes) -> list[int]:
-    """Of a request whose head is remembered from then on, of what was made of it, and of one behind that."""
+    """Return the statuses of a request whose head is then cached, of its mutation, and of a request after that."""
     async with connected(port) as client:
         await client.send(KNOWN)
         first = await client.answer()

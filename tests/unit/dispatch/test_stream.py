@@ -141,7 +141,7 @@ async def test_a_problem_of_the_model_ends_it_and_is_counted_as_such(tmp_path: P
         assert here.lane.tally.statuses == {500: 1}
 
 
-async def test_no_more_are_open_at_a_time_than_may_be(tmp_path: Path) -> None:
+async def test_open_streams_are_limited(tmp_path: Path) -> None:
     async with gateway(tmp_path) as here:
         streams = [here.stream(1), here.stream(1)]
         with pytest.raises(Overloaded, match="2 streams of `counter`") as refused:
@@ -184,7 +184,7 @@ async def test_each_item_has_the_time_of_a_prediction(tmp_path: Path, late: int)
         await eventually(model.closed.is_set, 20)
 
 
-async def test_what_its_client_does_not_take_is_not_made(tmp_path: Path) -> None:
+async def test_no_item_is_made_that_the_client_does_not_read(tmp_path: Path) -> None:
     model = Model()
     model.size = 1 << 14
     async with gateway(tmp_path, model) as here:
@@ -264,7 +264,7 @@ async def test_a_runtime_that_is_too_old_says_so(tmp_path: Path) -> None:
         await here.publish(old.replica)
         stream = here.stream(1)
         assert await stream.first() == []
-        assert "no streams yet" in str(stream.error)
+        assert "without streams" in str(stream.error)
         stream.close()
     await old.die()
 
@@ -303,7 +303,7 @@ async def test_a_stream_that_outlasts_the_drain_ends_with_an_error(tmp_path: Pat
         stream.close()
 
 
-async def test_the_end_of_the_server_ends_every_stream_and_begins_none(tmp_path: Path) -> None:
+async def test_shutdown_ends_every_stream_and_starts_none(tmp_path: Path) -> None:
     model = Model()
     model.gates = {1: threading.Event()}
     async with gateway(tmp_path, model) as here:
@@ -314,7 +314,7 @@ async def test_the_end_of_the_server_ends_every_stream_and_begins_none(tmp_path:
         assert await waiting == []
         assert isinstance(stream.error, Unavailable)
         stream.close()
-        with pytest.raises(Unavailable, match="ending"):
+        with pytest.raises(Unavailable, match="shutting down"):
             here.stream(1)
 
 
@@ -346,7 +346,7 @@ def door() -> HeadCache:
 
 
 @pytest.mark.parametrize("accept", [b"text/event-stream", b"*/*, Application/X-NDJSON", b"application/jsonl;q=0.1"])
-def test_a_head_that_asks_for_a_stream_takes_the_other_door(accept: bytes) -> None:
+def test_a_request_for_a_stream_leaves_the_fast_path(accept: bytes) -> None:
     read: Callable[[bytes], Any] = lambda value: door().read_head(  # noqa: E731
         b"/models/counter/predict", [(b"host", b"x"), (b"content-length", b"2"), (b"accept", value)], "127.0.0.1"
     )
@@ -354,7 +354,7 @@ def test_a_head_that_asks_for_a_stream_takes_the_other_door(accept: bytes) -> No
     assert read(accept) is None
 
 
-async def test_streams_go_to_the_replica_that_has_least_to_do(tmp_path: Path) -> None:
+async def test_streams_go_to_the_least_loaded_replica(tmp_path: Path) -> None:
     model = Model()
     model.gates = {1: threading.Event()}
     async with gateway(tmp_path, model) as here:
@@ -373,7 +373,7 @@ async def test_streams_go_to_the_replica_that_has_least_to_do(tmp_path: Path) ->
         await lane.close()
 
 
-async def test_a_stream_is_no_trial_of_an_open_circuit(tmp_path: Path) -> None:
+async def test_a_stream_is_not_used_to_test_an_open_circuit(tmp_path: Path) -> None:
     async with gateway(tmp_path) as here:
         (line,) = here.lane.replicas
         line.breaker.trip(monotonic() - OPEN_SECONDS)
@@ -382,7 +382,7 @@ async def test_a_stream_is_no_trial_of_an_open_circuit(tmp_path: Path) -> None:
             here.stream(1)
 
 
-async def test_events_say_that_a_silent_stream_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_event_stream_sends_keep_alive_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "ALIVE_SECONDS", 0.05)
     model = Model()
     model.gates = {1: threading.Event()}

@@ -28,7 +28,7 @@ POISON = 666
 OUT_OF_MEMORY = "out of memory: it used 2050 MiB, its limit is 2048 MiB"
 KILLED = "killed by signal 9"
 TOGETHER = structs.replace(FLOW, window_seconds=60.0)
-"""With which requests go together that come while a replica is busy."""
+"""Settings with which requests that arrive while a replica is busy share a batch."""
 
 
 class Fragile:
@@ -82,7 +82,7 @@ class Keeper:
         return route_table([structs.replace(self._deployment, replicas=self.replicas)], outlooks)
 
     async def publish(self, *fakes: FakeReplica, coming: bool = False) -> None:
-        """With these as well."""
+        """Publish a route table that adds these replicas."""
         self.replicas, self.coming = (*self.replicas, *(one.replica for one in fakes)), coming
         await self.dispatcher.publish(self.table())
 
@@ -128,7 +128,7 @@ def asking(dispatcher: Dispatcher, *bodies: int) -> dict[int, asyncio.Task[Predi
     return {body: asyncio.create_task(outcome(dispatcher, body)) for body in bodies}
 
 
-async def test_one_that_ended_its_replica_alone_is_told_why_and_not_tried_again(tmp_path: Path) -> None:
+async def test_a_request_that_ended_its_replica_alone_gets_the_cause_and_is_not_retried(tmp_path: Path) -> None:
     async with fragile(tmp_path, 2) as here, kept(*here.fakes, reason=OUT_OF_MEMORY) as keeper:
         told = await outcome(keeper.dispatcher, POISON)
         assert isinstance(told, ModelCrashed)
@@ -139,7 +139,7 @@ async def test_one_that_ended_its_replica_alone_is_told_why_and_not_tried_again(
         assert isinstance(await outcome(keeper.dispatcher, 1), Prediction)
 
 
-async def test_of_those_that_were_lost_together_each_is_tried_alone_until_one_is_found(tmp_path: Path) -> None:
+async def test_requests_lost_together_are_retried_alone_until_the_cause_is_found(tmp_path: Path) -> None:
     async with fragile(tmp_path, 3) as here:
         async with kept(*here.fakes, flow=TOGETHER, reason=OUT_OF_MEMORY) as keeper:
             asked = asking(keeper.dispatcher, 1, 2, POISON, 3, 4)
@@ -153,15 +153,15 @@ async def test_of_those_that_were_lost_together_each_is_tried_alone_until_one_is
     assert [2] in batches
 
 
-async def test_where_somebody_else_ended_the_replica_what_was_there_is_tried_again(tmp_path: Path) -> None:
-    """As many times as no coincidence explains, and on replicas that serve nobody else meanwhile."""
+async def test_requests_are_retried_if_the_replica_was_killed_from_outside(tmp_path: Path) -> None:
+    """The request is retried more often than coincidence explains, on replicas that serve no other request meanwhile."""
     async with fragile(tmp_path, 5) as here, kept(*here.fakes, reason=KILLED) as keeper:
         assert isinstance(await outcome(keeper.dispatcher, POISON), ModelCrashed)
         assert here.deaths == LOSSES_MAX
         assert isinstance(await outcome(keeper.dispatcher, 1), Prediction)
 
 
-async def test_what_the_replica_had_not_begun_is_no_suspect(tmp_path: Path) -> None:
+async def test_requests_that_the_replica_had_not_started_are_not_suspects(tmp_path: Path) -> None:
     narrow = structs.replace(FLOW, max_batch_size=2)
     async with fragile(tmp_path, 3) as here:
         async with kept(here.fakes[0], flow=narrow, reason=OUT_OF_MEMORY) as keeper:
@@ -210,8 +210,8 @@ async def test_a_suspect_has_its_replica_to_itself_under_load(tmp_path: Path) ->
     assert alone[-1] == [POISON], "nothing was sent behind it"
 
 
-async def test_suspects_are_tried_elsewhere_once_the_replica_kept_for_them_is_taken_out(tmp_path: Path) -> None:
-    """As by scaling down, with no time to drain: its connection is closed, and says nothing of the next suspect."""
+async def test_suspects_are_retried_on_another_replica_if_theirs_is_removed(tmp_path: Path) -> None:
+    """Scaling down without time to drain closes the connection, which says nothing about the next suspect."""
     release, kill = asyncio.Event(), asyncio.Event()
 
     async def slow(requests: list[Request]) -> list[Answer]:
@@ -285,7 +285,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replica, "SILENCE_BEFORE_PING_SECONDS", 0.1)
 
 
-async def test_what_waits_behind_one_without_end_is_answered_by_the_other_replica(tmp_path: Path) -> None:
+async def test_requests_behind_an_endless_one_are_answered_by_the_other_replica(tmp_path: Path) -> None:
     async with endless(tmp_path, 2) as here, kept(here.fakes[0], flow=HASTY) as keeper:
         assert isinstance(await outcome(keeper.dispatcher, 1), Prediction)
         stuck = asking(keeper.dispatcher, POISON)
@@ -299,12 +299,12 @@ async def test_what_waits_behind_one_without_end_is_answered_by_the_other_replic
         assert not stuck[POISON].done()
         told = await stuck[POISON]
         assert isinstance(told, ReplicaTimeout)
-        assert "did not come to an end with this request within 4 s" in told.detail
+        assert "did not finish this request within 4 s" in told.detail
         assert "Retry-After" not in told.headers
         assert all([POISON] not in of_one for of_one in here.asked[1:])
 
 
-async def test_a_replica_without_end_is_given_up_and_not_used_until_it_has_one(tmp_path: Path) -> None:
+async def test_a_replica_with_an_endless_batch_is_not_used_until_it_finishes(tmp_path: Path) -> None:
     async with endless(tmp_path, 2) as here, kept(*here.fakes, flow=HASTY) as keeper:
         assert isinstance(await outcome(keeper.dispatcher, 1), Prediction)
         assert isinstance(await outcome(keeper.dispatcher, POISON), ReplicaTimeout)
@@ -320,7 +320,7 @@ async def test_a_replica_without_end_is_given_up_and_not_used_until_it_has_one(t
         await eventually(lambda: all(line.connected for line in lane.replicas))
 
 
-async def test_of_those_that_hang_together_the_others_are_answered_in_time(tmp_path: Path) -> None:
+async def test_requests_batched_with_an_endless_one_are_answered_in_time(tmp_path: Path) -> None:
     async with endless(tmp_path, 3) as here, kept(*here.fakes, flow=HASTY) as keeper:
         assert isinstance(await outcome(keeper.dispatcher, 1), Prediction)
         asked = asking(keeper.dispatcher, 2, POISON, 3)

@@ -73,7 +73,7 @@ CASES = {
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("case", CASES)
-async def test_both_doors_answer_alike(both: Gateway, case: str) -> None:
+async def test_the_fast_path_and_asgi_give_the_same_answers(both: Gateway, case: str) -> None:
     same(await ask(both.protocol, CASES[case]), await ask(both.asgi, CASES[case]))
 
 
@@ -88,7 +88,7 @@ async def test_the_runtime_gets_the_length_of_the_json_in_front(both: Gateway) -
 
 
 @pytest.mark.anyio
-async def test_heads_are_remembered_with_what_they_say_of_the_body(both: Gateway) -> None:
+async def test_heads_are_cached_with_their_description_of_the_body(both: Gateway) -> None:
     both.door.forget()
     async with connected(both.protocol) as client:
         for body, length in ((b"{}\x00", 2), (b"{}\x01", 2), (b"\x00\x01\x02", 0)):
@@ -99,7 +99,7 @@ async def test_heads_are_remembered_with_what_they_say_of_the_body(both: Gateway
 
 
 @pytest.mark.anyio
-async def test_a_body_that_comes_in_pieces_is_marked_once(both: Gateway) -> None:
+async def test_a_body_that_arrives_in_pieces_gets_its_prefix_once(both: Gateway) -> None:
     whole = CASES["a tensor behind the JSON"]
     async with connected(both.protocol) as client:
         for at in (len(whole) - 5, len(whole) - 16, 40):
@@ -109,14 +109,14 @@ async def test_a_body_that_comes_in_pieces_is_marked_once(both: Gateway) -> None
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("case", ["JSON", "a binary answer", "a problem", "a model that is not"])
-async def test_what_is_plain_never_reaches_the_application(both: Gateway, case: str) -> None:
+async def test_plain_requests_never_reach_the_asgi_application(both: Gateway, case: str) -> None:
     both.door.forget()
     await ask(both.protocol, CASES[case])
     assert both.door.heads
 
 
 @pytest.mark.anyio
-async def test_who_takes_compressed_answers_is_served_by_the_application(both: Gateway) -> None:
+async def test_clients_that_accept_compression_are_served_by_the_asgi_application(both: Gateway) -> None:
     both.door.forget()
     await ask(both.protocol, CASES["compressed answers wanted"])
     assert not both.door.heads

@@ -33,7 +33,7 @@ def table(deployment: Deployment, *, is_one_coming: bool) -> RouteTable:
 
 @asynccontextmanager
 async def gateway(first: RouteTable, flow: QueueSettings = FLOW) -> AsyncIterator[Dispatcher]:
-    """With a keeper that looks after what is lost, and says nothing yet."""
+    """Run a dispatcher with a monitor that takes reports of lost replicas and has not decided anything yet."""
     dispatcher = Dispatcher(RateLimiter(0, 60), flow, lambda *_: True)
     await dispatcher.publish(first)
     try:
@@ -43,7 +43,7 @@ async def gateway(first: RouteTable, flow: QueueSettings = FLOW) -> AsyncIterato
 
 
 @pytest.mark.parametrize("ref", ["iris", "iris@1.0.0", "m1"])
-async def test_what_waits_is_answered_by_the_replica_that_comes(tmp_path: Path, ref: str) -> None:
+async def test_waiting_requests_are_answered_by_the_next_replica(tmp_path: Path, ref: str) -> None:
     async with gateway(table(NONE_LEFT, is_one_coming=True)) as dispatcher, fake_replica(tmp_path / "s") as fake:
         asked = [asyncio.create_task(dispatcher.predict(call(number, ref))) for number in range(8)]
         await eventually(lambda: dispatcher.lanes[0].queued == 8)
@@ -51,7 +51,7 @@ async def test_what_waits_is_answered_by_the_replica_that_comes(tmp_path: Path, 
         assert [answer.status for answer in await asyncio.gather(*asked)] == [200] * 8
 
 
-async def test_a_stream_waits_too(tmp_path: Path) -> None:
+async def test_a_stream_waits_for_the_next_replica_too(tmp_path: Path) -> None:
     async with gateway(table(NONE_LEFT, is_one_coming=True)) as dispatcher:
         streaming = FakeReplica(tmp_path / "s", welcome={"protocol": frames.PROTOCOL, "streams": True})
         await streaming.start()
@@ -68,7 +68,7 @@ async def test_a_stream_waits_too(tmp_path: Path) -> None:
         stream.close()
 
 
-async def test_once_none_is_coming_all_that_wait_are_told_why_and_the_next_at_once() -> None:
+async def test_waiting_requests_fail_with_the_reason_if_no_replica_is_coming() -> None:
     async with gateway(table(NONE_LEFT, is_one_coming=True)) as dispatcher:
         waiting = asyncio.create_task(outcomes(dispatcher, 4))
         stream = dispatcher.stream(Call("iris", b"1", "here"))
@@ -84,7 +84,7 @@ async def test_once_none_is_coming_all_that_wait_are_told_why_and_the_next_at_on
         stream.close()
 
 
-async def test_a_model_that_is_stopped_meanwhile_keeps_nobody_waiting() -> None:
+async def test_stopping_a_model_answers_its_waiting_requests() -> None:
     async with gateway(table(NONE_LEFT, is_one_coming=True)) as dispatcher:
         waiting = asyncio.create_task(dispatcher.predict(call(1)))
         await eventually(lambda: dispatcher.lanes[0].queued == 1)
@@ -94,7 +94,7 @@ async def test_a_model_that_is_stopped_meanwhile_keeps_nobody_waiting() -> None:
             await waiting
 
 
-async def test_nobody_waits_past_his_time_nor_beyond_the_bound_of_the_queue() -> None:
+async def test_waiting_is_bounded_by_the_timeout_and_the_queue_length() -> None:
     narrow = structs.replace(FLOW, queue_length=4, timeout_seconds=0.3)
     async with gateway(table(NONE_LEFT, is_one_coming=True), narrow) as dispatcher:
         stream = dispatcher.stream(Call("iris", b"1", "here"))
@@ -106,7 +106,7 @@ async def test_nobody_waits_past_his_time_nor_beyond_the_bound_of_the_queue() ->
         stream.close()
 
 
-async def test_what_a_lost_replica_had_and_what_comes_before_its_keeper_has_spoken_waits(tmp_path: Path) -> None:
+async def test_requests_wait_until_the_monitor_says_whether_a_replica_is_coming(tmp_path: Path) -> None:
     held = asyncio.Event()
 
     async def dies(requests: list[frames.Request]) -> list[frames.Answer]:
@@ -132,7 +132,7 @@ async def test_what_a_lost_replica_had_and_what_comes_before_its_keeper_has_spok
             assert monotonic() - began < FLOW.timeout_seconds / 2, "none waited for its time to be over"
 
 
-async def test_without_a_keeper_nobody_waits(tmp_path: Path) -> None:
+async def test_without_a_monitor_no_request_waits(tmp_path: Path) -> None:
     async with fake_replica(tmp_path / "s") as lost:
         dispatcher = Dispatcher(RateLimiter(0, 60), FLOW, lambda *_: False)
         await dispatcher.publish(table(live(lost), is_one_coming=False))
@@ -143,7 +143,7 @@ async def test_without_a_keeper_nobody_waits(tmp_path: Path) -> None:
         await dispatcher.close()
 
 
-def test_a_table_says_of_which_models_a_replica_is_coming() -> None:
+def test_the_route_table_says_which_models_expect_a_replica() -> None:
     coming = table(NONE_LEFT, is_one_coming=True)
     assert coming.live == {}, "it is not ready"
     assert set(coming.awaited) == set(coming.absent) == {"iris", "iris@1.0.0", "m1"}

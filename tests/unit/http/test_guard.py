@@ -45,7 +45,7 @@ async def test_an_allowed_name_is_let_in() -> None:
 
 
 @pytest.mark.parametrize("listener", ["192.168.1.7", "[fe80::1]", "0.0.0.0"])
-async def test_a_server_for_this_machine_refuses_what_arrives_at_an_address_that_others_reach(listener: str) -> None:
+async def test_a_local_server_refuses_requests_to_an_address_that_others_can_reach(listener: str) -> None:
     async with client(listener=listener, only_here=True) as http:
         answer = await http.get("/", headers={"Host": "127.0.0.1:8000"})
     assert answer.status_code == 403

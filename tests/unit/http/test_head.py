@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 from app.http.head import HeadAsGet
 
 
-async def test_a_body_without_end_is_not_waited_for() -> None:
+async def test_an_endless_body_is_refused_without_waiting() -> None:
     """The server says that the client is gone as soon as the answer is complete; nothing of the body is sent."""
     sent: list[Message] = []
     complete = asyncio.Event()

@@ -14,9 +14,7 @@ from tests.unit.lifecycle.test_deployments import House, house_again
 HELD_UP_SECONDS = 2
 
 
-async def test_a_replica_that_is_held_up_for_a_moment_is_adopted_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_briefly_delayed_replica_is_adopted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = House(tmp_path)
     await home.live("a" * 12)
     await home.dispatcher.close()  # killed: nothing else is put in order

@@ -143,7 +143,7 @@ async def test_side_by_side_only_the_same_name_is_replaced(tmp_path: Path) -> No
         assert [home.status(each * 12) for each in "abc"] == [Status.STOPPED, Status.LIVE, Status.LIVE]
 
 
-async def test_a_failed_start_leaves_what_served_before_as_it_was(tmp_path: Path) -> None:
+async def test_a_failed_start_leaves_the_previous_version_serving(tmp_path: Path) -> None:
     async def refuses(requests: list[Request]) -> list[Answer]:
         return [Answer(b'{"detail":"no such column"}', 422, FORM_PROBLEM) for _ in requests]
 
@@ -175,7 +175,7 @@ async def test_a_restart_that_fails_keeps_the_replica_that_serves(tmp_path: Path
         assert await home.predict("iris") == 200
 
 
-async def test_three_failed_checks_make_unhealthy_and_the_restart_brings_it_back(tmp_path: Path) -> None:
+async def test_three_failed_checks_make_a_model_unhealthy_until_its_restart(tmp_path: Path) -> None:
     async def refuses(requests: list[Request]) -> list[Answer]:
         return [Answer(b'{"detail":"broken"}', 500, FORM_PROBLEM) for _ in requests]
 
@@ -194,7 +194,7 @@ async def test_three_failed_checks_make_unhealthy_and_the_restart_brings_it_back
         assert await home.predict("iris") == 200
 
 
-async def test_a_replica_at_work_is_well_until_its_callers_must_have_given_up(tmp_path: Path) -> None:
+async def test_a_busy_replica_is_healthy_until_its_callers_have_timed_out(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await home.live("a" * 12)
         first = home.replica()
@@ -212,7 +212,7 @@ async def test_a_replica_at_work_is_well_until_its_callers_must_have_given_up(tm
 @pytest.mark.parametrize(
     "state", [ReplicaState(False, detail="killed by signal 9"), ReplicaState(True, frozen=True, detail="stopped")]
 )
-async def test_one_look_is_enough_for_a_replica_that_is_gone_or_frozen(tmp_path: Path, state: ReplicaState) -> None:
+async def test_one_check_suffices_for_a_replica_that_is_gone_or_frozen(tmp_path: Path, state: ReplicaState) -> None:
     async with house(tmp_path) as home:
         await home.live("a" * 12)
         first = home.replica()
@@ -264,7 +264,7 @@ async def test_a_lost_registry_is_rebuilt_from_what_runs(tmp_path: Path) -> None
         assert await home.predict("iris") == 200
 
 
-async def test_a_replica_that_nobody_knows_is_stopped_and_a_torn_upload_removed(tmp_path: Path) -> None:
+async def test_an_unknown_replica_is_stopped_and_an_incomplete_upload_removed(tmp_path: Path) -> None:
     home = House(tmp_path)
     model = await home.live("a" * 12)
     await home.ledger.update(model.model_id, wanted=False, status=Status.STOPPED, replicas=())
@@ -290,7 +290,7 @@ async def test_a_deployment_cut_off_by_a_kill_is_resumed(tmp_path: Path) -> None
         assert (await home.deployments.settled(model.model_id)).status is Status.LIVE
 
 
-async def test_what_a_deletion_removes_is_told_before_and_is_what_it_removes(tmp_path: Path) -> None:
+async def test_a_deletion_removes_exactly_what_it_announces(tmp_path: Path) -> None:
     async with house(tmp_path, single_active_model=False) as home:
         await home.live("a" * 12)
         model = home.ledger.find("iris")
@@ -306,7 +306,7 @@ async def test_what_a_deletion_removes_is_told_before_and_is_what_it_removes(tmp
         assert home.target.events[-1] == "remove, environment too"
 
 
-async def test_a_deletion_says_nothing_of_an_environment_that_another_model_uses(tmp_path: Path) -> None:
+async def test_a_deletion_does_not_announce_an_environment_that_another_model_uses(tmp_path: Path) -> None:
     async with house(tmp_path, single_active_model=False) as home:
         model = await home.live("a" * 12, "one")
         await home.live("b" * 12, "two")
@@ -329,7 +329,7 @@ async def test_a_failure_names_the_step_that_failed(tmp_path: Path) -> None:
         assert error["step"] == "building"
 
 
-async def test_a_model_whose_target_is_away_comes_back_with_it(tmp_path: Path) -> None:
+async def test_a_model_restarts_when_its_target_is_available_again(tmp_path: Path) -> None:
     home = House(tmp_path)
     model = await home.live("a" * 12)
     start = home.target.start
@@ -397,7 +397,7 @@ async def house_again(home: House) -> AsyncIterator[None]:
         await home.dispatcher.close()
 
 
-async def test_what_was_built_and_is_gone_is_built_again_before_the_next_start(tmp_path: Path) -> None:
+async def test_a_missing_build_is_rebuilt_before_the_next_start(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await home.live("m1")
         before = home.replica()
@@ -410,7 +410,7 @@ async def test_what_was_built_and_is_gone_is_built_again_before_the_next_start(t
         assert "built again" in (home.ledger.folder("m1") / "build.log").read_text()
 
 
-async def test_a_monitor_without_a_file_to_open_finds_no_fault_in_its_replicas(
+async def test_a_monitor_that_cannot_open_files_blames_no_replica(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with house(tmp_path) as home:

@@ -15,7 +15,7 @@ async def forever() -> None:
     await asyncio.Event().wait()
 
 
-async def test_who_waits_for_a_job_that_is_ended_goes_on() -> None:
+async def test_waiters_of_a_cancelled_job_continue() -> None:
     jobs = Jobs()
     jobs.begin("m", forever(), "a job")
     waiter = asyncio.create_task(jobs.settled("m"))
@@ -49,7 +49,7 @@ async def test_a_waiter_that_is_cancelled_along_with_the_job_ends() -> None:
     assert waiter.cancelled()
 
 
-async def test_work_behind_a_job_begins_when_that_has_ended_and_both_end_together() -> None:
+async def test_a_queued_job_starts_after_the_current_one_and_both_are_cancelled_together() -> None:
     jobs, released, began = Jobs(), asyncio.Event(), asyncio.Event()
 
     async def first() -> None:

@@ -34,7 +34,7 @@ LIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-async def test_a_welcome_that_no_runtime_says_fails_the_start(tmp_path: Path, lie: dict[str, Any]) -> None:
+async def test_an_invalid_handshake_fails_the_start(tmp_path: Path, lie: dict[str, Any]) -> None:
     async with house(tmp_path) as home:
         home.target.welcome = lie
         await home.deployments.start(await home.add(ID))
@@ -46,7 +46,7 @@ async def test_a_welcome_that_no_runtime_says_fails_the_start(tmp_path: Path, li
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b'{"detail":' + b"[" * 5000 + b"]" * 5000 + b"}", b"{}"])
-async def test_a_problem_that_is_none_fails_the_probe_in_words(tmp_path: Path, body: bytes) -> None:
+async def test_a_malformed_problem_fails_the_probe_with_a_message(tmp_path: Path, body: bytes) -> None:
     async def refuses(requests: list[Request]) -> list[Answer]:
         return [Answer(body, 500, FORM_PROBLEM) for _ in requests]
 

@@ -61,7 +61,7 @@ async def gone(home: House, replica: Replica, detail: str = "killed by signal 9"
     await home.monitor.cycle()
 
 
-async def test_all_of_them_take_traffic_and_each_has_a_number(tmp_path: Path) -> None:
+async def test_all_replicas_take_traffic_and_each_has_a_number(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await with_replicas(home, 3)
         deployment = home.ledger.deployment(ID)
@@ -92,7 +92,7 @@ async def test_no_more_than_a_few_load_at_a_time(tmp_path: Path) -> None:
         assert most == STARTS_AT_A_TIME
 
 
-async def test_it_goes_live_with_those_that_start_and_the_monitor_brings_the_others(tmp_path: Path) -> None:
+async def test_a_model_goes_live_with_the_replicas_that_start_and_the_monitor_adds_the_rest(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         start = home.target.start
         refuse_from(home, 2)
@@ -109,7 +109,7 @@ async def test_it_goes_live_with_those_that_start_and_the_monitor_brings_the_oth
         await home.monitor.end()
 
 
-async def test_where_none_starts_it_fails_and_not_all_are_tried(tmp_path: Path) -> None:
+async def test_a_model_fails_if_none_of_the_first_replicas_starts(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         tried = 0
 
@@ -125,7 +125,7 @@ async def test_where_none_starts_it_fails_and_not_all_are_tried(tmp_path: Path) 
         assert tried == STARTS_AT_A_TIME
 
 
-async def test_one_that_does_not_answer_its_sample_never_takes_traffic(tmp_path: Path) -> None:
+async def test_a_replica_that_does_not_answer_the_sample_never_takes_traffic(tmp_path: Path) -> None:
     async def refuses(requests: list[Request]) -> list[Answer]:
         return [Answer(b'{"detail":"no weights"}', 500, FORM_PROBLEM) for _ in requests]
 
@@ -147,7 +147,7 @@ async def test_one_that_does_not_answer_its_sample_never_takes_traffic(tmp_path:
         assert set(home.target.fakes) == {one.id for one in replicas(home)}, "it was stopped"
 
 
-async def test_one_that_is_lost_is_replaced_while_the_others_serve(tmp_path: Path) -> None:
+async def test_a_lost_replica_is_replaced_while_the_others_serve(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await with_replicas(home, 3)
         first, lost, third = replicas(home)
@@ -181,7 +181,7 @@ async def test_each_replica_has_a_backoff_of_its_own(tmp_path: Path) -> None:
         assert len(numbers(home)) == 1
 
 
-async def test_where_all_are_lost_it_is_unhealthy_until_one_is_back(tmp_path: Path) -> None:
+async def test_a_model_without_replicas_is_unhealthy_until_one_is_back(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await with_replicas(home, 2)
         for replica in replicas(home):
@@ -222,7 +222,7 @@ async def test_a_restart_replaces_one_after_another(tmp_path: Path) -> None:
         assert numbers(home) == [1, 2, 3]
 
 
-async def test_a_restart_that_fails_on_its_way_leaves_as_many_as_there_were(tmp_path: Path) -> None:
+async def test_a_failed_restart_keeps_the_number_of_replicas(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         model = await with_replicas(home, 3)
         refuse_from(home, 4)
@@ -234,7 +234,7 @@ async def test_a_restart_that_fails_on_its_way_leaves_as_many_as_there_were(tmp_
         assert await home.predict("iris") == 200
 
 
-async def test_more_join_one_by_one_and_fewer_leave(tmp_path: Path) -> None:
+async def test_scaling_adds_replicas_one_by_one_and_removes_the_last(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         model = await with_replicas(home, 1)
         (first,) = replicas(home)
@@ -258,7 +258,7 @@ async def test_a_number_out_of_bounds_changes_nothing(tmp_path: Path, number: in
         assert home.ledger.find(ID).spec.replicas == 1
 
 
-async def test_a_number_given_while_it_starts_holds_once_it_lives(tmp_path: Path) -> None:
+async def test_scaling_during_a_start_takes_effect_once_the_model_is_live(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         model = await home.add(ID)
         await home.deployments.start(model)
@@ -267,7 +267,7 @@ async def test_a_number_given_while_it_starts_holds_once_it_lives(tmp_path: Path
         assert numbers(home) == [1, 2, 3]
 
 
-async def test_a_number_given_while_it_is_stopped_holds_once_it_is_started(tmp_path: Path) -> None:
+async def test_scaling_a_stopped_model_takes_effect_at_its_next_start(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         model = await with_replicas(home, 1)
         await home.deployments.stop(model)
@@ -279,7 +279,7 @@ async def test_a_number_given_while_it_is_stopped_holds_once_it_is_started(tmp_p
         assert numbers(home) == [1, 2]
 
 
-async def test_stopping_in_the_middle_of_a_scaling_leaves_nothing(tmp_path: Path) -> None:
+async def test_stopping_during_scaling_leaves_no_replica(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         model = await with_replicas(home, 1)
         await home.deployments.scale(model, 8)
@@ -288,7 +288,7 @@ async def test_stopping_in_the_middle_of_a_scaling_leaves_nothing(tmp_path: Path
         assert (home.target.fakes, home.status(ID)) == ({}, Status.STOPPED)
 
 
-async def test_a_deletion_tells_and_removes_all_of_them(tmp_path: Path) -> None:
+async def test_deletion_lists_and_removes_all_replicas(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         model = await with_replicas(home, 3)
         ids = [one.id for one in replicas(home)]
@@ -313,7 +313,7 @@ async def test_the_next_gateway_adopts_all_that_run_and_starts_what_is_missing(t
         assert (replicas(home)[0], replicas(home)[2]) == (before[0], before[2])
 
 
-async def test_more_than_wanted_and_those_that_nobody_recorded_are_stopped_at_the_next_start(tmp_path: Path) -> None:
+async def test_surplus_and_unrecorded_replicas_are_stopped_at_the_next_start(tmp_path: Path) -> None:
     home = House(tmp_path)
     model = await with_replicas(home, 3)
     kept = replicas(home)[:2]
@@ -327,7 +327,7 @@ async def test_more_than_wanted_and_those_that_nobody_recorded_are_stopped_at_th
         assert stray.id not in home.target.fakes
 
 
-async def test_a_lost_registry_is_rebuilt_of_all_that_run(tmp_path: Path) -> None:
+async def test_a_lost_registry_is_rebuilt_from_all_running_replicas(tmp_path: Path) -> None:
     home = House(tmp_path)
     await with_replicas(home, 3)
     before = {one.id for one in replicas(home)}
@@ -340,7 +340,7 @@ async def test_a_lost_registry_is_rebuilt_of_all_that_run(tmp_path: Path) -> Non
         assert home.target.events.count("start") == 3
 
 
-async def test_a_faster_form_takes_over_at_every_replica(tmp_path: Path) -> None:
+async def test_a_faster_variant_replaces_every_replica(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         home.target.conversion = converts
         await with_replicas(home, 3, inspection=SKLEARN)
@@ -351,7 +351,7 @@ async def test_a_faster_form_takes_over_at_every_replica(tmp_path: Path) -> None
         assert set(home.target.fakes) == {one.id for one in replicas(home)} == served(home)
 
 
-async def test_a_faster_form_that_starts_only_once_is_taken_back(tmp_path: Path) -> None:
+async def test_a_faster_variant_that_starts_only_once_is_reverted(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         home.target.conversion = converts
         start, faster = home.target.start, 0
@@ -392,7 +392,7 @@ async def test_a_new_version_takes_over_with_all_its_replicas_at_once(tmp_path: 
         assert set(home.target.fakes) == served(home)
 
 
-async def test_a_model_of_which_none_comes_back_stays_unhealthy_and_is_tried_again(tmp_path: Path) -> None:
+async def test_a_model_without_any_replica_stays_unhealthy_and_is_retried(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await with_replicas(home, 2)
         refuse_from(home, 0)
@@ -405,7 +405,7 @@ async def test_a_model_of_which_none_comes_back_stays_unhealthy_and_is_tried_aga
         assert replicas(home) == ()
 
 
-async def test_a_replica_that_is_lost_in_the_middle_of_a_restart_is_made_up_for(tmp_path: Path) -> None:
+async def test_a_replica_lost_during_a_restart_is_replaced(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         model = await with_replicas(home, 3)
         before = replicas(home)

@@ -62,7 +62,7 @@ async def test_the_live_endpoint_of_a_reference_is_that_of_the_whole_route_table
     assert table.awaited
 
 
-async def test_a_reference_finds_the_version_that_serves_or_is_coming(ledger: DeploymentState) -> None:
+async def test_a_reference_resolves_to_the_version_that_serves_or_is_starting(ledger: DeploymentState) -> None:
     table = ledger.route_table()
     endpoints = {ref: endpoint for ref in {*table.absent, *table.live} if (endpoint := table.endpoint(ref)) is not None}
     by_name = {ref: endpoint.model_id for ref, endpoint in endpoints.items() if ledger.model(ref) is None}

@@ -63,7 +63,7 @@ def test_batched_equals_unbatched_for_several_targets(regressor: Any, bodies: li
     assert_batched_equals_unbatched(batcher(regressor), bodies)
 
 
-def test_a_request_that_only_the_model_refuses_fails_alone(classifier: Any) -> None:
+def test_a_request_that_only_the_model_rejects_fails_alone(classifier: Any) -> None:
     bodies: list[Any] = [BODY] * 32
     bodies[0] = bodies[31] = {"features": [[None, 1, 2, 3]]}
     replies = ask_all(batcher(classifier), bodies)
@@ -124,13 +124,13 @@ def test_rows_of_different_structure_never_mix() -> None:
     assert sorted(model.calls) == [1, 1, 2]
 
 
-def test_an_output_of_the_wrong_length_is_asked_for_again_request_by_request(capsys: Any) -> None:
+def test_after_an_output_of_the_wrong_length_requests_are_run_separately(capsys: Any) -> None:
     replies = ask_all(batcher(DropsRows()), [[[1]], [[-2]], [[3]]])
     assert [reply.status for reply in replies] == [200, 500, 200]
     assert replies[1].json["code"] == "wrong_output_length"
     assert (replies[1].json["expected"], replies[1].json["got"]) == (1, 0)
     assert [replies[0].json["predictions"], replies[2].json["predictions"]] == [[1], [3]]
-    assert "not joined any more" in capsys.readouterr().err
+    assert "no longer joined" in capsys.readouterr().err
 
 
 def test_a_length_that_fits_by_accident_is_not_split_among_requests() -> None:
@@ -138,7 +138,7 @@ def test_a_length_that_fits_by_accident_is_not_split_among_requests() -> None:
     assert [reply.status for reply in replies] == [500, 500, 500]
 
 
-def test_after_a_wrong_length_requests_are_not_joined_any_more() -> None:
+def test_after_a_wrong_length_requests_are_no_longer_joined() -> None:
     model = DropsRows()
     target = batcher(model)
     ask_all(target, [[[1]], [[-2]]])

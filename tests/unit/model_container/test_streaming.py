@@ -210,7 +210,7 @@ def test_a_failure_ends_the_stream_with_its_problem(
     assert client.predict({"features": [[0]]}) == []  # the connection is as good as before
 
 
-def test_what_the_request_is_to_blame_for_is_said_before_any_item(connect: Connect) -> None:
+def test_errors_of_the_request_are_reported_before_any_item(connect: Connect) -> None:
     client = connect()
     client.stream({"features": []})
     items, end = client.rest()
@@ -245,7 +245,7 @@ def test_the_model_makes_no_more_than_the_sockets_hold(connect: Connect, model: 
     assert len(items) == 1999
 
 
-def test_others_are_answered_between_two_items(connect: Connect, model: Model) -> None:
+def test_other_requests_are_answered_between_two_items(connect: Connect, model: Model) -> None:
     model.size = 1 << 14
     client, other = connect(), connect()
     client.stream(rows(5000))
@@ -257,7 +257,7 @@ def test_others_are_answered_between_two_items(connect: Connect, model: Model) -
     assert len(client.rest()[0]) == 4999
 
 
-def test_who_waits_has_its_turn_before_the_next_item() -> None:
+def test_a_waiting_request_is_served_before_the_next_item() -> None:
     turns, order = FairLock(), []
 
     def wait() -> None:
@@ -299,7 +299,7 @@ def test_a_model_that_does_not_yield_answers_with_its_rows(serve: Any, classifie
     assert client.rest()[1].status == 422
 
 
-def test_a_model_that_does_not_yield_is_held_to_its_rows(serve: Any, tmp_path: Path) -> None:
+def test_a_model_that_does_not_yield_must_return_one_item_per_row(serve: Any, tmp_path: Path) -> None:
     source = "class Model:\n    def predict(self, rows):\n        return [1]\n"
     _, connect = serve(python(tmp_path, source))
     client = connect()
@@ -336,7 +336,7 @@ def test_the_end_of_the_runtime_ends_a_stream_with_a_problem(
     assert model.closed.is_set()
 
 
-def test_the_end_does_not_wait_for_an_item_that_nobody_waits_for(serve: Any, model: Model) -> None:
+def test_shutdown_does_not_wait_for_an_abandoned_item(serve: Any, model: Model) -> None:
     server, connect = serve(EstimatorAdapter(model))
     model.gates = {1: threading.Event()}
     client = connect()
@@ -349,7 +349,7 @@ def test_the_end_does_not_wait_for_an_item_that_nobody_waits_for(serve: Any, mod
     model.gates[1].set()
 
 
-def test_the_end_does_not_wait_for_who_takes_nothing(serve: Any, model: Model) -> None:
+def test_shutdown_does_not_wait_for_a_client_that_does_not_read(serve: Any, model: Model) -> None:
     server, connect = serve(EstimatorAdapter(model))
     model.size = 1 << 20
     client = connect()
@@ -418,7 +418,7 @@ def content(values: dict[str, Any]) -> Any:
 
 
 @pytest.mark.usefixtures("main_left_clean")
-def test_who_asks_for_no_stream_gets_all_that_was_yielded(tmp_path: Path, model: Model) -> None:
+def test_a_request_without_a_stream_gets_all_yielded_items(tmp_path: Path, model: Model) -> None:
     assert predictions(EstimatorAdapter(model), rows(3)) == [0, 1, 2]
     assert predictions(EstimatorAdapter(lambda rows: (row for row in [1, 2, 3])), [[1]]) == [1, 2, 3]
     assert predictions(EstimatorAdapter(lambda rows: map(str, range(2))), [[1]]) == ["0", "1"]
@@ -427,7 +427,7 @@ def test_who_asks_for_no_stream_gets_all_that_was_yielded(tmp_path: Path, model:
 
 
 @pytest.mark.usefixtures("main_left_clean")
-def test_what_is_yielded_for_joined_rows_is_one_a_row(tmp_path: Path) -> None:
+def test_joined_rows_must_yield_one_item_each(tmp_path: Path) -> None:
     source = "class Model:\n    batch = True\n    def predict(self, rows):\n        yield from (row[0] * 2 for row in rows)\n"
     adapter = python(tmp_path, source)
     replies = ask_all(Batcher(adapter), [[[1], [2]], [[3]]])

@@ -22,7 +22,7 @@ def body(
     outputs: Sequence[InferRequestedOutput] | None = None,
     request_id: str = "",
 ) -> bytes:
-    """As frames.DIALECT_V2_BINARY says. arrays: by the inputs' names, each of the dtype that it is sent as.
+    """Return a body in the format of frames.DIALECT_V2_BINARY. arrays: by input name, each with the dtype that is sent.
 
     outputs: all, in binary, if it does not say which.
     """
@@ -39,7 +39,7 @@ def marked(made: bytes, json_size: int | None = None) -> bytes:
 
 
 def answers(target: Batcher | Adapter, *bodies: bytes) -> list[Answer]:
-    """Of one batch."""
+    """Return the answers to one batch."""
     target = target if isinstance(target, Batcher) else Batcher(target)
     return list(target.run([Request(one, DIALECT_V2_BINARY) for one in bodies])[0])
 

@@ -34,7 +34,7 @@ def road() -> Road:
     return Road()
 
 
-def test_a_step_holds_what_was_added_since_the_last(road: Road) -> None:
+def test_a_step_holds_the_requests_since_the_previous_step(road: Road) -> None:
     road.answer("a", 200, 200)
     road.step()
     road.answer("a", 200, 422, 500, 503)
@@ -77,7 +77,7 @@ def test_only_the_kept_time_is_kept(road: Road) -> None:
     assert kept == list(range(19, 31))
 
 
-def test_what_happened_before_the_kept_time_is_forgotten_though_the_model_is_quiet_since(road: Road) -> None:
+def test_requests_before_the_kept_time_are_forgotten_even_without_new_traffic(road: Road) -> None:
     road.answer("a", 200)
     for _ in range(13):
         road.step()
@@ -105,7 +105,7 @@ def test_the_recent_time_is_one_step_of_all_its_requests(road: Road) -> None:
     assert recent.latency_ms(0.95) == pytest.approx(4.875)  # within the bucket from 2.5 to 5 ms
 
 
-def test_nothing_merged_is_nothing() -> None:
+def test_merging_no_steps_gives_an_empty_step() -> None:
     assert merged([]) == Step(0)
     assert merged([]).per_second == 0
 
@@ -122,14 +122,14 @@ def test_an_estimate_is_off_by_no_more_than_its_bucket(seconds: list[float], qua
     assert lower <= estimate <= upper
 
 
-def test_what_is_slower_than_every_bound_counts_as_the_last() -> None:
+def test_latencies_beyond_every_bucket_count_in_the_last() -> None:
     histogram = Histogram(LATENCY_BOUNDS_SECONDS)
     histogram.observe([60.0])
     assert estimated_quantile(histogram.counts, 0.5) == LATENCY_BOUNDS_SECONDS[-1]
     assert estimated_quantile([], 0.5) is None
 
 
-async def test_it_looks_by_itself_until_it_is_ended() -> None:
+async def test_the_recorder_takes_steps_until_it_is_closed() -> None:
     tallies = {"a": ModelCounters()}
     history = History(tallies, step_seconds=0.01, kept_seconds=1)
     history.begin()

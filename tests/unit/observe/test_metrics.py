@@ -23,7 +23,7 @@ def busy_tally() -> ModelCounters:
 
 
 def samples() -> dict[str, float]:
-    """By name and the labels that tell them apart."""
+    """Return the samples by name and distinguishing labels."""
     model = ModelFigures(
         'na"me',
         "1.0.0",
@@ -45,7 +45,7 @@ def samples() -> dict[str, float]:
     }
 
 
-def test_the_counts_of_the_road_are_its_metrics() -> None:
+def test_the_counters_of_the_pipeline_are_exposed_as_metrics() -> None:
     found = samples()
     assert found["prism_requests_total|200"] == 2
     assert found["prism_requests_total|422"] == 1

@@ -130,7 +130,7 @@ def application(
     batched_wait_seconds: float,
     error_forms: ErrorForms,
 ) -> FastAPI:
-    """As main.py wires it, but for what changes deployments."""
+    """Return the application as main.py wires it, without the routes that change deployments."""
     app = FastAPI()
     problems.install(app, error_forms)
     admission = Admission(

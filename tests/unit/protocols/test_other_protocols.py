@@ -79,7 +79,7 @@ class TestMlflow:
         assert answer.json() == {"predictions": iris.predict(ROWS).tolist()}
 
     @pytest.mark.parametrize("kind", ["text/csv", "text/csv; charset=utf-8", 'TEXT/CSV; charset="UTF-8"'])
-    async def test_so_is_a_table_as_text(self, here: Gateway, iris: Any, kind: str) -> None:
+    async def test_a_csv_table_is_answered(self, here: Gateway, iris: Any, kind: str) -> None:
         answer = await here.http.post("/invocations", content=CSV, headers={"Content-Type": kind})
         assert answer.json() == {"predictions": iris.predict(ROWS).tolist()}
 
@@ -97,7 +97,7 @@ class TestMlflow:
         assert "`other`" in message
         assert (await here.http.post("/models/other/invocations", json={"inputs": ROWS})).status_code == 200
 
-    async def test_while_no_model_is_live_it_is_not_well(self, here: Gateway) -> None:
+    async def test_ping_fails_while_no_model_is_live(self, here: Gateway) -> None:
         assert (await here.http.get("/ping")).status_code == 200
         await here.ledger.remove("m1")
         await here.dispatcher.publish(here.ledger.route_table())
@@ -123,12 +123,14 @@ class TestMlflow:
             ("application/json", bytes(MAX_BODY_BYTES + 1), 413, "BAD_REQUEST"),
         ],
     )
-    async def test_refusals_have_its_form(self, here: Gateway, kind: str, content: Any, status: int, code: str) -> None:
+    async def test_refusals_have_the_mlflow_format(
+        self, here: Gateway, kind: str, content: Any, status: int, code: str
+    ) -> None:
         answer = await here.http.post("/invocations", content=content, headers={"Content-Type": kind})
         assert answer.status_code == status
         assert mlflow_error(answer)[0] == code
 
-    async def test_so_have_those_of_callers(self, tmp_path: Path, iris: Any) -> None:
+    async def test_caller_errors_have_the_mlflow_format(self, tmp_path: Path, iris: Any) -> None:
         async with gateway(tmp_path, EstimatorAdapter(iris), keys=["secret"], rate_limit=1) as here:
             for path in ("/invocations", "/models/iris/invocations", "/models/nothing/invocations"):
                 answer = await here.http.post(path, json={"inputs": ROWS})
@@ -167,7 +169,7 @@ class TestByName:
         assert [answer[0] for answer in answers] == iris.predict(ROWS * 3).tolist()
         assert here.replica.batches == [6]
 
-    async def test_a_full_batch_waits_for_nobody(self, tmp_path: Path, iris: Any) -> None:
+    async def test_a_full_batch_leaves_without_waiting(self, tmp_path: Path, iris: Any) -> None:
         async with gateway(tmp_path, EstimatorAdapter(iris), batched_wait_seconds=3600) as here:
             asked = [here.http.post("/predict_batched/iris", json={"features": ROWS[:1]}) for _ in range(16)]
             async with asyncio.timeout(20):
@@ -175,7 +177,7 @@ class TestByName:
         assert {answer.status_code for answer in answers} == {200}
         assert here.replica.batches == [8, 8]
 
-    async def test_who_asks_for_a_prediction_at_once_waits_for_nobody(self, tmp_path: Path, iris: Any) -> None:
+    async def test_an_unbatched_prediction_does_not_wait(self, tmp_path: Path, iris: Any) -> None:
         async with gateway(tmp_path, EstimatorAdapter(iris), batched_wait_seconds=3600) as here:
             async with asyncio.timeout(20):
                 assert (await here.http.post("/predict/iris", json={"features": ROWS})).status_code == 200

@@ -141,11 +141,11 @@ async def test_a_shared_model_answers_under_each_of_its_references(
 
 @pytest.mark.parametrize("lines", [(), ("X-API-Key: wrong",), ("Cookie: prism_session=made",), ("X-API-Key: ",)])
 @pytest.mark.parametrize("ref", ["iris", "secret", "nobody"])
-async def test_without_a_valid_key_nothing_is_told_of_any_model(here: Place, ref: str, lines: tuple[str, ...]) -> None:
+async def test_without_a_valid_key_no_model_is_revealed(here: Place, ref: str, lines: tuple[str, ...]) -> None:
     for sent in (request(b"[1]", *lines, path=f"/models/{ref}/predict"), get(f"/models/{ref}", *lines)):
         answer = await ask(here.port, sent)
         assert answer.status == 401
-        assert answer.problem["detail"] in ("No API key was sent.", "The API key is not known here.")
+        assert answer.problem["detail"] in ("No API key was sent.", "The API key is not valid for this server.")
     assert here.shared.batches == here.secret.batches == []
 
 
@@ -159,7 +159,7 @@ async def test_with_consent_a_key_is_not_needed_until_the_consent_is_withdrawn(h
     assert (await ask(here.port, request(b"[1]", path="/models/secret/predict"))).status == 404
 
 
-async def test_a_model_that_is_not_shared_is_told_like_one_that_does_not_exist(here: Place) -> None:
+async def test_an_unshared_model_gets_the_same_answer_as_a_missing_one(here: Place) -> None:
     for form in (
         lambda ref: request(b"[1]", KEY, path=f"/models/{ref}/predict"),
         lambda ref: request(b"[1]", KEY, "X-Odd: 1", path=f"/models/{ref}/predict"),
@@ -172,7 +172,7 @@ async def test_a_model_that_is_not_shared_is_told_like_one_that_does_not_exist(h
     assert here.secret.batches == []
 
 
-async def test_what_the_owner_would_do_about_a_stopped_model_is_not_told(here: Place) -> None:
+async def test_the_owners_next_steps_are_not_revealed_for_a_stopped_model(here: Place) -> None:
     stopped = structs.replace(here.ledger.deployment("m1"), status=Status.STOPPED, wanted=False, replicas=())
     await here.registry.save(stopped)
     await here.publish()
@@ -183,7 +183,7 @@ async def test_what_the_owner_would_do_about_a_stopped_model_is_not_told(here: P
     assert json.loads((await ask(here.port, get("/health"))).body) == {"status": "degraded"}
 
 
-async def test_a_model_that_goes_while_its_head_is_remembered_leads_to_no_other_name(here: Place) -> None:
+async def test_a_cached_head_of_a_removed_model_reaches_no_other_model(here: Place) -> None:
     sent = request(b"[1]", KEY)
     async with connected(here.port) as client:
         await client.send(sent)
@@ -200,7 +200,7 @@ async def test_a_model_that_goes_while_its_head_is_remembered_leads_to_no_other_
         assert "`secret`" not in nearest.body.decode()
 
 
-async def test_metadata_tell_how_to_call_it_and_nothing_of_how_it_is_made_or_where_it_runs(here: Place) -> None:
+async def test_public_metadata_reveal_how_to_call_a_model_but_not_how_it_is_built_or_where_it_runs(here: Place) -> None:
     document = json.loads((await ask(here.port, get("/models/m1", KEY))).body)
     assert document == {
         "name": "iris",
@@ -214,7 +214,7 @@ async def test_metadata_tell_how_to_call_it_and_nothing_of_how_it_is_made_or_whe
     assert "secret" not in json.dumps(document)
 
 
-async def test_health_says_one_word_and_speaks_of_the_shared_models_alone(here: Place) -> None:
+async def test_public_health_is_one_word_about_the_shared_models(here: Place) -> None:
     down = structs.replace(here.ledger.deployment("m2"), status=Status.FAILED, replicas=())
     await here.registry.save(down)
     answer = await ask(here.port, get("/health"))
@@ -275,7 +275,7 @@ async def test_it_listens_on_loopback_where_the_port_is_its_own_and_ends_what_is
     await here.surface.close()
 
 
-async def test_a_prediction_that_is_under_way_is_answered_before_it_closes(here: Place) -> None:
+async def test_predictions_in_flight_are_answered_before_the_listener_closes(here: Place) -> None:
     release = asyncio.Event()
     answers = here.shared.handler
 
@@ -490,9 +490,7 @@ def answerable(method: str, target: str) -> bool:
 
 @settings(max_examples=600, deadline=None, database=None)
 @given(attempt=attempts())
-def test_nothing_of_the_admin_surface_answers_whatever_is_tried(
-    lab: Laboratory, attempt: tuple[str, str, bytes]
-) -> None:
+def test_no_admin_route_is_reachable_in_any_spelling(lab: Laboratory, attempt: tuple[str, str, bytes]) -> None:
     method, target, sent = attempt
     answer = lab.run(first_answer(lab.place.port, sent))
     if answer.status == 200:
@@ -509,7 +507,7 @@ def test_nothing_of_the_admin_surface_answers_whatever_is_tried(
         ), answer.body
     elif answer.status == 503:  # the stand-in for a replica has no streams
         assert answerable(method, target)
-        assert b"no streams" in answer.body
+        assert b"without streams" in answer.body
     else:
         assert answer.status in range(400, 500), answer.body
         if answer.headers["content-type"] != "application/problem+json":
@@ -527,7 +525,7 @@ async def first_answer(port: int, sent: bytes) -> Answer:
 
 @settings(max_examples=50, deadline=None, database=None)
 @given(forged=st.sets(st.sampled_from(FORGED)))
-def test_plain_requests_are_answered_whatever_a_proxy_adds(lab: Laboratory, forged: set[str]) -> None:
+def test_plain_requests_are_answered_with_any_proxy_headers(lab: Laboratory, forged: set[str]) -> None:
     """What is refused above is refused for what it is, and not because nothing at all is answered."""
     forged = {line for line in forged if not line.startswith(("Upgrade", "Connection", "Expect"))}
     infer = request(b"[1]", KEY, *forged, path="/v2/models/iris/infer")
@@ -538,7 +536,7 @@ def test_plain_requests_are_answered_whatever_a_proxy_adds(lab: Laboratory, forg
 
 
 @pytest.mark.parametrize("path", [*OURS, *THEIRS])
-async def test_heads_and_options_are_not_offered(here: Place, path: str) -> None:
+async def test_head_and_options_are_not_supported(here: Place, path: str) -> None:
     for method in ("HEAD", "OPTIONS"):
         async with connected(here.port) as client:
             await client.send(request(b"", ADMIN, "Connection: close", path=path, method=method))

@@ -50,7 +50,7 @@ async def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
         b'{"deployments": {"m1": {"replicas": [3]}}}',
     ],
 )
-async def test_a_corrupt_file_is_set_aside_and_never_overwritten(tmp_path: Path, content: bytes) -> None:
+async def test_a_corrupt_registry_is_moved_aside_and_never_overwritten(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "containers.json"
     path.write_bytes(content)
     registry = ContainersFile(path)
@@ -71,7 +71,7 @@ def test_a_second_server_on_the_same_registry_is_refused(tmp_path: Path) -> None
     second.release()
 
 
-async def test_a_cancelled_save_is_still_written_and_in_turn(tmp_path: Path) -> None:
+async def test_a_cancelled_save_is_still_written_in_order(tmp_path: Path) -> None:
     registry = ContainersFile(tmp_path / "containers.json")
     first = asyncio.create_task(registry.save(deployment("m1")))
     await asyncio.sleep(0)

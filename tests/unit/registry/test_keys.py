@@ -54,7 +54,7 @@ def test_the_file_holds_no_key_and_is_readable_by_its_owner_alone(path: Path) ->
     assert entry.keys() == {"id", "name", "created_at", "digest", "hint"}
 
 
-def test_a_revoked_key_is_valid_no_more_and_stays_so_after_a_restart(path: Path) -> None:
+def test_a_revoked_key_stays_revoked_after_a_restart(path: Path) -> None:
     store, keys = opened(path)
     entry, key = store.create("billing")
     _, other = store.create("billing")
@@ -75,9 +75,7 @@ def refuse_any(*_: object) -> None:
     raise OSError(errno.EROFS, "Read-only file system")
 
 
-def test_a_key_revoked_on_a_full_disk_stays_revoked_whatever_becomes_of_the_server(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_revoked_on_a_full_disk_stays_revoked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its digest is overwritten where it stands; a server that is killed the next moment has forgotten nothing."""
     store, keys = opened(path)
     entry, key = store.create("billing")
@@ -93,7 +91,7 @@ def test_a_key_revoked_on_a_full_disk_stays_revoked_whatever_becomes_of_the_serv
         assert one.caller(other, "")
 
 
-async def test_a_revocation_that_no_disk_takes_holds_is_told_and_is_written_once_it_can_be(
+async def test_a_revocation_that_cannot_be_written_takes_effect_and_is_retried(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unsaved = Unsaved(first_pause_seconds=0.01, longest_pause_seconds=0.05)
@@ -140,7 +138,7 @@ def test_a_key_that_could_not_be_recorded_is_not_valid(path: Path, monkeypatch: 
     assert store.entries() == ()
 
 
-def test_who_listens_later_is_told_of_the_keys_that_are_there(path: Path) -> None:
+def test_a_late_subscriber_is_notified_of_existing_keys(path: Path) -> None:
     store, _ = opened(path)
     _, key = store.create("billing")
     late = Keys(["configured"])
@@ -149,7 +147,7 @@ def test_who_listens_later_is_told_of_the_keys_that_are_there(path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 101, "two\nlines", "\x1b[31m"])
-def test_a_name_that_tells_nothing_is_refused(path: Path, name: str) -> None:
+def test_a_meaningless_key_name_is_refused(path: Path, name: str) -> None:
     store, _ = opened(path)
     with pytest.raises(BadInput):
         store.create(name)
@@ -159,7 +157,7 @@ def test_a_name_that_tells_nothing_is_refused(path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("part", "damaged"), [("}", ""), ('"digest": "', '"digest": "not hexadecimal '), ("{", "["), ("billing", "\udcff")]
 )
-def test_a_damaged_file_is_set_aside_and_opens_nothing(path: Path, part: str, damaged: str) -> None:
+def test_a_damaged_key_file_is_moved_aside_and_admits_no_key(path: Path, part: str, damaged: str) -> None:
     store, _ = opened(path)
     _, key = store.create("billing")
     path.write_text(path.read_text().replace(part, damaged), errors="surrogateescape")

@@ -28,7 +28,7 @@ def note(what: str) -> list[str]:
 
 @pytest.mark.filterwarnings("ignore:Trying to unpickle estimator")
 @pytest.mark.parametrize("form", [name for name in FORMS if name != "NEWOBJ"])  # that one asks for a class
-def test_every_form_of_a_pickle_calls_its_gadget_when_it_is_loaded(form: str, tmp_path: Path) -> None:
+def test_every_pickle_variant_calls_its_gadget_when_loaded(form: str, tmp_path: Path) -> None:
     noted.clear()
     file = tmp_path / "model.pkl"
     file.write_bytes(FORMS[form](Gadget(__name__, "note", (form,))))
@@ -40,7 +40,7 @@ def test_every_form_of_a_pickle_calls_its_gadget_when_it_is_loaded(form: str, tm
     assert noted == [form]
 
 
-def test_hostile_files_are_many_and_none_is_like_another(tmp_path: Path) -> None:
+def test_all_hostile_files_are_different(tmp_path: Path) -> None:
     with Canary(tmp_path / "canary") as canary:
         every = list(artifacts(canary, pickle.dumps({"coefficients": [1.5] * 100})))
     assert len(every) > 600
@@ -57,7 +57,7 @@ def test_a_canary_sees_a_file_and_a_connection(tmp_path: Path) -> None:
         assert "1 connections left the walls" in canary.signs()
 
 
-def test_probes_succeed_without_walls(tmp_path: Path) -> None:
+def test_escape_attempts_succeed_without_a_sandbox(tmp_path: Path) -> None:
     """Those that need no power over the machine, on what belongs to this test."""
     secret, folder = tmp_path / "secret", tmp_path / "folder"
     secret.write_text("of the host")

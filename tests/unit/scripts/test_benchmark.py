@@ -31,7 +31,7 @@ def test_what_wrk_prints_is_read_in_milliseconds_with_every_failure() -> None:
         wrk.parsed("unable to connect to 127.0.0.1:1")
 
 
-def test_wrks_script_posts_the_very_bodies(tmp_path: Path) -> None:
+def test_the_wrk_script_posts_the_exact_bodies(tmp_path: Path) -> None:
     script = wrk.script(tmp_path, models.single_rows()).read_text()
     assert script.count("[==[{") == models.DIFFERENT_ROWS
     assert models.single_rows()[0].decode() in script

@@ -44,7 +44,7 @@ def test_refusals_and_broken_connections_are_both_errors() -> None:
     assert parse_wrk(WRK.format(p99="1.00ms", errors=errors)).errors == 46
 
 
-def test_words_that_are_not_wrks_are_refused() -> None:
+def test_unknown_output_of_wrk_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="unable to connect"):
         parse_wrk("unable to connect to 127.0.0.1:1 Connection refused")
 
@@ -67,7 +67,7 @@ def test_every_setting_of_a_peer_sends_each_row_as_json(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*peer_names(), ECHO])
-def test_what_a_peer_starts_is_a_program_or_lies_in_its_folder(name: str) -> None:
+def test_every_command_of_a_peer_is_a_program_or_a_file_in_its_folder(name: str) -> None:
     folder = CHECKOUT / "scripts" / "peers" / name
     for setting in read_peer(name).settings:
         if setting.command[0].startswith("./"):
@@ -160,14 +160,14 @@ def test_a_server_that_makes_a_daemon_leaves_nothing_behind(tmp_path: Path) -> N
     wait_for(lambda: not alive(pid), 20, "the daemon to be gone")
 
 
-def test_a_server_that_ends_at_once_is_told_of_at_once(tmp_path: Path) -> None:
+def test_a_server_that_exits_at_once_is_reported_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit(3)"]
     with running(command, dict(os.environ), tmp_path, tmp_path / "log") as process:
         with pytest.raises(RuntimeError, match="exit code 3"):
             wait_until_open(free_ports(1)[0], process, 20)
 
 
-def test_an_unknown_peer_is_answered_with_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_peer_is_reported_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         benchmark_models.parse(["--peers", "nonesuch"])
     assert "no such peer: nonesuch; there are bentoml, " in capsys.readouterr().err

@@ -35,7 +35,7 @@ SESSIONS = (
         ("The endpoint is already online. ERR_NGROK_334", "ended"),
     ],
 )
-def test_each_error_of_the_agent_is_one_of_the_situations(error: str, reason: str) -> None:
+def test_each_error_of_the_agent_has_a_known_reason(error: str, reason: str) -> None:
     assert of_agent(error).reason == reason
     assert reason in SITUATIONS
 
@@ -54,5 +54,5 @@ def test_no_two_situations_have_the_same_message_and_each_has_a_next_step() -> N
     assert all(one.hint.endswith((".", "docs/errors.")) for one in failures)
 
 
-def test_a_reason_of_another_version_is_still_told() -> None:
+def test_a_reason_from_another_version_is_still_reported() -> None:
     assert failure(Told("brand_new", "something.")).detail == "ngrok ended: something."

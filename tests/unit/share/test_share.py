@@ -48,7 +48,7 @@ async def test_a_share_with_a_key_opens_the_surface_and_the_tunnel_and_tells_the
     assert (sharing.surface.is_open, sharing.surface.shared, sharing.surface.open_to_all) == (True, {"iris"}, False)
 
 
-async def test_what_is_up_is_on_record_and_what_is_down_is_not(sharing: Sharing) -> None:
+async def test_an_open_tunnel_is_recorded_and_a_closed_one_is_not(sharing: Sharing) -> None:
     await sharing.share.start(["iris"], open_to_all=True)
     recorded = json.loads(sharing.file.read_text())
     assert recorded["status"]["url"] == "http://far:1"
@@ -70,7 +70,7 @@ async def test_without_any_key_sharing_asks_for_consent_and_names_both_ways(shar
     assert not sharing.surface.is_open
 
 
-async def test_with_a_key_on_the_server_none_is_made_and_nothing_is_asked(sharing: Sharing) -> None:
+async def test_with_an_existing_key_sharing_needs_neither_a_new_key_nor_consent(sharing: Sharing) -> None:
     sharing.keys.append("of the settings")
     assert await sharing.share.start(["iris"]) is None
     assert sharing.surface.open_to_all is False
@@ -100,7 +100,7 @@ async def test_one_tunnel_carries_several_models_and_closes_with_the_last(sharin
     assert not sharing.surface.is_open
 
 
-async def test_a_later_share_with_keys_ends_that_anyone_may_use_the_link(sharing: Sharing) -> None:
+async def test_a_later_share_with_keys_ends_open_access(sharing: Sharing) -> None:
     await sharing.share.start(["iris"], open_to_all=True)
     assert sharing.surface.open_to_all
     await sharing.share.start(["wine"], create_key=True)
@@ -108,7 +108,7 @@ async def test_a_later_share_with_keys_ends_that_anyone_may_use_the_link(sharing
     assert not sharing.share.status.open_to_all
 
 
-async def test_a_link_that_was_open_to_all_is_not_so_when_it_is_opened_again(sharing: Sharing) -> None:
+async def test_open_access_does_not_survive_reopening_the_link(sharing: Sharing) -> None:
     await sharing.share.start(["iris"], open_to_all=True)
     await sharing.share.stop()
     assert not sharing.surface.open_to_all
@@ -163,7 +163,7 @@ async def test_a_broken_tunnel_is_opened_again_and_its_new_url_is_on_record(shar
     assert sharing.tunnel.connections[0].closed
 
 
-async def test_it_is_tried_for_ever_once_it_stood_and_ever_more_rarely(sharing: Sharing) -> None:
+async def test_a_tunnel_that_was_open_once_is_retried_forever_with_growing_delays(sharing: Sharing) -> None:
     await sharing.share.start(["iris"], open_to_all=True)
     sharing.tunnel.outcomes = [REFUSED, REFUSED, REFUSED, "http://far:2"]
     sharing.tunnel.connections[0].cut.set_result(BROKEN)
@@ -171,7 +171,7 @@ async def test_it_is_tried_for_ever_once_it_stood_and_ever_more_rarely(sharing: 
     assert sharing.delays == [0, 1, 2, 3]
 
 
-def test_the_waits_grow_to_half_a_minute_and_no_further() -> None:
+def test_retry_delays_grow_to_half_a_minute() -> None:
     waits = [delay_seconds(attempt) for attempt in range(8)]
     assert waits == [1, 2, 4, 8, 16, LONGEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, LONGEST_DELAY_SECONDS]
     assert delay_seconds(10_000) == LONGEST_DELAY_SECONDS
@@ -188,7 +188,7 @@ async def test_stopping_while_it_starts_ends_the_start_too(sharing: Sharing) -> 
     assert not sharing.file.exists()
 
 
-async def test_who_stops_waiting_for_the_start_does_not_stop_the_start(sharing: Sharing) -> None:
+async def test_a_cancelled_waiter_does_not_cancel_the_start(sharing: Sharing) -> None:
     sharing.tunnel.hold = asyncio.Event()
     starting = asyncio.create_task(sharing.share.start(["iris"], open_to_all=True))
     await eventually(lambda: sharing.share.status.state is State.STARTING)
@@ -249,7 +249,7 @@ async def test_a_model_that_was_withdrawn_stays_so_until_it_is_shared_by_name(sh
     assert sharing.share.status.state is State.OFF
 
 
-async def test_everything_is_not_shared_without_a_key_for_nobody_consented(sharing: Sharing) -> None:
+async def test_sharing_all_models_needs_a_key_because_nobody_consented(sharing: Sharing) -> None:
     await sharing.share.share_everything(table(["iris"]))
     assert sharing.share.status.state is State.FAILED
     assert sharing.share.status.error is not None
@@ -257,7 +257,7 @@ async def test_everything_is_not_shared_without_a_key_for_nobody_consented(shari
     assert sharing.tunnel.ports == []
 
 
-async def test_consent_for_one_model_is_none_for_the_next(sharing: Sharing) -> None:
+async def test_consent_for_one_model_does_not_cover_the_next(sharing: Sharing) -> None:
     sharing.keys.append("of the settings")
     await sharing.share.share_everything(table([]))
     await sharing.share.start(["iris"], open_to_all=True)
@@ -265,7 +265,7 @@ async def test_consent_for_one_model_is_none_for_the_next(sharing: Sharing) -> N
     assert sharing.share.status.models == ("iris",)
 
 
-async def test_the_end_of_the_server_ends_it(sharing: Sharing) -> None:
+async def test_stopping_the_server_ends_sharing(sharing: Sharing) -> None:
     await sharing.share.start(["iris"], open_to_all=True)
     await sharing.share.close()
     assert sharing.tunnel.connections[0].closed

@@ -66,7 +66,7 @@ def test_the_next_step_is_a_command_that_fits_the_host() -> None:
     assert "ssh-keygen -R 'example.org'" in diagnose(CHANGED, SshAddress("example.org")).hint
 
 
-def test_what_ssh_only_notes_for_itself_decides_nothing() -> None:
+def test_debug_lines_of_ssh_do_not_decide_the_reason() -> None:
     told = diagnose(["debug1: connect to address ::1 port 22: Connection refused", "Connection closed."], HOST)
     assert told.reason == "ended"
     assert told.detail.endswith("Connection closed.")

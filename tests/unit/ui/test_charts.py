@@ -19,13 +19,13 @@ def moments(*requests: int) -> list[Moment]:
     return [Moment((last - i) * 5.0, Step(5.0, count, latencies=FAST)) for i, count in enumerate(requests)]
 
 
-def test_now_is_at_the_right_the_oldest_at_the_left_and_the_top_is_the_top() -> None:
+def test_a_chart_runs_from_the_oldest_value_at_the_left_to_now_at_the_right() -> None:
     path, area = path_of([(900, 0.0), (450, 5.0), (0, 10.0)], 900, 10)
     assert path == f"M0.0 {HEIGHT:.1f}L{WIDTH / 2:.1f} {HEIGHT / 2:.1f}L{WIDTH:.1f} 0.0"
     assert area.endswith(f"L{WIDTH:.1f} 100Z")
 
 
-def test_what_has_no_value_leaves_a_gap_and_a_lone_value_is_a_dot() -> None:
+def test_missing_values_are_gaps_and_a_lone_value_is_a_dot() -> None:
     path, _ = path_of([(15, 1.0), (10, None), (5, 1.0), (0, 1.0)], 15, 1)
     dot, line = path.removeprefix("M").split("M")
     assert dot == "0.0 0.0L0.0 0.0"
@@ -38,17 +38,17 @@ def test_no_value_at_all_draws_nothing() -> None:
 
 
 @pytest.mark.parametrize(("value", "top"), [(0, 1), (0.03, 0.05), (1, 1), (1.2, 2), (47, 50), (51, 100), (900, 1000)])
-def test_an_axis_ends_on_a_number_that_one_can_read(value: float, top: float) -> None:
+def test_an_axis_ends_on_a_round_number(value: float, top: float) -> None:
     assert rounded_up(value) == pytest.approx(top)
 
 
-def test_a_young_server_shows_a_short_time_and_an_old_one_all_that_is_kept() -> None:
+def test_a_chart_covers_the_servers_uptime_up_to_the_kept_time() -> None:
     assert span_seconds(moments(1, 1), 900) == 180
     assert span_seconds([Moment(400, Step())], 900) == 900
     assert span_seconds([], 900) == 180
 
 
-def test_the_charts_of_a_model_say_in_words_and_rows_what_they_draw() -> None:
+def test_charts_have_a_summary_and_a_table() -> None:
     rate, latency, errors = charts([Moment(0, Step(5.0, 20, 1, 4, FAST))], 900, "nothing")
     assert rate.now == "4.0/s"
     assert "at most 4.0" in rate.summary
@@ -64,7 +64,7 @@ def test_a_chart_without_requests_says_why_and_draws_no_line() -> None:
         assert (chart.lines, chart.rows, chart.empty, chart.summary) == ((), (), "No request yet.", "No request yet.")
 
 
-def test_a_spark_has_few_points_and_tells_the_last_minute() -> None:
+def test_a_sparkline_has_few_points_and_shows_the_last_minute() -> None:
     shown = spark(moments(*[50] * 180), 900, lambda step: step.per_second, lambda value: significant(value or 0))
     assert shown.path.count("L") <= 60
     assert shown.now == "10"

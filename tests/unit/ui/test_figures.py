@@ -11,7 +11,7 @@ from app.ui.figures import ago, counted, duration, memory, milliseconds, percent
     ("value", "told"),
     [(0, "0 B"), (999, "999 B"), (1149, "1.1 kB"), (99_960, "100 kB"), (999_600, "1.0 MB"), (4.3e9, "4.3 GB")],
 )
-def test_a_size_has_the_unit_in_which_it_is_a_small_number(value: float, told: str) -> None:
+def test_a_size_is_shown_in_the_unit_that_gives_a_small_number(value: float, told: str) -> None:
     assert size(value) == told
 
 
@@ -24,7 +24,7 @@ def test_memory_is_told_in_the_units_of_its_limits(value: int, told: str) -> Non
     ("value", "told"),
     [(None, "–"), (0.42, "0.42 ms"), (8.13, "8.1 ms"), (239.6, "240 ms"), (1300, "1.3 s"), (125_000, "2 min 5 s")],
 )
-def test_a_latency_has_two_digits_that_matter(value: float | None, told: str) -> None:
+def test_a_latency_has_two_significant_digits(value: float | None, told: str) -> None:
     assert milliseconds(value) == told
 
 
@@ -46,7 +46,7 @@ def test_a_rate_is_short(value: float, told: str) -> None:
 @pytest.mark.parametrize(
     ("value", "told"), [(0, "0 %"), (0.0004, "<0.1 %"), (0.025, "2.5 %"), (0.9996, ">99.9 %"), (1, "100 %")]
 )
-def test_a_share_that_is_not_all_is_never_shown_as_all_or_none(value: float, told: str) -> None:
+def test_a_partial_share_is_never_rounded_to_all_or_none(value: float, told: str) -> None:
     assert percent(value) == told
 
 
@@ -60,9 +60,9 @@ def test_a_share_that_is_not_all_is_never_shown_as_all_or_none(value: float, tol
         ("2026-01-02T12:00:09Z", "just now"),
     ],
 )
-def test_a_moment_is_told_by_how_long_ago_it_was(then: str, told: str) -> None:
+def test_a_time_is_shown_relative_to_now(then: str, told: str) -> None:
     assert ago(then, datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)) == told
 
 
-def test_one_thing_is_no_things() -> None:
+def test_counts_use_the_singular_for_one() -> None:
     assert [counted(1, "row"), counted(2, "row"), counted(0, "entry", "entries")] == ["1 row", "2 rows", "0 entries"]

@@ -39,11 +39,11 @@ TOLD = [
 
 
 @pytest.mark.parametrize(("line", "level"), TOLD)
-def test_the_level_of_a_line_is_told(line: str, level: str) -> None:
+def test_the_level_of_a_line_is_recognised(line: str, level: str) -> None:
     assert Levels().of(line) == level
 
 
-def test_a_traceback_is_an_error_from_its_head_to_the_name_of_the_error() -> None:
+def test_every_line_of_a_traceback_has_the_level_error() -> None:
     lines = [
         "fine",
         "Traceback (most recent call last):",
@@ -58,7 +58,7 @@ def test_a_traceback_is_an_error_from_its_head_to_the_name_of_the_error() -> Non
     assert [levels.of(line) for line in lines] == ["info", *["error"] * 6, "info"]
 
 
-def test_lines_are_those_that_contain_the_text_and_are_grave_enough() -> None:
+def test_lines_are_filtered_by_text_and_level() -> None:
     lines = ["\x1b[31mERROR\x1b[0m: Grüße", "WARNING: grüße", "INFO nothing", "DEBUG GRÜSSE, Grüße"]
     assert [line.text for line in shown_lines(lines, "GRÜßE", "all")] == ["ERROR: Grüße", lines[1], lines[3]]
     assert [line.level for line in shown_lines(lines, "", "warning")] == ["error", "warning"]
@@ -88,7 +88,7 @@ LINES = st.lists(st.one_of(WORDS, st.tuples(WORDS, WORDS).map(" ".join), st.text
 @pytest.mark.node
 @given(logs=st.lists(LINES, min_size=20, max_size=40))
 @settings(max_examples=15, deadline=None, phases=[Phase.generate])
-def test_the_page_tells_the_same_levels_as_the_server(logs: list[list[str]]) -> None:
+def test_the_page_recognises_the_same_levels_as_the_server(logs: list[list[str]]) -> None:
     """One process for many logs: starting Node takes longer than telling them."""
     logs = [[line.replace("\n", " ") for line in log] for log in logs]
     told = []

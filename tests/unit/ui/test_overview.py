@@ -26,11 +26,11 @@ async def shown(home: House, page: int = 1) -> Overview:
 
 
 def names(found: Overview) -> tuple[list[str], list[str]]:
-    """Of the rows, and of the rest."""
+    """Return the names in the rows, and those in the rest."""
     return [row.model.name for row in found.rows], [model.name for model, _, _ in found.rest]
 
 
-async def test_what_is_on_its_way_comes_first_then_what_lives_by_name_then_the_rest(tmp_path: Path) -> None:
+async def test_deployments_in_progress_come_first_then_live_models_by_name_then_the_rest(tmp_path: Path) -> None:
     async with house(tmp_path, single_active_model=False) as home:
         for letter, name in (("b", "beta"), ("a", "alpha")):
             await home.live(letter * 12, name)
@@ -73,7 +73,7 @@ async def test_the_worst_needs_attention_first(tmp_path: Path) -> None:
         assert "os.system" in found[3].detail
 
 
-async def test_many_troubles_are_counted_and_not_listed(tmp_path: Path) -> None:
+async def test_further_attention_items_are_counted_instead_of_listed(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         for number in range(8):
             await home.add(f"{number:012x}", f"m{number}")
@@ -83,7 +83,7 @@ async def test_many_troubles_are_counted_and_not_listed(tmp_path: Path) -> None:
         assert found.more_attention >= 3
 
 
-async def test_a_row_tells_what_its_replica_uses(tmp_path: Path) -> None:
+async def test_a_row_shows_the_usage_of_its_replicas(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await home.live("a" * 12)
         vitals = UsageSampler(home.deployments, clock=lambda: home.now)

@@ -95,14 +95,14 @@ def test_a_sample_that_does_not_fit_leaves_the_form_empty(sample: Any) -> None:
     assert body_of(form) == dict.fromkeys(SAMPLE)
 
 
-def test_what_is_left_empty_is_missing() -> None:
+def test_an_empty_field_is_a_missing_value() -> None:
     form = form_of(CUSTOMER, SAMPLE)
     assert body_of(form, age=" ", city="", member="", note="", odd="") == {
         "age": None, "visits": 3, "city": None, "member": None, "note": None, "odd": None,
     }  # fmt: skip
 
 
-def test_choices_are_what_they_were_at_training_whatever_they_look_like() -> None:
+def test_choices_keep_their_types_from_training() -> None:
     form = form_of(CUSTOMER, SAMPLE)
     assert [choice.label for choice in form.fields[2].choices] == ["Oslo", "Rome", "7", "7", "true"]
     assert body_of(form, city="7")["city"] == 7
@@ -113,7 +113,7 @@ def test_choices_are_what_they_were_at_training_whatever_they_look_like() -> Non
     assert wrong_of(form, city="Paris") == {"city": "`Paris` is not one of the choices."}
 
 
-def test_what_cannot_be_read_is_said_of_its_field_and_stays_in_it() -> None:
+def test_invalid_input_is_reported_at_its_field_and_kept() -> None:
     form = form_of(CUSTOMER, SAMPLE)
     assert wrong_of(form, age="abc", visits="1.5") == {
         "age": "`abc` is not a number.",
@@ -123,7 +123,7 @@ def test_what_cannot_be_read_is_said_of_its_field_and_stays_in_it() -> None:
     assert wrong_of(form, age="1e999") == {"age": "`1e999` is beyond the range of a double."}
 
 
-def test_a_column_of_anything_keeps_text_where_its_sample_is_text() -> None:
+def test_an_untyped_column_stays_text_if_its_sample_is_text() -> None:
     form = form_of(CUSTOMER, {**SAMPLE, "odd": "12"})
     assert body_of(form, odd="34")["odd"] == "34"
     form = form_of(CUSTOMER, SAMPLE)
@@ -203,7 +203,7 @@ def test_a_model_without_a_form_has_none(signature: Signature | None) -> None:
         ({"detail": "No such thing.", "column": "elsewhere"}, []),
     ],
 )
-def test_a_problem_of_the_model_stands_on_the_field_that_it_names(problem: dict[str, Any], names: list[str]) -> None:
+def test_a_problem_is_shown_at_the_field_that_it_names(problem: dict[str, Any], names: list[str]) -> None:
     form = with_field_error(form_of(CUSTOMER, SAMPLE), problem)
     assert [field.name for field in form.fields if field.wrong] == names
     assert all(problem["detail"] in field.wrong for field in form.fields if field.wrong)
@@ -234,7 +234,7 @@ def test_a_form_that_is_sent_as_it_is_sends_its_sample(names: list[str], named: 
 
 
 @given(name=st.text(min_size=1, max_size=9), given_text=st.text(max_size=40))
-def test_no_text_in_any_field_is_more_than_a_complaint(name: str, given_text: str) -> None:
+def test_arbitrary_text_in_a_field_causes_at_most_an_error_message(name: str, given_text: str) -> None:
     for datatype in (*VALUES, "FP16", "UINT8"):
         for shape in ((-1,), (), (-1, 2, 2)):
             kind = "table" if shape == (-1,) else "tensors"
@@ -256,7 +256,7 @@ def test_every_number_that_is_written_is_read(value: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", " ", "1_0", "0x1", "nan", "inf", "Infinity", "١", "1 2", "--1", "1e", "e1", ".", "9" * 401]
 )
-def test_what_is_no_number_of_json_is_not_read_as_one(text: str) -> None:
+def test_text_that_is_not_a_json_number_is_rejected(text: str) -> None:
     with pytest.raises(Unreadable, match="is not a number"):
         number(text)
 
@@ -272,7 +272,7 @@ def test_what_is_no_number_of_json_is_not_read_as_one(text: str) -> None:
         ("1" * 5000, "not JSON"),
     ],
 )
-def test_what_is_no_json_is_said_with_its_place(text: str, words: str) -> None:
+def test_invalid_json_is_reported_with_its_position(text: str, words: str) -> None:
     with pytest.raises(Unreadable, match=words):
         parse_json(text)
 

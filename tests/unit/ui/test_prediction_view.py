@@ -31,7 +31,7 @@ def test_objects_that_differ_are_cells_of_one_column() -> None:
     assert view_of([{"a": 1}, {"b": 2}]).rows[1].cells == ('{"b": 2}',)
 
 
-def test_of_many_rows_the_first_are_shown() -> None:
+def test_only_the_first_of_many_rows_are_shown() -> None:
     view = view_of(list(range(MAX_ROWS + 5)))
     assert len(view.rows) == MAX_ROWS
     assert view.hidden_rows == 5
@@ -54,7 +54,7 @@ def test_classes_are_bars_the_likeliest_first() -> None:
     assert bars.hidden == 0
 
 
-def test_of_many_classes_the_likeliest_are_shown() -> None:
+def test_only_the_likeliest_of_many_classes_are_shown() -> None:
     shares = [number / 1000 for number in range(50)]
     (bars,) = view_of([1], probabilities=[shares], classes=list(range(50))).rows[0].bars
     assert len(bars.bars) == MAX_BARS
@@ -73,7 +73,7 @@ def test_each_of_several_outputs_has_its_own_bars() -> None:
 @pytest.mark.parametrize(
     "shares", [[[None, 1.0]], [["a", "b"]], [[2.0, -1.0]], [[]], [None], [0.5], [[1.0]], [[[]]], [[[1.0], None]]]
 )
-def test_odd_probabilities_are_never_more_than_odd(shares: list[Any]) -> None:
+def test_malformed_probabilities_do_not_break_the_page(shares: list[Any]) -> None:
     for group in view_of(["b"], probabilities=shares, classes=["a", "b"]).rows[0].bars:
         assert all(0 <= bar.width <= 100 for bar in group.bars)
 

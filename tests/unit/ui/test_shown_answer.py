@@ -25,7 +25,7 @@ def answer(body: bytes) -> Prediction:
     ],
     ids=["no JSON", "deep", "no UTF-8", "a number", "a text", "large"],
 )
-def test_an_answer_that_is_none_is_a_problem_on_the_page(body: bytes, kind: type[PrismError]) -> None:
+def test_a_malformed_answer_is_shown_as_a_problem(body: bytes, kind: type[PrismError]) -> None:
     with pytest.raises(kind):
         document_of(answer(body))
 

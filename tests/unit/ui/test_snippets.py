@@ -94,7 +94,7 @@ def code_of(
 
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("body", [NASTY, [[1.5, None]], "text", *UNSAFE], ids=repr)
-def test_a_snippet_runs_as_it_is_and_sends_the_very_values(name: str, body: Any, echo: Echo) -> None:
+def test_a_snippet_runs_unchanged_and_sends_the_exact_values(name: str, body: Any, echo: Echo) -> None:
     run(name, code_of(name, echo.url, body))
     assert echo.received.pop() == ("/models/iris/predict", None, body)
 
@@ -129,7 +129,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_what_is_written_reads_as_the_value(value: Any) -> None:
+def test_a_written_literal_evaluates_to_the_value(value: Any) -> None:
     text = written(value, JSON_WORDS)
     assert json.loads(text) == value
     assert eval(written(value, PYTHON_WORDS)) == value
@@ -137,13 +137,13 @@ def test_what_is_written_reads_as_the_value(value: Any) -> None:
 
 
 @given(st.lists(st.integers(0, 9), min_size=60, max_size=300))
-def test_a_long_list_fills_its_lines(values: list[int]) -> None:
+def test_a_long_list_is_wrapped_into_full_lines(values: list[int]) -> None:
     lines = written(values, JSON_WORDS).splitlines()
     assert max(map(len, lines)) <= 90
     assert len(lines) <= len(values) * 3 // 80 + 4
 
 
-def test_what_javascript_cannot_hold_is_told_apart() -> None:
+def test_numbers_beyond_javascripts_range_are_recognised() -> None:
     assert is_safe(NASTY)
     assert not any(is_safe(value) for value in UNSAFE)
     assert not is_safe(json.loads("1e999"))

@@ -38,11 +38,11 @@ def states(one: Deployment) -> str:
         (Status.BUILT, "ddddwww"),
     ],
 )
-def test_each_step_is_done_under_way_or_to_come(status: Status, shown: str) -> None:
+def test_each_step_is_done_running_or_waiting(status: Status, shown: str) -> None:
     assert states(deployment(status)) == shown
 
 
-def test_the_step_under_way_counts_from_its_beginning_and_those_to_come_show_no_earlier_time() -> None:
+def test_the_running_step_counts_up_and_waiting_steps_show_no_time() -> None:
     shown = steps(deployment(Status.BUILDING), NOW)
     assert [step.ms for step in shown] == [12.0, 80.0, 400.0, 3000.0, None, None, None]
 
@@ -58,9 +58,7 @@ def test_the_step_under_way_counts_from_its_beginning_and_those_to_come_show_no_
         (None, 2, "ddfwwww"),
     ],
 )
-def test_the_step_that_failed_is_told_by_what_is_known_of_it(
-    error: dict[str, str] | None, times: int, shown: str
-) -> None:
+def test_the_failed_step_is_derived_from_the_error(error: dict[str, str] | None, times: int, shown: str) -> None:
     assert states(deployment(Status.FAILED, times, error=error)) == shown
 
 

@@ -74,27 +74,27 @@ def test_a_file_cut_anywhere_is_refused(codec: str, file: Path) -> None:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_bytes_behind_the_end_are_refused(codec: str, file: Path) -> None:
+def test_bytes_after_the_end_are_rejected(codec: str, file: Path) -> None:
     file.write_bytes(CODECS[codec](CONTENT) + b"more")
     with pytest.raises(UnreadableArtifact):
         read_all(file)
 
 
 @pytest.mark.parametrize("codec", ["bz2", "xz", "lz4"])
-def test_files_put_together_are_read_as_one(codec: str, file: Path) -> None:
+def test_concatenated_compressed_files_are_read_as_one(codec: str, file: Path) -> None:
     file.write_bytes(CODECS[codec](CONTENT) + CODECS[codec](b"more") * 2000)
     assert read_all(file) == CONTENT + b"more" * 2000
 
 
 @pytest.mark.parametrize("codec", ["gzip", "zlib"])
-def test_files_put_together_are_refused_where_joblib_never_comes_to_their_end(codec: str, file: Path) -> None:
+def test_concatenated_files_that_joblib_does_not_read_to_the_end_are_rejected(codec: str, file: Path) -> None:
     file.write_bytes(CODECS[codec](CONTENT) + CODECS[codec](b"more"))
     with pytest.raises(UnreadableArtifact):
         read_all(file)
 
 
 @pytest.mark.parametrize("codec", [codec for codec in CODECS if codec != "lzma"])  # it has no checksum
-def test_a_changed_byte_never_gives_other_content(codec: str, file: Path) -> None:
+def test_a_changed_byte_never_changes_the_content_silently(codec: str, file: Path) -> None:
     whole = CODECS[codec](CONTENT)
     for place in range(len(whole) // 2, len(whole)):
         file.write_bytes(whole[:place] + bytes((whole[place] ^ 0x10,)) + whole[place + 1 :])

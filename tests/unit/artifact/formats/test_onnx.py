@@ -61,7 +61,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "artifact"
 
 
-def test_it_tells_what_the_file_says_of_itself(file: Path) -> None:
+def test_metadata_of_the_file_are_shown(file: Path) -> None:
     assert read(file, graph_model().SerializeToString()) == OnnxReading(
         ir_version=8,
         producer="a-writer 1.2",
@@ -90,7 +90,7 @@ def test_other_files_are_not_taken_for_onnx(content: bytes, file: Path) -> None:
     assert read(file, content) is None
 
 
-def test_a_file_cut_anywhere_is_refused_or_no_onnx(file: Path) -> None:
+def test_a_truncated_file_is_rejected_or_not_recognised_as_onnx(file: Path) -> None:
     model = graph_model()
     model.graph.node[0].attribute.append(helper.make_attribute("floats", [0.5] * 20))
     model.graph.node[0].attribute.append(helper.make_attribute("ints", [-1, 1 << 40] * 20))
@@ -141,7 +141,7 @@ def test_endless_nesting_is_refused(file: Path) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(change=st.tuples(st.integers(0, 10_000), st.integers(1, 255)), tail=st.binary(max_size=8))
-def test_no_damage_gives_another_error(
+def test_damage_raises_no_other_error(
     change: tuple[int, int], tail: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     content = bytearray(graph_model().SerializeToString() + tail)
@@ -181,14 +181,14 @@ def test_functions_that_grow_without_end_are_refused(file: Path, calls: dict[str
     assert "inliner" in caught.value.hint
 
 
-def test_a_name_has_a_bound(file: Path) -> None:
+def test_the_length_of_names_is_limited(file: Path) -> None:
     model = graph_model()
     model.graph.node[0].name = "n" * 8193
-    with pytest.raises(UnreadableArtifact, match="a name of 8193 bytes, and at most 8192"):
+    with pytest.raises(UnreadableArtifact, match="a name of 8193 bytes, but at most 8192"):
         read(file, model.SerializeToString())
 
 
-def test_nodes_and_functions_have_a_bound() -> None:
+def test_the_numbers_of_nodes_and_functions_are_limited() -> None:
     size = OnnxSize()
     for _ in range(NODES_MAX):
         size.node(("", "Relu", ""))

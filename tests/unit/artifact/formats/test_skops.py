@@ -36,7 +36,7 @@ def zipped(folder: Path, members: dict[str, bytes]) -> Path:
     return folder / "file.skops"
 
 
-def test_a_pipeline_tells_its_versions_names_and_types(tmp_path: Path) -> None:
+def test_a_pipeline_reveals_its_versions_names_and_types(tmp_path: Path) -> None:
     x, y = load_iris(return_X_y=True, as_frame=True)
     columns = make_column_transformer((StandardScaler(), list(x)[:2]), remainder="passthrough")
     found = inspected(make_pipeline(columns, RandomForestClassifier(3)).fit(x, y), tmp_path)
@@ -71,13 +71,13 @@ def test_a_model_of_a_script_names_the_missing_class(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
-        (b"{", "no schema of skops"),
-        (b'{"a": 1}', "no schema of skops"),
-        (b"[" * 100_000, "no schema of skops"),
+        (b"{", "not a skops schema"),
+        (b'{"a": 1}', "not a skops schema"),
+        (b"[" * 100_000, "not a skops schema"),
         (b" " * ((64 << 20) + 1), "expands to over 64 MiB"),
     ],
 )
-def test_a_schema_that_is_none_is_refused(tmp_path: Path, schema: bytes, reason: str) -> None:
+def test_an_invalid_schema_is_rejected(tmp_path: Path, schema: bytes, reason: str) -> None:
     with pytest.raises(UnreadableArtifact, match=reason):
         inspect(zipped(tmp_path, {"schema.json": schema}), "x.skops")
 

@@ -63,7 +63,7 @@ def test_a_script_needs_pytorch_and_imports_nothing(tmp_path: Path) -> None:
     assert [pin.distribution for pin in found.pins] == ["torch"]
 
 
-def test_weights_alone_ask_for_the_code_of_their_module(tmp_path: Path) -> None:
+def test_weights_without_a_module_need_its_code(tmp_path: Path) -> None:
     found = inspect(archive(tmp_path, "m.pt", WEIGHTS), "m.pt")
     assert (found.format, found.facts["holds"], found.dangers) == (Format.TORCH, "weights", ())
     assert found.missing_code == ("model.build_model",)
@@ -102,12 +102,12 @@ def test_an_exported_program_names_its_inputs_and_every_pickle_in_it_is_judged(t
         {**WEIGHTS, "data.pkl": WEIGHTS["data.pkl"] + b"more"},
     ],
 )
-def test_a_torn_archive_is_refused(tmp_path: Path, members: dict[str, bytes]) -> None:
+def test_an_incomplete_archive_is_rejected(tmp_path: Path, members: dict[str, bytes]) -> None:
     with pytest.raises(UnreadableArtifact):
         inspect(archive(tmp_path, "m.pt2", members), "m.pt2")
 
 
-def test_ids_of_tensors_mean_nothing_outside_such_an_archive(tmp_path: Path) -> None:
+def test_tensor_ids_are_rejected_outside_a_torch_archive(tmp_path: Path) -> None:
     (tmp_path / "m.pkl").write_bytes(WEIGHTS["data.pkl"])
     with pytest.raises(UnreadableArtifact, match="persistent ids") as refused:
         inspect(tmp_path / "m.pkl", "m.pkl")

@@ -41,7 +41,7 @@ def test_bytecode_tells_the_python_that_compiled_it(samples: dict[str, str], pyt
 
 
 @pytest.mark.parametrize("code", [b"", b"\x01", b"\x00" * 8, b"\xff\xff", b"\x97"])
-def test_what_is_no_known_bytecode_tells_nothing(code: bytes) -> None:
+def test_unknown_bytecode_reveals_no_python_version(code: bytes) -> None:
     assert python_of(code) == ""
 
 
@@ -60,7 +60,7 @@ def test_a_cloudpickled_function_asks_for_the_python_it_was_made_with(tmp_path: 
     assert "bytecode" in need.evidence
 
 
-def test_an_exact_python_stands_before_a_range() -> None:
+def test_an_exact_python_takes_precedence_over_a_range() -> None:
     reading = PickleReading(5, (), code_arguments=(18,), code_pythons=("==3.12.*", ">=3.11,<3.13"))
     need = python_need_of(reading)
     assert need

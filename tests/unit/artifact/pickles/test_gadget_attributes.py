@@ -41,8 +41,8 @@ def reading(program: bytes) -> PickleReading:
     ],
     ids=["state", "append", "extend", "add", "entry", "computed entry", "given back", "state by a call"],
 )
-def test_nothing_is_added_to_an_object_that_may_have_attributes_of_the_files_choice(program: bytes) -> None:
-    with pytest.raises(UnreadableArtifact, match=r"has its state already|its state twice"):
+def test_an_object_with_chosen_attributes_may_not_be_extended(program: bytes) -> None:
+    with pytest.raises(UnreadableArtifact, match=r"already has its state|state of an object twice"):
         reading(program)
 
 
@@ -54,13 +54,13 @@ def test_an_attribute_that_the_unpickler_calls_counts_as_called(key: str) -> Non
     assert "called while the file is loaded" in dangers[0].reason
 
 
-def test_an_object_is_not_made_of_an_object() -> None:
-    with pytest.raises(UnreadableArtifact, match="of something that is no class"):
+def test_an_object_may_not_be_created_from_an_object() -> None:
+    with pytest.raises(UnreadableArtifact, match="from something that is not a class"):
         reading(b"csklearn.metrics._dist_metrics\nnewObj\n" + OBJECT + b"\x85R")
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_words_and_entries_of_honest_models_stay_what_they_are(protocol: int) -> None:
+def test_strings_and_entries_of_harmless_models_are_unchanged(protocol: int) -> None:
     model = LogisticRegression().fit([[0.0], [1.0]], np.array(["append", "__new__"]))
     model.vocabulary_ = {"append": np.int64(1), "extend": 2, "__setstate__": 3}
     model.by_class_ = {name: LogisticRegression() for name in np.unique(["add", "append"])}

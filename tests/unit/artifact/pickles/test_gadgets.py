@@ -124,7 +124,7 @@ RUNS = (
 
 
 @pytest.mark.parametrize("name", [*ALIASES, *NOT_FUNCTIONS, *RUNS])
-def test_a_gadget_needs_consent_by_its_name_alone(name: str) -> None:
+def test_the_name_of_a_gadget_alone_requires_consent(name: str) -> None:
     assert danger(name)
 
 
@@ -163,7 +163,7 @@ HELD = {
 
 
 @pytest.mark.parametrize("way", HELD)
-def test_what_is_kept_to_be_called_later_is_a_known_function_or_needs_consent(way: str) -> None:
+def test_stored_callables_are_known_functions_or_need_consent(way: str) -> None:
     assert dangers(HELD[way])
 
 
@@ -171,11 +171,11 @@ def test_what_is_kept_to_be_called_later_is_a_known_function_or_needs_consent(wa
     "value",
     [partial(np.clip, 0, 1), partial(partial(np.round, decimals=1)), partial(max, 0), FunctionTransformer(np.log1p)],
 )
-def test_known_functions_may_be_kept(value: Any) -> None:
+def test_known_functions_may_be_stored(value: Any) -> None:
     assert dangers(pickle.dumps(value)) == set()
 
 
-def test_functions_of_the_script_that_made_it_may_be_kept() -> None:
+def test_functions_of_the_training_script_may_be_stored() -> None:
     """Their code is their owner's, and refused as missing without it."""
     assert dangers(b"\x80\x02" + PARTIAL + b"c__main__\nclean\n\x85R.") == set()
 
@@ -191,9 +191,7 @@ def test_functions_of_the_script_that_made_it_may_be_kept() -> None:
         ("np.load('x') ~ 1", False),
     ],
 )
-def test_a_formula_that_is_evaluated_when_it_is_loaded_is_of_columns_or_needs_consent(
-    formula: str, harmless: bool
-) -> None:
+def test_a_formula_uses_only_columns_or_needs_consent(formula: str, harmless: bool) -> None:
     state = pickle.dumps({"formula": formula, "restore_design_info": True}, 2)[2:-1]
     content = b"\x80\x02cstatsmodels.base.data\nPandasData\n)\x81" + state + b"b."
     assert (dangers(content) == set()) is harmless

@@ -95,7 +95,7 @@ def test_each_protocol_is_understood(tmp_path: Path, protocol: int) -> None:
 
 
 @pytest.mark.parametrize("compress", COMPRESSIONS)
-def test_arrays_of_every_kind_are_passed_over_exactly(tmp_path: Path, compress: Any) -> None:
+def test_arrays_of_every_kind_are_skipped_exactly(tmp_path: Path, compress: Any) -> None:
     arrays = [
         np.arange(5.0),
         np.asfortranarray(np.ones((3, 4), "f4")),
@@ -133,7 +133,7 @@ def test_cloudpickled_code_tells_its_python_and_needs_consent(tmp_path: Path) ->
     assert any(each.name.startswith("cloudpickle") for each in dangers_of(reading))
 
 
-def test_classes_of_the_script_that_made_it_are_missing_code(tmp_path: Path) -> None:
+def test_classes_of_the_training_script_are_missing_code(tmp_path: Path) -> None:
     script = "import pickle, sys\nclass Mine: pass\nsys.stdout.buffer.write(pickle.dumps([Mine()]))"
     content = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True).stdout
     assert missing_code_of(read(content, tmp_path).globals) == ("__main__.Mine",)
@@ -246,7 +246,7 @@ def samples() -> list[bytes]:
 
 @given(st.data())
 @settings(max_examples=300, deadline=None)
-def test_a_file_cut_off_anywhere_is_never_read_to_an_end(
+def test_a_truncated_file_is_never_accepted(
     samples: list[bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     content = data.draw(st.sampled_from(samples))
@@ -257,7 +257,7 @@ def test_a_file_cut_off_anywhere_is_never_read_to_an_end(
 
 @given(st.data())
 @settings(max_examples=500, deadline=None)
-def test_flipped_bytes_end_in_a_reading_or_in_a_clear_error(
+def test_flipped_bytes_are_read_or_give_a_clear_error(
     samples: list[bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     content = bytearray(data.draw(st.sampled_from(samples)))
@@ -289,5 +289,5 @@ def test_flipped_bytes_end_in_a_reading_or_in_a_clear_error(
         ("importlib.import_module", False),
     ],
 )
-def test_the_verdict_is_by_what_is_known_to_be_harmless(name: str, harmless: bool) -> None:
+def test_everything_not_known_to_be_harmless_is_dangerous(name: str, harmless: bool) -> None:
     assert (danger(name) == "") is harmless

@@ -50,7 +50,7 @@ async def reaches(home: House, wanted: AccelerationStatus, model_id: str = "a" *
     return home.ledger.find(model_id)
 
 
-async def test_what_is_proven_faster_takes_over_and_the_original_and_the_converter_are_stopped(tmp_path: Path) -> None:
+async def test_a_proven_faster_variant_takes_over_and_the_original_and_the_converter_stop(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         home.target.conversion = converts
         await live(home)
@@ -66,7 +66,7 @@ async def test_what_is_proven_faster_takes_over_and_the_original_and_the_convert
         assert (home.ledger.folder(model.model_id) / "accelerated" / "model.onnx").read_bytes() == SMALLEST_ONNX
 
 
-async def test_a_restart_begins_with_the_accelerated_form_and_converts_nothing(tmp_path: Path) -> None:
+async def test_a_restart_starts_the_accelerated_variant_without_converting_again(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         home.target.conversion = converts
         await live(home)
@@ -87,7 +87,7 @@ async def test_a_restart_begins_with_the_accelerated_form_and_converts_nothing(t
         (REPORT, b"", "no file"),
     ],
 )
-async def test_what_is_not_proven_leaves_the_original_and_says_why(
+async def test_without_proof_the_original_stays_with_the_reason(
     tmp_path: Path, report: bytes, content: bytes, reason: str
 ) -> None:
     async def answers() -> tuple[bytes, bytes]:
@@ -104,7 +104,7 @@ async def test_what_is_not_proven_leaves_the_original_and_says_why(
         assert not (home.ledger.folder(model.model_id) / "accelerated" / "model.onnx").exists()
 
 
-async def test_a_converter_that_dies_leaves_the_original(tmp_path: Path) -> None:
+async def test_the_original_stays_if_the_converter_dies(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         asked = asyncio.Event()
 
@@ -117,12 +117,12 @@ async def test_a_converter_that_dies_leaves_the_original(tmp_path: Path) -> None
         await eventually(asked.is_set)
         await home.replica().die()
         model = await reaches(home, AccelerationStatus.KEPT)
-        assert "ended its process" in model.findings.acceleration.reason
+        assert "conversion's process ended" in model.findings.acceleration.reason
         assert await home.predict("iris") == 200
 
 
 @pytest.mark.parametrize("verb", ["stop", "delete", "restart"])
-async def test_whoever_asks_for_something_else_ends_the_conversion(tmp_path: Path, verb: str) -> None:
+async def test_any_other_action_on_the_model_ends_its_conversion(tmp_path: Path, verb: str) -> None:
     async with house(tmp_path) as home:
         home.target.conversion = never_ends
         model = await live(home)
@@ -155,7 +155,7 @@ async def test_a_model_that_another_replaced_is_not_brought_back_by_its_accelera
         assert [fake.replica.model_id for fake in home.target.fakes.values()] == ["b" * 12]
 
 
-async def test_the_monitor_does_not_take_the_converter_for_a_stray(tmp_path: Path) -> None:
+async def test_the_monitor_does_not_stop_the_converter(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         home.target.conversion = never_ends
         await live(home)
@@ -165,7 +165,7 @@ async def test_the_monitor_does_not_take_the_converter_for_a_stray(tmp_path: Pat
 
 
 @pytest.mark.parametrize("registry_lost", [False, True])
-async def test_after_a_kill_the_stray_converter_is_stopped_and_the_conversion_tried_again(
+async def test_after_a_kill_the_leftover_converter_is_stopped_and_the_conversion_repeated(
     tmp_path: Path, registry_lost: bool
 ) -> None:
     home = House(tmp_path)
@@ -184,7 +184,7 @@ async def test_after_a_kill_the_stray_converter_is_stopped_and_the_conversion_tr
         await killed.acceleration.close()
 
 
-async def test_off_means_off_and_takes_back_what_was_accelerated(tmp_path: Path) -> None:
+async def test_off_restores_the_original_variant(tmp_path: Path) -> None:
     home = House(tmp_path)
     home.target.conversion = converts
     await live(home)
@@ -198,7 +198,7 @@ async def test_off_means_off_and_takes_back_what_was_accelerated(tmp_path: Path)
         assert [fake.replica.variant for fake in home.target.fakes.values()] == [VariantName.ORIGINAL]
 
 
-async def test_an_owner_may_switch_it_off_for_one_model(tmp_path: Path) -> None:
+async def test_acceleration_can_be_switched_off_for_one_model(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         home.target.conversion = converts
         await live(home, accelerate="off")
@@ -206,7 +206,7 @@ async def test_an_owner_may_switch_it_off_for_one_model(tmp_path: Path) -> None:
         assert home.replica().replica.variant is VariantName.ORIGINAL
 
 
-async def test_where_the_accelerated_form_does_not_start_any_more_the_original_does(tmp_path: Path) -> None:
+async def test_the_original_starts_if_the_accelerated_variant_no_longer_does(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         home.target.conversion = converts
         await live(home)
@@ -225,7 +225,7 @@ async def test_where_the_accelerated_form_does_not_start_any_more_the_original_d
         assert "the file is damaged" in (await reaches(home, AccelerationStatus.KEPT)).findings.acceleration.reason
 
 
-async def test_delete_removes_what_every_form_left(tmp_path: Path) -> None:
+async def test_deletion_removes_the_files_of_every_variant(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         home.target.conversion = converts
         await live(home)
@@ -240,5 +240,5 @@ async def test_delete_removes_what_every_form_left(tmp_path: Path) -> None:
 def test_only_what_names_a_convertible_library_is_tried() -> None:
     model = model_version("a", "a", "1.0.0", None, "", inspection=SKLEARN)  # type: ignore[arg-type]
     assert ineligible_reason(model) == ""
-    assert "in ONNX already" in ineligible_reason(with_facts(model, inspection=Inspection(Format.ONNX)))
+    assert "already in ONNX" in ineligible_reason(with_facts(model, inspection=Inspection(Format.ONNX)))
     assert "names none of" in ineligible_reason(with_facts(model, inspection=Inspection(Format.PICKLE)))

@@ -49,7 +49,7 @@ async def all_are_back(home: House, *lost: Replica) -> None:
     await eventually(lambda: len(set(replicas(home)) - set(lost)) == number and not home.monitor.restarting)
 
 
-async def test_the_only_one_is_brought_back_at_once_each_time_and_costs_nobody_an_answer(tmp_path: Path) -> None:
+async def test_the_only_replica_is_restarted_at_once_and_no_request_fails(tmp_path: Path) -> None:
     async with kept(tmp_path, 1) as home:
         for _ in range(6):
             (replica,) = replicas(home)
@@ -59,7 +59,7 @@ async def test_the_only_one_is_brought_back_at_once_each_time_and_costs_nobody_a
         assert len(home.ledger.deployment(ID).restarts) == 6
 
 
-async def test_of_two_each_that_answered_and_was_killed_is_back_at_once_however_often(tmp_path: Path) -> None:
+async def test_killed_replicas_that_had_answered_are_replaced_at_once_every_time(tmp_path: Path) -> None:
     async with kept(tmp_path, 2) as home:
         for _ in range(6):
             assert await asyncio.gather(*(home.predict("iris") for _ in range(4))) == [200] * 4
@@ -68,7 +68,7 @@ async def test_of_two_each_that_answered_and_was_killed_is_back_at_once_however_
             await all_are_back(home, one)
 
 
-async def test_one_that_ends_by_itself_while_another_serves_waits(tmp_path: Path) -> None:
+async def test_a_replica_that_exits_by_itself_is_restarted_with_a_delay_while_another_serves(tmp_path: Path) -> None:
     async with kept(tmp_path, 2) as home:
         first = replicas(home)[0]
         await killed(home, first, "exited with code 3")
@@ -81,7 +81,7 @@ async def test_one_that_ends_by_itself_while_another_serves_waits(tmp_path: Path
         assert await home.predict("iris") == 200
 
 
-async def test_several_that_are_lost_are_started_side_by_side(tmp_path: Path) -> None:
+async def test_several_lost_replicas_are_started_concurrently(tmp_path: Path) -> None:
     async with kept(tmp_path, 3) as home:
         begin, both = home.deployments.road.starter.begin, asyncio.Barrier(2)
 
@@ -98,7 +98,7 @@ async def test_several_that_are_lost_are_started_side_by_side(tmp_path: Path) ->
         assert numbers(home) == [1, 2, 3]
 
 
-async def test_a_model_that_cannot_come_back_is_tried_three_times_and_then_refused_at_once(
+async def test_after_three_failed_starts_requests_are_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("URGENT_FIRST_SECONDS", "AWAITED_SECONDS"):
@@ -128,7 +128,7 @@ async def test_a_model_that_cannot_come_back_is_tried_three_times_and_then_refus
             await home.predict("iris")
 
 
-async def test_one_that_drops_its_connection_while_it_still_ends_is_looked_at_again(tmp_path: Path) -> None:
+async def test_a_replica_that_drops_its_connection_while_exiting_is_checked_again(tmp_path: Path) -> None:
     async with kept(tmp_path, 1) as home:
         (replica,) = replicas(home)
         assert await home.predict("iris") == 200

@@ -38,7 +38,7 @@ def pinned(requirement: str) -> Reading:
     return Reading(Inspection(Format.PICKLE, pins=(Pin(requirement, "", "it says so"),)))
 
 
-async def test_two_are_read_at_a_time_and_the_others_are_told_their_place() -> None:
+async def test_two_artifacts_are_read_at_a_time_and_the_others_get_their_place() -> None:
     go_on = asyncio.Event()
 
     async def ask(_: Question) -> bytes:
@@ -65,7 +65,7 @@ async def test_two_are_read_at_a_time_and_the_others_are_told_their_place() -> N
     assert readers.places == []
 
 
-def test_places_are_told_as_people_count() -> None:
+def test_places_in_the_queue_are_ordinals() -> None:
     assert [ordinal(number) for number in (1, 2, 3, 4, 11, 12, 13, 21, 112)] == (
         ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th"]
     )
@@ -92,7 +92,7 @@ def test_places_are_told_as_people_count() -> None:
         told(Reading(Inspection(Format.PICKLE, pins=tuple(Pin(f"a{n}", "", "") for n in range(2001))))),
     ],
 )
-async def test_an_answer_that_is_none_is_a_refusal(content: bytes) -> None:
+async def test_a_malformed_answer_of_a_reader_is_a_refusal(content: bytes) -> None:
     with pytest.raises(UnreadableArtifact) as caught:
         await Readers(answering(content)).read(QUESTION)
     assert caught.value.hint

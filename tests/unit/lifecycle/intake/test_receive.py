@@ -34,7 +34,7 @@ async def pieces(body: bytes, size: int) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("size", [1, 7, 65536])
-async def test_files_and_texts_arrive_whole_however_the_body_is_cut(tmp_path: Path, size: int) -> None:
+async def test_files_and_fields_arrive_complete_however_the_body_is_split(tmp_path: Path, size: int) -> None:
     content = os.urandom(3000) + b"\r\n--" + BOUNDARY.encode()[:-1] + os.urandom(100)
     body = form(
         part("model_name", "Zürich".encode()),
@@ -55,7 +55,7 @@ async def test_files_and_texts_arrive_whole_however_the_body_is_cut(tmp_path: Pa
     ("body", "error", "said"),
     [
         (form(part("file", b"x", "a.pkl"), part("model_nam", b"x")), BadInput, "Did you mean `model_name`"),
-        (form(part("file", b"not a file")), BadInput, "mind the @"),
+        (form(part("file", b"not a file")), BadInput, "note the @"),
         (form(part("file", b"x", "a.pkl"), part("file", b"x", "b.pkl")), BadInput, "more than one"),
         (form(part("file", b"x", "a.pkl"))[:-4], BadInput, "closing boundary"),
         (form(part("file", b"x" * (LIMIT + 1), "a.pkl")), TooLarge, "PRISM_MAX_UPLOAD_MB"),
@@ -85,7 +85,7 @@ async def test_a_form_without_a_model_says_which_field_it_lacks(tmp_path: Path) 
     assert refused.value.values["field"] == "file"
 
 
-async def test_a_file_that_nobody_chose_is_none(tmp_path: Path) -> None:
+async def test_an_empty_file_field_counts_as_no_file(tmp_path: Path) -> None:
     """Browsers send a nameless, empty file for a field that was left alone."""
     body = form(part("file", b"x", "a.pkl"), part("code_files", b"", ""))
     received = await receive(pieces(body, 4096), TYPE, None, tmp_path, LIMIT)
@@ -93,7 +93,7 @@ async def test_a_file_that_nobody_chose_is_none(tmp_path: Path) -> None:
     assert received.upload().artifact.filename == "a.pkl"
 
 
-async def test_what_was_written_is_known_though_a_code_file_is_refused(tmp_path: Path) -> None:
+async def test_form_fields_are_known_even_if_a_code_file_is_refused(tmp_path: Path) -> None:
     texts: dict[str, str] = {}
     body = form(part("code_files", b"x", "run.sh"), part("model_name", b"iris"), part("file", b"x", "a.pkl"))
     with pytest.raises(BadInput) as refused:
@@ -109,7 +109,7 @@ async def test_a_page_may_have_fields_of_its_own(tmp_path: Path) -> None:
     assert received.texts == {"review": "1"}
 
 
-def test_a_start_removes_what_never_became_a_model_and_nothing_else(tmp_path: Path) -> None:
+def test_a_start_removes_incomplete_uploads_and_nothing_else(tmp_path: Path) -> None:
     for name in ("a" * 12, "b" * 12, "c" * 12, "notes"):
         (tmp_path / name).mkdir()
     (tmp_path / ("c" * 12) / "model.json").write_text("{}")
@@ -144,7 +144,7 @@ def test_a_filename_never_leaves_its_folder(name: str) -> None:
     assert len(safe) <= 128
 
 
-async def test_packages_may_be_allowed_one_by_one_and_nothing_else_comes_twice(tmp_path: Path) -> None:
+async def test_only_allow_packages_may_be_repeated_in_a_form(tmp_path: Path) -> None:
     body = form(part("allow_packages", b"a"), part("allow_packages", b"b,c"))
     received = await receive(pieces(body, 100), TYPE, len(body), tmp_path, LIMIT)
     assert received.texts["allow_packages"] == "a\nb,c"

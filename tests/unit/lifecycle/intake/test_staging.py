@@ -25,7 +25,7 @@ NEEDS_CODE = b"c__main__\nScaler\n)R."
 def form(
     home: House, content: bytes | None = None, code: dict[str, str] | None = None, name: str = "model.pkl", **texts: str
 ) -> Form:
-    """As `receive` leaves it: its files in a folder of its own."""
+    """Return the form as `receive` leaves it: its files in their own folder."""
     model_id = secrets.token_hex(6)
     folder = home.ledger.folder(model_id)
     for below in ("artifact", "code"):
@@ -42,7 +42,7 @@ def folders(home: House) -> list[str]:
     return sorted(path.name for path in home.ledger.folder("").iterdir())
 
 
-async def test_a_file_is_read_and_waits_and_nothing_is_built(tmp_path: Path) -> None:
+async def test_a_staged_file_is_inspected_but_not_built(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
         staged = await staging.add(form(home, HARMLESS))
@@ -53,7 +53,7 @@ async def test_a_file_is_read_and_waits_and_nothing_is_built(tmp_path: Path) -> 
         assert home.target.events == []
 
 
-async def test_what_cannot_be_read_leaves_nothing(tmp_path: Path) -> None:
+async def test_an_unreadable_upload_leaves_nothing(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
         with pytest.raises(UnsupportedFormat):
@@ -63,7 +63,7 @@ async def test_what_cannot_be_read_leaves_nothing(tmp_path: Path) -> None:
         assert folders(home) == []
 
 
-async def test_it_becomes_the_model_of_its_id_with_the_times_it_took(tmp_path: Path) -> None:
+async def test_a_staged_upload_becomes_the_model_of_its_id_with_its_timings(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
         staged = await staging.add(structs.replace(form(home, HARMLESS), received_ms=12.5))
@@ -75,11 +75,11 @@ async def test_it_becomes_the_model_of_its_id_with_the_times_it_took(tmp_path: P
         assert deployment.metadata["timings_ms"]["receive"] == 12.5
         assert deployment.metadata["timings_ms"]["inspect"] > 0
         assert folders(home) == [model.model_id]
-        with pytest.raises(NotFound, match="any more"):
+        with pytest.raises(NotFound, match="no longer exists"):
             staging.get(staged.upload_id)
 
 
-async def test_a_second_click_means_the_first(tmp_path: Path) -> None:
+async def test_a_second_deploy_of_an_upload_returns_the_first(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
         staged = await staging.add(form(home, HARMLESS))
@@ -91,7 +91,7 @@ async def test_a_second_click_means_the_first(tmp_path: Path) -> None:
         assert folders(home) == [staged.upload_id]
 
 
-async def test_one_that_is_refused_goes_on_waiting_with_what_was_said(tmp_path: Path) -> None:
+async def test_a_refused_upload_stays_staged_with_its_form_values(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
         staged = await staging.add(form(home, DANGEROUS))
@@ -107,7 +107,7 @@ async def test_one_that_is_refused_goes_on_waiting_with_what_was_said(tmp_path: 
         assert model.spec.unsafe_consent
 
 
-async def test_code_that_comes_later_joins_it_and_the_later_file_of_a_name_wins(tmp_path: Path) -> None:
+async def test_code_files_can_be_added_later_and_replace_earlier_ones(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
         staged = await staging.add(form(home, NEEDS_CODE, code={"one.py": "old"}))
@@ -118,7 +118,7 @@ async def test_code_that_comes_later_joins_it_and_the_later_file_of_a_name_wins(
         assert folders(home) == [staged.upload_id]
 
 
-async def test_every_reason_against_it_is_told_at_once(tmp_path: Path) -> None:
+async def test_all_reasons_against_an_upload_are_reported_together(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
         staged = await staging.add(form(home, NEEDS_CODE, model_name="iris"))
@@ -127,7 +127,7 @@ async def test_every_reason_against_it_is_told_at_once(tmp_path: Path) -> None:
         assert [one.values["field"] for one in await staging.refusals(staged)] == ["model_name"]
 
 
-async def test_a_form_with_a_file_and_the_id_of_another_is_refused_whole(tmp_path: Path) -> None:
+async def test_a_form_with_a_file_and_an_upload_id_is_refused(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
         staged = await staging.add(form(home, HARMLESS))
@@ -136,7 +136,7 @@ async def test_a_form_with_a_file_and_the_id_of_another_is_refused_whole(tmp_pat
         assert folders(home) == [staged.upload_id]
 
 
-async def test_an_id_that_nobody_knows_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_an_unknown_upload_id_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
         with pytest.raises(NotFound, match="Upload the file again"):
@@ -144,7 +144,7 @@ async def test_an_id_that_nobody_knows_is_refused_and_leaves_nothing(tmp_path: P
         assert folders(home) == []
 
 
-async def test_one_that_nobody_wants_is_gone_at_once_and_a_forgotten_one_in_time(tmp_path: Path) -> None:
+async def test_a_discarded_upload_is_removed_at_once_and_a_forgotten_one_after_its_time(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging, hasty = Staging(home.deployments), Staging(home.deployments, kept_seconds=0.1)
         unwanted, waiting = [await staging.add(form(home, HARMLESS)) for _ in range(2)]
@@ -156,7 +156,7 @@ async def test_one_that_nobody_wants_is_gone_at_once_and_a_forgotten_one_in_time
             hasty.get(forgotten.upload_id)
 
 
-async def test_a_model_outlives_the_time_of_its_upload(tmp_path: Path) -> None:
+async def test_a_deployed_model_outlives_its_staged_upload(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments, kept_seconds=0.05)
         staged = await staging.add(form(home, HARMLESS, model_name="iris"))

@@ -18,7 +18,7 @@ POLL_SECONDS = 0.01
 
 
 class Logs:
-    """Of each number its lines, whose ids count them, and whether more may come."""
+    """Fake logs: for each replica number its lines, whose ids count them, and whether more may come."""
 
     def __init__(self, **lines: list[str]) -> None:
         self.lines = {int(key[1:]): texts for key, texts in lines.items()}
@@ -45,7 +45,7 @@ class Logs:
 
 
 @pytest.mark.parametrize("follow", [False, True])
-async def test_the_lines_of_the_only_replica_are_as_they_are(follow: bool) -> None:
+async def test_lines_of_a_single_replica_are_unchanged(follow: bool) -> None:
     logs = Logs(n1=["a", "b"])
     assert await logs.all(follow=follow) == [("a", "1"), ("b", "2")]
     assert await logs.all(follow=follow, after="1") == [("b", "2")]
@@ -59,18 +59,18 @@ async def test_lines_of_several_have_the_number_in_front_and_a_place_in_each_log
     assert found[-1][1] in ("1:1~2:2", "2:2~1:1")
 
 
-async def test_reading_goes_on_in_each_log_where_it_broke_off() -> None:
+async def test_reading_resumes_in_each_log_at_its_position() -> None:
     logs = Logs(n1=["a", "b"], n2=["c"], n10=["d"])
     assert await logs.all(follow=True, after="1:1~10:1") == [("[1] b", "1:2~10:1"), ("[2] c", "1:2~10:1~2:1")]
     assert sorted(logs.asked) == [(1, "1", False), (2, "", True), (10, "1", False)]
 
 
-async def test_a_place_of_the_time_with_one_replica_is_that_of_the_first() -> None:
+async def test_a_position_from_a_single_replica_applies_to_the_first() -> None:
     logs = Logs(n1=["a", "b"], n2=["c"])
     assert [text for text, _ in await logs.all(after="1")] == ["[1] b", "[2] c"]
 
 
-async def test_a_replica_that_comes_later_is_read_from_its_beginning() -> None:
+async def test_the_log_of_a_later_replica_is_read_from_its_beginning() -> None:
     logs = Logs(n1=["a"])
     logs.grow = True
     found: list[str] = []
@@ -92,7 +92,7 @@ async def test_a_replica_that_comes_later_is_read_from_its_beginning() -> None:
     await taking
 
 
-async def test_what_ends_one_log_is_told_once_the_others_have_ended() -> None:
+async def test_the_end_of_one_log_is_reported_after_the_others_have_ended() -> None:
     class Broken(Logs):
         async def read(self, number: int, place: str, is_new: bool) -> AsyncIterator[LogLine]:
             if number == 2:

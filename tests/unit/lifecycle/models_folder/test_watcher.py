@@ -68,7 +68,7 @@ async def watched(folder: Path) -> AsyncIterator[Watched]:
         yield Watched(home, folder / "models")
 
 
-async def test_an_entry_is_taken_once_its_files_stop_changing(tmp_path: Path) -> None:
+async def test_an_entry_is_deployed_once_its_files_stop_changing(tmp_path: Path) -> None:
     async with watched(tmp_path) as here:
         path = here.put("m")
         here.now = time.time() - 1000  # a file server's clock that is ahead: the times of files tell nothing
@@ -82,14 +82,16 @@ async def test_an_entry_is_taken_once_its_files_stop_changing(tmp_path: Path) ->
         assert here.refs() == ["m@1.0.0"]
 
 
-async def test_files_that_are_old_are_taken_at_the_first_look(tmp_path: Path) -> None:
+async def test_unchanged_files_are_deployed_at_the_first_scan(tmp_path: Path) -> None:
     async with watched(tmp_path) as here:
         here.put("m")
         await here.look(SETTLE_SECONDS * 2)
         assert here.refs() == ["m@1.0.0"]
 
 
-async def test_what_changes_while_it_is_copied_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_entry_that_changes_while_it_is_copied_is_not_deployed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with watched(tmp_path) as here:
         path = here.put("m")
 
@@ -109,7 +111,7 @@ async def test_what_changes_while_it_is_copied_is_not_taken(tmp_path: Path, monk
         assert "changed meanwhile" in (stored / "artifact" / "model" / "model.py").read_text()
 
 
-async def test_a_touched_file_of_the_same_content_is_no_new_version(tmp_path: Path) -> None:
+async def test_a_touched_file_with_the_same_content_is_not_a_new_version(tmp_path: Path) -> None:
     async with watched(tmp_path) as here:
         path = here.put("m")
         await here.settle()
@@ -119,7 +121,7 @@ async def test_a_touched_file_of_the_same_content_is_no_new_version(tmp_path: Pa
         assert here.entry("m")["state"] == "live"
 
 
-async def test_each_change_is_a_version_and_only_some_earlier_ones_stay(tmp_path: Path) -> None:
+async def test_each_change_is_a_version_and_few_earlier_ones_are_kept(tmp_path: Path) -> None:
     async with watched(tmp_path) as here:
         for value in range(5):
             here.put("m", value)
@@ -129,7 +131,7 @@ async def test_each_change_is_a_version_and_only_some_earlier_ones_stay(tmp_path
         assert here.entry("m")["serving"] == "m@1.4.0"
 
 
-async def test_an_entry_that_is_away_for_a_moment_is_not_removed(tmp_path: Path) -> None:
+async def test_an_entry_that_is_briefly_missing_is_not_removed(tmp_path: Path) -> None:
     """Two renames that put another folder in its place, looked at between them."""
     async with watched(tmp_path) as here:
         here.put("m")
@@ -143,7 +145,7 @@ async def test_an_entry_that_is_away_for_a_moment_is_not_removed(tmp_path: Path)
         assert here.entry("m")["state"] == "live"
 
 
-async def test_an_entry_that_is_gone_takes_its_versions_along_and_no_upload(tmp_path: Path) -> None:
+async def test_removing_an_entry_deletes_its_versions_but_no_upload(tmp_path: Path) -> None:
     async with watched(tmp_path) as here:
         here.put("m", 1)
         here.put("other")
@@ -168,7 +170,7 @@ async def test_a_root_that_cannot_be_read_removes_nothing(tmp_path: Path) -> Non
         assert "cannot be read" in here.folder.document()["problem"]
 
 
-async def test_a_version_on_its_way_gives_way_to_a_newer_one(tmp_path: Path) -> None:
+async def test_a_deployment_in_progress_is_cancelled_for_a_newer_version(tmp_path: Path) -> None:
     building = asyncio.Event()
     async with watched(tmp_path) as here:
         build = here.home.target.build_environment
@@ -192,7 +194,7 @@ async def test_a_version_on_its_way_gives_way_to_a_newer_one(tmp_path: Path) -> 
         assert "return 2" in (here.home.ledger.folder(model.model_id) / "artifact/model/model.py").read_text()
 
 
-async def test_one_that_was_stopped_by_hand_stays_stopped(tmp_path: Path) -> None:
+async def test_an_entry_that_was_stopped_manually_stays_stopped(tmp_path: Path) -> None:
     async with watched(tmp_path) as here:
         here.put("m")
         await here.settle()
@@ -205,7 +207,7 @@ async def test_one_that_was_stopped_by_hand_stays_stopped(tmp_path: Path) -> Non
         assert here.entry("m")["state"] == "stopped"
 
 
-async def test_models_of_the_folder_live_beside_the_one_active_upload(tmp_path: Path) -> None:
+async def test_models_of_the_folder_are_live_beside_the_active_upload(tmp_path: Path) -> None:
     async with watched(tmp_path) as here:
         here.put("one")
         here.put("two")
@@ -219,7 +221,7 @@ async def test_models_of_the_folder_live_beside_the_one_active_upload(tmp_path: 
         assert here.home.status("b" * 12) is Status.LIVE
 
 
-async def test_a_broken_entry_is_told_once_it_is_taken_and_mended_by_its_next_change(tmp_path: Path) -> None:
+async def test_a_broken_entry_is_reported_and_fixed_by_its_next_change(tmp_path: Path) -> None:
     async with watched(tmp_path) as here:
         here.put("good")
         path = here.put("bad", file="model_config.yaml")
@@ -252,8 +254,8 @@ def test_links_may_lead_anywhere_within_the_models_folder_only(tmp_path: Path) -
     for target, words in (
         (tmp_path / "secret", "leads out of the models folder"),
         (Path("/etc"), "leads out of the models folder"),
-        (root / "gone", "leads nowhere"),
-        (root / "m", "leads back up"),
+        (root / "gone", "does not exist"),
+        (root / "m", "leads to one of its parent folders"),
     ):
         (tmp_path / "secret").write_text("key")
         link = root / "m" / "link"
@@ -264,7 +266,7 @@ def test_links_may_lead_anywhere_within_the_models_folder_only(tmp_path: Path) -
         link.unlink()
 
 
-def test_caches_and_hidden_files_are_not_looked_at(tmp_path: Path) -> None:
+def test_caches_and_hidden_files_are_ignored(tmp_path: Path) -> None:
     root = tmp_path / "models"
     (root / "m" / "__pycache__").mkdir(parents=True)
     (root / "m" / "__pycache__" / "model.pyc").write_bytes(b"x")
@@ -285,7 +287,7 @@ def test_more_than_the_limit_is_not_copied(tmp_path: Path) -> None:
         copy_entry(root, "m", tmp_path / "copy", 1000)
 
 
-async def test_an_entry_for_which_there_is_no_room_says_so_and_is_taken_once_there_is(tmp_path: Path) -> None:
+async def test_an_entry_that_does_not_fit_on_disk_is_reported_and_deployed_once_there_is_room(tmp_path: Path) -> None:
     async with watched(tmp_path) as here:
         here.put("m")
         uploads = here.home.ledger.folder("")

@@ -61,7 +61,7 @@ def test_an_unknown_method_is_not_joined_unless_its_owner_says_so(matrix: Any) -
     assert not EstimatorAdapter(model, PredictContract(batchable=False)).joinable
 
 
-def test_names_for_a_model_that_has_none(matrix: Any, classifier: LogisticRegression) -> None:
+def test_declared_names_apply_to_a_model_without_names(matrix: Any, classifier: LogisticRegression) -> None:
     adapter = EstimatorAdapter(classifier, PredictContract(inputs=columns("a", "b", "c", "d")))
     row = dict(zip("abcd", matrix[0].tolist(), strict=True))
     wanted = classifier.predict(matrix[:1]).tolist()
@@ -89,7 +89,7 @@ def test_what_does_not_fit_the_model_is_refused_where_it_was_written_by_hand(
     names: tuple[str, ...], pipeline: Any, frame: pd.DataFrame
 ) -> None:
     call = PredictContract(inputs=columns(*names), source="model_config.yaml")
-    with pytest.raises(TypeError, match=r"model_config\.yaml has the inputs a"):
+    with pytest.raises(TypeError, match=r"model_config\.yaml names the inputs a"):
         EstimatorAdapter(pipeline, call)
     lenient = EstimatorAdapter(pipeline, PredictContract(inputs=columns(*names), source="MLmodel", strict=False))
     assert lenient.names == set(frame.columns)
@@ -107,5 +107,5 @@ def test_names_are_checked_for_a_model_that_knows_its_inputs() -> None:
     check_names(signature, PredictContract())
     check_names(signature, PredictContract(inputs=columns("y", "x")))
     check_names(signature, PredictContract(inputs=columns("z"), strict=False))
-    with pytest.raises(TypeError, match="the inputs z, and the model takes x, y"):
+    with pytest.raises(TypeError, match="the inputs z, but the model takes x, y"):
         check_names(signature, PredictContract(inputs=columns("z")))

@@ -145,7 +145,7 @@ def test_columns_of_several_rows_are_several_predictions(pipeline: Any) -> None:
         ({"age": 30, "city": "lima", "rooms": 1, "z": 0}, "wrong_columns", 'Unexpected: "z"'),
         ({"age": "30", "city": "lima", "rooms": 1}, "not_a_number", "column 'age' holds \"30\""),
         ({"age": 30, "city": 7, "rooms": 1}, "not_a_string", "column 'city' holds 7"),
-        ({"age": [30, 31], "city": "lima", "rooms": 1}, "ragged_rows", "column 'age' a list"),
+        ({"age": [30, 31], "city": "lima", "rooms": 1}, "ragged_rows", "column 'age' holds a list"),
         ({"age": [30, 31], "city": ["lima"], "rooms": [1]}, "ragged_rows", "differ in length"),
         ({"age": [], "city": [], "rooms": []}, "no_rows", "no rows"),
         ({"age": 30, "city": "atlantis", "rooms": 1}, "prediction_failed", "unknown categories ['atlantis']"),
@@ -153,7 +153,7 @@ def test_columns_of_several_rows_are_several_predictions(pipeline: Any) -> None:
         (b'{"age": 1e400, "city": "lima", "rooms": 1}', "number_out_of_range", "column 'age'"),
         ({"features": [[30, "lima", 1, 5]]}, "wrong_width", "takes 3"),
         ({"features": [[30, "lima", 1], [30, "lima"]]}, "wrong_width", "Row 1"),
-        ({"features": [[30, ["lima"], 1]]}, "wrong_shape", "lists where single values belong"),
+        ({"features": [[30, ["lima"], 1]]}, "wrong_shape", "lists where single values are expected"),
         ({"age": 30, "city": {"a": 1}, "rooms": 1}, "not_a_value", "column 'city'"),
     ],
 )
@@ -230,7 +230,7 @@ def test_a_model_that_says_nothing_of_its_columns_gets_those_of_the_request() ->
     np.testing.assert_allclose(served, [6, 9])
 
 
-def test_a_numeric_model_with_names_warns_nobody(matrix: Any, labels: Any) -> None:
+def test_a_numeric_model_with_names_logs_no_warning(matrix: Any, labels: Any) -> None:
     named = LogisticRegression().fit(pd.DataFrame(matrix, columns=list("abcd")), labels)
     with warnings.catch_warnings():
         target = batcher(named)
@@ -288,6 +288,6 @@ def test_histogram_boosting_encodes_its_own_categories() -> None:
 
 
 def test_a_request_of_nothing_has_no_rows() -> None:
-    """Also for a model that does not say what it takes."""
+    """Holds for a model that does not declare its inputs, too."""
     for body in ({}, {"inputs": []}, {"inputs": [{"name": "a", "shape": [0, 2], "datatype": "FP32", "data": []}]}):
         assert ask(batcher(lambda rows: rows), body).json["code"] == "no_rows"

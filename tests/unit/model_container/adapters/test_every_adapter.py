@@ -50,7 +50,7 @@ def test_batched_equals_unbatched(kind: Kind, adapter: Adapter, capsys: pytest.C
         assert_same_in_company(lambda: Batcher(adapter), bodies, kind.tolerance, probabilities)
 
     check()
-    assert "not joined any more" not in capsys.readouterr().err
+    assert "no longer joined" not in capsys.readouterr().err
 
 
 def test_one_bad_request_among_32_fails_alone(kind: Kind, adapter: Adapter) -> None:
@@ -66,14 +66,14 @@ def test_one_bad_request_among_32_fails_alone(kind: Kind, adapter: Adapter) -> N
     check()
 
 
-def test_wherever_it_stands_it_fails_alone(kind: Kind, adapter: Adapter) -> None:
+def test_a_bad_request_fails_alone_at_any_position(kind: Kind, adapter: Adapter) -> None:
     good = [kind.body([[float(at % 5), 1.5, -2.0, 0.25]] * (1 + at % 3)) for at in range(COMPANY - 1)]
     for position in range(COMPANY):
         bad = kind.bad[position % len(kind.bad)]
         assert_fails_alone(lambda: Batcher(adapter), good, bad, position, kind.tolerance)
 
 
-def test_rows_are_joined_but_where_an_answer_depends_on_its_neighbours(name: str, kind: Kind, adapter: Adapter) -> None:
+def test_rows_are_joined_unless_answers_depend_on_neighbours(name: str, kind: Kind, adapter: Adapter) -> None:
     """Or the properties above would compare nothing."""
     not_joined = {*ACROSS_ROWS, "a function", "ONNX of one row", "Python"}
     assert adapter.joinable == (name not in not_joined)
@@ -82,7 +82,7 @@ def test_rows_are_joined_but_where_an_answer_depends_on_its_neighbours(name: str
 
 
 @pytest.mark.parametrize("name", list(SHORT))
-def test_an_output_of_the_wrong_length_is_nobodys_answer(name: str, tmp_path: Path) -> None:
+def test_an_output_of_the_wrong_length_is_given_to_no_caller(name: str, tmp_path: Path) -> None:
     make, body = SHORT[name]
     adapter = make(tmp_path)
 

@@ -60,7 +60,7 @@ SEEN = "class Model:\n    def predict(self, inputs):\n        return {'seen': re
         ({"dataframe_records": [{"a": 1}]}, [{"a": 1}]),
     ],
 )
-def test_without_declared_inputs_it_is_handed_what_was_sent(tmp_path: Path, body: Any, seen: Any) -> None:
+def test_predict_receives_the_body_as_sent_without_declared_inputs(tmp_path: Path, body: Any, seen: Any) -> None:
     assert predictions(made(tmp_path, SEEN), body) == [{"seen": repr(seen)}]
 
 
@@ -108,7 +108,7 @@ class Model:
 """
 
 
-def test_with_declared_inputs_it_is_handed_checked_arrays(tmp_path: Path) -> None:
+def test_predict_receives_checked_arrays_with_declared_inputs(tmp_path: Path) -> None:
     adapter = made(tmp_path, TYPED)
     assert adapter.samples() == [{"age": 3, "city": "oslo"}]
     assert predictions(adapter, {"city": "lima", "age": 2}) == [7.0]
@@ -121,7 +121,7 @@ def test_with_declared_inputs_it_is_handed_checked_arrays(tmp_path: Path) -> Non
         assert ask(adapter, body).json["code"] == code
 
 
-def test_a_declared_tensor_is_held_to_its_shape(tmp_path: Path) -> None:
+def test_a_declared_tensor_must_have_its_shape(tmp_path: Path) -> None:
     source = (
         "class Model:\n    inputs = [{'name': 'image', 'datatype': 'FP32', 'shape': [-1, 2, 2]}]\n"
         "    def predict(self, image):\n        return [str(image.dtype) + str(image.shape)] * len(image)\n"
@@ -161,12 +161,14 @@ RETURNS = "import numpy as np\nclass Model:\n    def predict(self, rows):\n     
         ("[{'a': 1}, None]", [{"a": 1}, None]),
     ],
 )
-def test_what_it_returns_is_one_answer_a_row_or_the_requests_own(tmp_path: Path, returned: str, answer: Any) -> None:
+def test_a_result_is_one_answer_per_row_or_belongs_to_the_whole_request(
+    tmp_path: Path, returned: str, answer: Any
+) -> None:
     assert predictions(made(tmp_path, RETURNS.format(returned)), [[5], [6]]) == answer
 
 
 @pytest.mark.parametrize("returned", ["[1]", "[1, 2, 3]", "np.ones(3)", "7", "'text'", "None"])
-def test_another_number_of_answers_than_rows_is_caught(tmp_path: Path, returned: str) -> None:
+def test_a_number_of_answers_other_than_the_rows_is_an_error(tmp_path: Path, returned: str) -> None:
     reply = ask(made(tmp_path, RETURNS.format(returned)), [[5], [6]])
     assert (reply.status, reply.json["code"]) == (500, "wrong_output_length")
 
@@ -229,7 +231,7 @@ def test_one_bad_request_among_many_fails_alone(tmp_path: Path) -> None:
             "cannot be called without arguments",
         ),
         ("class Model:\n    async def predict(self, x): 0\n", "is async"),
-        ("class Model:\n    preprocess = 3\n    def predict(self, x): 0\n", "preprocess of Model is no method"),
+        ("class Model:\n    preprocess = 3\n    def predict(self, x): 0\n", "preprocess of Model is not a method"),
         ("class Model:\n    inputs = {'a': 'FLOAT'}\n    def predict(self, x): 0\n", "datatype 'FLOAT'"),
         ("class Model:\n    inputs = ['a']\n    def predict(self, x): 0\n", "inputs of Model is neither"),
     ],

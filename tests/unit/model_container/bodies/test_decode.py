@@ -41,7 +41,7 @@ def asked(model: Any, dialect: int, body: Any) -> tuple[int, Any]:
         (DIALECT_MLFLOW, {"dataframe_records": [dict(zip("abcd", row, strict=True)) for row in ROWS]}),
     ],
 )
-def test_each_form_of_a_protocol_answers_as_the_native_one(classifier: Any, dialect: int, body: Any) -> None:
+def test_each_body_format_of_a_protocol_gives_the_native_answer(classifier: Any, dialect: int, body: Any) -> None:
     wanted = asked(classifier, DIALECT_JSON, {"features": ROWS})
     assert wanted[0] == 200
     assert asked(classifier, dialect, body) == wanted
@@ -112,7 +112,7 @@ class TestCsv:
         body = "a,b,c,d\n" + "\n".join(",".join(map(str, row)) for row in ROWS)
         assert asked(classifier, DIALECT_CSV, body.encode()) == asked(classifier, DIALECT_JSON, {"features": ROWS})
 
-    def test_a_name_that_is_misspelt_is_told(self, pipeline: Any) -> None:
+    def test_a_misspelt_column_name_is_reported(self, pipeline: Any) -> None:
         assert asked(pipeline, DIALECT_CSV, b"rooms,agee,city\n2,41,lima\n") == (422, "wrong_columns")
 
     @settings(max_examples=60, deadline=None)
@@ -154,7 +154,7 @@ class TestCsv:
             (b"a\n" + b"1" * (1 << 21), "not_csv"),
         ],
     )
-    def test_what_is_no_table_says_what_is_wrong(self, body: bytes, code: str) -> None:
+    def test_an_invalid_csv_is_rejected_with_the_reason(self, body: bytes, code: str) -> None:
         with pytest.raises(Problem) as raised:
             csv_table.decode(body, frozenset())
         assert raised.value.code == code

@@ -111,7 +111,7 @@ def test_a_feature_may_be_called_like_a_dialect(name: str) -> None:
         (b'{"inputs": [{"name": "x", "shape": [0, 99999999], "datatype": "INT64", "data": []}]}', 422, "wrong_shape"),
     ],
 )
-def test_what_is_no_dialect_says_what_is_wrong(body: bytes, status: int, code: str) -> None:
+def test_an_unknown_body_is_rejected_with_the_reason(body: bytes, status: int, code: str) -> None:
     raised = problem(body)
     assert (raised.status, raised.code) == (status, code)
 

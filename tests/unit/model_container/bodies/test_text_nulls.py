@@ -97,18 +97,18 @@ def test_null_in_a_text_is_refused_with_its_row_and_column(reader: Batcher, dial
 
 
 def test_an_empty_cell_of_a_table_is_an_empty_text(reader: Batcher, mixed: Batcher) -> None:
-    """And what pandas takes for none is a text like any other."""
+    """A cell that pandas reads as missing is a text like any other."""
     assert told(reader, b'text\ngood\n""\nNA\n', DIALECT_CSV)[0] == 200
     assert told(mixed, b"review,stars,city\n,,\ngood,3,rome\n", DIALECT_CSV)[0] == 200
 
 
-def test_beside_a_text_numbers_and_categories_may_be_missing(mixed: Batcher) -> None:
+def test_numbers_and_categories_beside_a_text_may_be_missing(mixed: Batcher) -> None:
     assert predictions(mixed, {"review": ["good", ""], "stars": [None, 1], "city": [None, "oslo"]}) == [1, 0]
     reply = ask(mixed, {"review": ["good", None], "stars": [1, 1], "city": ["oslo", "oslo"]})
     assert (reply.status, reply.json["row"], reply.json["column"]) == (422, 1, "review")
 
 
-def test_an_imputer_before_the_text_keeps_its_say() -> None:
+def test_null_reaches_an_imputer_in_front_of_a_text() -> None:
     class FilledTexts(TfidfVectorizer):  # type: ignore[misc]
         """Reads a column of a table as texts."""
 

@@ -143,17 +143,17 @@ class TestColumns:
         native = ask(target, {"dataframe_records": records}).json["predictions"]
         assert [as_text(one) for one in infer(target, body(arrays)).as_numpy("predictions")] == native
 
-    def test_a_wrong_width_is_told_as_in_json(self, classifier: LogisticRegression) -> None:
+    def test_a_wrong_width_gets_the_same_error_as_in_json(self, classifier: LogisticRegression) -> None:
         target = Batcher(EstimatorAdapter(classifier))
         said = [problem(target, body({"x": ROWS[:, :3]}, binary=binary)) for binary in (True, False)]
         assert said[0] == said[1]
         assert said[0]["code"] == "wrong_width"
 
-    def test_a_text_where_a_number_belongs_is_told(self, classifier: LogisticRegression) -> None:
+    def test_a_text_in_place_of_a_number_is_reported(self, classifier: LogisticRegression) -> None:
         said = problem(EstimatorAdapter(classifier), body({"x": objects("a", "b", "c", "d")[np.newaxis]}))
         assert said["code"] == "not_a_number"
 
-    def test_no_rows_are_told(self, classifier: LogisticRegression) -> None:
+    def test_a_request_without_rows_is_reported(self, classifier: LogisticRegression) -> None:
         said = problem(EstimatorAdapter(classifier), body({"x": ROWS[:0]}))
         assert said["code"] == "no_rows"
 
@@ -283,12 +283,12 @@ def tensor(**changes: Any) -> dict[str, Any]:
         ({"features": [[1, 2]]}, "unknown_dialect"),
     ],
 )
-def test_what_is_no_v2_request_says_what_is_wrong(request_: Any, code: str) -> None:
+def test_an_invalid_v2_request_is_rejected_with_the_reason(request_: Any, code: str) -> None:
     assert problem(IDENTITIES["FP64"], marked(json.dumps(request_).encode()))["code"] == code
 
 
 @pytest.mark.parametrize("size", [-1, 1.5, "16", True])
-def test_a_binary_size_that_is_none_is_refused(size: Any) -> None:
+def test_an_invalid_binary_data_size_is_rejected(size: Any) -> None:
     one = {key: value for key, value in tensor(parameters={"binary_data_size": size}).items() if key != "data"}
     made = json.dumps({"inputs": [one]}).encode()
     assert problem(IDENTITIES["FP64"], marked(made + b"\0" * 16, len(made)))["code"] == "unknown_dialect"

@@ -131,7 +131,7 @@ def answers(adapter: Any, requests: list[bytes], options: int) -> list[Any]:
 
 
 def assert_alike(wanted: Any, got: Any) -> None:
-    """Of the same types; numbers within the stated tolerance."""
+    """Assert that both have the same types, and numbers within the stated tolerance."""
     assert type(wanted) is type(got), (wanted, got)
     if isinstance(wanted, dict):
         assert wanted.keys() == got.keys()
@@ -168,7 +168,7 @@ def test_the_converted_form_answers_as_the_original_or_is_refused_with_a_reason(
         assert_alike(answers(adapter, requests, options), answers(faster, requests, options))
 
 
-def test_votes_of_a_forest_that_are_even_fall_as_in_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ties_in_a_forest_are_resolved_as_in_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "LEAST_SPEEDUP", {})
     forest = RandomForestClassifier(100, random_state=0).fit(X, CLASSES)
     _, content = prove(EstimatorAdapter(forest))
@@ -192,7 +192,7 @@ def test_votes_of_a_forest_that_are_even_fall_as_in_scikit_learn(monkeypatch: py
         (DBSCAN().fit(X), "no predict()"),
     ],
 )
-def test_what_has_no_onnx_form_of_the_same_api_says_so(model: Any, reason: str) -> None:
+def test_models_without_an_equivalent_onnx_variant_give_the_reason(model: Any, reason: str) -> None:
     judgement, content = prove(EstimatorAdapter(model))
     assert reason in judgement.reason
     assert content == b""
@@ -209,12 +209,12 @@ class Own(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.classes_[(np.asarray(x)[:, 0] > 0).astype(int)]
 
 
-def test_a_custom_estimator_is_kept() -> None:
+def test_a_custom_estimator_is_not_converted() -> None:
     judgement, _ = prove(EstimatorAdapter(Own().fit(X, Y > 1)))
     assert judgement.reason
 
 
-def test_a_form_that_is_not_faster_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variant_that_is_not_faster_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "LEAST_SPEEDUP", {1: 1e9})
     judgement, content = prove(original("tree"))
     assert "times as fast for 1 row" in judgement.reason
@@ -250,24 +250,24 @@ def shifted_shares(outputs: Any) -> Any:
     return outputs._replace(probabilities=[share + 1e-4 for share in outputs.probabilities])
 
 
-def test_one_other_label_or_number_is_caught() -> None:
+def test_a_single_different_label_or_number_is_detected() -> None:
     adapter = original("logistic regression")
     assert compare(adapter, adapter, rows().all())[0] == 0
     for flaw, words in (
-        (one_other_label, "1 of 150 compared rows get another label"),
+        (one_other_label, "1 of 150 compared rows get a different label"),
         (shifted_shares, "probabilities"),
     ):
         with pytest.raises(Difference, match=words):
             compare(adapter, Flawed(adapter, flaw), rows().all())  # type: ignore[arg-type]
 
 
-def test_labels_of_another_type_and_other_refusals_are_caught() -> None:
+def test_labels_of_another_type_and_different_refusals_are_detected() -> None:
     adapter = original("tree")
 
     def as_floats(outputs: Any) -> Any:
         return outputs._replace(values={"predictions": outputs.values["predictions"].astype(float)})
 
-    with pytest.raises(Difference, match="answered otherwise"):
+    with pytest.raises(Difference, match="answered differently"):
         same_answers(adapter, Flawed(adapter, as_floats), bodies(X)[:1])  # type: ignore[arg-type]
     missing = json.dumps({"features": [[None] * COLUMNS]}).encode()
     with pytest.raises(Difference, match="instead of 422"):

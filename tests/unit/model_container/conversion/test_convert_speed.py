@@ -7,7 +7,7 @@ import time
 from model_container.conversion.judge import MEASURED_SECONDS, _seconds
 
 
-def test_a_call_that_was_held_up_is_not_what_the_others_take() -> None:
+def test_one_delayed_call_does_not_change_the_measured_median() -> None:
     calls = 0
 
     def call() -> None:

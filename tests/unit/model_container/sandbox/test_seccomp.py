@@ -119,7 +119,7 @@ MMAP = {"x86_64": 9, "aarch64": 222}
 
 
 @pytest.mark.parametrize("name", sorted(MEMORY["x86_64"]))
-def test_memory_that_nobody_sees_is_there_only_where_a_control_group_counts_it(machine: str, name: str) -> None:
+def test_hidden_memory_is_available_only_under_a_control_group(machine: str, name: str) -> None:
     number = MEMORY[machine][name]
     assert decide(machine, number) == ALLOWED
     assert decide(machine, number, unseen_memory=False) == 0x00050000 | errno.ENOSYS
@@ -138,6 +138,6 @@ def test_a_mapping_without_a_file_is_not_shared_where_no_control_group_counts_it
     assert refused(decide(machine, MMAP[machine], arguments, unseen_memory=False)) == is_refused
 
 
-def test_what_memory_does_not_ask_for_is_decided_as_ever(machine: str) -> None:
+def test_calls_unrelated_to_memory_are_decided_the_same_either_way(machine: str) -> None:
     for number in (*NUMBERS[machine].values(), 435, 463):
         assert decide(machine, number, unseen_memory=False) == decide(machine, number)

@@ -26,11 +26,11 @@ def said(**streams: object) -> subprocess.CompletedProcess[bytes]:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here; use Linux")
-def test_a_line_that_finds_no_room_is_lost_and_fails_nobody() -> None:
+def test_a_log_line_that_does_not_fit_is_dropped_without_an_error() -> None:
     with FULL.open("wb") as full:
         assert said(stdout=full, stderr=full).returncode == 0
 
 
-def test_every_other_line_is_there() -> None:
+def test_all_other_lines_are_written() -> None:
     done = said(capture_output=True)
     assert (done.returncode, done.stdout.decode(), done.stderr) == (0, "ä" * 20000 + "\n", b"y\n")

@@ -37,9 +37,7 @@ def test_what_was_sent_is_received_and_then_the_end(pair: tuple[socket.socket, S
 
 
 @pytest.mark.parametrize("lone", [True, False])
-def test_what_comes_late_is_received_and_the_wait_for_it_costs_nothing(
-    pair: tuple[socket.socket, SpinningReceiver], lone: bool
-) -> None:
+def test_late_data_is_received_without_busy_waiting(pair: tuple[socket.socket, SpinningReceiver], lone: bool) -> None:
     far, receiver = pair
     far.sendall(b"first")
     assert receiver.receive(lone) == b"first"  # at once, so that the next is awaited awake

@@ -80,20 +80,20 @@ class TestInfer:
         assert answer.status_code == 404
         assert "iris@9.0.0" in error(answer)
 
-    async def test_is_limited_counted_and_told_as_every_prediction(self, here: Gateway) -> None:
+    async def test_infer_is_limited_counted_and_logged_like_every_prediction(self, here: Gateway) -> None:
         answer = await here.http.post(INFER, json=JSON_BODY)
         assert answer.headers["x-model-version"] == "1.0.0"
         assert "inference;dur=" in answer.headers["server-timing"]
         assert here.dispatcher.tallies["m1"].statuses == {200: 1}
 
     @pytest.mark.parametrize("length", ["-1", "x", "1e3", "99999", "²", str(10**30)])
-    async def test_a_length_that_cannot_be_is_refused(self, here: Gateway, length: str) -> None:
+    async def test_an_impossible_json_length_is_refused(self, here: Gateway, length: str) -> None:
         body, _ = written()
         answer = await here.http.post(INFER, content=body, headers={LENGTH: length.encode("latin-1", "replace")})
         assert answer.status_code == 400
         assert LENGTH in error(answer)
 
-    async def test_what_the_runtime_refuses_is_told_in_its_words(self, here: Gateway) -> None:
+    async def test_errors_of_the_runtime_are_passed_on_unchanged(self, here: Gateway) -> None:
         body, headers = written(ROWS[:, :2])
         answer = await here.http.post(INFER, content=body, headers=headers)
         assert answer.status_code == 422
@@ -159,7 +159,7 @@ class TestCompression:
         np.testing.assert_array_equal(result(answer).as_numpy("predictions"), wanted)
 
     @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-    async def test_answers_are_compressed_for_who_takes_that(self, here: Gateway, encoding: str) -> None:
+    async def test_answers_are_compressed_if_the_client_accepts_it(self, here: Gateway, encoding: str) -> None:
         body, headers = written(np.repeat(ROWS, 200, axis=0))
         plain = await here.http.post(INFER, content=body, headers={**headers, "Accept-Encoding": "identity"})
         packed = await here.http.post(INFER, content=body, headers={**headers, "Accept-Encoding": encoding})
@@ -174,7 +174,7 @@ class TestCompression:
         answer = await here.http.post(INFER, json=JSON_BODY, headers={"Accept-Encoding": "gzip"})
         assert "content-encoding" not in answer.headers
 
-    async def test_a_bomb_is_too_large(self, here: Gateway) -> None:
+    async def test_a_decompression_bomb_is_too_large(self, here: Gateway) -> None:
         bomb = gzip.compress(bytes(200 * MAX_BODY_BYTES))
         assert len(bomb) < MAX_BODY_BYTES
         answer = await here.http.post(INFER, content=bomb, headers={"Content-Encoding": "gzip"})
@@ -217,7 +217,7 @@ class TestMetadata:
         assert (await here.http.get("/v2/models/iris/versions/1.0.0")).json() == said
         assert (await here.http.get("/v2/models/iris/ready")).json() == {"name": "iris", "ready": True}
 
-    async def test_what_the_artifact_does_not_tell_is_as_in_the_sample(self, tmp_path: Path) -> None:
+    async def test_datatypes_that_the_artifact_does_not_give_come_from_the_sample(self, tmp_path: Path) -> None:
         async with gateway(tmp_path, EstimatorAdapter(lambda rows: rows)) as here:
             (one,) = (await here.http.get("/v2/models/iris")).json()["inputs"]
         assert one == {"name": "input", "datatype": "FP64", "shape": [-1, -1]}
@@ -241,7 +241,7 @@ class TestMetadata:
 
 
 class TestRepository:
-    async def test_the_index_says_what_there_is_and_why_it_is_not_ready(self, here: Gateway) -> None:
+    async def test_the_index_lists_every_version_with_the_reason_if_it_is_not_ready(self, here: Gateway) -> None:
         await here.add("m2", "broken", status=Status.FAILED, replicas=(), error={"detail": "It has no predict."})
         await here.add("m3", "coming", status=Status.BUILDING, replicas=())
         entries = (await here.http.post("/v2/repository/index")).json()

@@ -66,7 +66,7 @@ def test_a_container_gets_limits_and_no_rights(tmp_path: Path) -> None:
     assert options["ulimits"] == [{"name": "fsize", "soft": 512 << 20, "hard": 512 << 20}]
 
 
-def test_all_that_a_container_may_write_to_is_in_memory_and_bounded(tmp_path: Path) -> None:
+def test_everything_a_container_can_write_to_is_in_memory_and_limited(tmp_path: Path) -> None:
     options = plan(tmp_path).options()
     assert "volumes" not in options
     assert set(options["tmpfs"]) == {"/tmp", "/run/prism"}
@@ -109,7 +109,7 @@ def test_a_container_of_an_earlier_version_is_reached_by_its_port_and_not_throug
 
 
 @pytest.mark.parametrize("labels", [None, {}, {"prism.home": "home", "prism.model_id": "iris-1"}])
-def test_a_container_without_all_our_labels_is_no_replica(labels: dict[str, str] | None) -> None:
+def test_a_container_without_all_prism_labels_is_not_a_replica(labels: dict[str, str] | None) -> None:
     seen = inspection(Running=True)
     seen["Config"]["Labels"] = labels
     assert replica_of(seen) is None

@@ -36,7 +36,7 @@ def model(filename: str = "model.pkl", name: str = "iris") -> ModelVersion:
     )
 
 
-def test_an_environment_is_built_of_files_alone(tmp_path: Path) -> None:
+def test_the_build_context_of_an_environment_holds_only_files(tmp_path: Path) -> None:
     (tmp_path / "numpy").mkdir(mode=0o700)
     (tmp_path / "numpy" / "__init__.py").write_text("")
     context = io.BytesIO()
@@ -85,7 +85,7 @@ def test_a_name_cannot_add_an_instruction_to_the_dockerfile() -> None:
     assert "COPY code" not in text
 
 
-def test_whoever_owns_the_model_here_any_user_may_read_it_there(tmp_path: Path) -> None:
+def test_every_user_in_the_image_may_read_the_artifact(tmp_path: Path) -> None:
     (tmp_path / "artifact").mkdir(mode=0o700)
     (tmp_path / "artifact" / "model.pkl").write_bytes(b"artifact")
     (tmp_path / "artifact" / "model.pkl").chmod(0o600)

@@ -63,7 +63,7 @@ def test_an_engine_behind_tcp_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("url", ["unix:///nowhere.sock", "tcp://127.0.0.1:1", "ssh://me@host", "nonsense", "tcp://[::"])
-def test_where_there_is_none_the_answer_is_no(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_engine_availability_is_false(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", url)
     assert not engine_answers()
 
@@ -76,7 +76,7 @@ def test_a_machine_without_an_engine_never_imports_docker_py() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0
 
 
-async def test_an_engine_without_containers_of_ours_is_told_by_one_plain_question(
+async def test_one_plain_request_shows_that_an_engine_has_no_prism_containers(
     unix_engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", unix_engine)
@@ -84,6 +84,6 @@ async def test_an_engine_without_containers_of_ours_is_told_by_one_plain_questio
     assert not await Engine().has_none(["prism.home=busy"])
 
 
-async def test_an_engine_that_does_not_answer_is_not_taken_for_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_engine_that_does_not_answer_does_not_count_as_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
     assert not await Engine().has_none(["prism.home=idle"])

@@ -25,7 +25,9 @@ from tests.unit.runtime.docker.test_container import plan
         (Gpus(ids=("0", "3")), [{"device_ids": ["0", "3"], "capabilities": [["gpu"]]}]),
     ],
 )
-def test_a_container_asks_for_what_its_owner_said(wanted: Gpus, requests: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_a_container_requests_the_gpus_that_its_owner_chose(
+    wanted: Gpus, requests: list[dict[str, Any]], tmp_path: Path
+) -> None:
     assert device_requests(wanted) == requests
     asked = plan(tmp_path, None)
     model = with_facts(asked.model, execution=Execution(wanted, ("CPUExecutionProvider",), 7))
@@ -35,7 +37,7 @@ def test_a_container_asks_for_what_its_owner_said(wanted: Gpus, requests: list[d
     assert (config.gpu, config.execution_providers, config.threads) == (bool(wanted), ["CPUExecutionProvider"], 7)
 
 
-def test_settings_count_where_the_owner_says_nothing(tmp_path: Path) -> None:
+def test_settings_apply_if_the_owner_sets_nothing(tmp_path: Path) -> None:
     limits = Limits(cpus=4, threads=2, execution_providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
     config = structs.replace(plan(tmp_path, None), limits=limits).runtime_config()
     assert (config.threads, config.execution_providers) == (2, ["CUDAExecutionProvider", "CPUExecutionProvider"])
@@ -57,7 +59,7 @@ def test_an_image_that_runs_by_itself_knows_of_its_gpu(tmp_path: Path) -> None:
         "nvidia-container-cli: device error: 7: unknown device: unknown.",
     ],
 )
-def test_an_engine_without_a_gpu_is_told_with_the_next_step(words: str) -> None:
+def test_a_missing_gpu_is_reported_with_the_next_step(words: str) -> None:
     error = refusal("iris@1.0.0", words)
     assert error is not None
     assert error.code == "start_failed"
@@ -66,7 +68,7 @@ def test_an_engine_without_a_gpu_is_told_with_the_next_step(words: str) -> None:
     assert "leave `gpu` out" in error.hint
 
 
-def test_another_reason_is_not_taken_for_a_missing_gpu() -> None:
+def test_other_start_errors_are_not_reported_as_a_missing_gpu() -> None:
     assert refusal("iris@1.0.0", "no space left on device.") is None
 
 

@@ -18,13 +18,13 @@ async def test_the_last_lines_come_first_and_in_order(tmp_path: Path) -> None:
     assert await lines_of(path, 0) == []
 
 
-async def test_a_log_shorter_than_asked_for_is_given_whole(tmp_path: Path) -> None:
+async def test_a_log_shorter_than_the_requested_tail_is_returned_completely(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("one\n\nthree")
     assert await lines_of(path, 10) == ["one", "", "three"]
 
 
-async def test_a_log_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
+async def test_a_missing_log_has_no_lines(tmp_path: Path) -> None:
     assert await lines_of(tmp_path / "log", 10) == []
 
 
@@ -50,7 +50,7 @@ async def test_following_goes_on_through_truncation_and_rotation(tmp_path: Path)
     assert [line async for line in following] == []
 
 
-def test_a_large_log_is_set_aside_once(tmp_path: Path) -> None:
+def test_a_large_log_is_rotated_once(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"x" * (MAX_BYTES + 1))
     rotate(path)

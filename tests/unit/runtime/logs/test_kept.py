@@ -32,7 +32,7 @@ def stamp(number: int) -> str:
 
 
 def messages(texts: list[bytes]) -> list[bytes]:
-    """As the engine sends them: long lines in pieces of one time, which some short lines share too."""
+    """Return the messages as the engine sends them: long lines in pieces with one timestamp, which short lines may share."""
     found = []
     for number, text in enumerate(texts):
         pieces = [text[start : start + 10] for start in range(0, len(text), 10)] or [b""]
@@ -59,12 +59,12 @@ TEXTS = st.lists(st.binary(max_size=40).map(lambda text: text.replace(b"\n", b""
 
 
 PLACE = st.integers(0, 59)
-"""Of a line; taken modulo their number. Nothing is drawn within a coroutine: where hypothesis has seen enough, it raises,
-and asyncio hands that on to another task, too."""
+"""Index of a line, taken modulo their number. Nothing is drawn within a coroutine: when hypothesis has seen enough, it
+raises, and asyncio passes that on to another task, too."""
 
 
 @given(texts=TEXTS, number=PLACE)
-async def test_behind_any_line_comes_the_next_one(texts: list[bytes], number: int) -> None:
+async def test_reading_after_any_line_returns_the_next_one(texts: list[bytes], number: int) -> None:
     lines = stamped(texts)
     assert [text for _, text in lines] == texts
     assert [place for place, _ in lines] == sorted({place for place, _ in lines})
@@ -76,7 +76,7 @@ async def test_behind_any_line_comes_the_next_one(texts: list[bytes], number: in
     assert [line.text for line in found] == [text.decode(errors="replace") for text in texts[index + 1 :]]
 
 
-async def test_where_the_engine_dropped_the_line_itself_a_gap_is_said_once() -> None:
+async def test_a_gap_is_reported_once_if_the_engine_dropped_the_line() -> None:
     lines = stamped([b"one", b"two", b"three"] * 10)
     found = [line async for line in behind(lines[3][0], each(lines[15:]))]
     assert [line.kind for line in found] == ["gap"] + ["line"] * 15
@@ -90,18 +90,18 @@ def test_the_last_line_needs_no_end() -> None:
     assert list(lines.rest()) == []
 
 
-def test_the_second_of_a_place_is_asked_for_in_utc() -> None:
+def test_the_timestamp_of_a_position_is_requested_in_utc() -> None:
     assert ContainerPlace("0" * 12, "1970-01-02T00:00:01.999999999Z").since == 86401
 
 
 @pytest.mark.parametrize("text", ["", "3", "c012-", f"c{CONTAINER}-{stamp(1)}-0", f"c{CONTAINER[:12]}-yesterday-0"])
-def test_what_is_no_place_is_told_apart(text: str) -> None:
+def test_an_invalid_position_is_recognised(text: str) -> None:
     assert ContainerPlace.parse(text) is None
 
 
 @given(texts=TEXTS, earlier=st.lists(st.binary(max_size=9), max_size=3), number=PLACE, further=PLACE)
 @SHARED_FOLDER
-async def test_a_kept_log_goes_on_behind_any_line_of_the_container_that_is_gone(
+async def test_a_saved_log_continues_after_any_line_of_a_removed_container(
     tmp_path: Path, texts: list[bytes], earlier: list[bytes], number: int, further: int
 ) -> None:
     path = tmp_path / "logs" / "runtime.log"
@@ -119,7 +119,7 @@ async def test_a_kept_log_goes_on_behind_any_line_of_the_container_that_is_gone(
         assert place_in(path, CONTAINER, found[stop].id) == lines[index + 1 + stop][0]
 
 
-async def test_behind_a_container_whose_log_was_not_kept_a_gap_is_said(tmp_path: Path) -> None:
+async def test_a_gap_is_reported_after_a_container_whose_log_was_not_saved(tmp_path: Path) -> None:
     path = tmp_path / "runtime.log"
     place = ContainerPlace(CONTAINER[:12], stamp(1), 0)
     assert [(line.kind, line.text) for line in await kept(path, str(place))] == [("gap", GONE)]
@@ -127,14 +127,14 @@ async def test_behind_a_container_whose_log_was_not_kept_a_gap_is_said(tmp_path:
     assert [line.text for line in await kept(path, str(place))] == [GONE, "one", "two"]
 
 
-async def test_of_a_log_of_which_only_the_end_was_kept_a_gap_is_said(tmp_path: Path) -> None:
+async def test_a_gap_is_reported_if_only_the_end_of_a_log_was_saved(tmp_path: Path) -> None:
     path = tmp_path / "runtime.log"
     keep_log(path, CONTAINER, messages([b"%d" % number for number in range(30)])[20:])
     found = await kept(path, str(ContainerPlace(CONTAINER[:12], stamp(9), 9)))
     assert [line.text for line in found][:2] == [GONE, "20"]
 
 
-def test_who_has_read_nothing_of_a_container_begins_at_its_beginning(tmp_path: Path) -> None:
+def test_a_new_reader_starts_at_the_beginning_of_a_containers_log(tmp_path: Path) -> None:
     path = tmp_path / "runtime.log"
     start = ContainerPlace(CONTAINER[:12])
     assert place_in(path, CONTAINER, "") == start
@@ -142,7 +142,7 @@ def test_who_has_read_nothing_of_a_container_begins_at_its_beginning(tmp_path: P
     assert place_in(path, CONTAINER, "f1-2-00000000") == start
 
 
-def test_a_line_that_never_ends_comes_in_pieces() -> None:
+def test_an_endless_line_is_returned_in_pieces() -> None:
     lines = TimestampedLines(CONTAINER)
     stamp = b"2026-01-01T00:00:00.000000000Z "
     found = [one for _ in range(200) for one in lines.add(stamp + b"x" * (16 << 10))]

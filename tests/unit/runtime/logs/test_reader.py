@@ -28,7 +28,7 @@ def text_of(lines: list[bytes]) -> list[str]:
 
 
 def read_from(path: Path, place: str) -> list[LogLine]:
-    """As another gateway would: a new reader, at that place."""
+    """Read as another gateway would: with a new reader, from that position."""
     with closing(LogReader(path)) as reader:
         if place:
             found = LogCursor.parse(place)
@@ -39,7 +39,7 @@ def read_from(path: Path, place: str) -> list[LogLine]:
 
 @given(lines=LINES, stops=st.lists(st.integers(0, 400), max_size=12), tail=st.integers(0, 50))
 @SHARED_FOLDER
-def test_wherever_reading_is_cut_off_it_goes_on_with_nothing_lost_and_nothing_twice(
+def test_interrupted_reading_resumes_without_loss_or_repetition(
     tmp_path: Path, lines: list[bytes], stops: list[int], tail: int
 ) -> None:
     """The log grows by any pieces, also half lines and half characters, and after each piece the reader is another."""
@@ -64,7 +64,7 @@ def test_wherever_reading_is_cut_off_it_goes_on_with_nothing_lost_and_nothing_tw
 
 @given(lines=LINES, kept=st.lists(st.integers(1, 200), min_size=1, max_size=4), read=st.integers(0, 40))
 @SHARED_FOLDER
-def test_a_cut_from_the_front_changes_no_place_in_what_is_left(
+def test_truncation_from_the_front_keeps_the_positions_of_the_remaining_lines(
     tmp_path: Path, lines: list[bytes], kept: list[int], read: int
 ) -> None:
     path = tmp_path / "log"
@@ -93,7 +93,7 @@ def cut(path: Path, kept_bytes: int) -> None:
             os.close(file)
 
 
-def test_a_cut_keeps_the_end_of_the_log_and_says_what_is_gone(tmp_path: Path) -> None:
+def test_truncation_keeps_the_end_of_the_log_and_says_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"".join(b"line %d\n" % number for number in range(1000)))
     size = path.stat().st_size
@@ -105,7 +105,7 @@ def test_a_cut_keeps_the_end_of_the_log_and_says_what_is_gone(tmp_path: Path) ->
     assert head == b"prism: %018d bytes of this log were dropped here" % (size - len(rest))
 
 
-def test_what_is_no_file_is_not_opened_to_be_cut() -> None:
+def test_only_regular_files_are_opened_for_truncation() -> None:
     reading, writing = os.pipe()
     try:
         assert logfile.open_to_cut(writing) is None
@@ -114,7 +114,7 @@ def test_what_is_no_file_is_not_opened_to_be_cut() -> None:
         os.close(writing)
 
 
-def test_a_reader_stays_where_it_is_while_the_log_is_cut_and_written_to(tmp_path: Path) -> None:
+def test_a_reader_keeps_its_position_while_the_log_is_truncated_and_written(tmp_path: Path) -> None:
     path = tmp_path / "log"
     written = 0
 
@@ -136,7 +136,7 @@ def test_a_reader_stays_where_it_is_while_the_log_is_cut_and_written_to(tmp_path
     assert received == [f"line {number}" for number in range(written)]
 
 
-def test_a_reader_waits_while_a_log_is_being_cut(tmp_path: Path) -> None:
+def test_a_reader_waits_while_a_log_is_being_truncated(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"one\ntwo\n")
     with closing(LogReader(path)) as reader:
@@ -147,7 +147,7 @@ def test_a_reader_waits_while_a_log_is_being_cut(tmp_path: Path) -> None:
         assert [line.text for line in reader.lines()] == ["three"]
 
 
-def test_a_log_that_somebody_emptied_is_read_on_from_its_beginning_and_says_so(tmp_path: Path) -> None:
+def test_an_emptied_log_is_read_from_its_beginning_with_a_notice(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"one\ntwo\n")
     with closing(LogReader(path)) as reader:
@@ -161,7 +161,7 @@ def test_a_log_that_somebody_emptied_is_read_on_from_its_beginning_and_says_so(t
 
 
 @pytest.mark.parametrize("content", [b"one\nTWO\nthree\n", b"one\n", b""], ids=["changed", "shorter", "empty"])
-def test_a_place_in_a_log_that_is_not_the_same_any_more_is_not_found(tmp_path: Path, content: bytes) -> None:
+def test_a_position_in_a_replaced_log_is_not_found(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"one\ntwo\nthree\n")
     place = LogCursor.parse(read_from(path, "")[1].id)
@@ -171,7 +171,7 @@ def test_a_place_in_a_log_that_is_not_the_same_any_more_is_not_found(tmp_path: P
         assert not reader.go_to(place)
 
 
-def test_a_line_longer_than_a_block_comes_in_pieces_of_whole_characters(tmp_path: Path) -> None:
+def test_a_line_longer_than_a_block_is_split_between_characters(tmp_path: Path) -> None:
     path = tmp_path / "log"
     long = "é✓" * BLOCK_BYTES
     path.write_text(f"short\n{long}\nend\n")
@@ -183,7 +183,7 @@ def test_a_line_longer_than_a_block_comes_in_pieces_of_whole_characters(tmp_path
         assert [other.text for other in read_from(path, line.id)] == [other.text for other in found[index + 1 :]]
 
 
-def test_a_last_line_without_an_end_is_given_once_nothing_follows_and_goes_on_where_it_ended(tmp_path: Path) -> None:
+def test_an_unfinished_last_line_is_returned_once_and_continued_later(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"one\nhalf")
     with closing(LogReader(path)) as reader:
@@ -208,24 +208,24 @@ def test_a_last_line_without_an_end_is_given_once_nothing_follows_and_goes_on_wh
         "f١-1-00000000",
     ],
 )
-def test_what_is_no_place_is_told_apart(text: str) -> None:
+def test_an_invalid_position_is_recognised(text: str) -> None:
     assert LogCursor.parse(text) is None
 
 
 @given(inode=st.integers(0, 2**64 - 1), offset=st.integers(0, 10**18 - 1), line=st.binary(max_size=600))
-def test_a_place_is_read_as_it_was_written(inode: int, offset: int, line: bytes) -> None:
+def test_a_position_survives_a_round_trip_through_text(inode: int, offset: int, line: bytes) -> None:
     place = LogCursor(inode, offset, fingerprint(line))
     assert LogCursor.parse(str(place)) == place
 
 
-def test_a_place_far_behind_the_end_is_no_place(tmp_path: Path) -> None:
+def test_a_position_far_beyond_the_end_is_invalid(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"one\n")
     with closing(LogReader(path)) as reader:
         assert not reader.go_to(LogCursor(reader.inode, 10**17, "00000000"))
 
 
-def test_reading_a_part_of_the_log_reads_no_more_than_it(tmp_path: Path) -> None:
+def test_reading_a_part_of_a_log_reads_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"tick\n" * 400_000)
 

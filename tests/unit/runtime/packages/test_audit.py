@@ -14,7 +14,7 @@ DISTUTILS_PRECEDENCE = (
 
 
 def environment(folder: Path, *brought: str, listed: bool = True, content: str = "x") -> Path:
-    """Of a distribution `evilpkg`; brought: files, relative to its packages."""
+    """Create an environment with the distribution `evilpkg`. brought: its files, relative to the packages folder."""
     packages = folder / "lib" / "python3.11" / "site-packages"
     for name in ("evilpkg/__init__.py", *brought):
         (packages / name).parent.mkdir(parents=True, exist_ok=True)
@@ -44,18 +44,20 @@ def environment(folder: Path, *brought: str, listed: bool = True, content: str =
         "../../../bin/python3-config",
     ],
 )
-def test_what_reaches_for_the_start_of_a_python_is_refused_with_who_brought_it(tmp_path: Path, brought: str) -> None:
+def test_a_file_that_would_run_at_python_startup_is_refused_with_its_package_named(
+    tmp_path: Path, brought: str
+) -> None:
     environment(tmp_path, brought)
 
-    with pytest.raises(BuildFailed, match=r"^evilpkg 1\.0 brings "):
+    with pytest.raises(BuildFailed, match=r"^evilpkg 1\.0 contains "):
         check(tmp_path, "3.11")
 
 
-def test_it_is_refused_also_where_no_record_lists_it(tmp_path: Path) -> None:
+def test_a_startup_file_that_no_record_lists_is_refused_too(tmp_path: Path) -> None:
     environment(tmp_path, "evilpkg.pth", listed=False)
 
     with pytest.raises(
-        BuildFailed, match=r"does not list it in its RECORD brings lib/python3\.11/site-packages/evilpkg\.pth"
+        BuildFailed, match=r"does not list it in its RECORD contains lib/python3\.11/site-packages/evilpkg\.pth"
     ):
         check(tmp_path, "3.11")
 
@@ -63,7 +65,7 @@ def test_it_is_refused_also_where_no_record_lists_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "brought", ["evilpkg/model.pth", "evilpkg/sitecustomize.py", "../../../bin/python-argcomplete"]
 )
-def test_what_python_does_not_look_at_is_let_be(tmp_path: Path, brought: str) -> None:
+def test_files_that_python_ignores_are_accepted(tmp_path: Path, brought: str) -> None:
     environment(tmp_path, brought)
 
     check(tmp_path, "3.11")
@@ -80,11 +82,11 @@ def test_a_link_that_leads_out_is_refused(tmp_path: Path, target: str) -> None:
     (environment(tmp_path, "evilpkg/out", listed=True) / "evilpkg" / "out").unlink()
     (tmp_path / "lib" / "python3.11" / "site-packages" / "evilpkg" / "out").symlink_to(target)
 
-    with pytest.raises(BuildFailed, match=r"^evilpkg 1\.0 brings .*evilpkg/out, a link that leads out"):
+    with pytest.raises(BuildFailed, match=r"^evilpkg 1\.0 contains .*evilpkg/out, a link that leads out"):
         check(tmp_path, "3.11")
 
 
-def test_a_link_to_what_lies_beside_it_is_let_be(tmp_path: Path) -> None:
+def test_a_link_within_the_environment_is_accepted(tmp_path: Path) -> None:
     (environment(tmp_path) / "evilpkg" / "libx.so").symlink_to("libx.so.1")
 
     check(tmp_path, "3.11")
@@ -114,5 +116,5 @@ def test_a_record_of_a_file_outside_is_refused(tmp_path: Path) -> None:
     with (packages / "evilpkg-1.0.dist-info" / "RECORD").open("a") as record:
         record.write("../../../../outside.txt,,\n")
 
-    with pytest.raises(BuildFailed, match=r"^evilpkg 1\.0 brings \.\./outside\.txt"):
+    with pytest.raises(BuildFailed, match=r"^evilpkg 1\.0 contains \.\./outside\.txt"):
         check(tmp_path, "3.11")

@@ -34,7 +34,7 @@ PRIVATE = "https://bob:s3cret%21@pypi.corp.example/simple"
         ({"UV_INDEX_CORP_PASSWORD": "x"}, {}, {"UV_INDEX_CORP_PASSWORD": "x"}),
     ],
 )
-def test_what_pip_is_told_uv_is_told(
+def test_pips_configuration_is_passed_to_uv(
     environ: dict[str, str], configured: dict[str, str], expected: dict[str, str]
 ) -> None:
     variables = translate(environ, configured).uv_environment()

@@ -25,16 +25,16 @@ from tests.integration.package_index_lab import forget_configuration
         {"UV_CONFIG_FILE": "/etc/uv.toml"},
     ],
 )
-def test_a_machine_that_says_where_packages_come_from_has_the_last_word(environ: dict[str, str]) -> None:
+def test_a_configured_package_source_takes_precedence_over_the_torch_backend(environ: dict[str, str]) -> None:
     assert translate(environ, {}).brings_torch
 
 
-def test_a_proxy_or_a_certificate_says_nothing_of_it() -> None:
+def test_a_proxy_or_a_certificate_is_not_a_package_source() -> None:
     environ = {"HTTPS_PROXY": "http://p:3128", "PIP_CERT": "/ca.pem", "PIP_DEFAULT_TIMEOUT": "9", "PIP_NO_INDEX": "0"}
     assert not translate(environ, {}).brings_torch
 
 
-def test_the_processors_build_is_the_usual_one_and_a_gpu_asks_for_what_fits(
+def test_the_cpu_build_is_the_default_and_a_gpu_selects_the_fitting_build(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     forget_configuration(monkeypatch, tmp_path)
@@ -54,7 +54,7 @@ def test_the_processors_build_is_the_usual_one_and_a_gpu_asks_for_what_fits(
         ("numpy==2.4.6\nnot-torch==1+cpu\n", []),
     ],
 )
-def test_what_was_resolved_is_what_is_installed(
+def test_the_resolved_build_is_the_installed_build(
     text: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     forget_configuration(monkeypatch, tmp_path)

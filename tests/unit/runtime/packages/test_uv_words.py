@@ -24,7 +24,7 @@ from app.runtime.packages.uv import error_lines, hint_for
         ],
     ],
 )
-def test_the_complaint_and_its_cause_are_what_is_told(said: list[str]) -> None:
+def test_the_error_quotes_the_complaint_and_its_cause(said: list[str]) -> None:
     assert error_lines(said) == [
         "No solution found when resolving dependencies",
         "Because gone==9 is not on the index.",
@@ -64,7 +64,7 @@ def test_the_reason_is_one_clause() -> None:
         ("x86_64-manylinux_2_17", "arm64", "x86_64-manylinux_2_17"),
     ],
 )
-def test_a_container_has_the_processor_of_its_machine(platform: str, architecture: str, expected: str) -> None:
+def test_a_container_has_the_cpu_architecture_of_its_machine(platform: str, architecture: str, expected: str) -> None:
     assert uv_platform(platform, architecture) == expected
 
 
@@ -77,5 +77,5 @@ def test_a_container_has_the_processor_of_its_machine(platform: str, architectur
         ("numpy==2.1\nxgboost==3.2.0\n", None),
     ],
 )
-def test_only_what_xgboost_alone_brings_of_nvidia_is_left_out(lock: str, without: str | None) -> None:
+def test_only_nvidia_packages_that_xgboost_alone_requires_are_left_out(lock: str, without: str | None) -> None:
     assert without_nccl(lock) == (without or lock)

@@ -44,23 +44,23 @@ def test_version_2_has_one_for_all() -> None:
     assert str(folder) == "/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/prism.scope"
 
 
-def test_where_memory_is_in_no_hierarchy_of_version_1_version_2_is_asked() -> None:
+def test_version_2_is_used_if_no_version_1_hierarchy_has_memory() -> None:
     assert locate("2:cpu:/\n0::/a\n", FIRST_MOUNTS).folders["memory"] == Path("/sys/fs/cgroup/unified/a")
 
 
-def test_in_a_container_the_mount_shows_a_part_of_the_tree() -> None:
+def test_a_container_sees_a_part_of_the_control_group_tree() -> None:
     mounts = "35 31 0:32 /docker/ab /sys/fs/cgroup/my\\040memory ro - cgroup cgroup rw,memory\n" + FIRST_MOUNTS
     groups = "1:memory:/docker/ab/c\n2:pids:/\n"
     assert str(locate(groups, mounts).folders["memory"]) == "/sys/fs/cgroup/my memory/c"
 
 
-def test_a_group_outside_of_what_is_mounted_is_out_of_reach() -> None:
+def test_a_group_outside_the_mount_cannot_be_used() -> None:
     with pytest.raises(NoCgroup):
         locate("0::/../other\n", SECOND_MOUNTS)
 
 
 @pytest.mark.parametrize("mounts", ["", "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n"])
-def test_without_a_mount_there_is_none(mounts: str) -> None:
+def test_without_a_mount_there_are_no_control_groups(mounts: str) -> None:
     with pytest.raises(NoCgroup):
         locate(SECOND, mounts)
 
@@ -74,7 +74,7 @@ def group(folder: Path, controllers: str = "cpu io memory pids", processes: tupl
     return folder
 
 
-def test_the_gateway_moves_to_a_leaf_so_that_its_group_may_give_controllers(tmp_path: Path) -> None:
+def test_the_gateway_moves_to_a_leaf_so_that_its_group_can_delegate_controllers(tmp_path: Path) -> None:
     own = group(tmp_path / "prism.scope", processes=(os.getpid(),))
     (own / LEAF).mkdir()
     place = prepare(own)
@@ -83,26 +83,26 @@ def test_the_gateway_moves_to_a_leaf_so_that_its_group_may_give_controllers(tmp_
     assert place.folders == dict.fromkeys(("memory", "pids", "cpu"), own)
 
 
-def test_from_the_leaf_it_takes_the_group_above(tmp_path: Path) -> None:
+def test_a_gateway_in_its_leaf_uses_the_parent_group(tmp_path: Path) -> None:
     own = group(tmp_path / "prism.scope")
     (own / "cgroup.subtree_control").write_text("cpu memory pids\n")
     leaf = group(own / LEAF, processes=(os.getpid(),))
     assert set(prepare(leaf).folders.values()) == {own}
 
 
-def test_processes_that_are_not_its_own_are_not_moved(tmp_path: Path) -> None:
+def test_processes_of_other_programs_are_not_moved(tmp_path: Path) -> None:
     own = group(tmp_path / "session.scope", processes=(os.getpid(), os.getppid()))
     with pytest.raises(NoCgroup, match=f"other processes are in .*{os.getppid()}"):
         prepare(own)
     assert not (own / LEAF).exists()
 
 
-def test_without_a_controller_for_memory_there_is_none(tmp_path: Path) -> None:
+def test_without_a_memory_controller_there_are_no_control_groups(tmp_path: Path) -> None:
     with pytest.raises(NoCgroup, match="no controllers for memory and pids"):
         prepare(group(tmp_path / "prism.scope", "cpu pids"))
 
 
-def test_without_one_for_the_processor_the_rest_holds(tmp_path: Path) -> None:
+def test_without_a_cpu_controller_the_other_limits_apply(tmp_path: Path) -> None:
     assert set(prepare(group(tmp_path / "prism.scope", "memory pids")).folders) == {"memory", "pids"}
 
 
@@ -113,7 +113,7 @@ def test_a_group_that_cannot_be_written_is_out_of_reach(tmp_path: Path) -> None:
         prepare(own)
 
 
-def test_of_a_group_that_systemd_gave_away_all_processes_are_moved(
+def test_all_processes_of_a_group_delegated_by_systemd_are_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = group(tmp_path / "prism.scope", processes=(os.getppid(),))

@@ -19,7 +19,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cgroups.Cgroups:
     return cgroups.Cgroups("home")
 
 
-def test_a_group_of_version_2_bounds_memory_processes_and_processor(made: cgroups.Cgroups, tmp_path: Path) -> None:
+def test_a_version_2_group_limits_memory_processes_and_cpu(made: cgroups.Cgroups, tmp_path: Path) -> None:
     (tmp_path / "prism-home-ab").mkdir()
     (tmp_path / "prism-home-ab" / "memory.swap.max").write_text("max")  # as the kernel makes it
     group = made.make("ab", LIMITS)
@@ -35,7 +35,7 @@ def test_a_group_of_version_2_bounds_memory_processes_and_processor(made: cgroup
     }
 
 
-def test_where_none_can_be_had_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_is_given_if_no_control_group_can_be_created(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> Place:
         raise NoCgroup("no control groups are mounted here")
 
@@ -45,7 +45,7 @@ def test_where_none_can_be_had_it_says_why(monkeypatch: pytest.MonkeyPatch) -> N
     assert groups.why_not == "no control groups are mounted here"
 
 
-def test_one_that_takes_no_limit_of_memory_is_none_and_is_not_left_behind(
+def test_a_group_without_a_memory_limit_is_not_used_and_is_removed(
     made: cgroups.Cgroups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> None:
@@ -57,7 +57,7 @@ def test_one_that_takes_no_limit_of_memory_is_none_and_is_not_left_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_gateway_left_goes_with_the_first_start(made: cgroups.Cgroups, tmp_path: Path) -> None:
+def test_groups_left_by_a_killed_gateway_are_removed_at_the_first_start(made: cgroups.Cgroups, tmp_path: Path) -> None:
     for name in ("prism-home-dead", "prism-another-dead"):
         (tmp_path / name).mkdir()
     (tmp_path / "prism-home-living").mkdir()

@@ -23,7 +23,7 @@ def file(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_the_order_is_the_owners_and_what_is_not_there_is_left_out() -> None:
+def test_providers_keep_the_owners_order_and_missing_ones_are_left_out() -> None:
     tensorrt = "TensorrtExecutionProvider"
     assert chosen_providers([CPU, CUDA, tensorrt], [tensorrt, CUDA, CPU]) == [tensorrt, CUDA, CPU]
     assert chosen_providers([CPU, CUDA], [tensorrt, CUDA, CPU]) == [CUDA, CPU]
@@ -41,11 +41,11 @@ def test_a_gpu_that_onnxruntime_cannot_use_is_told_and_the_cpu_answers(file: str
 
 
 @pytest.mark.skipif(CUDA in HERE, reason="this onnxruntime is built for CUDA")
-def test_a_provider_that_must_be_there_and_is_not_keeps_the_model_from_loading(file: str) -> None:
-    with pytest.raises(ValueError, match=f"{CUDA} there is none .* which has .*{CPU}"):
+def test_a_missing_required_provider_prevents_loading(file: str) -> None:
+    with pytest.raises(ValueError, match=f"{CUDA} is in onnxruntime .* which has .*{CPU}"):
         load_onnx(RuntimeConfig(file, "onnx", execution_providers=[CUDA]))
 
 
-def test_what_was_said_wins_over_the_gpu(file: str) -> None:
+def test_configured_providers_take_precedence_over_gpu(file: str) -> None:
     facts = load_onnx(RuntimeConfig(file, "onnx", gpu=True, execution_providers=[CPU])).execution()
     assert facts == {"execution_providers": [CPU], "threads": 1, "joins_requests": True}

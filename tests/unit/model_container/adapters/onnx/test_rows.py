@@ -175,7 +175,7 @@ def test_inputs_that_are_no_rows_may_differ_in_length() -> None:
     assert reply.json["predictions"] == [[[4, 5, 6], [4, 5, 6], [1, 2, 3]]]
 
 
-def test_what_returns_as_many_items_as_it_likes_is_answered_as_a_whole() -> None:
+def test_an_output_of_arbitrary_length_belongs_to_the_whole_request() -> None:
     model = graph([helper.make_node("Unique", ["x"], ["y"])], [("x", FLOAT, (None,))], [("y", FLOAT, (None,))])
     replies = ask_all(Batcher(adapter_of(model)), [{"inputs": {"x": some}} for some in ([3, 1, 3], [2, 1], [5])])
     assert [reply.json["predictions"] for reply in replies] == [[[1, 3]], [[1, 2]], [[5]]]
@@ -204,7 +204,7 @@ def test_an_output_of_the_wrong_length_fails_its_own_request_only(capsys: Any) -
     assert [reply.status for reply in replies] == [200] * 13 + [500] + [200] * 18
     assert replies[13].json["code"] == "wrong_output_length"
     assert replies[31].json["predictions"] == [[31, 1]]
-    assert "not joined any more" in capsys.readouterr().err
+    assert "no longer joined" in capsys.readouterr().err
 
 
 def test_one_bad_request_among_32_fails_alone() -> None:
@@ -249,7 +249,7 @@ def test_inner_dimensions_of_any_size_are_tried_until_one_fits() -> None:
     assert ask(adapter, adapter.samples()[0]).status == 200
 
 
-def test_what_cannot_be_tried_is_not_joined_and_answered_by_its_length() -> None:
+def test_a_graph_that_cannot_be_probed_is_not_joined() -> None:
     """It takes rows of 17 values, but does not say so."""
     shape = numpy_helper.from_array(np.array([-1, 17], dtype=np.int64), "shape")
     nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]

@@ -122,7 +122,7 @@ def test_bfloat16_goes_with_numbers_of_any_type_but_not_with_strings() -> None:
         return graph(nodes, *ports)
 
     assert predictions(adapter_of(beside(TensorProto.INT64)), {"a": 1.5, "b": 7}) == [{"c": 1.5, "d": 7}]
-    with pytest.raises(TypeError, match="beside 'b'"):
+    with pytest.raises(TypeError, match="together with 'b'"):
         adapter_of(beside(TensorProto.STRING))
 
 
@@ -285,7 +285,7 @@ def test_maps_come_out_one_a_row_and_in_v2_as_json() -> None:
 # Where it computes
 
 
-def test_the_gpu_is_chosen_where_there_is_one_and_the_cpu_stands_in() -> None:
+def test_the_gpu_is_used_if_available_and_otherwise_the_cpu() -> None:
     cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
     assert chosen_providers(["AzureExecutionProvider", cpu]) == [cpu]
     assert chosen_providers(["TensorrtExecutionProvider", cuda, cpu]) == [cuda, cpu]
@@ -302,7 +302,7 @@ def test_a_runtime_tells_on_what_and_on_how_many_threads_it_computes(tmp_path: A
     }
 
 
-def test_what_a_graph_refuses_is_told_to_who_asked_and_not_to_the_log(capfd: Any) -> None:
+def test_a_graph_error_goes_to_the_caller_and_not_to_the_log(capfd: Any) -> None:
     nodes = [helper.make_node("Add", ["a", "b"], ["y"])]
     adapter = adapter_of(graph(nodes, [("a", FLOAT, ("n",)), ("b", FLOAT, (3,))], [("y", FLOAT, (None,))]))
     reply = ask(adapter, {"a": [1, 2], "b": [1, 2, 3]})

@@ -109,14 +109,14 @@ def test_id_parameters_and_requested_outputs_are_handed_on() -> None:
 @pytest.mark.parametrize(
     ("request_", "told"),
     [
-        (request_of("x", "FP16", [1], fp32_contents=[1.0]), "no contents for the datatype `FP16`"),
+        (request_of("x", "FP16", [1], fp32_contents=[1.0]), "does not support the datatype `FP16`"),
         (request_of("x", "FP64", [1], fp32_contents=[1.0]), "values in fp32_contents"),
-        (request_of("x", "INT8", [1], int_contents=[300]), "holds what is no INT8"),
+        (request_of("x", "INT8", [1], int_contents=[300]), "has a value that is not INT8"),
         (ModelInferRequest(raw_input_contents=[b"1234"]), "0 inputs and 1 raw_input_contents"),
     ],
     ids=["half", "other field", "too large", "one too many"],
 )
-def test_contents_that_are_no_tensor_are_refused(request_: ModelInferRequest, told: str) -> None:
+def test_contents_that_do_not_form_a_tensor_are_refused(request_: ModelInferRequest, told: str) -> None:
     with pytest.raises(BadInput, match=re.escape(told)):
         tensors.body(request_)
 
@@ -125,7 +125,7 @@ def test_contents_beside_raw_contents_are_refused() -> None:
     request = request_of("x", "FP32", [1], fp32_contents=[1.0])
     request.raw_input_contents.append(b"1234")
 
-    with pytest.raises(BadInput, match="Use one of them"):
+    with pytest.raises(BadInput, match="Use only one of them"):
         tensors.body(request)
 
 
@@ -150,7 +150,7 @@ def test_an_answer_without_outputs_has_none() -> None:
     assert not answer.outputs
 
 
-def test_what_is_no_answer_is_refused() -> None:
+def test_a_malformed_answer_is_an_error() -> None:
     with pytest.raises(ReplicaUnavailable):
         tensors.response(waiting(), Reply(200, FORM_V2, NAMES, b"nothing", ""))
 
@@ -181,12 +181,12 @@ RAW = {"name": "y", "datatype": "FP32", "shape": [1], "parameters": {"binary_dat
         ({"id": 7, "outputs": []}, b""),
     ],
 )
-def test_an_answer_that_is_none_is_the_replicas_fault(document: dict[str, Any], raw: bytes) -> None:
+def test_a_malformed_answer_is_the_replicas_fault(document: dict[str, Any], raw: bytes) -> None:
     with pytest.raises(ReplicaProtocolError):
         tensors.response(waiting(), reply(document, raw))
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xff\xff\xff{}", JSON_LENGTH.pack(5000) + b'{"a":' * 1000])
-def test_a_binary_answer_that_cannot_be_parted_is_the_replicas_fault(body: bytes) -> None:
+def test_a_binary_answer_that_cannot_be_split_is_the_replicas_fault(body: bytes) -> None:
     with pytest.raises(ReplicaProtocolError):
         tensors.response(waiting(), Reply(200, FORM_V2_BINARY, NAMES, body, ""))
