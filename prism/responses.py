@@ -145,8 +145,8 @@ class Model(Struct, frozen=True):
         """Return the error of a failed model as an exception; None if it has not failed."""
         if self.status != "failed":
             return None
-        told = {"code": "deploy_failed", "detail": f"{self.ref or self.model_id} failed.", **(self.error or {})}
-        return from_problem({"model_id": self.model_id, **told}, status=422)
+        problem = {"code": "deploy_failed", "detail": f"{self.ref or self.model_id} failed.", **(self.error or {})}
+        return from_problem({"model_id": self.model_id, **problem}, status=422)
 
 
 class Prediction(Struct, frozen=True):

@@ -59,8 +59,8 @@ def model_document(
         "runtime": model.findings.runtime,
         "replica": next(map(replica_document, deployment.replicas), None),
         "replicas": [
-            {**replica_document(one), "circuit": circuits.get(one.id), **use_document(one, vitals)}
-            for one in deployment.replicas
+            {**replica_document(replica), "circuit": circuits.get(replica.id), **use_document(replica, vitals)}
+            for replica in deployment.replicas
         ],
         "replicas_wanted": model.spec.replicas,
         **({} if vitals is None else {"use": usage_of(deployment, vitals)}),
@@ -87,14 +87,14 @@ def staged_document(staged: Staged, refusals: Iterable[PrismError]) -> dict[str,
 
 def acceleration_document(model: ModelVersion) -> dict[str, Any]:
     """Return whether the model is served in a faster variant, and what was measured. environment: of the faster variant."""
-    found = model.findings.acceleration
-    accelerated = found.status is AccelerationStatus.ACCELERATED
-    measured = msgspec.to_builtins(found.report or Report())
+    acceleration = model.findings.acceleration
+    accelerated = acceleration.status is AccelerationStatus.ACCELERATED
+    measured = msgspec.to_builtins(acceleration.report or Report())
     return {
         **measured,
-        "status": found.status,
-        "reason": found.reason or None,
-        "environment": environment_document(found.lock if accelerated else None),
+        "status": acceleration.status,
+        "reason": acceleration.reason or None,
+        "environment": environment_document(acceleration.lock if accelerated else None),
     }
 
 
@@ -132,7 +132,7 @@ def deployment_document(deployment: Deployment, public_url: str | None = None) -
     """Return the registry's entry, as GET /registry shows it."""
     document: dict[str, Any] = msgspec.to_builtins(deployment)
     document["replica"] = next(map(replica_document, deployment.replicas), None)
-    document["replicas"] = [replica_document(one) for one in deployment.replicas]
+    document["replicas"] = [replica_document(replica) for replica in deployment.replicas]
     document["public_url"] = public_url
     return document
 

@@ -32,15 +32,15 @@ def router(
         error, the newest 20; these do not degrade the status. grpc_port is null for none.
         """
         entries = ledger.deployments()
-        down = [one.model_id for one in entries if is_down(one)]
+        down = [deployment.model_id for deployment in entries if is_down(deployment)]
         return {
             "status": "degraded" if down else "ok",
             "version": VERSION,
-            "models": Counter(one.status.value for one in entries),
+            "models": Counter(deployment.status.value for deployment in entries),
             "down": down,
             "failed": [
-                {"model_id": one.model_id, "code": (one.error or {}).get("code", "")}
-                for one in [one for one in entries if failed_at_first(one)][-FAILED_SHOWN:]
+                {"model_id": deployment.model_id, "code": (deployment.error or {}).get("code", "")}
+                for deployment in [deployment for deployment in entries if failed_at_first(deployment)][-FAILED_SHOWN:]
             ],
             "grpc_port": grpc_port or None,
         }

@@ -42,9 +42,9 @@ async def events(
     yield OPENING
     try:
         while not queue.is_over:
-            found = await queue.take(alive_seconds)
-            if found:
-                yield b"".join(_event(line) for line in found)
+            batch = await queue.take(alive_seconds)
+            if batch:
+                yield b"".join(_event(line) for line in batch)
             elif not queue.is_over:
                 yield format_sse_event(event="alive", data_str="")
         if queue.problem is not None:
@@ -81,14 +81,14 @@ class _Queue:
                 await asyncio.wait_for(self._news.wait(), seconds)
             except TimeoutError:
                 return []
-        found = list(self._found)
+        batch = list(self._found)
         self._found.clear()
         self._room.set()
         reading, waiting = self._tasks
         if reading.done():
             reading.result()
         self.is_over = reading.done() or waiting.done()
-        return found
+        return batch
 
     async def close(self) -> None:
         for task in self._tasks:

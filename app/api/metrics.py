@@ -24,20 +24,20 @@ def router(ledger: DeploymentState, dispatcher: Dispatcher) -> APIRouter:
 
         lanes = {lane.endpoint.model_id: lane for lane in dispatcher.lanes}
         models = []
-        for one in ledger.deployments():
-            lane, model = lanes.get(one.model_id), ledger.model(one.model_id)
+        for deployment in ledger.deployments():
+            lane, model = lanes.get(deployment.model_id), ledger.model(deployment.model_id)
             models.append(
                 ModelFigures(
-                    name=one.name,
-                    version=one.version,
-                    model_id=one.model_id,
-                    tally=dispatcher.tallies.get(one.model_id) or ModelCounters(),
+                    name=deployment.name,
+                    version=deployment.version,
+                    model_id=deployment.model_id,
+                    tally=dispatcher.tallies.get(deployment.model_id) or ModelCounters(),
                     queued=lane.queued if lane is not None else 0,
                     live=lane is not None,
                     circuit=lane.circuit if lane is not None else "closed",
                     circuits={each.number: state for each, state in lane.circuits.items()} if lane is not None else {},
-                    replicas_wanted=model.spec.replicas if model is not None and one.wanted else 0,
-                    streams=dispatcher.open_streams(one.model_id),
+                    replicas_wanted=model.spec.replicas if model is not None and deployment.wanted else 0,
+                    streams=dispatcher.open_streams(deployment.model_id),
                 )
             )
         return Response(exposition(RequestCollector(models, dispatcher.refusals)), media_type=CONTENT_TYPE_LATEST)

@@ -17,12 +17,17 @@ def router(deployments: Deployments, public_url: Callable[[str], str | None]) ->
 
     @routes.get("", summary="List registry entries")
     async def entries() -> dict[str, Any]:
-        return {"entries": [deployment_document(one, public_url(one.name)) for one in deployments.ledger.deployments()]}
+        return {
+            "entries": [
+                deployment_document(deployment, public_url(deployment.name))
+                for deployment in deployments.ledger.deployments()
+            ]
+        }
 
     @routes.get("/{model_id}", summary="Get a registry entry")
     async def entry(model_id: str) -> dict[str, Any]:
-        one = deployments.ledger.deployment(model_id)
-        return deployment_document(one, public_url(one.name))
+        deployment = deployments.ledger.deployment(model_id)
+        return deployment_document(deployment, public_url(deployment.name))
 
     @routes.post("/prune-stale", summary="Remove entries without a model and stop replicas without an entry")
     async def prune_stale() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The program of a reader: reads one artifact behind walls of its own, says what is in it, and ends.
+"""The program of a reader: reads one artifact in its own sandbox, reports what is in it, and exits.
 
     python -I -S reader.py <folder of sys.path> …   a Task on standard input, an Answer on standard output
 

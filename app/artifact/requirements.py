@@ -270,7 +270,7 @@ def _requirement(line: str, where: str) -> Requirement:
 
 
 def _mistake(line: str) -> tuple[str, str]:
-    """Return what is wrong with the line, and how to mend it."""
+    """Return what is wrong with the line, and how to fix it."""
     if single := re.fullmatch(r"([\w.\-\[\],]+)\s*=\s*([\w.*+!]+)", line):
         return "has a single `=`", f"Did you mean `{single[1]}=={single[2]}`?"
     if versioned := re.fullmatch(r"([\w.\-]+)[\s@]+v?(\d[\w.]*)", line):

@@ -5,7 +5,7 @@ and again. In packages that are known to hold models, classes are let through, a
 library only what is listed. To be named is one thing, to be called while the file is loaded another: pickles restore
 nearly all objects without calling their classes, so only the few rebuilders that real models call may be called. What
 is kept to be called later (`functools.partial`) must be a function that is known to compute and nothing else. What is
-left over needs the owner's consent. A clean verdict is no guarantee either, so every runtime stands behind walls all
+left over needs the owner's consent. A clean verdict is no guarantee either, so every runtime is sandboxed all
 the same.
 """
 

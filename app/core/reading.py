@@ -62,7 +62,7 @@ class Answer(Struct, frozen=True, forbid_unknown_fields=True):
     """The answer of a reader. One of three is given: found, refusal or errno.
 
     found: JSON of what was asked for. refusal: why there is none. errno: the error of the disk, one of STORAGE.
-    missing: walls that the kernel did not grant.
+    missing: sandbox layers that the kernel did not grant.
     """
 
     found: Raw = Raw(b"null")

@@ -47,8 +47,8 @@ class Step(Struct, frozen=True):
 
     def latency_ms(self, quantile: float) -> float | None:
         """Estimate a latency quantile from the buckets, in milliseconds; None without requests."""
-        found = estimated_quantile(self.latencies, quantile)
-        return None if found is None else found * 1000
+        estimate = estimated_quantile(self.latencies, quantile)
+        return None if estimate is None else estimate * 1000
 
 
 class Moment(Struct, frozen=True):

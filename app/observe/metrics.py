@@ -73,19 +73,19 @@ class RequestCollector(Collector):
         live = GaugeMetricFamily("prism_model_live", "1 while the model takes traffic.", labels=LABELS)
         streams = GaugeMetricFamily("prism_open_streams", "Streams of a model that are open now.", labels=LABELS)
         refused = CounterMetricFamily("prism_refusals", "Requests that were let through to no model.", labels=("code",))
-        for one in self._models:
-            labels = (one.name, one.version, one.model_id)
-            for status, number in sorted(one.tally.statuses.items()):
+        for model in self._models:
+            labels = (model.name, model.version, model.model_id)
+            for status, number in sorted(model.tally.statuses.items()):
                 requests.add_metric((*labels, str(status)), number)
-            seconds.add_metric(labels, one.tally.model_seconds)
-            latency.add_metric(labels, buckets(one.tally.latency), one.tally.latency.total)
-            batches.add_metric(labels, buckets(one.tally.batch_size), one.tally.batch_size.total)
-            queued.add_metric(labels, one.queued)
-            live.add_metric(labels, int(one.live))
-            streams.add_metric(labels, one.streams)
-            circuit.add_metric(labels, CIRCUITS.index(one.circuit))
-            wanted.add_metric(labels, one.replicas_wanted)
-            for number, state in one.circuits.items():
+            seconds.add_metric(labels, model.tally.model_seconds)
+            latency.add_metric(labels, buckets(model.tally.latency), model.tally.latency.total)
+            batches.add_metric(labels, buckets(model.tally.batch_size), model.tally.batch_size.total)
+            queued.add_metric(labels, model.queued)
+            live.add_metric(labels, int(model.live))
+            streams.add_metric(labels, model.streams)
+            circuit.add_metric(labels, CIRCUITS.index(model.circuit))
+            wanted.add_metric(labels, model.replicas_wanted)
+            for number, state in model.circuits.items():
                 replicas.add_metric((*labels, str(number)), CIRCUITS.index(state))
         for code, number in sorted(self._refusals.items()):
             refused.add_metric((code,), number)
@@ -94,16 +94,16 @@ class RequestCollector(Collector):
 
 def buckets(histogram: Histogram) -> list[tuple[str, float]]:
     """Return (upper bound, cumulative count) pairs, as Prometheus expects them."""
-    total, found = 0, []
+    total, pairs = 0, []
     for bound, count in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):
         total += count
-        found.append((str(bound), float(total)))
-    return found
+        pairs.append((str(bound), float(total)))
+    return pairs
 
 
-def exposition(road: RequestCollector) -> bytes:
+def exposition(requests: RequestCollector) -> bytes:
     """Render all metrics as Prometheus text, including this process's memory and CPU time."""
     registry = CollectorRegistry()
-    registry.register(road)
+    registry.register(requests)
     ProcessCollector(registry=registry)
     return generate_latest(registry)

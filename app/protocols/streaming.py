@@ -16,7 +16,7 @@ from app.errors import PrismError
 from model_container.contract.stream_forms import HEADERS, StreamForm
 
 ALIVE_SECONDS = 15.0
-"""After this long without an item, a stream of events sends a sign of life; proxies cut a connection that is silent for
+"""After this long without an item, a stream of events sends a keep-alive; proxies cut a connection that is silent for
 a minute.
 """
 

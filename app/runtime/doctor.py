@@ -1,4 +1,4 @@
-"""Finds what this machine has and lacks for running models, and the mend, for `prism doctor` and the pages.
+"""Finds what this machine has and lacks for running models, and the fix, for `prism doctor` and the pages.
 
 Everything here blocks: for a moment, or three seconds where an engine does not answer.
 """
@@ -25,7 +25,7 @@ AMPLE_DISK_BYTES = 5_000_000_000
 
 @dataclass(frozen=True)
 class Check:
-    """One finding, and how to mend it.
+    """One finding, and how to fix it.
 
     fail: something needed does not work. warn: it works, but less well or less safely than it could.
     """

@@ -1,7 +1,7 @@
 """Starts a Python isolated, and without `site`, which runs code that packages bring.
 
 Always the base interpreter, whose folder no package of a model is ever installed into. It sees the standard library
-and the runtime; a model's packages come onto its search path behind the walls (model_container/environment.py).
+and the runtime; a model's packages are added to its search path inside the sandbox (model_container/environment.py).
 """
 
 from __future__ import annotations

@@ -62,9 +62,9 @@ class Told(Struct, frozen=True):
     said: str
 
 
-def failure(told: Told) -> TunnelFailed:
-    detail, hint = SITUATIONS.get(told.reason, SITUATIONS["ended"])
-    return TunnelFailed(detail.format(said=told.said), reason=told.reason, hint=hint)
+def failure(refusal: Told) -> TunnelFailed:
+    detail, hint = SITUATIONS.get(refusal.reason, SITUATIONS["ended"])
+    return TunnelFailed(detail.format(said=refusal.said), reason=refusal.reason, hint=hint)
 
 
 def of_agent(error: str) -> Told:
@@ -74,10 +74,10 @@ def of_agent(error: str) -> Told:
     """
     first = re.split(r"\\[nr]|[\r\n]", error.strip(), maxsplit=1)[0].strip(" .")
     code = CODE.search(error)
-    said = f"{first} ({code[0]})." if code and code[0] not in first else f"{first}."
+    message = f"{first} ({code[0]})." if code and code[0] not in first else f"{first}."
     number = int(code[1]) if code else 0
     if number in TOKEN_REFUSED or ("authentication failed" in error and number not in ACCOUNT_LIMIT):
-        return Told("token_refused", said)
+        return Told("token_refused", message)
     if number in ACCOUNT_LIMIT:
-        return Told("account_limit", said)
-    return Told("network_blocked" if not number and NETWORK.search(error) else "ended", said)
+        return Told("account_limit", message)
+    return Told("network_blocked" if not number and NETWORK.search(error) else "ended", message)

@@ -36,9 +36,9 @@ AGENT = {"inspect_db_size": -1, "remote_management": False, "update_check": Fals
 
 
 class StartFailed(Exception):
-    def __init__(self, told: Told) -> None:
-        super().__init__(told.reason)
-        self.told = told
+    def __init__(self, refusal: Told) -> None:
+        super().__init__(refusal.reason)
+        self.told = refusal
 
 
 class Worker:
@@ -105,19 +105,19 @@ class Worker:
         """
         if line.lvl not in ("ERROR", "CRITICAL") or not line.err:
             return
-        told = of_agent(line.err)
-        self._errors.append(told)
-        tries = NETWORK_TRIES if told.reason == "network_blocked" else 1
-        if self._starting and len(self._errors) >= tries and told.reason != "ended":
-            raise StartFailed(told)
+        refusal = of_agent(line.err)
+        self._errors.append(refusal)
+        tries = NETWORK_TRIES if refusal.reason == "network_blocked" else 1
+        if self._starting and len(self._errors) >= tries and refusal.reason != "ended":
+            raise StartFailed(refusal)
 
     def _late(self) -> None:
         late = Told("too_slow", f"{self._timeout_seconds:g} s")
         self._end(self._errors[-1] if self._errors else late)
 
-    def _end(self, told: Told) -> NoReturn:
+    def _end(self, refusal: Told) -> NoReturn:
         """Report why the tunnel ended, then kill this process and the agent."""
-        self._tell({"error": told.reason, "detail": told.said})
+        self._tell({"error": refusal.reason, "detail": refusal.said})
         leash.end_group()
 
     def _tell(self, event: dict[str, str | None]) -> None:
@@ -143,8 +143,8 @@ def of_exception(error: Exception) -> Told:
 
 def _innermost(body: str) -> str:
     """Extract the message from an API error of the agent: {"error_code": 103, "msg": "…", "details": {"err": "…"}}."""
-    found = re.search(r'"err"\s*:\s*"((?:[^"\\]|\\.)*)"', body) or re.search(r'"msg"\s*:\s*"((?:[^"\\]|\\.)*)"', body)
-    return found[1] if found else body
+    match = re.search(r'"err"\s*:\s*"((?:[^"\\]|\\.)*)"', body) or re.search(r'"msg"\s*:\s*"((?:[^"\\]|\\.)*)"', body)
+    return match[1] if match else body
 
 
 def main(server: int, port: int, timeout_seconds: float, folder: Path) -> NoReturn:

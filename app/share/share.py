@@ -105,10 +105,10 @@ class Share:
         """Withdraw one name, or all names. A name that is not shared is ignored."""
         async with self._turn:
             self._everything = self._everything and name is not None
-            for one in self.status.models if name is None else (name,):
-                self._withdrawn.add(one)
-                self._surface.unshare(one)
-            await self._keep_only([one for one in self.status.models if one not in self._withdrawn])
+            for ref in self.status.models if name is None else (name,):
+                self._withdrawn.add(ref)
+                self._surface.unshare(ref)
+            await self._keep_only([ref for ref in self.status.models if ref not in self._withdrawn])
 
     async def share_everything(self, table: RouteTable) -> None:
         """Share every live model from now on, except those withdrawn by name."""

@@ -59,23 +59,26 @@ SITUATIONS: dict[str, tuple[str, str, str]] = {
 
 def granted_port(line: str) -> int:
     """Return the host's port that is forwarded now; 0 if the line does not name it."""
-    found = ALLOCATED.search(line) or GRANTED.match(line)
-    return int(found[1]) if found else 0
+    match = ALLOCATED.search(line) or GRANTED.match(line)
+    return int(match[1]) if match else 0
 
 
 def diagnose(lines: Sequence[str], address: SshAddress) -> TunnelFailed:
     """Return the error for an ssh process that ended, from its last output lines."""
-    told = [line for line in lines if line and not line.startswith("debug1:")]
+    messages = [line for line in lines if line and not line.startswith("debug1:")]
     ssh = " ".join(["ssh", *(["-p", str(address.port)] if address.port else []), login(address)])
     known_as = f"[{address.host}]:{address.port}" if address.port not in (0, 22) else address.host
     port = f"port {address.remote_port}" if address.remote_port else "a port"
     for reason, (says, detail, hint) in SITUATIONS.items():
-        if any(re.search(says, line) for line in told):
+        if any(re.search(says, line) for line in messages):
             words = {"address": address, "ssh": ssh, "known_as": f"'{known_as}'", "port": port}
-            return TunnelFailed(detail.format(**words), reason=reason, hint=hint.format(**words), lines=told)
-    said = told[-1] if told else "no output"
+            return TunnelFailed(detail.format(**words), reason=reason, hint=hint.format(**words), lines=messages)
+    message = messages[-1] if messages else "no output"
     return TunnelFailed(
-        f"The SSH connection to {address} ended: {said}", reason="ended", hint=f"Try it by hand: {ssh}", lines=told
+        f"The SSH connection to {address} ended: {message}",
+        reason="ended",
+        hint=f"Try it by hand: {ssh}",
+        lines=messages,
     )
 
 

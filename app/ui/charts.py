@@ -95,8 +95,8 @@ def charts(moments: Sequence[Moment], kept_seconds: float, empty: str) -> tuple[
         "errors": f"{percent(recent.error_rate)} of requests",
     }
     return tuple(
-        chart(name, title, values, told, moments, minutes, kept_seconds, now[name], quiet)
-        for name, title, values, told in drawn
+        chart(name, title, values, format_value, moments, minutes, kept_seconds, now[name], quiet)
+        for name, title, values, format_value in drawn
     )
 
 
@@ -104,7 +104,7 @@ def chart(
     name: str,
     title: str,
     values: Sequence[tuple[str, str, Value]],
-    told: Callable[[float], str],
+    format_value: Callable[[float], str],
     moments: Sequence[Moment],
     minutes: Sequence[tuple[str, Step]],
     kept_seconds: float,
@@ -112,21 +112,22 @@ def chart(
     empty: str,
 ) -> Chart:
     """Return one chart. values: (label, kind, function that reads the value from a step) of each line."""
-    found = [value(moment.step) or 0.0 for moment in moments for _, _, value in values]
-    top = rounded_up(max(found, default=0.0))
+    numbers = [value(moment.step) or 0.0 for moment in moments for _, _, value in values]
+    top = rounded_up(max(numbers, default=0.0))
     lines = tuple(
         Line(label, kind, *path_of([(m.ago_seconds, value(m.step)) for m in moments], kept_seconds, top))
         for label, kind, value in values
     )
-    rows = tuple((time, *(text_or_dash(value(step), told) for _, _, value in values)) for time, step in minutes)
-    highest = max(found, default=0.0)
+    rows = tuple((time, *(text_or_dash(value(step), format_value) for _, _, value in values)) for time, step in minutes)
+    highest = max(numbers, default=0.0)
     return Chart(
         id=name,
         title=title,
-        summary=empty or f"{title} in the last {kept_seconds / 60:.0f} minutes: now {now}, at most {told(highest)}.",
+        summary=empty
+        or f"{title} in the last {kept_seconds / 60:.0f} minutes: now {now}, at most {format_value(highest)}.",
         now=now,
         lines=() if empty else lines,
-        ticks=(told(top), told(top / 2), "0"),
+        ticks=(format_value(top), format_value(top / 2), "0"),
         times=(*(f"−{kept_seconds / 60 * part / 3:g} min" for part in (3, 2, 1)), "now"),
         columns=("minute", *(label for label, _, _ in values)),
         rows=() if empty else rows,
@@ -134,20 +135,24 @@ def chart(
     )
 
 
-def text_or_dash(value: float | None, told: Callable[[float], str]) -> str:
-    return "–" if value is None else told(value)
+def text_or_dash(value: float | None, format_value: Callable[[float], str]) -> str:
+    return "–" if value is None else format_value(value)
 
 
-def spark(moments: Sequence[Moment], kept_seconds: float, value: Value, told: Callable[[float | None], str]) -> Spark:
+def spark(
+    moments: Sequence[Moment], kept_seconds: float, value: Value, format_value: Callable[[float | None], str]
+) -> Spark:
     """Return a line of at most SPARK_POINTS points. Its latest value is that of the last minute."""
     kept_seconds = span_seconds(moments, kept_seconds)
     width = max(1, math.ceil(len(moments) / SPARK_POINTS))
     groups = [moments[start : start + width] for start in range(0, len(moments), width)]
-    points = [(group[-1].ago_seconds, value(merged([one.step for one in group]))) for group in groups]
-    top = rounded_up(max((found or 0.0 for _, found in points), default=0.0))
+    points = [(group[-1].ago_seconds, value(merged([moment.step for moment in group]))) for group in groups]
+    top = rounded_up(max((number or 0.0 for _, number in points), default=0.0))
     path, area = path_of(points, kept_seconds, top)
-    now = told(value(merged([moment.step for moment in moments[-12:]])))
-    return Spark(path, area, now, f"{now} in the last minute, at most {told(top)} in {kept_seconds / 60:.0f} minutes")
+    now = format_value(value(merged([moment.step for moment in moments[-12:]])))
+    return Spark(
+        path, area, now, f"{now} in the last minute, at most {format_value(top)} in {kept_seconds / 60:.0f} minutes"
+    )
 
 
 def path_of(points: Sequence[tuple[float, float | None]], kept_seconds: float, top: float) -> tuple[str, str]:

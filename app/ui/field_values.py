@@ -76,11 +76,11 @@ def is_deep(value: Any) -> bool:
     for _ in range(MAX_DEPTH):
         level = [
             child
-            for one in level
-            if isinstance(one, (list, dict))
-            for child in (one.values() if isinstance(one, dict) else one)
+            for node in level
+            if isinstance(node, (list, dict))
+            for child in (node.values() if isinstance(node, dict) else node)
         ]
-    return any(isinstance(one, (list, dict)) for one in level)
+    return any(isinstance(node, (list, dict)) for node in level)
 
 
 def _refuse_constant(name: str) -> Any:

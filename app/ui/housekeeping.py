@@ -86,12 +86,12 @@ def _storage(settings: Settings) -> Storage:
     return Storage(places, usage.free, usage.total)
 
 
-def _counted(found: Iterable[Path], noun: str) -> str:
-    number = sum(1 for _ in found)
+def _counted(items: Iterable[Path], noun: str) -> str:
+    number = sum(1 for _ in items)
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 async def findings(settings: Settings) -> list[Check]:
     """Run all checks concurrently and sort them: failures first, then warnings."""
-    found = await asyncio.gather(*(asyncio.to_thread(examine, settings) for examine in EXAMINATIONS))
-    return sorted(found, key=lambda finding: ("fail", "warn", "ok").index(finding.level))
+    checks = await asyncio.gather(*(asyncio.to_thread(examine, settings) for examine in EXAMINATIONS))
+    return sorted(checks, key=lambda finding: ("fail", "warn", "ok").index(finding.level))

@@ -48,8 +48,8 @@ class Levels:
         if _COMPILED["traceback"].search(text):
             self._in_traceback, self._last = True, "error"
         elif text and text[0] not in " \t":
-            found = (level for level in ("error", "warning", "debug") if _COMPILED[level].search(text))
-            self._last = "error" if self._in_traceback else next(found, "info")
+            matches = (level for level in ("error", "warning", "debug") if _COMPILED[level].search(text))
+            self._last = "error" if self._in_traceback else next(matches, "info")
             self._in_traceback = False  # the line after a traceback names the error
         return self._last
 
@@ -60,6 +60,6 @@ def shown_lines(lines: Iterable[str], text: str, level: str) -> Iterator[ShownLi
     least = LEVELS.index(level) if level in LEVELS else 0
     for line in lines:
         line = _COMPILED["colour"].sub("", line)
-        found = levels.of(line)
-        if LEVELS.index(found) >= least and wanted in line.lower():
-            yield ShownLine(line, found)
+        line_level = levels.of(line)
+        if LEVELS.index(line_level) >= least and wanted in line.lower():
+            yield ShownLine(line, line_level)

@@ -104,8 +104,8 @@ async def model_view(
         charts=charts(history.moments(model.model_id), history.kept_seconds, empty),
         replica_noun=target.replica_noun if target else deployment.target or "",
         replicas=[
-            ReplicaShown(one, uses.get(one.id), circuits.get(one.id, ""), seconds_since(one.started_at))
-            for one in deployment.replicas
+            ReplicaShown(replica, uses.get(replica.id), circuits.get(replica.id, ""), seconds_since(replica.started_at))
+            for replica in deployment.replicas
         ],
         most_replicas=REPLICAS_MAX,
         use=usage_of(deployment, uses),
@@ -113,10 +113,10 @@ async def model_view(
         acceleration=acceleration_text(model),
         sandbox=sandbox_text(model.findings.runtime.get("confinement") or {}),
         versions=[
-            (other, one, badge(one))
+            (other, deployed, badge(deployed))
             for other in reversed(deployments.ledger.versions(model.name))
             if other.model_id != model.model_id
-            for one in (deployments.ledger.deployment(other.model_id),)
+            for deployed in (deployments.ledger.deployment(other.model_id),)
         ],
         log=await last_lines(deployments, model) if busy or failed else (),
     )
@@ -129,18 +129,19 @@ async def last_lines(deployments: Deployments, model: ModelVersion) -> list[str]
 
 def acceleration_text(model: ModelVersion) -> str:
     """Describe the state of the model's acceleration in one sentence."""
-    found = model.findings.acceleration
-    if found.status is AccelerationStatus.ACCELERATED and found.report is not None:
+    acceleration = model.findings.acceleration
+    if acceleration.status is AccelerationStatus.ACCELERATED and acceleration.report is not None:
         faster = [
-            f"{significant(times)} times as fast with {rows_text(rows)}" for rows, times in found.report.speedup.items()
+            f"{significant(times)} times as fast with {rows_text(rows)}"
+            for rows, times in acceleration.report.speedup.items()
         ]
         return f"Served as ONNX: {', '.join(faster)}." if faster else "Served as ONNX."
     return {
         AccelerationStatus.PENDING: "Not tried yet; starts once the model is live.",
         AccelerationStatus.CONVERTING: "A faster variant is being converted and compared in the background.",
-        AccelerationStatus.KEPT: f"The original variant is served: {found.reason or 'no faster one was found'}.",
+        AccelerationStatus.KEPT: f"The original variant is served: {acceleration.reason or 'no faster one was found'}.",
         AccelerationStatus.OFF: "Off: the original variant is served.",
-    }.get(found.status, "")
+    }.get(acceleration.status, "")
 
 
 def rows_text(rows: str) -> str:
@@ -149,17 +150,17 @@ def rows_text(rows: str) -> str:
 
 def sandbox_text(confinement: dict[str, Any]) -> list[str]:
     """List what isolates the replica from the machine, as the runtime itself reports it."""
-    found = []
+    layers = []
     if confinement.get("namespaces"):
-        found.append(f"own namespaces: {', '.join(confinement['namespaces'])}")
+        layers.append(f"own namespaces: {', '.join(confinement['namespaces'])}")
     if confinement.get("landlock_abi"):
-        found.append("only its own files (Landlock)")
+        layers.append("only its own files (Landlock)")
     if confinement.get("seccomp"):
-        found.append("system calls filtered (seccomp)")
+        layers.append("system calls filtered (seccomp)")
     if confinement.get("capabilities") == "none":
-        found.append("no capabilities")
-    found += [f"{what} held by {holder}" for what, holder in confinement.get("bounds", {}).items()]
-    return found
+        layers.append("no capabilities")
+    layers += [f"{what} held by {holder}" for what, holder in confinement.get("bounds", {}).items()]
+    return layers
 
 
 def type_text(tensor: Tensor) -> str:

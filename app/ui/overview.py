@@ -130,9 +130,9 @@ def needs_attention(known: Sequence[tuple[ModelVersion, Deployment]]) -> Iterato
     In this order: unhealthy models; failed models; models that run with too few replicas, whose last change failed, or
     that should run and do not; live models with dangerous globals.
     """
-    found = [(order, one) for model, deployment in known for order, one in attention_items(model, deployment)]
-    found.sort(key=lambda pair: pair[0])
-    return (one for _, one in found)
+    items = [(order, item) for model, deployment in known for order, item in attention_items(model, deployment)]
+    items.sort(key=lambda pair: pair[0])
+    return (item for _, item in items)
 
 
 def attention_items(model: ModelVersion, deployment: Deployment) -> Iterator[tuple[int, Attention]]:

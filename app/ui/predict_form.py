@@ -145,7 +145,7 @@ def _column(key: str, tensor: Tensor) -> Field:
         kind = "choice"
     elif kind == "text" and HOLDS_BYTES.search(tensor.name):
         kind = "file"
-    shown = tuple(Choice(json.dumps(one), text_of(one)) for one in choices)
+    shown = tuple(Choice(json.dumps(choice), text_of(choice)) for choice in choices)
     return Field(key, tensor.name, kind, HINTS.get(kind, ""), "", shown, is_nullable=True)
 
 

@@ -80,7 +80,7 @@ def columns_of(predictions: Sequence[Any]) -> tuple[str, ...]:
     if (
         isinstance(first, dict)
         and first
-        and all(isinstance(one, dict) and one.keys() == first.keys() for one in predictions)
+        and all(isinstance(prediction, dict) and prediction.keys() == first.keys() for prediction in predictions)
     ):
         return tuple(first)
     return ()
@@ -103,7 +103,7 @@ def count_of(value: Any) -> int:
     """Count the scalar values in a value, at any depth."""
     if isinstance(value, dict):
         value = list(value.values())
-    return sum(count_of(one) for one in value) if isinstance(value, list) else 1
+    return sum(count_of(item) for item in value) if isinstance(value, list) else 1
 
 
 def bars_of(shares: Any, classes: Sequence[Any]) -> tuple[Bars, ...]:
@@ -120,7 +120,9 @@ def bars_of(shares: Any, classes: Sequence[Any]) -> tuple[Bars, ...]:
 
 
 def _bars(title: str, shares: Sequence[Any], classes: Sequence[Any]) -> Bars:
-    labels = [cell(one) for one in classes] if len(classes) == len(shares) else [str(at) for at in range(len(shares))]
+    labels = (
+        [cell(label) for label in classes] if len(classes) == len(shares) else [str(at) for at in range(len(shares))]
+    )
     ordered = sorted(zip(shares, labels, strict=True), key=lambda pair: -_share(pair[0]))
     bars = [
         Bar(label, round(100 * _share(share), 2), percent(share) if _is_share(share) else cell(share))
@@ -140,11 +142,11 @@ def _share(share: Any) -> float:
 
 def timings_of(server_timing: str) -> dict[str, float]:
     """Return the durations of a Server-Timing header in ms, by name."""
-    found = {}
+    durations = {}
     for entry in server_timing.split(","):
         name, *members = (part.strip() for part in entry.split(";"))
         for member in members:
             key, _, value = member.partition("=")
             if key == "dur" and value.replace(".", "", 1).isdigit():
-                found[name] = float(value)
-    return found
+                durations[name] = float(value)
+    return durations

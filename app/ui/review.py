@@ -72,9 +72,9 @@ async def review(
     inspection = with_consent(staged.inspected.inspection, word_of((), "", staged.upload.code_files))
     packages = packages_to_allow(inspection)
     allowed = re.split(r"[\s,]+", values.get("allow_packages", ""))
-    refusals = [one for one in await staging.refusals(staged) if one.values.get("field") not in OWN_FIELDS]
-    told = [error] if error is not None else refusals
-    problems = [one.problem() for one in told]
+    refusals = [refusal for refusal in await staging.refusals(staged) if refusal.values.get("field") not in OWN_FIELDS]
+    errors = [error] if error is not None else refusals
+    problems = [refusal.problem() for refusal in errors]
     targets = list(deployments.road.targets.offered.values())
     name = suggested_name(values.get("model_name", ""), staged.upload.artifact.filename)
     return Review(
@@ -125,12 +125,12 @@ def consequence(name: str, deployments: Deployments) -> str:
     """Describe which version the deployment creates and which running versions it replaces."""
     ledger = deployments.ledger
     version = ledger.next_version(name)
-    rivals = [one for one in ledger.deployments() if is_serving(one)]
+    rivals = [rival for rival in ledger.deployments() if is_serving(rival)]
     if not deployments.road.settings.single_active_model:
-        rivals = [one for one in rivals if one.name == name]
-    refs = ", ".join(f"`{one.name}@{one.version}`" for one in rivals)
-    told = f"Becomes `{name}@{version}`"
-    return f"{told} and, once it answers, replaces {refs}." if refs else f"{told}."
+        rivals = [rival for rival in rivals if rival.name == name]
+    refs = ", ".join(f"`{rival.name}@{rival.version}`" for rival in rivals)
+    text = f"Becomes `{name}@{version}`"
+    return f"{text} and, once it answers, replaces {refs}." if refs else f"{text}."
 
 
 def example_of(inspection: Inspection) -> str:

@@ -51,7 +51,7 @@ def content_of(sample: Any, names: Sequence[str]) -> Any:
 
 def _are_tensors(content: list[Any]) -> bool:
     return bool(content) and all(
-        isinstance(one, dict) and {"name", "shape", "datatype"} <= one.keys() for one in content
+        isinstance(item, dict) and {"name", "shape", "datatype"} <= item.keys() for item in content
     )
 
 

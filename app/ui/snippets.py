@@ -113,9 +113,9 @@ def sdk(base_url: str, ref: str, body: Any, probabilities: bool) -> str:
 def is_safe(value: Any) -> bool:
     """Return whether JavaScript sends this value unchanged when it is written as a literal."""
     if isinstance(value, dict):
-        return "__proto__" not in value and all(is_safe(one) for one in value.values())
+        return "__proto__" not in value and all(is_safe(item) for item in value.values())
     if isinstance(value, list):
-        return all(is_safe(one) for one in value)
+        return all(is_safe(item) for item in value)
     if isinstance(value, float):
         return math.isfinite(value)
     return not isinstance(value, int) or abs(value) <= SAFE_INTEGER
@@ -130,10 +130,10 @@ def written(value: Any, words: Mapping[Any, str], depth: int = 0) -> str:
     if len(one_line) + len(indent) <= WIDTH or not value:
         return one_line
     if isinstance(value, dict):
-        items = [f"{_atom(key, words)}: {written(one, words, depth + 1)}" for key, one in value.items()]
+        items = [f"{_atom(key, words)}: {written(item, words, depth + 1)}" for key, item in value.items()]
         opening, closing = "{", "}"
     else:
-        items = _packed([written(one, words, depth + 1) for one in value], WIDTH - len(indent))
+        items = _packed([written(item, words, depth + 1) for item in value], WIDTH - len(indent))
         opening, closing = "[", "]"
     lines = f",\n{indent}".join(items)
     return f"{opening}\n{indent}{lines}\n{'  ' * depth}{closing}"
@@ -152,9 +152,9 @@ def _packed(items: list[str], width: int) -> list[str]:
 
 def _one_line(value: Any, words: Mapping[Any, str]) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_atom(key, words)}: {_one_line(one, words)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{_atom(key, words)}: {_one_line(item, words)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(_one_line(one, words) for one in value) + "]"
+        return "[" + ", ".join(_one_line(item, words) for item in value) + "]"
     return _atom(value, words)
 
 

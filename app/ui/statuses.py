@@ -87,8 +87,8 @@ def step_index(deployment: Deployment) -> int:
         return failed_index(deployment)
     if deployment.status is Status.BUILT:
         return 3
-    found = [index for index, (_, _, statuses) in enumerate(STEPS) if deployment.status in statuses]
-    return found[0] if found else len(STEPS) - 1
+    indexes = [index for index, (_, _, statuses) in enumerate(STEPS) if deployment.status in statuses]
+    return indexes[0] if indexes else len(STEPS) - 1
 
 
 def failed_index(deployment: Deployment) -> int:

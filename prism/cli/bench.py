@@ -146,22 +146,26 @@ def text(target: Target, result: Result) -> str:
 
 def remarks(result: Result) -> list[str]:
     """Return the remarks needed to interpret the numbers correctly."""
-    told = [f"{count:,} times {reason}." for reason, count in result.failures.items()]
+    warnings = [f"{count:,} times {reason}." for reason, count in result.failures.items()]
     if result.successes_per_second < result.requests_per_second:
-        told.append(f"Only {result.successes_per_second:,.0f} requests/s were answered with 2xx.")
+        warnings.append(f"Only {result.successes_per_second:,.0f} requests/s were answered with 2xx.")
     if result.unanswered:
-        told.append(f"{result.unanswered:,} requests were still unanswered at the end.")
+        warnings.append(f"{result.unanswered:,} requests were still unanswered at the end.")
     if result.unsent:
-        told.append(
+        warnings.append(
             f"{result.unsent:,} requests were due but found no free connection; latency covers only the others."
         )
     if 429 in result.answers:
-        told.append("429 is the rate limit: to measure the model, start the server with PRISM_RATE_LIMIT_REQUESTS=0.")
+        warnings.append(
+            "429 is the rate limit: to measure the model, start the server with PRISM_RATE_LIMIT_REQUESTS=0."
+        )
     if 503 in result.answers:
-        told.append("503 is a full queue: the load exceeds what the model can handle. See PRISM_QUEUE_LENGTH.")
+        warnings.append("503 is a full queue: the load exceeds what the model can handle. See PRISM_QUEUE_LENGTH.")
     if result.client_bound:
-        told.append(f"This command used {result.client_cpu_share:.0%} of a core: it may be the limit, not the server.")
-    return told
+        warnings.append(
+            f"This command used {result.client_cpu_share:.0%} of a core: it may be the limit, not the server."
+        )
+    return warnings
 
 
 def _target(here: Session, ref: str, given: str | None, rows: int | None) -> Target:

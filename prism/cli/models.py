@@ -135,13 +135,13 @@ def replicas_table(model: Model) -> str:
         return ""
     rows = [
         (
-            str(one.number),
-            one.id[:12] if one.image else f"process {one.pid}",
-            one.circuit or "-",
-            size(one.memory_bytes) if one.memory_bytes else "-",
-            f"{one.cores:.2f}" if one.cores is not None else "-",
+            str(replica.number),
+            replica.id[:12] if replica.image else f"process {replica.pid}",
+            replica.circuit or "-",
+            size(replica.memory_bytes) if replica.memory_bytes else "-",
+            f"{replica.cores:.2f}" if replica.cores is not None else "-",
         )
-        for one in model.replicas
+        for replica in model.replicas
     ]
     return table(("REPLICA", "RUNS AS", "CIRCUIT", "MEMORY", "CORES"), rows)
 
@@ -188,18 +188,18 @@ def pins(model: Model) -> str:
     """Return a table of the environment, with the evidence for each package; "" if nothing is known of it."""
     if model.environment is None:
         return ""
-    found = [(pin.distribution + pin.specifier, pin.evidence) for pin in model.environment.pins]
+    rows = [(pin.distribution + pin.specifier, pin.evidence) for pin in model.environment.pins]
     python = (f"Python {model.environment.python}", model.environment.python_evidence)
-    return table(("ENVIRONMENT", "BECAUSE"), [python, *found])
+    return table(("ENVIRONMENT", "BECAUSE"), [python, *rows])
 
 
 def acceleration(model: Model) -> str | None:
     """Return whether an accelerated variant serves, and its measurements; None if the server does not report it."""
-    found = model.document.get("acceleration") or {}
-    gains = ", ".join(f"{gain:g}× for {rows} row(s)" for rows, gain in (found.get("speedup") or {}).items())
-    if found.get("status") == "accelerated":
-        return f"in ONNX, {gains}, equal on {found.get('rows_compared')} rows"
-    return ": ".join(str(part) for part in (found.get("status"), found.get("reason")) if part) or None
+    acceleration = model.document.get("acceleration") or {}
+    gains = ", ".join(f"{gain:g}× for {rows} row(s)" for rows, gain in (acceleration.get("speedup") or {}).items())
+    if acceleration.get("status") == "accelerated":
+        return f"in ONNX, {gains}, equal on {acceleration.get('rows_compared')} rows"
+    return ": ".join(str(part) for part in (acceleration.get("status"), acceleration.get("reason")) if part) or None
 
 
 def timings(model: Model) -> str:

@@ -93,8 +93,8 @@ def _lines(answer: Prediction) -> list[str]:
     rows = []
     for prediction, chances in zip(answer.predictions, answer.probabilities, strict=False):
         named = names is not None and isinstance(chances, list) and len(chances) == len(names)
-        told = dict(zip(map(str, names or ()), chances, strict=True)) if named else chances
-        rows.append(_json({"prediction": prediction, "probabilities": told}))
+        probabilities = dict(zip(map(str, names or ()), chances, strict=True)) if named else chances
+        rows.append(_json({"prediction": prediction, "probabilities": probabilities}))
     return rows
 
 

@@ -146,7 +146,7 @@ class Progress:
 def line(step: Step, now: float) -> str:
     """Format a step: `Build    12.0 s`, `Start    failed after 0.4 s`."""
     spent = step.seconds_at(now)
-    told = "" if spent is None else duration(spent)
+    outcome = "" if spent is None else duration(spent)
     if step.state == "failed":
-        told = f"failed after {told}"
-    return f"{step.name:<8} {told}   {step.note}".rstrip()
+        outcome = f"failed after {outcome}"
+    return f"{step.name:<8} {outcome}   {step.note}".rstrip()

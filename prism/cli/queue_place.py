@@ -30,10 +30,17 @@ def _look(client: Prism, request_id: str, tell: Callable[[str], None], ended: th
     before = ""
     while not ended.wait(LOOK_SECONDS):
         try:
-            found = client.send(requests.inspections())
+            inspections = client.send(requests.inspections())
         except PrismError:  # the server does not offer this, or the upload's own request will report the error
             return
-        message = next((str(one.get("message", "")) for one in found if one.get("request_id") == request_id), "")
+        message = next(
+            (
+                str(inspection.get("message", ""))
+                for inspection in inspections
+                if inspection.get("request_id") == request_id
+            ),
+            "",
+        )
         if message and message != before and not ended.is_set():
             tell(message)
         before = message

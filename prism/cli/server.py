@@ -139,7 +139,7 @@ def _say_status(here: Session, record: local_server.ServerRecord | None, health:
     rows = [(model.name, model.version, model.status, model.target or "-", model.endpoint or "-") for model in models]
     listing = "\n\n" + table(("MODEL", "VERSION", "STATUS", "TARGET", "ENDPOINT"), rows) if rows else "\nNo models yet."
     here.output.data({"server": server, "models": [model.document for model in models]}, text + listing)
-    for model_id in (*health.down, *(one["model_id"] for one in health.failed)):
+    for model_id in (*health.down, *(model["model_id"] for model in health.failed)):
         here.output.next_step(f"prism models show {model_id}")
     if health.down:
         raise typer.Exit(UNHEALTHY)

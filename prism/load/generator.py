@@ -129,7 +129,7 @@ class _Run:
             unanswered=self._under_way,
             unsent=max(0, due - self._number),
             sent_bytes=self._sent_bytes,
-            received_bytes=self._received_bytes + sum(one.received_bytes for one in self._connections),
+            received_bytes=self._received_bytes + sum(connection.received_bytes for connection in self._connections),
             lag=self._lag,
             client_cpu_share=used / lasted,
             interrupted=stop.is_set(),

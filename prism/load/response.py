@@ -86,8 +86,8 @@ class ResponseReader:
                 if self._left:
                     return False
                 self._state = _CHUNK_SIZE
-            line, found, rest = self._buffer.partition(b"\r\n")
-            if not found:
+            line, newline, rest = self._buffer.partition(b"\r\n")
+            if not newline:
                 return False
             self._buffer = rest
             if self._state == _TRAILER:

@@ -2,8 +2,8 @@
 
 These are files that Python runs by itself, files that pose as the interpreter's, and links that lead out.
 
-None of it would run outside the walls, as no Python is started from there (interpreter.py). Whoever brings it is
-refused all the same: this wall must hold where another should fail.
+None of it would run outside the sandbox, as no Python is started from there (interpreter.py). Whoever brings it is
+refused all the same: this check must suffice if another one fails.
 """
 
 from __future__ import annotations

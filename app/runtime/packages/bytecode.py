@@ -12,7 +12,7 @@ from app.runtime.interpreter import PACKAGE, isolated
 def compile_folder(python: str, folder: Path, timeout_seconds: float) -> bool:
     """Compile the packages in a folder and return whether all could be; what could not is only slower to import.
 
-    The compiler runs behind walls of its own, which leave it nothing but the folder to write to.
+    The compiler runs in a sandbox of its own, where it may write to nothing but the folder.
     Blocks. Raises OSError.
     """
     try:

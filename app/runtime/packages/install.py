@@ -50,7 +50,7 @@ async def install_for_container(lock: Lock, folder: Path, log: Log, timeout_seco
 
 async def _install(lock: Lock, folder: Path, python: Sequence[str], log: Log, timeout_seconds: float) -> None:
     await asyncio.to_thread(_prepare, folder)
-    # Wheels only: building a source distribution would run its author's code here, outside any wall.
+    # Wheels only: building a source distribution would run its author's code here, outside any sandbox.
     arguments = ["pip", "sync", "--prefix", str(folder), "--only-binary", ":all:", *python]
     arguments += torch_backend.install_arguments(lock)
     for attempt in range(1, ATTEMPTS + 1):

@@ -15,7 +15,7 @@ from app.runtime.target import Log
 async def resolve(requirements: Requirements, *, log: Log, timeout_seconds: float, platform: str | None = None) -> Lock:
     """Return the lock for the first acceptable Python for which every package has a wheel.
 
-    Wheels only: building a source distribution would run its author's code outside any wall.
+    Wheels only: building a source distribution would run its author's code outside any sandbox.
     Raises EnvironmentFailed with the reason for the Python that was preferred.
 
     platform: "linux" for a container on this machine's engine; else in uv's words; None for this machine.

@@ -39,7 +39,7 @@ def share_context(
     share: Share = request.app.state.share
     status = share.status
     shared = model.name in status.models
-    told = error.problem() if error is not None else status.error
+    problem = error.problem() if error is not None else status.error
     return {
         "share": {
             "state": status.state.value,
@@ -50,7 +50,7 @@ def share_context(
             "others": [name for name in status.models if name != model.name],
             "open": status.open_to_all,
             "warning": status.warning if status.is_on else "",
-            "error": told,
+            "error": problem,
             "key": key,
             "choices": [item for item in CHOICES.items() if share.has_keys or item[0] != "keys"],
             "choice": access or ("keys" if share.has_keys else "key"),
