@@ -51,10 +51,10 @@ def test_a_canary_sees_a_file_and_a_connection(tmp_path: Path) -> None:
     with Canary(tmp_path / "canary") as canary:
         assert canary.signs() == ()
         subprocess.run(["sh", "-c", canary.command("it")], check=True)
-        assert canary.signs() == ("it was written outside the walls",)
+        assert canary.signs() == ("it was written outside the sandbox",)
         with socket.create_connection(("127.0.0.1", canary.port)) as connection:
             connection.recv(1)  # returns once it was taken
-        assert "1 connections left the walls" in canary.signs()
+        assert "1 connections left the sandbox" in canary.signs()
 
 
 def test_escape_attempts_succeed_without_a_sandbox(tmp_path: Path) -> None:
