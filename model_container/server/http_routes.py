@@ -246,7 +246,10 @@ def find_route(http_request: HttpRequest) -> Tuple[Route, Dict[str, str]]:
     if taken:
         raise Problem(405, "method_not_allowed", f"{http_request.path[:200]} takes {taken}, not {http_request.method}.")
     raise Problem(
-        404, "not_found", f"There is no {http_request.path[:200]}.", "Available are /predict, /invocations, /v1 and /v2."
+        404,
+        "not_found",
+        f"There is no {http_request.path[:200]}.",
+        "Available are /predict, /invocations, /v1 and /v2.",
     )
 
 
