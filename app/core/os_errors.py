@@ -84,7 +84,7 @@ def purpose(path: Path | None) -> str:
         for known, meaning in PURPOSES.items():
             if name == known or name.startswith(f"{known}."):
                 return meaning
-    return "what this request needs"
+    return "required data"
 
 
 def _numbers_told(text: str) -> list[int]:

@@ -90,7 +90,7 @@ def test_the_log_keeps_the_number_and_the_path() -> None:
         ("/x/uploads/0123456789ab/.model.json.q1w2", "the record of a model"),
         ("/x/environments/abc/lib/python3.11/foo.py", "an environment"),
         ("/x/run/0123456789ab/0badcafe/work", "the folder of a replica"),
-        ("/elsewhere/thing", "what this request needs"),
+        ("/elsewhere/thing", "required data"),
     ],
 )
 def test_a_path_is_described_by_its_content(path: str, told: str) -> None:

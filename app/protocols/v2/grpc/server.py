@@ -30,7 +30,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Caller], Awaitable[Answer]]
 Read = Callable[[bytes], Any]
 SERVICE = "inference.GRPCInferenceService"
-UNEXPECTED = "PRISM met an error of its own. The server's log has the details."
+UNEXPECTED = "PRISM has an internal error. The server's log has the details."
 UNOFFERED = {
     "SystemSharedMemory": "Shared memory is not supported; send tensors in the request.",
     "CudaSharedMemory": "Shared memory is not supported; send tensors in the request.",
