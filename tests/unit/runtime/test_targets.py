@@ -105,8 +105,8 @@ def test_a_model_that_wants_gpus_goes_to_the_first_target_that_offers_some(regis
     with pytest.raises(BadInput) as refused:
         target_of("process", gpus, targets_of(process, known=(docker,)))
     assert refused.value.detail == (
-        "`gpu` needs the target `docker`: the walls of the target `process` show a model no device."
+        "`gpu` needs the target `docker`: the sandbox of the target `process` hides all devices."
     )
-    assert refused.value.hint == "Leave `target` out, or say docker; or leave `gpu` out."
+    assert refused.value.hint == "Leave `target` out or set it to docker, or leave `gpu` out."
     with pytest.raises(BadInput, match="none does"):
         target_of(None, gpus, targets_of(process))
