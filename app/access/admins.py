@@ -29,6 +29,8 @@ class AdminCheck(Struct, frozen=True):
         if not self.keys.known(key):
             if key:
                 self.wrong_keys.note(address, key)
-            raise Unauthorized("The API key is not valid for this server." if key else "No admin key was sent.", hint=hint)
+            raise Unauthorized(
+                "The API key is not valid for this server." if key else "No admin key was sent.", hint=hint
+            )
         if not any_key:
             raise Forbidden("This API key may only predict and read about models.", hint=hint)

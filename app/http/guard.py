@@ -65,7 +65,8 @@ def malformed(headers: Headers) -> PrismError | None:
         return BadInput(f"The request {fault}.", hint="Send one Host header.")
     if not is_host(hosts[0]):
         return BadInput(
-            f"`{hosts[0][:100]}` is not a valid host.", hint="Send a name or an address, with or without a port, as Host."
+            f"`{hosts[0][:100]}` is not a valid host.",
+            hint="Send a name or an address, with or without a port, as Host.",
         )
     expected = headers.get("expect", "")
     if expected and expected.lower() != "100-continue":
