@@ -21,17 +21,17 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from app.core.environment import Lock, Requirements
 from app.gateway import Gateway
 from app.lifecycle.deployments import IN_PROGRESS
 from app.main import create_app
 from app.registry.containers import ContainersFile
 from app.registry.keys import KeyStore
 from app.registry.models import ModelStore
-from app.runtime.target import Log, Targets
+from app.runtime.target import Targets
 from app.settings import Settings
 from tests.fakes import FakeTarget, eventually
 from tests.faults import failing
+from tests.integration.faults_lab import resolve
 from tests.unit.share.fakes import FakeTunnel
 
 FAULTS = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.EMFILE)
@@ -100,10 +100,6 @@ RECIPES = {
 }
 OPERATIONS_MAX = 200
 """More than any route needs; one that never gets done is a failure."""
-
-
-async def resolve(_: object, requirements: Requirements, *, log: Log, timeout_seconds: float, **__: object) -> Lock:
-    return Lock("3.11", "numpy==2.0.0")
 
 
 class Here:

@@ -12,7 +12,7 @@ from app.main import create_app
 from app.runtime.targets import TARGETS
 from app.settings import Settings
 from tests.fakes import FakeTarget
-from tests.integration.test_storage_faults import resolve
+from tests.integration.faults_lab import resolve
 
 FORM = {"file": ("model.pkl", pickle.dumps({"coefficients": [1.0, 2.0]}))}
 

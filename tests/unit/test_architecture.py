@@ -7,17 +7,13 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from app.artifact.python_source import syntax_tree
 from app.settings import Settings
 from scripts import settings_page
-
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("app", "prism", "model_container")
+from tests.unit.imports_lab import ROOT, modules, within
 
 SURFACES = ("app.api", "app.http", "app.protocols", "app.public", "app.ui")
 WIRING = ("app.main", "app.gateway", "app.serve", "app.prepare", "app.foreground")
@@ -92,18 +88,6 @@ class Import(NamedTuple):
 
 
 @cache
-def modules() -> dict[str, ast.Module]:
-    """Every module of the project by its dotted name, parsed."""
-    found = {}
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            found[name] = syntax_tree(path.read_text(), str(path))
-    return found
-
-
-@cache
 def imports() -> tuple[Import, ...]:
     """Every import at any level, also within functions."""
     return tuple(one for name, tree in modules().items() for one in imports_of(name, tree))
@@ -138,10 +122,6 @@ def origin(importer: str, node: ast.ImportFrom) -> str:
     )
     parents = package.split(".")[: len(package.split(".")) - node.level + 1]
     return ".".join([*parents, node.module] if node.module else parents)
-
-
-def within(module: str, packages: tuple[str, ...] | set[str]) -> bool:
-    return any(module == package or module.startswith(package + ".") for package in packages)
 
 
 def told(found: list[Import]) -> str:

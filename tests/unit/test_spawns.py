@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.artifact.python_source import syntax_tree
-from tests.unit.test_architecture import modules, within
+from tests.unit.imports_lab import modules, within
 
 MAKER = "app.core.child_environment.child_environment"
 SPAWNS = {

@@ -21,9 +21,9 @@ from app.lifecycle.intake.refusals import refusals_of
 from app.lifecycle.intake.register import build_version
 from app.lifecycle.intake.staging import Staging
 from tests.records import with_facts
-from tests.unit.artifact.test_folder import laid_out
-from tests.unit.lifecycle.intake.test_staging import form
-from tests.unit.lifecycle.test_deployments import house
+from tests.unit.artifact.folder_lab import laid_out
+from tests.unit.lifecycle.house_lab import house
+from tests.unit.lifecycle.intake.upload_lab import form
 
 EVIL = b"\x80\x02cevilpkg\nModel\n)\x81."
 """Restores an object of a class, and calls nothing."""

@@ -19,16 +19,9 @@ from app.artifact.read import read_folder
 from app.core.contents import Contents
 from app.core.inspection import Format, Inspection, Pin
 from app.errors import BadInput, PrismError, UnsupportedFormat
+from tests.unit.artifact.folder_lab import laid_out
 
 ANSWERS = "class Model:\n    def load(self): pass\n    def predict(self, rows): return rows\n"
-
-
-def laid_out(folder: Path, files: dict[str, str]) -> Path:
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    return folder
 
 
 def contents(folder: Path, files: dict[str, str]) -> Contents:

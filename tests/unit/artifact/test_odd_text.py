@@ -17,8 +17,8 @@ from app.artifact.inspection import inspect
 from app.errors import PrismError
 from app.lifecycle.intake.staging import Staging
 from app.lifecycle.models_folder.snapshot import stray_files, take_snapshot
-from tests.unit.lifecycle.intake.test_staging import form
-from tests.unit.lifecycle.test_deployments import house
+from tests.unit.lifecycle.house_lab import house
+from tests.unit.lifecycle.intake.upload_lab import form
 
 HALF = "\ud800".encode("utf-8", "surrogatepass")
 

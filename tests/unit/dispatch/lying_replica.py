@@ -16,7 +16,7 @@ from app.dispatch.pipeline import Dispatcher
 from model_container.contract import frames
 from model_container.contract.frames import Answer, Frame
 from tests.fakes import FakeReplica
-from tests.unit.dispatch.test_batch import dispatching, live
+from tests.unit.dispatch.batch_lab import dispatching, live
 
 WIRE = WireLimits(max_answer_bytes=1 << 20, stall_seconds=0.3)
 FLOW = QueueSettings(8, 64, 0.05, 20, 20, wire=WIRE)

@@ -13,7 +13,8 @@ from app.dispatch.request import Call
 from model_container.bodies.problems import Problem
 from model_container.contract.frames import Answer
 from model_container.server import answer_size
-from tests.unit.dispatch.test_stream import FLOW, Model, gateway
+from tests.unit.dispatch.stream_lab import FLOW, gateway
+from tests.unit.model_container.streaming_lab import Model
 
 SMALL = structs.replace(FLOW, wire=WireLimits(max_answer_bytes=1000))
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,45 +16,13 @@ from app.core.model import Deployment, QueueLimits, Status
 from app.core.route_table import Endpoint, route_table
 from app.dispatch.limits import QueueSettings, queue_settings_for
 from app.dispatch.pipeline import SWEEP_SECONDS, Dispatcher
-from app.dispatch.request import Call, Prediction
+from app.dispatch.request import Prediction
 from app.errors import Conflict, NotFound, Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
 from model_container.contract.frames import Answer, Request
 from tests.fakes import FakeReplica, echo, eventually, fake_replica
+from tests.unit.dispatch.batch_lab import FLOW, call, dispatching, live, outcomes
 
-FLOW = QueueSettings(
-    max_batch_size=8, queue_length=32, window_seconds=0.05, timeout_seconds=20, heartbeat_timeout_seconds=20
-)
 HEARTBEAT = structs.replace(FLOW, heartbeat_timeout_seconds=0.6)
-
-
-def live(fake: FakeReplica, name: str = "iris", model_id: str = "m1") -> Deployment:
-    return Deployment(
-        model_id, name, "1.0.0", Status.LIVE, True, "process", (fake.replica,), live_at="2026", created_at="1"
-    )
-
-
-@asynccontextmanager
-async def dispatching(
-    *deployments: Deployment,
-    flow: QueueSettings = FLOW,
-    suspects: list[str] | None = None,
-    sample: bytes | None = None,
-) -> AsyncIterator[Dispatcher]:
-    reasons = [] if suspects is None else suspects
-    dispatcher = Dispatcher(RateLimiter(0, 60), flow, lambda _, reason: reasons.append(reason), lambda _: sample)
-    await dispatcher.publish(route_table(deployments))
-    try:
-        yield dispatcher
-    finally:
-        await dispatcher.close()
-
-
-def call(body: object, ref: str = "iris") -> Call:
-    return Call(ref, json.dumps(body).encode(), "127.0.0.1")
-
-
-async def outcomes(dispatcher: Dispatcher, count: int) -> list[Prediction | BaseException]:
-    return await asyncio.gather(*(dispatcher.predict(call(n)) for n in range(count)), return_exceptions=True)
 
 
 async def test_an_answer_has_the_name_the_version_and_the_timings(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from app.dispatch.request import Prediction
 from app.errors import ReplicaUnavailable
 from model_container.contract.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import FakeReplica, Handler, echo, eventually, fake_replica
-from tests.unit.dispatch.test_batch import FLOW, call, dispatching, live, outcomes
+from tests.unit.dispatch.batch_lab import FLOW, call, dispatching, live, outcomes
 
 
 async def fail(requests: list[Request]) -> list[Answer]:

@@ -23,8 +23,8 @@ from app.dispatch.request import Call, Prediction
 from app.errors import PrismError
 from model_container.contract import frames
 from model_container.contract.frames import HEADER, Answer, Frame, Request, encode, encode_answers
+from tests.unit.dispatch.batch_lab import call
 from tests.unit.dispatch.lying_replica import FLOW, PLAIN, WIRE, LyingReplica, beside_iris, honest
-from tests.unit.dispatch.test_batch import call
 
 FRAMES = 10_000
 EXAMPLES = 150

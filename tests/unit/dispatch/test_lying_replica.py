@@ -30,10 +30,10 @@ from model_container.contract.frames import (
     encode_answers,
 )
 from tests.fakes import eventually
+from tests.unit.dispatch.batch_lab import call
 from tests.unit.dispatch.doors import ask, gateway
 from tests.unit.dispatch.doors import request as http
 from tests.unit.dispatch.lying_replica import PLAIN, WIRE, Lie, LyingReplica, beside_iris, honest, lying, soon
-from tests.unit.dispatch.test_batch import call
 
 GIB = 1 << 30
 DEEP = b'{"detail":' + b"[" * 5000 + b"]" * 5000 + b"}"

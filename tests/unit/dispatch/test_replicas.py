@@ -16,8 +16,9 @@ from app.core.route_table import RouteTable, route_table
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Prediction
 from model_container.contract.frames import FORM_PROBLEM, Answer, Request
-from tests.fakes import FakeReplica, echo, eventually, fake_replica
-from tests.unit.dispatch.test_batch import FLOW, call, dispatching, live, outcomes
+from tests.fakes import FakeReplica, eventually, fake_replica
+from tests.unit.dispatch.batch_lab import FLOW, call, dispatching, live, outcomes
+from tests.unit.dispatch.replicas_lab import Held
 
 
 def together(*fakes: FakeReplica) -> Deployment:
@@ -26,17 +27,6 @@ def together(*fakes: FakeReplica) -> Deployment:
 
 def table(*fakes: FakeReplica) -> RouteTable:
     return route_table([together(*fakes)])
-
-
-class Held:
-    """A handler that answers once it is let."""
-
-    def __init__(self) -> None:
-        self.release = asyncio.Event()
-
-    async def __call__(self, requests: list[Request]) -> list[Answer]:
-        await self.release.wait()
-        return await echo(requests)
 
 
 async def test_dropping_a_replica_does_not_affect_requests_on_another(tmp_path: Path) -> None:

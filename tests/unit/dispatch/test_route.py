@@ -18,11 +18,11 @@ from app.core.route_table import Outlook, route_table
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.route import Split
 from app.errors import Conflict
-from model_container.contract import frames
 from tests.fakes import FakeReplica, fake_replica
+from tests.unit.dispatch.batch_lab import FLOW, call, dispatching, live
 from tests.unit.dispatch.doors import ask, connected, gateway, request
-from tests.unit.dispatch.test_batch import FLOW, call, dispatching, live
-from tests.unit.dispatch.test_replicas import Held
+from tests.unit.dispatch.replicas_lab import Held
+from tests.unit.dispatch.route_lab import HangingReplica
 
 
 def route(*weights: float, mirror: str | None = None) -> Route:
@@ -169,21 +169,6 @@ async def test_traffic_can_be_shifted_back_to_a_version_whose_replica_is_coming(
         await dispatcher.publish(route_table(both, splits={"iris": route(1.0, 0.0)}))
         assert (await waiting.answer()).status == 200
         assert waiting.lane.endpoint.model_id == "m1"
-
-
-class HangingReplica(FakeReplica):
-    """A replica that welcomes nobody until it may."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.asked = asyncio.Event()
-        self.may_welcome = asyncio.Event()
-
-    async def _answer(self, frame: frames.Frame, writer: asyncio.StreamWriter) -> None:
-        if frame.kind == frames.HELLO:
-            self.asked.set()
-            await self.may_welcome.wait()
-        await super()._answer(frame, writer)
 
 
 async def test_a_shift_waits_for_no_connect_and_is_not_undone_by_the_table_that_is_being_published(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -19,13 +16,10 @@ from app.access.admission import Admission, identity
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
 from app.access.throttle import FailedKeyThrottle
-from app.core.address import Address
 from app.core.breaker import OPEN_SECONDS, State
-from app.core.model import Deployment, Replica, Status
-from app.core.route_table import Endpoint, RouteTable, route_table
+from app.core.route_table import Endpoint
 from app.dispatch.batch import Lane
 from app.dispatch.head_cache import HeadCache
-from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Call
 from app.dispatch.stream import Stream, end_document
@@ -34,74 +28,11 @@ from app.errors import NotFound, Overloaded, RateLimited, ReplicaUnavailable, Un
 from app.observe.tally import ModelCounters
 from app.protocols import streaming
 from app.protocols.error_forms import ERROR_FORMS
-from model_container.adapters.estimator import EstimatorAdapter
 from model_container.contract import frames
 from model_container.contract.stream_forms import EVENTS, LINES, form_asked_for
-from model_container.server.server import Server
 from tests.fakes import FakeReplica, eventually
-from tests.unit.model_container.test_streaming import Model
-
-FLOW = QueueSettings(
-    max_batch_size=8,
-    queue_length=32,
-    window_seconds=0.05,
-    timeout_seconds=20,
-    heartbeat_timeout_seconds=20,
-    max_streams=2,
-)
-
-
-class Gateway:
-    """One model, `counter`, whose replicas really stream. names: of the replicas, by their sockets."""
-
-    def __init__(self, folder: Path, model: Model, flow: QueueSettings, rate_limit: int = 0) -> None:
-        self.model = model
-        self.dispatcher = Dispatcher(RateLimiter(rate_limit, 3600), flow, lambda *_: None)
-        self._folder = folder
-        self._servers: list[Server] = []
-
-    def replica(self) -> Replica:
-        path = str(self._folder / f"real-{len(self._servers)}.sock")
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(path)
-        listener.listen(8)
-        server = Server(EstimatorAdapter(self.model), {"protocol": frames.PROTOCOL, "streams": True}, "token")
-        server.start([listener])
-        self._servers.append(server)
-        return Replica("m1", "process", path, "token", "", Address(socket=path))
-
-    async def publish(self, replica: Replica) -> None:
-        await self.dispatcher.publish(table_of(replica))
-
-    def stream(self, count: int, caller: str = "me") -> Stream:
-        return self.dispatcher.stream(Call("counter", json.dumps({"features": [[count]]}).encode(), caller))
-
-    @property
-    def lane(self) -> Lane:
-        return self.dispatcher.lanes[0]
-
-    async def close(self) -> None:
-        await self.dispatcher.close()
-        for gate in self.model.gates.values():
-            gate.set()
-        for server in self._servers:
-            await asyncio.to_thread(server.stop)
-
-
-def table_of(replica: Replica) -> RouteTable:
-    return route_table([Deployment("m1", "counter", "1.0.0", Status.LIVE, True, "process", (replica,), live_at="2026")])
-
-
-@asynccontextmanager
-async def gateway(
-    folder: Path, model: Model | None = None, flow: QueueSettings = FLOW, rate_limit: int = 0
-) -> AsyncIterator[Gateway]:
-    here = Gateway(folder, model or Model(), flow, rate_limit)
-    try:
-        await here.publish(here.replica())
-        yield here
-    finally:
-        await here.close()
+from tests.unit.dispatch.stream_lab import FLOW, gateway
+from tests.unit.model_container.streaming_lab import Model
 
 
 async def all_of(stream: Stream) -> list[bytes]:

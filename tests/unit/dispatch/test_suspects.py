@@ -22,7 +22,7 @@ from app.dispatch.suspects import LOSSES_MAX
 from app.errors import ModelCrashed, PrismError, ReplicaTimeout
 from model_container.contract.frames import Answer, Request
 from tests.fakes import FakeReplica, Handler, echo, eventually
-from tests.unit.dispatch.test_batch import FLOW, call, live
+from tests.unit.dispatch.batch_lab import FLOW, call, live
 
 POISON = 666
 OUT_OF_MEMORY = "out of memory: it used 2050 MiB, its limit is 2048 MiB"

@@ -20,7 +20,7 @@ from app.dispatch.request import Call
 from app.errors import Conflict, Overloaded, ReplicaTimeout, ReplicaUnavailable
 from model_container.contract import frames
 from tests.fakes import FakeReplica, eventually, fake_replica
-from tests.unit.dispatch.test_batch import FLOW, call, live, outcomes
+from tests.unit.dispatch.batch_lab import FLOW, call, live, outcomes
 
 NONE_LEFT = Deployment(
     "m1", "iris", "1.0.0", Status.UNHEALTHY, True, live_at="2026", error={"title": "The model did not load"}

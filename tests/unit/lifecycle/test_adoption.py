@@ -9,7 +9,7 @@ import pytest
 
 from model_container.contract import frames
 from tests.fakes import FakeReplica
-from tests.unit.lifecycle.test_deployments import House, house_again
+from tests.unit.lifecycle.house_lab import House, house_again
 
 HELD_UP_SECONDS = 2
 

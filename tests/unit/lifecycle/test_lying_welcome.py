@@ -9,7 +9,7 @@ import pytest
 
 from app.core.model import Status
 from model_container.contract.frames import FORM_PROBLEM, Answer, Request
-from tests.unit.lifecycle.test_deployments import house
+from tests.unit.lifecycle.house_lab import house
 
 ID = "a" * 12
 SIGNATURE: dict[str, Any] = {"kind": "table", "inputs": []}

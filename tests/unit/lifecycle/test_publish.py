@@ -16,8 +16,8 @@ from app.dispatch.request import Call
 from app.errors import Conflict, ReplicaUnavailable
 from app.runtime.target import ReplicaState
 from tests.fakes import FakeReplica, eventually
-from tests.unit.dispatch.test_route import HangingReplica
-from tests.unit.lifecycle.test_deployments import House, house, house_again
+from tests.unit.dispatch.route_lab import HangingReplica
+from tests.unit.lifecycle.house_lab import House, house, house_again
 
 STABLE, CANDIDATE, NEXT = "a" * 12, "b" * 12, "c" * 12
 

@@ -15,27 +15,9 @@ from app.lifecycle.start import STARTS_AT_A_TIME, StartedReplica
 from app.runtime.target import ReplicaState
 from model_container.contract.frames import FORM_PROBLEM, Answer, Request
 from tests.fakes import eventually
-from tests.records import with_facts
-from tests.unit.lifecycle.acceleration.test_accelerator import SKLEARN, converts
-from tests.unit.lifecycle.test_deployments import House, house, house_again
-
-ID = "a" * 12
-
-
-async def with_replicas(home: House, number: int, model_id: str = ID, **changes: Any) -> ModelVersion:
-    model = await home.add(model_id)
-    await home.store.save(with_facts(model, replicas=number, **changes))
-    await home.deployments.start(model)
-    await home.deployments.settled(model_id)
-    return home.ledger.find(model_id)
-
-
-def numbers(home: House, model_id: str = ID) -> list[int]:
-    return [one.number for one in home.ledger.deployment(model_id).replicas]
-
-
-def replicas(home: House, model_id: str = ID) -> tuple[Replica, ...]:
-    return home.ledger.deployment(model_id).replicas
+from tests.unit.lifecycle.acceleration.converter_lab import SKLEARN, converts
+from tests.unit.lifecycle.house_lab import House, house, house_again
+from tests.unit.lifecycle.replicas_lab import ID, numbers, replicas, with_replicas
 
 
 def served(home: House) -> set[str]:

@@ -40,31 +40,7 @@ from model_container.server.server import Server
 from model_container.server.turns import FairLock
 from tests.acceptance.server import wait_for
 from tests.unit.model_container.asking import ask, ask_all, predictions
-
-SECONDS = 30.0
-
-
-class Model:
-    """Yields what the test lets it. made: how many items it made. closed: set once its `finally` ran."""
-
-    def __init__(self) -> None:
-        self.gates: dict[int, threading.Event] = {}
-        self.made = 0
-        self.closed = threading.Event()
-        self.fails_at: dict[int, BaseException] = {}
-        self.size = 1
-
-    def predict(self, rows: Any) -> Iterator[Any]:
-        try:
-            for index in range(int(rows[0][0])):
-                if index in self.gates:
-                    assert self.gates[index].wait(SECONDS)
-                if index in self.fails_at:
-                    raise self.fails_at[index]
-                self.made += 1
-                yield index if self.size == 1 else "x" * self.size
-        finally:
-            self.closed.set()
+from tests.unit.model_container.streaming_lab import SECONDS, Model, rows
 
 
 class Client:
@@ -160,10 +136,6 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Adapter], tuple[Server, Connect]
 @pytest.fixture
 def connect(serve: Callable[[Adapter], tuple[Server, Connect]], model: Model) -> Connect:
     return serve(EstimatorAdapter(model))[1]
-
-
-def rows(count: int) -> dict[str, Any]:
-    return {"features": [[count]]}
 
 
 def test_each_item_comes_before_the_next_one_is_made(connect: Connect, model: Model) -> None:

@@ -15,7 +15,7 @@ from app.runtime.doctor import Check
 from app.runtime.target import ReplicaState
 from app.ui.overview import PER_PAGE, Overview, overview
 from tests.records import with_facts
-from tests.unit.lifecycle.test_deployments import House, house
+from tests.unit.lifecycle.house_lab import House, house
 
 
 async def shown(home: House, page: int = 1) -> Overview:

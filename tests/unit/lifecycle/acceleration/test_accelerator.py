@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
 import pytest
 
 from app.core.acceleration import AccelerationStatus
-from app.core.inspection import Format, Inspection, Pin
+from app.core.inspection import Format, Inspection
 from app.core.model import ModelVersion, Status, VariantName
 from app.errors import StartFailed
 from app.lifecycle.acceleration.eligibility import ineligible_reason
 from tests.fakes import eventually
 from tests.records import model_version, with_facts
-from tests.unit.lifecycle.test_deployments import House, house, house_again
-
-# ir_version 8, then a graph without nodes, then opset 17 of the standard domain.
-SMALLEST_ONNX = bytes((0x08, 8, 0x3A, 2, 0x12, 0, 0x42, 4, 0x0A, 0, 0x10, 17))
-REPORT = json.dumps({"speedup": {"1": 200.0, "256": 5.0}, "rows_compared": 8100, "converter": "skl2onnx 1"}).encode()
-SKLEARN = Inspection(Format.PICKLE, pins=(Pin("scikit-learn", "==1.5.2", "it says so"),))
-
-
-async def converts() -> tuple[bytes, bytes]:
-    return REPORT, SMALLEST_ONNX
+from tests.unit.lifecycle.acceleration.converter_lab import REPORT, SKLEARN, SMALLEST_ONNX, converts
+from tests.unit.lifecycle.house_lab import House, house, house_again
 
 
 async def never_ends() -> tuple[bytes, bytes]:

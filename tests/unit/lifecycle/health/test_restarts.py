@@ -22,8 +22,8 @@ from app.lifecycle.health.restarts import (
 )
 from app.runtime.target import ReplicaState
 from tests.fakes import eventually
-from tests.unit.lifecycle.test_deployments import House, house
-from tests.unit.lifecycle.test_replicas import ID, numbers, replicas, with_replicas
+from tests.unit.lifecycle.house_lab import House, house
+from tests.unit.lifecycle.replicas_lab import ID, numbers, replicas, with_replicas
 
 KILLED = "killed by signal 9"
 LOST_AGAIN = {"by_itself": True, "had_answered": False, "is_last": False}

@@ -13,8 +13,8 @@ from app.core.model import Status
 from app.errors import PrismError
 from app.lifecycle import pipeline
 from app.lifecycle.intake.staging import Staging
-from tests.unit.lifecycle.intake.test_staging import HARMLESS, form
-from tests.unit.lifecycle.test_deployments import House, house
+from tests.unit.lifecycle.house_lab import House, house
+from tests.unit.lifecycle.intake.upload_lab import HARMLESS, form
 
 NEEDS_ALL = b"c__main__\nScaler\n0cos\nsystem\n0cstranger.models\nNet\n)R."
 FIELDS = [

@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
-import secrets
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
-from app.core.model import Artifact, Status
+from app.core.model import Status
 from app.errors import BadInput, MissingCode, NotFound, UnsafeArtifact, UnsupportedFormat
-from app.lifecycle.intake.receive import Form
 from app.lifecycle.intake.staging import Staging
 from tests.fakes import eventually
-from tests.unit.lifecycle.test_deployments import House, house
+from tests.unit.lifecycle.house_lab import House, house
+from tests.unit.lifecycle.intake.upload_lab import HARMLESS, form
 
-HARMLESS = pickle.dumps({"coefficients": [1.0, 2.0]})
 DANGEROUS = b"cos\nsystem\n(S'true'\ntR."
 NEEDS_CODE = b"c__main__\nScaler\n)R."
-
-
-def form(
-    home: House, content: bytes | None = None, code: dict[str, str] | None = None, name: str = "model.pkl", **texts: str
-) -> Form:
-    """Return the form as `receive` leaves it: its files in their own folder."""
-    model_id = secrets.token_hex(6)
-    folder = home.ledger.folder(model_id)
-    for below in ("artifact", "code"):
-        (folder / below).mkdir(parents=True)
-    if content is not None:
-        (folder / "artifact" / name).write_bytes(content)
-    for module, text in (code or {}).items():
-        (folder / "code" / module).write_text(text)
-    artifact = Artifact(name, "0" * 64, len(content)) if content is not None else None
-    return Form(model_id, folder, texts, artifact, tuple(code or ()))
 
 
 def folders(home: House) -> list[str]:

@@ -20,7 +20,7 @@ from app.lifecycle.models_folder.snapshot import copy_entry, take_snapshot
 from app.lifecycle.models_folder.versions import EARLIER_KEPT
 from app.lifecycle.models_folder.watcher import SETTLE_SECONDS, ModelsFolder
 from tests.faults import failing
-from tests.unit.lifecycle.test_deployments import House, house
+from tests.unit.lifecycle.house_lab import House, house
 
 
 def source(value: object) -> str:

@@ -13,7 +13,7 @@ from app.core.model import Limits
 from app.runtime.docker.context import model_dockerfile
 from app.runtime.docker.gpu import device_requests, offered, refusal
 from tests.records import with_facts
-from tests.unit.runtime.docker.test_container import plan
+from tests.unit.runtime.docker.plan_lab import plan
 
 
 @pytest.mark.parametrize(

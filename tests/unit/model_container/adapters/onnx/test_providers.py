@@ -11,7 +11,8 @@ import pytest
 from model_container.adapters.onnx.adapter import load_onnx
 from model_container.adapters.onnx.providers import CPU, CUDA, chosen_providers
 from model_container.contract.config import RuntimeConfig
-from tests.unit.model_container.adapters.onnx.test_values import FLOAT, same
+from tests.unit.model_container.adapters.onnx.onnx_lab import same
+from tests.unit.model_container.graphs import FLOAT
 
 HERE = onnxruntime.get_available_providers()
 

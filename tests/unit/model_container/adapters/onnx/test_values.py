@@ -13,6 +13,7 @@ from model_container.adapters.onnx.adapter import load_onnx
 from model_container.adapters.onnx.providers import chosen_providers
 from model_container.batch import Batcher
 from model_container.contract.config import RuntimeConfig
+from tests.unit.model_container.adapters.onnx.onnx_lab import same
 from tests.unit.model_container.asking import Reply, ask, ask_all, predictions
 from tests.unit.model_container.graphs import FLOAT, adapter_of, graph
 
@@ -30,10 +31,6 @@ def output(reply: Reply) -> tuple[str, list[int], list[Any]]:
     assert reply.status == 200, reply
     (tensor,) = reply.json["outputs"]
     return tensor["datatype"], tensor["shape"], tensor["data"]
-
-
-def same(kind: int, shape: Any) -> ModelProto:
-    return graph([helper.make_node("Identity", ["x"], ["y"])], [("x", kind, shape)], [("y", kind, shape)])
 
 
 # Shapes
