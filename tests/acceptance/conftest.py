@@ -18,12 +18,13 @@ StartServer = Callable[..., Server]
 
 
 @pytest.fixture(scope="session")
-def environments(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """The folder of the environments that all tests share, so that each is built once."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "environments"
-    folder.mkdir(exist_ok=True)
-    return folder
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the environments that all servers of this process share, so that each is built once.
+
+    A server removes an environment with the last of its own models that needs it, so no two servers may run at once
+    with models in the same environment: each worker has its own folder.
+    """
+    return tmp_path_factory.mktemp("environments")
 
 
 @pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])

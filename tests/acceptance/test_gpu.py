@@ -106,7 +106,7 @@ def test_execution_providers_are_for_onnx_models_and_reach_them(
     insist = "execution_providers: [CUDAExecutionProvider]\n"
     told = problem(server.upload(packed(tmp_path / "same.zip", identity(tmp_path), insist), model_name="same"))
     assert told["code"] == "start_failed"
-    assert "CUDAExecutionProvider there is none" in told["detail"]
+    assert "none of the execution providers CUDAExecutionProvider is in onnxruntime" in told["detail"]
     assert server.predict("same", {"features": [[1, 2]]}).json()["predictions"] == [[1, 2]]
 
 

@@ -185,6 +185,21 @@ async def test_without_an_engine_every_call_says_so(tmp_path: Path, monkeypatch:
                 await question
 
 
+async def test_a_model_is_built_although_its_environment_was_removed_meanwhile(tmp_path: Path) -> None:
+    """Another PRISM on the same engine removes it with the last model of its own."""
+    lock = Lock(python=PYTHON, text=f"psutil=={psutil.__version__}\n")
+    target = make_target(tmp_path, "test")
+    model = with_facts(replace_lock(write_model(tmp_path / "m", LOCK), lock), model_id="test-removed-meanwhile")
+    lines: list[str] = []
+    try:
+        await target.build_environment(lock, print)
+        await target.remove(model, environment_in_use=False)
+        assert await target.build_model(model, tmp_path / "m", lines.append)
+        assert len([line for line in lines if line.startswith(f"Environment {lock.hash} built")]) == 1
+    finally:
+        await target.remove(model, environment_in_use=False)
+
+
 async def test_an_environment_requested_concurrently_is_built_once(tmp_path: Path, engine: docker.DockerClient) -> None:
     lock = Lock(python=PYTHON, text=f"msgspec=={msgspec.__version__}\n")
     target = make_target(tmp_path, "test")

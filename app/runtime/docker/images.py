@@ -127,15 +127,23 @@ class Images:
         """Write `<folder>/Dockerfile`, build a model's image and return its name. Raises BuildFailed."""
         if model.findings.lock is None or model.findings.inspection is None:
             raise BuildFailed(f"{model.ref} was never inspected and locked.", hint=f"Deploy {model.name} again.")
-        image = model_image(model.model_id)
+        image, lock = model_image(model.model_id), model.findings.lock
         has_code = (folder / "code").is_dir()
-        dockerfile = model_dockerfile(model, environment_image(model.findings.lock), image, has_code)
+        dockerfile = model_dockerfile(model, environment_image(lock), image, has_code)
         try:
             (folder / "Dockerfile").write_text(dockerfile)
         except OSError as error:
             raise _unprepared(image, error) from error
         began = time.monotonic()
-        await self._build(image, lambda file: write_model_context(file, dockerfile, model, folder), log)
+        for attempt in (1, 2):
+            try:
+                await self._build(image, lambda file: write_model_context(file, dockerfile, model, folder), log)
+                break
+            except BuildFailed:
+                # Another PRISM on this engine removes an environment with the last model of its own that needs it.
+                if attempt == 2 or await self.is_current(environment_image(lock)):
+                    raise
+            await self.build_environment(lock, log)
         log(f"Image {image} built in {time.monotonic() - began:.1f} s.")
         return image
 
