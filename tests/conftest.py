@@ -17,10 +17,12 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import docker
 import pytest
 from docker.errors import DockerException, ImageNotFound
+from xdist.scheduler import LoadScopeScheduling
 
 from app.core.model import Limits
 from app.runtime.packages.index import machine_index
@@ -163,6 +165,22 @@ def refuses_to_skip(config: pytest.Config) -> bool:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="refuse to skip: what this machine lacks is an error")
+
+
+SPREAD = ("tests/integration/test_storage_faults.py",)
+"""Modules whose tests take minutes each and share no fixture: any worker may run any of them."""
+
+
+class ModuleScheduling(LoadScopeScheduling):
+    """Gives the tests of a module to one worker, as they share its fixtures, unless the module is in SPREAD."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return nodeid if module in SPREAD else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ModuleScheduling:
+    return ModuleScheduling(config, log)
 
 
 def is_worker(config: pytest.Config) -> bool:
