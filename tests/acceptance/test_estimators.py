@@ -63,9 +63,12 @@ def test_each_kind_of_file_is_loaded_by_the_runtime_and_predicts_what_it_does_in
 
 
 @pytest.mark.slow
-def test_each_predicts_through_prism_what_it_does_in_memory(start_server: StartServer, tmp_path: Path) -> None:
+def test_each_predicts_through_prism_what_it_does_in_memory(
+    start_server: StartServer, iris_file: Path, tmp_path: Path
+) -> None:
     """From upload to prediction. The kinds of file take turns: above, each estimator is loaded from each of them."""
     server = start_server(PRISM_TARGET="process", PRISM_SINGLE_ACTIVE_MODEL="false")
+    server.deploy(iris_file)  # stays, and with it the environment, which goes with the last model that needs it
     turns = ["pickle", *COMPRESSIONS]
     jobs = [(name, model, turns[index % len(turns)]) for index, (name, model) in enumerate(trained())]
     with ThreadPoolExecutor(3) as pool:
