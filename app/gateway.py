@@ -16,7 +16,7 @@ from app.access.throttle import FailedKeyThrottle
 from app.core.model import Replica
 from app.core.route_table import is_down
 from app.dispatch.connection import WireLimits
-from app.dispatch.connection import connect as connect_link
+from app.dispatch.connection import connect as connect_replica
 from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
 from app.errors import ReplicaProtocolError
@@ -26,7 +26,7 @@ from app.lifecycle.health.usage import UsageSampler
 from app.lifecycle.intake.staging import Staging
 from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.lifecycle.pipeline import DeploymentPipeline
-from app.lifecycle.probe import Connect, ReplicaLink
+from app.lifecycle.probe import Connect, ProbedConnection
 from app.lifecycle.state import DeploymentState
 from app.observe.history import History
 from app.protocols.v2.service import V2Admin, V2Service
@@ -65,7 +65,7 @@ class Gateway:
         self.unsaved = Unsaved()
         self._store = ModelStore(settings.upload_root, self.unsaved)
         self._containers = ContainersFile(settings.registry_path, self.unsaved)
-        self.ledger = DeploymentState(self._store, self._containers)
+        self.state = DeploymentState(self._store, self._containers)
         self.keys = Keys(settings.keys, settings.keys_of_admins)
         self.wrong_keys = FailedKeyThrottle()
         self.key_store = KeyStore(settings.registry_path.with_name("keys.json"), self.unsaved)
@@ -79,9 +79,9 @@ class Gateway:
         )
         self.closing = asyncio.Event()
         self._readers_group = BackgroundGroup(f"prism-{home_label(settings)}-readers")
-        self.deployments = Deployments(self.ledger, self._road(), connector(self.flow.wire))
+        self.deployments = Deployments(self.state, self._pipeline(), connector(self.flow.wire))
         self.public_surface = PublicSurface(
-            self.ledger,
+            self.state,
             self.dispatcher,
             self.keys,
             max_body_bytes=self.max_body_bytes,
@@ -107,16 +107,16 @@ class Gateway:
             settings.health_monitor_interval_seconds,
             settings.predict_timeout_seconds,
         )
-        self.v2_service = V2Service(self.dispatcher, self.admission, self.ledger, self.is_ready)
+        self.v2_service = V2Service(self.dispatcher, self.admission, self.state, self.is_ready)
         self.v2_admin = V2Admin(self.deployments)
         self._grpc_listener = self._grpc() if settings.grpc_port else None
 
-    def _road(self) -> DeploymentPipeline:
+    def _pipeline(self) -> DeploymentPipeline:
         settings = self.settings
         resolutions = LockCache(settings.environments / "resolved", settings.resolution_max_age_hours * 3600)
         return DeploymentPipeline(
             settings=settings,
-            ledger=self.ledger,
+            state=self.state,
             targets=available_targets(settings),
             resolve=resolutions.resolve,
             connect=connector(self.flow.wire),
@@ -138,7 +138,7 @@ class Gateway:
 
     def _sample(self, model_id: str) -> bytes | None:
         """Return the request body that the model answered in its probe; None before the first probe."""
-        model = self.ledger.model(model_id)
+        model = self.state.model(model_id)
         return (
             msgspec.json.encode(model.findings.sample)
             if model is not None and model.findings.sample is not None
@@ -147,8 +147,8 @@ class Gateway:
 
     def is_ready(self) -> bool:
         """Return whether no model is down, see `is_down`, unless another version serves under its name."""
-        down = [one for one in self.ledger.deployments() if is_down(one)]
-        return all(self.ledger.live_endpoint(one.name) is not None for one in down)
+        down = [one for one in self.state.deployments() if is_down(one)]
+        return all(self.state.live_endpoint(one.name) is not None for one in down)
 
     def acquire(self) -> None:
         """Lock the registry for this gateway. Raises Conflict if another gateway holds it."""
@@ -169,7 +169,7 @@ class Gateway:
         self.history.begin()
         self.models_folder.begin()
         if self.settings.enable_tunnel:
-            await self.share.share_everything(self.ledger.route_table())
+            await self.share.share_everything(self.state.route_table())
         if self._grpc_listener is not None:
             await self._grpc_listener.start()
 
@@ -233,12 +233,12 @@ def new_key(entry: KeyEntry, key: str) -> NewKey:
 def connector(limits: WireLimits) -> Connect:
     """Return the function by which the lifecycle connects to a replica: over the connection class of dispatch."""
 
-    async def connect(replica: Replica, timeout_seconds: float) -> tuple[ReplicaLink, dict[str, Any]]:
-        link = await connect_link(replica, timeout_seconds, limits=limits)
+    async def connect(replica: Replica, timeout_seconds: float) -> tuple[ProbedConnection, dict[str, Any]]:
+        connection = await connect_replica(replica, timeout_seconds, limits=limits)
         try:
-            return link, link.welcome()
+            return connection, connection.welcome()
         except ReplicaProtocolError:
-            link.close()
+            connection.close()
             raise
 
     return connect

@@ -109,17 +109,17 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
         circuits=system.dispatcher.circuits,
     )
     app.include_router(routes.router(), dependencies=admins)
-    app.include_router(inspections.router(deployments.road.readers), dependencies=admins)
+    app.include_router(inspections.router(deployments.pipeline.readers), dependencies=admins)
     app.include_router(registry.router(deployments, share.public_url), dependencies=admins)
     app.include_router(models_folder_api.router(system.models_folder), dependencies=admins)
-    app.include_router(share_api.router(share, system.ledger), dependencies=admins)
+    app.include_router(share_api.router(share, system.state), dependencies=admins)
     app.include_router(keys_api.router(system.key_store), dependencies=admins)
-    app.include_router(metrics.router(system.ledger, system.dispatcher), dependencies=admins)
+    app.include_router(metrics.router(system.state, system.dispatcher), dependencies=admins)
 
 
 def include_predictions(app: FastAPI, system: Gateway, admins: list[Any]) -> None:
     """Add the routes for every admitted caller: predictions in each protocol, and its queries about models."""
-    settings, ledger = system.settings, system.ledger
+    settings, state = system.settings, system.state
     asking = InferenceHandler(system.dispatcher, system.admission, system.max_body_bytes)
     app.include_router(native.router(asking))
     app.include_router(v2_repository.router(asking, system.v2_service))
@@ -127,14 +127,14 @@ def include_predictions(app: FastAPI, system: Gateway, admins: list[Any]) -> Non
     app.include_router(v2_rest.router(asking, system.v2_service, EXTENSIONS))
     app.include_router(generate.router(asking))
     app.include_router(v1_models.router(asking, partial(v1.listed_models, asking)))
-    app.include_router(v1.router(asking, ledger))
+    app.include_router(v1.router(asking, state))
     app.include_router(mlflow.router(asking))
     app.include_router(simple.router(asking, Coalescer(settings.batched_wait_ms / 1000, settings.max_batch_size)))
 
 
 def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Sessions, admins: list[Any]) -> None:
     """Add the pages for people."""
-    deployments, ledger, history, vitals = system.deployments, system.ledger, system.history, system.vitals
+    deployments, state, history, vitals = system.deployments, system.state, system.history, system.vitals
     admins_but_programs = [Depends(RequireAdmin(system.keys, sessions, system.wrong_keys, is_program_at_root))]
     app.include_router(
         dashboard.router(deployments, system.models_folder, history, vitals, pages, system.settings),
@@ -143,7 +143,7 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
     app.include_router(documentation.router(pages))
     app.include_router(login.router(system.keys, sessions, pages))
     app.include_router(
-        predict_page.router(ledger, system.dispatcher, system.admission, pages, system.max_body_bytes),
+        predict_page.router(state, system.dispatcher, system.admission, pages, system.max_body_bytes),
         dependencies=admins,
     )
     app.include_router(logs_page.router(deployments, pages), dependencies=admins)
@@ -153,7 +153,7 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
     app.include_router(
         upload_page.router(deployments, system.staging, pages, system.max_upload_bytes), dependencies=admins
     )
-    app.include_router(share_panel.router(system.share, ledger, pages), dependencies=admins)
+    app.include_router(share_panel.router(system.share, state, pages), dependencies=admins)
     app.include_router(
         settings_page.router(system.settings, system.key_store, system.keys, system.unsaved, pages), dependencies=admins
     )

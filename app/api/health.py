@@ -21,7 +21,7 @@ def router(
 ) -> APIRouter:
     """Return the routes. enabled: whether the monitor is to run. grpc_port: 0 for none."""
     routes = APIRouter(tags=["server"])
-    ledger = deployments.ledger
+    state = deployments.state
 
     @routes.get("/health", summary="Server health")
     async def health() -> dict[str, Any]:
@@ -31,7 +31,7 @@ def router(
         of each such model. failed: the model_id of each model that failed before it was ever live, and the code of its
         error, the newest 20; these do not degrade the status. grpc_port is null for none.
         """
-        entries = ledger.deployments()
+        entries = state.deployments()
         down = [deployment.model_id for deployment in entries if is_down(deployment)]
         return {
             "status": "degraded" if down else "ok",

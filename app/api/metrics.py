@@ -9,7 +9,7 @@ from app.lifecycle.state import DeploymentState
 from app.observe.tally import ModelCounters
 
 
-def router(ledger: DeploymentState, dispatcher: Dispatcher) -> APIRouter:
+def router(state: DeploymentState, dispatcher: Dispatcher) -> APIRouter:
     routes = APIRouter(tags=["server"])
 
     @routes.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
@@ -24,8 +24,8 @@ def router(ledger: DeploymentState, dispatcher: Dispatcher) -> APIRouter:
 
         lanes = {lane.endpoint.model_id: lane for lane in dispatcher.lanes}
         models = []
-        for deployment in ledger.deployments():
-            lane, model = lanes.get(deployment.model_id), ledger.model(deployment.model_id)
+        for deployment in state.deployments():
+            lane, model = lanes.get(deployment.model_id), state.model(deployment.model_id)
             models.append(
                 ModelFigures(
                     name=deployment.name,

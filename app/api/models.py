@@ -52,7 +52,7 @@ class ModelRoutes:
         breakers of a model's replicas, by replica id.
         """
         self._deployments = deployments
-        self._ledger = deployments.ledger
+        self._state = deployments.state
         self._staging = staging
         self._vitals = vitals
         self._max_upload_bytes = max_upload_bytes
@@ -63,7 +63,7 @@ class ModelRoutes:
     def router(self) -> APIRouter:
         """Return the table of the routes."""
         routes = APIRouter(tags=["models"])
-        form = upload_form(self._deployments.road.targets.known)
+        form = upload_form(self._deployments.pipeline.targets.known)
         create = partial(routes.post, status_code=201, openapi_extra=form)
         create("/models/upload-and-run", summary="Upload a model and serve it")(self.upload_and_run)
         create("/models", summary="Upload a model and serve it")(self.create)
@@ -96,16 +96,16 @@ class ModelRoutes:
 
         A later upload can send `upload_id` in place of `file`.
         """
-        form = await received(request, self._ledger, self._max_upload_bytes, INSPECT_FIELDS)
+        form = await received(request, self._state, self._max_upload_bytes, INSPECT_FIELDS)
         staged = await self._staging.add(form)
         return staged_document(staged, await self._staging.refusals(staged))
 
     async def all_models(self, request: Request) -> dict[str, Any]:
-        return {"models": [self._document(model.model_id, request) for model in self._ledger.models()]}
+        return {"models": [self._document(model.model_id, request) for model in self._state.models()]}
 
     async def one_model(self, ref: str, request: Request) -> dict[str, Any]:
-        model = self._ledger.find(ref)
-        uses = await self._vitals.of([self._ledger.deployment(model.model_id)])
+        model = self._state.find(ref)
+        uses = await self._vitals.of([self._state.deployment(model.model_id)])
         return self._document(model.model_id, request, uses)
 
     async def change(self, ref: str, wanted: Change, request: Request, wait: Wait = True) -> Response:
@@ -113,25 +113,25 @@ class ModelRoutes:
 
         New ones take traffic once they answer; superfluous ones are drained and stopped. No request fails.
         """
-        model = self._ledger.find(ref)
+        model = self._state.find(ref)
         await self._deployments.scale(model, wanted.replicas)
         return await self._begun(model, request, wait)
 
     async def delete(self, ref: str) -> dict[str, Any]:
-        return {"removed": await self._deployments.delete(self._ledger.find(ref))}
+        return {"removed": await self._deployments.delete(self._state.find(ref))}
 
     async def start(self, ref: str, request: Request, wait: Wait = True) -> Response:
-        model = self._ledger.find(ref)
+        model = self._state.find(ref)
         await self._deployments.start(model)
         return await self._begun(model, request, wait)
 
     async def restart(self, ref: str, request: Request, wait: Wait = True) -> Response:
-        model = self._ledger.find(ref)
+        model = self._state.find(ref)
         await self._deployments.restart(model)
         return await self._begun(model, request, wait)
 
     async def stop(self, ref: str, request: Request) -> dict[str, Any]:
-        model = self._ledger.find(ref)
+        model = self._state.find(ref)
         await self._deployments.stop(model)
         return self._document(model.model_id, request)
 
@@ -153,7 +153,7 @@ class ModelRoutes:
             str, Header(description="Same as `after`; browsers send it when they reconnect.")
         ] = "",
     ) -> Response:
-        model = self._ledger.find(ref)
+        model = self._state.find(ref)
         lines = model_log(self._deployments, model, kind, tail, follow, last_event_id or after, replica)
         if not follow:
             return PlainTextResponse("".join([f"{line.text}\n" async for line in lines]))
@@ -165,7 +165,7 @@ class ModelRoutes:
         return EventSourceResponse(log_events(lines, self._closing, status), headers=STREAM_HEADERS)
 
     async def _deploy(self, request: Request, wait: bool, *, run: bool) -> Response:
-        form = await received(request, self._ledger, self._max_upload_bytes)
+        form = await received(request, self._state, self._max_upload_bytes)
         model = await self._staging.deploy_form(form, run=run)
         return await self._begun(model, request, wait, created=True)
 
@@ -185,6 +185,6 @@ class ModelRoutes:
         self, model_id: str, request: Request, uses: Mapping[str, ReplicaUsage] | None = None
     ) -> dict[str, Any]:
         """Return the document of a model as it is now. Raises NotFound if it was deleted meanwhile."""
-        model, deployment = self._ledger.find(model_id), self._ledger.deployment(model_id)
+        model, deployment = self._state.find(model_id), self._state.deployment(model_id)
         base_url = str(request.base_url).rstrip("/")
         return model_document(model, deployment, base_url, self._public_url(model.name), self._circuits(model_id), uses)

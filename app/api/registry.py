@@ -20,13 +20,13 @@ def router(deployments: Deployments, public_url: Callable[[str], str | None]) ->
         return {
             "entries": [
                 deployment_document(deployment, public_url(deployment.name))
-                for deployment in deployments.ledger.deployments()
+                for deployment in deployments.state.deployments()
             ]
         }
 
     @routes.get("/{model_id}", summary="Get a registry entry")
     async def entry(model_id: str) -> dict[str, Any]:
-        deployment = deployments.ledger.deployment(model_id)
+        deployment = deployments.state.deployment(model_id)
         return deployment_document(deployment, public_url(deployment.name))
 
     @routes.post("/prune-stale", summary="Remove entries without a model and stop replicas without an entry")

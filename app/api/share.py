@@ -27,7 +27,7 @@ class ShareRequest(BaseModel):
     open: bool = Field(default=False, description="Consent that anyone with the link can predict without a key.")
 
 
-def router(share: Share, ledger: DeploymentState) -> APIRouter:
+def router(share: Share, state: DeploymentState) -> APIRouter:
     routes = APIRouter(prefix="/share", tags=["share"])
 
     @routes.get("", summary="Sharing status")
@@ -42,7 +42,7 @@ def router(share: Share, ledger: DeploymentState) -> APIRouter:
     async def start(wanted: ShareRequest | None = None) -> dict[str, Any]:
         """Opens the link, and answers once it works. More models can be added to it later."""
         wanted = wanted or ShareRequest()
-        names = names_to_share(ledger, wanted.models)
+        names = names_to_share(state, wanted.models)
         key = await share.start(names, create_key=wanted.create_key, open_to_all=wanted.open)
         return share_document(share.status, key)
 
@@ -53,24 +53,24 @@ def router(share: Share, ledger: DeploymentState) -> APIRouter:
 
     @routes.delete("/{ref}", summary="Stop sharing a model")
     async def withdraw(ref: str) -> dict[str, Any]:
-        await share.stop(ref if ref in share.status.models else ledger.find(ref).name)
+        await share.stop(ref if ref in share.status.models else state.find(ref).name)
         return share_document(share.status)
 
     return routes
 
 
-def names_to_share(ledger: DeploymentState, refs: Sequence[str]) -> list[str]:
+def names_to_share(state: DeploymentState, refs: Sequence[str]) -> list[str]:
     """Return the names of the live models to share; without refs, of the only live one.
 
     Raises NotFound, Conflict or BadInput.
     """
-    table = ledger.route_table()
+    table = state.route_table()
     live = sorted({endpoint.name for endpoint in table.live.values()})
     if not refs and len(live) > 1:
         raise BadInput(f"Several models are live: {', '.join(live)}.", hint="Name the models to share.", live=live)
     if not refs and not live:
         raise Conflict("No model is live, so there is nothing to share.", hint="Deploy one: prism push model.joblib")
-    names = [ledger.find(ref).name for ref in refs] or live
+    names = [state.find(ref).name for ref in refs] or live
     for name in names:
         if name not in table.live:
             raise Conflict(f"`{name}` is not live.", hint=f"Start it first: prism models start {name}")

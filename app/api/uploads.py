@@ -83,7 +83,7 @@ INSPECT_FORM = multipart(["file"], {"file": FILE, "code_files": CODE_FILES})
 
 async def received(
     request: Request,
-    ledger: DeploymentState,
+    state: DeploymentState,
     max_upload_bytes: int,
     fields: Collection[str] = FIELDS,
     texts: dict[str, str] | None = None,
@@ -95,7 +95,7 @@ async def received(
             request.stream(),
             request.headers.get("content-type", ""),
             int(length) if length.isdigit() else None,
-            ledger.folder(""),
+            state.folder(""),
             max_upload_bytes,
             fields,
             texts,

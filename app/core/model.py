@@ -20,7 +20,7 @@ REPLICAS_MAX = 64
 
 
 class Status(StrEnum):
-    """The place of a model on the road artifact → service.
+    """The place of a model on the deployment pipeline, from its artifact to its service.
 
     BUILT: stored and built, not asked to run. UNHEALTHY: live until now, three checks failed or the replica
     is gone; it is being brought back. FAILED: a step failed for good, `error` says which and why.

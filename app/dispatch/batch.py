@@ -444,10 +444,10 @@ class Lane:
             self._turn_away(self._unavailable())
         return has_keeper
 
-    def sweep(self, now: float, overslept: float) -> None:
-        """Fail requests past their deadline, drop settled ones, and ask silent replicas for a sign of life.
+    def sweep(self, now: float, loop_lag_seconds: float) -> None:
+        """Fail requests past their deadline, drop settled ones, and ask silent replicas for a heartbeat.
 
-        Called every tenth of a second. overslept: how much later than that it is called, in seconds.
+        Called every tenth of a second. loop_lag_seconds: how much later than that it is called, in seconds.
         """
         suspects = [one.waiting for one in self._suspects.queue]
         for one in [one for one in (*self._away, *self._queue, *suspects) if one.deadline <= now]:
@@ -456,7 +456,7 @@ class Lane:
             self._queue = deque(one for one in self._queue if not one.settled)
         self._suspects.drop_settled()
         for client in (*self.replicas, *self._left):
-            client.watch(now, overslept)
+            client.watch(now, loop_lag_seconds)
         if any(client.is_held_up for client in self.replicas):
             self._go_around()
         if suspects:

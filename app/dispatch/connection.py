@@ -26,7 +26,7 @@ from model_container.contract.frames import Answer, Asked, Frame, FrameError, Re
 log = structlog.get_logger(__name__)
 
 Reply = Callable[["Batch | None"], None]
-AnyLink = TypeVar("AnyLink", bound="ReplicaConnection")
+AnyConnection = TypeVar("AnyConnection", bound="ReplicaConnection")
 
 WELCOME_BYTES_MAX = 4 << 20
 WELCOME_PARTS_MAX = 200_000
@@ -306,7 +306,7 @@ class ReplicaConnection(asyncio.Protocol):
         return report, file
 
     async def ping(self) -> Pulse:
-        """Ask for a sign of life, and return the PONG. The wait has no time limit; bound it yourself.
+        """Ask for a heartbeat, and return the PONG. The wait has no time limit; bound it yourself.
 
         Raises ReplicaUnavailable if the connection ends first.
         """
@@ -346,8 +346,8 @@ async def connect(
     return await handshake(ReplicaConnection(replica.token, lost, limits), replica, timeout_seconds)
 
 
-async def handshake(link: AnyLink, replica: Replica, timeout_seconds: float) -> AnyLink:
-    """Connect `link` to a replica, and return it once the replica has loaded its model and sent WELCOME.
+async def handshake(connection: AnyConnection, replica: Replica, timeout_seconds: float) -> AnyConnection:
+    """Connect `connection` to a replica, and return it once the replica has loaded its model and sent WELCOME.
 
     Raises ReplicaUnavailable if nothing listens or the token is refused, ReplicaProtocolError if the other side is not
     a replica of PRISM, ReplicaTimeout if it takes longer than `timeout_seconds`.
@@ -358,18 +358,18 @@ async def handshake(link: AnyLink, replica: Replica, timeout_seconds: float) -> 
             address = replica.address
             if address.socket:
                 with held(address.socket, replica.id) as socket:
-                    await loop.create_unix_connection(lambda: link, socket)
+                    await loop.create_unix_connection(lambda: connection, socket)
             else:
-                await loop.create_connection(lambda: link, address.host, address.port)
-            await asyncio.shield(link.welcomed)
+                await loop.create_connection(lambda: connection, address.host, address.port)
+            await asyncio.shield(connection.welcomed)
     except TimeoutError as error:
-        await link.wait_closed()
+        await connection.wait_closed()
         raise ReplicaTimeout(f"The replica of {replica.model_id} was silent for {timeout_seconds:g} s.") from error
     except OSError as error:
         if isinstance(own := problem_of(error), TooManyOpenFiles):  # a limit of this server
             raise own from error
         raise ReplicaUnavailable(f"The replica of {replica.model_id} does not accept connections: {error}.") from error
     except asyncio.CancelledError:
-        await link.wait_closed()
+        await connection.wait_closed()
         raise
-    return link
+    return connection

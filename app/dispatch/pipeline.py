@@ -29,7 +29,7 @@ SWEEP_SECONDS = 0.1
 class Dispatcher:
     """The current route table, and the lanes of its endpoints.
 
-    suspect: called with (replica, reason) when a replica gives no sign of life; must not block. Returns True if the
+    suspect: called with (replica, reason) when a replica gives no heartbeat; must not block. Returns True if the
     health monitor checks the replica now, and publishes a table without it if it is lost.
     sample: returns the request body that a model is known to answer, by model_id; None while there is none.
     tallies: what happened to requests for each registered model, by model_id. refusals: requests that reached no model,

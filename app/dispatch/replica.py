@@ -1,4 +1,4 @@
-"""One replica as the lane sees it: whether it is idle, whether it may be tried, and whether it gives a sign of life."""
+"""One replica as the lane sees it: whether it is idle, whether it may be tried, and whether it gives a heartbeat."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Sent:
 
 
 class ReplicaClient:
-    """A client of one replica with two connections: one for batches, one to ask for a sign of life during a batch.
+    """A client of one replica with two connections: one for batches, one to ask for a heartbeat during a batch.
 
     A replica works off its batches one after another, so the oldest one is the one that it is working on.
 
@@ -110,8 +110,8 @@ class ReplicaClient:
         self._free = free
         self._lost = lost
         self._opened_at = 0.0
-        self._link: ReplicaConnection | None = None
-        self._signs: ReplicaConnection | None = None
+        self._connection: ReplicaConnection | None = None
+        self._heartbeat: ReplicaConnection | None = None
         self._away: deque[Sent] = deque()
         self._oldest_sent: float | None = None
         self._last_sign = monotonic()
@@ -120,7 +120,7 @@ class ReplicaClient:
         self._busy_seconds = self._stuck_seconds = 0.0
         self._is_losing = False
         self.stream_left_at = self._batch_lost_at = float("-inf")
-        self._trial = Trial(self.breaker, sample, lambda: self._link, free, flow.timeout_seconds)
+        self._trial = Trial(self.breaker, sample, lambda: self._connection, free, flow.timeout_seconds)
         self._closed = False
 
     async def open(self) -> None:
@@ -133,31 +133,31 @@ class ReplicaClient:
 
     async def _connect(self) -> None:
         self._opened_at = monotonic()
-        link = await connect(self.replica, CONNECT_TIMEOUT_SECONDS, self._link_lost, self._flow.wire)
+        connection = await connect(self.replica, CONNECT_TIMEOUT_SECONDS, self._connection_lost, self._flow.wire)
         try:
-            if self._signs is None or not self._signs.open:
-                self._signs = await connect(self.replica, CONNECT_TIMEOUT_SECONDS, limits=self._flow.wire)
+            if self._heartbeat is None or not self._heartbeat.open:
+                self._heartbeat = await connect(self.replica, CONNECT_TIMEOUT_SECONDS, limits=self._flow.wire)
             if self._stuck_seconds:
-                await self._expect_freed(self._signs)
-            if not link.open:
+                await self._expect_freed(self._heartbeat)
+            if not connection.open:
                 raise ReplicaUnavailable("It closed the connection.")
         except BaseException:
-            link.close()
+            connection.close()
             raise
-        self._link = link
+        self._connection = connection
         self._is_losing = False
         self.breaker.succeed()
         self.looked_after = False
         self._free()
 
-    async def _expect_freed(self, signs: ReplicaConnection) -> None:
+    async def _expect_freed(self, heartbeat: ReplicaConnection) -> None:
         """Raise ReplicaUnavailable if the replica is still busy with the batch for which it was given up.
 
         It would answer nobody.
         """
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                busy_seconds = (await signs.ping()).busy_ms / 1000
+                busy_seconds = (await heartbeat.ping()).busy_ms / 1000
         except TimeoutError:
             busy_seconds = self._stuck_seconds
         if busy_seconds >= self._stuck_seconds:
@@ -166,11 +166,11 @@ class ReplicaClient:
 
     def usable(self, now: float) -> bool:
         """Return whether a request may wait for this replica: it is connected and its circuit is closed."""
-        return self._link is not None and self.breaker.is_closed
+        return self._connection is not None and self.breaker.is_closed
 
     @property
     def connected(self) -> bool:
-        return self._link is not None
+        return self._connection is not None
 
     def has_room(self, now: float) -> bool:
         if self.is_withheld:
@@ -185,14 +185,14 @@ class ReplicaClient:
         return not self.batches_away and not self.is_withheld and self.usable(now)
 
     def send(self, requests: Sequence[Asked], reply: Back) -> None:
-        assert self._link is not None
+        assert self._connection is not None
         if not self.batches_away:
             self._oldest_sent = self._last_sign = monotonic()
         self.batches_away += 1
         self.served += len(requests)
         sent = Sent(requests, reply)
         self._away.append(sent)
-        self._link.send(requests, partial(self._take_back, sent))
+        self._connection.send(requests, partial(self._take_back, sent))
 
     def _take_back(self, sent: Sent, batch: Batch | None) -> None:
         """Handle the end of a batch: its answers, or None if its connection ended first. Called once for each batch."""
@@ -263,15 +263,15 @@ class ReplicaClient:
         """Return whether the replica is working on this request."""
         return bool(self._away) and any(one is request for one in self._away[0].requests)
 
-    def watch(self, now: float, overslept: float) -> None:
-        """Ask for a sign of life while a batch is in flight for long, and give the replica up if none comes.
+    def watch(self, now: float, loop_lag_seconds: float) -> None:
+        """Ask for a heartbeat while a batch is in flight for long, and give the replica up if none comes.
 
-        overslept: seconds for which the server itself was stalled and read nothing; they do not count as silence.
+        loop_lag_seconds: seconds for which the server itself was stalled and read nothing; they do not count as silence.
         """
-        if self._oldest_sent is None or self._link is None or self._closed:
+        if self._oldest_sent is None or self._connection is None or self._closed:
             return
-        self._last_sign = min(now, self._last_sign + overslept)
-        self._oldest_sent = min(now, self._oldest_sent + overslept)
+        self._last_sign = min(now, self._last_sign + loop_lag_seconds)
+        self._oldest_sent = min(now, self._oldest_sent + loop_lag_seconds)
         if now - self._last_sign >= self._flow.heartbeat_timeout_seconds:
             self._give_up(f"silent for {self._flow.heartbeat_timeout_seconds:g} s with requests in hand")
             return
@@ -298,32 +298,34 @@ class ReplicaClient:
 
     async def _ask(self) -> None:
         try:
-            if self._signs is None or not self._signs.open:
-                self._signs = await connect(self.replica, self._flow.heartbeat_timeout_seconds, limits=self._flow.wire)
+            if self._heartbeat is None or not self._heartbeat.open:
+                self._heartbeat = await connect(
+                    self.replica, self._flow.heartbeat_timeout_seconds, limits=self._flow.wire
+                )
             oldest = self._away[0] if self._away else None
-            pong = await self._signs.ping()
+            pong = await self._heartbeat.ping()
             self._last_sign = monotonic()
             if self._away and self._away[0] is oldest:
                 self._busy_seconds = pong.busy_ms / 1000
         except PrismError:
-            return  # no sign of life: watch() counts the silence
+            return  # no heartbeat: watch() counts the silence
         await asyncio.sleep(SILENCE_BEFORE_PING_SECONDS)
 
     def _give_up(self, reason: str) -> None:
         self.breaker.trip(monotonic())
-        link, self._link = self._link, None
-        if link is not None:
-            link.close()  # its pending replies get None from connection_lost
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()  # its pending replies get None from connection_lost
         self.looked_after = self._lost(reason)
 
-    def _link_lost(self) -> None:
+    def _connection_lost(self) -> None:
         if self._closed:
             return
-        link, self._link = self._link, None
-        self.fault = link.fault if link is not None else ""
+        connection, self._connection = self._connection, None
+        self.fault = connection.fault if connection is not None else ""
         now = monotonic()
         self.breaker.trip(now)
-        if link is not None:
+        if connection is not None:
             self.looked_after = self._lost(
                 f"it broke the protocol: {self.fault}" if self.fault else "its connection ended"
             )
@@ -353,6 +355,6 @@ class ReplicaClient:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for link in (self._link, self._signs):
-            if link is not None:
-                await link.wait_closed()
+        for connection in (self._connection, self._heartbeat):
+            if connection is not None:
+                await connection.wait_closed()

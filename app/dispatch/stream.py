@@ -100,7 +100,7 @@ class Stream:
         self.error: PrismError | None = None
         self.answer: Answer | None = None
         self._request = request
-        self._link: StreamConnection | None = None
+        self._connection: StreamConnection | None = None
         self._client: ReplicaClient | None = None
         self._told_to_end = False
         self._was_asked = False
@@ -152,20 +152,20 @@ class Stream:
 
     async def take(self, seconds: float) -> list[bytes]:
         """Return the next items; [] if none came within `seconds`, or the stream is over."""
-        link = self._link
-        if link is None or self.is_over:
+        connection = self._connection
+        if connection is None or self.is_over:
             return []
         left = self._waits_since + self.lane.flow.timeout_seconds - monotonic()
         try:
             async with asyncio.timeout(max(0.0, min(seconds, left))):
-                await link.heard.wait()
+                await connection.heard.wait()
         except TimeoutError:
             if seconds >= left:
                 self.end(self._late())
             return []
-        items = link.take()
-        if link.is_over and not items:
-            self._on_end(link.end)
+        items = connection.take()
+        if connection.is_over and not items:
+            self._on_end(connection.end)
         self._waits_since = monotonic()
         self.items += len(items)
         return items
@@ -181,22 +181,22 @@ class Stream:
             return []
         self._client = client
         client.streams += 1
-        self._link = link = await handshake(
+        self._connection = connection = await handshake(
             StreamConnection(client.replica.token, self.lane.flow.wire), client.replica, CONNECT_TIMEOUT_SECONDS
         )
-        if not link.welcomed.result().streams:
+        if not connection.welcomed.result().streams:
             raise Unavailable(
                 f"The replica of `{self.lane.endpoint.name}` was started by a PRISM version without streams.",
                 hint="Restart the model; if that does not help, upload it again.",
             )
         if self.is_over:
             return []
-        link.ask(self._request)
+        connection.ask(self._request)
         self._was_asked = True
         items = await self.take(self.lane.flow.timeout_seconds)
-        if link.is_over and link.end is None and not items and not self._told_to_end:
+        if connection.is_over and connection.end is None and not items and not self._told_to_end:
             error, self.error = self.error, None
-            raise error or link.error_at_its_end("The replica was lost.")
+            raise error or connection.error_at_its_end("The replica was lost.")
         return items
 
     async def _find_client(self) -> ReplicaClient | None:
@@ -217,8 +217,8 @@ class Stream:
 
     def _on_end(self, end: Batch | None) -> None:
         if end is None:
-            if self.error is None and self._link is not None:
-                self.error = self._link.error_at_its_end(f"The replica of `{self.lane.endpoint.name}` was lost.")
+            if self.error is None and self._connection is not None:
+                self.error = self._connection.error_at_its_end(f"The replica of `{self.lane.endpoint.name}` was lost.")
             return
         self.answer = Answer(*end.answers[0])
         self.lane.tally.model_seconds += end.model_us / 1_000_000
@@ -238,8 +238,8 @@ class Stream:
             return
         self.error = error
         self._told_to_end = True
-        if self._link is not None:
-            self._link.close()  # this wakes whoever waits for an item
+        if self._connection is not None:
+            self._connection.close()  # this wakes whoever waits for an item
         self.lane.stir()
 
     def close(self) -> None:
@@ -269,12 +269,12 @@ class Stream:
 
     def _leave(self) -> None:
         client, self._client = self._client, None
-        link, self._link = self._link, None
+        connection, self._connection = self._connection, None
         if client is not None:
             client.streams -= 1
             self._judge(client)
-        if link is not None:
-            link.close()
+        if connection is not None:
+            connection.close()
 
     def _judge(self, client: ReplicaClient) -> None:
         """Record the outcome in the replica's breaker, as for a batch.

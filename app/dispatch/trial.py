@@ -22,20 +22,20 @@ Sample = Callable[[], bytes | None]
 class Trial:
     """The trial of one replica.
 
-    link: returns its current connection, or None. verdict: called when its circuit opens or closes.
+    connection: returns its current connection, or None. verdict: called when its circuit opens or closes.
     """
 
     def __init__(
         self,
         breaker: Breaker,
         sample: Sample,
-        link: Callable[[], ReplicaConnection | None],
+        connection: Callable[[], ReplicaConnection | None],
         verdict: Callable[[], None],
         timeout_seconds: float,
     ) -> None:
         self._breaker = breaker
         self._sample = sample
-        self._link = link
+        self._connection = connection
         self._verdict = verdict
         self._timeout_seconds = timeout_seconds
         self._task: asyncio.Task[None] | None = None
@@ -69,12 +69,12 @@ class Trial:
         A timeout counts as a failure only while the circuit is open: before, the sample may have waited behind other
         work.
         """
-        sample, link = self._sample(), self._link()
-        if sample is None or link is None:
+        sample, connection = self._sample(), self._connection()
+        if sample is None or connection is None:
             return None
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return (await link.predict(Request(sample))).status == 200
+                return (await connection.predict(Request(sample))).status == 200
         except TimeoutError:
             return None if self._breaker.is_closed else False
         except PrismError:

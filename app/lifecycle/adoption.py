@@ -1,4 +1,4 @@
-"""Replicas that were already running: those of an earlier gateway, which are adopted, and strays, which are stopped."""
+"""Replicas that were already running: those of an earlier gateway, which are adopted, and unknown ones, which are stopped."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ log = structlog.get_logger(__name__)
 class Adoption:
     """The adoption of running replicas: those that answer are adopted, and those that nobody wants are stopped."""
 
-    def __init__(self, ledger: DeploymentState, road: DeploymentPipeline, connect: Connect) -> None:
-        self._ledger = ledger
-        self._road = road
+    def __init__(self, state: DeploymentState, pipeline: DeploymentPipeline, connect: Connect) -> None:
+        self._state = state
+        self._pipeline = pipeline
         self._connect = connect
 
     async def adopt(
@@ -32,31 +32,37 @@ class Adoption:
 
         registry_lost: there was no record, so every replica in the wanted variant counts as recorded.
         """
-        ours = [one for one in running if one.model_id == model.model_id]
-        deployment = self._ledger.deployment(model.model_id)
-        known = {one.id: one for one in deployment.replicas}
+        ours = [replica for replica in running if replica.model_id == model.model_id]
+        deployment = self._state.deployment(model.model_id)
+        known = {replica.id: replica for replica in deployment.replicas}
         variant = model.variant.name if model.variant else VariantName.ORIGINAL
-        found = [
-            known.get(one.id, one) for one in ours if one.variant is variant and (registry_lost or one.id in known)
+        candidates = [
+            known.get(replica.id, replica)
+            for replica in ours
+            if replica.variant is variant and (registry_lost or replica.id in known)
         ]
-        answering = await asyncio.gather(*(self._answers(one) for one in found))
-        adopted = [one for one, answers in zip(found, answering, strict=True) if answers and deployment.wanted]
-        adopted = sorted(adopted, key=lambda one: one.number)[: model.spec.replicas]
+        answering = await asyncio.gather(*(self._answers(candidate) for candidate in candidates))
+        adopted = [
+            replica for replica, answers in zip(candidates, answering, strict=True) if answers and deployment.wanted
+        ]
+        adopted = sorted(adopted, key=lambda replica: replica.number)[: model.spec.replicas]
         adopted = adopted if known else renumbered(adopted)
-        kept = {one.id for one in adopted}
-        await asyncio.gather(*(self._road.starter.kill(model, one) for one in ours if one.id not in kept))
+        kept = {replica.id for replica in adopted}
+        await asyncio.gather(
+            *(self._pipeline.starter.kill(model, replica) for replica in ours if replica.id not in kept)
+        )
         await self._record(model, tuple(adopted))
         return tuple(adopted)
 
     async def _record(self, model: ModelVersion, adopted: tuple[Replica, ...]) -> None:
-        deployment = self._ledger.deployment(model.model_id)
+        deployment = self._state.deployment(model.model_id)
         if not adopted:
             if deployment.replicas:
-                await self._ledger.update(model.model_id, replicas=())
+                await self._state.update(model.model_id, replicas=())
             return
-        log.info("adopted running replicas", model=model.ref, replicas=[one.id for one in adopted])
+        log.info("adopted running replicas", model=model.ref, replicas=[replica.id for replica in adopted])
         live_at = deployment.live_at or utc_now()
-        await self._ledger.update(
+        await self._state.update(
             model.model_id, status=Status.LIVE, replicas=adopted, target=adopted[0].target, live_at=live_at
         )
 
@@ -65,12 +71,16 @@ class Adoption:
 
         is_worked_on: whether a job works on a model_id. Replicas of such a model may not be recorded yet.
         """
-        stale = [one.model_id for one in self._ledger.deployments() if self._ledger.model(one.model_id) is None]
+        stale = [
+            deployment.model_id
+            for deployment in self._state.deployments()
+            if self._state.model(deployment.model_id) is None
+        ]
         for model_id in stale:
-            await self._ledger.forget(model_id)
-        known = {replica.id for one in self._ledger.deployments() for replica in one.replicas}
+            await self._state.forget(model_id)
+        known = {replica.id for deployment in self._state.deployments() for replica in deployment.replicas}
         pruned = [f"entry {model_id}" for model_id in stale]
-        for target in self._road.targets.offered.values():
+        for target in self._pipeline.targets.offered.values():
             for replica in await target.replicas():
                 if replica.id not in known and not is_worked_on(replica.model_id):
                     await target.stop(replica, 0)
@@ -79,13 +89,13 @@ class Adoption:
 
     async def _answers(self, replica: Replica) -> bool:
         try:
-            link, _ = await self._connect(replica, CHECK_TIMEOUT_SECONDS)
+            connection, _ = await self._connect(replica, CHECK_TIMEOUT_SECONDS)
         except PrismError:
             return False
-        link.close()
+        connection.close()
         return True
 
 
 def renumbered(replicas: Iterable[Replica]) -> list[Replica]:
     """Number replicas from 1 on: their numbers were only in the lost record."""
-    return [structs.replace(one, number=number) for number, one in enumerate(replicas, 1)]
+    return [structs.replace(replica, number=number) for number, replica in enumerate(replicas, 1)]

@@ -35,13 +35,13 @@ IN_PROGRESS = (
 
 
 class Deployments:
-    """The operations on deployments. `road` knows the deployment steps, `ledger` holds the records."""
+    """The operations on deployments. `pipeline` knows the deployment steps, `state` holds the records."""
 
-    def __init__(self, ledger: DeploymentState, road: DeploymentPipeline, connect: Connect) -> None:
-        self.ledger = ledger
-        self.road = road
-        self.acceleration = Accelerator(ledger, road)
-        self._adoption = Adoption(ledger, road, connect)
+    def __init__(self, state: DeploymentState, pipeline: DeploymentPipeline, connect: Connect) -> None:
+        self.state = state
+        self.pipeline = pipeline
+        self.acceleration = Accelerator(state, pipeline)
+        self._adoption = Adoption(state, pipeline, connect)
         self._jobs = Jobs()
 
     async def accept(self, upload: Upload, *, run: bool) -> ModelVersion:
@@ -58,25 +58,25 @@ class Deployments:
 
     async def inspect(self, upload: Upload) -> Inspected:
         """Have an upload read. Raises what `read_upload` raises; the files then stay."""
-        return await read_upload(upload, self.road.readers, self.road.settings.max_upload_mb << 20)
+        return await read_upload(upload, self.pipeline.readers, self.pipeline.settings.max_upload_mb << 20)
 
     async def register(self, inspected: Inspected, *, run: bool) -> Registered:
         """Record the version of an upload. Raises what `register` raises; the files then stay."""
-        return await register(inspected, self.ledger, self.road.targets, self.road.requirements, run=run)
+        return await register(inspected, self.state, self.pipeline.targets, self.pipeline.requirements, run=run)
 
     async def deploy(self, registered: Registered) -> ModelVersion:
         """Begin the deployment of a version that was just recorded."""
         model = registered.model
         if model.spec.unsafe_consent:
             names = ", ".join(danger.name for danger in registered.inspection.dangers)
-            BuildLog(self.ledger.folder(model.model_id)).write(f"dangerous globals accepted by the owner: {names}")
+            BuildLog(self.state.folder(model.model_id)).write(f"dangerous globals accepted by the owner: {names}")
             log.warning("dangerous globals accepted", model=model.ref, model_id=model.model_id, dangers=names)
         if model.spec.allow_packages:
             names = ", ".join(model.spec.allow_packages)
-            BuildLog(self.ledger.folder(model.model_id)).write(f"packages allowed by the owner: {names}")
+            BuildLog(self.state.folder(model.model_id)).write(f"packages allowed by the owner: {names}")
             log.warning("packages allowed", model=model.ref, model_id=model.model_id, packages=names)
-        await self.road.publisher.follow()
-        self._begin(model, lambda: self.road.deploy_version(model, registered.requirements, run=registered.run))
+        await self.pipeline.publisher.follow()
+        self._begin(model, lambda: self.pipeline.deploy_version(model, registered.requirements, run=registered.run))
         return model
 
     def _begin(self, model: ModelVersion, work: Work) -> None:
@@ -98,13 +98,13 @@ class Deployments:
 
     async def _fall_back(self, model: ModelVersion, error: PrismError) -> None:
         """Deploy the original variant where the accelerated variant does not start any more; otherwise record the failure."""
-        now = self.ledger.model(model.model_id) or model
+        now = self.state.model(model.model_id) or model
         faster = now.findings.acceleration.status is AccelerationStatus.ACCELERATED
-        if not faster or isinstance(error, TargetUnavailable) or is_serving(self.ledger.deployment(model.model_id)):
+        if not faster or isinstance(error, TargetUnavailable) or is_serving(self.state.deployment(model.model_id)):
             await self._fail(model, error)
             return
         original = await self.acceleration.keep(now, f"its accelerated variant does not start: {error}")
-        await self._finish(original, lambda: self.road.deploy_version(original, run=True))
+        await self._finish(original, lambda: self.pipeline.deploy_version(original, run=True))
 
     async def _fail(self, model: ModelVersion, error: PrismError) -> None:
         """Record why a deployment failed.
@@ -113,10 +113,10 @@ class Deployments:
         One that was unhealthy, or was live before and failed for want of storage or file descriptors, is unhealthy: the
         health monitor brings it back.
         """
-        BuildLog(self.ledger.folder(model.model_id)).write(f"failed: {error}")
+        BuildLog(self.state.folder(model.model_id)).write(f"failed: {error}")
         log.warning("a deployment failed", model=model.ref, model_id=model.model_id, code=error.code, error=str(error))
         status = Status.STOPPED if isinstance(error, TargetUnavailable) else Status.FAILED
-        deployment = self.ledger.deployment(model.model_id)
+        deployment = self.state.deployment(model.model_id)
         if is_serving(deployment):
             status = Status.LIVE
         elif deployment.status is Status.UNHEALTHY or (
@@ -124,13 +124,13 @@ class Deployments:
         ):  # it has served, and is retried
             status = Status.UNHEALTHY
         problem = {**error.problem(), "step": deployment.status}
-        await self.ledger.update(model.model_id, status=status, error=problem)
-        await self.road.publisher.follow()
+        await self.state.update(model.model_id, status=status, error=problem)
+        await self.pipeline.publisher.follow()
 
     async def settled(self, model_id: str) -> Deployment:
         """Wait until no job works on the model. The job goes on if the waiter is cancelled."""
         await self._jobs.settled(model_id)
-        return self.ledger.deployment(model_id)
+        return self.state.deployment(model_id)
 
     def busy(self, model_id: str) -> bool:
         return self._jobs.busy(model_id)
@@ -141,28 +141,28 @@ class Deployments:
 
     async def start(self, model: ModelVersion) -> None:
         """Start a model that is built, stopped or failed. Does nothing if it serves or a job works on it."""
-        deployment = self.ledger.deployment(model.model_id)
+        deployment = self.state.deployment(model.model_id)
         if is_serving(deployment) or self.busy(model.model_id):
             return
-        await self.ledger.update(model.model_id, wanted=True, error=None)
-        self._begin(model, lambda: self.road.deploy_version(model, run=True))
+        await self.state.update(model.model_id, wanted=True, error=None)
+        self._begin(model, lambda: self.pipeline.deploy_version(model, run=True))
 
     async def stop(self, model: ModelVersion) -> None:
         """Take a model out of the traffic, then drain and stop its replicas."""
         await self._end_job(model.model_id)
-        deployment = self.ledger.deployment(model.model_id)
+        deployment = self.state.deployment(model.model_id)
         stopped = Status.FAILED if deployment.status is Status.FAILED else Status.STOPPED
-        await self.ledger.update(model.model_id, status=stopped, wanted=False)
-        await self.road.publisher.follow()
-        await self.road.starter.stop_all(model, deployment.replicas)
-        await self.ledger.update(model.model_id, replicas=())
+        await self.state.update(model.model_id, status=stopped, wanted=False)
+        await self.pipeline.publisher.follow()
+        await self.pipeline.starter.stop_all(model, deployment.replicas)
+        await self.state.update(model.model_id, replicas=())
 
     async def restart(self, model: ModelVersion) -> None:
         """Replace the replicas by new ones, one after another; each serves until its replacement does.
 
         Raises Conflict if the model was never built.
         """
-        deployment = self.ledger.deployment(model.model_id)
+        deployment = self.state.deployment(model.model_id)
         if model.findings.lock is None:
             raise Conflict(
                 f"`{model.name}` was never built, so it cannot be restarted.",
@@ -170,7 +170,7 @@ class Deployments:
             )
         await self._end_job(model.model_id)
         if is_serving(deployment):
-            self._begin(model, lambda: self.road.replicas.roll(model))
+            self._begin(model, lambda: self.pipeline.replicas.roll(model))
         else:
             await self.start(model)
 
@@ -179,15 +179,15 @@ class Deployments:
 
         A model that does not run takes up the number when it is started. Raises BadInput for an invalid number.
         """
-        model = await self.ledger.record_spec(model.model_id, replicas=replica_number(replicas))
-        if self.ledger.deployment(model.model_id).wanted:
+        model = await self.state.record_spec(model.model_id, replicas=replica_number(replicas))
+        if self.state.deployment(model.model_id).wanted:
             self._begin(model, self._jobs.behind(model.model_id, lambda: self._adjust(model)))
 
     async def _adjust(self, model: ModelVersion) -> None:
         """Stop or start replicas until the wanted number serves."""
-        if is_serving(self.ledger.deployment(model.model_id)):
-            await self.road.replicas.trim(model)
-            await self.road.replicas.fill(self.ledger.model(model.model_id) or model)
+        if is_serving(self.state.deployment(model.model_id)):
+            await self.pipeline.replicas.trim(model)
+            await self.pipeline.replicas.fill(self.state.model(model.model_id) or model)
 
     async def lose(
         self, model: ModelVersion, replica: Replica, reason: str, *, by_itself: bool = True, coming: bool = False
@@ -197,23 +197,23 @@ class Deployments:
         Returns False if it was no replica of the model any more. The health monitor has another one started; see
         `refill`. by_itself, coming: see Publisher.lose.
         """
-        if not await self.road.publisher.lose(model, replica, reason, by_itself=by_itself, coming=coming):
+        if not await self.pipeline.publisher.lose(model, replica, reason, by_itself=by_itself, coming=coming):
             return False
-        lines = await self.road.starter.last_lines(model, replica)
+        lines = await self.pipeline.starter.last_lines(model, replica)
         restart = Restart(at=utc_now(), reason=reason, lines=error_lines(lines))
-        await self.road.publisher.note_restart(model.model_id, restart)
-        await self.road.starter.kill(model, replica)
+        await self.pipeline.publisher.note_restart(model.model_id, restart)
+        await self.pipeline.starter.kill(model, replica)
         return True
 
     async def refill(self, model: ModelVersion, start_missing: Work) -> None:
         """Start missing replicas once no other job works on the model; returns when that has ended."""
         deployment = await self.settled(model.model_id)
-        if deployment.wanted and len(deployment.replicas) < self.ledger.replicas_wanted(model):
+        if deployment.wanted and len(deployment.replicas) < self.state.replicas_wanted(model):
             self._begin(model, lambda: self._refill(model, start_missing))
         await self.settled(model.model_id)
 
     async def _refill(self, model: ModelVersion, start_missing: Work) -> None:
-        if not is_serving(self.ledger.deployment(model.model_id)):
+        if not is_serving(self.state.deployment(model.model_id)):
             await self.acceleration.end(model.model_id)
         await start_missing()
 
@@ -225,15 +225,15 @@ class Deployments:
         """Remove every trace of a model. Returns what was removed, for a person."""
         removed = await self.removal(model)
         await self.stop(model)
-        model = self.ledger.model(model.model_id) or model
-        await remove_build_output(model, self.ledger, self.road)
-        await self.ledger.remove(model.model_id)
-        await self.road.publisher.follow()
+        model = self.state.model(model.model_id) or model
+        await remove_build_output(model, self.state, self.pipeline)
+        await self.state.remove(model.model_id)
+        await self.pipeline.publisher.follow()
         return removed
 
     async def removal(self, model: ModelVersion) -> list[str]:
         """Return what `delete` would remove now, for a person: a line for each thing."""
-        return await removal(model, self.ledger, self.road)
+        return await removal(model, self.state, self.pipeline)
 
     async def prune_stale(self) -> list[str]:
         """Drop registry entries whose model is gone, and stop replicas of this gateway that no entry lists."""
@@ -241,30 +241,30 @@ class Deployments:
 
     async def resume(self, *, registry_lost: bool) -> None:
         """Adopt running replicas after a gateway's start, start what should run, and remove what no record lists."""
-        known = [model.model_id for model in self.ledger.models()]
-        await asyncio.to_thread(remove_torn_uploads, self.ledger.folder(""), known)
-        running = [replica for target in self.road.targets.offered.values() for replica in await target.replicas()]
-        await asyncio.gather(*(self._resume_one(model, running, registry_lost) for model in self.ledger.models()))
-        await self.road.publisher.follow()
+        known = [model.model_id for model in self.state.models()]
+        await asyncio.to_thread(remove_torn_uploads, self.state.folder(""), known)
+        running = [replica for target in self.pipeline.targets.offered.values() for replica in await target.replicas()]
+        await asyncio.gather(*(self._resume_one(model, running, registry_lost) for model in self.state.models()))
+        await self.pipeline.publisher.follow()
         await self.prune_stale()
-        for model in self.ledger.models():
+        for model in self.state.models():
             await self.acceleration.begin(model.model_id)
 
     async def _resume_one(self, model: ModelVersion, running: list[Replica], registry_lost: bool) -> None:
         model = await self.acceleration.take_back(model)
-        if not self.ledger.has_deployment(model.model_id):
+        if not self.state.has_deployment(model.model_id):
             variant = model.variant.name if model.variant else VariantName.ORIGINAL
-            runs = any(one.model_id == model.model_id and one.variant is variant for one in running)
-            await self.ledger.enter(model, wanted=runs, status=Status.STOPPED, live_at=utc_now() if runs else "")
-        deployment = self.ledger.deployment(model.model_id)
+            runs = any(replica.model_id == model.model_id and replica.variant is variant for replica in running)
+            await self.state.enter(model, wanted=runs, status=Status.STOPPED, live_at=utc_now() if runs else "")
+        deployment = self.state.deployment(model.model_id)
         adopted = await self._adoption.adopt(model, running, registry_lost=registry_lost)
         if not deployment.wanted:
             if deployment.status in IN_PROGRESS:  # it was being built when the gateway ended
-                self._begin(model, lambda: self.road.deploy_version(model, run=False))
+                self._begin(model, lambda: self.pipeline.deploy_version(model, run=False))
         elif len(adopted) < model.spec.replicas and adopted:
-            self._begin(model, lambda: self.road.replicas.fill(model))
+            self._begin(model, lambda: self.pipeline.replicas.fill(model))
         elif not adopted and deployment.status is not Status.FAILED:
-            self._begin(model, lambda: self.road.deploy_version(model, run=True))
+            self._begin(model, lambda: self.pipeline.deploy_version(model, run=True))
 
     async def shut_down(self, *, keep_models: bool) -> None:
         """End all work, as the gateway ends. Replicas are stopped too, unless `keep_models`.
@@ -275,15 +275,15 @@ class Deployments:
         await self._jobs.end_all()
         if keep_models:
             return
-        running = [one for one in self.ledger.deployments() if one.replicas]
-        for one in running:
-            status = Status.STOPPED if is_serving(one) else one.status
-            await self.ledger.update(one.model_id, status=status)
-        await self.road.publisher.follow()
+        running = [deployment for deployment in self.state.deployments() if deployment.replicas]
+        for deployment in running:
+            status = Status.STOPPED if is_serving(deployment) else deployment.status
+            await self.state.update(deployment.model_id, status=status)
+        await self.pipeline.publisher.follow()
         await asyncio.gather(*(self._put_down(one) for one in running))
 
     async def _put_down(self, deployment: Deployment) -> None:
-        model = self.ledger.model(deployment.model_id)
+        model = self.state.model(deployment.model_id)
         if model is not None:
-            await self.road.starter.stop_all(model, deployment.replicas)
-            await self.ledger.update(model.model_id, replicas=())
+            await self.pipeline.starter.stop_all(model, deployment.replicas)
+            await self.state.update(model.model_id, replicas=())

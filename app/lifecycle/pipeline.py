@@ -40,7 +40,7 @@ class DeploymentPipeline:
         self,
         *,
         settings: DeploymentSettings,
-        ledger: DeploymentState,
+        state: DeploymentState,
         targets: Targets,
         resolve: Resolve,
         connect: Connect,
@@ -50,12 +50,12 @@ class DeploymentPipeline:
         self.settings = settings
         self.readers = Readers(ask)
         self.targets = targets
-        self.publisher = Publisher(ledger, traffic, single_active=settings.single_active_model)
-        self.starter = Starter(settings, ledger, targets, connect, self.publisher)
-        self.replicas = Replicas(ledger, self.starter, self.publisher)
+        self.publisher = Publisher(state, traffic, single_active=settings.single_active_model)
+        self.starter = Starter(settings, state, targets, connect, self.publisher)
+        self.replicas = Replicas(state, self.starter, self.publisher)
         self.target = self.starter.target
         self.build = self.starter.build
-        self._ledger = ledger
+        self._state = state
         self._resolve_lock = resolve
 
     async def deploy_version(self, model: ModelVersion, requirements: Requirements | None = None, *, run: bool) -> None:
@@ -63,16 +63,16 @@ class DeploymentPipeline:
 
         requirements: of its environment, as `register` found them; None where a stored record is all there is.
         """
-        build_log = BuildLog(self._ledger.folder(model.model_id))
+        build_log = BuildLog(self._state.folder(model.model_id))
         target = self.target(model)
         if model.findings.lock is None:
-            async with self._ledger.step(model.model_id, Status.RESOLVING):
+            async with self._state.step(model.model_id, Status.RESOLVING):
                 requirements = requirements or await self.stored_requirements(model)
                 model = await self._resolve(model, requirements, target, build_log)
-        async with self._ledger.step(model.model_id, Status.BUILDING):
+        async with self._state.step(model.model_id, Status.BUILDING):
             await self.build(model, build_log)
         if not run:
-            await self._ledger.update(model.model_id, status=Status.BUILT, error=None)
+            await self._state.update(model.model_id, status=Status.BUILT, error=None)
             return
         await self._start_all(model)
 
@@ -82,29 +82,29 @@ class DeploymentPipeline:
         The earlier ones serve until the new ones can. The traffic moves in one step, so that never fewer replicas serve
         than before. If some do not start, the model goes live all the same.
         """
-        before, wanted = self._ledger.deployment(model.model_id).replicas, self._ledger.replicas_wanted(model)
-        begun: list[StartedReplica] = []
+        before, wanted = self._state.deployment(model.model_id).replicas, self._state.replicas_wanted(model)
+        loaded: list[StartedReplica] = []
         try:
-            async with self._ledger.step(model.model_id, Status.STARTING):
-                begun, failures = await self.starter.begin_all(model, range(1, wanted + 1))
-                if not begun:
+            async with self._state.step(model.model_id, Status.STARTING):
+                loaded, failures = await self.starter.begin_all(model, range(1, wanted + 1))
+                if not loaded:
                     raise failures[0]
-            async with self._ledger.step(model.model_id, Status.PROBING):
-                replicas, refused = await self.starter.probe_all(model, begun)
+            async with self._state.step(model.model_id, Status.PROBING):
+                replicas, refused = await self.starter.probe_all(model, loaded)
                 if not replicas:
                     raise refused[0]
             reason = next(iter((*failures, *refused)), None)
             error = None if reason is None else degraded(len(replicas), wanted, reason)
             rivals = await self.publisher.go_live(model, replicas, error)
         except BaseException:
-            await self.starter.stop_all(model, (one.replica for one in begun))
+            await self.starter.stop_all(model, (started.replica for started in loaded))
             raise
         await self.starter.stop_all(model, before)
         for rival in rivals:
             await self._retire(rival)
 
     async def _retire(self, rival: Deployment) -> None:
-        model = self._ledger.model(rival.model_id)
+        model = self._state.model(rival.model_id)
         if model is not None:  # None if it was deleted meanwhile
             await self.starter.stop_all(model, rival.replicas)
             await self.publisher.forget(rival)
@@ -140,7 +140,7 @@ class DeploymentPipeline:
             build_log.write(f"needs {pin.requirement}: {pin.evidence}")
         build_log.write(f"Python {', '.join(requirements.pythons)}: {requirements.python_evidence}")
         lock = await self.lock_for(requirements, model, build_log)
-        return await self._ledger.record_findings(model.model_id, lock=lock, target=target.name)
+        return await self._state.record_findings(model.model_id, lock=lock, target=target.name)
 
     async def lock_for(self, requirements: Requirements, model: ModelVersion, build_log: BuildLog) -> Lock:
         """Resolve a lock of packages for the platform where this model runs. Raises EnvironmentFailed."""

@@ -14,13 +14,13 @@ from model_container.contract.frames import Answer, Request
 
 
 class Pulse(Protocol):
-    """A sign of life: how long the current prediction has taken, 0 when idle."""
+    """A heartbeat: how long the current prediction has taken, 0 when idle."""
 
     @property
     def busy_ms(self) -> int: ...
 
 
-class ReplicaLink(Protocol):
+class ProbedConnection(Protocol):
     """The part of a connection to a replica that probing needs; dispatch/connection.py implements it."""
 
     async def predict(self, request: Request) -> Answer: ...
@@ -36,11 +36,11 @@ DETAIL_CHARACTERS_MAX = 2000
 CHECK_TIMEOUT_SECONDS = 5.0
 """How long a running replica may take to answer a check; long enough that a busy machine costs no replica."""
 
-Connect = Callable[[Replica, float], Awaitable[tuple[ReplicaLink, dict[str, Any]]]]
-"""(replica, timeout in seconds) → an open link and the replica's welcome. Raises Unavailable errors."""
+Connect = Callable[[Replica, float], Awaitable[tuple[ProbedConnection, dict[str, Any]]]]
+"""(replica, timeout in seconds) → an open connection and the replica's welcome. Raises Unavailable errors."""
 
 
-async def probe(model: ModelVersion, link: ReplicaLink, samples: list[Any]) -> Any:
+async def probe(model: ModelVersion, connection: ProbedConnection, samples: list[Any]) -> Any:
     """Return the sample that the model answers: its owner's if given, otherwise the first of the runtime's that works.
 
     samples: request bodies made from the signature. Raises ProbeFailed with the model's own words.
@@ -48,7 +48,7 @@ async def probe(model: ModelVersion, link: ReplicaLink, samples: list[Any]) -> A
     candidates = [model.spec.expected_input] if model.spec.expected_input is not None else samples
     problem = "The runtime could not make a sample from the model's signature."
     for index, sample in enumerate(candidates):
-        answer = await link.predict(Request(msgspec.json.encode(sample)))
+        answer = await connection.predict(Request(msgspec.json.encode(sample)))
         if answer.status == 200:
             return sample
         if index == 0:
@@ -78,18 +78,18 @@ def _failure(model: ModelVersion, candidates: list[Any], problem: str) -> ProbeF
     )
 
 
-async def answers_sample(model: ModelVersion, link: ReplicaLink, patience_seconds: float) -> str:
+async def answers_sample(model: ModelVersion, connection: ProbedConnection, patience_seconds: float) -> str:
     """Return "" if the model answers its sample, otherwise what is wrong.
 
     A replica that is busy with requests counts as answering, unless it has been busy with the same batch for longer
     than `patience_seconds`: its callers have given up by then, and it may never end.
     """
-    busy_seconds = (await link.ping()).busy_ms / 1000
+    busy_seconds = (await connection.ping()).busy_ms / 1000
     if busy_seconds > patience_seconds:
         return f"it has worked on one batch for {busy_seconds:.0f} s"
     if busy_seconds:
         return ""
-    answer = await link.predict(Request(msgspec.json.encode(model.findings.sample)))
+    answer = await connection.predict(Request(msgspec.json.encode(model.findings.sample)))
     if answer.status == 200:
         return ""
     return f"its sample is no longer answered: {answer.body[:300].decode(errors='replace')}"

@@ -35,21 +35,21 @@ class Publisher:
     single_active: whether a model that becomes live also replaces models of other names.
     """
 
-    def __init__(self, ledger: DeploymentState, traffic: Traffic, *, single_active: bool) -> None:
-        self._ledger = ledger
+    def __init__(self, state: DeploymentState, traffic: Traffic, *, single_active: bool) -> None:
+        self._state = state
         self._traffic = traffic
         self._single_active = single_active
         self._publishing = asyncio.Lock()
 
     async def follow(self) -> None:
-        """Make the traffic follow the ledger."""
+        """Make the traffic follow the state of the deployments."""
         async with self._publishing:
-            await self._traffic.publish(self._ledger.route_table())
+            await self._traffic.publish(self._state.route_table())
 
     async def expect(self, model_id: str, *, coming: bool) -> None:
         """Have requests that find no replica wait for one that is starting, or refuse them at once if none is."""
-        if self._ledger.outlook(model_id).coming != coming:
-            self._ledger.expect(model_id, coming=coming)
+        if self._state.outlook(model_id).coming != coming:
+            self._state.expect(model_id, coming=coming)
             await self.follow()
 
     def has_answered(self, replica: Replica) -> bool:
@@ -64,12 +64,16 @@ class Publisher:
         Raises Conflict if the route has a version of another name or one that is not wanted, or if an arm that has a
         share is not connected. Then nothing has changed.
         """
-        versions = {one.model_id for one in self._ledger.deployments() if one.name == name and one.wanted}
+        versions = {
+            deployment.model_id
+            for deployment in self._state.deployments()
+            if deployment.name == name and deployment.wanted
+        }
         strangers = sorted(route.versions - versions)
         if strangers:
             raise Conflict(f"`{strangers[0]}` is no version of `{name}` that runs, so it cannot be in its route.")
         self._traffic.shift_traffic(name, route)
-        self._ledger.split(name, route)
+        self._state.split(name, route)
 
     async def go_live(
         self, model: ModelVersion, replicas: Sequence[Replica], error: dict[str, Any] | None, *, beside: bool = False
@@ -86,42 +90,42 @@ class Publisher:
             if beside:
                 self._share_name(model)
             elif not self._shares_name(model, model.model_id):
-                self._ledger.forget_split(model.name)
-            rivals = [one for one in self._ledger.deployments() if self._replaces(model, one)]
+                self._state.forget_split(model.name)
+            rivals = [deployment for deployment in self._state.deployments() if self._replaces(model, deployment)]
             for rival in rivals:
-                await self._ledger.update(rival.model_id, status=Status.STOPPED, wanted=False)
-            await self._move(self._ledger.going_live(model.model_id, replicas, error))
+                await self._state.update(rival.model_id, status=Status.STOPPED, wanted=False)
+            await self._move(self._state.going_live(model.model_id, replicas, error))
         return rivals
 
     async def join(self, model: ModelVersion, replica: Replica) -> None:
         """Add one replica to the traffic. Raises Conflict if the model is not wanted any more or has enough."""
         async with self._publishing:
-            now = self._ledger.deployment(model.model_id)
-            wanted = self._ledger.replicas_wanted(model)
+            now = self._state.deployment(model.model_id)
+            wanted = self._state.replicas_wanted(model)
             if not now.wanted or len(now.replicas) >= wanted:
                 raise Conflict(f"`{model.name}` was stopped or changed in the meantime.")
             replicas = (*now.replicas, replica)
             error = None if len(replicas) >= wanted else degraded(len(replicas), wanted, "others are being started")
-            replicas = tuple(sorted(replicas, key=lambda one: one.number))
-            await self._move(self._ledger.going_live(model.model_id, replicas, error))
+            replicas = tuple(sorted(replicas, key=lambda replica: replica.number))
+            await self._move(self._state.going_live(model.model_id, replicas, error))
 
     async def exchange(self, model: ModelVersion, before: Replica, after: Replica) -> None:
         """Replace one replica by another. Raises Conflict if `before` serves no more; then nothing has changed."""
         async with self._publishing:
-            now = self._ledger.deployment(model.model_id)
+            now = self._state.deployment(model.model_id)
             if before not in now.replicas or not is_serving(now):
                 raise Conflict(f"`{model.name}` was stopped or changed in the meantime.")
-            replicas = tuple(after if one == before else one for one in now.replicas)
-            error = now.error if len(replicas) < self._ledger.replicas_wanted(model) else None
-            await self._move(self._ledger.going_live(model.model_id, replicas, error))
+            replicas = tuple(after if replica == before else replica for replica in now.replicas)
+            error = now.error if len(replicas) < self._state.replicas_wanted(model) else None
+            await self._move(self._state.going_live(model.model_id, replicas, error))
 
     async def leave(self, model: ModelVersion, leaving: Sequence[Replica]) -> None:
         """Take some of a model's replicas out of the traffic; others stay."""
         async with self._publishing:
-            now = self._ledger.deployment(model.model_id)
-            staying = tuple(one for one in now.replicas if one not in leaving)
-            error = now.error if len(staying) < self._ledger.replicas_wanted(model) else None
-            await self._move(self._ledger.changed(model.model_id, replicas=staying, error=error))
+            now = self._state.deployment(model.model_id)
+            staying = tuple(replica for replica in now.replicas if replica not in leaving)
+            error = now.error if len(staying) < self._state.replicas_wanted(model) else None
+            await self._move(self._state.changed(model.model_id, replicas=staying, error=error))
 
     async def lose(self, model: ModelVersion, replica: Replica, reason: str, *, by_itself: bool, coming: bool) -> bool:
         """Take a replica that is gone or answers no more out of the traffic. Returns False if it was taken out before.
@@ -129,51 +133,59 @@ class Publisher:
         by_itself: whether nobody killed or froze it. coming: whether another one is started at once.
         """
         async with self._publishing:
-            now = self._ledger.deployment(model.model_id)
+            now = self._state.deployment(model.model_id)
             if replica not in now.replicas or not is_serving(now):
                 return False
-            staying = tuple(one for one in now.replicas if one != replica)
+            staying = tuple(present for present in now.replicas if present != replica)
             error = (
-                degraded(len(staying), self._ledger.replicas_wanted(model), reason) if staying else {"detail": reason}
+                degraded(len(staying), self._state.replicas_wanted(model), reason) if staying else {"detail": reason}
             )
             status = now.status if staying else Status.UNHEALTHY
-            coming = coming or self._ledger.outlook(model.model_id).coming
-            self._ledger.expect(model.model_id, coming=coming, loss=Loss(replica.id, reason, by_itself))
-            await self._move(self._ledger.changed(model.model_id, replicas=staying, status=status, error=error))
+            coming = coming or self._state.outlook(model.model_id).coming
+            self._state.expect(model.model_id, coming=coming, loss=Loss(replica.id, reason, by_itself))
+            await self._move(self._state.changed(model.model_id, replicas=staying, status=status, error=error))
         return True
 
     async def note_restart(self, model_id: str, restart: Restart) -> None:
-        restarts = (*self._ledger.deployment(model_id).restarts, restart)[-RESTARTS_KEPT:]
-        await self._ledger.update(model_id, restarts=restarts)
+        restarts = (*self._state.deployment(model_id).restarts, restart)[-RESTARTS_KEPT:]
+        await self._state.update(model_id, restarts=restarts)
 
     async def forget(self, rival: Deployment) -> None:
         """Clear the replicas in a replaced model's record once they have ended, unless it was started again."""
         with contextlib.suppress(NotFound):
-            if self._ledger.deployment(rival.model_id).replicas == rival.replicas:
-                await self._ledger.update(rival.model_id, replicas=())
+            if self._state.deployment(rival.model_id).replicas == rival.replicas:
+                await self._state.update(rival.model_id, replicas=())
 
     def _share_name(self, model: ModelVersion) -> None:
         """Have a version share its name with those that it would otherwise replace, without a share of the requests."""
         others = [
-            one for one in self._ledger.deployments() if one.name == model.name and self._is_replaceable(model, one)
+            deployment
+            for deployment in self._state.deployments()
+            if deployment.name == model.name and self._is_replaceable(model, deployment)
         ]
-        split = self._ledger.splits.get(model.name)
+        split = self._state.splits.get(model.name)
         if split is None:
             if not others:
                 return
-            main = max(others, key=lambda one: (is_serving(one), one.live_at, one.created_at))
+            main = max(
+                others, key=lambda deployment: (is_serving(deployment), deployment.live_at, deployment.created_at)
+            )
             split = Route((Arm(main.model_id, 1.0),))
-        joining = [one for one in (*(other.model_id for other in others), model.model_id) if one not in split.versions]
+        joining = [
+            model_id
+            for model_id in (*(other.model_id for other in others), model.model_id)
+            if model_id not in split.versions
+        ]
         arms = (*split.arms, *(Arm(model_id, 0.0) for model_id in joining))
-        self._ledger.split(model.name, Route(arms, split.mirror))
+        self._state.split(model.name, Route(arms, split.mirror))
 
     def _shares_name(self, model: ModelVersion, model_id: str) -> bool:
-        split = self._ledger.splits.get(model.name)
+        split = self._state.splits.get(model.name)
         return split is not None and {model.model_id, model_id} <= split.versions
 
     async def _move(self, coming: Deployment) -> None:
-        await self._traffic.publish(self._ledger.route_table(coming))
-        await self._ledger.record(coming)
+        await self._traffic.publish(self._state.route_table(coming))
+        await self._state.record(coming)
 
     def _replaces(self, model: ModelVersion, other: Deployment) -> bool:
         rival = other.name == model.name or (self._single_active and not self._is_of_folder(model, other))
@@ -187,7 +199,7 @@ class Publisher:
 
         Models of the models folder serve side by side, even where only one model is active.
         """
-        beside = self._ledger.model(other.model_id)
+        beside = self._state.model(other.model_id)
         return bool(model.identity.models_folder) or (beside is not None and bool(beside.identity.models_folder))
 
 

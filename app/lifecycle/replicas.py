@@ -17,8 +17,8 @@ from app.lifecycle.state import DeploymentState
 class Replicas:
     """The replicas of models that take traffic, as the record lists them."""
 
-    def __init__(self, ledger: DeploymentState, starter: Starter, publisher: Publisher) -> None:
-        self._ledger = ledger
+    def __init__(self, state: DeploymentState, starter: Starter, publisher: Publisher) -> None:
+        self._state = state
         self._starter = starter
         self._publisher = publisher
 
@@ -38,7 +38,7 @@ class Replicas:
                 except PrismError as error:
                     failures.append(error)
 
-        present = self._ledger.deployment(model.model_id).replicas
+        present = self._state.deployment(model.model_id).replicas
         await gather_all(add(number) for number in self._missing(model, present))
         await self.note_missing(model, failures)
 
@@ -47,44 +47,44 @@ class Replicas:
 
         Raises the first failure if no replica serves.
         """
-        now, wanted = self._ledger.deployment(model.model_id), self._ledger.replicas_wanted(model)
+        now, wanted = self._state.deployment(model.model_id), self._state.replicas_wanted(model)
         if failures and not is_serving(now):
             raise failures[0]
         if failures and len(now.replicas) < wanted:
-            await self._ledger.update(model.model_id, error=degraded(len(now.replicas), wanted, failures[0]))
+            await self._state.update(model.model_id, error=degraded(len(now.replicas), wanted, failures[0]))
         if is_serving(now) and now.status is not Status.LIVE:  # a replacement was given up
-            await self._ledger.update(model.model_id, status=Status.LIVE)
+            await self._state.update(model.model_id, status=Status.LIVE)
 
     async def add(self, model: ModelVersion, number: int, admit: Callable[[Replica], None] = lambda _: None) -> Replica:
         """Start one more replica; it takes traffic as soon as it answers its sample. admit: called right before that.
 
         Raises what the failing step raised, Conflict if the replica is not wanted any more; then nothing of it is left.
         """
-        model = self._ledger.model(model.model_id) or model
-        begun = await self._starter.begin(model, number)
+        model = self._state.model(model.model_id) or model
+        started = await self._starter.begin(model, number)
         try:
-            await self._starter.probe(model, begun)
-            admit(begun.replica)
-            await self._publisher.join(model, begun.replica)
+            await self._starter.probe(model, started)
+            admit(started.replica)
+            await self._publisher.join(model, started.replica)
         except BaseException:
-            await self._starter.stop(model, begun.replica)
+            await self._starter.stop(model, started.replica)
             raise
-        return begun.replica
+        return started.replica
 
     def free_number(self, model: ModelVersion, starting: Collection[int]) -> int:
         """Return a number for one more replica, besides those that run and those that are starting."""
-        used = {one.number for one in self._ledger.deployment(model.model_id).replicas}.union(starting)
+        used = {replica.number for replica in self._state.deployment(model.model_id).replicas}.union(starting)
         return next(number for number in range(1, REPLICAS_MAX + 1) if number not in used)
 
     def _missing(self, model: ModelVersion, present: Iterable[Replica]) -> list[int]:
         """Return the numbers of the replicas to start."""
-        used = {one.number for one in present}
+        used = {replica.number for replica in present}
         free = [number for number in range(1, REPLICAS_MAX + 1) if number not in used]
-        return free[: max(0, self._ledger.replicas_wanted(model) - len(used))]
+        return free[: max(0, self._state.replicas_wanted(model) - len(used))]
 
     async def trim(self, model: ModelVersion) -> None:
         """Take the replicas beyond the wanted number out of the traffic, drain and stop them."""
-        extra = self._ledger.deployment(model.model_id).replicas[self._ledger.replicas_wanted(model) :]
+        extra = self._state.deployment(model.model_id).replicas[self._state.replicas_wanted(model) :]
         if extra:
             await self._publisher.leave(model, extra)
             await self._starter.stop_all(model, extra)
@@ -94,20 +94,20 @@ class Replicas:
 
         Raises what the failing step raised; the replicas that are left serve on.
         """
-        for before in self._ledger.deployment(model.model_id).replicas:
-            if before not in self._ledger.deployment(model.model_id).replicas:
+        for before in self._state.deployment(model.model_id).replicas:
+            if before not in self._state.deployment(model.model_id).replicas:
                 continue  # lost meanwhile
-            async with self._ledger.step(model.model_id, Status.STARTING):
-                begun = await self._starter.begin(model, before.number)
+            async with self._state.step(model.model_id, Status.STARTING):
+                started = await self._starter.begin(model, before.number)
             try:
-                async with self._ledger.step(model.model_id, Status.PROBING):
-                    await self._starter.probe(model, begun)
-                await self._publisher.exchange(model, before, begun.replica)
+                async with self._state.step(model.model_id, Status.PROBING):
+                    await self._starter.probe(model, started)
+                await self._publisher.exchange(model, before, started.replica)
             except Conflict:  # lost meanwhile
-                await self._starter.stop(model, begun.replica)
+                await self._starter.stop(model, started.replica)
                 continue
             except BaseException:
-                await self._starter.stop(model, begun.replica)
+                await self._starter.stop(model, started.replica)
                 raise
             await self._stop_replaced(model, before)
         await self.fill(model)
@@ -121,19 +121,19 @@ class Replicas:
         """
         assert model.variant is not None  # the model serves
         variant, is_recorded = model.variant.name, False
-        while is_serving(now := self._ledger.deployment(model.model_id)):
-            before = next((one for one in now.replicas if one.variant is not variant), None)
+        while is_serving(now := self._state.deployment(model.model_id)):
+            before = next((replica for replica in now.replicas if replica.variant is not variant), None)
             if before is None:
                 return
-            begun = await self._starter.begin(model, before.number)
+            started = await self._starter.begin(model, before.number)
             try:
-                await self._starter.probe(model, begun)
-                await self._publisher.exchange(model, before, begun.replica)
+                await self._starter.probe(model, started)
+                await self._publisher.exchange(model, before, started.replica)
             except Conflict:  # `before` was lost meanwhile
-                await self._starter.kill(model, begun.replica)
+                await self._starter.kill(model, started.replica)
                 continue
             except BaseException:
-                await self._starter.kill(model, begun.replica)
+                await self._starter.kill(model, started.replica)
                 raise
             if not is_recorded:
                 await record()

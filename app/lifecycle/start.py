@@ -23,7 +23,7 @@ from app.errors import (
     Unavailable,
 )
 from app.lifecycle.logs.build_log import BuildLog, error_lines
-from app.lifecycle.probe import Connect, ReplicaLink, probe
+from app.lifecycle.probe import Connect, ProbedConnection, probe
 from app.lifecycle.publish import Publisher
 from app.lifecycle.settings import DeploymentSettings
 from app.lifecycle.state import DeploymentState
@@ -44,7 +44,7 @@ class StartedReplica(Struct, frozen=True):
     """A replica that has loaded and takes no traffic yet. facts: what it reported about itself, to be recorded."""
 
     replica: Replica
-    link: ReplicaLink
+    connection: ProbedConnection
     welcome: Welcome
     facts: dict[str, Any]
 
@@ -55,13 +55,13 @@ class Starter:
     def __init__(
         self,
         settings: DeploymentSettings,
-        ledger: DeploymentState,
+        state: DeploymentState,
         targets: Targets,
         connect: Connect,
         publisher: Publisher,
     ) -> None:
         self._settings = settings
-        self._ledger = ledger
+        self._state = state
         self._targets = targets.offered
         self._connect = connect
         self._publisher = publisher
@@ -87,7 +87,7 @@ class Starter:
         )
         target = self.target(model)
         await target.build_environment(variant.lock, lines.write)
-        await target.build_model(model, self._ledger.folder(model.model_id), lines.write, variant)
+        await target.build_model(model, self._state.folder(model.model_id), lines.write, variant)
 
     async def begin(self, model: ModelVersion, number: int = 1, variant: Variant | None = None) -> StartedReplica:
         """Start a replica and wait until it has loaded. Raises StartFailed; then nothing of it is left.
@@ -97,7 +97,7 @@ class Starter:
         variant = variant or model.variant
         if variant is not None and number > 1:
             variant = structs.replace(variant, log_folder=log_folder(number))
-        folder = self._ledger.folder(model.model_id)
+        folder = self._state.folder(model.model_id)
         if variant is not None:
             (folder / variant.log_folder).mkdir(parents=True, exist_ok=True)
         # A start clears up after replicas that died; two starts cannot do that at once.
@@ -115,18 +115,18 @@ class Starter:
                     await self.kill(model, await starting)
                 raise
         try:
-            link, said = await self._welcome(model, replica)
-            welcome = self._read(model, link, said)
+            connection, report = await self._welcome(model, replica)
+            welcome = self._read(model, connection, report)
         except BaseException:
             await self.kill(model, replica)
             raise
-        return StartedReplica(replica, link, welcome, facts_of(said))
+        return StartedReplica(replica, connection, welcome, facts_of(report))
 
-    def _read(self, model: ModelVersion, link: ReplicaLink, said: dict[str, Any]) -> Welcome:
+    def _read(self, model: ModelVersion, connection: ProbedConnection, report: dict[str, Any]) -> Welcome:
         try:
-            return welcome_of(said)
+            return welcome_of(report)
         except ValueError as error:
-            link.close()
+            connection.close()
             raise StartFailed(f"The runtime of `{model.name}` does not say what it serves: {error}.") from None
 
     async def begin_all(
@@ -137,65 +137,65 @@ class Starter:
         If all of the first few fail, the others are not tried, as they would fail for the same reason.
         """
         room = asyncio.Semaphore(STARTS_AT_A_TIME)
-        begun: list[StartedReplica] = []
+        loaded: list[StartedReplica] = []
         failures: list[PrismError] = []
 
         async def begin_one(number: int) -> None:
             async with room:
                 try:
-                    begun.append(await self.begin(model, number))
+                    loaded.append(await self.begin(model, number))
                 except PrismError as error:
                     failures.append(error)
 
         try:
             await gather_all(map(begin_one, numbers[:STARTS_AT_A_TIME]))
-            if begun:
+            if loaded:
                 await gather_all(map(begin_one, numbers[STARTS_AT_A_TIME:]))
         except BaseException:
-            await self.end_all(model, begun)
+            await self.end_all(model, loaded)
             raise
-        return begun, failures
+        return loaded, failures
 
     async def probe_all(
-        self, model: ModelVersion, begun: list[StartedReplica]
+        self, model: ModelVersion, loaded: list[StartedReplica]
     ) -> tuple[list[Replica], list[PrismError]]:
         """Probe the replicas. Returns those that answer their sample, and the failures of others, which are killed."""
         good: list[Replica] = []
         failures: list[PrismError] = []
 
-        async def probe_one(one: StartedReplica) -> None:
+        async def probe_one(started: StartedReplica) -> None:
             try:
-                await self.probe(model, one)
+                await self.probe(model, started)
             except PrismError as error:
                 failures.append(error)
-                await self.kill(model, one.replica)
+                await self.kill(model, started.replica)
             else:
-                good.append(one.replica)
+                good.append(started.replica)
 
         try:
-            await gather_all(map(probe_one, begun))
+            await gather_all(map(probe_one, loaded))
         except BaseException:
-            await self.end_all(model, begun)
+            await self.end_all(model, loaded)
             raise
         return sorted(good, key=lambda replica: replica.number), failures
 
-    async def end_all(self, model: ModelVersion, begun: Iterable[StartedReplica]) -> None:
+    async def end_all(self, model: ModelVersion, loaded: Iterable[StartedReplica]) -> None:
         """Close and kill replicas that never received traffic."""
-        for one in begun:
-            one.link.close()
-        await asyncio.gather(*(self.kill(model, one.replica) for one in begun))
+        for started in loaded:
+            started.connection.close()
+        await asyncio.gather(*(self.kill(model, started.replica) for started in loaded))
 
     @contextlib.asynccontextmanager
-    async def opened(self, model: ModelVersion, variant: Variant) -> AsyncIterator[ReplicaLink]:
+    async def opened(self, model: ModelVersion, variant: Variant) -> AsyncIterator[ProbedConnection]:
         """Yield a connection to a new replica that never takes traffic. The replica ends with the block."""
-        begun = await self.begin(model, variant=variant)
+        started = await self.begin(model, variant=variant)
         try:
-            yield begun.link
+            yield started.connection
         finally:
-            begun.link.close()
-            await self.kill(model, begun.replica)
+            started.connection.close()
+            await self.kill(model, started.replica)
 
-    async def probe(self, model: ModelVersion, begun: StartedReplica) -> None:
+    async def probe(self, model: ModelVersion, started: StartedReplica) -> None:
         """Have a replica answer a sample.
 
         That sample, and what the runtime reports about itself and its model, are recorded.
@@ -205,24 +205,24 @@ class Starter:
         patience = model.spec.bounds.predict_timeout_seconds or self._settings.predict_timeout_seconds
         try:
             async with asyncio.timeout(patience):
-                sample = await probe(model, begun.link, begun.welcome.samples)
+                sample = await probe(model, started.connection, started.welcome.samples)
         except TimeoutError as error:
             raise ProbeFailed(
                 f"`{model.name}` did not answer its sample within {patience:g} s.",
                 hint="Give a smaller `expected_input_json`, or raise PRISM_PREDICT_TIMEOUT_SECONDS.",
             ) from error
         finally:
-            begun.link.close()
-        told, facts = begun.welcome, begun.facts
-        known = self._ledger.model(model.model_id)
+            started.connection.close()
+        welcome, facts = started.welcome, started.facts
+        known = self._state.model(model.model_id)
         if known is None or (known.findings.signature, known.findings.sample, known.findings.runtime) != (
-            told.signature,
+            welcome.signature,
             sample,
             facts,
         ):
-            await self._ledger.note_findings(model.model_id, signature=told.signature, sample=sample, runtime=facts)
+            await self._state.note_findings(model.model_id, signature=welcome.signature, sample=sample, runtime=facts)
 
-    async def _welcome(self, model: ModelVersion, replica: Replica) -> tuple[ReplicaLink, dict[str, Any]]:
+    async def _welcome(self, model: ModelVersion, replica: Replica) -> tuple[ProbedConnection, dict[str, Any]]:
         target = self.target(model)
         timeout = self._settings.start_timeout_seconds
         deadline = monotonic() + timeout
@@ -248,7 +248,7 @@ class Starter:
             await asyncio.sleep(START_POLL_SECONDS)
 
     async def last_lines(self, model: ModelVersion, replica: Replica, count: int = 50) -> list[str]:
-        folder = self._ledger.folder(model.model_id) / replica_log_folder(model, replica)
+        folder = self._state.folder(model.model_id) / replica_log_folder(model, replica)
         return [line.text async for line in self.target(model).logs(replica, folder, count, False)]
 
     async def _last_words(self, model: ModelVersion, replica: Replica, detail: str) -> str:
@@ -265,7 +265,7 @@ class Starter:
 
     async def stop_all(self, model: ModelVersion, replicas: Iterable[Replica]) -> None:
         """Drain and stop several replicas at the same time."""
-        await asyncio.gather(*(self.stop(model, one) for one in replicas))
+        await asyncio.gather(*(self.stop(model, replica) for replica in replicas))
 
     async def _end(self, model: ModelVersion, replica: Replica, patience_seconds: float) -> None:
         await self._publisher.drained(replica, patience_seconds)
@@ -287,6 +287,6 @@ def replica_log_folder(model: ModelVersion, replica: Replica) -> str:
 
 async def gather_all(works: Iterable[Any]) -> None:
     """Wait for all awaitables, even if one fails; then raise the first one's exception."""
-    for found in await asyncio.gather(*works, return_exceptions=True):
-        if isinstance(found, BaseException):
-            raise found
+    for result in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result

@@ -132,13 +132,13 @@ class DeploymentState:
 
     def route_table(self, *coming: Deployment) -> RouteTable:
         """Build the route table. coming: deployments that replace what is recorded for their models."""
-        deployments = {one.model_id: one for one in (*self._registry.all(), *coming)}
+        deployments = {deployment.model_id: deployment for deployment in (*self._registry.all(), *coming)}
         return route_table(deployments.values(), self._outlooks, self._splits)
 
     def _routes_of(self, ref: str) -> RouteTable:
         """Build the part of the route table that a look-up of one reference needs."""
         model_ids = (*(model.model_id for model in self._versions_of(ref)), ref)
-        deployments = [one for model_id in model_ids if (one := self._registry.get(model_id)) is not None]
+        deployments = [deployment for model_id in model_ids if (deployment := self._registry.get(model_id)) is not None]
         return route_table(deployments, self._outlooks, self._splits)
 
     def _versions_of(self, ref: str) -> list[ModelVersion]:
@@ -163,7 +163,7 @@ class DeploymentState:
 
     def _leave_split(self, model_id: str) -> None:
         """Give a version's share to those that share its name. If none of them has a share, the split is forgotten."""
-        for name, split in [each for each in self._splits.items() if model_id in each[1].versions]:
+        for name, split in [item for item in self._splits.items() if model_id in item[1].versions]:
             rest = split.restricted_to(split.versions - {model_id})
             if rest is None:
                 self.forget_split(name)

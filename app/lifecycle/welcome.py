@@ -13,7 +13,7 @@ FACTS = ("python", "adapter", "libraries", "execution", "confinement")
 """The members that are kept in the model's record."""
 
 
-class Walls(Struct, frozen=True):
+class Sandbox(Struct, frozen=True):
     """The part of the sandbox's report that the pages show; see model_container/sandbox/confine.py."""
 
     namespaces: list[str] = []
@@ -32,13 +32,13 @@ class Welcome(Struct, frozen=True):
     adapter: str = ""
     libraries: dict[str, str] = {}
     execution: dict[str, Any] = {}
-    confinement: Walls = Walls()
+    confinement: Sandbox = Sandbox()
 
 
-def welcome_of(said: dict[str, Any]) -> Welcome:
+def welcome_of(report: dict[str, Any]) -> Welcome:
     """Validate a runtime's report. Raises ValueError if no runtime of PRISM sends it."""
-    return msgspec.convert(said, Welcome)
+    return msgspec.convert(report, Welcome)
 
 
-def facts_of(said: dict[str, Any]) -> dict[str, Any]:
-    return {key: said[key] for key in FACTS if key in said}
+def facts_of(report: dict[str, Any]) -> dict[str, Any]:
+    return {key: report[key] for key in FACTS if key in report}

@@ -28,13 +28,13 @@ PREDICT_BODY = request_body(
 )
 
 
-def router(asking: InferenceHandler, ledger: DeploymentState) -> APIRouter:
+def router(asking: InferenceHandler, state: DeploymentState) -> APIRouter:
     routes = APIRouter(tags=["KServe V1"])
 
     @routes.get("/v1/models/{name}", summary="Model readiness")
     async def model(request: Request, name: str) -> dict[str, Any]:
         asking.admit(request, name)
-        return {"name": ledger.find(name).name, "ready": ledger.live_endpoint(name) is not None}
+        return {"name": state.find(name).name, "ready": state.live_endpoint(name) is not None}
 
     @routes.post("/v1/models/{name}:predict", summary="Predict", openapi_extra=PREDICT_BODY)
     async def predict(request: Request, name: str) -> Response:

@@ -16,7 +16,7 @@ from app.ui.statuses import badge
 
 def choose_model(
     request: Request,
-    ledger: DeploymentState,
+    state: DeploymentState,
     pages: Pages,
     title: str,
     fits: Callable[[Deployment], bool] = lambda _: True,
@@ -25,7 +25,7 @@ def choose_model(
 
     The chosen model is opened on the same page, with the rest of the query unchanged.
     """
-    known = [(model, ledger.deployment(model.model_id)) for model in reversed(ledger.models())]
+    known = [(model, state.deployment(model.model_id)) for model in reversed(state.models())]
     fitting = [model for model, deployment in known if fits(deployment)]
     if len(fitting) == 1:
         return RedirectResponse(page_for(request, fitting[0].model_id), 303, {"Cache-Control": "no-store"})

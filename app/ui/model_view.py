@@ -78,7 +78,7 @@ async def model_view(
     circuits: breaker states of the model's replicas, by replica id. base_url: this server's URL as the browser sees it,
     without a trailing slash.
     """
-    deployment = deployments.ledger.deployment(model.model_id)
+    deployment = deployments.state.deployment(model.model_id)
     shown = steps(deployment)
     busy, failed = in_progress(deployment), any(step.state == "failed" for step in shown)
     uses = await vitals.of([deployment])
@@ -88,7 +88,7 @@ async def model_view(
         if is_serving(deployment)
         else f"{quiet} The model is not running."
     )
-    target = deployments.road.targets.known.get(deployment.target or "")
+    target = deployments.pipeline.targets.known.get(deployment.target or "")
     return ModelView(
         model=model,
         deployment=deployment,
@@ -109,14 +109,14 @@ async def model_view(
         ],
         most_replicas=REPLICAS_MAX,
         use=usage_of(deployment, uses),
-        limits=deployments.road.settings.limits,
+        limits=deployments.pipeline.settings.limits,
         acceleration=acceleration_text(model),
         sandbox=sandbox_text(model.findings.runtime.get("confinement") or {}),
         versions=[
             (other, deployed, badge(deployed))
-            for other in reversed(deployments.ledger.versions(model.name))
+            for other in reversed(deployments.state.versions(model.name))
             if other.model_id != model.model_id
-            for deployed in (deployments.ledger.deployment(other.model_id),)
+            for deployed in (deployments.state.deployment(other.model_id),)
         ],
         log=await last_lines(deployments, model) if busy or failed else (),
     )

@@ -70,8 +70,8 @@ async def overview(
     page: int,
 ) -> Overview:
     """Gather the contents of the dashboard. page: counted from 1; a number beyond the last page shows the last one."""
-    ledger = deployments.ledger
-    known = [(model, ledger.deployment(model.model_id)) for model in reversed(ledger.models())]
+    state = deployments.state
+    known = [(model, state.deployment(model.model_id)) for model in reversed(state.models())]
     active = [pair for pair in known if is_active(pair[1])]
     active.sort(key=lambda pair: (not in_progress(pair[1]), pair[0].name))
     idle = [pair for pair in known if not is_active(pair[1])]
@@ -102,7 +102,7 @@ def row(
 ) -> Row:
     moments = history.moments(model.model_id)
     recent = history.recent(model.model_id)
-    limits = deployments.road.settings.limits
+    limits = deployments.pipeline.settings.limits
     cpus = limits.cpus * use.replicas
     return Row(
         model=model,

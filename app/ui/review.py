@@ -75,7 +75,7 @@ async def review(
     refusals = [refusal for refusal in await staging.refusals(staged) if refusal.values.get("field") not in OWN_FIELDS]
     errors = [error] if error is not None else refusals
     problems = [refusal.problem() for refusal in errors]
-    targets = list(deployments.road.targets.offered.values())
+    targets = list(deployments.pipeline.targets.offered.values())
     name = suggested_name(values.get("model_name", ""), staged.upload.artifact.filename)
     return Review(
         staged=staged,
@@ -94,7 +94,7 @@ async def review(
         example=example_of(inspection),
         targets={target.name: target_label(target) for target in targets},
         offers_gpus=any(target.offers_gpus for target in targets),
-        accelerates=deployments.road.settings.accelerate == "auto",
+        accelerates=deployments.pipeline.settings.accelerate == "auto",
         most_replicas=REPLICAS_MAX,
         is_pickle=inspection.format is not Format.ONNX,
     )
@@ -123,10 +123,10 @@ def warnings(inspection: Inspection) -> Iterator[str]:
 
 def consequence(name: str, deployments: Deployments) -> str:
     """Describe which version the deployment creates and which running versions it replaces."""
-    ledger = deployments.ledger
-    version = ledger.next_version(name)
-    rivals = [rival for rival in ledger.deployments() if is_serving(rival)]
-    if not deployments.road.settings.single_active_model:
+    state = deployments.state
+    version = state.next_version(name)
+    rivals = [rival for rival in state.deployments() if is_serving(rival)]
+    if not deployments.pipeline.settings.single_active_model:
         rivals = [rival for rival in rivals if rival.name == name]
     refs = ", ".join(f"`{rival.name}@{rival.version}`" for rival in rivals)
     text = f"Becomes `{name}@{version}`"

@@ -131,14 +131,14 @@ class Here:
         return words
 
     async def settled(self) -> None:
-        for model in self.system.ledger.models():
+        for model in self.system.state.models():
             await self.system.deployments.settled(model.model_id)
 
     async def check(self, told: str) -> None:
         """Nothing is left of what failed, and the next server's start will find just what holds here."""
-        deployments = self.system.ledger.deployments()
+        deployments = self.system.state.deployments()
         assert not [one for one in deployments if one.status in IN_PROGRESS], told
-        assert {one.model_id for one in deployments} == {one.model_id for one in self.system.ledger.models()}, told
+        assert {one.model_id for one in deployments} == {one.model_id for one in self.system.state.models()}, told
         recorded = {replica.id for one in deployments for replica in one.replicas}
         assert set(self.target.fakes) == recorded, told
         assert self.system.share.status.state.value != "starting", told
@@ -155,7 +155,7 @@ class Here:
         return {path.name for path in root.iterdir()} if root.exists() else set()
 
     def known_folders(self) -> set[str]:
-        return {one.model_id for one in self.system.ledger.models()} | self.staged
+        return {one.model_id for one in self.system.state.models()} | self.staged
 
     @property
     def staged(self) -> set[str]:
@@ -177,15 +177,15 @@ class Here:
         assert registry.load(), told
         keys.load()
         store.load()
-        assert registry.all() == self.system.ledger.deployments(), told
+        assert registry.all() == self.system.state.deployments(), told
         assert keys.entries() == self.system.key_store.entries(), told
-        assert store.all() == self.system.ledger.models(), told
+        assert store.all() == self.system.state.models(), told
 
     async def clear(self) -> None:
         await self.system.share.stop()
         for entry in self.system.key_store.entries():
             self.system.key_store.revoke(entry.id)
-        for model in self.system.ledger.models():
+        for model in self.system.state.models():
             await self.system.deployments.delete(model)
         for name in self.staged:
             await self.system.staging.forget(name)

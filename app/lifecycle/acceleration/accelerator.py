@@ -61,14 +61,14 @@ class AccelerationChanges(TypedDict, total=False):
 class Accelerator:
     """The acceleration of live models, one at a time, so that live models keep the processor."""
 
-    def __init__(self, ledger: DeploymentState, road: DeploymentPipeline) -> None:
-        self._ledger = ledger
-        self._road = road
+    def __init__(self, state: DeploymentState, pipeline: DeploymentPipeline) -> None:
+        self._state = state
+        self._pipeline = pipeline
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
 
     def wanted(self, model: ModelVersion) -> bool:
-        return (model.spec.accelerate or self._road.settings.accelerate) == "auto"
+        return (model.spec.accelerate or self._pipeline.settings.accelerate) == "auto"
 
     def busy(self, model_id: str) -> bool:
         return model_id in self._tasks
@@ -81,7 +81,7 @@ class Accelerator:
 
     async def begin(self, model_id: str) -> None:
         """Accelerate a model that has just become live, in the background."""
-        model = self._ledger.model(model_id)
+        model = self._state.model(model_id)
         if model is None or self.busy(model_id) or model.findings.acceleration.status in TRIED:
             return
         if not self.wanted(model):
@@ -89,7 +89,7 @@ class Accelerator:
                 await self._record(model, AccelerationStatus.OFF, "acceleration is switched off")
         elif reason := ineligible_reason(model):
             await self._record(model, AccelerationStatus.KEPT, reason)
-        elif is_serving(self._ledger.deployment(model_id)):
+        elif is_serving(self._state.deployment(model_id)):
             task = asyncio.create_task(self._run(model_id), name=f"accelerate {model.ref}")
             self._tasks[model_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(model_id, None))
@@ -136,33 +136,33 @@ class Accelerator:
 
     async def _put_off(self, model_id: str) -> None:
         """Mark the model as pending: it is tried again when it is live again."""
-        model = self._ledger.model(model_id)
+        model = self._state.model(model_id)
         if model is not None and model.findings.acceleration.status is AccelerationStatus.CONVERTING:
             await self._record(model, AccelerationStatus.PENDING, "")
 
     async def _give_up(self, model_id: str, reason: str) -> None:
-        model = self._ledger.model(model_id)
+        model = self._state.model(model_id)
         if model is not None:
             await self.keep(model, reason)
 
     async def _record(self, model: ModelVersion, status: AccelerationStatus, reason: str) -> ModelVersion:
         changed = structs.replace(model.findings.acceleration, status=status, reason=reason)
         if status in (AccelerationStatus.KEPT, AccelerationStatus.OFF):
-            BuildLog(self._ledger.folder(model.model_id)).write(f"acceleration: the original variant is kept: {reason}")
-        return await self._ledger.note_findings(model.model_id, acceleration=changed)
+            BuildLog(self._state.folder(model.model_id)).write(f"acceleration: the original variant is kept: {reason}")
+        return await self._state.note_findings(model.model_id, acceleration=changed)
 
     async def _try(self, model_id: str) -> None:
-        model = self._ledger.find(model_id)
-        if not is_serving(self._ledger.deployment(model_id)):
+        model = self._state.find(model_id)
+        if not is_serving(self._state.deployment(model_id)):
             raise Conflict(f"{model.ref} is not serving.")
-        lines = BuildLog(self._ledger.folder(model_id))
+        lines = BuildLog(self._state.folder(model_id))
         lines.write("acceleration: live, now looking for a faster variant")
         model = await self._amend(model, status=AccelerationStatus.CONVERTING, reason="")
         model = await self._amend(model, converter_lock=await self._converter_lock(model, lines))
         report = await self._convert(model, lines)
         lock = await self._lock(model, lines)
         model = await self._amend(model, lock=lock, report=report)
-        await self._road.build(model, lines, model.accelerated)
+        await self._pipeline.build(model, lines, model.accelerated)
         accelerated = structs.replace(model.findings.acceleration, status=AccelerationStatus.ACCELERATED)
         faster = structs.replace(model.findings, acceleration=accelerated)
         await self._exchange(model, structs.replace(model, findings=faster))
@@ -177,10 +177,10 @@ class Accelerator:
         async def record() -> None:
             nonlocal recorded
             recorded = True
-            await self._ledger.record_findings(model.model_id, acceleration=faster.findings.acceleration)
+            await self._state.record_findings(model.model_id, acceleration=faster.findings.acceleration)
 
         try:
-            await self._road.replicas.exchange_variant(faster, record)
+            await self._pipeline.replicas.exchange_variant(faster, record)
         except Conflict:  # stopped or replaced meanwhile: the record stands
             if not recorded:
                 raise
@@ -188,11 +188,11 @@ class Accelerator:
             if recorded:
                 original = await self._amend(model, status=AccelerationStatus.KEPT, reason=str(error))
                 with contextlib.suppress(PrismError):
-                    await self._road.replicas.exchange_variant(original, nothing_to_record)
+                    await self._pipeline.replicas.exchange_variant(original, nothing_to_record)
             raise
 
     async def _amend(self, model: ModelVersion, **changes: Unpack[AccelerationChanges]) -> ModelVersion:
-        return await self._ledger.record_findings(
+        return await self._state.record_findings(
             model.model_id, acceleration=structs.replace(model.findings.acceleration, **changes)
         )
 
@@ -204,7 +204,7 @@ class Accelerator:
             *(("onnxmltools",) if uses(model.findings.lock, "xgboost", "xgboost-cpu") else ()),
         )
         requirements = Requirements(packages, (), (model.findings.lock.python,), "that of the model")
-        return await self._road.lock_for(requirements, model, lines)
+        return await self._pipeline.lock_for(requirements, model, lines)
 
     async def _lock(self, model: ModelVersion, lines: BuildLog) -> Lock:
         converter = model.findings.acceleration.converter_lock
@@ -214,9 +214,9 @@ class Accelerator:
             for name, _, version in (line.partition("==") for line in converter.packages)
             if name in SHARED
         )
-        own = tuple(one for one in runtime_requirements() if not one.startswith(SHARED))
+        own = tuple(requirement for requirement in runtime_requirements() if not requirement.startswith(SHARED))
         packages = (*(pin.requirement for pin in pins), *own)
-        return await self._road.lock_for(
+        return await self._pipeline.lock_for(
             Requirements(packages, pins, (converter.python,), "that of the model"), model, lines
         )
 
@@ -227,22 +227,22 @@ class Accelerator:
         """
         variant = model.converter
         assert variant is not None  # its lock was just recorded
-        folder = self._ledger.folder(model.model_id)
-        await self._road.build(model, lines, variant)
+        folder = self._state.folder(model.model_id)
+        await self._pipeline.build(model, lines, variant)
         (folder / variant.log_folder).mkdir(exist_ok=True)
         try:
-            said, content = await self._ask(model, variant)
+            encoded, content = await self._ask(model, variant)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder / variant.log_folder, ignore_errors=True)
-            await self._road.target(model).remove_variant(model, variant, environment_in_use=True)
+            await self._pipeline.target(model).remove_variant(model, variant, environment_in_use=True)
         try:
-            report: Report = read_json(said, Report)
+            report: Report = read_json(encoded, Report)
         except ForeignJsonError as error:
             raise ConversionRejected(f"the converter's report cannot be read: {error}") from error
         if report.reason or not content:
             await self._amend(model, report=report)
             raise ConversionRejected(report.reason or "the converter sent no file")
-        await store(folder / ACCELERATED_FILE, content, self._road.readers)
+        await store(folder / ACCELERATED_FILE, content, self._pipeline.readers)
         lines.write(
             f"acceleration: {report.rows_compared} rows agree (largest difference {report.max_difference:.3g}), "
             f"speed-up {report.speedup}"
@@ -251,8 +251,8 @@ class Accelerator:
 
     async def _ask(self, model: ModelVersion, variant: Variant) -> tuple[bytes, bytes]:
         try:
-            async with self._road.starter.opened(model, variant) as link, asyncio.timeout(CONVERT_SECONDS):
-                return await link.convert()
+            async with self._pipeline.starter.opened(model, variant) as connection, asyncio.timeout(CONVERT_SECONDS):
+                return await connection.convert()
         except TimeoutError as error:
             raise ConversionRejected(f"the conversion took longer than {CONVERT_SECONDS:g} s") from error
         except ReplicaProtocolError as error:

@@ -96,15 +96,17 @@ class Monitor:
     async def cycle(self) -> None:
         """Check every live replica, have missing ones started, then clean up."""
         began = self._clock()
-        live = [one for one in self._deployments.ledger.deployments() if is_serving(one)]
-        looks = [(one, replica) for one in live for replica in one.replicas]
-        verdicts = await asyncio.gather(*(self._check(one, replica) for one, replica in looks))
+        live = [deployment for deployment in self._deployments.state.deployments() if is_serving(deployment)]
+        looks = [(deployment, replica) for deployment in live for replica in deployment.replicas]
+        verdicts = await asyncio.gather(*(self._check(deployment, replica) for deployment, replica in looks))
         self._revival.look_for_missing()
         pruned = await self._deployments.prune_stale()
         if pruned:
             log.info("pruned", what=pruned)
         self._revival.forget_gone()
-        troubled = {one.model_id for (one, _), verdict in zip(looks, verdicts, strict=True) if verdict.trouble}
+        troubled = {
+            deployment.model_id for (deployment, _), verdict in zip(looks, verdicts, strict=True) if verdict.trouble
+        }
         self.figures = {
             "at": utc_now(),
             "duration_ms": round((self._clock() - began) * 1000, 1),
@@ -132,7 +134,7 @@ class Monitor:
 
     async def _look_at(self, replica: Replica, reason: str) -> None:
         """Check a suspect replica until it is known whether it is lost."""
-        model = self._deployments.ledger.model(replica.model_id)
+        model = self._deployments.state.model(replica.model_id)
         if model is None or not self._is_still_there(replica):
             return
         verdict = await self._verdict(model, replica, reason)
@@ -146,7 +148,7 @@ class Monitor:
             await self._heed(model, replica, verdict)
 
     async def _check(self, deployment: Deployment, replica: Replica) -> HealthResult:
-        model = self._deployments.ledger.model(deployment.model_id)
+        model = self._deployments.state.model(deployment.model_id)
         if model is None:
             return HealthResult()
         verdict = await self._verdict(model, replica)
@@ -161,14 +163,14 @@ class Monitor:
             watch.healthy(self._clock())
             return
         watch.failures += 1
-        told = {"model": model.ref, "replica": replica.id, "trouble": verdict.trouble, "failures": watch.failures}
-        log.warning("a health check failed", **told)
+        fields = {"model": model.ref, "replica": replica.id, "trouble": verdict.trouble, "failures": watch.failures}
+        log.warning("a health check failed", **fields)
         if verdict.certain or watch.failures >= FAILURES_TO_UNHEALTHY:
             await self._revival.lose(model, replica, verdict.trouble, by_itself=verdict.by_itself)
 
     def _is_still_there(self, replica: Replica) -> bool:
         try:
-            deployment = self._deployments.ledger.deployment(replica.model_id)
+            deployment = self._deployments.state.deployment(replica.model_id)
         except PrismError:
             return False
         return is_serving(deployment) and replica in deployment.replicas
@@ -181,20 +183,20 @@ class Monitor:
         see dispatch/replica.py.
         """
         try:
-            state = await self._deployments.road.target(model).state(replica)
+            state = await self._deployments.pipeline.target(model).state(replica)
             if not state.running:
                 return HealthResult(state.detail or "it exited", certain=True, by_itself=state.by_itself)
             if state.frozen:
                 detail = f"it is frozen: {state.detail}" if state.detail else "it is frozen"
                 return HealthResult(detail, certain=True, by_itself=state.by_itself)
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
-                link, _ = await self._connect(replica, CHECK_TIMEOUT_SECONDS)
+                connection, _ = await self._connect(replica, CHECK_TIMEOUT_SECONDS)
                 try:
                     patience = model.spec.bounds.predict_timeout_seconds or self._patience_seconds
-                    trouble = await answers_sample(model, link, patience / 2 if silent else patience)
+                    trouble = await answers_sample(model, connection, patience / 2 if silent else patience)
                     return HealthResult(trouble, certain=bool(trouble and silent))
                 finally:
-                    link.close()
+                    connection.close()
         except TooManyOpenFiles as error:  # a limit of this server, not a fault of the replica
             log.warning("a replica could not be checked", model=model.ref, replica=replica.id, error=str(error))
             return HealthResult()

@@ -104,9 +104,9 @@ class ReplicaRestarter:
 
     def __init__(self, deployments: Deployments, clock: Callable[[], float]) -> None:
         self._deployments = deployments
-        self._replicas = deployments.road.replicas
-        self._publisher = deployments.road.publisher
-        self._ledger = deployments.ledger
+        self._replicas = deployments.pipeline.replicas
+        self._publisher = deployments.pipeline.publisher
+        self._state = deployments.state
         self._clock = clock
         self._watches: dict[str, RestartState] = {}
         self._going: defaultdict[str, list[RestartState]] = defaultdict(list)
@@ -133,7 +133,7 @@ class ReplicaRestarter:
         by_itself: whether nobody killed or froze it.
         """
         watch = self.watch(replica)
-        is_last = self._ledger.deployment(model.model_id).replicas == (replica,)
+        is_last = self._state.deployment(model.model_id).replicas == (replica,)
         had_answered = self._publisher.has_answered(replica)
         watch.lost(self._clock(), by_itself=by_itself, had_answered=had_answered, is_last=is_last)
         self._going[model.model_id].append(watch)
@@ -147,20 +147,20 @@ class ReplicaRestarter:
 
     def look_for_missing(self) -> None:
         """Retry replicas that did not start and that nothing else is starting, after the first pause."""
-        for one in self._ledger.deployments():
-            model = self._ledger.model(one.model_id)
-            down = len(self._down.get(one.model_id, ())) + len(self._going[one.model_id])
-            if model is None or not self._is_meant(one.model_id) or self._deployments.busy(one.model_id):
+        for deployment in self._state.deployments():
+            model = self._state.model(deployment.model_id)
+            down = len(self._down.get(deployment.model_id, ())) + len(self._going[deployment.model_id])
+            if model is None or not self._is_meant(deployment.model_id) or self._deployments.busy(deployment.model_id):
                 continue
-            missing = self._ledger.replicas_wanted(model) - len(one.replicas) - down
+            missing = self._state.replicas_wanted(model) - len(deployment.replicas) - down
             watches = [RestartState(restarts_in_a_row=1) for _ in range(missing)]
             for watch in watches:
-                watch.start_failed(self._clock(), is_last=not is_serving(one))
+                watch.start_failed(self._clock(), is_last=not is_serving(deployment))
             if watches:
                 self._bring_back(model, watches)
 
     def forget_gone(self) -> None:
-        known = {replica.id for one in self._ledger.deployments() for replica in one.replicas}
+        known = {replica.id for deployment in self._state.deployments() for replica in deployment.replicas}
         self._watches = {id: watch for id, watch in self._watches.items() if id in known}
 
     def _bring_back(self, model: ModelVersion, watches: list[RestartState]) -> None:
@@ -204,13 +204,13 @@ class ReplicaRestarter:
 
     def _is_meant(self, model_id: str) -> bool:
         """Return whether replicas of the model should run; it had some before."""
-        deployment = self._ledger.deployment(model_id)
+        deployment = self._state.deployment(model_id)
         return deployment.wanted and (is_serving(deployment) or deployment.status is Status.UNHEALTHY)
 
     def _is_short(self, model: ModelVersion, starting: int = 0) -> bool:
         """Return whether replicas are missing; False once the model was stopped, deleted, or filled up meanwhile."""
-        present = len(self._ledger.deployment(model.model_id).replicas)
-        return self._is_meant(model.model_id) and present + starting < self._ledger.replicas_wanted(model)
+        present = len(self._state.deployment(model.model_id).replicas)
+        return self._is_meant(model.model_id) and present + starting < self._state.replicas_wanted(model)
 
     async def _expect(self, model: ModelVersion) -> None:
         """Tell dispatch whether a replica is starting."""
@@ -227,7 +227,7 @@ class ReplicaRestarter:
         try:
             while self._begin_due(model, down, starts):
                 await self._until_news(model.model_id, down, starts)
-                for task in [one for one in starts if one.done()]:
+                for task in [task for task in starts if task.done()]:
                     failures += self._take_up(model, task, starts.pop(task), down)
                     await self._expect(model)
         finally:
@@ -273,7 +273,7 @@ class ReplicaRestarter:
         if error is None or isinstance(error, Conflict):  # it is not wanted any more
             down.remove(watch)
             return ()
-        watch.start_failed(self._clock(), is_last=not is_serving(self._ledger.deployment(model.model_id)))
+        watch.start_failed(self._clock(), is_last=not is_serving(self._state.deployment(model.model_id)))
         if isinstance(error, PrismError):
             return (error,)
         log.error("a replica could not be started", model=model.ref, exc_info=error)

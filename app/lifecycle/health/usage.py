@@ -38,22 +38,22 @@ class UsageSampler:
 
     async def of(self, wanted: Iterable[Deployment]) -> dict[str, ReplicaUsage]:
         """Return the usage of each replica, by its id, without those whose target could not be asked."""
-        replicas = [replica for one in wanted for replica in one.replicas]
-        found = await asyncio.gather(*(self._look(replica) for replica in replicas))
-        known = {replica.id for one in self._deployments.ledger.deployments() for replica in one.replicas}
+        replicas = [replica for deployment in wanted for replica in deployment.replicas]
+        usages = await asyncio.gather(*(self._look(replica) for replica in replicas))
+        known = {replica.id for deployment in self._deployments.state.deployments() for replica in deployment.replicas}
         self._last = {key: value for key, value in self._last.items() if key in known}
-        return {replica.id: vital for replica, vital in zip(replicas, found, strict=True) if vital is not None}
+        return {replica.id: vital for replica, vital in zip(replicas, usages, strict=True) if vital is not None}
 
     async def _look(self, replica: Replica) -> ReplicaUsage | None:
         before = self._last.get(replica.id)
         now = self._clock()
         if before is not None and now - before.at < KEPT_SECONDS:
             return before
-        model = self._deployments.ledger.model(replica.model_id)
+        model = self._deployments.state.model(replica.model_id)
         if model is None:
             return None
         try:
-            state = await self._deployments.road.target(model).state(replica)
+            state = await self._deployments.pipeline.target(model).state(replica)
         except PrismError:
             return None
         cores = None
@@ -73,8 +73,8 @@ class ModelUsage(Struct, frozen=True):
 
 def usage_of(deployment: Deployment, vitals: Mapping[str, ReplicaUsage]) -> ModelUsage:
     """Add up the usage of a model's replicas. vitals: as `UsageSampler.of` returns them."""
-    found = [vitals[replica.id] for replica in deployment.replicas if replica.id in vitals]
-    cores = [vital.cores for vital in found if vital.cores is not None]
+    usages = [vitals[replica.id] for replica in deployment.replicas if replica.id in vitals]
+    cores = [vital.cores for vital in usages if vital.cores is not None]
     return ModelUsage(
-        sum(vital.state.rss_bytes for vital in found), sum(cores) if cores else None, len(deployment.replicas)
+        sum(vital.state.rss_bytes for vital in usages), sum(cores) if cores else None, len(deployment.replicas)
     )

@@ -93,18 +93,18 @@ def check_unpacked(folder: Path, max_bytes: int) -> None:
     Raises UnreadableArtifact for anything but plain files and folders, or for too many of them.
     """
     files = folders = size_bytes = 0
-    for path, found in _entries(folder):
+    for path, status in _entries(folder):
         parts_of(str(path.relative_to(folder)))
-        if found.st_mode & SPECIAL_BITS or not (stat.S_ISDIR(found.st_mode) or _is_plain(found)):
+        if status.st_mode & SPECIAL_BITS or not (stat.S_ISDIR(status.st_mode) or _is_plain(status)):
             raise _lied(f"{quoted(path.name)} is not a plain file")
-        files, folders = files + stat.S_ISREG(found.st_mode), folders + stat.S_ISDIR(found.st_mode)
-        size_bytes += found.st_size if stat.S_ISREG(found.st_mode) else 0
+        files, folders = files + stat.S_ISREG(status.st_mode), folders + stat.S_ISDIR(status.st_mode)
+        size_bytes += status.st_size if stat.S_ISREG(status.st_mode) else 0
         if files > MEMBERS_MAX or folders > FOLDERS_MAX or size_bytes > max_bytes:
             raise _lied(f"it holds more than {MEMBERS_MAX} files, or {max_bytes >> 20} MiB")
 
 
-def _is_plain(found: os.stat_result) -> bool:
-    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+def _is_plain(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
@@ -113,9 +113,9 @@ def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     while pending:
         with os.scandir(pending.pop()) as entries:
             for entry in entries:
-                found = entry.stat(follow_symlinks=False)
-                yield Path(entry.path), found
-                if stat.S_ISDIR(found.st_mode):
+                status = entry.stat(follow_symlinks=False)
+                yield Path(entry.path), status
+                if stat.S_ISDIR(status.st_mode):
                     pending.append(Path(entry.path))
 
 

@@ -38,7 +38,7 @@ ERRORS: Final = {error.code: error for error in (BadInput, UnsupportedFormat, Un
 Ask = Callable[[Question], Awaitable[bytes]]
 """Has a reader answer a question. Raises UnreadableArtifact if it gives no answer."""
 
-Found = TypeVar("Found")
+Decoded = TypeVar("Decoded")
 
 
 class Turn(Struct, eq=False):
@@ -97,24 +97,24 @@ class Readers:
 
     async def read(self, question: Question) -> Reading:
         """Read an artifact or a folder, within a turn. Raises what is wrong with it, as the reader reports it."""
-        reading = await self._found(question, Reading)
+        reading = await self._decode(question, Reading)
         await asyncio.to_thread(check, reading)
         return reading
 
     async def read_config(self, folder: Path) -> ModelConfig:
         """Read the model_config.yaml of a model's folder. Raises BadInput."""
         async with self.turn("", folder.name):
-            return checked(await self._found(Question("config", str(folder)), ModelConfig))
+            return checked(await self._decode(Question("config", str(folder)), ModelConfig))
 
     async def is_onnx(self, path: Path) -> bool:
         """Return whether the file is a complete ONNX file."""
         async with self.turn("", path.name):
             try:
-                return await self._found(Question("onnx", str(path)), bool)
+                return await self._decode(Question("onnx", str(path)), bool)
             except UnreadableArtifact:
                 return False
 
-    async def _found(self, question: Question, kind: type[Found]) -> Found:
+    async def _decode(self, question: Question, kind: type[Decoded]) -> Decoded:
         answer = await self._answer(question)
         try:
             return await asyncio.to_thread(msgspec.json.decode, answer.found, type=kind)
@@ -143,7 +143,7 @@ class Readers:
         if missing and not self._told_missing:
             self._told_missing = True
             log.warning(
-                "readers of artifacts are less isolated on this machine", missing=[one[:200] for one in missing]
+                "readers of artifacts are less isolated on this machine", missing=[measure[:200] for measure in missing]
             )
 
 

@@ -48,7 +48,7 @@ def refusals_of(inspection: Inspection, *, has_code: bool, allow_unsafe: bool) -
 
 def _hint_of_dangers(dangers: tuple[UnsafeGlobal, ...]) -> str:
     hint = "If you made this file and trust it, upload it with `allow_unsafe=true`; your consent is recorded. "
-    if packages := tuple(sorted({one.package for one in dangers if one.package})):
+    if packages := tuple(sorted({danger.package for danger in dangers if danger.package})):
         name = (distribution_of(packages[0]) or packages[0])[:100]
         hint += f"To allow one package only, name it: `--allow-package {name}` (`allow_packages`). "
     return hint + "It still runs in the sandbox."

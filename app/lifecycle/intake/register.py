@@ -51,7 +51,7 @@ class Registered(Struct, frozen=True):
 
 async def register(
     inspected: Inspected,
-    ledger: DeploymentState,
+    state: DeploymentState,
     targets: Targets,
     requirements_of: Callable[[ModelVersion, Inspection], Awaitable[Requirements]],
     *,
@@ -63,21 +63,21 @@ async def register(
     Raises BadInput for a field, MissingCode, UnknownPackage or UnsafeArtifact for the file.
     """
     began = monotonic()
-    draft = build_version(inspected, ledger, targets)
+    draft = build_version(inspected, state, targets)
     spec = draft.model.spec
     refuse_unusable(draft.inspection, has_code=bool(spec.code_files), allow_unsafe=spec.allow_unsafe)
     requirements = await requirements_of(draft.model, draft.inspection)
-    async with ledger.numbering:
-        version = ledger.next_version(draft.model.name)  # another of this name may have been recorded meanwhile
+    async with state.numbering:
+        version = state.next_version(draft.model.name)  # another of this name may have been recorded meanwhile
         identity = structs.replace(draft.model.identity, version=version, created_at=utc_now())
         model = structs.replace(draft.model, identity=identity)
-        await ledger.add(model, wanted=run, status=Status.INSPECTING)
-    await ledger.note_time(model.model_id, "receive", inspected.upload.received_ms)
-    await ledger.note_time(model.model_id, "inspect", (monotonic() - began) * 1000 + inspected.inspect_ms)
+        await state.add(model, wanted=run, status=Status.INSPECTING)
+    await state.note_time(model.model_id, "receive", inspected.upload.received_ms)
+    await state.note_time(model.model_id, "inspect", (monotonic() - began) * 1000 + inspected.inspect_ms)
     return Registered(model, draft.inspection, requirements, run)
 
 
-def build_version(inspected: Inspected, ledger: DeploymentState, targets: Targets) -> Draft:
+def build_version(inspected: Inspected, state: DeploymentState, targets: Targets) -> Draft:
     """Make a version, not recorded yet, from the form and the files; the form wins. Raises BadInput for either."""
     upload, contents = inspected.upload, inspected.contents
     texts, config = upload.texts, contents.config
@@ -94,7 +94,7 @@ def build_version(inspected: Inspected, ledger: DeploymentState, targets: Target
     replicas = replicas_of(texts.get("replicas", ""), config)
     now = utc_now()
     model = ModelVersion(
-        Identity(upload.model_id, name, ledger.next_version(name), now, upload.models_folder),
+        Identity(upload.model_id, name, state.next_version(name), now, upload.models_folder),
         Spec(
             artifact=upload.artifact,
             description=texts.get("model_description") or config.description,
@@ -138,21 +138,21 @@ def execution_of(config: ModelConfig, gpu: str, inspection: Inspection) -> Execu
     return execution
 
 
-def target_of(asked: str | None, wanted: Gpus, targets: Targets) -> str | None:
+def target_of(target_name: str | None, wanted: Gpus, targets: Targets) -> str | None:
     """Return the target where the model runs: the preferred one with GPUs for a model that wants some and no target.
 
     Raises BadInput for GPUs on a target that offers none.
     """
     known = {**targets.offered, **targets.known}  # those of this machine first
     with_gpus = [name for name, target in known.items() if target.offers_gpus]
-    if not wanted or asked in with_gpus:
-        return asked
+    if not wanted or target_name in with_gpus:
+        return target_name
     if not with_gpus:
         raise BadInput("`gpu` needs a target that offers GPUs, and none does.", hint="Leave `gpu` out.", field="gpu")
-    if asked is not None:
+    if target_name is not None:
         needed = " or ".join(f"`{name}`" for name in with_gpus)
         raise BadInput(
-            f"`gpu` needs the target {needed}: the sandbox of the target `{asked}` hides all devices.",
+            f"`gpu` needs the target {needed}: the sandbox of the target `{target_name}` hides all devices.",
             hint=f"Leave `target` out or set it to {' or '.join(with_gpus)}, or leave `gpu` out.",
             field="gpu",
         )

@@ -32,11 +32,11 @@ async def deploy_sample(deployments: Deployments) -> ModelVersion:
         raise NotFound("This installation does not include the sample model.", hint="Upload a model of your own.")
     content = await asyncio.to_thread(file.read_bytes)
     artifact = Artifact(file.name, hashlib.sha256(content).hexdigest(), len(content))
-    for model in deployments.ledger.models():
-        deployment = deployments.ledger.deployment(model.model_id)
+    for model in deployments.state.models():
+        deployment = deployments.state.deployment(model.model_id)
         if model.spec.artifact == artifact and (is_serving(deployment) or deployments.busy(model.model_id)):
             return model
-    upload = await _stored(file, artifact, deployments.ledger.folder(""))
+    upload = await _stored(file, artifact, deployments.state.folder(""))
     elapsed_ms = (monotonic() - began) * 1000
     return await deployments.accept(structs.replace(upload, received_ms=elapsed_ms), run=True)
 

@@ -48,7 +48,7 @@ class Staging:
     def __init__(self, deployments: Deployments, kept_seconds: float = KEPT_SECONDS) -> None:
         self._deployments = deployments
         self._kept_seconds = kept_seconds
-        self._waiting: dict[str, Staged] = {}
+        self._staged: dict[str, Staged] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._deploying = asyncio.Lock()
 
@@ -68,7 +68,7 @@ class Staging:
         return self._keep(Staged(inspected, at))
 
     def _keep(self, staged: Staged) -> Staged:
-        self._waiting[staged.upload_id] = staged
+        self._staged[staged.upload_id] = staged
         if staged.upload_id not in self._timers:
             loop = asyncio.get_running_loop()
             self._timers[staged.upload_id] = loop.call_later(self._kept_seconds, self._expire, staged.upload_id)
@@ -76,7 +76,7 @@ class Staging:
 
     def get(self, upload_id: str) -> Staged:
         """Return a staged upload. Raises NotFound."""
-        staged = self._waiting.get(upload_id)
+        staged = self._staged.get(upload_id)
         if staged is None:
             raise NotFound(
                 f"The upload `{upload_id[:50]}` no longer exists.",
@@ -106,17 +106,17 @@ class Staging:
         satisfy.
         """
         try:
-            draft = build_version(staged.inspected, self._deployments.ledger, self._deployments.road.targets)
+            draft = build_version(staged.inspected, self._deployments.state, self._deployments.pipeline.targets)
         except PrismError as error:
             return [error]
         spec, inspection = draft.model.spec, draft.inspection
         has_code = bool(spec.code_files)
-        found: list[PrismError] = [*refusals_of(inspection, has_code=has_code, allow_unsafe=spec.allow_unsafe)]
+        refusals: list[PrismError] = [*refusals_of(inspection, has_code=has_code, allow_unsafe=spec.allow_unsafe)]
         try:
-            await self._deployments.road.requirements(draft.model, inspection)
+            await self._deployments.pipeline.requirements(draft.model, inspection)
         except PrismError as error:
-            found.append(error)
-        return found
+            refusals.append(error)
+        return refusals
 
     async def deploy_form(self, form: Form, *, run: bool) -> ModelVersion:
         """Deploy the model that a form contains, or the staged one that it names by `upload_id`.
@@ -141,7 +141,7 @@ class Staging:
         One that was deployed already is only returned, so that a second click does nothing more.
         """
         async with self._deploying:
-            deployed = self._deployments.ledger.model(upload_id)
+            deployed = self._deployments.state.model(upload_id)
             if deployed is not None:
                 if form is not None:
                     await discard(form.folder)
@@ -165,7 +165,7 @@ class Staging:
         timer = self._timers.pop(upload_id, None)
         if timer is not None:
             timer.cancel()
-        return self._waiting.pop(upload_id, None)
+        return self._staged.pop(upload_id, None)
 
     def _expire(self, upload_id: str) -> None:
         staged = self._let_go(upload_id)

@@ -29,8 +29,8 @@ class BuildLog:
 
     def _append(self, line: str) -> None:
         with self.path.open("a", encoding="utf-8", errors="replace") as file:
-            for each in line.splitlines() or [""]:
-                file.write(f"{datetime.now(UTC):%H:%M:%S.%f}"[:-3] + f" {each}\n")
+            for text in line.splitlines() or [""]:
+                file.write(f"{datetime.now(UTC):%H:%M:%S.%f}"[:-3] + f" {text}\n")
 
 
 def error_lines(lines: list[str]) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class Places:
         if alone:
             return line
         text = line.text if line.kind == "place" else f"[{number}] {line.text}"
-        return structs.replace(line, text=text, id="~".join(f"{one}:{place}" for one, place in self._of.items()))
+        return structs.replace(line, text=text, id="~".join(f"{number}:{place}" for number, place in self._of.items()))
 
 
 async def merged_log(
@@ -61,14 +61,14 @@ async def merged_log(
     """
     places = Places(after)
     if follow:
-        async with aclosing(cast(Any, _Readers(numbers, read, places, bool(after)).lines(poll_seconds))) as found:
-            async for line in found:
+        async with aclosing(cast(Any, _Readers(numbers, read, places, bool(after)).lines(poll_seconds))) as lines:
+            async for line in lines:
                 yield line
         return
     known = sorted(numbers())
     for number in known:
-        async with aclosing(cast(Any, read(number, places.of(number), False))) as found:
-            async for line in found:
+        async with aclosing(cast(Any, read(number, places.of(number), False))) as lines:
+            async for line in lines:
                 yield places.took(number, line, alone=len(known) == 1)
 
 
@@ -80,7 +80,7 @@ class _Readers:
         self._read = read
         self._places = places
         self._resumed = resumed
-        self._found: deque[tuple[int, LogLine]] = deque()
+        self._lines: deque[tuple[int, LogLine]] = deque()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -90,9 +90,9 @@ class _Readers:
         looked_at = monotonic()
         self._begin(is_new=self._resumed)
         try:
-            while self._found or not all(task.done() for task in self._tasks.values()):
-                while self._found:
-                    number, line = self._found.popleft()
+            while self._lines or not all(task.done() for task in self._tasks.values()):
+                while self._lines:
+                    number, line = self._lines.popleft()
                     yield self._places.took(number, line, alone=len(self._tasks) == 1)
                 self._room.set()
                 self._news.clear()
@@ -115,11 +115,11 @@ class _Readers:
 
     async def _take(self, number: int, place: str, is_new: bool) -> None:
         try:
-            async with aclosing(cast(Any, self._read(number, place, is_new))) as found:
-                async for line in found:
-                    self._found.append((number, line))
+            async with aclosing(cast(Any, self._read(number, place, is_new))) as lines:
+                async for line in lines:
+                    self._lines.append((number, line))
                     self._news.set()
-                    while len(self._found) >= LINES_AHEAD:
+                    while len(self._lines) >= LINES_AHEAD:
                         self._room.clear()
                         await self._room.wait()
         finally:

@@ -41,7 +41,7 @@ def model_log(
         if replica is not None:
             return _replica_log(deployments, model, replica, tail, follow, after)
         return _runtime_log(deployments, model, tail, follow, after)
-    path = BuildLog(deployments.ledger.folder(model.model_id)).path
+    path = BuildLog(deployments.state.folder(model.model_id)).path
     return read_log(path, tail, lambda: follow and deployments.busy(model.model_id), after)
 
 
@@ -63,26 +63,26 @@ def _runtime_log(
 
 def numbers_with_logs(deployments: Deployments, model: ModelVersion) -> set[int]:
     """Return the numbers of the replicas that run or are about to, and of those that left a log."""
-    folder = deployments.ledger.folder(model.model_id) / REPLICA_LOGS
+    folder = deployments.state.folder(model.model_id) / REPLICA_LOGS
     kept = {int(path.name) for path in folder.glob("*") if path.name.isdigit()}
     deployment = deployment_of(deployments, model.model_id)
-    return {1} | kept | {one.number for one in (deployment.replicas if deployment else ())}
+    return {1} | kept | {replica.number for replica in (deployment.replicas if deployment else ())}
 
 
 async def _replica_log(
     deployments: Deployments, model: ModelVersion, number: int, tail: int, follow: bool, after: str
 ) -> AsyncIterator[LogLine]:
     model_id = model.model_id
-    folder = deployments.ledger.folder(model_id) / log_folder(number)
+    folder = deployments.state.folder(model_id) / log_folder(number)
     deployment = deployment_of(deployments, model_id)
     while deployment is not None:
         replica = _numbered(deployment, number)
         if replica is not None:
-            lines = deployments.road.target(model).logs(replica, folder, tail, follow, after)
+            lines = deployments.pipeline.target(model).logs(replica, folder, tail, follow, after)
         else:
             lines = kept_log(log_path(folder), tail, _until_it_runs(deployments, model_id, number, follow), after)
-        async with aclosing(cast(Any, lines)) as found:
-            async for line in found:
+        async with aclosing(cast(Any, lines)) as entries:
+            async for line in entries:
                 after = line.id
                 yield line
         if not follow:
@@ -92,7 +92,7 @@ async def _replica_log(
 
 
 def _numbered(deployment: Deployment, number: int) -> Replica | None:
-    return next((one for one in deployment.replicas if one.number == number), None)
+    return next((replica for replica in deployment.replicas if replica.number == number), None)
 
 
 def _until_it_runs(deployments: Deployments, model_id: str, number: int, follow: bool) -> Callable[[], bool]:
@@ -133,6 +133,6 @@ def _comes(deployments: Deployments, deployment: Deployment) -> bool:
 def deployment_of(deployments: Deployments, model_id: str) -> Deployment | None:
     """Return the deployment of a model; None once it is deleted."""
     try:
-        return deployments.ledger.deployment(model_id)
+        return deployments.state.deployment(model_id)
     except NotFound:
         return None

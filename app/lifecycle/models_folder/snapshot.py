@@ -48,27 +48,27 @@ def take_snapshot(root: Path) -> dict[str, FolderSnapshot]:
     return entries
 
 
-def stray_files(root: Path) -> list[str]:
+def unserved_files(root: Path) -> list[str]:
     """Return the files that lie directly in the models folder, where nothing serves them."""
     return sorted(valid_text(path.name) for path in root.iterdir() if path.is_file() and path.name[:1] != ".")
 
 
 def _look(root: Path, folder: Path) -> FolderSnapshot:
-    found, changed_at = [], 0.0
+    files, changed_at = [], 0.0
     if _is_unreadable(folder.name):
         return FolderSnapshot((), changed_at, "its name is not UTF-8")
     try:
         for path in _files(root, folder):
             seen = path.stat()
-            found.append((str(path.relative_to(folder)), seen.st_size, seen.st_mtime_ns))
+            files.append((str(path.relative_to(folder)), seen.st_size, seen.st_mtime_ns))
             changed_at = max(changed_at, seen.st_ctime, path.parent.stat().st_ctime)
-            if len(found) > MEMBERS_MAX:
+            if len(files) > MEMBERS_MAX:
                 return FolderSnapshot((), changed_at, f"it holds more than {MEMBERS_MAX} files")
     except FileNotFoundError:  # it is being changed right now
-        return FolderSnapshot(tuple(found), float("inf"))
+        return FolderSnapshot(tuple(files), float("inf"))
     except (OSError, PrismError) as error:
         return FolderSnapshot((), changed_at, str(error))
-    return FolderSnapshot(tuple(sorted(found)), max(changed_at, folder.stat().st_ctime if folder.exists() else 0.0))
+    return FolderSnapshot(tuple(sorted(files)), max(changed_at, folder.stat().st_ctime if folder.exists() else 0.0))
 
 
 def _files(root: Path, folder: Path) -> Iterator[Path]:

@@ -26,7 +26,7 @@ class EntryVersions:
 
     def __init__(self, deployments: Deployments) -> None:
         self._deployments = deployments
-        self._ledger = deployments.ledger
+        self._state = deployments.state
 
     async def clear_up(self, name: str) -> None:
         """Delete the versions that the serving one has made superfluous."""
@@ -34,11 +34,11 @@ class EntryVersions:
         newest, earlier = (versions[-1], versions[:-1]) if versions else (None, [])
         if newest is None or self._deployments.busy(newest.model_id):
             return
-        if not is_serving(self._ledger.deployment(newest.model_id)):
+        if not is_serving(self._state.deployment(newest.model_id)):
             return
-        failed = [one for one in earlier if self._ledger.deployment(one.model_id).status is Status.FAILED]
+        failed = [model for model in earlier if self._state.deployment(model.model_id).status is Status.FAILED]
         stopped = [
-            one for one in earlier if one not in failed and not is_serving(self._ledger.deployment(one.model_id))
+            model for model in earlier if model not in failed and not is_serving(self._state.deployment(model.model_id))
         ]
         for model in (*failed, *stopped[: max(0, len(stopped) - EARLIER_KEPT)]):
             if not self._deployments.busy(model.model_id):
@@ -52,12 +52,12 @@ class EntryVersions:
         if model.spec.artifact.rest_sha256 != artifact.rest_sha256:
             return False
         try:
-            config = await self._deployments.road.readers.read_config(place)
+            config = await self._deployments.pipeline.readers.read_config(place)
         except BaseException:
-            await discard(self._ledger.folder(place.parent.parent.name))
+            await discard(self._state.folder(place.parent.parent.name))
             raise
         taken = structs.replace(model.spec.artifact, sha256=artifact.sha256)
-        await self._ledger.record_spec(model.model_id, artifact=taken)
+        await self._state.record_spec(model.model_id, artifact=taken)
         await self._deployments.scale(model, config.replicas)
         log.info("an entry of the models folder changes its replicas", model=model.ref, replicas=config.replicas)
         return True
@@ -67,19 +67,19 @@ class EntryVersions:
 
         A stopped one stays stopped.
         """
-        deployment = self._ledger.deployment(model.model_id)
+        deployment = self._state.deployment(model.model_id)
         if deployment.status is Status.FAILED and not self._deployments.busy(model.model_id):
             await self._deployments.start(model)
 
     async def give_up_unfinished(self, name: str) -> None:
         """Delete versions that are being deployed while a newer one exists: they would take its traffic in the end."""
         for model in self.of(name):
-            if not is_serving(self._ledger.deployment(model.model_id)) and self._deployments.busy(model.model_id):
+            if not is_serving(self._state.deployment(model.model_id)) and self._deployments.busy(model.model_id):
                 await self._deployments.delete(model)
 
     def of(self, name: str) -> list[ModelVersion]:
         """Return the versions of this entry, oldest first, without uploads of the same name."""
-        return [model for model in self._ledger.models() if model.identity.models_folder == name]
+        return [model for model in self._state.models() if model.identity.models_folder == name]
 
     def newest(self, name: str) -> ModelVersion | None:
         return next(reversed(self.of(name)), None)

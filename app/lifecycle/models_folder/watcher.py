@@ -25,7 +25,7 @@ from app.errors import BadInput, NotFound, PrismError, StorageFailed, TooManyOpe
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.intake.receive import Upload, discard
 from app.lifecycle.intake.register import model_name
-from app.lifecycle.models_folder.snapshot import FolderSnapshot, copy_entry, stray_files, take_snapshot
+from app.lifecycle.models_folder.snapshot import FolderSnapshot, copy_entry, take_snapshot, unserved_files
 from app.lifecycle.models_folder.versions import EntryVersions
 from app.lifecycle.state import utc_now
 
@@ -69,10 +69,10 @@ class ModelsFolder:
     ) -> None:
         self.path = path
         self.problem = ""
-        self.stray: list[str] = []
+        self.unserved: list[str] = []
         self.looked_at = ""
         self._deployments = deployments
-        self._ledger = deployments.ledger
+        self._state = deployments.state
         self._versions = EntryVersions(deployments)
         self._interval_seconds = interval_seconds
         self._clock = clock
@@ -101,17 +101,19 @@ class ModelsFolder:
         """Take a snapshot of the folder, and act on what has changed."""
         assert self.path is not None
         try:
-            found = await asyncio.to_thread(take_snapshot, self.path)
-            self.stray = await asyncio.to_thread(stray_files, self.path)
+            snapshots = await asyncio.to_thread(take_snapshot, self.path)
+            self.unserved = await asyncio.to_thread(unserved_files, self.path)
         except OSError as error:  # it is missing or not mounted, which is no reason to stop what serves
             self._tell_root(f"{self.path} cannot be read: {error.strerror or error}.")
             return
         self._tell_root("")
         self.looked_at = utc_now()
-        for name, seen in found.items():
+        for name, seen in snapshots.items():
             await self._follow(name, seen)
         for name in (
-            {*self._entries, *(model.identity.models_folder for model in self._ledger.models())} - found.keys() - {""}
+            {*self._entries, *(model.identity.models_folder for model in self._state.models())}
+            - snapshots.keys()
+            - {""}
         ):
             await self._follow_gone(name)
 
@@ -141,7 +143,9 @@ class ModelsFolder:
 
     def _under_way(self) -> list[ModelVersion]:
         return [
-            one for one in self._ledger.models() if one.identity.models_folder and self._deployments.busy(one.model_id)
+            model
+            for model in self._state.models()
+            if model.identity.models_folder and self._deployments.busy(model.model_id)
         ]
 
     async def _take(self, name: str, entry: _Entry, seen: FolderSnapshot) -> None:
@@ -168,9 +172,9 @@ class ModelsFolder:
         assert self.path is not None
         began = self._clock()
         model_name(name, name)
-        settings = self._deployments.road.settings
+        settings = self._deployments.pipeline.settings
         model_id = secrets.token_hex(6)
-        folder = self._ledger.folder(model_id)
+        folder = self._state.folder(model_id)
         try:
             place = folder / "artifact" / FOLDER
             artifact = await asyncio.to_thread(copy_entry, self.path, name, place, settings.max_upload_mb << 20)
@@ -227,7 +231,7 @@ class ModelsFolder:
                     "name": name,
                     "hint": f"Files directly in the models folder are not served; move it into its own folder, {_folder_for(name)}/.",
                 }
-                for name in self.stray
+                for name in self.unserved
             ],
             "entries": [self._entry_document(name, entry) for name, entry in sorted(self._entries.items())],
         }
@@ -236,7 +240,7 @@ class ModelsFolder:
         model = self._versions.newest(name)
         error, state, serving = entry.problem, "waiting", None
         if model is not None and entry.taken is not None:
-            deployment = self._ledger.deployment(model.model_id)
+            deployment = self._state.deployment(model.model_id)
             error = error or (deployment.error if deployment.status is Status.FAILED else None)
             state = deployment.status.value
         if entry.problem is not None:
@@ -244,8 +248,8 @@ class ModelsFolder:
         if entry.gone_at is not None:
             state = "removed"
         try:
-            found = self._ledger.find(name)
-            serving = found.ref if is_serving(self._ledger.deployment(found.model_id)) else None
+            current = self._state.find(name)
+            serving = current.ref if is_serving(self._state.deployment(current.model_id)) else None
         except NotFound:
             pass
         return {
@@ -260,8 +264,8 @@ class ModelsFolder:
 
     def _place(self, name: str) -> str | None:
         """Return the progress of the entry's inspection, while it waits or goes on."""
-        places = self._deployments.road.readers.places
-        return next((one.message for one in places if not one.request_id and one.filename == name), None)
+        places = self._deployments.pipeline.readers.places
+        return next((place.message for place in places if not place.request_id and place.filename == name), None)
 
 
 def _folder_for(name: str) -> str:

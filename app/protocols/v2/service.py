@@ -31,12 +31,12 @@ class V2Service:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, admission: Admission, ledger: DeploymentState, is_ready: Callable[[], bool]
+        self, dispatcher: Dispatcher, admission: Admission, state: DeploymentState, is_ready: Callable[[], bool]
     ) -> None:
         self.is_ready = is_ready
         self._dispatcher = dispatcher
         self._callers = Callers(admission, dispatcher.refusals)
-        self._ledger = ledger
+        self._state = state
 
     def identify(self, caller: Caller) -> str:
         """Return the name under which the caller is counted, where no model is asked."""
@@ -51,20 +51,20 @@ class V2Service:
     def metadata(self, caller: Caller, name: str, version: str) -> dict[str, Any]:
         """Return a model's metadata. Raises Unavailable while its inputs are unknown."""
         model = self._find(caller, name, version)
-        return model_document(model, [each.version for each in self._ledger.versions(model.name)])
+        return model_document(model, [each.version for each in self._state.versions(model.name)])
 
     def readiness(self, caller: Caller, name: str, version: str) -> tuple[ModelVersion, bool]:
         """Return a model, and whether it takes traffic."""
         model = self._find(caller, name, version)
-        return model, self._ledger.live_endpoint(ref_of(name, version)) is not None
+        return model, self._state.live_endpoint(ref_of(name, version)) is not None
 
     def status(self, model: ModelVersion) -> Status:
-        return self._ledger.deployment(model.model_id).status
+        return self._state.deployment(model.model_id).status
 
     def config(self, caller: Caller, name: str, version: str) -> dict[str, Any]:
         """Return a model's configuration. Raises Unavailable while its inputs are unknown."""
         model = self._find(caller, name, version)
-        return config_document(model, self._ledger.deployment(model.model_id), self._dispatcher.flow)
+        return config_document(model, self._state.deployment(model.model_id), self._dispatcher.flow)
 
     def statistics(self, caller: Caller, name: str = "", version: str = "") -> dict[str, Any]:
         """Return the statistics of all versions of a name, of the one that is given, or of every model without a name."""
@@ -73,7 +73,7 @@ class V2Service:
             models = self._versions(name, version)
         else:
             self.identify(caller)
-            models = self._ledger.models()
+            models = self._state.models()
         tallies = self._dispatcher.tallies
         return {
             "model_stats": [stats_document(model, tallies.get(model.model_id, ModelCounters())) for model in models]
@@ -81,18 +81,18 @@ class V2Service:
 
     def index(self, *, only_ready: bool) -> list[dict[str, str]]:
         """Return the repository index. only_ready: leave out models that take no traffic."""
-        return [index_entry(each) for each in self._ledger.deployments() if is_serving(each) or not only_ready]
+        return [index_entry(each) for each in self._state.deployments() if is_serving(each) or not only_ready]
 
     def _find(self, caller: Caller, name: str, version: str) -> ModelVersion:
         ref = ref_of(name, version)
         self._callers.admit(caller, ref)
-        return self._ledger.find(ref)
+        return self._state.find(ref)
 
     def _versions(self, name: str, version: str) -> Iterable[ModelVersion]:
-        model = self._ledger.find(ref_of(name, version))
+        model = self._state.find(ref_of(name, version))
         if name != model.name or version:
             return [model]
-        return self._ledger.versions(name)
+        return self._state.versions(name)
 
 
 class V2Admin:
@@ -100,7 +100,7 @@ class V2Admin:
 
     def __init__(self, deployments: Deployments) -> None:
         self._deployments = deployments
-        self._ledger = deployments.ledger
+        self._state = deployments.state
 
     async def load(self, name: str, parameters: Iterable[str]) -> dict[str, Any] | None:
         """Start the version that served last, or else the newest; return once it is live, or its problem if it failed.
@@ -109,13 +109,13 @@ class V2Admin:
         """
         if any(parameter == "config" or parameter.startswith("file:") for parameter in parameters):
             raise BadInput("A model is loaded as it was uploaded.", hint="Upload it again with POST /models.")
-        model = self._ledger.find(name)
+        model = self._state.find(name)
         await self._deployments.start(model)
         error = (await self._deployments.settled(model.model_id)).error
         return error if error is not None and "status" in error else None
 
     async def unload(self, name: str) -> None:
         """Stop all versions of a name, or the one version if `name` is `name@version` or a model_id. Raises NotFound."""
-        model = self._ledger.find(name)
-        for each in self._ledger.versions(name) or (model,):
+        model = self._state.find(name)
+        for each in self._state.versions(name) or (model,):
             await self._deployments.stop(each)

@@ -25,7 +25,7 @@ Level = Annotated[str, Query(max_length=20)]
 
 def router(deployments: Deployments, pages: Pages) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
-    ledger = deployments.ledger
+    state = deployments.state
 
     async def lines_of(model: ModelVersion, kind: LogKind, tail: int, text: str, level: str) -> list[ShownLine]:
         lines = [line.text async for line in model_log(deployments, model, kind, tail, follow=False)]
@@ -41,9 +41,9 @@ def router(deployments: Deployments, pages: Pages) -> APIRouter:
     ) -> Response:
         """Show a model's log. Without a model_id: the only model's log, or a list of models to choose from."""
         if not model_id:
-            return choose_model(request, ledger, pages, "Logs")
-        model = ledger.find(model_id)
-        deployment = ledger.deployment(model.model_id)
+            return choose_model(request, state, pages, "Logs")
+        model = state.find(model_id)
+        deployment = state.deployment(model.model_id)
         asked = {"model_id": model.model_id, "kind": kind, "text": text, "level": level}
         context = {
             "model": model,
@@ -62,7 +62,7 @@ def router(deployments: Deployments, pages: Pages) -> APIRouter:
         model_id: Annotated[str, Query()], kind: LogKind = "runtime", text: Text = "", level: Level = "all"
     ) -> Response:
         """Return the lines that match the filter as a file."""
-        model = ledger.find(model_id)
+        model = state.find(model_id)
         lines = await lines_of(model, kind, ALL_LINES, text, level)
         name = quote(f"{model.name}-{model.version}-{kind}.log")
         headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}", "X-Content-Type-Options": "nosniff"}

@@ -27,7 +27,7 @@ def router(
 ) -> APIRouter:
     """Return the routes of model pages. circuits: returns a model's breaker states by replica id."""
     routes = APIRouter(include_in_schema=False)
-    ledger = deployments.ledger
+    state = deployments.state
     verbs: dict[str, Callable[[ModelVersion], Awaitable[object]]] = {
         "start": deployments.start,
         "stop": deployments.stop,
@@ -37,7 +37,7 @@ def router(
     @routes.get("/model")
     async def model_page(request: Request, model_id: Annotated[str, Query()]) -> HTMLResponse:
         base_url = str(request.base_url).rstrip("/")
-        model = ledger.find(model_id)
+        model = state.find(model_id)
         view = await model_view(model, deployments, history, vitals, circuits(model.model_id), base_url)
         context = {
             "view": view,
@@ -51,25 +51,25 @@ def router(
 
     @routes.get("/delete-model")
     async def delete_page(request: Request, model_id: Annotated[str, Query()]) -> HTMLResponse:
-        model = ledger.find(model_id)
+        model = state.find(model_id)
         removal = await deployments.removal(model)
-        context = {"model": model, "deployment": ledger.deployment(model.model_id), "removal": removal}
+        context = {"model": model, "deployment": state.deployment(model.model_id), "removal": removal}
         return pages.render(request, "delete.html", context)
 
     @routes.post("/models-ui/{model_id}/scale")
     async def scale(model_id: str, replicas: Annotated[str, Form()]) -> RedirectResponse:
-        model = ledger.find(model_id)
+        model = state.find(model_id)
         await deployments.scale(model, replica_number(replicas))
         return RedirectResponse(f"/model?model_id={model.model_id}", 303)
 
     @routes.post("/models-ui/{model_id}/delete")
     async def delete(model_id: str) -> RedirectResponse:
-        await deployments.delete(ledger.find(model_id))
+        await deployments.delete(state.find(model_id))
         return RedirectResponse("/", 303)
 
     @routes.post("/models-ui/{model_id}/{verb}")
     async def act(model_id: str, verb: Literal["start", "stop", "restart"]) -> RedirectResponse:
-        model = ledger.find(model_id)
+        model = state.find(model_id)
         await verbs[verb](model)
         return RedirectResponse(f"/model?model_id={model.model_id}", 303)
 

@@ -67,14 +67,14 @@ class Outcome(Struct, frozen=True):
 
 
 def router(
-    ledger: DeploymentState, dispatcher: Dispatcher, admission: Admission, pages: Pages, max_body_bytes: int
+    state: DeploymentState, dispatcher: Dispatcher, admission: Admission, pages: Pages, max_body_bytes: int
 ) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
     def page(
         request: Request, model: ModelVersion, tab: str, given: Given, outcome: Outcome | None = None
     ) -> HTMLResponse:
-        deployment = ledger.deployment(model.model_id)
+        deployment = state.deployment(model.model_id)
         return pages.render_either(
             request,
             "predict",
@@ -94,7 +94,7 @@ def router(
     def snippets_of(request: Request, model: ModelVersion, value: Any) -> tuple[Snippet, ...]:
         return snippets(
             str(request.base_url).rstrip("/"),
-            ref_of(model, ledger),
+            ref_of(model, state),
             value,
             probabilities=offers_probabilities(model),
             needs_key=admission.must_have_key(),
@@ -109,8 +109,8 @@ def router(
         Without a model_id: the only live model's form, or a list of models to choose from.
         """
         if not model_id:
-            return choose_model(request, ledger, pages, "Predict", fits=is_serving)
-        model = ledger.find(model_id)
+            return choose_model(request, state, pages, "Predict", fits=is_serving)
+        model = state.find(model_id)
         return page(request, model, tab, sample_of(model))
 
     @routes.post("/predict-result")
@@ -120,7 +120,7 @@ def router(
         The status is always 200: the page itself was served, and browsers report any other status as an error on their
         console.
         """
-        model = ledger.find(model_id)
+        model = state.find(model_id)
         try:
             texts = await texts_of(request, max_body_bytes)
         except PrismError as error:
@@ -179,11 +179,11 @@ def offers_probabilities(model: ModelVersion) -> bool:
     return model.findings.signature is not None and "predict_proba" in model.findings.signature.methods
 
 
-def ref_of(model: ModelVersion, ledger: DeploymentState) -> str:
+def ref_of(model: ModelVersion, state: DeploymentState) -> str:
     """Return the reference that programs should use for this version: its name if that leads to it, otherwise
     name@version.
     """
-    return model.name if ledger.find(model.name).model_id == model.model_id else model.ref
+    return model.name if state.find(model.name).model_id == model.model_id else model.ref
 
 
 def sample_of(model: ModelVersion) -> Given:

@@ -58,20 +58,20 @@ def share_context(
     }
 
 
-def router(share: Share, ledger: DeploymentState, pages: Pages) -> APIRouter:
+def router(share: Share, state: DeploymentState, pages: Pages) -> APIRouter:
     routes = APIRouter(prefix="/share-ui/{model_id}", include_in_schema=False)
 
     @routes.get("")
     async def panel(request: Request, model_id: str) -> Response:
-        model = ledger.find(model_id)
+        model = state.find(model_id)
         return render(request, model, share_context(request, model)) if wants_part(request) else back_to(model)
 
     @routes.post("")
     async def start(request: Request, model_id: str, access: Annotated[Access, Form()]) -> Response:
         """Share the model. A new key is shown on the page of this response, since it can be shown only this once."""
-        model = ledger.find(model_id)
+        model = state.find(model_id)
         try:
-            names = names_to_share(ledger, [model_id])
+            names = names_to_share(state, [model_id])
             key = await share.start(names, create_key=access == "key", open_to_all=access == "open")
         except PrismError as error:
             return render(request, model, share_context(request, model, access=access, error=error), error.status)
@@ -81,13 +81,13 @@ def router(share: Share, ledger: DeploymentState, pages: Pages) -> APIRouter:
 
     @routes.post("/stop")
     async def stop(request: Request, model_id: str) -> Response:
-        model = ledger.find(model_id)
+        model = state.find(model_id)
         await share.stop(model.name)
         return render(request, model, share_context(request, model)) if wants_part(request) else back_to(model)
 
     def render(request: Request, model: ModelVersion, context: dict[str, Any], status: int = 200) -> HTMLResponse:
         template = "partials/share.html" if wants_part(request) else "share.html"
-        more = {"model": model, "deployment": ledger.deployment(model.model_id), "tab": "overview"}
+        more = {"model": model, "deployment": state.deployment(model.model_id), "tab": "overview"}
         return pages.render(request, template, {**context, **more}, status=status)
 
     return routes

@@ -33,7 +33,7 @@ def router(deployments: Deployments, staging: Staging, pages: Pages, max_upload_
         try:
             return await second_step(request, staging.get(upload_id))
         except NotFound as error:
-            if deployments.ledger.model(upload_id) is not None:
+            if deployments.state.model(upload_id) is not None:
                 return to_model(upload_id)
             return first_step(request, error)
 
@@ -41,7 +41,7 @@ def router(deployments: Deployments, staging: Staging, pages: Pages, max_upload_
     async def upload(request: Request) -> Response:
         texts: dict[str, str] = {}
         try:
-            form = await received(request, deployments.ledger, max_upload_bytes, (*FIELDS, REVIEW), texts)
+            form = await received(request, deployments.state, max_upload_bytes, (*FIELDS, REVIEW), texts)
             return await taken(request, form)
         except PrismError as error:
             return await refused(request, texts.get("upload_id", ""), texts, error)

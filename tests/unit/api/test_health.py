@@ -37,10 +37,10 @@ async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
 
 async def record(app: FastAPI, model_id: str, status: Status, name: str = "", **changes: Any) -> None:
     """One that is wanted and takes no traffic."""
-    ledger: DeploymentState = app.state.system.ledger
+    state: DeploymentState = app.state.system.state
     model = model_version(model_id, name or f"model-{model_id}", "1.0.0", Artifact("model.pkl", "0" * 64, 1), "2026")
-    await ledger.add(model, wanted=True, status=status)
-    await ledger.update(model_id, **changes)
+    await state.add(model, wanted=True, status=status)
+    await state.update(model_id, **changes)
 
 
 async def told(app: FastAPI) -> tuple[dict[str, Any], int, bool]:

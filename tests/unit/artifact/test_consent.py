@@ -150,10 +150,10 @@ def test_requirements_in_an_artifact_install_only_known_packages(tmp_path: Path,
 async def test_an_archive_cannot_consent_for_its_owner_and_the_models_folder_can(tmp_path: Path) -> None:
     files = {"model_config.yaml": "allow_unsafe: true\nallow_packages: [acme]\nrequirements: [acme]\n"}
     async with house(tmp_path) as home:
-        sent = build_version(folder(tmp_path / "sent", files), home.ledger, home.deployments.road.targets).model.spec
+        sent = build_version(folder(tmp_path / "sent", files), home.state, home.deployments.pipeline.targets).model.spec
         assert (sent.allow_unsafe, sent.allow_packages, sent.requirements) == (False, (), "")
         laid = build_version(
-            folder(tmp_path / "laid", files, models_folder="m"), home.ledger, home.deployments.road.targets
+            folder(tmp_path / "laid", files, models_folder="m"), home.state, home.deployments.pipeline.targets
         ).model.spec
         assert (laid.allow_unsafe, laid.allow_packages, laid.requirements) == (True, ("acme",), "acme")
 
@@ -173,10 +173,10 @@ async def test_a_package_is_allowed_by_the_form_and_the_consent_recorded(tmp_pat
 
 async def test_a_guess_recorded_by_an_older_server_is_not_sent_to_the_index(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        draft = build_version(folder(tmp_path / "m", {"notes.txt": ""}), home.ledger, home.deployments.road.targets)
+        draft = build_version(folder(tmp_path / "m", {"notes.txt": ""}), home.state, home.deployments.pipeline.targets)
         model, inspection = draft.model, draft.inspection
         older = structs.replace(inspection, pins=(*inspection.pins, Pin("evilpkg", "", "a guess")))
-        asked = await home.deployments.road.stored_requirements(with_facts(model, inspection=older))
+        asked = await home.deployments.pipeline.stored_requirements(with_facts(model, inspection=older))
         assert "evilpkg" not in asked.packages
         allowed = with_facts(model, inspection=older, allow_packages=("evilpkg",))
-        assert "evilpkg" in (await home.deployments.road.stored_requirements(allowed)).packages
+        assert "evilpkg" in (await home.deployments.pipeline.stored_requirements(allowed)).packages

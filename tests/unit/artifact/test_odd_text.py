@@ -16,7 +16,7 @@ from app.artifact.formats.yaml import read_yaml
 from app.artifact.inspection import inspect
 from app.errors import PrismError
 from app.lifecycle.intake.staging import Staging
-from app.lifecycle.models_folder.snapshot import stray_files, take_snapshot
+from app.lifecycle.models_folder.snapshot import take_snapshot, unserved_files
 from tests.unit.lifecycle.house_lab import house
 from tests.unit.lifecycle.intake.upload_lab import form
 
@@ -77,4 +77,4 @@ def test_undecodable_names_in_the_models_folder_are_reported_and_skipped(tmp_pat
         pass
     found = take_snapshot(tmp_path)
     assert {name: bool(seen.problem) for name, seen in found.items()} == {"entry�": True, "other": True, "good": False}
-    assert msgspec.json.encode([found, stray_files(tmp_path)])
+    assert msgspec.json.encode([found, unserved_files(tmp_path)])

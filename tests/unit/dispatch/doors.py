@@ -107,7 +107,7 @@ def application(dispatcher: Dispatcher, admission: Admission, error_forms: Error
     problems.install(app, error_forms)
     asking = InferenceHandler(dispatcher, admission, MAX_BODY_BYTES)
     app.include_router(native.router(asking))
-    service = V2Service(dispatcher, admission, cast(Any, None), lambda: True)  # only its metadata needs a ledger
+    service = V2Service(dispatcher, admission, cast(Any, None), lambda: True)  # only its metadata needs a state
     app.include_router(v2_rest.router(asking, service, ()))
 
     @app.get("/health")

@@ -49,36 +49,36 @@ class House:
         registry = ContainersFile(self.settings.registry_path)
         self.store.load()
         self.registry_was_whole = registry.load()
-        self.ledger = DeploymentState(self.store, registry)
+        self.state = DeploymentState(self.store, registry)
         self.dispatcher = Dispatcher(RateLimiter(0, 60), flow(self.settings), self.suspect)
         targets: dict[str, Target] = {self.target.name: self.target}
-        road = DeploymentPipeline(
+        pipeline = DeploymentPipeline(
             settings=self.settings,
-            ledger=self.ledger,
+            state=self.state,
             targets=Targets(targets, targets),
             resolve=resolve,
             connect=connector(WIRE_LIMITS),
             traffic=self.dispatcher,
             ask=read_here,
         )
-        self.deployments = Deployments(self.ledger, road, connector(WIRE_LIMITS))
+        self.deployments = Deployments(self.state, pipeline, connector(WIRE_LIMITS))
         self.monitor = Monitor(self.deployments, connector(WIRE_LIMITS), 10, 30, clock=lambda: self.now)
 
     def suspect(self, replica: Replica, reason: str) -> bool:
         return self.monitor.suspect(replica, reason)
 
     async def add(self, model_id: str, name: str = "iris") -> ModelVersion:
-        (self.ledger.folder(model_id)).mkdir(parents=True)
+        (self.state.folder(model_id)).mkdir(parents=True)
         model = model_version(
             model_id=model_id,
             name=name,
-            version=self.ledger.next_version(name),
+            version=self.state.next_version(name),
             artifact=ARTIFACT,
             created_at=utc_now(),
             target="process",
             inspection=Inspection(Format.PICKLE),
         )
-        await self.ledger.add(model, wanted=False, status=Status.STOPPED)
+        await self.state.add(model, wanted=False, status=Status.STOPPED)
         return model
 
     async def live(self, model_id: str, name: str = "iris") -> ModelVersion:
@@ -105,7 +105,7 @@ class House:
         )
 
     def status(self, model_id: str) -> Status:
-        return self.ledger.deployment(model_id).status
+        return self.state.deployment(model_id).status
 
 
 @asynccontextmanager

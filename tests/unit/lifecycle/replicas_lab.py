@@ -16,12 +16,12 @@ async def with_replicas(home: House, number: int, model_id: str = ID, **changes:
     await home.store.save(with_facts(model, replicas=number, **changes))
     await home.deployments.start(model)
     await home.deployments.settled(model_id)
-    return home.ledger.find(model_id)
+    return home.state.find(model_id)
 
 
 def numbers(home: House, model_id: str = ID) -> list[int]:
-    return [one.number for one in home.ledger.deployment(model_id).replicas]
+    return [one.number for one in home.state.deployment(model_id).replicas]
 
 
 def replicas(home: House, model_id: str = ID) -> tuple[Replica, ...]:
-    return home.ledger.deployment(model_id).replicas
+    return home.state.deployment(model_id).replicas

@@ -25,7 +25,7 @@ async def test_a_new_model_replaces_the_old_ones_only_once_it_lives(tmp_path: Pa
         assert home.status("a" * 12) is Status.STOPPED
         assert home.target.events.count("stop") == 1
         assert await home.predict("other") == 200
-        assert home.ledger.deployment("a" * 12).replicas == ()
+        assert home.state.deployment("a" * 12).replicas == ()
 
 
 async def test_side_by_side_only_the_same_name_is_replaced(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ async def test_a_restart_that_fails_keeps_the_replica_that_serves(tmp_path: Path
             raise BuildFailed("no room")
 
         home.target.start = broken  # type: ignore[method-assign, assignment]
-        await home.deployments.restart(home.ledger.find("iris"))
+        await home.deployments.restart(home.state.find("iris"))
         after = await home.deployments.settled(model.model_id)
         assert after.status is Status.LIVE
         assert after.error is not None
@@ -81,7 +81,7 @@ async def test_three_failed_checks_make_a_model_unhealthy_until_its_restart(tmp_
             assert home.status("a" * 12) is Status.LIVE
         await home.monitor.cycle()
         await home.replaced(first)
-        (restart,) = home.ledger.deployment("a" * 12).restarts
+        (restart,) = home.state.deployment("a" * 12).restarts
         assert "no longer answered" in restart.reason
         assert restart.lines == ("ValueError: the last thing it said",)
         assert await home.predict("iris") == 200
@@ -99,7 +99,7 @@ async def test_a_busy_replica_is_healthy_until_its_callers_have_timed_out(tmp_pa
         for _ in range(3):
             await home.monitor.cycle()
         await home.replaced(first)
-        assert "31 s" in home.ledger.deployment("a" * 12).restarts[0].reason
+        assert "31 s" in home.state.deployment("a" * 12).restarts[0].reason
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ async def test_one_check_suffices_for_a_replica_that_is_gone_or_frozen(tmp_path:
         home.target.states[first.replica.id] = state
         await home.monitor.cycle()
         await home.replaced(first)
-        assert state.detail in home.ledger.deployment("a" * 12).restarts[0].reason
+        assert state.detail in home.state.deployment("a" * 12).restarts[0].reason
 
 
 async def test_the_second_restart_waits_for_its_backoff(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ async def test_the_second_restart_waits_for_its_backoff(tmp_path: Path) -> None:
                 await home.replaced(gone)
         assert home.status("a" * 12) is Status.UNHEALTHY
         assert home.target.events.count("start") == 2
-        await home.deployments.stop(home.ledger.find("iris"))
+        await home.deployments.stop(home.state.find("iris"))
         assert home.status("a" * 12) is Status.STOPPED
 
 
@@ -160,11 +160,11 @@ async def test_a_lost_registry_is_rebuilt_from_what_runs(tmp_path: Path) -> None
 async def test_an_unknown_replica_is_stopped_and_an_incomplete_upload_removed(tmp_path: Path) -> None:
     home = House(tmp_path)
     model = await home.live("a" * 12)
-    await home.ledger.update(model.model_id, wanted=False, status=Status.STOPPED, replicas=())
+    await home.state.update(model.model_id, wanted=False, status=Status.STOPPED, replicas=())
     await home.dispatcher.close()
-    torn = home.ledger.folder("f" * 12)
+    torn = home.state.folder("f" * 12)
     (torn / "artifact").mkdir(parents=True)
-    foreign = home.ledger.folder("not ours")
+    foreign = home.state.folder("not ours")
     foreign.mkdir()
     async with house_again(home):
         await home.deployments.resume(registry_lost=False)
@@ -176,7 +176,7 @@ async def test_an_unknown_replica_is_stopped_and_an_incomplete_upload_removed(tm
 async def test_a_deployment_cut_off_by_a_kill_is_resumed(tmp_path: Path) -> None:
     home = House(tmp_path)
     model = await home.add("a" * 12)
-    await home.ledger.update(model.model_id, wanted=True, status=Status.BUILDING)
+    await home.state.update(model.model_id, wanted=True, status=Status.BUILDING)
     await home.dispatcher.close()
     async with house_again(home):
         await home.deployments.resume(registry_lost=False)
@@ -186,15 +186,15 @@ async def test_a_deployment_cut_off_by_a_kill_is_resumed(tmp_path: Path) -> None
 async def test_a_deletion_removes_exactly_what_it_announces(tmp_path: Path) -> None:
     async with house(tmp_path, single_active_model=False) as home:
         await home.live("a" * 12)
-        model = home.ledger.find("iris")
-        folder = home.ledger.folder(model.model_id)
+        model = home.state.find("iris")
+        folder = home.state.folder(model.model_id)
         told = await home.deployments.removal(model)
         named, stored, replica, environment = told
         assert named == f"model iris@1.0.0 ({model.model_id})"
         assert stored.startswith(f"{folder} (")
         assert home.replica().replica.id in replica
         assert environment.startswith("environment ")
-        assert await home.deployments.delete(home.ledger.find("iris")) == told
+        assert await home.deployments.delete(home.state.find("iris")) == told
         assert not folder.exists()
         assert home.target.events[-1] == "remove, environment too"
 
@@ -203,7 +203,7 @@ async def test_a_deletion_does_not_announce_an_environment_that_another_model_us
     async with house(tmp_path, single_active_model=False) as home:
         model = await home.live("a" * 12, "one")
         await home.live("b" * 12, "two")
-        assert not any("environment" in line for line in await home.deployments.removal(home.ledger.find("one")))
+        assert not any("environment" in line for line in await home.deployments.removal(home.state.find("one")))
         await home.deployments.delete(model)
         assert home.target.events[-1] == "remove, environment kept"
 
@@ -248,14 +248,14 @@ async def test_a_model_restarts_when_its_target_is_available_again(tmp_path: Pat
 async def test_delete_removes_the_environment_only_with_its_last_user(tmp_path: Path) -> None:
     async with house(tmp_path, single_active_model=False) as home:
         one, two = await home.live("a" * 12, "one"), await home.live("b" * 12, "two")
-        await home.deployments.delete(home.ledger.find(one.model_id))
-        await home.deployments.delete(home.ledger.find(two.model_id))
+        await home.deployments.delete(home.state.find(one.model_id))
+        await home.deployments.delete(home.state.find(two.model_id))
         assert [event for event in home.target.events if event.startswith("remove")] == [
             "remove, environment kept",
             "remove, environment too",
         ]
-        assert home.ledger.models() == ()
-        assert home.ledger.deployments() == ()
+        assert home.state.models() == ()
+        assert home.state.deployments() == ()
 
 
 async def test_stopping_in_the_middle_of_a_restart_ends_it(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ async def test_stopping_in_the_middle_of_a_restart_ends_it(tmp_path: Path) -> No
         assert await home.deployments.lose(model, home.replica().replica, "lost")
         again = asyncio.create_task(home.deployments.refill(model, 1))
         await eventually(lambda: home.deployments.busy(model.model_id))
-        await home.deployments.stop(home.ledger.find("iris"))
+        await home.deployments.stop(home.state.find("iris"))
         await again
         assert home.status("a" * 12) is Status.STOPPED
         assert home.target.fakes == {}
@@ -289,7 +289,7 @@ async def test_a_missing_build_is_rebuilt_before_the_next_start(tmp_path: Path) 
         await home.monitor.cycle()
         await home.replaced(before)
         assert home.target.events[-3:] == ["environment", "model", "start"]
-        assert "built again" in (home.ledger.folder("m1") / "build.log").read_text()
+        assert "built again" in (home.state.folder("m1") / "build.log").read_text()
 
 
 async def test_a_monitor_that_cannot_open_files_blames_no_replica(

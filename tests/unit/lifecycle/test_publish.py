@@ -28,14 +28,14 @@ def route(stable: float, candidate: float) -> Route:
 
 async def live_beside(home: House, model_id: str, name: str = "iris") -> ModelVersion:
     """Build a version, start one replica of it and take it live beside what serves under its name."""
-    road = home.deployments.road
-    await road.deploy_version(await home.add(model_id, name), run=False)
-    model = home.ledger.model(model_id)
+    pipeline = home.deployments.pipeline
+    await pipeline.deploy_version(await home.add(model_id, name), run=False)
+    model = home.state.model(model_id)
     assert model is not None
-    await home.ledger.update(model_id, wanted=True)
-    begun, _ = await road.starter.begin_all(model, [1])
-    replicas, _ = await road.starter.probe_all(model, begun)
-    assert await road.publisher.go_live(model, replicas, None, beside=True) == []
+    await home.state.update(model_id, wanted=True)
+    loaded, _ = await pipeline.starter.begin_all(model, [1])
+    replicas, _ = await pipeline.starter.probe_all(model, loaded)
+    assert await pipeline.publisher.go_live(model, replicas, None, beside=True) == []
     return model
 
 
@@ -56,7 +56,7 @@ def fake_of(home: House, model_id: str) -> FakeReplica:
 
 
 def endpoint(home: House, ref: str) -> Endpoint:
-    found = home.ledger.live_endpoint(ref)
+    found = home.state.live_endpoint(ref)
     assert found is not None
     return found
 
@@ -68,7 +68,7 @@ async def test_a_version_that_goes_live_beside_another_takes_no_request_of_the_n
         assert await answering(home) == {STABLE: 40}
         assert await answering(home, 4, CANDIDATE) == {CANDIDATE: 4}
         assert await answering(home, 4, "iris@1.1.0") == {CANDIDATE: 4}
-        assert home.ledger.find("iris").model_id == endpoint(home, "iris").model_id == STABLE
+        assert home.state.find("iris").model_id == endpoint(home, "iris").model_id == STABLE
         assert endpoint(home, "iris@1.1.0").model_id == CANDIDATE
 
 
@@ -76,20 +76,20 @@ async def test_a_version_that_goes_live_beside_none_takes_every_request_of_the_n
     async with house(tmp_path) as home:
         await live_beside(home, CANDIDATE)
         assert await answering(home, 4) == {CANDIDATE: 4}
-        assert home.ledger.splits == {}
+        assert home.state.splits == {}
 
 
 async def test_the_requests_of_a_name_are_split_as_the_weights_say(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await two_versions(home)
-        publisher = home.deployments.road.publisher
+        publisher = home.deployments.pipeline.publisher
         publisher.shift_traffic("iris", route(0.75, 0.25))
         counts = await answering(home)
         assert abs(counts[CANDIDATE] - 10) <= 3
-        assert home.ledger.find("iris").model_id == STABLE
+        assert home.state.find("iris").model_id == STABLE
         publisher.shift_traffic("iris", route(0.0, 1.0))
         assert await answering(home) == {CANDIDATE: 40}
-        assert home.ledger.find("iris").model_id == CANDIDATE
+        assert home.state.find("iris").model_id == CANDIDATE
         await publisher.follow()
         assert await answering(home) == {CANDIDATE: 40}, "the next table says the same"
 
@@ -98,12 +98,12 @@ async def test_a_route_with_a_version_that_does_not_run_under_the_name_is_refuse
     async with house(tmp_path, single_active_model=False) as home:
         await two_versions(home)
         await home.live(NEXT, "other")
-        publisher, before = home.deployments.road.publisher, dict(home.ledger.splits)
+        publisher, before = home.deployments.pipeline.publisher, dict(home.state.splits)
         with pytest.raises(Conflict, match=f"`{NEXT}` is no version of `iris` that runs"):
             publisher.shift_traffic("iris", Route((Arm(STABLE, 0.5), Arm(NEXT, 0.5))))
         with pytest.raises(Conflict, match=f"`{CANDIDATE}` is no version of `rose`"):
             publisher.shift_traffic("rose", Route((Arm(CANDIDATE, 1.0),)))
-        await home.deployments.stop(home.ledger.find(CANDIDATE))
+        await home.deployments.stop(home.state.find(CANDIDATE))
         with pytest.raises(Conflict, match=f"`{CANDIDATE}` is no version of `iris` that runs"):
             publisher.shift_traffic("iris", route(0.5, 0.5))
         assert before == {"iris": route(1.0, 0.0)}
@@ -116,12 +116,12 @@ async def test_weights_change_while_another_model_is_being_connected_and_stay_so
     monkeypatch.setattr("app.dispatch.replica.CONNECT_TIMEOUT_SECONDS", 60.0)
     async with house(tmp_path, single_active_model=False) as home:
         await two_versions(home)
-        publisher = home.deployments.road.publisher
+        publisher = home.deployments.pipeline.publisher
         publisher.shift_traffic("iris", route(0.5, 0.5))
         hanging = HangingReplica(tmp_path / "h.sock")
         await hanging.start()
         other = await home.add(NEXT, "other")
-        await home.ledger.update(NEXT, wanted=True)
+        await home.state.update(NEXT, wanted=True)
         replica = structs.replace(hanging.replica, model_id=NEXT)
         going_live = asyncio.create_task(publisher.go_live(other, [replica], None))
         await hanging.asked.wait()
@@ -142,10 +142,10 @@ async def test_a_share_given_while_the_version_comes_back_counts_as_soon_as_it_i
     monkeypatch.setattr("app.dispatch.replica.CONNECT_TIMEOUT_SECONDS", 60.0)
     async with house(tmp_path) as home:
         await two_versions(home)
-        publisher = home.deployments.road.publisher
+        publisher = home.deployments.pipeline.publisher
         publisher.shift_traffic("iris", route(0.5, 0.5))
-        lost = home.ledger.deployment(CANDIDATE).replicas[0]
-        candidate = home.ledger.find(CANDIDATE)
+        lost = home.state.deployment(CANDIDATE).replicas[0]
+        candidate = home.state.find(CANDIDATE)
         await home.deployments.lose(candidate, lost, "gone", coming=True)
         assert await answering(home) == {STABLE: 40}
         hanging = HangingReplica(tmp_path / "h.sock")
@@ -164,20 +164,20 @@ async def test_a_share_given_while_the_version_comes_back_counts_as_soon_as_it_i
 async def test_an_upload_replaces_both_versions_and_takes_every_request(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await two_versions(home)
-        home.deployments.road.publisher.shift_traffic("iris", route(0.75, 0.25))
+        home.deployments.pipeline.publisher.shift_traffic("iris", route(0.75, 0.25))
         await home.live(NEXT)
         assert [home.status(each) for each in (STABLE, CANDIDATE)] == [Status.STOPPED, Status.STOPPED]
-        assert home.ledger.splits == {}
+        assert home.state.splits == {}
         assert await answering(home) == {NEXT: 40}
 
 
 async def test_an_upload_takes_every_request_also_if_a_version_of_the_split_failed(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await two_versions(home)
-        home.deployments.road.publisher.shift_traffic("iris", route(0.75, 0.25))
-        await home.ledger.update(CANDIDATE, status=Status.FAILED)
+        home.deployments.pipeline.publisher.shift_traffic("iris", route(0.75, 0.25))
+        await home.state.update(CANDIDATE, status=Status.FAILED)
         await home.live(NEXT)
-        assert home.ledger.splits == {}
+        assert home.state.splits == {}
         assert await answering(home) == {NEXT: 40}
 
 
@@ -185,28 +185,28 @@ async def test_an_upload_takes_every_request_also_if_a_version_of_the_split_fail
 async def test_a_version_that_is_stopped_or_deleted_leaves_the_split(tmp_path: Path, delete: bool) -> None:
     async with house(tmp_path) as home:
         await two_versions(home)
-        home.deployments.road.publisher.shift_traffic("iris", route(0.25, 0.75))
-        await (home.deployments.delete if delete else home.deployments.stop)(home.ledger.find(CANDIDATE))
-        assert home.ledger.splits == {"iris": Route((Arm(STABLE, 1.0),))}
+        home.deployments.pipeline.publisher.shift_traffic("iris", route(0.25, 0.75))
+        await (home.deployments.delete if delete else home.deployments.stop)(home.state.find(CANDIDATE))
+        assert home.state.splits == {"iris": Route((Arm(STABLE, 1.0),))}
         assert await answering(home) == {STABLE: 40}
-        await home.deployments.stop(home.ledger.find(STABLE))
-        assert home.ledger.splits == {}
+        await home.deployments.stop(home.state.find(STABLE))
+        assert home.state.splits == {}
 
 
 async def test_the_version_without_a_share_takes_over_once_the_other_one_is_stopped(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await two_versions(home)
-        await home.deployments.stop(home.ledger.find("iris"))
+        await home.deployments.stop(home.state.find("iris"))
         assert home.status(STABLE) is Status.STOPPED
-        assert home.ledger.splits == {}
+        assert home.state.splits == {}
         assert await answering(home) == {CANDIDATE: 40}
 
 
 async def test_a_version_that_was_stopped_replaces_the_other_one_when_it_is_started_again(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await two_versions(home)
-        await home.deployments.stop(home.ledger.find(CANDIDATE))
-        await home.deployments.start(home.ledger.find(CANDIDATE))
+        await home.deployments.stop(home.state.find(CANDIDATE))
+        await home.deployments.start(home.state.find(CANDIDATE))
         await home.deployments.settled(CANDIDATE)
         assert home.status(STABLE) is Status.STOPPED
         assert await answering(home) == {CANDIDATE: 40}
@@ -218,7 +218,7 @@ async def test_a_replica_of_either_version_is_replaced_and_the_other_version_sta
 ) -> None:
     async with house(tmp_path) as home:
         await two_versions(home)
-        home.deployments.road.publisher.shift_traffic("iris", route(0.75, 0.25))
+        home.deployments.pipeline.publisher.shift_traffic("iris", route(0.75, 0.25))
         gone = fake_of(home, model_id)
         home.target.states[gone.replica.id] = ReplicaState(False, detail="gone")
         await home.monitor.cycle()
@@ -230,12 +230,12 @@ async def test_a_replica_of_either_version_is_replaced_and_the_other_version_sta
 async def test_while_the_version_with_every_request_is_down_the_one_without_a_share_gets_none(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await two_versions(home)
-        stable = home.ledger.find(STABLE)
+        stable = home.state.find(STABLE)
         await home.deployments.lose(stable, fake_of(home, STABLE).replica, "gone", coming=True)
-        assert home.ledger.find("iris").model_id == STABLE
+        assert home.state.find("iris").model_id == STABLE
         waiting = home.dispatcher.begin(Call("iris", b"1", "here"))
         assert waiting.lane.endpoint.model_id == STABLE
-        await home.deployments.road.replicas.add(stable, 1)
+        await home.deployments.pipeline.replicas.add(stable, 1)
         assert (await waiting.answer()).status == 200
         assert await answering(home) == {STABLE: 40}
 
@@ -243,9 +243,9 @@ async def test_while_the_version_with_every_request_is_down_the_one_without_a_sh
 async def test_a_name_whose_version_is_lost_for_good_is_refused_and_stands_for_that_version(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await two_versions(home)
-        await home.deployments.lose(home.ledger.find(STABLE), fake_of(home, STABLE).replica, "gone")
-        assert home.ledger.find("iris").model_id == STABLE
-        assert home.ledger.live_endpoint("iris") is None
+        await home.deployments.lose(home.state.find(STABLE), fake_of(home, STABLE).replica, "gone")
+        assert home.state.find("iris").model_id == STABLE
+        assert home.state.live_endpoint("iris") is None
         with pytest.raises(ReplicaUnavailable, match="`iris` "):
             await home.predict("iris")
         assert await home.predict(CANDIDATE) == 200
@@ -258,15 +258,15 @@ async def test_a_restart_of_either_version_leaves_the_other_one_alone(
 ) -> None:
     async with house(tmp_path) as home:
         await two_versions(home)
-        publisher = home.deployments.road.publisher
+        publisher = home.deployments.pipeline.publisher
         publisher.shift_traffic("iris", route(0.75, 0.25))
-        model, before = home.ledger.find(model_id), fake_of(home, model_id).replica
+        model, before = home.state.find(model_id), fake_of(home, model_id).replica
         if is_down:
             await home.deployments.lose(model, before, "gone")
         await home.deployments.restart(model)
         await home.deployments.settled(model_id)
         assert [home.status(each) for each in (STABLE, CANDIDATE)] == [Status.LIVE, Status.LIVE]
-        assert home.ledger.deployment(model_id).replicas != (before,)
+        assert home.state.deployment(model_id).replicas != (before,)
         assert abs((await answering(home))[CANDIDATE] - 10) <= 3
 
 
@@ -280,7 +280,7 @@ async def test_the_next_gateway_adopts_both_versions_and_the_name_goes_to_the_ne
         assert home.target.events.count("start") == 2
         assert await answering(home) == {CANDIDATE: 40}
         assert await answering(home, 4, STABLE) == {STABLE: 4}
-        home.deployments.road.publisher.shift_traffic("iris", route(1.0, 0.0))
+        home.deployments.pipeline.publisher.shift_traffic("iris", route(1.0, 0.0))
         assert await answering(home) == {STABLE: 40}
 
 

@@ -46,7 +46,7 @@ async def gone(home: House, replica: Replica, detail: str = "killed by signal 9"
 async def test_all_replicas_take_traffic_and_each_has_a_number(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await with_replicas(home, 3)
-        deployment = home.ledger.deployment(ID)
+        deployment = home.state.deployment(ID)
         assert (deployment.status, deployment.error) == (Status.LIVE, None)
         assert numbers(home) == [1, 2, 3]
         assert served(home) == {one.id for one in replicas(home)} == set(home.target.fakes)
@@ -57,7 +57,7 @@ async def test_all_replicas_take_traffic_and_each_has_a_number(tmp_path: Path) -
 
 async def test_no_more_than_a_few_load_at_a_time(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        begin, loading, most = home.deployments.road.starter.begin, 0, 0
+        begin, loading, most = home.deployments.pipeline.starter.begin, 0, 0
 
         async def counted(model: ModelVersion, number: int = 1) -> StartedReplica:
             nonlocal loading, most
@@ -68,7 +68,7 @@ async def test_no_more_than_a_few_load_at_a_time(tmp_path: Path) -> None:
             loading -= 1
             return begun
 
-        home.deployments.road.starter.begin = counted  # type: ignore[method-assign, assignment]
+        home.deployments.pipeline.starter.begin = counted  # type: ignore[method-assign, assignment]
         await with_replicas(home, 2 * STARTS_AT_A_TIME)
         assert len(numbers(home)) == 2 * STARTS_AT_A_TIME
         assert most == STARTS_AT_A_TIME
@@ -79,7 +79,7 @@ async def test_a_model_goes_live_with_the_replicas_that_start_and_the_monitor_ad
         start = home.target.start
         refuse_from(home, 2)
         await with_replicas(home, 3)
-        deployment = home.ledger.deployment(ID)
+        deployment = home.state.deployment(ID)
         assert (deployment.status, numbers(home)) == (Status.LIVE, [1, 2])
         assert deployment.error is not None
         assert deployment.error["detail"].startswith("2 of 3 replicas serve: no room for another")
@@ -102,7 +102,7 @@ async def test_a_model_fails_if_none_of_the_first_replicas_starts(tmp_path: Path
 
         home.target.start = never  # type: ignore[method-assign, assignment]
         await with_replicas(home, 20)
-        deployment = home.ledger.deployment(ID)
+        deployment = home.state.deployment(ID)
         assert (deployment.status, deployment.replicas) == (Status.FAILED, ())
         assert tried == STARTS_AT_A_TIME
 
@@ -122,7 +122,7 @@ async def test_a_replica_that_does_not_answer_the_sample_never_takes_traffic(tmp
 
         home.target.start = second_is_sick  # type: ignore[method-assign]
         await with_replicas(home, 3)
-        error = home.ledger.deployment(ID).error
+        error = home.state.deployment(ID).error
         assert error is not None
         assert "no weights" in error["detail"]
         assert len(numbers(home)) == 2
@@ -141,7 +141,7 @@ async def test_a_lost_replica_is_replaced_while_the_others_serve(tmp_path: Path)
         assert (after[0], after[2]) == (first, third), "these went on"
         assert after[1].id != lost.id
         assert lost.id not in home.target.fakes
-        deployment = home.ledger.deployment(ID)
+        deployment = home.state.deployment(ID)
         assert deployment.error is None
         assert [restart.reason for restart in deployment.restarts] == ["killed by signal 9"]
 
@@ -153,7 +153,7 @@ async def test_each_replica_has_a_backoff_of_its_own(tmp_path: Path) -> None:
         await eventually(lambda: numbers(home) == [1, 2] and not home.monitor.restarting)
         await gone(home, replicas(home)[0])
         assert numbers(home) == [2], "the second restart of the same one waits"
-        error = home.ledger.deployment(ID).error
+        error = home.state.deployment(ID).error
         assert error is not None
         assert error["detail"].startswith("1 of 2 replicas serve")
         starts = home.target.events.count("start")
@@ -169,13 +169,13 @@ async def test_a_model_without_replicas_is_unhealthy_until_one_is_back(tmp_path:
         for replica in replicas(home):
             home.target.states[replica.id] = ReplicaState(False, detail="gone")
         statuses = []
-        update = home.ledger.record
+        update = home.state.record
 
         async def noted(deployment: Any) -> None:
             statuses.append((deployment.status, len(deployment.replicas)))
             await update(deployment)
 
-        home.ledger.record = noted  # type: ignore[method-assign]
+        home.state.record = noted  # type: ignore[method-assign]
         await home.monitor.cycle()
         await eventually(lambda: numbers(home) == [1, 2] and not home.monitor.restarting)
         assert statuses[:2] == [(Status.LIVE, 1), (Status.UNHEALTHY, 0)]
@@ -228,7 +228,7 @@ async def test_scaling_adds_replicas_one_by_one_and_removes_the_last(tmp_path: P
         assert numbers(home) == [1, 2]
         assert replicas(home)[0] == first
         assert set(home.target.fakes) == {one.id for one in replicas(home)} == served(home)
-        assert home.ledger.find(ID).spec.replicas == 2
+        assert home.state.find(ID).spec.replicas == 2
 
 
 @pytest.mark.parametrize("number", [0, -1, 65])
@@ -237,7 +237,7 @@ async def test_a_number_out_of_bounds_changes_nothing(tmp_path: Path, number: in
         model = await with_replicas(home, 1)
         with pytest.raises(BadInput, match="1 to 64"):
             await home.deployments.scale(model, number)
-        assert home.ledger.find(ID).spec.replicas == 1
+        assert home.state.find(ID).spec.replicas == 1
 
 
 async def test_scaling_during_a_start_takes_effect_once_the_model_is_live(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ async def test_scaling_a_stopped_model_takes_effect_at_its_next_start(tmp_path: 
         await home.deployments.scale(model, 2)
         await home.deployments.settled(ID)
         assert home.target.fakes == {}
-        await home.deployments.start(home.ledger.find(ID))
+        await home.deployments.start(home.state.find(ID))
         await home.deployments.settled(ID)
         assert numbers(home) == [1, 2]
 
@@ -299,7 +299,7 @@ async def test_surplus_and_unrecorded_replicas_are_stopped_at_the_next_start(tmp
     home = House(tmp_path)
     model = await with_replicas(home, 3)
     kept = replicas(home)[:2]
-    await home.ledger.record_spec(ID, replicas=2)  # killed before the third was taken out
+    await home.state.record_spec(ID, replicas=2)  # killed before the third was taken out
     stray = await home.target.start(model, tmp_path, home.settings.limits)  # and before this one was recorded
     await home.dispatcher.close()
     async with house_again(home):
@@ -327,7 +327,7 @@ async def test_a_faster_variant_replaces_every_replica(tmp_path: Path) -> None:
         home.target.conversion = converts
         await with_replicas(home, 3, inspection=SKLEARN)
         busy = home.deployments.acceleration.busy
-        await eventually(lambda: home.ledger.find(ID).findings.acceleration.status is AccelerationStatus.ACCELERATED)
+        await eventually(lambda: home.state.find(ID).findings.acceleration.status is AccelerationStatus.ACCELERATED)
         await eventually(lambda: not busy(ID))
         assert [one.variant for one in replicas(home)] == [VariantName.ACCELERATED] * 3
         assert set(home.target.fakes) == {one.id for one in replicas(home)} == served(home)
@@ -348,9 +348,9 @@ async def test_a_faster_variant_that_starts_only_once_is_reverted(tmp_path: Path
 
         home.target.start = once  # type: ignore[method-assign]
         await with_replicas(home, 3, inspection=SKLEARN)
-        await eventually(lambda: home.ledger.find(ID).findings.acceleration.status is AccelerationStatus.KEPT)
+        await eventually(lambda: home.state.find(ID).findings.acceleration.status is AccelerationStatus.KEPT)
         await eventually(lambda: not home.deployments.acceleration.busy(ID))
-        assert "no room" in home.ledger.find(ID).findings.acceleration.reason
+        assert "no room" in home.state.find(ID).findings.acceleration.reason
         assert [one.variant for one in replicas(home)] == [VariantName.ORIGINAL] * 3
         assert set(home.target.fakes) == {one.id for one in replicas(home)}
         assert await home.predict("iris") == 200
@@ -381,7 +381,7 @@ async def test_a_model_without_any_replica_stays_unhealthy_and_is_retried(tmp_pa
         for replica in replicas(home):
             home.target.states[replica.id] = ReplicaState(False, detail="gone")
         await home.monitor.cycle()
-        await eventually(lambda: "no room" in str(home.ledger.deployment(ID).error))
+        await eventually(lambda: "no room" in str(home.state.deployment(ID).error))
         await eventually(lambda: home.status(ID) is Status.UNHEALTHY and not home.deployments.busy(ID))
         assert home.monitor.restarting == (ID,)
         assert replicas(home) == ()
@@ -391,14 +391,14 @@ async def test_a_replica_lost_during_a_restart_is_replaced(tmp_path: Path) -> No
     async with house(tmp_path) as home:
         model = await with_replicas(home, 3)
         before = replicas(home)
-        probe = home.deployments.road.starter.probe
+        probe = home.deployments.pipeline.starter.probe
 
         async def loses_the_second(model: ModelVersion, begun: StartedReplica) -> None:
             if begun.replica.number == 1:
                 assert await home.deployments.lose(model, before[1], "killed meanwhile")
             await probe(model, begun)
 
-        home.deployments.road.starter.probe = loses_the_second  # type: ignore[method-assign]
+        home.deployments.pipeline.starter.probe = loses_the_second  # type: ignore[method-assign]
         await home.deployments.restart(model)
         after = await home.deployments.settled(ID)
         assert (after.status, after.error) == (Status.LIVE, None)

@@ -25,20 +25,20 @@ from tests.records import model_version
 
 
 @pytest.fixture
-async def ledger(tmp_path: Path) -> DeploymentState:
+async def mixed_state(tmp_path: Path) -> DeploymentState:
     """Models in every status, with and without a replica and one that is coming, two versions of each name."""
-    ledger = DeploymentState(ModelStore(tmp_path / "models"), ContainersFile(tmp_path / "containers.json"))
+    mixed_state = DeploymentState(ModelStore(tmp_path / "models"), ContainersFile(tmp_path / "containers.json"))
     for number, (status, runs, coming) in enumerate(product(Status, (True, False), (True, False))):
         for version in ("1.0.0", "1.1.0"):
             model_id = f"m{number}-{version[2]}"
             model = model_version(
                 model_id, f"model-{number // 3}", f"{version}-{number}", Artifact("a.pkl", "0" * 64, 1), "2026"
             )
-            await ledger.add(model, wanted=number % 5 != 0, status=status)
+            await mixed_state.add(model, wanted=number % 5 != 0, status=status)
             replicas = (Replica(model_id, "process", "1:1", "t", ""),) if runs else ()
-            await ledger.update(model_id, replicas=replicas, live_at=f"2026-{number % 4}-{version}")
-            ledger.expect(model_id, coming=coming)
-    return ledger
+            await mixed_state.update(model_id, replicas=replicas, live_at=f"2026-{number % 4}-{version}")
+            mixed_state.expect(model_id, coming=coming)
+    return mixed_state
 
 
 @pytest.mark.parametrize(
@@ -54,20 +54,20 @@ def test_a_change_names_only_fields_of_its_record(changes: type, record: type[St
     assert set(changes.__annotations__) <= set(record.__struct_fields__)
 
 
-async def test_the_live_endpoint_of_a_reference_is_that_of_the_whole_route_table(ledger: DeploymentState) -> None:
-    table = ledger.route_table()
-    refs = {ref for one in ledger.deployments() for ref in refs_of(one)} | {"nobody"}
-    assert {ref: ledger.live_endpoint(ref) for ref in refs} == {ref: table.live.get(ref) for ref in refs}
+async def test_the_live_endpoint_of_a_reference_is_that_of_the_whole_route_table(mixed_state: DeploymentState) -> None:
+    table = mixed_state.route_table()
+    refs = {ref for one in mixed_state.deployments() for ref in refs_of(one)} | {"nobody"}
+    assert {ref: mixed_state.live_endpoint(ref) for ref in refs} == {ref: table.live.get(ref) for ref in refs}
     assert table.live
     assert table.awaited
 
 
-async def test_a_reference_resolves_to_the_version_that_serves_or_is_starting(ledger: DeploymentState) -> None:
-    table = ledger.route_table()
+async def test_a_reference_resolves_to_the_version_that_serves_or_is_starting(mixed_state: DeploymentState) -> None:
+    table = mixed_state.route_table()
     endpoints = {ref: endpoint for ref in {*table.absent, *table.live} if (endpoint := table.endpoint(ref)) is not None}
-    by_name = {ref: endpoint.model_id for ref, endpoint in endpoints.items() if ledger.model(ref) is None}
+    by_name = {ref: endpoint.model_id for ref, endpoint in endpoints.items() if mixed_state.model(ref) is None}
     assert by_name
-    assert {ref: ledger.find(ref).model_id for ref in by_name} == by_name
+    assert {ref: mixed_state.find(ref).model_id for ref in by_name} == by_name
 
 
 class SlowDisk:
@@ -92,10 +92,10 @@ class SlowDisk:
 @pytest.fixture
 async def iris(tmp_path: Path) -> DeploymentState:
     """One model, `m1`."""
-    ledger = state(tmp_path)
+    iris_state = state(tmp_path)
     artifact = Artifact("iris.pkl", "0" * 64, 1)
-    await ledger.add(model_version("m1", "iris", "1.0.0", artifact, "2026"), wanted=True, status=Status.BUILT)
-    return ledger
+    await iris_state.add(model_version("m1", "iris", "1.0.0", artifact, "2026"), wanted=True, status=Status.BUILT)
+    return iris_state
 
 
 def state(folder: Path) -> DeploymentState:

@@ -56,7 +56,7 @@ class Gateway:
 
     app: FastAPI
     http: httpx2.AsyncClient
-    ledger: DeploymentState
+    state: DeploymentState
     registry: ContainersFile
     store: ModelStore
     dispatcher: Dispatcher
@@ -70,7 +70,7 @@ class Gateway:
         running = structs.replace(self.replica.replica, model_id=model_id)
         deployment = live(model_id, name, version, running)
         await self.registry.save(structs.replace(deployment, **changes))
-        await self.dispatcher.publish(self.ledger.route_table())
+        await self.dispatcher.publish(self.state.route_table())
 
 
 def live(model_id: str, name: str, version: str, replica: Any) -> Deployment:
@@ -100,7 +100,7 @@ async def gateway(
     error_forms: ErrorForms = ERROR_FORMS,
 ) -> AsyncIterator[Gateway]:
     store, registry = ModelStore(folder / "models"), ContainersFile(folder / "containers.json")
-    ledger = DeploymentState(store, registry)
+    state = DeploymentState(store, registry)
     replica = FakeReplica(folder / "1.sock", handler or predicting(adapter))
     await replica.start()
     signature = msgspec.convert(adapter.signature(), Signature)
@@ -112,19 +112,19 @@ async def gateway(
     )
     await registry.save(live("m1", "iris", "1.0.0", replica.replica))
     dispatcher = Dispatcher(RateLimiter(rate_limit, 3600), FLOW, lambda *_: None)
-    await dispatcher.publish(ledger.route_table())
-    app = application(ledger, dispatcher, Keys(keys), batched_wait_seconds, error_forms)
+    await dispatcher.publish(state.route_table())
+    app = application(state, dispatcher, Keys(keys), batched_wait_seconds, error_forms)
     http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1:8000")
     try:
         async with http:
-            yield Gateway(app, http, ledger, registry, store, dispatcher, replica)
+            yield Gateway(app, http, state, registry, store, dispatcher, replica)
     finally:
         await dispatcher.close()
         await replica.die()
 
 
 def application(
-    ledger: DeploymentState,
+    state: DeploymentState,
     dispatcher: Dispatcher,
     keys: Keys,
     batched_wait_seconds: float,
@@ -138,11 +138,11 @@ def application(
     )
     asking = InferenceHandler(dispatcher, admission, MAX_BODY_BYTES)
     app.include_router(native.router(asking))
-    service = V2Service(dispatcher, admission, ledger, lambda: ledger.live_endpoint("iris") is not None)
+    service = V2Service(dispatcher, admission, state, lambda: state.live_endpoint("iris") is not None)
     app.include_router(v2_repository.router(asking, service))
     app.include_router(v2_rest.router(asking, service, EXTENSIONS))
     app.include_router(v1_models.router(asking, partial(v1.listed_models, asking)))
-    app.include_router(v1.router(asking, ledger))
+    app.include_router(v1.router(asking, state))
     app.include_router(mlflow.router(asking))
     app.include_router(simple.router(asking, Coalescer(batched_wait_seconds, FLOW.max_batch_size)))
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)

@@ -99,8 +99,8 @@ class TestMlflow:
 
     async def test_ping_fails_while_no_model_is_live(self, here: Gateway) -> None:
         assert (await here.http.get("/ping")).status_code == 200
-        await here.ledger.remove("m1")
-        await here.dispatcher.publish(here.ledger.route_table())
+        await here.state.remove("m1")
+        await here.dispatcher.publish(here.state.route_table())
         for answer in (await here.http.get("/ping"), await here.http.post("/invocations", json={"inputs": ROWS})):
             assert answer.status_code == 503
             assert mlflow_error(answer)[0] == "TEMPORARILY_UNAVAILABLE"

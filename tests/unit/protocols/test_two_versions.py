@@ -17,7 +17,7 @@ V2_BODY = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data":
 @pytest.fixture
 async def shared(here: Gateway) -> Gateway:
     """`iris` 1.0.0 (m1) gets three quarters of the requests, 1.1.0 (m2) the rest."""
-    here.ledger.split("iris", Route((Arm("m1", 0.75), Arm("m2", 0.25))))
+    here.state.split("iris", Route((Arm("m1", 0.75), Arm("m2", 0.25))))
     await here.add("m2", "iris", "1.1.0")
     return here
 

@@ -46,14 +46,14 @@ class Place:
     surface: PublicSurface
     port: int
     keys: Keys
-    ledger: DeploymentState
+    state: DeploymentState
     registry: ContainersFile
     dispatcher: Dispatcher
     shared: FakeReplica
     secret: FakeReplica
 
     async def publish(self) -> None:
-        await self.dispatcher.publish(self.ledger.route_table())
+        await self.dispatcher.publish(self.state.route_table())
 
 
 def record(model_id: str, name: str, version: str = "1.0.0") -> ModelVersion:
@@ -73,7 +73,7 @@ def record(model_id: str, name: str, version: str = "1.0.0") -> ModelVersion:
 @asynccontextmanager
 async def place(folder: Path, *, rate_limit: int = 0) -> AsyncIterator[Place]:
     store, registry = ModelStore(folder / "models"), ContainersFile(folder / "containers.json")
-    ledger = DeploymentState(store, registry)
+    state = DeploymentState(store, registry)
     replicas = {"m1": FakeReplica(folder / "1.sock"), "m2": FakeReplica(folder / "2.sock")}
     for name, (model_id, replica) in zip(("iris", "secret"), replicas.items(), strict=True):
         await replica.start()
@@ -86,7 +86,7 @@ async def place(folder: Path, *, rate_limit: int = 0) -> AsyncIterator[Place]:
     keys.add("key_1", hashlib.sha256(b"made").hexdigest())
     dispatcher = Dispatcher(RateLimiter(rate_limit, 3600), FLOW, lambda *_: None)
     surface = PublicSurface(
-        ledger,
+        state,
         dispatcher,
         keys,
         max_body_bytes=1 << 16,
@@ -95,7 +95,7 @@ async def place(folder: Path, *, rate_limit: int = 0) -> AsyncIterator[Place]:
         drain_timeout_seconds=20,
     )
     surface.share("iris")
-    there = Place(surface, await surface.open(), keys, ledger, registry, dispatcher, replicas["m1"], replicas["m2"])
+    there = Place(surface, await surface.open(), keys, state, registry, dispatcher, replicas["m1"], replicas["m2"])
     await there.publish()
     try:
         yield there
@@ -173,7 +173,7 @@ async def test_an_unshared_model_gets_the_same_answer_as_a_missing_one(here: Pla
 
 
 async def test_the_owners_next_steps_are_not_revealed_for_a_stopped_model(here: Place) -> None:
-    stopped = structs.replace(here.ledger.deployment("m1"), status=Status.STOPPED, wanted=False, replicas=())
+    stopped = structs.replace(here.state.deployment("m1"), status=Status.STOPPED, wanted=False, replicas=())
     await here.registry.save(stopped)
     await here.publish()
     for lines in ((KEY,), (KEY, "X-Odd: 1")):
@@ -188,7 +188,7 @@ async def test_a_cached_head_of_a_removed_model_reaches_no_other_model(here: Pla
     async with connected(here.port) as client:
         await client.send(sent)
         assert (await client.answer()).status == 200
-        await here.ledger.remove("m1")
+        await here.state.remove("m1")
         await here.publish()
         await client.send(sent)
         answer = await client.answer()
@@ -215,7 +215,7 @@ async def test_public_metadata_reveal_how_to_call_a_model_but_not_how_it_is_buil
 
 
 async def test_public_health_is_one_word_about_the_shared_models(here: Place) -> None:
-    down = structs.replace(here.ledger.deployment("m2"), status=Status.FAILED, replicas=())
+    down = structs.replace(here.state.deployment("m2"), status=Status.FAILED, replicas=())
     await here.registry.save(down)
     answer = await ask(here.port, get("/health"))
     assert json.loads(answer.body) == {"status": "ok"}

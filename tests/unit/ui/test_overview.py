@@ -37,9 +37,9 @@ async def test_deployments_in_progress_come_first_then_live_models_by_name_then_
         await home.add("c" * 12, "stopped")
         await home.add("d" * 12, "newer")
         await home.add("e" * 12, "zeta")
-        await home.ledger.update("e" * 12, status=Status.BUILDING)
+        await home.state.update("e" * 12, status=Status.BUILDING)
         assert names(await shown(home)) == (["zeta", "alpha", "beta"], ["newer", "stopped"])
-        await home.ledger.update("e" * 12, status=Status.STOPPED)
+        await home.state.update("e" * 12, status=Status.STOPPED)
 
 
 async def test_a_long_list_has_pages_and_none_beyond_the_last(tmp_path: Path) -> None:
@@ -56,12 +56,12 @@ async def test_the_worst_needs_attention_first(tmp_path: Path) -> None:
     async with house(tmp_path, single_active_model=False) as home:
         for letter, status in (("a", Status.FAILED), ("b", Status.UNHEALTHY), ("c", Status.STOPPED)):
             await home.add(letter * 12, status.value)
-            await home.ledger.update(letter * 12, status=status, error={"detail": "why", "hint": "do"})
+            await home.state.update(letter * 12, status=status, error={"detail": "why", "hint": "do"})
         await home.live("d" * 12, "kept")
-        await home.ledger.update("d" * 12, error={"detail": "the restart failed"})
+        await home.state.update("d" * 12, error={"detail": "the restart failed"})
         await home.live("e" * 12, "risky")
         dangers = Inspection(Format.PICKLE, dangers=(UnsafeGlobal("os.system", "it runs a command"),))
-        risky = home.ledger.find("e" * 12)
+        risky = home.state.find("e" * 12)
         await home.store.save(with_facts(risky, unsafe_consent="2026-01-02T12:00:00Z", inspection=dangers))
         found = (await shown(home)).attention
         assert [(one.tone, one.title.partition("@")[0]) for one in found if one.model_id] == [
@@ -77,7 +77,7 @@ async def test_further_attention_items_are_counted_instead_of_listed(tmp_path: P
     async with house(tmp_path) as home:
         for number in range(8):
             await home.add(f"{number:012x}", f"m{number}")
-            await home.ledger.update(f"{number:012x}", status=Status.FAILED, error={"detail": "why"})
+            await home.state.update(f"{number:012x}", status=Status.FAILED, error={"detail": "why"})
         found = await shown(home)
         assert len(found.attention) == 5
         assert found.more_attention >= 3
@@ -88,7 +88,7 @@ async def test_a_row_shows_the_usage_of_its_replicas(tmp_path: Path) -> None:
         await home.live("a" * 12)
         vitals = UsageSampler(home.deployments, clock=lambda: home.now)
         replica = home.replica().replica
-        deployments = home.ledger.deployments()
+        deployments = home.state.deployments()
         home.target.states[replica.id] = ReplicaState(True, rss_bytes=1 << 26, cpu_seconds=10.0)
         first = (await vitals.of(deployments))[replica.id]
         assert (first.state.rss_bytes, first.cores) == (1 << 26, None)

@@ -29,16 +29,16 @@ async def live(home: House, model_id: str = "a" * 12, **changes: object) -> Mode
     await home.store.save(with_facts(model, **{"inspection": SKLEARN, **changes}))
     await home.deployments.start(model)
     assert (await home.deployments.settled(model_id)).status is Status.LIVE
-    return home.ledger.find(model_id)
+    return home.state.find(model_id)
 
 
 def status(home: House, model_id: str = "a" * 12) -> AccelerationStatus:
-    return home.ledger.find(model_id).findings.acceleration.status
+    return home.state.find(model_id).findings.acceleration.status
 
 
 async def reaches(home: House, wanted: AccelerationStatus, model_id: str = "a" * 12) -> ModelVersion:
     await eventually(lambda: status(home, model_id) is wanted and not home.deployments.acceleration.busy(model_id))
-    return home.ledger.find(model_id)
+    return home.state.find(model_id)
 
 
 async def test_a_proven_faster_variant_takes_over_and_the_original_and_the_converter_stop(tmp_path: Path) -> None:
@@ -48,13 +48,13 @@ async def test_a_proven_faster_variant_takes_over_and_the_original_and_the_conve
         model = await reaches(home, AccelerationStatus.ACCELERATED)
         (serving,) = home.target.fakes.values()
         assert serving.replica.variant is VariantName.ACCELERATED
-        assert home.ledger.deployment(model.model_id).replicas == (serving.replica,)
+        assert home.state.deployment(model.model_id).replicas == (serving.replica,)
         assert home.status(model.model_id) is Status.LIVE
         assert await home.predict("iris") == 200
         assert serving.batches[-1] == 1
         assert model.findings.acceleration.report is not None
         assert model.findings.acceleration.report.speedup["1"] == 200
-        assert (home.ledger.folder(model.model_id) / "accelerated" / "model.onnx").read_bytes() == SMALLEST_ONNX
+        assert (home.state.folder(model.model_id) / "accelerated" / "model.onnx").read_bytes() == SMALLEST_ONNX
 
 
 async def test_a_restart_starts_the_accelerated_variant_without_converting_again(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ async def test_a_restart_starts_the_accelerated_variant_without_converting_again
         await live(home)
         await reaches(home, AccelerationStatus.ACCELERATED)
         starts = home.target.events.count("start")
-        await home.deployments.restart(home.ledger.find("iris"))
+        await home.deployments.restart(home.state.find("iris"))
         await home.deployments.settled("a" * 12)
         assert home.target.events.count("start") == starts + 1
         assert home.replica().replica.variant is VariantName.ACCELERATED
@@ -92,7 +92,7 @@ async def test_without_proof_the_original_stays_with_the_reason(
         (serving,) = home.target.fakes.values()
         assert serving.replica.variant is VariantName.ORIGINAL
         assert await home.predict("iris") == 200
-        assert not (home.ledger.folder(model.model_id) / "accelerated" / "model.onnx").exists()
+        assert not (home.state.folder(model.model_id) / "accelerated" / "model.onnx").exists()
 
 
 async def test_the_original_stays_if_the_converter_dies(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ async def killed(home: House, replica: Replica, detail: str = KILLED) -> None:
 
 
 async def all_are_back(home: House, *lost: Replica) -> None:
-    number = home.ledger.find(ID).spec.replicas
+    number = home.state.find(ID).spec.replicas
     await eventually(lambda: len(set(replicas(home)) - set(lost)) == number and not home.monitor.restarting)
 
 
@@ -56,7 +56,7 @@ async def test_the_only_replica_is_restarted_at_once_and_no_request_fails(tmp_pa
             assert await home.predict("iris") == 200
             await killed(home, replica)
             assert await asyncio.gather(*(home.predict("iris") for _ in range(5))) == [200] * 5
-        assert len(home.ledger.deployment(ID).restarts) == 6
+        assert len(home.state.deployment(ID).restarts) == 6
 
 
 async def test_killed_replicas_that_had_answered_are_replaced_at_once_every_time(tmp_path: Path) -> None:
@@ -83,13 +83,13 @@ async def test_a_replica_that_exits_by_itself_is_restarted_with_a_delay_while_an
 
 async def test_several_lost_replicas_are_started_concurrently(tmp_path: Path) -> None:
     async with kept(tmp_path, 3) as home:
-        begin, both = home.deployments.road.starter.begin, asyncio.Barrier(2)
+        begin, both = home.deployments.pipeline.starter.begin, asyncio.Barrier(2)
 
         async def meets(*arguments: Any) -> Any:
             await asyncio.wait_for(both.wait(), 20)
             return await begin(*arguments)
 
-        home.deployments.road.starter.begin = meets  # type: ignore[method-assign]
+        home.deployments.pipeline.starter.begin = meets  # type: ignore[method-assign]
         first, second, _ = replicas(home)
         await killed(home, first)
         await eventually(lambda: both.n_waiting == 1)

@@ -55,7 +55,7 @@ async def test_the_first_wrong_field_is_refused_in_an_order_that_stays(tmp_path:
             assert (refusal.values["field"], refusal.code) == (field, "bad_input")
             await staging.amend(upload_id, form(home, **{field: right}))
         assert await refusals(home, staging, upload_id) == []
-        assert home.ledger.models() == ()
+        assert home.state.models() == ()
 
 
 async def test_what_the_file_lacks_is_refused_before_what_no_environment_can_have(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ async def test_uploads_of_one_name_at_the_same_time_become_different_versions(tm
         uploads = [staging.deploy_form(form(home, HARMLESS, model_name="iris"), run=False) for _ in range(6)]
         models = await asyncio.gather(*uploads)
         assert sorted(model.version for model in models) == [f"1.{minor}.0" for minor in range(6)]
-        assert [model.version for model in home.ledger.models()] == [f"1.{minor}.0" for minor in range(6)]
+        assert [model.version for model in home.state.models()] == [f"1.{minor}.0" for minor in range(6)]
         for model in models:
             await home.deployments.settled(model.model_id)
 
@@ -97,7 +97,7 @@ async def test_requirements_are_worked_out_once_a_deployment(tmp_path: Path, wor
         model = await staging.deploy_form(form(home, HARMLESS, requirements="pandas<3"), run=True)
         assert (await home.deployments.settled(model.model_id)).status is Status.LIVE
         assert [requirements.packages[0] for requirements in worked_out] == ["pandas<3"]
-        assert "needs pandas<3: given by the owner" in (home.ledger.folder(model.model_id) / "build.log").read_text()
+        assert "needs pandas<3: given by the owner" in (home.state.folder(model.model_id) / "build.log").read_text()
 
 
 async def test_a_staged_upload_is_worked_out_once_more_when_it_is_deployed(
@@ -120,6 +120,6 @@ async def test_a_deployment_from_a_stored_record_works_them_out_once(
     async with house(tmp_path) as home:
         await home.live("a" * 12)
         assert len(worked_out) == 1
-        await home.deployments.restart(home.ledger.find("iris"))
+        await home.deployments.restart(home.state.find("iris"))
         await home.deployments.settled("a" * 12)
         assert len(worked_out) == 1  # its lock is known

@@ -20,7 +20,7 @@ NEEDS_CODE = b"c__main__\nScaler\n)R."
 
 
 def folders(home: House) -> list[str]:
-    return sorted(path.name for path in home.ledger.folder("").iterdir())
+    return sorted(path.name for path in home.state.folder("").iterdir())
 
 
 async def test_a_staged_file_is_inspected_but_not_built(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ async def test_a_staged_file_is_inspected_but_not_built(tmp_path: Path) -> None:
         assert staging.get(staged.upload_id) is staged
         assert staged.inspected.inspection.format == "pickle"
         assert await staging.refusals(staged) == []
-        assert home.ledger.models() == ()
+        assert home.state.models() == ()
         assert home.target.events == []
 
 

@@ -17,7 +17,7 @@ def form(
 ) -> Form:
     """Return the form as `receive` leaves it: its files in their own folder."""
     model_id = secrets.token_hex(6)
-    folder = home.ledger.folder(model_id)
+    folder = home.state.folder(model_id)
     for below in ("artifact", "code"):
         (folder / below).mkdir(parents=True)
     if content is not None:

@@ -51,14 +51,14 @@ class Watched:
         """Long enough for everything there to be taken, and to be live."""
         for _ in range(4):
             await self.look(2 * SETTLE_SECONDS)
-            for model in self.home.ledger.models():
+            for model in self.home.state.models():
                 await self.home.deployments.settled(model.model_id)
 
     def entry(self, name: str) -> dict[str, Any]:
         return next(one for one in self.folder.document()["entries"] if one["name"] == name)
 
     def refs(self) -> list[str]:
-        return [model.ref for model in self.home.ledger.models()]
+        return [model.ref for model in self.home.state.models()]
 
 
 @asynccontextmanager
@@ -107,7 +107,7 @@ async def test_an_entry_that_changes_while_it_is_copied_is_not_deployed(
         monkeypatch.undo()
         await here.settle()
         assert here.refs() == ["m@1.0.0"]
-        stored = here.home.ledger.folder(here.home.ledger.models()[0].model_id)
+        stored = here.home.state.folder(here.home.state.models()[0].model_id)
         assert "changed meanwhile" in (stored / "artifact" / "model" / "model.py").read_text()
 
 
@@ -183,22 +183,22 @@ async def test_a_deployment_in_progress_is_cancelled_for_a_newer_version(tmp_pat
         here.put("m", 1)
         here.now += SETTLE_SECONDS * 2
         await here.folder.cycle()
-        assert here.home.deployments.busy(here.home.ledger.models()[0].model_id)
+        assert here.home.deployments.busy(here.home.state.models()[0].model_id)
         here.put("m", 2)
         here.now += SETTLE_SECONDS * 2
         await here.folder.cycle()
         building.set()
         await here.settle()
-        (model,) = here.home.ledger.models()
+        (model,) = here.home.state.models()
         assert here.home.status(model.model_id) is Status.LIVE
-        assert "return 2" in (here.home.ledger.folder(model.model_id) / "artifact/model/model.py").read_text()
+        assert "return 2" in (here.home.state.folder(model.model_id) / "artifact/model/model.py").read_text()
 
 
 async def test_an_entry_that_was_stopped_manually_stays_stopped(tmp_path: Path) -> None:
     async with watched(tmp_path) as here:
         here.put("m")
         await here.settle()
-        (model,) = here.home.ledger.models()
+        (model,) = here.home.state.models()
         await here.home.deployments.stop(model)
         again = ModelsFolder(here.home.deployments, here.root, 1, lambda: here.now, lambda: here.now)
         here.folder = again  # as after a restart
@@ -214,7 +214,7 @@ async def test_models_of_the_folder_are_live_beside_the_active_upload(tmp_path: 
         await here.settle()
         await here.home.live("a" * 12, "uploaded")
         await here.home.live("b" * 12, "second")
-        states = {model.name: here.home.status(model.model_id) for model in here.home.ledger.models()}
+        states = {model.name: here.home.status(model.model_id) for model in here.home.state.models()}
         assert states == {"one": "live", "two": "live", "uploaded": "stopped", "second": "live"}
         here.put("three")
         await here.settle()
@@ -234,8 +234,8 @@ async def test_a_broken_entry_is_reported_and_fixed_by_its_next_change(tmp_path:
         here.put("bad")
         await here.settle()
         assert here.entry("bad")["state"] == "live"
-        assert here.home.ledger.find("bad").spec.bounds.max_batch_size == 3
-        table = here.home.ledger.route_table()
+        assert here.home.state.find("bad").spec.bounds.max_batch_size == 3
+        table = here.home.state.route_table()
         assert table.live["bad"].bounds.max_batch_size == 3
         assert not here.folder.broken
 
@@ -290,7 +290,7 @@ def test_more_than_the_limit_is_not_copied(tmp_path: Path) -> None:
 async def test_an_entry_that_does_not_fit_on_disk_is_reported_and_deployed_once_there_is_room(tmp_path: Path) -> None:
     async with watched(tmp_path) as here:
         here.put("m")
-        uploads = here.home.ledger.folder("")
+        uploads = here.home.state.folder("")
         with failing(errno.ENOSPC, uploads, 1):
             await here.settle()
         assert (here.entry("m")["state"], here.entry("m")["error"]["code"]) == ("broken", "disk_full")

@@ -233,7 +233,7 @@ class TestMetadata:
         assert (await here.http.get("/v2/models/old")).status_code == 200
 
     async def test_while_a_wanted_model_takes_no_traffic_the_server_is_live_and_not_ready(self, here: Gateway) -> None:
-        await here.ledger.remove("m1")
+        await here.state.remove("m1")
         answer = await here.http.get("/v2/health/ready")
         assert answer.status_code == 503
         assert error(answer)

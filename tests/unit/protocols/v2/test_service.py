@@ -39,7 +39,7 @@ def over_grpc(here: Gateway) -> Service:
     """As gateway.py makes it, but for what changes deployments."""
     keys, wrong_keys = Keys(["secret"]), FailedKeyThrottle()
     admission = Admission(keys, lambda: True, lambda host: True, wrong_keys)
-    service = V2Service(here.dispatcher, admission, here.ledger, lambda: True)
+    service = V2Service(here.dispatcher, admission, here.state, lambda: True)
     return Service(here.dispatcher, service, cast(Any, None), AdminCheck(keys, wrong_keys))
 
 
