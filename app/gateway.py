@@ -147,8 +147,8 @@ class Gateway:
 
     def is_ready(self) -> bool:
         """Return whether no model is down, see `is_down`, unless another version serves under its name."""
-        down = [one for one in self.state.deployments() if is_down(one)]
-        return all(self.state.live_endpoint(one.name) is not None for one in down)
+        down = [deployment for deployment in self.state.deployments() if is_down(deployment)]
+        return all(self.state.live_endpoint(deployment.name) is not None for deployment in down)
 
     def acquire(self) -> None:
         """Lock the registry for this gateway. Raises Conflict if another gateway holds it."""

@@ -74,7 +74,7 @@ def parse_gpus(value: Any) -> Gpus | None:
         return Gpus(value) if 0 <= value <= 64 or value == ALL_GPUS else None
     if not isinstance(value, (list, tuple)) or not value:
         return None
-    ids = tuple(str(one) for one in value)
+    ids = tuple(str(item) for item in value)
     return Gpus(ids=ids) if all(map(ID.fullmatch, ids)) and len(set(ids)) == len(ids) else None
 
 
@@ -83,7 +83,7 @@ def _of_text(text: str) -> Any:
     if text.lower() in TEXTS:
         return TEXTS[text.lower()]
     if text.startswith(IDS_PREFIX):
-        return [one.strip() for one in text.removeprefix(IDS_PREFIX).split(",")]
+        return [item.strip() for item in text.removeprefix(IDS_PREFIX).split(",")]
     return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else None
 
 
@@ -92,8 +92,8 @@ def unknown_provider(names: tuple[str, ...]) -> tuple[str, str] | None:
     for name in names:
         if name in PROVIDERS:
             continue
-        asked = name if len(name) > len("ExecutionProvider") else f"{name}ExecutionProvider"
-        known = {one.lower(): one for one in PROVIDERS}
-        near = difflib.get_close_matches(asked.lower(), known, 1, 0.8)
+        full_name = name if len(name) > len("ExecutionProvider") else f"{name}ExecutionProvider"
+        known = {provider.lower(): provider for provider in PROVIDERS}
+        near = difflib.get_close_matches(full_name.lower(), known, 1, 0.8)
         return name, f"Did you mean {known[near[0]]}?" if near else f"They are: {', '.join(PROVIDERS)}."
     return None

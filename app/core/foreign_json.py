@@ -35,9 +35,9 @@ def nests_deeper(value: Any, limit: int) -> bool:
     for _ in range(limit):
         level = [
             child
-            for one in level
-            if isinstance(one, (list, dict))
-            for child in (one.values() if isinstance(one, dict) else one)
+            for container in level
+            if isinstance(container, (list, dict))
+            for child in (container.values() if isinstance(container, dict) else container)
             if isinstance(child, (list, dict))
         ]
         if not level:

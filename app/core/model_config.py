@@ -179,7 +179,7 @@ def _ports(key: str, given: Any) -> Any:
     """Convert `{age: FP64, city: BYTES}`, the short form of columns, to a list. Raises BadInput for a name twice."""
     if isinstance(given, dict):
         given = [{"name": str(name), "datatype": datatype} for name, datatype in given.items()]
-    names = [one.get("name") for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    names = [port.get("name") for port in given if isinstance(port, dict)] if isinstance(given, list) else []
     twice = sorted({str(name) for name in names if names.count(name) > 1})
     if twice:
         raise _wrong(f"names `{twice[0]}` twice in `{key}`", "Give each its own name.", key)
@@ -236,7 +236,7 @@ def _mistyped(given: Any, message: str) -> BadInput:
         hint = f"Did you mean `{near[0]}`?" if near else f"It has {', '.join(fields)}."
         return _wrong(f"has the unknown key `{unknown[1]}` in `{key}`", hint, key.split("[")[0])
     kinds = re.sub(r"^Expected | \| null|, got .*$|`", "", reason).split(" | ")
-    wanted = " or ".join(re.sub(r"\w+", lambda word: _EXPECTED.get(word[0], word[0]), one, count=1) for one in kinds)
+    wanted = " or ".join(re.sub(r"\w+", lambda word: _EXPECTED.get(word[0], word[0]), kind, count=1) for kind in kinds)
     return _wrong(f"has `{key}: {_shown(value)}`, which is not {wanted}", "", re.split(r"[.\[]", key)[0])
 
 

@@ -67,8 +67,8 @@ def problem_of(error: OSError) -> PrismError | None:
 def problem_in(words: str) -> PrismError | None:
     """Return the problem that another program met, by its last words; None where they tell of something else."""
     lowered = words.lower()
-    said = [number for text, number in SAID.items() if text in lowered]
-    return next((known for number in (*_numbers_told(words), *said) if (known := _problem(number, None))), None)
+    by_text = [number for text, number in SAID.items() if text in lowered]
+    return next((known for number in (*_numbers_told(words), *by_text) if (known := _problem(number, None))), None)
 
 
 def log_fields(error: OSError) -> dict[str, Any]:

@@ -36,9 +36,9 @@ def plain(value: Any, depth: int = 0) -> Any:
     if depth > DEPTH_MAX:
         return "…"
     if isinstance(value, dict):
-        return {_key(key): plain(each, depth + 1) for key, each in value.items()}
+        return {_key(key): plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(each, depth + 1) for each in value]
+        return [plain(item, depth + 1) for item in value]
     return _of_other(value, depth)
 
 

@@ -117,7 +117,7 @@ def newest_live(versions: Sequence[Deployment]) -> Deployment | None:
 
     versions: in the order in which they became live.
     """
-    return next((one for one in reversed(versions) if is_serving(one)), None)
+    return next((version for version in reversed(versions) if is_serving(version)), None)
 
 
 def route_of(versions: Sequence[Deployment], split: Route | None) -> Route | None:
@@ -129,7 +129,7 @@ def route_of(versions: Sequence[Deployment], split: Route | None) -> Route | Non
     versions: in the order in which they became live.
     """
     if split is not None:
-        return split.restricted_to({one.model_id for one in versions if is_serving(one)})
+        return split.restricted_to({version.model_id for version in versions if is_serving(version)})
     newest = newest_live(versions)
     return Route((Arm(newest.model_id, 1.0),)) if newest is not None else None
 
@@ -147,21 +147,25 @@ def route_table(
     absent: dict[str, NotServing] = {}
     awaited: dict[str, Endpoint] = {}
     versions: dict[str, list[Deployment]] = {}
-    ordered = sorted(deployments, key=lambda each: (each.live_at, each.created_at))
-    for one in ordered:
-        versions.setdefault(one.name, []).append(one)
-        split = splits.get(one.name)
-        outlook = outlooks.get(one.model_id, Outlook())
-        endpoint = Endpoint(one.model_id, one.name, one.version, one.replicas, one.bounds, outlook)
-        is_awaited = outlook.coming and one.wanted and one.status is Status.UNHEALTHY
-        for ref in refs_of(one):
-            if ref == one.name and split is not None and not split.weight(one.model_id):
+    ordered = sorted(deployments, key=lambda deployment: (deployment.live_at, deployment.created_at))
+    for deployment in ordered:
+        versions.setdefault(deployment.name, []).append(deployment)
+        split = splits.get(deployment.name)
+        outlook = outlooks.get(deployment.model_id, Outlook())
+        endpoint = Endpoint(
+            deployment.model_id, deployment.name, deployment.version, deployment.replicas, deployment.bounds, outlook
+        )
+        is_awaited = outlook.coming and deployment.wanted and deployment.status is Status.UNHEALTHY
+        for ref in refs_of(deployment):
+            if ref == deployment.name and split is not None and not split.weight(deployment.model_id):
                 continue
-            if is_serving(one):
+            if is_serving(deployment):
                 live[ref] = endpoint
                 continue
-            returning = one.wanted and one.status is not Status.FAILED
-            absent[ref] = NotServing(ref, one.status, returning, (one.error or {}).get("title", ""), outlook.losses)
+            returning = deployment.wanted and deployment.status is not Status.FAILED
+            absent[ref] = NotServing(
+                ref, deployment.status, returning, (deployment.error or {}).get("title", ""), outlook.losses
+            )
             if is_awaited:
                 awaited[ref] = endpoint
             else:

@@ -37,14 +37,14 @@ def ssh_address(text: str) -> SshAddress:
     """Read an address. Raises ValueError, whose message begins with a verb, to follow the name of a setting."""
     if "@" in text and ":" in text.removeprefix("ssh://").partition("@")[0]:
         raise ValueError("holds a password; use a key, or ssh-agent")
-    found = FORM.fullmatch(text)
-    if found is None:
+    parts = FORM.fullmatch(text)
+    if parts is None:
         raise ValueError("is neither `ngrok` nor a URL like ssh://user@host:port?remote_port=N")
-    port, remote_port = (_port(found[name], name) for name in ("port", "remote_port"))
-    host = found["host"]
+    port, remote_port = (_port(parts[name], name) for name in ("port", "remote_port"))
+    host = parts["host"]
     if host.startswith("["):
         host = str(IPv6Address(host[1:-1]))
-    return SshAddress(host, found["user"] or "", port, remote_port)
+    return SshAddress(host, parts["user"] or "", port, remote_port)
 
 
 def _port(text: str | None, name: str) -> int:

@@ -29,7 +29,7 @@ from app.dispatch.limits import QueueSettings, queue_settings_for
 from app.dispatch.pace import Pace
 from app.dispatch.replica import Lost, ReplicaClient
 from app.dispatch.request import PendingRequest, Reply
-from app.dispatch.suspects import Suspect, Suspects, is_cause, suspects_of, told
+from app.dispatch.suspects import Suspect, Suspects, crash_error, is_cause, suspects_of
 from app.errors import Overloaded, PrismError, ReplicaProtocolError, ReplicaTimeout, ReplicaUnavailable
 from app.observe.tally import ModelCounters
 from model_container.contract import frames
@@ -158,23 +158,23 @@ class Lane:
 
         Requests that it has not answered are retried elsewhere or failed; its streams end.
         """
-        for stream in [one for one in self.streams if one.client is client]:
+        for stream in [stream for stream in self.streams if stream.client is client]:
             stream.end(self._unavailable())
-        self.replicas = [one for one in self.replicas if one is not client]
-        self._left = [one for one in self._left if one is not client]
+        self.replicas = [replica for replica in self.replicas if replica is not client]
+        self._left = [replica for replica in self._left if replica is not client]
         await client.close()
         self.stir()
 
     def _turn_away(self, error: PrismError) -> None:
         """Fail every queued request, and every stream without a replica: nothing will answer them."""
-        for one in (*self._queue, *(each.waiting for each in self._suspects.queue)):
-            one.fail(error)
+        for request in (*self._queue, *(suspect.request for suspect in self._suspects.queue)):
+            request.fail(error)
         self._queue.clear()
         self._suspects.drop_settled()
-        for stream in [one for one in self.streams if one.client is None]:
+        for stream in [stream for stream in self.streams if stream.client is None]:
             stream.end(error)
 
-    def submit(self, waiting: PendingRequest, now: float) -> None:
+    def submit(self, request: PendingRequest, now: float) -> None:
         """Queue a request. Raises Overloaded if the queue is full, ReplicaUnavailable if no replica will answer."""
         if len(self._queue) >= self.flow.queue_length:
             self._dispatch_ready()
@@ -185,9 +185,9 @@ class Lane:
                 )
         if not self._may_wait(now):
             raise self._unavailable()
-        waiting.arrived = now
-        waiting.deadline = now + self.flow.timeout_seconds
-        self._queue.append(waiting)
+        request.arrived = now
+        request.deadline = now + self.flow.timeout_seconds
+        self._queue.append(request)
         if len(self._queue) >= self.flow.max_batch_size:
             self._dispatch_ready()
         elif not self._gathering:
@@ -305,9 +305,9 @@ class Lane:
     def _send(self, client: ReplicaClient, now: float) -> None:
         batch: list[PendingRequest] = []
         while self._queue and len(batch) < self.flow.max_batch_size:
-            waiting = self._queue.popleft()
-            if not waiting.settled:  # its client has gone, or its timeout has passed
-                batch.append(waiting)
+            request = self._queue.popleft()
+            if not request.settled:  # its client has gone, or its timeout has passed
+                batch.append(request)
         if batch:
             if len(batch) == 1:
                 self._wakefulness.stir(now)
@@ -339,30 +339,30 @@ class Lane:
 
     def _queue_again(self, batch: list[PendingRequest], fault: str = "") -> None:
         """Put requests back at the front of the queue. fault: how their replica broke the protocol, "" if not."""
-        live = [one for one in batch if not one.settled]
+        live = [request for request in batch if not request.settled]
         if self._may_wait(monotonic()):
             self._queue.extendleft(reversed(live))
         else:
             self._refuse(live, fault)
 
     def _queue_alone(self, suspects: list[Suspect], fault: str) -> None:
-        live = [one for one in suspects if not one.waiting.settled]
+        live = [suspect for suspect in suspects if not suspect.request.settled]
         if self._may_wait(monotonic()):
             self._suspects.queue.extend(live)
         else:
-            self._refuse((one.waiting for one in live), fault)
+            self._refuse((suspect.request for suspect in live), fault)
 
     def _refuse(self, requests: Iterable[PendingRequest], fault: str = "") -> None:
-        for one in requests:
-            one.fail(ReplicaProtocolError.of(fault) if fault else self._unavailable())
+        for request in requests:
+            request.fail(ReplicaProtocolError.of(fault) if fault else self._unavailable())
 
     def _try_suspects(self) -> None:
         now = monotonic()
         suspect = self._suspects.next(self.replicas, now, others_come=self._is_coming())
         client = self._suspects.client
         if suspect is not None and client is not None:
-            self._away.add(suspect.waiting)
-            client.send([suspect.waiting], lambda result: self._settle_suspect(client, suspect, now, result))
+            self._away.add(suspect.request)
+            client.send([suspect.request], lambda result: self._settle_suspect(client, suspect, now, result))
 
     def _settle_suspect(self, client: ReplicaClient, suspect: Suspect, sent: float, result: Batch | Lost) -> None:
         self._suspects.returned(suspect)
@@ -371,7 +371,7 @@ class Lane:
             self._judge(client, [suspect], alone=True)
             self._dispatch_ready()
         else:
-            self._settle(client, [suspect.waiting], sent, result)
+            self._settle(client, [suspect.request], sent, result)
 
     def _judge(self, client: ReplicaClient, suspects: list[Suspect], *, alone: bool) -> None:
         """Find out in the background what ended the suspects' replica: it decides how, and whether, to retry them."""
@@ -382,24 +382,26 @@ class Lane:
     async def _judged(self, client: ReplicaClient, suspects: list[Suspect], *, alone: bool) -> None:
         fault = client.fault
         loss = None if fault else await self.loss_of(client)
-        for one in suspects:
-            one.may_risk_the_last = loss is None or not loss.by_itself
+        for suspect in suspects:
+            suspect.may_risk_the_last = loss is None or not loss.by_itself
         if alone:
-            self._away.difference_update(one.waiting for one in suspects)
-            for one in suspects:
-                if is_cause(one, loss):
-                    self._queue_again(self._suspects.cleared_by(one))
-                    one.waiting.fail(ReplicaProtocolError.of(fault) if fault else told(self.endpoint.name, loss))
+            self._away.difference_update(suspect.request for suspect in suspects)
+            for suspect in suspects:
+                if is_cause(suspect, loss):
+                    self._queue_again(self._suspects.cleared_by(suspect))
+                    suspect.request.fail(
+                        ReplicaProtocolError.of(fault) if fault else crash_error(self.endpoint.name, loss)
+                    )
                 else:
-                    self._queue_alone([one], fault)
+                    self._queue_alone([suspect], fault)
         self._dispatch_ready()
 
     async def loss_of(self, client: ReplicaClient) -> Loss | None:
         """Return what ended a replica, once the health monitor knows; None if it serves on, or nobody watches it."""
         while True:
-            found = next((one for one in self.endpoint.outlook.losses if one.replica_id == client.replica.id), None)
-            if found is not None or not client.looked_after or client not in self.replicas:
-                return found
+            loss = next((loss for loss in self.endpoint.outlook.losses if loss.replica_id == client.replica.id), None)
+            if loss is not None or not client.looked_after or client not in self.replicas:
+                return loss
             await self.changes()
 
     def _answer(self, batch: list[PendingRequest], sent: float, result: Batch) -> None:
@@ -410,32 +412,34 @@ class Lane:
         tally.codec_seconds += result.codec_us / 1_000_000
         tally.away_seconds += len(batch) * (now - sent)
         tally.last_at = now
-        tally.count([status for one, (_, status, _) in zip(batch, result.answers, strict=True) if not one.settled])
-        tally.latency.observe([now - one.arrived for one in batch if not one.settled])
+        tally.count(
+            [status for request, (_, status, _) in zip(batch, result.answers, strict=True) if not request.settled]
+        )
+        tally.latency.observe([now - request.arrived for request in batch if not request.settled])
         if self.flow.log_timings:
             self._log_timings(batch, sent, now, result)
         shared = f'batch;desc="{len(batch)}", inference;dur={result.model_us / 1000:.2f}'
-        for one, (body, status, form) in zip(batch, result.answers, strict=True):
-            if not one.settled:
-                one.settled = True
-                timing = f"queue;dur={(sent - one.arrived) * 1000:.2f}, {shared}"
+        for request, (body, status, form) in zip(batch, result.answers, strict=True):
+            if not request.settled:
+                request.settled = True
+                timing = f"queue;dur={(sent - request.arrived) * 1000:.2f}, {shared}"
                 try:
-                    one.answered(Reply(status, form, names.get(form, b""), body, timing))
+                    request.answered(Reply(status, form, names.get(form, b""), body, timing))
                 except Exception:  # an error with one request must not leave the others without an answer
                     log.exception("an answer could not be delivered", model=self.endpoint.name)
-                    one.failed(ReplicaProtocolError.of("its answer could not be delivered"))
+                    request.failed(ReplicaProtocolError.of("its answer could not be delivered"))
 
     def _log_timings(self, batch: list[PendingRequest], sent: float, now: float, result: Batch) -> None:
-        for one, (_, status, _) in zip(batch, result.answers, strict=True):
+        for request, (_, status, _) in zip(batch, result.answers, strict=True):
             log.info(
                 "predicted",
                 model=f"{self.endpoint.name}@{self.endpoint.version}",
                 status=status,
                 batch=len(batch),
-                queue_ms=round((sent - one.arrived) * 1000, 2),
+                queue_ms=round((sent - request.arrived) * 1000, 2),
                 codec_ms=round(result.codec_us / 1000, 2),
                 inference_ms=round(result.model_us / 1000, 2),
-                total_ms=round((now - one.arrived) * 1000, 2),
+                total_ms=round((now - request.arrived) * 1000, 2),
             )
 
     def _replica_lost(self, replica: Replica, reason: str) -> bool:
@@ -449,11 +453,11 @@ class Lane:
 
         Called every tenth of a second. loop_lag_seconds: how much later than that it is called, in seconds.
         """
-        suspects = [one.waiting for one in self._suspects.queue]
-        for one in [one for one in (*self._away, *self._queue, *suspects) if one.deadline <= now]:
-            one.fail(self._late(one))
-        if any(one.settled for one in self._queue):
-            self._queue = deque(one for one in self._queue if not one.settled)
+        suspects = [suspect.request for suspect in self._suspects.queue]
+        for request in [request for request in (*self._away, *self._queue, *suspects) if request.deadline <= now]:
+            request.fail(self._late(request))
+        if any(request.settled for request in self._queue):
+            self._queue = deque(request for request in self._queue if not request.settled)
         self._suspects.drop_settled()
         for client in (*self.replicas, *self._left):
             client.watch(now, loop_lag_seconds)
@@ -474,10 +478,10 @@ class Lane:
                     client.recall()
         self._dispatch_ready()
 
-    def _late(self, waiting: PendingRequest) -> ReplicaTimeout:
+    def _late(self, request: PendingRequest) -> ReplicaTimeout:
         """Return the timeout error of a request; it says where the time went."""
         name, timeout = self.endpoint.name, self.flow.timeout_seconds
-        if any(client.is_at(waiting) for client in (*self.replicas, *self._left)):
+        if any(client.is_at(request) for client in (*self.replicas, *self._left)):
             return ReplicaTimeout(f"`{name}` did not finish this request within {timeout:g} s.")
         return ReplicaTimeout(
             f"`{name}` did not answer within {timeout:g} s: it was working on earlier requests.",
@@ -503,7 +507,7 @@ def response_prefixes(endpoint: Endpoint) -> dict[int, bytes]:
     Made once, not for each answer.
     """
     name, version, model_id = (
-        msgspec.json.encode(each) for each in (endpoint.name, endpoint.version, endpoint.model_id)
+        msgspec.json.encode(text) for text in (endpoint.name, endpoint.version, endpoint.model_id)
     )
     return {
         frames.FORM_NATIVE: b'{"model":%b,"version":%b,"model_id":%b,' % (name, version, model_id),

@@ -109,5 +109,5 @@ class V2Exchange(PredictExchange):
         self._tell(error.status, problem.lines, problem.document)
 
     def _tell(self, status: int, lines: str, problem: dict[str, Any]) -> None:
-        told, kind = inference_error(problem)
-        self.connection.respond(status, kind, self._request_id(), lines, msgspec.json.encode(told))
+        document, kind = inference_error(problem)
+        self.connection.respond(status, kind, self._request_id(), lines, msgspec.json.encode(document))

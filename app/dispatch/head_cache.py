@@ -227,8 +227,8 @@ def read_target(url: bytes, given: dict[bytes, bytes], length: int) -> PredictTa
     path = INFER.fullmatch(url)
     if path is None or b"accept-encoding" in given:  # these answers may be compressed
         return None
-    said = given.pop(JSON_LENGTH_HEADER.lower().encode(), None)
-    json_length = length if said is None else json_length_of(said.decode("latin-1"), length)
+    value = given.pop(JSON_LENGTH_HEADER.lower().encode(), None)
+    json_length = length if value is None else json_length_of(value.decode("latin-1"), length)
     if json_length is None:
         return None
     if given.get(b"content-type", b"").lower() == BINARY.encode():

@@ -59,16 +59,16 @@ class Dispatcher:
         """The lanes that take traffic."""
         return tuple(self._lanes.values())
 
-    def submit(self, ref: str, caller: str, waiting: PendingRequest) -> None:
+    def submit(self, ref: str, caller: str, request: PendingRequest) -> None:
         """Rate limit, route and queue a request of an authenticated caller.
 
         Raises errors of app.errors if it is refused.
         """
         now = monotonic()
         try:
-            waiting.allowance = self._limits.take(caller, now)
-            lane = waiting.lane = self._lane(ref)
-            lane.submit(waiting, now)
+            request.allowance = self._limits.take(caller, now)
+            lane = request.lane = self._lane(ref)
+            lane.submit(request, now)
         except PrismError as error:
             self.refusals[error.code] += 1
             raise
@@ -85,9 +85,9 @@ class Dispatcher:
 
     def begin(self, call: Call) -> AwaitableRequest:
         """Rate limit, route and queue a request; await its `answer`. Raises errors of app.errors if it is refused."""
-        waiting = AwaitableRequest(call.body, frames.OPTION_PROBABILITIES if call.probabilities else 0, call.dialect)
-        self.submit(call.ref, call.caller, waiting)
-        return waiting
+        request = AwaitableRequest(call.body, frames.OPTION_PROBABILITIES if call.probabilities else 0, call.dialect)
+        self.submit(call.ref, call.caller, request)
+        return request
 
     def stream(self, call: Call) -> Stream:
         """Rate limit and route a request, and return its stream; the caller closes it.
@@ -117,10 +117,10 @@ class Dispatcher:
 
     async def predict(self, call: Call) -> Prediction:
         """Rate limit, route and queue a request, and return its answer. Raises errors of app.errors."""
-        waiting = self.begin(call)
-        reply = await waiting.answer()
-        headers = answer_headers(waiting, reply)
-        return Prediction(reply.status, answer_body(waiting, reply, call.request_id), content_type(reply), headers)
+        request = self.begin(call)
+        reply = await request.answer()
+        headers = answer_headers(request, reply)
+        return Prediction(reply.status, answer_body(request, reply, call.request_id), content_type(reply), headers)
 
     async def publish(self, table: RouteTable) -> None:
         """Make `table` the current one once its new replicas are connected; replicas that it leaves out start to drain.
@@ -135,22 +135,22 @@ class Dispatcher:
         for name, route in self._shifted.items():
             table = table.with_split(name, route)
         left = [
-            (lane, line)
+            (lane, client)
             for lane in self._lanes.values()
-            for line in lane.replicas
+            for client in lane.replicas
             if lane.endpoint.model_id not in reached
         ]
         gone = [lane for model_id, lane in self._lanes.items() if model_id not in reached]
         self._lanes = {model_id: lane for model_id, (lane, _) in reached.items()}
         for model_id, (lane, lines) in reached.items():
-            left += [(lane, line) for line in lane.switch_replicas(endpoints[model_id], lines)]
+            left += [(lane, client) for client in lane.switch_replicas(endpoints[model_id], lines)]
         for lane in gone:
             absence = table.absent.get(lane.endpoint.model_id)
             lane.leave(refusal(table, lane.endpoint.model_id), absence.losses if absence is not None else ())
         self._route(table)
         self._forget_gone(table)
-        for lane, line in left:
-            self._draining[line.replica.id] = lane, line
+        for lane, client in left:
+            self._draining[client.replica.id] = lane, client
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep())
 
@@ -171,7 +171,7 @@ class Dispatcher:
     def _route(self, table: RouteTable) -> None:
         """Make `table` the current one. Every endpoint has its lane already."""
         lanes, places = self._lanes, {name: split.place for name, split in self._splits.items()}
-        by_ref = {ref: lanes[one.model_id] for ref, one in (*table.awaited.items(), *table.live.items())}
+        by_ref = {ref: lanes[endpoint.model_id] for ref, endpoint in (*table.awaited.items(), *table.live.items())}
         splits = {}
         for name, route in table.routes.items():
             arms = [(lanes[arm.model_id], arm.weight) for arm in route.arms if arm.weight]
@@ -206,15 +206,15 @@ class Dispatcher:
 
     async def drained(self, replica: Replica, timeout_seconds: float) -> bool:
         """Wait until a replica that left the table has answered all its requests; False if the timeout passed first."""
-        found = self._draining.pop(replica.id, None)
-        if found is None:
+        draining = self._draining.pop(replica.id, None)
+        if draining is None:
             return True
-        lane, line = found
+        lane, client = draining
         deadline = monotonic() + timeout_seconds
-        while lane.holds(line) and monotonic() < deadline:
+        while lane.holds(client) and monotonic() < deadline:
             await asyncio.sleep(0.01)
-        done = not lane.holds(line)
-        await lane.release_replica(line)
+        done = not lane.holds(client)
+        await lane.release_replica(client)
         if not lane.replicas and self._lanes.get(lane.endpoint.model_id) is not lane:
             await lane.close()
         return done
@@ -222,7 +222,9 @@ class Dispatcher:
     def has_answered(self, replica: Replica) -> bool:
         """Return whether a replica that takes traffic has answered a request well."""
         lane = self._lanes.get(replica.model_id)
-        return lane is not None and any(line.has_answered for line in lane.replicas if line.replica.id == replica.id)
+        return lane is not None and any(
+            client.has_answered for client in lane.replicas if client.replica.id == replica.id
+        )
 
     async def _sweep(self) -> None:
         now = monotonic()

@@ -261,7 +261,7 @@ class ReplicaClient:
 
     def is_at(self, request: Asked) -> bool:
         """Return whether the replica is working on this request."""
-        return bool(self._away) and any(one is request for one in self._away[0].requests)
+        return bool(self._away) and any(sent is request for sent in self._away[0].requests)
 
     def watch(self, now: float, loop_lag_seconds: float) -> None:
         """Ask for a heartbeat while a batch is in flight for long, and give the replica up if none comes.

@@ -50,9 +50,9 @@ def held(path: str, container: str = "") -> Iterator[str]:
             _check_container(inside[1], container)
         for parent in parents:
             folder = opened(parent, os.O_DIRECTORY | os.O_NOFOLLOW, folder)
-        found = opened(name, os.O_NOFOLLOW, folder)
-        _check(os.fstat(found), os.fstat(folder), path)
-        yield f"/proc/self/fd/{found}"
+        descriptor = opened(name, os.O_NOFOLLOW, folder)
+        _check(os.fstat(descriptor), os.fstat(folder), path)
+        yield f"/proc/self/fd/{descriptor}"
 
 
 def _check_container(process: str, container: str) -> None:
@@ -65,6 +65,6 @@ def _check_container(process: str, container: str) -> None:
             raise NotASocket(f"{process} is not the container {container[:12]}")
 
 
-def _check(found: os.stat_result, folder: os.stat_result, path: str) -> None:
-    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != folder.st_uid:
+def _check(status: os.stat_result, folder: os.stat_result, path: str) -> None:
+    if not stat.S_ISSOCK(status.st_mode) or status.st_uid != folder.st_uid:
         raise NotASocket(f"{path} is not the socket that was made there")

@@ -16,21 +16,21 @@ CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """The form of a problem's code."""
 
 
-def answer_headers(waiting: PendingRequest, reply: Reply) -> dict[str, str]:
+def answer_headers(request: PendingRequest, reply: Reply) -> dict[str, str]:
     """Return the header fields of an answer: its version, its timing, and what is left of the caller's allowance."""
-    allowance = waiting.allowance
-    headers = {**waiting.lane.version_headers, "server-timing": reply.timing}
+    allowance = request.allowance
+    headers = {**request.lane.version_headers, "server-timing": reply.timing}
     return headers if allowance is None else {**headers, **allowance.headers}
 
 
-def answer_header_lines(waiting: PendingRequest, reply: Reply) -> str:
+def answer_header_lines(request: PendingRequest, reply: Reply) -> str:
     """Return the fields of `answer_headers` as lines, each with its line end, as the fast path sends them."""
-    allowance = waiting.allowance
-    lines = f"{waiting.lane.version_header_lines}server-timing: {reply.timing}\r\n"
+    allowance = request.allowance
+    lines = f"{request.lane.version_header_lines}server-timing: {reply.timing}\r\n"
     return lines if allowance is None else f"{lines}{allowance.header_lines}"
 
 
-def answer_body(waiting: PendingRequest, reply: Reply, request_id: str) -> bytes:
+def answer_body(request: PendingRequest, reply: Reply, request_id: str) -> bytes:
     """Return the runtime's answer, completed without parsing it: after the version's names, or as a problem document.
 
     Raises ReplicaProtocolError if it is no valid answer. The connection lets through only statuses that go with the
@@ -39,7 +39,7 @@ def answer_body(waiting: PendingRequest, reply: Reply, request_id: str) -> bytes
     if reply.form == frames.FORM_PROBLEM:
         return msgspec.json.encode(problem_document(reply.body, reply.status, request_id))
     if not reply.body.startswith(b"{"):
-        raise ReplicaProtocolError(f"The replica of `{waiting.lane.endpoint.name}` sent an invalid answer.")
+        raise ReplicaProtocolError(f"The replica of `{request.lane.endpoint.name}` sent an invalid answer.")
     return reply.names + reply.body[1:] if reply.names else reply.body
 
 
@@ -67,7 +67,7 @@ def problem_document(body: bytes, status: int, request_id: str) -> dict[str, Any
         if len(body) > frames.PROBLEM_BYTES_MAX:
             raise ValueError(f"it has {len(body)} bytes")
         body.decode()  # msgspec does not check the members that are left unread
-        said = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         problem = msgspec.json.decode(body, type=_Problem)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ReplicaProtocolError(f"The replica sent an invalid problem document: {error}.") from None
@@ -75,5 +75,10 @@ def problem_document(body: bytes, status: int, request_id: str) -> dict[str, Any
         raise ReplicaProtocolError("The replica sent a problem document with an invalid code.")
     title = problem.code.replace("_", " ").capitalize()
     own = {"type": f"/docs/errors#{problem.code}", "title": title, "status": status}
-    told = {**said, "code": problem.code, "detail": problem.detail, **({"hint": problem.hint} if problem.hint else {})}
-    return {**own, **told, **own, "request_id": request_id}
+    known = {
+        **members,
+        "code": problem.code,
+        "detail": problem.detail,
+        **({"hint": problem.hint} if problem.hint else {}),
+    }
+    return {**own, **known, **own, "request_id": request_id}

@@ -218,7 +218,7 @@ class Connection(HttpToolsProtocol):
 
     def _head_without_upgrade(self) -> bytes:
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
-        lines += [b"%b: %b" % line for line in self.headers if line[0] != b"upgrade"]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def on_message_begin(self) -> None:
@@ -404,8 +404,8 @@ class Connection(HttpToolsProtocol):
             PredictExchange(self, CachedHead("", 0, 0, ""), b"").failed(error)
             return
         problem = self.door.problem(error)
-        told, kind = form(problem.document)
-        self.respond(error.status, kind, self.door.new_request_id(), problem.lines, msgspec.json.encode(told))
+        document, kind = form(problem.document)
+        self.respond(error.status, kind, self.door.new_request_id(), problem.lines, msgspec.json.encode(document))
 
 
 def head_too_large() -> HeadTooLarge:
@@ -417,8 +417,8 @@ def end_of_heads(data: bytes, most: int) -> int:
     """Return the position after the `most`-th blank line, or the length of `data` if it has fewer."""
     place = 0
     for _ in range(most):
-        found = data.find(b"\r\n\r\n", place)
-        if found < 0:
+        end = data.find(b"\r\n\r\n", place)
+        if end < 0:
             return len(data)
-        place = found + 4
+        place = end + 4
     return place

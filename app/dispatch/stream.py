@@ -17,7 +17,7 @@ from app.access.rate_limit import Allowance
 from app.dispatch.batch import Lane
 from app.dispatch.connection import Batch, ReplicaConnection, WireLimits, handshake
 from app.dispatch.replica import CONNECT_TIMEOUT_SECONDS, ReplicaClient
-from app.dispatch.suspects import told
+from app.dispatch.suspects import crash_error
 from app.errors import PrismError, ReplicaTimeout, ReplicaUnavailable, Unavailable
 from model_container.contract import frames
 from model_container.contract.frames import Answer, Frame, FrameError, Request
@@ -148,7 +148,7 @@ class Stream:
         if client is None or not (alone and was_asked and isinstance(error, ReplicaUnavailable)):
             return None
         loss = await self.lane.loss_of(client)
-        return told(self.lane.endpoint.name, loss) if loss is not None and loss.by_itself else None
+        return crash_error(self.lane.endpoint.name, loss) if loss is not None and loss.by_itself else None
 
     async def take(self, seconds: float) -> list[bytes]:
         """Return the next items; [] if none came within `seconds`, or the stream is over."""

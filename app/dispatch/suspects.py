@@ -29,10 +29,10 @@ class Suspect:
     may_risk_the_last: its replica was ended from outside, so its retry need not wait for a second replica.
     """
 
-    __slots__ = ("group", "losses", "may_risk_the_last", "waiting")
+    __slots__ = ("group", "losses", "may_risk_the_last", "request")
 
-    def __init__(self, waiting: PendingRequest, group: object) -> None:
-        self.waiting = waiting
+    def __init__(self, request: PendingRequest, group: object) -> None:
+        self.request = request
         self.group = group
         self.losses = 1
         self.may_risk_the_last = False
@@ -51,8 +51,8 @@ class Suspects:
 
     def drop_settled(self) -> None:
         """Drop the suspects that nobody waits for any more."""
-        if any(one.waiting.settled for one in self.queue):
-            self.queue = deque(one for one in self.queue if not one.waiting.settled)
+        if any(suspect.request.settled for suspect in self.queue):
+            self.queue = deque(suspect for suspect in self.queue if not suspect.request.settled)
         if not self.queue and self._tried is None:
             self.release()
 
@@ -100,15 +100,15 @@ class Suspects:
 
     def cleared_by(self, cause: Suspect) -> list[PendingRequest]:
         """Remove and return the requests that were lost together with `cause`, which is found to be the cause."""
-        cleared = [one.waiting for one in self.queue if one.group is cause.group]
-        self.queue = deque(one for one in self.queue if one.group is not cause.group)
+        cleared = [suspect.request for suspect in self.queue if suspect.group is cause.group]
+        self.queue = deque(suspect for suspect in self.queue if suspect.group is not cause.group)
         return cleared
 
 
 def suspects_of(batch: Sequence[PendingRequest]) -> list[Suspect]:
     """Make suspects of the requests of a batch whose replica was lost."""
     group = object()
-    return [Suspect(one, group) for one in batch]
+    return [Suspect(request, group) for request in batch]
 
 
 def is_cause(suspect: Suspect, loss: Loss | None) -> bool:
@@ -121,7 +121,7 @@ def is_cause(suspect: Suspect, loss: Loss | None) -> bool:
     return loss.by_itself or suspect.losses >= LOSSES_MAX
 
 
-def told(name: str, loss: Loss | None) -> ModelCrashed:
+def crash_error(name: str, loss: Loss | None) -> ModelCrashed:
     """Return the error for the caller of the request that is the cause."""
     reason = loss.reason if loss is not None else "its connection was lost"
     return ModelCrashed(

@@ -22,13 +22,15 @@ def ref_of(name: str, version: str) -> str:
     return f"{name}@{version}" if version else name
 
 
-def json_length_of(said: str, body_bytes: int) -> int | None:
+def json_length_of(value: str, body_bytes: int) -> int | None:
     """Parse the header's value; None if it is no number, or greater than `body_bytes`."""
-    length = int(said) if said.isascii() and said.isdigit() and len(said) <= len(str(body_bytes)) else body_bytes + 1
+    length = (
+        int(value) if value.isascii() and value.isdigit() and len(value) <= len(str(body_bytes)) else body_bytes + 1
+    )
     return length if length <= body_bytes else None
 
 
-def inference_answer(waiting: PendingRequest, reply: Reply) -> tuple[bytes, str, dict[str, str]]:
+def inference_answer(request: PendingRequest, reply: Reply) -> tuple[bytes, str, dict[str, str]]:
     """Return the answer's body, its content type and its own headers.
 
     Raises ReplicaProtocolError if it is no valid answer.
@@ -37,9 +39,9 @@ def inference_answer(waiting: PendingRequest, reply: Reply) -> tuple[bytes, str,
     the JSON.
     """
     if reply.form != frames.FORM_V2_BINARY:
-        return answer_body(waiting, reply, ""), JSON, {}
+        return answer_body(request, reply, ""), JSON, {}
     document, raw = parted(reply)
-    head = answer_body(waiting, document, "")
+    head = answer_body(request, document, "")
     return b"".join((head, raw)), BINARY, {JSON_LENGTH_HEADER: str(len(head))}
 
 

@@ -37,7 +37,7 @@ def generated(stream: Stream) -> StreamForm:
 def router(asking: InferenceHandler) -> APIRouter:
     routes = APIRouter(tags=["Open Inference Protocol V2"])
 
-    async def asked(request: Request, name: str, version: str) -> Call:
+    async def call_of(request: Request, name: str, version: str) -> Call:
         return await asking.call(request, ref_of(name, version), dialect=frames.DIALECT_GENERATE)
 
     @routes.post("/v2/models/{name}/generate", summary="Generate", openapi_extra=GENERATE_BODY)
@@ -48,7 +48,7 @@ def router(asking: InferenceHandler) -> APIRouter:
     )
     async def generate(request: Request, name: str, version: str = "") -> Response:
         """Answers when the output is complete. An output of one value is that value; other outputs are lists."""
-        return await asking.ask(request, await asked(request, name, version))
+        return await asking.ask(request, await call_of(request, name, version))
 
     @routes.post(
         "/v2/models/{name}/generate_stream",
@@ -66,6 +66,6 @@ def router(asking: InferenceHandler) -> APIRouter:
     )
     async def generate_stream(request: Request, name: str, version: str = "") -> Response:
         """Answers with server-sent events, one for each item as the model makes it."""
-        return await asking.stream(request, await asked(request, name, version), generated)
+        return await asking.stream(request, await call_of(request, name, version), generated)
 
     return routes

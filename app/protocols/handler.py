@@ -47,14 +47,14 @@ class Answer(Struct, frozen=True):
 Encode = Callable[[AwaitableRequest, Reply], Answer]
 
 
-def whole(waiting: AwaitableRequest, reply: Reply) -> Answer:
+def whole(request: AwaitableRequest, reply: Reply) -> Answer:
     """Return the runtime's answer, preceded by the names of the model and its version."""
-    return Answer(answer_body(waiting, reply, ""))
+    return Answer(answer_body(request, reply, ""))
 
 
-def bare(waiting: AwaitableRequest, reply: Reply) -> Answer:
+def bare(request: AwaitableRequest, reply: Reply) -> Answer:
     """Return the answer as the runtime wrote it."""
-    return whole(waiting, structs.replace(reply, names=b""))
+    return whole(request, structs.replace(reply, names=b""))
 
 
 class InferenceHandler:
@@ -107,13 +107,13 @@ class InferenceHandler:
 
         packs: whether the answer may be compressed.
         """
-        waiting = self._dispatcher.begin(call)
-        reply = await or_client_disconnect(request, waiting.answer(), waiting.reply.cancel)
-        headers = answer_headers(waiting, reply)
+        pending = self._dispatcher.begin(call)
+        reply = await or_client_disconnect(request, pending.answer(), pending.reply.cancel)
+        headers = answer_headers(pending, reply)
         if reply.form == frames.FORM_PROBLEM:
             document = problem_document(reply.body, reply.status, call.request_id)
             return problem_response(document, call.request_id, headers, error_form(request.scope, request.url.path))
-        answer = encode(waiting, reply)
+        answer = encode(pending, reply)
         headers.update(answer.headers)
         body = await compressed_if_accepted(request, answer.body, headers) if packs else answer.body
         return Response(body, headers=headers, media_type=answer.media_type)
@@ -133,8 +133,8 @@ class InferenceHandler:
             raise
         headers, errors = stream_headers(stream), error_form(request.scope, request.url.path)
         if items or not stream.has_failed:
-            told = (self._admission.tell, call.request_id, errors)
-            return Streamed(stream, items, form(stream), *told, headers)
+            reporting = (self._admission.tell, call.request_id, errors)
+            return Streamed(stream, items, form(stream), *reporting, headers)
         stream.close()
         if stream.error is not None:
             raise stream.error

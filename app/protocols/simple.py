@@ -46,9 +46,9 @@ def router(asking: InferenceHandler, company: Coalescer) -> APIRouter:
     return routes
 
 
-def named(waiting: AwaitableRequest, reply: Reply) -> Answer:
+def named(request: AwaitableRequest, reply: Reply) -> Answer:
     """Return the runtime's answer, preceded by the model's name alone."""
     if reply.form != frames.FORM_NATIVE:
-        return whole(waiting, reply)
-    name = b'{"model":%b,' % msgspec.json.encode(waiting.lane.endpoint.name)
-    return whole(waiting, msgspec.structs.replace(reply, names=name))
+        return whole(request, reply)
+    name = b'{"model":%b,' % msgspec.json.encode(request.lane.endpoint.name)
+    return whole(request, msgspec.structs.replace(reply, names=name))

@@ -34,7 +34,7 @@ ANSWERS: dict[int | str, Document] = {
         "A stream that fails after it started ends with an `error`, the problem document, in place of the `end`.",
         "content": {
             "application/json": {"schema": {"type": "object"}},
-            **{kind: {"schema": {"type": "string"}, "example": one} for kind, one in _EXAMPLES.items()},
+            **{kind: {"schema": {"type": "string"}, "example": example} for kind, example in _EXAMPLES.items()},
         },
     }
 }

@@ -49,7 +49,7 @@ def model_document(model: ModelVersion, versions: Iterable[str]) -> dict[str, An
         "versions": list(versions),
         "platform": platform(model),
         "inputs": inputs(signature, model.findings.sample),
-        "outputs": [tensor_document(one, one.datatype) for one in signature.outputs],
+        "outputs": [tensor_document(tensor, tensor.datatype) for tensor in signature.outputs],
     }
 
 
@@ -66,8 +66,10 @@ def platform(model: ModelVersion) -> str:
 
 def inputs(signature: Signature, sample: Any) -> list[dict[str, Any]]:
     return [
-        tensor_document(one, told_by_sample(one.name, index, sample) if one.datatype == ANY else one.datatype)
-        for index, one in enumerate(signature.inputs)
+        tensor_document(
+            tensor, told_by_sample(tensor.name, index, sample) if tensor.datatype == ANY else tensor.datatype
+        )
+        for index, tensor in enumerate(signature.inputs)
     ]
 
 
@@ -110,15 +112,15 @@ def config_document(model: ModelVersion, deployment: Deployment, flow: QueueSett
     metadata = model_document(model, ())
     own = deployment.bounds
     window_ms = flow.window_seconds * 1000 if own.batch_window_ms is None else own.batch_window_ms
-    optional = {one.name for one in signature.inputs if one.optional}
+    optional = {tensor.name for tensor in signature.inputs if tensor.optional}
     return {
         "name": model.name,
         "platform": metadata["platform"],
         "backend": "prism",
         "version_policy": {"specific": {"versions": [model.version]}},
         "max_batch_size": 0,
-        "input": [{**port(one), "optional": one["name"] in optional} for one in metadata["inputs"]],
-        "output": [port(one) for one in metadata["outputs"]],
+        "input": [{**port(tensor), "optional": tensor["name"] in optional} for tensor in metadata["inputs"]],
+        "output": [port(tensor) for tensor in metadata["outputs"]],
         "instance_group": [
             {
                 "name": model.ref,

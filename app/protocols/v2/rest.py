@@ -117,15 +117,15 @@ def router(asking: InferenceHandler, service: V2Service, extensions: Collection[
 
 def json_length(request: Request, body_bytes: int) -> int:
     """Return the length of the JSON in the decompressed body. Raises BadInput."""
-    said = request.headers.get(JSON_LENGTH_HEADER)
-    length = body_bytes if said is None else json_length_of(said, body_bytes)
+    value = request.headers.get(JSON_LENGTH_HEADER)
+    length = body_bytes if value is None else json_length_of(value, body_bytes)
     if length is None:
         raise BadInput(
-            f"{JSON_LENGTH_HEADER} is `{str(said)[:40]}`, the body has {body_bytes} bytes.",
+            f"{JSON_LENGTH_HEADER} is `{str(value)[:40]}`, the body has {body_bytes} bytes.",
             hint="It counts the bytes of the JSON in front of the tensors, before any compression.",
         )
     return length
 
 
-def answer(waiting: AwaitableRequest, reply: Reply) -> Answer:
-    return Answer(*inference_answer(waiting, reply))
+def answer(request: AwaitableRequest, reply: Reply) -> Answer:
+    return Answer(*inference_answer(request, reply))

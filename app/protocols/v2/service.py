@@ -51,7 +51,7 @@ class V2Service:
     def metadata(self, caller: Caller, name: str, version: str) -> dict[str, Any]:
         """Return a model's metadata. Raises Unavailable while its inputs are unknown."""
         model = self._find(caller, name, version)
-        return model_document(model, [each.version for each in self._state.versions(model.name)])
+        return model_document(model, [version.version for version in self._state.versions(model.name)])
 
     def readiness(self, caller: Caller, name: str, version: str) -> tuple[ModelVersion, bool]:
         """Return a model, and whether it takes traffic."""
@@ -81,7 +81,11 @@ class V2Service:
 
     def index(self, *, only_ready: bool) -> list[dict[str, str]]:
         """Return the repository index. only_ready: leave out models that take no traffic."""
-        return [index_entry(each) for each in self._state.deployments() if is_serving(each) or not only_ready]
+        return [
+            index_entry(deployment)
+            for deployment in self._state.deployments()
+            if is_serving(deployment) or not only_ready
+        ]
 
     def _find(self, caller: Caller, name: str, version: str) -> ModelVersion:
         ref = ref_of(name, version)
@@ -117,5 +121,5 @@ class V2Admin:
     async def unload(self, name: str) -> None:
         """Stop all versions of a name, or the one version if `name` is `name@version` or a model_id. Raises NotFound."""
         model = self._state.find(name)
-        for each in self._state.versions(name) or (model,):
-            await self._deployments.stop(each)
+        for version in self._state.versions(name) or (model,):
+            await self._deployments.stop(version)

@@ -15,10 +15,10 @@ def model_config(document: dict[str, Any]) -> messages.ModelConfig:
 
     It has no version policy, in which versions are numbers, and no parameters, as there are none.
     """
-    said = {key: value for key, value in document.items() if key not in ("version_policy", "parameters")}
-    return messages.ModelConfig(**{**said, "input": _typed(said["input"]), "output": _typed(said["output"])})
+    members = {key: value for key, value in document.items() if key not in ("version_policy", "parameters")}
+    return messages.ModelConfig(**{**members, "input": _typed(members["input"]), "output": _typed(members["output"])})
 
 
 def _typed(ports: list[dict[str, Any]]) -> list[dict[str, Any]]:
     known = messages.DataType.keys()
-    return [{**one, "data_type": one["data_type"] if one["data_type"] in known else UNTOLD} for one in ports]
+    return [{**port, "data_type": port["data_type"] if port["data_type"] in known else UNTOLD} for port in ports]

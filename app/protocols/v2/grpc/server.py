@@ -95,10 +95,10 @@ class Unoffered(grpc.GenericRpcHandler):
         service, _, method = handler_call_details.method.lstrip("/").partition("/")
         if service != SERVICE:
             return None
-        said = next((text for start, text in UNOFFERED.items() if method.startswith(start)), "See docs/grpc.md.")
+        advice = next((text for start, text in UNOFFERED.items() if method.startswith(start)), "See docs/grpc.md.")
 
         async def refuse(_: bytes, context: Context) -> bytes:
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"This server has no method {method[:100]}. {said}")
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"This server has no method {method[:100]}. {advice}")
             raise AssertionError("abort raises")
 
         return grpc.unary_unary_rpc_method_handler(refuse)

@@ -57,12 +57,12 @@ class Service:
 
     async def model_infer(self, request: messages.ModelInferRequest, caller: Caller) -> Answer:
         call = self._service.call(caller, request.model_name, request.model_version)
-        waiting = self._dispatcher.begin(structs.replace(call, body=tensors.body(request)))
-        reply = await waiting.answer()
-        headers = answer_headers(waiting, reply)
+        pending = self._dispatcher.begin(structs.replace(call, body=tensors.body(request)))
+        reply = await pending.answer()
+        headers = answer_headers(pending, reply)
         if reply.form == frames.FORM_PROBLEM:
             raise of_problem(problem_document(reply.body, reply.status, caller.request_id), headers)
-        return Answer(tensors.response(waiting, reply), headers)
+        return Answer(tensors.response(pending, reply), headers)
 
     async def model_config(self, request: messages.ModelConfigRequest, caller: Caller) -> Answer:
         document = self._service.config(caller, request.name, request.version)
@@ -76,7 +76,7 @@ class Service:
     async def repository_index(self, request: messages.RepositoryIndexRequest, caller: Caller) -> Answer:
         self._service.identify(caller)
         entry = messages.RepositoryIndexResponse.ModelIndex
-        entries = [entry(**each) for each in self._service.index(only_ready=request.ready)]
+        entries = [entry(**model) for model in self._service.index(only_ready=request.ready)]
         return Answer(messages.RepositoryIndexResponse(models=entries))
 
     async def repository_model_load(self, request: messages.RepositoryModelLoadRequest, caller: Caller) -> Answer:

@@ -44,8 +44,8 @@ def body(request: ModelInferRequest) -> bytes:
     inputs, raws = [], []
     for tensor, raw in zip(request.inputs, raw_values(request), strict=True):
         described: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
-        said = {**parameters(tensor.parameters), "binary_data_size": len(raw)}
-        inputs.append({**described, "parameters": said})
+        described_parameters = {**parameters(tensor.parameters), "binary_data_size": len(raw)}
+        inputs.append({**described, "parameters": described_parameters})
         raws.append(raw)
     document: dict[str, Any] = {
         "inputs": inputs,
@@ -54,7 +54,7 @@ def body(request: ModelInferRequest) -> bytes:
     if request.id:
         document["id"] = request.id
     if request.outputs:
-        document["outputs"] = [asked_output(one) for one in request.outputs]
+        document["outputs"] = [asked_output(output) for output in request.outputs]
     head = msgspec.json.encode(document)
     return b"".join((frames.JSON_LENGTH.pack(len(head)), head, *raws))
 
@@ -90,7 +90,10 @@ def packed(tensor: Tensor) -> bytes:
             hint=f"It supports {', '.join(_CONTENTS)}; send others as raw_input_contents.",
         )
     field, letter = _CONTENTS[datatype]
-    other = next((one.name for one, _ in tensor.contents.ListFields() if one.name != field), None)
+    other = next(
+        (descriptor.name for descriptor, _ in tensor.contents.ListFields() if descriptor.name != field),
+        None,
+    )
     if other is not None:
         raise BadInput(f"Input `{name}` of {datatype} has its values in {other}.", hint=f"Put them in {field}.")
     values = getattr(tensor.contents, field)
@@ -104,26 +107,26 @@ def packed(tensor: Tensor) -> bytes:
 
 def parameters(given: Mapping[str, InferParameter]) -> dict[str, Any]:
     """Convert parameters to JSON values, leaving out those without a value."""
-    chosen = {name: (one, one.WhichOneof("parameter_choice")) for name, one in given.items()}
-    return {name: getattr(one, choice) for name, (one, choice) in chosen.items() if choice is not None}
+    chosen = {name: (parameter, parameter.WhichOneof("parameter_choice")) for name, parameter in given.items()}
+    return {name: getattr(parameter, choice) for name, (parameter, choice) in chosen.items() if choice is not None}
 
 
-def response(waiting: AwaitableRequest, reply: Reply) -> ModelInferResponse:
+def response(request: AwaitableRequest, reply: Reply) -> ModelInferResponse:
     """Convert an answer in a V2 form, with its outputs as raw_output_contents.
 
     Raises ReplicaProtocolError if it is no valid V2 answer.
     """
     try:
-        return _response(waiting, reply)
+        return _response(request, reply)
     except (ForeignJsonError, LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ReplicaProtocolError.of(f"its answer is not a V2 answer, {type(error).__name__}") from None
 
 
-def _response(waiting: AwaitableRequest, reply: Reply) -> ModelInferResponse:
+def _response(request: AwaitableRequest, reply: Reply) -> ModelInferResponse:
     head, raw = parted(reply) if reply.form == frames.FORM_V2_BINARY else (reply, memoryview(b""))
     if len(head.body) > HEAD_BYTES_MAX:
         raise ValueError("its JSON has no tensors in binary")
-    document = read_json(answer_body(waiting, head, ""), dict[str, Any])
+    document = read_json(answer_body(request, head, ""), dict[str, Any])
     answer = ModelInferResponse(
         model_name=document["model_name"], model_version=document["model_version"], id=document.get("id", "")
     )
