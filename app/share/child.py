@@ -23,7 +23,7 @@ from app.core.child_environment import (
     USER_FOLDERS,
     child_environment,
 )
-from app.share import leash
+from app.share import parent_guard
 from app.share.tunnel import Processes, Worker
 
 CODE_FOLDER = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ LOOKED_FOR = (*USER, *LANGUAGE, *USER_FOLDERS, *PROXIES, *CERTIFICATES, *SSH, *N
 
 def guarded(command: Sequence[str], parent: int) -> tuple[str, ...]:
     """Return the command line that runs `command` and ends it when process `parent` ends."""
-    return (sys.executable, "-I", "-S", str(leash.__file__), str(parent), *command)
+    return (sys.executable, "-I", "-S", str(parent_guard.__file__), str(parent), *command)
 
 
 class Child:

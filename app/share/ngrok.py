@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from app.errors import TunnelFailed
 from app.share.child import Child
-from app.share.ngrok_words import Told, failure
+from app.share.ngrok_errors import Told, failure
 from app.share.tunnel import OnWorker, Processes
 
 GRACE_SECONDS = 2

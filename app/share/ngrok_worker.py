@@ -2,7 +2,7 @@
 
 pyngrok blocks, prints, and downloads an agent that it then runs; in its own process it cannot disturb the server. The
 token comes in NGROK_AUTHTOKEN and is passed to the agent the same way: pyngrok would put it on the agent's command
-line, where every user of the machine can read it. ngrok_words.py describes the events. The worker and the agent end
+line, where every user of the machine can read it. ngrok_errors.py describes the events. The worker and the agent end
 with the server.
 """
 
@@ -24,8 +24,8 @@ from pyngrok.conf import PyngrokConfig
 from pyngrok.exception import PyngrokNgrokError, PyngrokNgrokHTTPError, PyngrokNgrokInstallError
 from pyngrok.log import NgrokLog
 
-from app.share import leash
-from app.share.ngrok_words import Told, of_agent
+from app.share import parent_guard
+from app.share.ngrok_errors import Told, of_agent
 
 NETWORK_TRIES = 3
 """Failures in a row after which the network counts as closed to the agent, which itself would retry for ever."""
@@ -86,14 +86,14 @@ class Worker:
         )
         if not Path(config.ngrok_path).exists():
             installer.install_ngrok(config.ngrok_path)
-        config.ngrok_path = str(self._on_leash(config.ngrok_path))
+        config.ngrok_path = str(self._guarded(config.ngrok_path))
         config.auth_token = None  # the agent reads it from its environment
         return config
 
-    def _on_leash(self, agent: str) -> Path:
+    def _guarded(self, agent: str) -> Path:
         """Write a script that runs the agent and ends it when this process ends."""
-        program = self._folder / "ngrok-on-leash"
-        words = shlex.join([sys.executable, "-I", "-S", str(leash.__file__)])
+        program = self._folder / "ngrok-guarded"
+        words = shlex.join([sys.executable, "-I", "-S", str(parent_guard.__file__)])
         program.write_text(f'#!/bin/sh\nexec {words} "$PPID" {shlex.quote(agent)} "$@"\n')
         program.chmod(0o700)
         return program
@@ -118,7 +118,7 @@ class Worker:
     def _end(self, refusal: Told) -> NoReturn:
         """Report why the tunnel ended, then kill this process and the agent."""
         self._tell({"error": refusal.reason, "detail": refusal.said})
-        leash.end_group()
+        parent_guard.end_group()
 
     def _tell(self, event: dict[str, str | None]) -> None:
         os.write(self._events, json.dumps(event).encode() + b"\n")
@@ -148,7 +148,7 @@ def _innermost(body: str) -> str:
 
 
 def main(server: int, port: int, timeout_seconds: float, folder: Path) -> NoReturn:
-    leash.end_with(server)
+    parent_guard.end_with(server)
     events = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -15,7 +15,7 @@ from pathlib import Path
 from app.core.ssh_address import SshAddress
 from app.errors import TunnelFailed
 from app.share.child import Child, guarded
-from app.share.ssh_words import diagnose, granted_port, login
+from app.share.ssh_output import diagnose, granted_port, login
 from app.share.tunnel import OnWorker, Processes
 
 ALIVE_SECONDS = 15

@@ -30,7 +30,7 @@ WHOLE_MODULES = ("multiprocessing", "pexpect")
 WITHOUT = {
     ("app.serve", "os.execv"): "the server itself, begun anew",
     (
-        "app.share.leash",
+        "app.share.parent_guard",
         "subprocess.Popen",
     ): "in a child already: its environment, made by the server, is the command's",
     ("model_container.sandbox.supervisor", "os.fork"): "in a child already, and no other program",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.share.ngrok_words import SITUATIONS, Told, failure, of_agent
+from app.share.ngrok_errors import SITUATIONS, Told, failure, of_agent
 
 MALFORMED = (
     "authentication failed: The authtoken you specified does not look like a proper ngrok authtoken.\\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.core.ssh_address import SshAddress
-from app.share.ssh_words import SITUATIONS, diagnose, granted_port
+from app.share.ssh_output import SITUATIONS, diagnose, granted_port
 
 HOST = SshAddress("example.org", "ada", 2222)
 CHANGED = [

@@ -1,6 +1,6 @@
 """Wrapper that ends a program when the process that started it ends, even by SIGKILL.
 
-    python -I -S leash.py <pid of the parent> <command> [argument …]
+    python -I -S parent_guard.py <pid of the parent> <command> [argument …]
 
 Three mechanisms cover for one another. On Linux the kernel signals this program when its parent dies, and kills the
 command when this program dies (PR_SET_PDEATHSIG). On every system, standard input is a pipe whose other end only the
