@@ -98,13 +98,13 @@ def confine(confinement: Confinement) -> dict[str, Any]:
     else:
         _limit(confinement, report)
         system = f"{platform.system()} on {platform.machine()}"
-        walls = ("namespaces", "Landlock", "seccomp", "capabilities")
-        report["missing"] += [f"{wall}: not on {system}" for wall in walls]
+        layers = ("namespaces", "Landlock", "seccomp", "capabilities")
+        report["missing"] += [f"{layer}: not on {system}" for layer in layers]
     return report
 
 
-def _missing(report: dict[str, Any], wall: str, error: Exception) -> None:
-    report["missing"].append(f"{wall}: {getattr(error, 'strerror', None) or error}")
+def _missing(report: dict[str, Any], layer: str, error: Exception) -> None:
+    report["missing"].append(f"{layer}: {getattr(error, 'strerror', None) or error}")
 
 
 def _bounds(confinement: Confinement) -> dict[str, str]:

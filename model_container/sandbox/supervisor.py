@@ -112,7 +112,7 @@ class _Watch:
         self.pipe = pipe
         self.bounds = bounds
         self.kept = kept
-        self.walls = b""
+        self.sandbox = b""
         self.excess = ""
         self.most_bytes = 0
         self.processes = 0
@@ -122,11 +122,11 @@ class _Watch:
 
     @property
     def own_proc(self) -> bool:
-        return self.walls[:1] == OWN_PROC
+        return self.sandbox[:1] == OWN_PROC
 
     @property
     def in_group(self) -> bool:
-        return self.walls[1:] == IN_GROUP
+        return self.sandbox[1:] == IN_GROUP
 
     def until_the_end(self) -> int:
         """Watch until the runtime ends. Returns its exit code, or 128 + the signal that killed it."""
@@ -149,7 +149,7 @@ class _Watch:
         """
         if self.in_group:
             return _TICK_SECONDS
-        return _WATCHFUL_SECONDS if self.walls and self.processes <= 1 else _WITH_CHILDREN_SECONDS
+        return _WATCHFUL_SECONDS if self.sandbox and self.processes <= 1 else _WITH_CHILDREN_SECONDS
 
     def reap(self) -> Optional[int]:
         """Return the runtime's wait status once it has ended; orphans that were reparented to us are reaped as well."""
@@ -194,9 +194,9 @@ class _Watch:
     def look(self) -> None:
         self.keep_the_log_small()
         self.kernel_kills = usage.kernel_kills()
-        if not self.walls:
-            self.walls = self.hear()
-            if not self.walls:
+        if not self.sandbox:
+            self.sandbox = self.hear()
+            if not self.sandbox:
                 return  # the sandbox is not complete, so it is unknown whose /proc this is
         if self.in_group:
             # The kernel killed one of its processes; the others might wait for that one for ever.
