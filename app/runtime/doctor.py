@@ -48,9 +48,9 @@ def uv(settings: Settings) -> Check:
 def interpreters(settings: Settings) -> Check:
     from app.runtime.packages.uv import find_interpreters
 
-    found = asyncio.run(find_interpreters())
-    listed = ", ".join(found) or "none"
-    if not found:
+    pythons = asyncio.run(find_interpreters())
+    listed = ", ".join(pythons) or "none"
+    if not pythons:
         return Check("fail", "pythons", "none that can run a model's environment", "Install Python 3.11.")
     return Check("ok", "pythons", f"models without Docker can use {listed}")
 
@@ -81,11 +81,11 @@ def gpu(settings: Settings) -> Check:
     if "docker" not in allowed_targets(settings):
         return Check("ok", "gpu", f"none for models: PRISM_TARGET={settings.target} gives them no devices")
     try:
-        found = offered(engine_info())
+        gpus = offered(engine_info())
     except OSError:
         return Check("ok", "gpu", "none for models: only containers get GPUs, and no engine answers")
-    if found:
-        return Check("ok", "gpu", f"the engine offers {found}")
+    if gpus:
+        return Check("ok", "gpu", f"the engine offers {gpus}")
     return Check("ok", "gpu", "the engine shows none; models with `gpu` need the NVIDIA Container Toolkit there")
 
 
@@ -96,23 +96,23 @@ def isolation(settings: Settings) -> Check:
 
     with survey_group() as (group, why_not):
         closed = probe_sandbox(group=group)
-    walls = {
+    areas = {
         "network": "network",
         "files": "files",
         "processes": "other processes",
         "syscalls": "system calls",
         "memory": "memory",
     }
-    shut = [told for wall, told in walls.items() if closed.get(wall)]
-    open_ = [told for wall, told in walls.items() if not closed.get(wall)]
-    found = f"isolated: {', '.join(shut) or 'nothing'}" + (f"; not isolated: {', '.join(open_)}" if open_ else "")
+    shut = [title for area, title in areas.items() if closed.get(area)]
+    open_ = [title for area, title in areas.items() if not closed.get(area)]
+    summary = f"isolated: {', '.join(shut) or 'nothing'}" + (f"; not isolated: {', '.join(open_)}" if open_ else "")
     bounds = closed["details"]["report"].get("bounds", {})
-    found += "".join(f"; {what} by {holder}" for what, holder in bounds.items())
-    found += f" ({why_not})" if why_not else ""
+    summary += "".join(f"; {what} by {holder}" for what, holder in bounds.items())
+    summary += f" ({why_not})" if why_not else ""
     if not open_:
-        return Check("ok", "process target", found, MEND if why_not else "")
+        return Check("ok", "process target", summary, MEND if why_not else "")
     mend = "Without Docker, serve only models you trust, or use a kernel with user namespaces, Landlock and seccomp."
-    return Check("warn", "process target", found, mend)
+    return Check("warn", "process target", summary, mend)
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def survey_group() -> Iterator[tuple[Lent, str]]:
     cgroup = cgroups.make("survey", Limits(memory_mb=MEMORY_MB, pids=64))
     try:
         with handed_down(cgroup) as handed:
-            yield Lent(Outside(cgroup, handed).told(), handed.all()), cgroups.why_not
+            yield Lent(Outside(cgroup, handed).fields(), handed.all()), cgroups.why_not
     finally:
         remove(cgroup)
 

@@ -53,15 +53,15 @@ class ReaderProcess:
     async def ask(self, question: Question) -> bytes:
         """Return the answer, unchecked, and hardly longer than it may be. Raises UnreadableArtifact for none."""
         conversation = Conversation(self._task(question), self._group)
-        said = asyncio.get_running_loop().run_in_executor(self._threads, conversation.hold)
+        answering = asyncio.get_running_loop().run_in_executor(self._threads, conversation.hold)
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                code, content, words = await asyncio.shield(said)
+                code, content, words = await asyncio.shield(answering)
         except TimeoutError as error:
             raise self._too_slow() from error
         finally:
             conversation.end()
-            await asyncio.wait((said,))
+            await asyncio.wait((answering,))
         if len(content) <= ANSWER_BYTES_MAX and code:
             raise self._failed(code, words.decode(errors="replace"))
         return content
@@ -143,12 +143,12 @@ class Conversation:
                 if not heard:
                     self._group.relieve()
                 for key, _ in heard:
-                    said, most = key.data
+                    received, most = key.data
                     data = os.read(key.fd, PIECE_BYTES)
-                    said += data
+                    received += data
                     if not data:
                         selector.unregister(key.fileobj)
-                    elif len(said) > most:
+                    elif len(received) > most:
                         self.end()
                         return bytes(content), bytes(words)
         return bytes(content), bytes(words)

@@ -14,14 +14,14 @@ def contract_of(model: ModelVersion, variant: Variant) -> PredictContract:
     """Return how a variant is called. An accelerated one has all that it needs in its own file."""
     if variant.name is VariantName.ACCELERATED:
         return PredictContract()
-    said = model.spec.calling
+    calling = model.spec.calling
     return PredictContract(
-        method=said.method,
-        batchable=said.batchable,
-        inputs=[_port(one) for one in said.inputs],
-        outputs=[_port(one) for one in said.outputs],
-        source=said.source,
-        strict=said.strict,
+        method=calling.method,
+        batchable=calling.batchable,
+        inputs=[_port(tensor) for tensor in calling.inputs],
+        outputs=[_port(tensor) for tensor in calling.outputs],
+        source=calling.source,
+        strict=calling.strict,
     )
 
 
@@ -30,14 +30,14 @@ def execution_of(model: ModelVersion, variant: Variant, limits: Limits) -> dict[
 
     The settings' execution providers are for what is an ONNX model as it came.
     """
-    said = model.spec.execution
+    execution = model.spec.execution
     is_onnx = variant.format is Format.ONNX
     return {
-        "threads": said.threads or limits.threads or max(1, round(limits.cpus)),
-        "gpu": bool(said.gpus) and variant.name is not VariantName.ACCELERATED,
-        "execution_providers": list(said.providers or limits.execution_providers) if is_onnx else [],
+        "threads": execution.threads or limits.threads or max(1, round(limits.cpus)),
+        "gpu": bool(execution.gpus) and variant.name is not VariantName.ACCELERATED,
+        "execution_providers": list(execution.providers or limits.execution_providers) if is_onnx else [],
     }
 
 
-def _port(one: Tensor) -> dict[str, object]:
-    return {"name": one.name, "datatype": one.datatype, "shape": list(one.shape)}
+def _port(tensor: Tensor) -> dict[str, object]:
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}

@@ -134,7 +134,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def _add_files(tar: tarfile.TarFile, folder: Path, name: str) -> None:
     for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(one for one in folders if one != "__pycache__")
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
         place = Path(name) / Path(parent).relative_to(folder)
         tar.add(parent, str(place), recursive=False, filter=_for_anyone)
         for file in sorted(files):

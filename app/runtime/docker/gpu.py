@@ -39,8 +39,8 @@ def refusal(ref: str, words: str) -> StartFailed | None:
 
 def offered(info: dict[str, Any]) -> str:
     """Return how the engine offers GPUs, "" where it shows no sign of one. info: its answer to `docker info`."""
-    devices = [str(one.get("ID", "")) for one in info.get("DiscoveredDevices") or () if isinstance(one, dict)]
-    gpus = [one for one in devices if "gpu" in one]
+    devices = [str(device.get("ID", "")) for device in info.get("DiscoveredDevices") or () if isinstance(device, dict)]
+    gpus = [device for device in devices if "gpu" in device]
     if gpus:
         return f"CDI devices {', '.join(gpus)}"
     runtimes = [name for name in info.get("Runtimes") or {} if "nvidia" in name]

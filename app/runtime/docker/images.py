@@ -99,10 +99,10 @@ class Images:
     async def is_current(self, image: str) -> bool:
         """Return whether an image is there, and not laid out as by an earlier PRISM."""
         try:
-            found = await self._engine.ask(lambda client: client.images.get(image))
+            stored = await self._engine.ask(lambda client: client.images.get(image))
         except NotFound:
             return False
-        return bool(found.labels.get(LAYOUT_LABEL) == LAYOUT)
+        return bool(stored.labels.get(LAYOUT_LABEL) == LAYOUT)
 
     async def build_environment(self, lock: Lock, log: Log) -> None:
         """Build an environment's image unless it is there. Waits for a build that has begun. Raises BuildFailed."""
@@ -119,7 +119,7 @@ class Images:
                     await install_for_container(lock, packages, log, self._timeout_seconds)
                     await self._build(image, lambda file: write_environment_context(file, lock, base, packages), log)
             except BaseException:
-                await self._forget_torso(lock)
+                await self._prune_failed_build(lock)
                 raise
             log(f"Environment {lock.hash} built in {time.monotonic() - began:.1f} s.")
 
@@ -171,7 +171,7 @@ class Images:
         with contextlib.suppress(NotFound, Conflict):
             await self._engine.ask(remove, Conflict)
 
-    async def _forget_torso(self, lock: Lock) -> None:
+    async def _prune_failed_build(self, lock: Lock) -> None:
         """Remove the layers of a build that ended early. One that was given up still holds them for a moment."""
         label = f"prism.environment={lock.hash}"
 
@@ -251,7 +251,7 @@ class Images:
                 network_mode="none",  # it only copies and compiles
             )
 
-        said: list[str] = []
+        output: list[str] = []
         async with asyncio.timeout(self._timeout_seconds), _pieces(self._engine, begin) as pieces:
             unfinished = ""
             async for piece in pieces:
@@ -261,13 +261,13 @@ class Images:
                 for line in lines:
                     line = COLOUR.sub("", line).rstrip()
                     if line and not QUIET.match(line):
-                        said.append(line)
+                        output.append(line)
                         log(line)
                 if "error" in piece:
                     raise problem_in(str(piece["error"])) or BuildFailed(
                         f"The image {image} could not be built: {piece['error']}",
                         hint="The build log shows what the engine did before that; `prism doctor` checks the engine.",
-                        log_lines=said[-ERROR_LINES:],
+                        log_lines=output[-ERROR_LINES:],
                     )
 
 

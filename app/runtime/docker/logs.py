@@ -65,8 +65,8 @@ class ContainerLogs:
         is_first = place is None
         try:
             for is_live in (False, True, False) if follow else (False,):
-                found = self._stamped(container, place, max(1, tail) if follow else tail, is_live)
-                async for line in behind(place, found):
+                stamped = self._stamped(container, place, max(1, tail) if follow else tail, is_live)
+                async for line in behind(place, stamped):
                     place = ContainerPlace.parse(line.id)
                     if tail or not is_first:
                         yield line

@@ -29,10 +29,10 @@ def reached(replica: Replica) -> Replica:
 
 def _is_ours(folder: Path) -> bool:
     try:
-        found = os.lstat(folder)
+        status = os.lstat(folder)
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == runtime_user()[0]
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == runtime_user()[0]
 
 
 def _is_seen(replica: Replica) -> bool:

@@ -194,11 +194,11 @@ class DockerTarget:
 
         def discard(client: DockerClient) -> None:
             container = client.api.inspect_container(identifier)
-            said = client.api.logs(identifier, tail=SAVED_LINES, timestamps=True, stream=True, follow=False)
+            messages = client.api.logs(identifier, tail=SAVED_LINES, timestamps=True, stream=True, follow=False)
             folder = Path(container["Config"]["Labels"].get("prism.folder", ""))
             if folder.is_absolute() and folder.is_dir():
                 with contextlib.suppress(OSError):  # a log that cannot be kept does not keep the container
-                    keep_log(log_path(folder), identifier, said)
+                    keep_log(log_path(folder), identifier, messages)
             client.api.remove_container(identifier, v=True, force=True)
 
         with contextlib.suppress(NotFound, Conflict):
@@ -231,8 +231,8 @@ class DockerTarget:
                 await self._discard(inspection["Id"])
 
     async def replicas(self) -> tuple[Replica, ...]:
-        living = [one for one in await self._containers() if one["State"]["Running"]]
-        return tuple(reached(replica) for one in living if (replica := replica_of(one)))
+        living = [inspection for inspection in await self._containers() if inspection["State"]["Running"]]
+        return tuple(reached(replica) for inspection in living if (replica := replica_of(inspection)))
 
     async def _containers(self, model_id: str = "") -> list[dict[str, Any]]:
         """Return the inspections of this PRISM's containers, also of those that have ended."""
@@ -243,11 +243,11 @@ class DockerTarget:
         def look(client: DockerClient) -> list[dict[str, Any]]:
             from docker.errors import NotFound as Absent
 
-            found = []
-            for one in client.api.containers(all=True, filters={"label": labels}):
+            inspections = []
+            for summary in client.api.containers(all=True, filters={"label": labels}):
                 with contextlib.suppress(Absent):  # removed since the list was made
-                    found.append(cast(dict[str, Any], client.api.inspect_container(one["Id"])))
-            return found
+                    inspections.append(cast(dict[str, Any], client.api.inspect_container(summary["Id"])))
+            return inspections
 
         return await self._engine.ask(look)
 

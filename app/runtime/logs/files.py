@@ -47,10 +47,10 @@ async def read_log(path: Path, tail: int, grows: Callable[[], bool], after: str 
         if after:
             yield LogLine(REPLACED, after, "gap")
         return
-    found = await _reader_at(path, after) if after else None
-    reader = found or LogReader(path)
+    resumed = await _reader_at(path, after) if after else None
+    reader = resumed or LogReader(path)
     try:
-        if after and not found:
+        if after and not resumed:
             yield LogLine(REPLACED, reader.id, "gap")
         elif is_there and not after:
             reader.go_to_tail(tail)
@@ -86,10 +86,10 @@ async def _reader_at(path: Path, after: str) -> LogReader | None:
     place = LogCursor.parse(after)
     if place is None:
         return None
-    for one in (path, rotated(path)):
-        if one.exists() and one.stat().st_ino == place.inode:
+    for file in (path, rotated(path)):
+        if file.exists() and file.stat().st_ino == place.inode:
             for patience_seconds in (POLL_SECONDS, 0.0):
-                reader = LogReader(one)
+                reader = LogReader(file)
                 if reader.go_to(place):
                     return reader
                 reader.close()

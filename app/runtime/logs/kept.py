@@ -39,8 +39,8 @@ class ContainerPlace(Struct, frozen=True, order=True):
 
     @classmethod
     def parse(cls, text: str) -> ContainerPlace | None:
-        found = PLACE.fullmatch(text)
-        return cls(found[1], found[2], int(found[3])) if found else None
+        match = PLACE.fullmatch(text)
+        return cls(match[1], match[2], int(match[3])) if match else None
 
     @property
     def since(self) -> int:
@@ -64,24 +64,24 @@ class TimestampedLines:
 
     def __init__(self, container: str) -> None:
         self._place = ContainerPlace(short(container))
-        self._begun: list[bytes] = []
-        self._begun_bytes = 0
+        self._pieces: list[bytes] = []
+        self._pieces_bytes = 0
         self._stamp = ""
 
     def add(self, message: bytes) -> Iterator[Stamped]:
         """Yield the line that ends with this message, or has become too long with it."""
-        found = STAMP.match(message)
-        if found and not self._begun:
-            self._stamp = found[1].decode()
-        self._begun.append(message[found.end() :] if found else message)
-        self._begun_bytes += len(message)
-        if message.endswith(b"\n") or self._begun_bytes >= LINE_BYTES_MAX:
+        match = STAMP.match(message)
+        if match and not self._pieces:
+            self._stamp = match[1].decode()
+        self._pieces.append(message[match.end() :] if match else message)
+        self._pieces_bytes += len(message)
+        if message.endswith(b"\n") or self._pieces_bytes >= LINE_BYTES_MAX:
             yield from self.rest()
 
     def rest(self) -> Iterator[Stamped]:
         """Yield the line that has no end yet."""
-        if self._begun:
-            text, self._begun, self._begun_bytes = b"".join(self._begun).removesuffix(b"\n"), [], 0
+        if self._pieces:
+            text, self._pieces, self._pieces_bytes = b"".join(self._pieces).removesuffix(b"\n"), [], 0
             ordinal = self._place.ordinal + 1 if self._place.stamp == self._stamp else 0
             self._place = ContainerPlace(self._place.container, self._stamp, ordinal)
             yield self._place, text
@@ -115,16 +115,16 @@ class SavedLog(Struct, frozen=True):
 def keep_log(path: Path, container: str, messages: Iterable[bytes]) -> None:
     """Append what a container said to the log of its model. Raises OSError."""
     lines = TimestampedLines(container)
-    found = [line for message in messages for line in lines.add(message)] + list(lines.rest())
+    stamped = [line for message in messages for line in lines.add(message)] + list(lines.rest())
     path.parent.mkdir(exist_ok=True)
     rotate(path)
     with path.open("ab") as file, contextlib.closing(LogReader(path)) as reader:
         begins = reader.end()
-        offsets = islice(accumulate((len(text) + 1 for _, text in found), initial=begins), 1, None)
-        ends = [(place.stamp, place.ordinal, end) for (place, _), end in zip(found, offsets, strict=True)]
+        offsets = islice(accumulate((len(text) + 1 for _, text in stamped), initial=begins), 1, None)
+        ends = [(place.stamp, place.ordinal, end) for (place, _), end in zip(stamped, offsets, strict=True)]
         # First, so that who reads the lines here knows that they are those of the container, which is still there.
         _beside(path).write_bytes(msgspec.json.encode(SavedLog(short(container), reader.inode, begins, ends)))
-        file.writelines(text + b"\n" for _, text in found)
+        file.writelines(text + b"\n" for _, text in stamped)
 
 
 def place_in(path: Path, container: str, after: str) -> ContainerPlace:
@@ -134,9 +134,9 @@ def place_in(path: Path, container: str, after: str) -> ContainerPlace:
     """
     kept, read = _kept(path), LogCursor.parse(after)
     if kept and read and (kept.container, kept.inode) == (short(container), read.inode):
-        told = bisect_right(kept.ends, read.offset, key=lambda end: end[2])
-        if told:
-            return ContainerPlace(kept.container, *kept.ends[told - 1][:2])
+        count = bisect_right(kept.ends, read.offset, key=lambda end: end[2])
+        if count:
+            return ContainerPlace(kept.container, *kept.ends[count - 1][:2])
     return ContainerPlace(short(container))
 
 
@@ -157,14 +157,14 @@ def _kept_place(path: Path, place: ContainerPlace) -> tuple[bool, str]:
     kept = _kept(path)
     if kept is None:
         return False, ""
-    told = bisect_right(kept.ends, (place.stamp, place.ordinal), key=lambda end: end[:2])
+    count = bisect_right(kept.ends, (place.stamp, place.ordinal), key=lambda end: end[:2])
     if kept.container != place.container:
-        told = 0
-    is_whole = kept.container == place.container and (told > 0 or not place.stamp)
-    for one in (path, rotated(path)):
-        with contextlib.suppress(OSError), contextlib.closing(LogReader(one)) as reader:
+        count = 0
+    is_whole = kept.container == place.container and (count > 0 or not place.stamp)
+    for file in (path, rotated(path)):
+        with contextlib.suppress(OSError), contextlib.closing(LogReader(file)) as reader:
             if reader.inode == kept.inode:
-                return is_whole, reader.id_at(kept.ends[told - 1][2] if told else kept.begins)
+                return is_whole, reader.id_at(kept.ends[count - 1][2] if count else kept.begins)
     return False, ""
 
 

@@ -47,8 +47,8 @@ class LogCursor(Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> LogCursor | None:
-        found = re.fullmatch(r"f([0-9a-f]{1,16})-([0-9]{1,18})-([0-9a-f]{8})", text, re.ASCII)
-        return cls(int(found[1], 16), int(found[2]), found[3]) if found else None
+        match = re.fullmatch(r"f([0-9a-f]{1,16})-([0-9]{1,18})-([0-9a-f]{8})", text, re.ASCII)
+        return cls(int(match[1], 16), int(match[2]), match[3]) if match else None
 
 
 def fingerprint(line: bytes) -> str:
@@ -126,11 +126,11 @@ class LogReader:
             end, start = start, max(begins, start - BLOCK_BYTES)
             block = self._bytes(end - start, start)
             newlines += block.count(b"\n")
-        found = 0
+        position = 0
         for _ in range(newlines - wanted + 1):
-            found = block.index(b"\n", found) + 1
-        self._offset = dropped + start + found - begins
-        self._line, self._is_whole = self._line_before(start + found, begins)
+            position = block.index(b"\n", position) + 1
+        self._offset = dropped + start + position - begins
+        self._line, self._is_whole = self._line_before(start + position, begins)
 
     def _line_before(self, position: int, begins: int) -> tuple[bytes, bool]:
         """Return the last bytes of the line that ends at this position, and whether it is a whole one."""

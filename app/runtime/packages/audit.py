@@ -100,11 +100,13 @@ def _who_brought(path: Path, packages: Path) -> str:
 
 def _recorded(packages: Path) -> dict[Path, str]:
     """Return the files that distributions list, each with its distribution. Paths are absolute and without `..`."""
-    found: dict[Path, str] = {}
+    distributions: dict[Path, str] = {}
     for record in packages.glob("*.dist-info/RECORD"):
         distribution = record.parent.name.removesuffix(".dist-info").replace("-", " ", 1)
-        found |= {Path(os.path.normpath(packages / name)): distribution for name in _names_in(record, distribution)}
-    return found
+        distributions |= {
+            Path(os.path.normpath(packages / name)): distribution for name in _names_in(record, distribution)
+        }
+    return distributions
 
 
 def _names_in(record: Path, distribution: str) -> list[str]:

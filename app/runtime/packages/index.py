@@ -159,11 +159,11 @@ def _certificates(environ: Mapping[str, str], cert: str) -> dict[str, str]:
 
 def _proxies(environ: Mapping[str, str], proxy: str) -> dict[str, str]:
     """Return the proxy variables in lower case, which all HTTP clients read; curl ignores HTTP_PROXY in upper case."""
-    found = {name.lower(): environ.get(name.lower()) or environ.get(name, "") for name in PROXIES}
+    proxies = {name.lower(): environ.get(name.lower()) or environ.get(name, "") for name in PROXIES}
     if proxy:
         proxy = proxy if "://" in proxy else f"http://{proxy}"
-        found |= {"http_proxy": proxy, "https_proxy": proxy}
-    return found
+        proxies |= {"http_proxy": proxy, "https_proxy": proxy}
+    return proxies
 
 
 def _absolute(place: str) -> str:
@@ -172,16 +172,16 @@ def _absolute(place: str) -> str:
 
 
 def _passwords(variables: Mapping[str, str]) -> tuple[str, ...]:
-    found: set[str] = set()
+    passwords: set[str] = set()
     for name, value in variables.items():
         if name.endswith("_PASSWORD"):
-            found.add(value)
+            passwords.add(value)
         for part in re.split(r"[\s,]+", value):
             # UV_INDEX also takes "name=url"
             password = _password(part[part.find("=") + 1 :] if "=" in part.split("://")[0] else part)
-            found |= {password, unquote(password)}
+            passwords |= {password, unquote(password)}
     # A very short one would blank out innocent text; the URL rule of `redact` covers it where it matters.
-    return tuple(sorted((one for one in found if len(one) >= 4), key=len, reverse=True))
+    return tuple(sorted((password for password in passwords if len(password) >= 4), key=len, reverse=True))
 
 
 def _password(url: str) -> str:

@@ -61,8 +61,8 @@ def _question(requirements: Requirements, platform: str | None) -> str:
     """Return a digest of the question, as the configuration of the index may hold passwords."""
     index = machine_index()
     configured = (sorted(index.variables.items()), index.no_index, index.brings_torch)
-    asked = (requirements, platform, machine.platform(), version("uv"), configured)
-    return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()[:32]
+    parts = (requirements, platform, machine.platform(), version("uv"), configured)
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
 
 
 def _age_seconds(path: Path) -> float:

@@ -24,8 +24,8 @@ def resolve_arguments(gpu: bool) -> list[str]:
 
 def install_arguments(lock: Lock) -> list[str]:
     """Return arguments for `uv pip` to install a lock, whose version of PyTorch tells its build."""
-    found = LOCAL_VERSION.search("\n".join(lock.packages))
-    return _chosen(found[1]) if found else []
+    match = LOCAL_VERSION.search("\n".join(lock.packages))
+    return _chosen(match[1]) if match else []
 
 
 def _chosen(backend: str) -> list[str]:

@@ -73,24 +73,24 @@ async def run_uv(
         start_new_session=True,
         limit=1 << 20,
     )
-    said: list[str] = []
-    verb = " ".join(one for one in arguments[:2] if not one.startswith("-"))
+    messages: list[str] = []
+    verb = " ".join(word for word in arguments[:2] if not word.startswith("-"))
     try:
         async with asyncio.timeout(timeout_seconds):
-            output = await _converse(process, stdin, index, log, said)
+            output = await _converse(process, stdin, index, log, messages)
     except TimeoutError as timeout:
         raise error(
-            f"`uv {verb}` did not finish within {timeout_seconds:g} s. {' '.join(said[-3:])}".rstrip(),
+            f"`uv {verb}` did not finish within {timeout_seconds:g} s. {' '.join(messages[-3:])}".rstrip(),
             hint="Check that the package index answers (`prism doctor`), or raise PRISM_BUILD_TIMEOUT_SECONDS.",
-            log_lines=said[-ERROR_LINES:],
+            log_lines=messages[-ERROR_LINES:],
         ) from timeout
     finally:
         await _kill(process)
     if process.returncode:
-        raise problem_in("\n".join(said)) or error(
-            f"`uv {verb}` failed: {' '.join(error_lines(said)) or f'exit code {process.returncode}.'}",
-            hint=hint_for("\n".join(said)),
-            log_lines=said[-ERROR_LINES:],
+        raise problem_in("\n".join(messages)) or error(
+            f"`uv {verb}` failed: {' '.join(error_lines(messages)) or f'exit code {process.returncode}.'}",
+            hint=hint_for("\n".join(messages)),
+            log_lines=messages[-ERROR_LINES:],
         )
     return output
 
@@ -118,7 +118,7 @@ def hint_for(text: str) -> str:
 
 
 async def _converse(
-    process: asyncio.subprocess.Process, stdin: str, index: PackageIndex, log: Log, said: list[str]
+    process: asyncio.subprocess.Process, stdin: str, index: PackageIndex, log: Log, messages: list[str]
 ) -> str:
     assert process.stdin  # all three are pipes, see run_uv
     assert process.stdout
@@ -135,7 +135,7 @@ async def _converse(
         async for raw in reader:
             line = index.redact(raw.decode(errors="replace").rstrip())
             if line:
-                said.append(line)
+                messages.append(line)
                 log(line)
 
     _, _, output = await asyncio.gather(feed(process.stdin), listen(process.stderr), process.stdout.read())
@@ -174,12 +174,12 @@ async def _search() -> dict[str, str]:
             return await _probe(path)
 
     answers = await asyncio.gather(*(ask(path) for path in candidates))
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for answer in answers:
         if answer and answer[0] in SUPPORTED:
-            found.setdefault(*answer)
-    order = sorted(found, key=lambda minor: (minor == own, SUPPORTED.index(minor)), reverse=True)
-    return {minor: found[minor] for minor in order}
+            paths.setdefault(*answer)
+    order = sorted(paths, key=lambda minor: (minor == own, SUPPORTED.index(minor)), reverse=True)
+    return {minor: paths[minor] for minor in order}
 
 
 def interpreter_candidates(path: str, home: Path) -> list[str]:

@@ -74,7 +74,7 @@ def _folder(controller: str, groups: str, mounted: list[_Mount]) -> Path | None:
     for line in groups.splitlines():
         _, names, path = line.split(":", 2)
         if controller in names.split(","):
-            return next((found for one in mounted if (found := _seen_at(path, one, controller))), None)
+            return next((folder for mount in mounted if (folder := _seen_at(path, mount, controller))), None)
     return None
 
 
@@ -161,4 +161,4 @@ def _processes(folder: Path) -> set[int]:
 
 def _family() -> set[int]:
     me = psutil.Process()
-    return {me.pid, *(one.pid for one in me.children(recursive=True))}
+    return {me.pid, *(child.pid for child in me.children(recursive=True))}

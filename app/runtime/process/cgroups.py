@@ -44,7 +44,7 @@ class Handed(Struct, frozen=True):
     peak: int = -1
 
     def all(self) -> tuple[int, ...]:
-        return tuple(one for one in (*self.join, self.kills, self.peak) if one >= 0)
+        return tuple(descriptor for descriptor in (*self.join, self.kills, self.peak) if descriptor >= 0)
 
 
 class Cgroups:
@@ -60,7 +60,7 @@ class Cgroups:
     def make(self, name: str, limits: Limits) -> Cgroup | None:
         """Make a control group with these limits; None where none can be had."""
         with self._lock:
-            place = self._found()
+            place = self._known_place()
         if place is None:
             return None
         planned = {controller: folder / (self._prefix + name) for controller, folder in place.folders.items()}
@@ -74,7 +74,7 @@ class Cgroups:
             _remove_folder(Path(folder))
         return cgroup
 
-    def _found(self) -> Place | None:
+    def _known_place(self) -> Place | None:
         """Find the place for groups, once; again where there was none, e.g. as another process was in the group."""
         if self._place is None:
             try:

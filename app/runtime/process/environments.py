@@ -5,8 +5,8 @@
     <root>/<lock hash>.txt      the lock
 
 What starts a replica is read from the record, which lies where no package is installed to. An environment without one
-is a torso of a crash and is built anew. Layout 1 was a virtual environment in `<root>/<lock hash>/`: it is not used,
-and goes with its lock.
+is a partial build, left by a crash, and is built anew. Layout 1 was a virtual environment in `<root>/<lock hash>/`: it
+is not used, and goes with its lock.
 """
 
 from __future__ import annotations

@@ -87,6 +87,6 @@ class ProcessPlan(Struct, frozen=True):
                 memory_mb=self.limits.memory_mb,
                 pids=self.limits.pids,
                 file_mb=self.limits.memory_mb,
-                **self.outside.told(),
+                **self.outside.fields(),
             ),
         )

@@ -32,7 +32,7 @@ class ReplicaEnd(Struct, frozen=True):
 
 
 class Outside(Struct, frozen=True):
-    """The means that a replica is given from outside its walls.
+    """The means that a replica is given from outside its sandbox.
 
     cgroup: the group that the runtime is to join, or None. end: descriptor of the file for its end. go: descriptor of
     a pipe at which it waits until its record is written.
@@ -46,7 +46,7 @@ class Outside(Struct, frozen=True):
     def descriptors(self) -> tuple[int, ...]:
         return (*self.handed.all(), self.end, self.go)
 
-    def told(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         """Return it as fields of `Confinement`."""
         return {
             "cgroup": self.cgroup.version if self.cgroup else "",

@@ -39,24 +39,24 @@ NONE = Lent()
 
 
 def probe_sandbox(confinement: Confinement | None = FULL, group: Lent = NONE) -> dict[str, Any]:
-    """Start Pythons behind the walls of a replica, and let them try what a model must not do. Blocks about 2 s.
+    """Start Pythons in the sandbox of a replica, and let them try what a model must not do. Blocks about 2 s.
 
     Returns {"network": True, "files": True, "processes": True, "syscalls": True, "memory": True, "details": {…}}: True
-    where every attempt was refused; False for all where there are no walls. details: "refused" and "succeeded", by
-    area, "report" of confine() and "error" if the attempts could not be made. None tries without walls, so that one
+    where every attempt was refused; False for all where there is no sandbox. details: "refused" and "succeeded", by
+    area, "report" of confine() and "error" if the attempts could not be made. None tries without a sandbox, so that one
     can see that the attempts are real.
     """
     if sys.platform != "linux":
         return _verdict({"report": {"missing": [f"walls: not on {sys.platform}"]}}, "")
-    with tempfile.TemporaryDirectory(prefix="prism-walls-") as name, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="prism-sandbox-") as name, ExitStack() as stack:
         folder = Path(name)
         work = folder / "work"
         work.mkdir(mode=0o700)
         targets = stack.enter_context(_targets(folder / "gateway"))
-        walls = replace(confinement, **group.fields) if confinement else None
-        answer, error = _try(_complete(walls, work), {"targets": targets}, group, work)
+        sandbox = replace(confinement, **group.fields) if confinement else None
+        answer, error = _try(_complete(sandbox, work), {"targets": targets}, group, work)
         answer.setdefault("attempts", {})["memory"] = {
-            kind: _held(_complete(walls, work), kind, group, work) for kind in answer.get("kinds_of_memory", ())
+            kind: _held(_complete(sandbox, work), kind, group, work) for kind in answer.get("kinds_of_memory", ())
         }
         return _verdict(answer, error)
 
@@ -65,10 +65,10 @@ def _held(confinement: Confinement | None, kind: str, group: Lent, work: Path) -
     """Return why that memory could not be held; "" if it could. What goes over its limit is ended, and says nothing."""
     if confinement:
         confinement = replace(confinement, memory_mb=MEMORY_MB, file_mb=MEMORY_MB)
-    asked = {"memory": kind, "size_mb": HELD_MB, "hold_seconds": HELD_SECONDS if confinement else 0}
-    answer, error = _try(confinement, asked, group, work)
-    found: str = answer.get("attempts", {}).get("memory", {}).get(kind, error)
-    return found
+    question = {"memory": kind, "size_mb": HELD_MB, "hold_seconds": HELD_SECONDS if confinement else 0}
+    answer, error = _try(confinement, question, group, work)
+    outcome: str = answer.get("attempts", {}).get("memory", {}).get(kind, error)
+    return outcome
 
 
 def _complete(confinement: Confinement | None, work: Path) -> Confinement | None:
@@ -84,18 +84,18 @@ def _targets(folder: Path) -> Iterator[dict[str, Any]]:
     folder.mkdir(mode=0o700)
     (folder / "secret").write_text("secret")
     (folder / "doomed").write_text("doomed")
-    abstract = f"prism-walls-{os.getpid()}"
+    abstract = f"prism-sandbox-{os.getpid()}"
     with ExitStack() as stack:
         tcp, udp = socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         unix, hidden = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
-        for one in (tcp, udp, unix, hidden):
-            stack.enter_context(one)
+        for endpoint in (tcp, udp, unix, hidden):
+            stack.enter_context(endpoint)
         tcp.bind(("127.0.0.1", 0))
         udp.bind(("127.0.0.1", 0))
         unix.bind(str(folder / "s"))
         hidden.bind("\0" + abstract)
-        for one in (tcp, unix, hidden):
-            one.listen()
+        for endpoint in (tcp, unix, hidden):
+            endpoint.listen()
         victim = subprocess.Popen(
             [own_interpreter(), *WITHOUT_SITE, "-c", "input()"], stdin=subprocess.PIPE, env=child_environment()
         )
@@ -118,12 +118,12 @@ def _try(
     confinement: Confinement | None, attempts: Mapping[str, Any], group: Lent, work: Path
 ) -> tuple[dict[str, Any], str]:
     """Return what the attempts printed, and what went wrong if they printed nothing."""
-    asked = {"confinement": asdict(confinement) if confinement else None, **attempts}
+    question = {"confinement": asdict(confinement) if confinement else None, **attempts}
     command = isolated(own_interpreter(), PACKAGE / "sandbox" / "escape_attempts.py")
     try:
         done = subprocess.run(
             command,
-            input=json.dumps(asked),
+            input=json.dumps(question),
             capture_output=True,
             text=True,
             timeout=SECONDS,
@@ -142,12 +142,12 @@ def _try(
 
 
 def _verdict(answer: dict[str, Any], error: str) -> dict[str, Any]:
-    found: dict[str, dict[str, str]] = answer.get("attempts", {})
+    outcomes: dict[str, dict[str, str]] = answer.get("attempts", {})
     details: dict[str, Any] = {
         "report": answer.get("report", {}),
-        "refused": {area: {name: why for name, why in found.get(area, {}).items() if why} for area in AREAS},
-        "succeeded": {area: [name for name, why in found.get(area, {}).items() if not why] for area in AREAS},
+        "refused": {area: {name: why for name, why in outcomes.get(area, {}).items() if why} for area in AREAS},
+        "succeeded": {area: [name for name, why in outcomes.get(area, {}).items() if not why] for area in AREAS},
     }
     if error:
         details["error"] = error
-    return {**{area: bool(found.get(area)) and all(found[area].values()) for area in AREAS}, "details": details}
+    return {**{area: bool(outcomes.get(area)) and all(outcomes[area].values()) for area in AREAS}, "details": details}

@@ -1,4 +1,4 @@
-"""The process target: each replica is a child process behind the operating system's own walls; no engine needed.
+"""The process target: each replica is a child process in a sandbox of the operating system; no engine needed.
 
     <environments>/<lock hash>-2/                packages, shared by all models with that lock
     <run_folder>/runtime-<content hash>/         private copy of model_container/
@@ -155,7 +155,7 @@ class ProcessTarget:
     def _start_in(self, place: Path, model: ModelVersion, variant: Variant, folder: Path, limits: Limits) -> Replica:
         place.mkdir(parents=True)
         cgroup = self._cgroups.make(place.name, limits)
-        waiting, go = os.pipe()
+        go_reader, go = os.pipe()
         try:
             with handed_down(cgroup) as handed, open_end(place) as end:
                 plan = ProcessPlan(
@@ -169,7 +169,7 @@ class ProcessTarget:
                     runtime=self._runtime(),
                     address=self._address(place),
                     token=secrets.token_urlsafe(32),
-                    outside=Outside(cgroup, handed, end, waiting),
+                    outside=Outside(cgroup, handed, end, go_reader),
                 )
                 replica = self._launch(plan)
             os.write(go, b"g")
@@ -178,7 +178,7 @@ class ProcessTarget:
             remove_cgroup(cgroup)
             raise
         finally:
-            os.close(waiting)
+            os.close(go_reader)
             os.close(go)
 
     def _launch(self, plan: ProcessPlan) -> Replica:
@@ -221,8 +221,8 @@ class ProcessTarget:
                 free.bind((LOOPBACK, 0))
                 return Address(host=LOOPBACK, port=int(free.getsockname()[1]))
         self._sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = self._sockets.lstat()
-        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        status = self._sockets.lstat()
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
             raise PermissionError(f"{self._sockets} is accessible to other users; remove it, or own it with mode 0700")
         return Address(socket=str(path))
 
@@ -241,8 +241,8 @@ class ProcessTarget:
 
     def _end_of(self, replica: Replica, code: int | None) -> ReplicaState:
         """Return how a replica ended: as its supervisor told it, else by the exit code, if it was our child."""
-        found = self._find_record(replica)
-        end = read_end(found[0].parent) if found else None
+        entry = self._find_record(replica)
+        end = read_end(entry[0].parent) if entry else None
         if end:
             return ReplicaState(running=False, detail=end.reason, out_of_memory=end.out_of_memory)
         if code is None:
@@ -275,10 +275,10 @@ class ProcessTarget:
     def _clean_up(self, replica: Replica) -> None:
         if replica.address.socket:
             Path(replica.address.socket).unlink(missing_ok=True)
-        found = self._find_record(replica)
-        if found:
-            remove_cgroup(found[1].cgroup)
-            _remove_folder(found[0].parent)
+        entry = self._find_record(replica)
+        if entry:
+            remove_cgroup(entry[1].cgroup)
+            _remove_folder(entry[0].parent)
 
     def logs(self, replica: Replica, folder: Path, tail: int, follow: bool, after: str = "") -> AsyncIterator[LogLine]:
         return read_log(log_path(folder), tail, lambda: follow and process_tree.find(replica.id) is not None, after)
@@ -304,19 +304,19 @@ class ProcessTarget:
 
     def _find_record(self, replica: Replica) -> tuple[Path, Record] | None:
         records = self._records(replica.model_id)
-        return next((found for found in records if found[1].replica.id == replica.id), None)
+        return next((entry for entry in records if entry[1].replica.id == replica.id), None)
 
     def _records(self, model_id: str) -> list[tuple[Path, Record]]:
         """Return the records of this home. One that cannot be read is not ours."""
-        found = []
+        records = []
         for path in self._run_folder.glob(f"{model_id}/*/replica.json"):
             try:
                 record = _read_record(path)
             except (OSError, ForeignJsonError, msgspec.ValidationError):
                 continue
             if record.home == self._home:
-                found.append((path, record))
-        return found
+                records.append((path, record))
+        return records
 
 
 def _spawn(plan: ProcessPlan) -> subprocess.Popen[bytes]:

@@ -49,11 +49,11 @@ def tree(process: psutil.Process) -> list[psutil.Process]:
 
 def observe(process: psutil.Process) -> ReplicaState:
     frozen, rss_bytes, cpu_seconds = False, 0, 0.0
-    for one in tree(process):
+    for member in tree(process):
         with contextlib.suppress(psutil.Error):
-            frozen = frozen or one.status() == psutil.STATUS_STOPPED
-            rss_bytes += one.memory_info().rss
-            times = one.cpu_times()
+            frozen = frozen or member.status() == psutil.STATUS_STOPPED
+            rss_bytes += member.memory_info().rss
+            times = member.cpu_times()
             cpu_seconds += times.user + times.system
     detail = "stopped by a signal (SIGSTOP)" if frozen else "running"
     return ReplicaState(running=True, frozen=frozen, detail=detail, rss_bytes=rss_bytes, cpu_seconds=cpu_seconds)
@@ -61,15 +61,15 @@ def observe(process: psutil.Process) -> ReplicaState:
 
 def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
     """Send a signal to each process that still lives. psutil makes sure that a reused pid is not hit."""
-    for one in processes:
+    for process in processes:
         with contextlib.suppress(psutil.Error):
-            one.send_signal(number)
+            process.send_signal(number)
 
 
 def living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    found = []
-    for one in processes:
+    alive = []
+    for process in processes:
         with contextlib.suppress(psutil.Error):
-            if one.is_running() and one.status() != psutil.STATUS_ZOMBIE:
-                found.append(one)
-    return found
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                alive.append(process)
+    return alive
