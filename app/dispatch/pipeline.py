@@ -142,8 +142,8 @@ class Dispatcher:
         ]
         gone = [lane for model_id, lane in self._lanes.items() if model_id not in reached]
         self._lanes = {model_id: lane for model_id, (lane, _) in reached.items()}
-        for model_id, (lane, lines) in reached.items():
-            left += [(lane, client) for client in lane.switch_replicas(endpoints[model_id], lines)]
+        for model_id, (lane, clients) in reached.items():
+            left += [(lane, client) for client in lane.switch_replicas(endpoints[model_id], clients)]
         for lane in gone:
             absence = table.absent.get(lane.endpoint.model_id)
             lane.leave(refusal(table, lane.endpoint.model_id), absence.losses if absence is not None else ())

@@ -266,7 +266,7 @@ class ReplicaClient:
     def watch(self, now: float, loop_lag_seconds: float) -> None:
         """Ask for a heartbeat while a batch is in flight for long, and give the replica up if none comes.
 
-        loop_lag_seconds: seconds for which the server itself was stalled and read nothing; they do not count as silence.
+        loop_lag_seconds: how long the server itself was stalled and read nothing, which does not count as silence.
         """
         if self._oldest_sent is None or self._connection is None or self._closed:
             return

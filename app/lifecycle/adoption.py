@@ -1,4 +1,4 @@
-"""Replicas that were already running: those of an earlier gateway, which are adopted, and unknown ones, which are stopped."""
+"""Replicas that were already running: an earlier gateway's are adopted, unknown ones are stopped."""
 
 from __future__ import annotations
 

@@ -280,7 +280,7 @@ class Deployments:
             status = Status.STOPPED if is_serving(deployment) else deployment.status
             await self.state.update(deployment.model_id, status=status)
         await self.pipeline.publisher.follow()
-        await asyncio.gather(*(self._put_down(one) for one in running))
+        await asyncio.gather(*(self._put_down(deployment) for deployment in running))
 
     async def _put_down(self, deployment: Deployment) -> None:
         model = self.state.model(deployment.model_id)
