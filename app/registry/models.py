@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
+from msgspec import Struct
 
 from app.core.atomic_file import holds, write_atomic
 from app.core.foreign_json import ForeignJsonError, read_json
@@ -27,12 +28,18 @@ from app.registry.unsaved import Unsaved
 log = structlog.get_logger(__name__)
 
 
+class _Layout(Struct):
+    """The mark of a record in three parts. The rest of a record is not looked at: samples may be deeply nested."""
+
+    identity: Any = None
+
+
 def _read(content: bytes) -> ModelVersion:
     """Decode a record. Raises ForeignJsonError.
 
     Earlier gateways wrote the fields of the three parts side by side.
     """
-    if "identity" in read_json(content, dict[str, Any]):
+    if read_json(content, _Layout).identity is not None:
         return read_json(content, ModelVersion)
     return ModelVersion(read_json(content, Identity), read_json(content, Spec), read_json(content, Findings))
 

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from app.core.acceleration import Acceleration, AccelerationStatus, Report
 from app.core.environment import Lock
 from app.core.execution import Execution
+from app.core.foreign_json import MAX_DEPTH, read_json
 from app.core.inspection import Format, Inspection, Pin
 from app.core.model import (
     Artifact,
@@ -23,6 +24,7 @@ from app.core.model import (
 )
 from app.core.signature import Signature, Tensor
 from app.registry.models import ModelStore
+from tests.records import with_facts
 
 PIN = Pin("scikit-learn", "==1.6.1", "the pickle says so")
 MODEL = ModelVersion(
@@ -215,6 +217,15 @@ def test_a_flat_record_of_a_model_that_was_not_resolved_keeps_what_its_owner_ask
     store.load()
     (model,) = store.all()
     assert (model.target, model.findings.lock, model.spec.replicas) == ("docker", None, 1)
+
+
+async def test_a_record_with_the_most_deeply_nested_sample_is_read_again(tmp_path: Path) -> None:
+    sample = read_json("[" * MAX_DEPTH + "]" * MAX_DEPTH)
+    model = with_facts(MODEL, expected_input=sample, sample=sample)
+    await ModelStore(tmp_path).save(model)
+    store = ModelStore(tmp_path)
+    store.load()
+    assert store.all() == (model,)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"model_id": "\xff"}', b'{"a":' * 100_000])
