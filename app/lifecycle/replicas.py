@@ -135,10 +135,12 @@ class Replicas:
             except BaseException:
                 await self._starter.kill(model, started.replica)
                 raise
-            if not is_recorded:
-                await record()
-                is_recorded = True
-            await self._stop_replaced(model, before)
+            try:
+                if not is_recorded:
+                    await record()
+                    is_recorded = True
+            finally:  # no record lists it any more, whether or not the new one could be written
+                await self._stop_replaced(model, before)
         raise Conflict(f"`{model.name}` was stopped or replaced in the meantime.")
 
     async def _stop_replaced(self, model: ModelVersion, replica: Replica) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,6 +126,28 @@ async def test_any_other_action_on_the_model_ends_its_conversion(tmp_path: Path,
         assert [fake.replica.variant for fake in home.target.fakes.values()] == [VariantName.ORIGINAL] * (
             verb == "restart"
         )
+
+
+@pytest.mark.parametrize("verb", ["stop", "delete"])
+async def test_no_replica_is_left_if_the_exchange_is_ended_while_it_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    async with house(tmp_path) as home:
+        home.target.conversion = converts
+        record, recording = home.ledger.record_findings, asyncio.Event()
+
+        async def slowly(model_id: str, **changes: Any) -> ModelVersion:
+            found = changes.get("acceleration")
+            if found is not None and found.status is AccelerationStatus.ACCELERATED:
+                recording.set()
+                await asyncio.sleep(0)
+            return await record(model_id, **changes)
+
+        monkeypatch.setattr(home.ledger, "record_findings", slowly)
+        model = await live(home)
+        await recording.wait()
+        await getattr(home.deployments, verb)(model)
+        assert not home.target.fakes
 
 
 async def test_a_model_that_another_replaced_is_not_brought_back_by_its_acceleration(tmp_path: Path) -> None:
