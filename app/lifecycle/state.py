@@ -11,6 +11,7 @@ from time import monotonic
 from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar, Unpack
 
+import structlog
 from msgspec import structs
 
 from app.core.acceleration import Acceleration
@@ -22,6 +23,8 @@ from app.core.signature import Signature
 from app.errors import NotFound
 from app.lifecycle.catalog import Catalog, Change, DeploymentRegistry
 from app.lifecycle.logs.build_log import BuildLog
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -290,8 +293,19 @@ def _known(model_id: str, model: ModelVersion | None) -> ModelVersion:
 
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Finish a change of the records even if the caller is cancelled: half of it must not stand."""
-    return await asyncio.shield(asyncio.create_task(work))
+    """Finish a change of the records even if the caller is cancelled: half of it must not stand.
+
+    A cancelled caller goes on once the change is complete, so that whatever it cleans up, or whoever waits for its end,
+    sees the records as they are.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("a change of the records failed after its caller was cancelled", error=str(error))
+        raise
 
 
 def new_deployment(model: ModelVersion, *, wanted: bool, status: Status) -> Deployment:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import unicodedata
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -60,20 +62,27 @@ async def register(
     """Record the version of an upload that was read.
 
     requirements_of: raises if no environment could ever satisfy what the artifact and its owner ask for.
-    Raises BadInput for a field, MissingCode, UnknownPackage or UnsafeArtifact for the file.
+    Raises BadInput for a field, MissingCode, UnknownPackage or UnsafeArtifact for the file. If the caller is cancelled,
+    nothing is left of a version that was recorded already.
     """
     began = monotonic()
     draft = build_version(inspected, state, targets)
     spec = draft.model.spec
     refuse_unusable(draft.inspection, has_code=bool(spec.code_files), allow_unsafe=spec.allow_unsafe)
     requirements = await requirements_of(draft.model, draft.inspection)
-    async with state.numbering:
-        version = state.next_version(draft.model.name)  # another of this name may have been recorded meanwhile
-        identity = structs.replace(draft.model.identity, version=version, created_at=utc_now())
-        model = structs.replace(draft.model, identity=identity)
-        await state.add(model, wanted=run, status=Status.INSPECTING)
-    await state.note_time(model.model_id, "receive", inspected.upload.received_ms)
-    await state.note_time(model.model_id, "inspect", (monotonic() - began) * 1000 + inspected.inspect_ms)
+    try:
+        async with state.numbering:
+            version = state.next_version(draft.model.name)  # another of this name may have been recorded meanwhile
+            identity = structs.replace(draft.model.identity, version=version, created_at=utc_now())
+            model = structs.replace(draft.model, identity=identity)
+            await state.add(model, wanted=run, status=Status.INSPECTING)
+        await state.note_time(model.model_id, "receive", inspected.upload.received_ms)
+        await state.note_time(model.model_id, "inspect", (monotonic() - began) * 1000 + inspected.inspect_ms)
+    except asyncio.CancelledError:
+        if state.model(draft.model.model_id) is not None:  # nobody would deploy it
+            with suppress(OSError):
+                await state.remove(draft.model.model_id)
+        raise
     return Registered(model, draft.inspection, requirements, run)
 
 

@@ -138,6 +138,8 @@ class Staging:
     async def deploy(self, upload_id: str, form: Form | None = None, *, run: bool) -> ModelVersion:
         """Deploy a staged upload with what a last form adds. If it is refused, it stays staged.
 
+        It does not if it was recorded all the same, as its files are then the model's, or if its files are gone.
+
         One that was deployed already is only returned, so that a second click does nothing more.
         """
         async with self._deploying:
@@ -152,7 +154,8 @@ class Staging:
                 registered = await self._deployments.register(staged.inspected, run=run)
                 return await self._deployments.deploy(registered)
             except BaseException:
-                self._keep(staged)
+                if self._deployments.ledger.model(upload_id) is None and staged.upload.folder.exists():
+                    self._keep(staged)
                 raise
 
     async def forget(self, upload_id: str) -> None:

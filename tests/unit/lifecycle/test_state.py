@@ -3,10 +3,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import threading
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec import Struct
@@ -22,6 +20,7 @@ from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
 from tests.fakes import eventually
 from tests.records import model_version
+from tests.unit.lifecycle.disk_lab import SlowDisk
 
 
 @pytest.fixture
@@ -68,25 +67,6 @@ async def test_a_reference_resolves_to_the_version_that_serves_or_is_starting(mi
     by_name = {ref: endpoint.model_id for ref, endpoint in endpoints.items() if mixed_state.model(ref) is None}
     assert by_name
     assert {ref: mixed_state.find(ref).model_id for ref in by_name} == by_name
-
-
-class SlowDisk:
-    """A disk on which one function of the operating system takes until `release` is called."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
-        self._present, self._reached, self._released = getattr(module, name), threading.Event(), threading.Event()
-        monkeypatch.setattr(module, name, self._wait)
-
-    def _wait(self, *arguments: Any, **options: Any) -> Any:
-        self._reached.set()
-        self._released.wait(10)
-        return self._present(*arguments, **options)
-
-    async def reached(self) -> None:
-        await eventually(self._reached.is_set)
-
-    def release(self) -> None:
-        self._released.set()
 
 
 @pytest.fixture
@@ -156,13 +136,34 @@ async def test_a_change_whose_caller_is_cancelled_comes_to_its_end_before_the_ne
     cancelled = asyncio.create_task(iris.record_spec("m1", replicas=2))
     await disk.reached()
     cancelled.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await cancelled
     noting = asyncio.create_task(iris.note_findings("m1", sample=[1]))
     disk.release()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
     await noting
     for model in (iris.find("m1"), state(tmp_path).find("m1")):
         assert (model.spec.replicas, model.findings.sample) == (2, [1])
+
+
+async def test_a_cancelled_caller_goes_on_when_its_change_is_seen(
+    iris: DeploymentState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk(monkeypatch, os, "fsync")
+    seen: list[int] = []
+
+    async def scale() -> None:
+        try:
+            await iris.record_spec("m1", replicas=2)
+        finally:
+            seen.append(iris.find("m1").spec.replicas)
+
+    scaling = asyncio.create_task(scale())
+    await disk.reached()
+    scaling.cancel()
+    asyncio.get_running_loop().call_later(0.01, disk.release)
+    with pytest.raises(asyncio.CancelledError):
+        await scaling
+    assert seen == [2]
 
 
 async def test_a_model_has_a_deployment_as_soon_as_it_is_seen(

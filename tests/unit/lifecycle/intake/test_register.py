@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from app.core.model import Status
 from app.errors import PrismError
 from app.lifecycle import pipeline
 from app.lifecycle.intake.staging import Staging
+from tests.unit.lifecycle.disk_lab import SlowDisk
 from tests.unit.lifecycle.house_lab import House, house
 from tests.unit.lifecycle.intake.upload_lab import HARMLESS, form
 
@@ -75,6 +77,33 @@ async def test_uploads_of_one_name_at_the_same_time_become_different_versions(tm
         assert [model.version for model in home.state.models()] == [f"1.{minor}.0" for minor in range(6)]
         for model in models:
             await home.deployments.settled(model.model_id)
+
+
+@pytest.mark.parametrize("staged", [False, True])
+async def test_an_upload_that_is_cancelled_while_it_is_recorded_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staged: bool
+) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        if staged:
+            upload_id = (await staging.add(form(home, HARMLESS))).upload_id
+            upload = form(home, model_name="iris", upload_id=upload_id)
+        else:
+            upload = form(home, HARMLESS, model_name="iris")
+        with monkeypatch.context() as patch:
+            disk = SlowDisk(patch, os, "fsync")
+            cancelled = asyncio.create_task(staging.deploy_form(upload, run=True))
+            await disk.reached()
+            cancelled.cancel()
+            other = asyncio.create_task(staging.deploy_form(form(home, HARMLESS, model_name="iris"), run=False))
+            asyncio.get_running_loop().call_later(0.01, disk.release)
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            model = await other
+        await home.deployments.settled(model.model_id)
+        assert [one.model_id for one in home.ledger.models()] == [model.model_id]
+        assert [one.model_id for one in home.ledger.deployments()] == [model.model_id]
+        assert [path.name for path in home.ledger.folder("").iterdir()] == [model.model_id]
 
 
 @pytest.fixture
