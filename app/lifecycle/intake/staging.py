@@ -87,7 +87,14 @@ class Staging:
         return staged
 
     async def amend(self, upload_id: str, form: Form) -> Staged:
-        """Add a later form to a staged upload: its texts win, and its code files join those that are there."""
+        """Add a later form to a staged upload: its texts win, and its code files join those that are there.
+
+        Raises NotFound, also if it was deployed meanwhile: its files are then the model's.
+        """
+        async with self._deploying:
+            return await self._amend(upload_id, form)
+
+    async def _amend(self, upload_id: str, form: Form) -> Staged:
         try:
             staged = self.get(upload_id)
         except NotFound:
@@ -148,7 +155,7 @@ class Staging:
                 if form is not None:
                     await discard(form.folder)
                 return deployed
-            staged = self.get(upload_id) if form is None else await self.amend(upload_id, form)
+            staged = self.get(upload_id) if form is None else await self._amend(upload_id, form)
             self._let_go(upload_id)
             try:
                 registered = await self._deployments.register(staged.inspected, run=run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from app.core.model import Status
 from app.errors import BadInput, MissingCode, NotFound, UnsafeArtifact, UnsupportedFormat
 from app.lifecycle.intake.staging import Staging
 from tests.fakes import eventually
+from tests.unit.lifecycle.disk_lab import SlowDisk
 from tests.unit.lifecycle.house_lab import House, house
 from tests.unit.lifecycle.intake.upload_lab import HARMLESS, form
 
@@ -97,6 +99,26 @@ async def test_code_files_can_be_added_later_and_replace_earlier_ones(tmp_path: 
         assert staged.upload.code_files == ("one.py", "two.py")
         assert (staged.upload.folder / "code" / "one.py").read_text() == "new"
         assert folders(home) == [staged.upload_id]
+
+
+async def test_an_upload_that_is_amended_and_deployed_at_once_is_deployed_with_the_amendment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        staged = await staging.add(form(home, HARMLESS))
+        disk = SlowDisk(monkeypatch, shutil, "rmtree")
+        amending = asyncio.create_task(staging.amend(staged.upload_id, form(home, code={"one.py": "1"})))
+        await disk.reached()
+        deploying = asyncio.create_task(staging.deploy(staged.upload_id, run=False))
+        await asyncio.wait([deploying], timeout=0.2)
+        disk.release()
+        await amending
+        model = await deploying
+        await home.deployments.settled(model.model_id)
+        assert model.spec.code_files == ("one.py",)
+        with pytest.raises(NotFound):  # else its time would come, and the model's files would go
+            staging.get(staged.upload_id)
 
 
 async def test_all_reasons_against_an_upload_are_reported_together(tmp_path: Path) -> None:
