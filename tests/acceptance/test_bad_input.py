@@ -157,7 +157,7 @@ def test_a_malicious_pickle_runs_nothing_in_the_gateway(module_server: Server, t
     assert "allow_unsafe" in document["hint"]
     assert not mark.exists()
     answer = module_server.upload(path, allow_unsafe="true", model_name="evil")
-    assert answer.status_code == 422, "with consent it is loaded, inside its walls, and is no model"
+    assert answer.status_code == 422, "with consent it is loaded, in its sandbox, and is not a model"
     evil = module_server.model("evil")
     assert evil["unsafe_consent"]
     assert not mark.exists(), "its command cannot write outside its own folder"

@@ -165,5 +165,5 @@ async def test_on_docker_no_package_code_runs_outside_the_sandbox_or_in_the_buil
 
     assert not attack.canary.exists()
     assert FIRED not in "\n".join(lines) + log
-    assert "environment {" in log, "the model itself did run, behind the walls"
+    assert "environment {" in log, "the model itself did run, in the sandbox"
     assert SECRET not in log

@@ -35,7 +35,7 @@ from tests.integration.process_lab import (
 
 __all__ = ["anyio_backend", "environments"]  # fixtures shared with the target's own tests
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the walls are Linux's; use a Linux machine")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux; use a Linux machine")
 SMALL = Limits(memory_mb=256, pids=64)
 
 

@@ -38,7 +38,7 @@ __all__ = ["anyio_backend", "environments"]  # fixtures shared with the target's
 ROOT = Path(__file__).parents[2]
 AREAS = ("network", "files", "processes", "syscalls")
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the walls are Linux's; use a Linux machine")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux; use a Linux machine")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from app.runtime.process.cgroup_places import find_place
 from app.runtime.reader_process import ReaderProcess
 from tests.fakes import eventually
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the walls are Linux's; use a Linux machine")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux; use a Linux machine")
 
 SECONDS = 600.0
 READERS = f"prism-test-readers-{os.getpid()}"
