@@ -161,7 +161,7 @@ class Staging:
                 registered = await self._deployments.register(staged.inspected, run=run)
                 return await self._deployments.deploy(registered)
             except BaseException:
-                if self._deployments.ledger.model(upload_id) is None and staged.upload.folder.exists():
+                if self._deployments.state.model(upload_id) is None and staged.upload.folder.exists():
                     self._keep(staged)
                 raise
 

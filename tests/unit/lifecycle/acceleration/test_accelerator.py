@@ -134,7 +134,7 @@ async def test_no_replica_is_left_if_the_exchange_is_ended_while_it_is_recorded(
 ) -> None:
     async with house(tmp_path) as home:
         home.target.conversion = converts
-        record, recording = home.ledger.record_findings, asyncio.Event()
+        record, recording = home.state.record_findings, asyncio.Event()
 
         async def slowly(model_id: str, **changes: Any) -> ModelVersion:
             found = changes.get("acceleration")
@@ -143,7 +143,7 @@ async def test_no_replica_is_left_if_the_exchange_is_ended_while_it_is_recorded(
                 await asyncio.sleep(0)
             return await record(model_id, **changes)
 
-        monkeypatch.setattr(home.ledger, "record_findings", slowly)
+        monkeypatch.setattr(home.state, "record_findings", slowly)
         model = await live(home)
         await recording.wait()
         await getattr(home.deployments, verb)(model)

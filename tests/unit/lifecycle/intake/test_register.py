@@ -101,9 +101,9 @@ async def test_an_upload_that_is_cancelled_while_it_is_recorded_leaves_nothing(
                 await cancelled
             model = await other
         await home.deployments.settled(model.model_id)
-        assert [one.model_id for one in home.ledger.models()] == [model.model_id]
-        assert [one.model_id for one in home.ledger.deployments()] == [model.model_id]
-        assert [path.name for path in home.ledger.folder("").iterdir()] == [model.model_id]
+        assert [one.model_id for one in home.state.models()] == [model.model_id]
+        assert [one.model_id for one in home.state.deployments()] == [model.model_id]
+        assert [path.name for path in home.state.folder("").iterdir()] == [model.model_id]
 
 
 @pytest.fixture
