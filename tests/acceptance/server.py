@@ -19,7 +19,7 @@ import httpx2
 import psutil
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-START_SECONDS = 30
+START_SECONDS = 120
 _given: set[int] = set()
 """Ports that were given out here."""
 
@@ -66,7 +66,7 @@ class Server:
         }
         self.command = [sys.executable, "-m", "app.serve"]
         self.process: subprocess.Popen[bytes] | None = None
-        self.http = httpx2.Client(base_url=self.url, timeout=120, trust_env=False)
+        self.http = httpx2.Client(base_url=self.url, timeout=600, trust_env=False)
 
     def start(self) -> float:
         """Start it; returns how many seconds it took until it answered."""
@@ -99,7 +99,7 @@ class Server:
             self.process.send_signal(signal_number)
             self.process.wait(60)
         self.http.close()
-        self.http = httpx2.Client(base_url=self.url, timeout=120, trust_env=False)
+        self.http = httpx2.Client(base_url=self.url, timeout=600, trust_env=False)
 
     def upload(
         self, file: Path, path: str = "/models/upload-and-run", code: Mapping[str, bytes] | None = None, **fields: str

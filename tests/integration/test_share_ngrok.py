@@ -166,11 +166,11 @@ async def test_a_silent_agent_times_out_and_is_ended(stand_in: Lab) -> None:
 
 async def test_a_suspended_worker_times_out_too(stand_in: Lab) -> None:
     stand_in.behave("silent")  # else it might be ready before it is stopped
-    opening = asyncio.create_task(stand_in.open(timeout_seconds=1))
+    opening = asyncio.create_task(stand_in.open(timeout_seconds=5))
     while not stand_in.workers:
         await asyncio.sleep(0)
     os.kill(int(stand_in.workers[0].id.split(":")[0]), signal.SIGSTOP)
-    with pytest.raises(TunnelFailed, match=r"was not ready within 1 s\."):
+    with pytest.raises(TunnelFailed, match=r"was not ready within 5 s\."):
         await opening
     wait_for(stand_in.all_gone, END_SECONDS, "the end of worker and agent")
 
