@@ -239,7 +239,7 @@ async def test_a_hole_in_a_parser_does_not_escape_the_reader(
         ),
         (
             "os.write(3, b'x' * (5 << 20))\nos.write(4, b'x' * (5 << 20))\nos.write(5, b'x' * (5 << 20))",
-            "more than 4 MiB",
+            "larger than 4 MiB",
         ),
         ("while True: os.write(2, b'x' * 65536)", "SIGKILL"),
     ],
