@@ -44,7 +44,7 @@ def main() -> None:
     os.dup2(2, 1)  # whatever is printed is no answer
     _end_with_the_gateway()
     gc.disable()  # it lives for one artifact, and walks through millions of objects
-    report = confine(_walls(task))
+    report = confine(_confinement(task))
     content = answer(task.question, tuple(report["missing"]))
     with os.fdopen(answers, "wb") as out:
         out.write(content)
@@ -106,7 +106,7 @@ def _too_much() -> UnreadableArtifact:
     )
 
 
-def _walls(task: Task) -> Confinement:
+def _confinement(task: Task) -> Confinement:
     staging = task.question.staging
     return Confinement(
         namespaces=True,

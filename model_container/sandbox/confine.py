@@ -149,7 +149,7 @@ def _separate(confinement: Confinement, report: dict[str, Any]) -> Confinement:
             report["root"] = "own"
         except OSError as error:
             _missing(report, "own root", error)
-    runtime.walls_are_up(report["root"] == "own", bool(confinement.cgroup))
+    runtime.report_confined(report["root"] == "own", bool(confinement.cgroup))
     return confinement
 
 

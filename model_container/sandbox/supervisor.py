@@ -58,7 +58,7 @@ class Runtime:
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
 
-    def walls_are_up(self, own_proc: bool, in_group: bool) -> None:
+    def report_confined(self, own_proc: bool, in_group: bool) -> None:
         """Report to the supervisor that the sandbox is set up.
 
         Exits if the supervisor is gone already, because its death could then no longer be noticed.
