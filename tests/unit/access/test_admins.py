@@ -25,8 +25,8 @@ def test_api_keys_are_those_of_admins_as_long_as_there_are_no_others() -> None:
 @pytest.mark.parametrize(
     ("key", "error", "detail"),
     [
-        ("api", Forbidden, "This API key may predict and look at models, and no more."),
-        ("guess", Unauthorized, "The API key is not known here."),
+        ("api", Forbidden, "This API key may only predict and read about models."),
+        ("guess", Unauthorized, "The API key is not valid for this server."),
         ("", Unauthorized, "No admin key was sent."),
     ],
 )
