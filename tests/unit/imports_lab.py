@@ -9,8 +9,6 @@ from pathlib import Path
 from app.artifact.python_source import syntax_tree
 
 ROOT = Path(__file__).parents[2]
-
-
 PACKAGES = ("app", "prism", "model_container")
 
 

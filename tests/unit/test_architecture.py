@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from app.artifact.python_source import syntax_tree
 from app.settings import Settings
 from scripts import settings_page
 from tests.unit.imports_lab import ROOT, modules, within
@@ -233,3 +235,12 @@ def test_no_module_is_named_utils_helpers_or_common() -> None:
     drawers = {name for name in modules() if name.split(".")[-1] in ("utils", "helpers", "common", "misc")}
 
     assert not drawers
+
+
+def test_no_test_module_is_a_library() -> None:
+    """What several test modules need lies in a lab beside them."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(syntax_tree(path.read_text(), str(path))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                imported = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                assert not [name for name in imported if re.search(r"^tests\..*\btest_\w+$", name)], path

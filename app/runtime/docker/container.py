@@ -163,7 +163,7 @@ def address_of(inspection: Mapping[str, Any], *, has_socket: bool) -> Address:
     published = inspection["NetworkSettings"]["Ports"].get(f"{PORT}/tcp")
     if not published:
         return Address(socket)
-    return Address(socket, published[0]["HostIp"], int(published[0]["HostPort"]))
+    return Address(socket, published[0].get("HostIp") or LOOPBACK, int(published[0]["HostPort"]))
 
 
 def state_of(inspection: Mapping[str, Any]) -> ReplicaState:

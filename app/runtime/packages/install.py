@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 
 from app.core.environment import Lock
 from app.errors import BuildFailed
@@ -53,19 +54,21 @@ async def _install(lock: Lock, folder: Path, python: Sequence[str], log: Log, ti
     # Wheels only: building a source distribution would run its author's code here, outside any sandbox.
     arguments = ["pip", "sync", "--prefix", str(folder), "--only-binary", ":all:", *python]
     arguments += torch_backend.install_arguments(lock)
+    deadline = monotonic() + timeout_seconds
     for attempt in range(1, ATTEMPTS + 1):
+        left_seconds = deadline - monotonic()
         try:
-            await run_uv(
-                [*arguments, "-"], log=log, timeout_seconds=timeout_seconds, error=BuildFailed, stdin=lock.text
-            )
+            await run_uv([*arguments, "-"], log=log, timeout_seconds=left_seconds, error=BuildFailed, stdin=lock.text)
             return
         except BuildFailed as failure:
             # The index listed each version when the lock was made. Mirrors of an index get a new release one after
             # another, so a page from another mirror, or from uv's cache, may still lack it.
-            if attempt == ATTEMPTS or not _NOT_LISTED.search(failure.detail):
+            pause_seconds = PAUSE_SECONDS * 2 ** (attempt - 1)
+            is_last = attempt == ATTEMPTS or monotonic() + pause_seconds >= deadline
+            if is_last or not _NOT_LISTED.search(failure.detail):
                 raise
         log("The index listed that version before; asking it again.")
-        await asyncio.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
+        await asyncio.sleep(pause_seconds)
         arguments = [*arguments, "--refresh"] if attempt == 1 else arguments
 
 

@@ -79,6 +79,16 @@ def test_a_container_of_an_earlier_version_is_reached_by_its_port_and_not_throug
     assert replica.address == Address(host="127.0.0.1", port=32768)
 
 
+@pytest.mark.parametrize("published", [{"HostPort": "32768"}, {"HostIp": "", "HostPort": "32768"}])
+def test_a_port_without_an_address_is_one_of_the_loopback_interface(tmp_path: Path, published: dict[str, str]) -> None:
+    seen = inspection(Running=True, Pid=42)
+    seen["Config"]["Labels"] = {**plan(tmp_path).labels(), "prism.socket": ""}
+    seen["NetworkSettings"]["Ports"]["8080/tcp"] = [published]
+    replica = replica_of(seen)
+    assert replica
+    assert replica.address == Address(host="127.0.0.1", port=32768)
+
+
 @pytest.mark.parametrize("labels", [None, {}, {"prism.home": "home", "prism.model_id": "iris-1"}])
 def test_a_container_without_all_prism_labels_is_not_a_replica(labels: dict[str, str] | None) -> None:
     seen = inspection(Running=True)
