@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -160,6 +161,8 @@ def running(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 PYTHON = "{}.{}".format(*sys.version_info[:2])
+HOME = f"test{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+"""A label for each worker: a target takes all that carries its label for its own."""
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +170,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def make_target(folder: Path, environments: Path, home: str = "test", sockets: Path | None = None) -> ProcessTarget:
+def make_target(folder: Path, environments: Path, home: str = HOME, sockets: Path | None = None) -> ProcessTarget:
     return ProcessTarget(environments, folder / "run", sockets or folder / "s", 300, home)
 
 

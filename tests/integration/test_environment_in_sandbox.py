@@ -13,7 +13,7 @@ from app.core.environment import Lock
 from app.core.model import Limits
 from app.runtime.process.target import ProcessTarget
 from model_container.contract.config import VARIABLE, RuntimeConfig
-from tests.integration.process_lab import Lab, connected, small_lock, write_model
+from tests.integration.process_lab import HOME, Lab, connected, small_lock, write_model
 
 PYTHON = "{}.{}".format(*sys.version_info[:2])
 PROGRAM = Path(__file__).parents[2] / "model_container" / "__main__.py"
@@ -66,7 +66,7 @@ def anyio_backend() -> str:
 
 
 def lab_for(folder: Path, lock: Lock) -> Lab:
-    return Lab(ProcessTarget(folder / "e", folder / "run", folder / "s", 300, "test"), folder / "models", lock)
+    return Lab(ProcessTarget(folder / "e", folder / "run", folder / "s", 300, HOME), folder / "models", lock)
 
 
 async def test_programs_that_a_model_starts_find_its_packages(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from app.runtime.docker.target import DockerTarget
 from app.runtime.packages.uv import run_uv
 from app.runtime.process.target import ProcessTarget
 from tests.integration.hostile_wheel import FIRED, IN_A_CONTAINER, PACKAGE, PICKLE, files, served, write_wheel
-from tests.integration.process_lab import connected, small_lock, write_model
+from tests.integration.process_lab import HOME, connected, small_lock, write_model
 from tests.records import with_facts
 
 PYTHON = "{}.{}".format(*sys.version_info[:2])
@@ -75,7 +75,7 @@ def engine() -> Iterator[docker.DockerClient]:
 
 
 def process_target(folder: Path) -> ProcessTarget:
-    return ProcessTarget(folder / "environments", folder / "run", folder / "s", 300, "test")
+    return ProcessTarget(folder / "environments", folder / "run", folder / "s", 300, HOME)
 
 
 def docker_target(folder: Path) -> DockerTarget:

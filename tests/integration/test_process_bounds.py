@@ -21,6 +21,7 @@ from app.runtime.process.sandbox_check import probe_sandbox
 from app.runtime.process.target import Record
 from tests.integration.process_lab import (
     HARMLESS,
+    HOME,
     PYTHON,
     Lab,
     anyio_backend,
@@ -65,7 +66,7 @@ async def bounded(holder: str, lab: Lab) -> Lab:
 
 def groups() -> list[Path]:
     """Return the control groups of replicas in the lab's home."""
-    return [path for folder in set(find_place().folders.values()) for path in folder.glob("prism-test-*")]
+    return [path for folder in set(find_place().folders.values()) for path in folder.glob(f"prism-{HOME}-*")]
 
 
 @pytest.mark.cgroup
@@ -174,7 +175,7 @@ async def test_a_later_gateway_leaves_the_groups_of_the_living_and_removes_those
     replica = await lab.start()
     await connected(replica)
     living = groups()
-    orphans = [folder / "prism-test-orphan" for folder in set(find_place().folders.values())]
+    orphans = [folder / f"prism-{HOME}-orphan" for folder in set(find_place().folders.values())]
     for orphan in orphans:
         orphan.mkdir()
     later = Lab(make_target(tmp_path, environments), tmp_path / "later", lab.lock)
