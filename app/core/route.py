@@ -10,7 +10,7 @@ from msgspec import Struct
 from app.errors import BadInput
 
 TOLERANCE = 1e-9
-"""By how much the sum of the weights may differ from 1: they are floats, often quotients."""
+"""Largest difference of the sum of the weights from 1: they are floats, often quotients."""
 
 
 class Arm(Struct, frozen=True):

@@ -37,7 +37,7 @@ FIELDS = [
 
 
 async def refusals(home: House, staging: Staging, upload_id: str) -> list[PrismError]:
-    """As the page shows them all; of these the first is what a deployment raises."""
+    """Return every refusal, as the page shows them; a deployment raises the first."""
     staged = staging.get(upload_id)
     found = await staging.refusals(staged)
     if found:

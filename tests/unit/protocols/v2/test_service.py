@@ -36,7 +36,7 @@ async def here(tmp_path: Path, iris: Any) -> AsyncIterator[Gateway]:
 
 
 def over_grpc(here: Gateway) -> Service:
-    """As gateway.py makes it, but for what changes deployments."""
+    """Make the service as gateway.py does, without what changes deployments."""
     keys, wrong_keys = Keys(["secret"]), FailedKeyThrottle()
     admission = Admission(keys, lambda: True, lambda host: True, wrong_keys)
     service = V2Service(here.dispatcher, admission, here.state, lambda: True)
