@@ -19,6 +19,7 @@ from app.runtime.interpreter import isolated, own_interpreter
 from app.runtime.packages.index import machine_index
 from model_container.contract.config import VARIABLE, RuntimeConfig
 from model_container.contract.frames import WELCOME, Answer, Request, decode_answers, encode_requests
+from tests.acceptance.torch_lab import MODEL
 from tests.integration.runtime_lab import PROGRAM, Connection
 from tests.unit.model_container.company import (
     COMPANY,
@@ -37,18 +38,7 @@ TOLERANCE = 1e-5
 """Tolerance for float32, where BLAS uses different routines for few and for many rows."""
 
 PROPERTY = settings(max_examples=25, deadline=None)
-NET = """
-import torch
-
-class Net(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first = torch.nn.Linear(4, 8)
-        self.second = torch.nn.Linear(8, 3)
-
-    def forward(self, x):
-        return self.second(torch.relu(self.first(x)))
-
+NET = f"""{MODEL}
 class AcrossRows(torch.nn.Module):
     def forward(self, x):
         return x - x.mean(0)
