@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,10 @@ from model_container.contract.frames import (
     encode,
     encode_requests,
 )
+from tests.acceptance.server import wait_for
 
 PROGRAM = Path(__file__).parents[2] / "model_container" / "__main__.py"
-
-
 DEADLINE_SECONDS = 60.0
-
-
 TOKEN = "a secret of forty characters, more or less"
 
 
@@ -37,7 +32,7 @@ class Connection:
     def __init__(self, path: str, token: str = TOKEN, protocol: int = PROTOCOL) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(DEADLINE_SECONDS)
-        wait_until(lambda: self._connects(path))
+        wait_for(lambda: self._connects(path), DEADLINE_SECONDS, "a connection to the runtime")
         self._reader = FrameReader()
         self._frames: list[Frame] = []
         self.send(encode(1, HELLO, json.dumps({"protocol": protocol, "token": token}).encode()))
@@ -74,10 +69,3 @@ class Connection:
         self.send(encode(9, PING))
         pulse: dict[str, Any] = json.loads(self.receive().payload)
         return pulse
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)

@@ -26,8 +26,8 @@ from model_container.contract.frames import (
     decode_answers,
     encode_requests,
 )
-from tests.acceptance.server import free_port
-from tests.integration.runtime_lab import DEADLINE_SECONDS, PROGRAM, TOKEN, Connection, wait_until
+from tests.acceptance.server import free_port, wait_for
+from tests.integration.runtime_lab import DEADLINE_SECONDS, PROGRAM, TOKEN, Connection
 
 BODY = b'{"features": [[1.5, 0, 0, 0]]}'
 
@@ -182,7 +182,7 @@ def test_pings_are_answered_while_the_model_computes(
     busy, pings = runtimes.connect(), runtimes.connect()
     assert pings.ping()["busy_ms"] == 0
     busy.send(encode_requests(7, [Request(b"[[5]]")]))
-    wait_until((tmp_path / "begun").exists)
+    wait_for((tmp_path / "begun").exists, DEADLINE_SECONDS, "the model to begin")
     pulse = pings.ping()
     assert pulse["busy_ms"] > 0
     assert pulse["served"] == 0
@@ -197,7 +197,7 @@ def test_sigterm_finishes_received_requests_and_exits_with_0(
 ) -> None:
     first, second = runtimes.connect(), runtimes.connect()
     first.send(encode_requests(7, [Request(b"[[5]]")]))
-    wait_until((tmp_path / "begun").exists)
+    wait_for((tmp_path / "begun").exists, DEADLINE_SECONDS, "the model to begin")
     second.send(encode_requests(8, [Request(b"[[6]]")]))
     slow.send_signal(signal.SIGTERM)
     (tmp_path / "go on").touch()

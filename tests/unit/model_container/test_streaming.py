@@ -21,51 +21,31 @@ from model_container.contract.config import RuntimeConfig
 from model_container.contract.frames import (
     ANSWERS,
     DIALECT_GENERATE,
-    HELLO,
     OPTION_PROBABILITIES,
     PART,
-    PING,
     PROTOCOL,
     STREAM,
     WELCOME,
     Answer,
-    Frame,
-    FrameReader,
     Request,
     decode_answers,
-    encode,
     encode_requests,
 )
 from model_container.server.server import Server
 from model_container.server.turns import FairLock
 from tests.acceptance.server import wait_for
+from tests.integration.runtime_lab import Connection
 from tests.unit.model_container.asking import ask, ask_all, predictions
 from tests.unit.model_container.streaming_lab import SECONDS, Model, rows
 
 
-class Client:
+class Client(Connection):
     """A gateway's side of one connection that was welcomed."""
 
     def __init__(self, path: str) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
+        super().__init__(path, token="")
         self.socket.settimeout(SECONDS)
-        self.socket.connect(path)
-        self._reader = FrameReader()
-        self._frames: list[Frame] = []
-        self.socket.sendall(encode(1, HELLO, json.dumps({"protocol": PROTOCOL, "token": ""}).encode()))
         assert self.receive().kind == WELCOME
-
-    def receive(self) -> Frame:
-        """Raises EOFError when the runtime closes."""
-        while not self._frames:
-            try:
-                data = self.socket.recv(1 << 16)
-            except ConnectionResetError:
-                data = b""
-            if not data:
-                raise EOFError
-            self._frames = self._reader.feed(data)
-        return self._frames.pop(0)
 
     def stream(self, body: Any, dialect: int = 0, options: int = 0, times: int = 1) -> None:
         request = Request(json.dumps(body).encode(), dialect, options)
@@ -86,15 +66,9 @@ class Client:
                 return items, Answer(*answer)
             items.append(json.loads(frame.payload))
 
-    def predict(self, body: Any) -> Any:
-        self.socket.sendall(encode_requests(7, [Request(json.dumps(body).encode())]))
-        (answer,), _, _ = decode_answers(self.receive())
-        return json.loads(answer[0])["predictions"]
-
-    def pulse(self) -> dict[str, int]:
-        self.socket.sendall(encode(9, PING))
-        pulse: dict[str, int] = json.loads(self.receive().payload)
-        return pulse
+    def predictions(self, body: Any) -> Any:
+        (answer,) = self.predict(json.dumps(body).encode())
+        return json.loads(answer.body)["predictions"]
 
 
 Connect = Callable[[], Client]
@@ -158,11 +132,11 @@ def test_a_slow_item_looks_busy_and_a_stream_that_waits_for_its_client_does_not(
     client, other = connect(), connect()
     client.stream(rows(2))
     assert client.item() == 0
-    wait_for(lambda: other.pulse()["busy_ms"] > 0, SECONDS, "the second item to be begun")
+    wait_for(lambda: other.ping()["busy_ms"] > 0, SECONDS, "the second item to be begun")
     model.gates[1].set()
     client.rest()
-    assert other.pulse()["busy_ms"] == 0
-    assert other.pulse()["served"] == 1
+    assert other.ping()["busy_ms"] == 0
+    assert other.ping()["served"] == 1
 
 
 @pytest.mark.parametrize(
@@ -179,7 +153,7 @@ def test_a_failure_ends_the_stream_with_its_problem(
     items, end = client.rest()
     assert items == list(range(at))
     assert (end.status, json.loads(end.body)["code"]) == (status, code)
-    assert client.predict({"features": [[0]]}) == []  # the connection is as good as before
+    assert client.predictions({"features": [[0]]}) == []  # the connection is as good as before
 
 
 def test_errors_of_the_request_are_reported_before_any_item(connect: Connect) -> None:
@@ -196,7 +170,7 @@ def test_a_client_that_has_gone_closes_the_generator(connect: Connect, model: Mo
     client.item()
     client.socket.close()
     assert model.closed.wait(SECONDS)
-    assert other.predict(rows(2)) == ["x" * model.size] * 2
+    assert other.predictions(rows(2)) == ["x" * model.size] * 2
 
 
 def test_the_model_makes_no_more_than_the_sockets_hold(connect: Connect, model: Model) -> None:
@@ -212,7 +186,7 @@ def test_the_model_makes_no_more_than_the_sockets_hold(connect: Connect, model: 
 
     wait_for(stands_still, SECONDS, "the model to wait for its client")
     assert model.made < 200
-    assert other.pulse()["busy_ms"] == 0
+    assert other.ping()["busy_ms"] == 0
     items, _ = client.rest()
     assert len(items) == 1999
 
@@ -222,7 +196,7 @@ def test_other_requests_are_answered_between_two_items(connect: Connect, model: 
     client, other = connect(), connect()
     client.stream(rows(5000))
     client.item()
-    assert len(other.predict(rows(3))) == 3
+    assert len(other.predictions(rows(3))) == 3
     second = connect()
     second.stream(rows(2))
     assert len(second.rest()[0]) == 2
