@@ -31,6 +31,7 @@ from app.settings import load_settings
 
 SKIPPED = pytest.StashKey[dict[str, int]]()
 IMAGES = pytest.StashKey[frozenset[str]]()
+USED_DOCKER = pytest.StashKey[bool]()
 NOT_SKIPPED = "not skipped, because of --all: "
 
 
@@ -191,12 +192,13 @@ def is_worker(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SKIPPED] = defaultdict(int)
     config.stash[IMAGES] = frozenset() if is_worker(config) else images_of_ours()
-    config.pluginmanager.register(SkipCounter(config))
+    config.stash[USED_DOCKER] = False
+    config.pluginmanager.register(ReportWatcher(config))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Remove from the Docker engine the images that the tests built; nothing else there is touched."""
-    if is_worker(session.config):
+    """Remove from the Docker engine the images that appeared during the tests, unless no test used the engine."""
+    if is_worker(session.config) or not session.config.stash[USED_DOCKER]:
         return
     # Models come before the environments that their images are made from.
     for image in sorted(images_of_ours() - session.config.stash[IMAGES], reverse=True):
@@ -247,13 +249,15 @@ def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
     return text.removeprefix("Skipped: ").removeprefix(NOT_SKIPPED)
 
 
-class SkipCounter:
-    """Counts skips by their reasons, from the reports of all workers."""
+class ReportWatcher:
+    """Counts skips by their reasons and notes whether a test used Docker, from the reports of all workers."""
 
     def __init__(self, config: pytest.Config) -> None:
+        self._stash = config.stash
         self._counts = config.stash[SKIPPED]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._stash[USED_DOCKER] |= "docker" in report.keywords
         self._count(report)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

@@ -31,9 +31,9 @@ class Check:
     """
 
     level: Literal["ok", "warn", "fail"]
-    about: str
-    found: str
-    mend: str = ""
+    name: str
+    result: str
+    fix: str = ""
 
 
 def uv(settings: Settings) -> Check:
@@ -67,8 +67,8 @@ def engine(settings: Settings) -> Check:
         reason = str(error).splitlines()[0]
         if settings.target == "docker":
             return Check("fail", "docker engine", reason, "Start the Docker engine, or unset PRISM_TARGET.")
-        mend = "Models run as processes. For containers, install and start a Docker engine you may use."
-        return Check("warn", "docker engine", f"none answers ({reason})", mend)
+        fix = "Models run as processes. For containers, install and start a Docker engine you may use."
+        return Check("warn", "docker engine", f"none answers ({reason})", fix)
     return Check("ok", "docker engine", f"{version}; models run in containers")
 
 
@@ -91,7 +91,7 @@ def gpu(settings: Settings) -> Check:
 
 def isolation(settings: Settings) -> Check:
     """Find out how far the process target is closed, also where Docker is there: the target can be chosen."""
-    from app.runtime.process.cgroup_places import MEND
+    from app.runtime.process.cgroup_places import FIX
     from app.runtime.process.sandbox_check import probe_sandbox
 
     with survey_group() as (group, why_not):
@@ -110,9 +110,9 @@ def isolation(settings: Settings) -> Check:
     summary += "".join(f"; {what} by {holder}" for what, holder in bounds.items())
     summary += f" ({why_not})" if why_not else ""
     if not open_:
-        return Check("ok", "process target", summary, MEND if why_not else "")
-    mend = "Without Docker, serve only models you trust, or use a kernel with user namespaces, Landlock and seccomp."
-    return Check("warn", "process target", summary, mend)
+        return Check("ok", "process target", summary, FIX if why_not else "")
+    fix = "Without Docker, serve only models you trust, or use a kernel with user namespaces, Landlock and seccomp."
+    return Check("warn", "process target", summary, fix)
 
 
 @contextmanager
@@ -143,8 +143,8 @@ def disk(settings: Settings) -> Check:
         return Check("fail", "disk", f"{existing} cannot be written", f"Run `chown` on it, or {larger}.")
     level: Literal["ok", "warn", "fail"] = "ok" if free > AMPLE_DISK_BYTES else "warn"
     level = "fail" if free < LEAST_DISK_BYTES else level
-    mend = "" if level == "ok" else f"Free some space, or {larger}."
-    return Check(level, "disk", f"{free / 1e9:.1f} GB free for {folder}", mend)
+    fix = "" if level == "ok" else f"Free some space, or {larger}."
+    return Check(level, "disk", f"{free / 1e9:.1f} GB free for {folder}", fix)
 
 
 EXAMINATIONS: tuple[Callable[[Settings], Check], ...] = (engine, gpu, isolation, interpreters, uv, disk)

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from app.errors import TunnelFailed
 from app.share.child import Child
-from app.share.ngrok_errors import Told, failure
+from app.share.ngrok_errors import NgrokRefusal, failure
 from app.share.tunnel import OnWorker, Processes
 
 GRACE_SECONDS = 2
@@ -38,7 +38,7 @@ class NgrokTunnel:
 
     async def open(self, port: int, on_worker: OnWorker) -> NgrokConnection:
         if not self._token:
-            raise failure(Told("no_token", ""))
+            raise failure(NgrokRefusal("no_token", ""))
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         own = {"NGROK_AUTHTOKEN": self._token, "TMPDIR": str(self._folder)}
         child = await Child.start(self.command(port), self._processes, own)
@@ -51,7 +51,7 @@ class NgrokTunnel:
             return NgrokConnection(self, child, event.url.rstrip("/"))
         except TimeoutError:
             await child.kill()
-            raise failure(Told("too_slow", f"{self._timeout_seconds:g} s")) from None
+            raise failure(NgrokRefusal("too_slow", f"{self._timeout_seconds:g} s")) from None
         except BaseException:
             await child.kill()
             raise
@@ -77,7 +77,7 @@ class NgrokTunnel:
 
     def _failure(self, event: Event) -> TunnelFailed:
         """Convert an event to an error, with the token removed: it must never leave this file."""
-        return failure(Told(event.error, event.detail.replace(self._token, "…")))
+        return failure(NgrokRefusal(event.error, event.detail.replace(self._token, "…")))
 
 
 class NgrokConnection:

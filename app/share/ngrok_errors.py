@@ -55,19 +55,19 @@ NETWORK = re.compile(
 )
 
 
-class Told(Struct, frozen=True):
-    """Situation: its reason, and the message received, which ends a sentence of the error text."""
+class NgrokRefusal(Struct, frozen=True):
+    """Why there is no tunnel: its reason, and the message received, which ends a sentence of the error text."""
 
     reason: str
     said: str
 
 
-def failure(refusal: Told) -> TunnelFailed:
+def failure(refusal: NgrokRefusal) -> TunnelFailed:
     detail, hint = SITUATIONS.get(refusal.reason, SITUATIONS["ended"])
     return TunnelFailed(detail.format(said=refusal.said), reason=refusal.reason, hint=hint)
 
 
-def of_agent(error: str) -> Told:
+def from_agent(error: str) -> NgrokRefusal:
     """Classify an error that the agent logged or returned.
 
     Only the error's first line and its code are kept: the following lines repeat the token.
@@ -77,7 +77,7 @@ def of_agent(error: str) -> Told:
     message = f"{first} ({code[0]})." if code and code[0] not in first else f"{first}."
     number = int(code[1]) if code else 0
     if number in TOKEN_REFUSED or ("authentication failed" in error and number not in ACCOUNT_LIMIT):
-        return Told("token_refused", message)
+        return NgrokRefusal("token_refused", message)
     if number in ACCOUNT_LIMIT:
-        return Told("account_limit", message)
-    return Told("network_blocked" if not number and NETWORK.search(error) else "ended", message)
+        return NgrokRefusal("account_limit", message)
+    return NgrokRefusal("network_blocked" if not number and NETWORK.search(error) else "ended", message)

@@ -25,7 +25,7 @@ from pyngrok.exception import PyngrokNgrokError, PyngrokNgrokHTTPError, PyngrokN
 from pyngrok.log import NgrokLog
 
 from app.share import parent_guard
-from app.share.ngrok_errors import Told, of_agent
+from app.share.ngrok_errors import NgrokRefusal, from_agent
 
 NETWORK_TRIES = 3
 """Failures in a row after which the network counts as closed to the agent, which itself would retry for ever."""
@@ -36,7 +36,7 @@ AGENT = {"inspect_db_size": -1, "remote_management": False, "update_check": Fals
 
 
 class StartFailed(Exception):
-    def __init__(self, refusal: Told) -> None:
+    def __init__(self, refusal: NgrokRefusal) -> None:
         super().__init__(refusal.reason)
         self.told = refusal
 
@@ -52,7 +52,7 @@ class Worker:
         self._timeout_seconds = timeout_seconds
         self._folder = folder
         self._events = events
-        self._errors: list[Told] = []
+        self._errors: list[NgrokRefusal] = []
         self._starting = True
 
     def run(self) -> NoReturn:
@@ -65,12 +65,12 @@ class Worker:
         except StartFailed as error:
             self._end(error.told)
         except Exception as error:  # the server must get one line for any failure
-            self._end(of_exception(error))
+            self._end(from_exception(error))
         self._starting = False
         deadline.cancel()
         self._tell({"url": url})
         process.get_process(config).proc.wait()
-        self._end(self._errors[-1] if self._errors else Told("ended", "its agent stopped."))
+        self._end(self._errors[-1] if self._errors else NgrokRefusal("ended", "its agent stopped."))
 
     def _config(self) -> PyngrokConfig:
         """Configure the agent so that it ends with this process.
@@ -105,17 +105,17 @@ class Worker:
         """
         if line.lvl not in ("ERROR", "CRITICAL") or not line.err:
             return
-        refusal = of_agent(line.err)
+        refusal = from_agent(line.err)
         self._errors.append(refusal)
         tries = NETWORK_TRIES if refusal.reason == "network_blocked" else 1
         if self._starting and len(self._errors) >= tries and refusal.reason != "ended":
             raise StartFailed(refusal)
 
     def _late(self) -> None:
-        late = Told("too_slow", f"{self._timeout_seconds:g} s")
+        late = NgrokRefusal("too_slow", f"{self._timeout_seconds:g} s")
         self._end(self._errors[-1] if self._errors else late)
 
-    def _end(self, refusal: Told) -> NoReturn:
+    def _end(self, refusal: NgrokRefusal) -> NoReturn:
         """Report why the tunnel ended, then kill this process and the agent."""
         self._tell({"error": refusal.reason, "detail": refusal.said})
         parent_guard.end_group()
@@ -124,21 +124,21 @@ class Worker:
         os.write(self._events, json.dumps(event).encode() + b"\n")
 
 
-def of_exception(error: Exception) -> Told:
+def from_exception(error: Exception) -> NgrokRefusal:
     """Classify an exception of pyngrok."""
     if isinstance(error, PyngrokNgrokInstallError):
         cause = error.__context__ or error
         if isinstance(cause, URLError | TimeoutError | ConnectionError | HTTPException):
-            return Told("network_blocked", f"the download failed ({getattr(cause, 'reason', None) or cause}).")
-        return Told("not_installed", f"{cause}.")
+            return NgrokRefusal("network_blocked", f"the download failed ({getattr(cause, 'reason', None) or cause}).")
+        return NgrokRefusal("not_installed", f"{cause}.")
     if isinstance(error, PyngrokNgrokHTTPError):
-        return of_agent(_innermost(error.body))
+        return from_agent(_innermost(error.body))
     if isinstance(error, PyngrokNgrokError):
         last = error.ngrok_logs[-1].line if error.ngrok_logs else str(error)
-        return of_agent(error.ngrok_error or last)
+        return from_agent(error.ngrok_error or last)
     if isinstance(error, OSError):
-        return Told("not_installed", f"{error}.")
-    return Told("ended", f"{type(error).__name__}: {error}")
+        return NgrokRefusal("not_installed", f"{error}.")
+    return NgrokRefusal("ended", f"{type(error).__name__}: {error}")
 
 
 def _innermost(body: str) -> str:

@@ -1,4 +1,4 @@
-"""Contents of the settings page: the server's limits, its storage, and the findings of `prism doctor`."""
+"""Contents of the settings page: the server's limits, its storage, and the checks of `prism doctor`."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _counted(items: Iterable[Path], noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-async def findings(settings: Settings) -> list[Check]:
+async def checks(settings: Settings) -> list[Check]:
     """Run all checks concurrently and sort them: failures first, then warnings."""
-    checks = await asyncio.gather(*(asyncio.to_thread(examine, settings) for examine in EXAMINATIONS))
-    return sorted(checks, key=lambda finding: ("fail", "warn", "ok").index(finding.level))
+    results = await asyncio.gather(*(asyncio.to_thread(examine, settings) for examine in EXAMINATIONS))
+    return sorted(results, key=lambda check: ("fail", "warn", "ok").index(check.level))

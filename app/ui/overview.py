@@ -169,7 +169,7 @@ def broken_entries(models_folder: ModelsFolder) -> Iterator[Attention]:
         yield Attention("bad", f"{name} in the models folder is broken", error["detail"], error.get("hint", ""))
 
 
-def scarce_disk(finding: Check) -> Iterator[Attention]:
-    if finding.level != "ok":
-        tone = "bad" if finding.level == "fail" else "warn"
-        yield Attention(tone, "The disk is nearly full", f"{finding.found}.", finding.mend)
+def scarce_disk(check: Check) -> Iterator[Attention]:
+    if check.level != "ok":
+        tone = "bad" if check.level == "fail" else "warn"
+        yield Attention(tone, "The disk is nearly full", f"{check.result}.", check.fix)

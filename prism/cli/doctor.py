@@ -31,15 +31,15 @@ def doctor(as_json: Json = False) -> None:
     """Check this machine: Python, uv, engine, GPU, package index, isolation, disk, port, settings, server."""
     with session(as_json) as here:
         here.output.say("Checking this machine …")
-        findings = list(examine())
-        here.output.data({"findings": [asdict(finding) for finding in findings]}, report(findings))
-        if any(finding.level == "fail" for finding in findings):
+        checks = list(examine())
+        here.output.data({"checks": [asdict(check) for check in checks]}, report(checks))
+        if any(check.level == "fail" for check in checks):
             raise typer.Exit(ERROR)
         here.output.next_step("prism run")
 
 
 def examine() -> Iterator[Check]:
-    """Yield every finding, in the order in which to fix them.
+    """Yield every check, in the order in which to fix what they find.
 
     Settings come first because the other checks need them.
     """
@@ -66,11 +66,11 @@ def examine() -> Iterator[Check]:
         yield check(settings)
 
 
-def report(findings: list[Check]) -> str:
-    rows = [(finding.level, finding.about, finding.found) for finding in findings]
-    mends = [f"{finding.about}: {finding.mend}" for finding in findings if finding.mend]
+def report(checks: list[Check]) -> str:
+    rows = [(check.level, check.name, check.result) for check in checks]
+    fixes = [f"{check.name}: {check.fix}" for check in checks if check.fix]
     listing = table(("", "CHECK", "FOUND"), rows)
-    return "\n\n".join((listing, "To fix:\n  " + "\n  ".join(mends))) if mends else listing
+    return "\n\n".join((listing, "To fix:\n  " + "\n  ".join(fixes))) if fixes else listing
 
 
 def _python() -> Check:
@@ -134,6 +134,6 @@ def _server(settings: Settings) -> Check:
         return Check("ok", "server", "not running; `prism run` starts it")
     if not local_server.answers(record.url):
         log = local_server.log_path(settings.run_folder)
-        mend = f"See {log}; restart it with `prism stop` and `prism run`."
-        return Check("fail", "server", f"pid {record.pid} does not answer at {record.url}", mend)
+        fix = f"See {log}; restart it with `prism stop` and `prism run`."
+        return Check("fail", "server", f"pid {record.pid} does not answer at {record.url}", fix)
     return Check("ok", "server", f"answers at {record.url} (pid {record.pid})")

@@ -146,9 +146,9 @@ def test_models_outlive_a_server_that_is_stopped_to_keep_them(prism: Prism, iris
 
 
 def test_the_doctor_finds_this_machine_fit(prism: Prism) -> None:
-    told = json.loads(prism("doctor", "--json").stdout)["findings"]
-    assert {finding["about"] for finding in told} >= {"python", "settings", "uv", "package index", "disk", "port"}
-    assert all(finding["mend"] for finding in told if finding["level"] != "ok")
+    told = json.loads(prism("doctor", "--json").stdout)["checks"]
+    assert {check["name"] for check in told} >= {"python", "settings", "uv", "package index", "disk", "port"}
+    assert all(check["fix"] for check in told if check["level"] != "ok")
 
 
 def test_the_doctor_names_a_bad_setting(prism: Prism) -> None:

@@ -146,7 +146,7 @@ def test_a_class_that_does_not_load_says_why(here: Server, tmp_path: Path, sourc
     assert words in refused["detail"]
 
 
-def test_its_code_is_behind_the_walls(here: Server, tmp_path: Path) -> None:
+def test_its_code_is_confined(here: Server, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("key")
     source = (

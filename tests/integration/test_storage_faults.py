@@ -29,9 +29,8 @@ from app.registry.keys import KeyStore
 from app.registry.models import ModelStore
 from app.runtime.target import Targets
 from app.settings import Settings
-from tests.fakes import FakeTarget, eventually
+from tests.fakes import FakeTarget, eventually, resolve
 from tests.faults import failing
-from tests.integration.faults_lab import resolve
 from tests.unit.share.fakes import FakeTunnel
 
 FAULTS = {errno.ENOSPC: (1, 1), errno.EMFILE: (1, 1), errno.EROFS: (1, 3), errno.EIO: (2, 3)}

@@ -11,8 +11,7 @@ import pytest
 from app.main import create_app
 from app.runtime.targets import TARGETS
 from app.settings import Settings
-from tests.fakes import FakeTarget
-from tests.integration.faults_lab import resolve
+from tests.fakes import FakeTarget, resolve
 
 FORM = {"file": ("model.pkl", pickle.dumps({"coefficients": [1.0, 2.0]}))}
 

@@ -37,7 +37,7 @@ ANSWER_SECONDS = 60
 THREADS = 16
 FOR_HELPERS = (*USER, *LANGUAGE, *USER_FOLDERS, *CREDENTIAL_HELPERS)
 CHUNKS_AHEAD = 1000
-MEND = "Start Docker (`docker info` must work), or set PRISM_TARGET=process, which needs no engine."
+FIX = "Start Docker (`docker info` must work), or set PRISM_TARGET=process, which needs no engine."
 
 
 def engine_url() -> str:
@@ -168,7 +168,7 @@ class Engine:
     def _client(self, refused: Refusal) -> Iterator[DockerClient]:
         # docker-py leaves its socket open when nobody listens, so it only speaks to an engine that is there.
         if not engine_answers():
-            raise TargetUnavailable(f"No Docker engine answers at {engine_url()}.", hint=MEND)
+            raise TargetUnavailable(f"No Docker engine answers at {engine_url()}.", hint=FIX)
         import docker
         import requests
         import urllib3
@@ -186,7 +186,7 @@ class Engine:
         except APIError as error:
             raise refused(explain(error)) from error
         except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise TargetUnavailable(f"The Docker engine stopped answering: {error}.", hint=MEND) from error
+            raise TargetUnavailable(f"The Docker engine stopped answering: {error}.", hint=FIX) from error
         finally:
             if client:
                 client.close()

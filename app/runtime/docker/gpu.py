@@ -16,7 +16,7 @@ NO_GPU = re.compile(
 )
 """Words of engines of different ages that start a container with a device request which they cannot fill."""
 
-MEND = (
+FIX = (
     "Where the engine runs, install the NVIDIA driver and the NVIDIA Container Toolkit, run "
     "`nvidia-ctk runtime configure --runtime=docker` and restart Docker; or leave `gpu` out."
 )
@@ -34,7 +34,7 @@ def refusal(ref: str, words: str) -> StartFailed | None:
     """Return the error for a container that could not start for want of GPUs; None if that was not the reason."""
     if not NO_GPU.search(words):
         return None
-    return StartFailed(f"The Docker engine has no GPU for `{ref}`: {words}", hint=MEND)
+    return StartFailed(f"The Docker engine has no GPU for `{ref}`: {words}", hint=FIX)
 
 
 def offered(info: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ LEAF = "prism-gateway"
 CONTROLLERS = ("memory", "pids", "cpu")
 REQUIRED = frozenset({"memory", "pids"})
 _MOVES = 10
-MEND = "Start PRISM with `systemd-run --user --scope -p Delegate=yes prism run` (without --user as root)."
+FIX = "Start PRISM with `systemd-run --user --scope -p Delegate=yes prism run` (without --user as root)."
 
 
 class NoCgroup(OSError):

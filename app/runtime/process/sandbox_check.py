@@ -47,7 +47,7 @@ def probe_sandbox(confinement: Confinement | None = FULL, group: Lent = NONE) ->
     can see that the attempts are real.
     """
     if sys.platform != "linux":
-        return _verdict({"report": {"missing": [f"walls: not on {sys.platform}"]}}, "")
+        return _verdict({"report": {"missing": [f"sandbox: not on {sys.platform}"]}}, "")
     with tempfile.TemporaryDirectory(prefix="prism-sandbox-") as name, ExitStack() as stack:
         folder = Path(name)
         work = folder / "work"

@@ -1,4 +1,4 @@
-"""GET /settings: keys, limits, storage, and the findings about this machine."""
+"""GET /settings: keys, limits, storage, and the checks of this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.errors import PrismError
 from app.registry.keys import KeyEntry, KeyStore
 from app.registry.unsaved import Unsaved
 from app.settings import Settings
-from app.ui.housekeeping import findings, limits, storage
+from app.ui.housekeeping import checks, limits, storage
 from app.ui.pages import Pages
 
 
@@ -36,7 +36,7 @@ def router(settings: Settings, store: KeyStore, keys: Keys, unsaved: Unsaved, pa
             "unsaved": unsaved.documents(),
             "limits": limits(settings),
             "storage": await storage(settings),
-            "findings": await findings(settings),
+            "checks": await checks(settings),
             "logged_in": getattr(request.state, "session", False),
         }
         return pages.render(request, "settings.html", context, status=error.status if error else 200)

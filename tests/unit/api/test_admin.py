@@ -17,8 +17,10 @@ from structlog.testing import capture_logs
 
 from app.access.sessions import LIFETIME_SECONDS
 from app.main import create_app
+from app.runtime.targets import TARGETS
 from app.settings import Settings
 from app.ui.routes.login import ATTEMPTS
+from tests.fakes import FakeTarget, resolve
 
 HERE = "http://127.0.0.1:8000"
 OPEN = {
@@ -45,8 +47,10 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-async def ended() -> AsyncIterator[None]:
-    """What a route has set going (the sample is built for real) ends before the loop does."""
+async def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """What a route has set going, such as the deployment of the sample, ends before the loop does."""
+    monkeypatch.setitem(TARGETS, "process", lambda _: FakeTarget(tmp_path))
+    monkeypatch.setattr("app.gateway.LockCache.resolve", resolve)
     yield
     while MADE:
         await MADE.pop().state.system.deployments.shut_down(keep_models=False)

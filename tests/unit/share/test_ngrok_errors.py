@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.share.ngrok_errors import SITUATIONS, Told, failure, of_agent
+from app.share.ngrok_errors import SITUATIONS, NgrokRefusal, failure, from_agent
 
 MALFORMED = (
     "authentication failed: The authtoken you specified does not look like a proper ngrok authtoken.\\n"
@@ -36,23 +36,23 @@ SESSIONS = (
     ],
 )
 def test_each_error_of_the_agent_has_a_known_reason(error: str, reason: str) -> None:
-    assert of_agent(error).reason == reason
+    assert from_agent(error).reason == reason
     assert reason in SITUATIONS
 
 
 @pytest.mark.parametrize("error", [MALFORMED, REVOKED])
 def test_an_error_that_repeats_the_token_is_told_without_it(error: str) -> None:
-    told = of_agent(error)
+    told = from_agent(error)
     assert "2abcSECRET" not in told.said
     assert "ERR_NGROK_10" in told.said
 
 
 def test_no_two_situations_have_the_same_message_and_each_has_a_next_step() -> None:
-    failures = [failure(Told(reason, "…")) for reason in SITUATIONS]
+    failures = [failure(NgrokRefusal(reason, "…")) for reason in SITUATIONS]
     assert len({one.detail for one in failures}) == len(SITUATIONS)
     assert len({one.hint for one in failures}) == len(SITUATIONS)
     assert all(one.hint.endswith((".", "docs/errors.")) for one in failures)
 
 
 def test_a_reason_from_another_version_is_still_reported() -> None:
-    assert failure(Told("brand_new", "something.")).detail == "ngrok ended: something."
+    assert failure(NgrokRefusal("brand_new", "something.")).detail == "ngrok ended: something."
