@@ -47,7 +47,30 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, environments: Path) -
 
     yield start
     for server in servers:
-        if server.process is not None and server.process.poll() is not None:
+        if not server.runs:
+            server.start()  # it was killed: its replicas are stopped by one that finds them
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def module_server(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Iterator[StartServer]:
+    """Gives out one server for each set of settings, for the tests of a module that leave each other alone.
+
+    It ends with the module. One that a test ended is started again.
+    """
+    servers: dict[tuple[tuple[str, object], ...], Server] = {}
+
+    def give(**settings: object) -> Server:
+        key = tuple(sorted(settings.items()))
+        if key not in servers:
+            servers[key] = Server(tmp_path_factory.mktemp("home"), environments, **settings)
+        if not servers[key].runs:
+            servers[key].start()
+        return servers[key]
+
+    yield give
+    for server in servers.values():
+        if not server.runs:
             server.start()  # it was killed: its replicas are stopped by one that finds them
         server.stop()
 

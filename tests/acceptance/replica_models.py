@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ class Model:
 """Each replica says the name it gave itself: within its walls, all of them may have the same process id."""
 
 ROWS = [[1]]
+PAUSE_SECONDS = 0.01
+"""Between two requests of a caller, so that the load leaves the machine to what is tested."""
 
 
 def archive(folder: Path, name: str = "who", **files: str) -> Path:
@@ -88,6 +91,7 @@ class Callers:
                 else:
                     self.failures.append(answer.text)
                 self.count += 1
+                time.sleep(PAUSE_SECONDS)
 
 
 def ids(server: Server, ref: str = "who") -> list[str]:

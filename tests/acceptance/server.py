@@ -25,11 +25,12 @@ _given: set[int] = set()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll until it holds. Raises AssertionError naming `what` if it does not in time."""
-    deadline = time.monotonic() + seconds
+    """Poll until it holds, ever less often. Raises AssertionError naming `what` if it does not in time."""
+    deadline, pause = time.monotonic() + seconds, 0.02
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(1.3 * pause, 0.25)
 
 
 def free_port() -> int:
@@ -88,6 +89,10 @@ class Server:
         path = self.home / "server.log"
         return path.read_text() if path.exists() else ""
 
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def kill(self) -> None:
         """SIGKILL, as the out-of-memory killer or a power cut would."""
         assert self.process is not None
@@ -95,7 +100,8 @@ class Server:
         self.process.wait()
 
     def stop(self, signal_number: int = signal.SIGTERM) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.runs:
+            assert self.process is not None
             self.process.send_signal(signal_number)
             self.process.wait(60)
         self.http.close()

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from tests.acceptance.conftest import StartServer
 from tests.acceptance.iris import ROW
 from tests.acceptance.server import Server, wait_for
+
+
+@pytest.fixture
+def server(module_server: StartServer, target: str) -> Server:
+    return module_server(PRISM_TARGET=target)
+
 
 VIRGINICA = {"sepal length (cm)": 6.3, "sepal width (cm)": 3.3, "petal length (cm)": 6.0, "petal width (cm)": 2.5}
 
@@ -13,16 +22,16 @@ VIRGINICA = {"sepal length (cm)": 6.3, "sepal width (cm)": 3.3, "petal length (c
 def test_a_file_becomes_an_endpoint_that_answers_by_name_version_and_id(
     server: Server, iris_file: Path, target: str
 ) -> None:
-    model = server.deploy(iris_file, model_name="iris", model_description="Which iris is it?")
+    model = server.deploy(iris_file, model_name="flower", model_description="Which iris is it?")
     assert model["status"] == "live"
     assert model["target"] == target
     assert model["version"] == "1.0.0"
     assert model["signature"]["classes"] == ["setosa", "versicolor", "virginica"]
     assert [column["name"] for column in model["signature"]["inputs"]] == list(ROW)
-    for ref in ("iris", "iris@1.0.0", model["model_id"]):
+    for ref in ("flower", "flower@1.0.0", model["model_id"]):
         answer = server.predict(ref, ROW)
         assert answer.json() == {
-            "model": "iris",
+            "model": "flower",
             "version": "1.0.0",
             "model_id": model["model_id"],
             "predictions": ["setosa"],
@@ -73,7 +82,11 @@ def test_probabilities_come_on_request(server: Server, iris_file: Path) -> None:
     assert abs(sum(answer["probabilities"][0]) - 1) < 1e-9
 
 
-def test_stop_start_restart_and_delete_do_what_they_say(server: Server, iris_file: Path) -> None:
+def test_stop_start_restart_and_delete_do_what_they_say(
+    start_server: StartServer, iris_file: Path, target: str, tmp_path: Path
+) -> None:
+    # The environment goes with the model: it is not the one of the server beside it.
+    server = start_server(PRISM_TARGET=target, PRISM_ENVIRONMENT_ROOT=tmp_path)
     model = server.deploy(iris_file, model_name="iris")
     folder = server.home / "model_store" / "uploads" / model["model_id"]
     assert server.http.post("/models/iris/stop").json()["status"] == "stopped"

@@ -58,16 +58,18 @@ def test_the_upload_page_asks_for_gpus_and_says_what_is_wrong_beside_the_field(
 
 
 def test_the_upload_page_offers_no_gpu_where_no_container_could_have_it(
-    start_server: StartServer, iris_file: Path
+    module_server: StartServer, iris_file: Path
 ) -> None:
-    server = start_server(PRISM_TARGET="process")
+    server = module_server(PRISM_TARGET="process")
     shown = reviewed(server, iris_file.name, iris_file.read_bytes())
     assert shown.all("input", id="replicas")
     assert not shown.all("input", id="gpu")
 
 
-def test_a_process_gets_no_gpu_and_says_so_before_anything_is_built(start_server: StartServer, iris_file: Path) -> None:
-    server = start_server(PRISM_TARGET="process")
+def test_a_process_gets_no_gpu_and_says_so_before_anything_is_built(
+    module_server: StartServer, iris_file: Path
+) -> None:
+    server = module_server(PRISM_TARGET="process")
 
     told = problem(server.upload(iris_file, gpu="true", target="process"))
     assert (told["status"], told["code"], told["field"]) == (400, "bad_input", "gpu")
@@ -129,8 +131,8 @@ def identity(folder: Path) -> Path:
     return path
 
 
-def test_the_command_line_asks_for_a_gpu(start_server: StartServer, iris_file: Path) -> None:
-    server = start_server(PRISM_TARGET="process")
+def test_the_command_line_asks_for_a_gpu(module_server: StartServer, iris_file: Path) -> None:
+    server = module_server(PRISM_TARGET="process")
     command = [sys.executable, "-m", "prism.cli", "push", str(iris_file), "--gpu", "--url", server.url]
     pushed = subprocess.run(command, cwd=CHECKOUT, env=server.environ, capture_output=True, text=True)
     assert pushed.returncode != 0

@@ -28,8 +28,8 @@ SAMPLE = CHECKOUT / "model_store" / "samples" / "iris"
 
 
 @pytest.fixture
-def here(start_server: StartServer) -> Server:
-    return start_server(PRISM_TARGET="process")
+def here(module_server: StartServer) -> Server:
+    return module_server(PRISM_TARGET="process")
 
 
 def test_a_pipeline_trained_on_mixed_columns_takes_them_by_name_in_any_order(here: Server, tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ def test_a_bad_setting_stops_the_start_with_one_clear_line(tmp_path: Path, varia
     assert value in line
 
 
-def test_the_docs_ask_no_other_site_for_anything(start_server: StartServer) -> None:
-    server = start_server(PRISM_TARGET="process")
+def test_the_docs_ask_no_other_site_for_anything(module_server: StartServer) -> None:
+    server = module_server(PRISM_TARGET="process")
     page = server.http.get("/docs").text
     assert "http://" not in page
     assert "https://" not in page
@@ -100,16 +100,16 @@ def test_open_routes_are_answered_to_head_too_and_keep_to_the_pages_policy(start
     assert docs["x-content-type-options"] == "nosniff"
 
 
-def test_a_host_that_is_none_and_an_unknown_expectation_are_told(start_server: StartServer) -> None:
-    server = start_server(PRISM_TARGET="process")
+def test_a_host_that_is_none_and_an_unknown_expectation_are_told(module_server: StartServer) -> None:
+    server = module_server(PRISM_TARGET="process")
     for host, status in (("", 400), ("a b", 400), ("user@localhost", 400), ("localhost/x", 400), ("evil.example", 403)):
         assert problem(server.http.get("/health", headers={"Host": host}))["status"] == status, host
     refused = problem(server.http.get("/health", headers={"Expect": "a-miracle"}))
     assert (refused["status"], refused["code"]) == (417, "expectation_failed")
 
 
-def test_browsers_get_a_page_and_programs_json(start_server: StartServer, iris_file: Path) -> None:
-    server = start_server(PRISM_TARGET="process")
+def test_browsers_get_a_page_and_programs_json(module_server: StartServer, iris_file: Path) -> None:
+    server = module_server(PRISM_TARGET="process")
     assert "<h1" in server.http.get("/", headers={"Accept": "text/html"}).text
     server.deploy(iris_file, model_name="<script>alert(1)</script>".replace("/", "_"))
     page = server.http.get("/", headers={"Accept": "text/html,*/*"})

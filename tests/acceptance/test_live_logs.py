@@ -16,6 +16,7 @@ import httpx2
 import pytest
 
 from prism import Prism
+from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import Server, wait_for
 
 TALKER = textwrap.dedent("""
@@ -33,6 +34,11 @@ TALKER = textwrap.dedent("""
         def predict(self, rows):
             return rows
     """)
+
+
+@pytest.fixture
+def server(module_server: StartServer, target: str) -> Server:
+    return module_server(PRISM_TARGET=target)
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from tests.acceptance.server import Server, problem
 
 
 @pytest.fixture
-def here(start_server: StartServer) -> Server:
-    return start_server(PRISM_TARGET="process", PRISM_SINGLE_ACTIVE_MODEL="false", PRISM_START_TIMEOUT_SECONDS=180)
+def here(module_server: StartServer) -> Server:
+    return module_server(PRISM_TARGET="process", PRISM_SINGLE_ACTIVE_MODEL="false", PRISM_START_TIMEOUT_SECONDS=180)
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.models_folder_lab import put
+from tests.acceptance.replica_models import Callers
 from tests.acceptance.server import CHECKOUT, Server, wait_for
 
 IRIS = CHECKOUT / "model_store" / "samples" / "iris"
@@ -86,7 +86,7 @@ def test_add_change_and_remove_take_effect_without_a_failed_request(home: Callab
     put(folder, "steady", model_py=model_py("1"))
     here = home()
     here.becomes("steady", "live")
-    with Callers(here.server.url, "steady") as callers:
+    with Callers(here.server, "steady") as callers:
         put(folder, "added", model_py=model_py("'new'"))
         here.answers("added", [[1]], ["new"])
         put(folder, "steady", model_py=model_py("2"))
@@ -94,45 +94,13 @@ def test_add_change_and_remove_take_effect_without_a_failed_request(home: Callab
         assert here.becomes("steady", "live")["ref"] == "steady@1.1.0"
         shutil.rmtree(folder / "added")
         here.answers("added", [[1]], 404)
-        wait_for(lambda: callers.seen >= {"[1]", "[2]"} and callers.count > 50, 30, "both versions answer")
+        wait_for(lambda: callers.answers.keys() >= {"1", "2"} and callers.count > 50, 30, "both versions answer")
     assert not callers.failures
     assert callers.count > 50
     assert [model["ref"] for model in here.server.http.get("/models").json()["models"]] == [
         "steady@1.0.0",
         "steady@1.1.0",
     ]
-
-
-class Callers:
-    """Ask a model all the time, over connections of their own, until the block ends."""
-
-    def __init__(self, url: str, name: str) -> None:
-        self._path = f"{url}/models/{name}/predict"
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(3)]
-        self.failures: list[str] = []
-        self.seen: set[str] = set()
-        self.count = 0
-
-    def __enter__(self) -> Callers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self) -> None:
-        with httpx2.Client(timeout=60, trust_env=False) as http:
-            while not self._over.is_set():
-                answer = http.post(self._path, json=[[1]])
-                self.count += 1
-                if answer.status_code == 200:
-                    self.seen.add(str(answer.json()["predictions"]))
-                else:
-                    self.failures.append(answer.text)
 
 
 BROKEN = {
@@ -290,7 +258,7 @@ def test_a_new_number_of_replicas_takes_effect_without_a_new_version_and_without
         return [one["number"] for one in here.server.model("steady")["replicas"]]
 
     assert numbers() == [1, 2]
-    with Callers(here.server.url, "steady") as callers:
+    with Callers(here.server, "steady") as callers:
         put(folder, "steady", model_config_yaml=config.format(3))
         wait_for(lambda: numbers() == [1, 2, 3], SECONDS, "a third replica")
         put(folder, "steady", model_config_yaml="description: steady\n")

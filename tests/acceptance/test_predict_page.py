@@ -41,9 +41,9 @@ def customers_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def customers(start_server: StartServer, customers_file: Path) -> Server:
-    here = start_server(PRISM_TARGET="process")
+@pytest.fixture(scope="module")
+def customers(module_server: StartServer, customers_file: Path) -> Server:
+    here = module_server(PRISM_TARGET="process")
     here.deploy(customers_file, model_name="customers")
     return here
 
@@ -145,6 +145,7 @@ def test_a_model_that_is_stopped_says_so_and_can_be_started_from_its_page(custom
     assert f'action="/models-ui/{model_id}/start"' in page
     assert "disabled" in page
     assert "stopped" in text_of(predicted(customers, tab="form", v0="1", v1=json.dumps(CITIES[0])), "result-problem")
+    assert customers.http.post("/models/customers/start").json()["status"] == "live"
 
 
 def test_htmx_gets_the_part_that_the_page_is_made_of(customers: Server) -> None:

@@ -26,8 +26,8 @@ def tarred(folder: Path, files: Mapping[str, str], name: str = "tariff.tar.gz") 
 
 
 @pytest.fixture
-def here(start_server: StartServer) -> Server:
-    return start_server(PRISM_TARGET="process")
+def here(module_server: StartServer) -> Server:
+    return module_server(PRISM_TARGET="process")
 
 
 def test_a_folder_with_code_and_data_answers(start_server: StartServer, target: str, tmp_path: Path) -> None:
@@ -160,7 +160,8 @@ def test_its_code_is_confined(here: Server, tmp_path: Path) -> None:
     assert here.predict("spy", {"features": [[here.port]]}).json()["predictions"] == [["shut", "shut", "shut"]]
 
 
-def test_the_example_of_the_page_is_served(here: Server, tmp_path: Path) -> None:
+def test_the_example_of_the_page_is_served(start_server: StartServer, tmp_path: Path) -> None:
+    here = start_server(PRISM_TARGET="process")
     page = (CHECKOUT / "docs" / "formats.md").read_text().split("## Python mode")[1]
     (source,) = re.findall(r"```python\n(.*?)```", page, re.S)
     body, answer = re.search(r"-d '(.*?)'.*?(\{\"model\".*?\})\n", page, re.S).groups()  # type: ignore[union-attr]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -21,11 +22,19 @@ from tests.acceptance.server import CHECKOUT, Server, problem, wait_for
 
 
 @pytest.fixture
-def process_server(start_server: StartServer) -> Server:
-    return start_server(PRISM_TARGET="process", PRISM_HEALTH_MONITOR_INTERVAL_SECONDS=0.5)
+def process_server(module_server: StartServer, tmp_path: Path) -> Iterator[Server]:
+    """One for all of them. What a test deploys as `who` goes with it; a model that is only built keeps the environment."""
+    server = module_server(PRISM_TARGET="process", PRISM_HEALTH_MONITOR_INTERVAL_SECONDS=0.5)
+    if not server.http.get("/models").json()["models"]:
+        built = server.upload(archive(tmp_path, "kept", model_py=WHO), "/models/upload", model_name="kept")
+        assert built.status_code == 201, built.text
+    yield server
+    server.http.delete("/models/who")
 
 
-def test_three_replicas_answer_and_each_is_shown(server: Server, tmp_path: Path) -> None:
+def test_three_replicas_answer_and_each_is_shown(start_server: StartServer, target: str, tmp_path: Path) -> None:
+    # The environment goes with the model: it is not the one of the server beside it.
+    server = start_server(PRISM_TARGET=target, PRISM_ENVIRONMENT_ROOT=tmp_path / "environments")
     document = server.deploy(archive(tmp_path, model_py=WHO), model_name="who", replicas="3")
     assert [one["number"] for one in document["replicas"]] == [1, 2, 3]
     assert len({one["id"] for one in document["replicas"]}) == 3
@@ -150,8 +159,8 @@ def test_a_gateway_killed_while_it_scales_loses_nothing_and_leaves_no_stray(
     wait_for(lambda: supervisors() == {one["pid"] for one in after}, 30, "no stray")
 
 
-def test_a_record_of_the_version_with_one_replica_is_adopted(process_server: Server, tmp_path: Path) -> None:
-    server = process_server
+def test_a_record_of_the_version_with_one_replica_is_adopted(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server(PRISM_TARGET="process")
     before = server.deploy(archive(tmp_path, model_py=WHO), model_name="who")["replica"]
     server.kill()
     path = next(server.home.rglob("containers.json"))
@@ -229,7 +238,8 @@ def test_those_that_do_not_start_leave_the_others_live_are_told_and_come_later(
 ) -> None:
     server = process_server
     server.deploy(archive(tmp_path, model_py=MAY_REFUSE), model_name="who")
-    (code,) = server.home.glob("model_store/uploads/*/artifact/model/model.py")
+    folder = server.home / "model_store" / "uploads" / server.model("who")["model_id"]
+    code = folder / "artifact" / "model" / "model.py"
     full = code.with_name("full")
     full.touch()
     document = server.http.patch("/models/who", json={"replicas": 3}).json()
@@ -334,7 +344,8 @@ def test_the_command_line_pushes_scales_and_shows_replicas(process_server: Serve
     assert shown.count("closed") == 2
     scaled = prism("models", "scale", "who", "3")
     assert (scaled.returncode, scaled.stdout.strip()) == (0, "who@1.0.0 is live, replicas: 3.")
-    assert " 3 " in prism("models", "ls").stdout.splitlines()[1]
+    (listed,) = (line for line in prism("models", "ls").stdout.splitlines() if line.startswith("who "))
+    assert " 3 " in listed
     logs = prism("models", "logs", "who", "--replica", "2")
     assert logs.returncode == 0
     assert "[2]" not in logs.stdout

@@ -117,4 +117,4 @@ def test_an_engine_without_a_gpu_says_so_and_leaves_nothing_behind(tmp_path: Pat
 def test_the_doctor_says_whether_the_engine_has_a_gpu() -> None:
     found = doctor.gpu(load_settings(target="docker"))
     assert found.level == "ok"
-    assert ("the engine offers" if offered(engine_info()) else "NVIDIA Container Toolkit") in found.found
+    assert ("the engine offers" if offered(engine_info()) else "NVIDIA Container Toolkit") in found.result
