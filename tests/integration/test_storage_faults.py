@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import pickle
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -29,7 +28,7 @@ from app.registry.keys import KeyStore
 from app.registry.models import ModelStore
 from app.runtime.target import Targets
 from app.settings import Settings
-from tests.fakes import FakeTarget, eventually, resolve
+from tests.fakes import FakeTarget, eventually, read_here, resolve
 from tests.faults import failing
 from tests.unit.share.fakes import FakeTunnel
 
@@ -37,7 +36,7 @@ FAULTS = {errno.ENOSPC: (1, 1), errno.EMFILE: (1, 1), errno.EROFS: (1, 3), errno
 """Fault → the first operation that fails in the first try, and by how many tries are apart. A full disk and a process that
 may open no file fail at each operation; what is read-only or broken is refused by the same code as what is full."""
 
-FORM = {"file": ("model.pkl", pickle.dumps({"coefficients": [1.0, 2.0]}))}
+FORM = {"file": ("model.pkl", b"csklearn.linear_model._base\nLinearRegression\n)\x81.")}
 
 
 class Recipe(NamedTuple):
@@ -195,6 +194,7 @@ async def serving(home: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch) ->
     target = FakeTarget(sockets)
     monkeypatch.setattr("app.gateway.available_targets", lambda _: Targets({"process": target}, {"process": target}))
     monkeypatch.setattr("app.gateway.LockCache.resolve", resolve)
+    monkeypatch.setattr("app.gateway.ReaderProcess.ask", lambda _, question: read_here(question))
     monkeypatch.setattr("app.lifecycle.intake.receive.DISCARD_PAUSES_SECONDS", (0.01,) * 200)
     monkeypatch.setattr("app.gateway.tunnel", lambda _: FakeTunnel())
     app = create_app(

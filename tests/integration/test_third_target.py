@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import httpx2
@@ -13,7 +12,7 @@ from app.runtime.targets import TARGETS
 from app.settings import Settings
 from tests.fakes import FakeTarget, resolve
 
-FORM = {"file": ("model.pkl", pickle.dumps({"coefficients": [1.0, 2.0]}))}
+FORM = {"file": ("model.pkl", b"csklearn.linear_model._base\nLinearRegression\n)\x81.")}
 
 
 @pytest.mark.parametrize("setting", ["process", "moon"])
