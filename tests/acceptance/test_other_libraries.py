@@ -58,19 +58,24 @@ def pickled(model, path):
 model = xgboost.XGBClassifier(n_estimators=10).fit(x, y)
 keep("xgboost-classifier.joblib", model, model.predict(some))
 said["probabilities"] = model.predict_proba(some).tolist()
+model.save_model("xgboost-own-classifier.json")
+said["xgboost-own-classifier.json"] = said["xgboost-classifier.joblib"]
 model = xgboost.XGBRegressor(n_estimators=10).fit(x.to_numpy(), y)
 keep("xgboost-regressor.pkl", model, model.predict(some.to_numpy()), pickled)
 model = xgboost.train({"max_depth": 2}, xgboost.DMatrix(x, label=y), 5)
 keep("xgboost-booster.pkl", model, model.predict(xgboost.DMatrix(some)), pickled)
-model.save_model("own-format.ubj")
+model.save_model("xgboost-own.ubj")
+said["xgboost-own.ubj"] = said["xgboost-booster.pkl"]
 model = lightgbm.LGBMRegressor(n_estimators=10, verbose=-1).fit(x, y)
 keep("lightgbm-regressor.joblib", model, model.predict(some))
 model = lightgbm.train({"verbose": -1}, lightgbm.Dataset(x, y), 5)
 keep("lightgbm-booster.joblib", model, model.predict(some))
-model.save_model("own-format.txt")
+model.save_model("lightgbm-own.txt")
+said["lightgbm-own.txt"] = said["lightgbm-booster.joblib"]
 model = catboost.CatBoostClassifier(**quiet).fit(x, y)
 keep("catboost-classifier.joblib", model, model.predict(some))
-model.save_model("own-format.cbm")
+model.save_model("catboost-own.cbm")
+said["catboost-own.cbm"] = said["catboost-classifier.joblib"]
 model = catboost.CatBoostRegressor(**quiet).fit(x.to_numpy()[:, :3], y)
 keep("catboost-regressor.pkl", model, model.predict(some.to_numpy()[:, :3]), pickled)
 model = sm.OLS(y, x).fit()
@@ -106,6 +111,10 @@ NAMED = (
     "lightgbm-booster.joblib",
     "catboost-classifier.joblib",
     "statsmodels-ols.pkl",
+    "xgboost-own-classifier.json",
+    "xgboost-own.ubj",
+    "lightgbm-own.txt",
+    "catboost-own.cbm",
 )
 """Those that were trained on a data frame of the four columns."""
 
@@ -168,6 +177,10 @@ def matrix(name: str, rows: list[list[float]]) -> list[list[float]]:
         "catboost-regressor.pkl",
         "statsmodels-ols.pkl",
         "statsmodels-glm.joblib",
+        "xgboost-own-classifier.json",
+        "xgboost-own.ubj",
+        "lightgbm-own.txt",
+        "catboost-own.cbm",
     ],
 )
 def test_it_answers_as_it_does_in_memory(server: Server, trained: Path, said: dict[str, Any], name: str) -> None:
@@ -195,18 +208,6 @@ def test_probabilities_are_those_of_the_library(server: Server, trained: Path, s
     answer = server.predict(document["name"], {"features": said["rows"]}, probabilities="true").json()
     np.testing.assert_allclose(answer["probabilities"], said["probabilities"], rtol=1e-6)
     assert answer["classes"] == [0, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("name", "whose"), [("own-format.ubj", "XGBoost"), ("own-format.txt", "LightGBM"), ("own-format.cbm", "CatBoost")]
-)
-def test_a_file_in_a_library_s_own_format_is_told_from_others(
-    server: Server, trained: Path, name: str, whose: str
-) -> None:
-    refused = problem(server.upload(trained / name))
-    assert refused["code"] == "unsupported_format"
-    assert whose in refused["detail"]
-    assert "joblib.dump" in refused["hint"]
 
 
 @pytest.mark.parametrize(

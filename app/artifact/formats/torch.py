@@ -18,10 +18,11 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
+from packaging.version import InvalidVersion, Version
 
 from app.artifact.archives.zip_index import Member, ZipFile, damaged
 from app.artifact.pickles import PickleReading, read_tensor_pickles
-from app.core.inspection import Format, Pin
+from app.core.inspection import MODULE_OF_WEIGHTS, Format, Pin
 from app.errors import UnreadableArtifact
 
 PICKLE_BYTES_MAX: Final = 256 << 20
@@ -29,16 +30,18 @@ GRAPH_BYTES_MAX: Final = 64 << 20
 OF_WEIGHTS: Final = re.compile(r"torch\.(_utils\._rebuild_\w+|\w*Storage|\w+\d+|Size|device)|collections\.OrderedDict")
 """Imports of a state dict, none of which computes."""
 
-MODULE_OF_WEIGHTS: Final = "model.build_model"
-"""The code that is named as missing where a file holds weights only."""
-
 
 class TorchReading(Struct, frozen=True):
-    """A PyTorch file as it describes itself. pickles: what loading it would import; a script imports nothing."""
+    """A PyTorch file as it describes itself.
+
+    pickles: what loading it would import; a script imports nothing. torch_version: of the PyTorch that saved it, "" where
+    it does not say.
+    """
 
     format: Format
     pickles: PickleReading
     facts: dict[str, str]
+    torch_version: str = ""
 
     @property
     def missing_code(self) -> tuple[str, ...]:
@@ -69,9 +72,16 @@ def read_torch(archive: ZipFile) -> TorchReading | None:
     return TorchReading(Format.TORCH, pickles, {"torch_file_version": version, "holds": holds})
 
 
-def pin_of_torch() -> Pin:
-    """Pin torch at any version: archives name their own format's version, and PyTorch reads what older ones wrote."""
-    return Pin("torch", "", "PyTorch reads this format")
+def pin_of_torch(torch_version: str = "") -> Pin:
+    """Pin torch from the version on that saved the file, as PyTorch reads what older ones wrote.
+
+    Only exported programs name it; the other archives name the version of their own format.
+    """
+    try:
+        saved_by = Version(torch_version)
+    except InvalidVersion:
+        return Pin("torch", "", "PyTorch reads this format")
+    return Pin("torch", f">={saved_by.base_version}", f"torch {saved_by.public} saved the exported program")
 
 
 def _root(names: frozenset[str]) -> str | None:
@@ -89,8 +99,9 @@ def _exported(archive: ZipFile, root: str) -> TorchReading | None:
             f"The archive holds {len(graphs)} exported programs.", hint="Save one with torch.export.save."
         )
     inside = [name for name in archive.names if name.endswith((".pt", ".pkl")) or _is_pickled_weight(archive, name)]
-    facts = {"graph_inputs": ", ".join(_inputs(archive.read(graphs[0], GRAPH_BYTES_MAX)))}
-    return TorchReading(Format.TORCH_EXPORT, _pickles(archive, sorted(inside)), facts)
+    inputs, torch_version = _graph(archive.read(graphs[0], GRAPH_BYTES_MAX))
+    facts = {"graph_inputs": ", ".join(inputs)}
+    return TorchReading(Format.TORCH_EXPORT, _pickles(archive, sorted(inside)), facts, torch_version)
 
 
 def _is_pickled_weight(archive: ZipFile, name: str) -> bool:
@@ -98,11 +109,13 @@ def _is_pickled_weight(archive: ZipFile, name: str) -> bool:
     return "/data/" in name and archive.starts_with(name, b"PK\x03\x04")
 
 
-def _inputs(graph: bytes) -> list[str]:
+def _graph(graph: bytes) -> tuple[list[str], str]:
+    """Return the names of an exported program's inputs, and the version of the PyTorch that saved it."""
     try:
         document: Any = msgspec.json.decode(graph)
         specs = document["graph_module"]["signature"]["input_specs"]
-        return [spec["user_input"]["arg"]["as_tensor"]["name"] for spec in specs if "user_input" in spec]
+        inputs = [spec["user_input"]["arg"]["as_tensor"]["name"] for spec in specs if "user_input" in spec]
+        return inputs, str(document.get("torch_version", ""))[:50]
     except (msgspec.MsgspecError, RecursionError, KeyError, TypeError) as error:
         raise damaged(f"its graph cannot be read: {type(error).__name__}") from error
 

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.artifact.archives.compression import Source
 from app.artifact.pickles.opcodes import HANDLERS
+from app.artifact.pickles.symbols import OPAQUE, kind_of_data
 from app.artifact.pickles.walker import Findings, PickleScanner
 
 
@@ -30,9 +31,11 @@ class PickleReading(Struct, frozen=True):
     `functools.partial` and `defaultdict` are given, to be called later; `module.name()` for what a call gave.
     formulas: values under the key `formula`, "" for one that is no plain text. computed_keys: a call gave some key, which may be text.
     sklearn_versions: values of `_sklearn_version`. feature_names: of the outermost `feature_names_in_`.
+    has_categories: LightGBM remembers categories of pandas. xgboost_versions: of XGBoost's boosters.
     sets_output: scikit-learn's `set_output` was called, so that steps hand on other things than arrays.
     code_arguments: the numbers of arguments of code objects, which tell the Python that made them;
-    code_pythons: specifiers, as their bytecode tells it. arrays: how many joblib arrays were passed over.
+    code_pythons: specifiers, as their bytecode tells it. arrays: how many joblib arrays were passed over. data: what the
+    pickle holds if that is data and no model, such as "a pandas DataFrame"; otherwise "".
     """
 
     protocol: int
@@ -44,11 +47,14 @@ class PickleReading(Struct, frozen=True):
     computed_keys: bool = False
     sklearn_versions: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
+    has_categories: bool = False
+    xgboost_versions: tuple[str, ...] = ()
     sets_output: bool = False
     code_arguments: tuple[int, ...] = ()
     code_pythons: tuple[str, ...] = ()
     arrays: int = 0
     joblib: bool = False
+    data: str = ""
 
 
 def read_pickle(stream: Source) -> PickleReading:
@@ -59,7 +65,9 @@ def read_pickle(stream: Source) -> PickleReading:
     findings = Findings()
     walker = PickleScanner(stream, findings, HANDLERS, inline_arrays=True)
     _walk(walker)
-    return _reading(findings, walker.protocol)
+    held = walker.result
+    data = "a numpy array" if held is OPAQUE and findings.arrays else kind_of_data(held)
+    return structs.replace(_reading(findings, walker.protocol), data=data)
 
 
 def read_tensor_pickles(streams: Iterable[Source]) -> PickleReading:
@@ -93,6 +101,8 @@ def _reading(findings: Findings, protocol: int) -> PickleReading:
         computed_keys=findings.computed_keys,
         sklearn_versions=tuple(sorted(findings.sklearn_versions)),
         feature_names=findings.feature_names,
+        has_categories=findings.has_categories,
+        xgboost_versions=tuple(sorted(findings.xgboost_versions)),
         sets_output=findings.sets_output,
         code_arguments=tuple(sorted(findings.code_arguments)),
         code_pythons=tuple(sorted(findings.code_pythons)),

@@ -50,7 +50,7 @@ def _content(size: int) -> Handler:
             walker.findings.text_bytes += length
             walker.push(walker.take(length))
         else:
-            walker.skip(length)
+            walker.pass_content(length)
             walker.push(OPAQUE)
 
     return handler

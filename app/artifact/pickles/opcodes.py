@@ -17,6 +17,9 @@ from app.artifact.pickles.symbols import (
 )
 from app.artifact.pickles.walker import Handler, PickleScanner
 
+CATEGORIES: Final = "pandas_categorical"
+"""The key under which a booster of LightGBM keeps the categories of its columns."""
+
 MAX_KEPT: Final = 4096  # items of a list or tuple that are remembered
 
 
@@ -107,6 +110,8 @@ def _set_pairs(walker: PickleScanner, target: Any, items: list[Any]) -> None:
         key = items[index]
         if type(key) is str and key in HOOKS:
             walker.findings.called |= callables(items[index + 1])
+        if type(key) is str and key == CATEGORIES and items[index + 1]:
+            walker.findings.has_categories = True
         if type(key) is str and key in NOTABLE_KEYS:
             walker.set_item(target, key, items[index + 1])
             continue

@@ -226,3 +226,26 @@ def strings_of_array(value: Any) -> tuple[str, ...]:
     if isinstance(value, CallResult) and isinstance(value.state, tuple) and isinstance(value.state[-1], list):
         return tuple(item for item in value.state[-1] if type(item) is str)
     return ()
+
+
+KINDS_OF_DATA: Final = (
+    (re.compile(r"pandas\.(core\.frame\.)?DataFrame"), "a pandas DataFrame"),
+    (re.compile(r"pandas\.(core\.series\.)?Series"), "a pandas Series"),
+    (re.compile(r"numpy\.(core|_core)\.(multiarray\.(_reconstruct|scalar)|numeric\._frombuffer)"), "a numpy array"),
+    (re.compile(r"scipy\.sparse\.[\w.]+"), "a sparse matrix"),
+    (re.compile(r"collections\.(OrderedDict|defaultdict|Counter)"), "a dict"),
+    (re.compile(r"builtins\.(set|frozenset|bytearray)"), "a set or bytes"),
+)
+"""What a call makes → what that is. None of it is a model."""
+
+
+def kind_of_data(value: Any) -> str:
+    """Return what a value is if it is data and no model, such as "a dict"; otherwise "\""."""
+    if type(value) in (TrackedDict, list, tuple, str, bool, int):
+        return {TrackedDict: "a dict", list: "a list", tuple: "a tuple", str: "a text"}.get(type(value), "a number")
+    if type(value) is not CallResult:
+        return ""
+    made_by = origin(value.callable)
+    if made_by == "copyreg._reconstructor" and type(value.args) is tuple and value.args:
+        made_by = origin(value.args[0])
+    return next((kind for pattern, kind in KINDS_OF_DATA if pattern.fullmatch(made_by)), "")

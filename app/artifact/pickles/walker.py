@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from app.artifact.archives.compression import Source
+from app.artifact.pickles.booster import BOOSTER_END_BYTES, version_of_booster
 from app.artifact.pickles.bytecode import python_of
 from app.artifact.pickles.symbols import (
     ARRAY_WRAPPER,
@@ -61,6 +62,8 @@ class Findings:
         self.sklearn_versions: set[str] = set()
         self.feature_names: tuple[str, ...] = ()
         self.sets_output = False
+        self.has_categories = False
+        self.xgboost_versions: set[str] = set()
         self.code_arguments: set[int] = set()
         self.code_pythons: set[str] = set()
         self.arrays = 0
@@ -157,6 +160,15 @@ class PickleScanner:
         if not self._stream.skip(count):
             raise self.unreadable(f"it ends in the middle, {count} bytes of content are announced")
         self._taken += count
+
+    def pass_content(self, size: int) -> None:
+        """Pass over bytes, but for what a booster of XGBoost says of its version at their end."""
+        if size < BOOSTER_END_BYTES or "xgboost.core.Booster" not in self.findings.globals:
+            self.skip(size)
+            return
+        self.skip(size - BOOSTER_END_BYTES)
+        if version := version_of_booster(self.take(BOOSTER_END_BYTES)):
+            self.findings.xgboost_versions.add(version)
 
     def take_number(self, size: int) -> int:
         return int.from_bytes(self.take(size), "little")
