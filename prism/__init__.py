@@ -1,8 +1,11 @@
-"""PRISM's SDK: `from prism import Prism, AsyncPrism`.
+"""PRISM's SDK.
 
-    with Prism() as prism:
-        model = prism.deploy("iris.joblib", name="iris")
-        print(prism.predict("iris", {"input": [5.1, 3.5, 1.4, 0.2]}).predictions)
+    import prism
+
+    prism.deploy(model, name="iris")  # a trained model, or the path of its file
+
+    with prism.Prism() as client:
+        print(client.predict("iris", {"input": [5.1, 3.5, 1.4, 0.2]}).predictions)
 
 The command line imports this package on every call, so the clients are imported only on first use.
 """
@@ -16,11 +19,11 @@ from prism import errors
 
 if TYPE_CHECKING:
     from prism.async_client import AsyncPrism
-    from prism.client import Prism
+    from prism.client import Prism, deploy
     from prism.requests import Timeouts
     from prism.responses import Model, Prediction
 
-__all__ = ["AsyncPrism", "Model", "Prediction", "Prism", "Timeouts", "errors"]
+__all__ = ["AsyncPrism", "Model", "Prediction", "Prism", "Timeouts", "deploy", "errors"]
 
 _WHERE = {
     "AsyncPrism": "prism.async_client",
@@ -28,6 +31,7 @@ _WHERE = {
     "Prediction": "prism.responses",
     "Prism": "prism.client",
     "Timeouts": "prism.requests",
+    "deploy": "prism.client",
 }
 
 

@@ -51,18 +51,24 @@ class AsyncPrism:
         self._retries = Retries(max_retries, backoff_seconds)
         self._http = httpx2.AsyncClient(**settings, transport=transport)
 
-    async def deploy(self, file: File, *, on_status: OnStatus | None = None, **options: Unpack[DeployOptions]) -> Model:
-        """Upload a model file, wait until it is live, and return it.
+    async def deploy(
+        self, model: File | Any, *, on_status: OnStatus | None = None, **options: Unpack[DeployOptions]
+    ) -> Model:
+        """Upload a model, wait until it is live, and return it.
 
+        model: a file, an archive or a folder, or a trained model from memory, which is sent with the source of what this
+        session and modules of your own define for it.
         on_status is called with each new state. The file is streamed from disk (each 64 KiB block is read on the event
         loop: microseconds from a local disk). Raises the problem's own error if PRISM refuses the file, and
         DeployFailedError if a later step fails.
         """
-        return await self._settle(requests.deploy(file, **options), on_status)
+        return await self._settle(requests.deploy(model, **options), on_status)
 
-    async def upload(self, file: File, *, on_status: OnStatus | None = None, **options: Unpack[DeployOptions]) -> Model:
-        """Upload a model file like `deploy`, but only store and build it; `models.start` makes it live."""
-        return await self._settle(requests.upload(file, **options), on_status)
+    async def upload(
+        self, model: File | Any, *, on_status: OnStatus | None = None, **options: Unpack[DeployOptions]
+    ) -> Model:
+        """Upload a model like `deploy`, but only store and build it; `models.start` makes it live."""
+        return await self._settle(requests.upload(model, **options), on_status)
 
     async def predict(self, ref: str, data: Any, *, probabilities: bool = False) -> Prediction:
         """Predict.

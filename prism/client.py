@@ -24,6 +24,19 @@ from prism.streaming import ItemReader, check_kind, content_of
 T = TypeVar("T")
 
 
+def deploy(
+    model: File | Any,
+    *,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    on_status: OnStatus | None = None,
+    **options: Unpack[DeployOptions],
+) -> Model:
+    """Deploy a model with a client of its own: `prism.deploy(model, name="iris")`. Arguments as for `Prism` and its `deploy`."""
+    with Prism(base_url, api_key) as client:
+        return client.deploy(model, on_status=on_status, **options)
+
+
 class Prism:
     """Client for one PRISM server. Use it as a context manager, or `close()` it.
 
@@ -52,17 +65,23 @@ class Prism:
         self._retries = Retries(max_retries, backoff_seconds)
         self._http = httpx2.Client(**settings, transport=transport)
 
-    def deploy(self, file: File, *, on_status: OnStatus | None = None, **options: Unpack[DeployOptions]) -> Model:
-        """Upload a model file, wait until it is live, and return it.
+    def deploy(
+        self, model: File | Any, *, on_status: OnStatus | None = None, **options: Unpack[DeployOptions]
+    ) -> Model:
+        """Upload a model, wait until it is live, and return it.
 
+        model: a file, an archive or a folder, or a trained model from memory, which is sent with the source of what this
+        session and modules of your own define for it.
         on_status is called with each new state. The file is streamed from disk.
         Raises the problem's own error if PRISM refuses the file, and DeployFailedError if a later step fails.
         """
-        return self._settle(requests.deploy(file, **options), on_status)
+        return self._settle(requests.deploy(model, **options), on_status)
 
-    def upload(self, file: File, *, on_status: OnStatus | None = None, **options: Unpack[DeployOptions]) -> Model:
-        """Upload a model file like `deploy`, but only store and build it; `models.start` makes it live."""
-        return self._settle(requests.upload(file, **options), on_status)
+    def upload(
+        self, model: File | Any, *, on_status: OnStatus | None = None, **options: Unpack[DeployOptions]
+    ) -> Model:
+        """Upload a model like `deploy`, but only store and build it; `models.start` makes it live."""
+        return self._settle(requests.upload(model, **options), on_status)
 
     def predict(self, ref: str, data: Any, *, probabilities: bool = False) -> Prediction:
         """Predict.

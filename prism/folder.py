@@ -1,4 +1,4 @@
-"""Upload of a model's folder as one file: a zip archive, created when it is sent."""
+"""Upload of folders: a model's as one file, a zip archive created when it is sent, and one of code file by file."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ KEPT = ".python-version"
 """The only file uploaded among those whose name begins with a dot, because it says something about the model."""
 
 BLOCK_BYTES = 1 << 20
+OUTER_FOLDERS = 3
+"""How many folders are named in front of a code file that is not below the current one."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Timestamp of every archive member, so that the same files give the same archive."""
 
@@ -56,3 +58,28 @@ def files(folder: Path) -> Iterator[Path]:
             if not path.resolve().is_relative_to(root):
                 raise InvalidRequest(f"{path} leads out of {folder}.", hint="Put the file itself into the folder.")
             yield path
+
+
+def code_parts(code: str | os.PathLike[str] | IO[bytes]) -> Iterator[tuple[str | os.PathLike[str] | IO[bytes], str]]:
+    """Yield the Python files of a file or folder, each with the path by which it may be imported: `src/features.py`.
+
+    Raises InvalidRequest for a folder without any.
+    """
+    if not isinstance(code, (str, os.PathLike)):
+        yield code, os.path.basename(str(getattr(code, "name", "")) or "code.py")
+        return
+    place = Path(code)
+    found = [path for path in sorted(files(place)) if path.suffix == ".py"] if place.is_dir() else [place]
+    if not found:
+        raise InvalidRequest(f"{place} holds no Python file.", hint="Name the folder that your model imports from.")
+    top = _import_path(place)
+    for path in found:
+        yield path, (top / path.relative_to(place)).as_posix() if place.is_dir() else top.as_posix()
+
+
+def _import_path(place: Path) -> Path:
+    """Return the path below the current folder; for what is elsewhere, the end of its path."""
+    whole = Path(os.path.abspath(place))
+    if whole.is_relative_to(Path.cwd()):
+        return whole.relative_to(Path.cwd())
+    return Path(*whole.parts[1:][-OUTER_FOLDERS - 1 :])

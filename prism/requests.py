@@ -17,11 +17,12 @@ import msgspec
 
 from prism import responses
 from prism.errors import InvalidRequest
-from prism.folder import zipped
+from prism.folder import code_parts, zipped
 from prism.responses import Answer, ApiKey, Health, Model, Prediction, Revocation, Share
 
 T = TypeVar("T")
 File = str | os.PathLike[str] | IO[bytes]
+"""A file: its path, or itself, opened for reading bytes."""
 LogKind = Literal["runtime", "build"]
 OnBytes = Callable[[int, int], None]
 """Function called with the number of bytes sent so far and the total number of bytes."""
@@ -41,10 +42,13 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Form:
-    """Multipart body. Files given by path are opened when sent and read in blocks, never whole; a folder is zipped."""
+    """Multipart body. Files given by path are opened when sent and read in blocks, never whole; a folder is zipped.
+
+    files: of each its field, itself, and the name under which it is sent.
+    """
 
     fields: Mapping[str, str]
-    files: Sequence[tuple[str, File]]
+    files: Sequence[tuple[str, File, str]]
     on_bytes: OnBytes | None = None
 
     @contextmanager
@@ -52,10 +56,10 @@ class Form:
         """Return the form as arguments of an HTTP client's `request`. Raises OSError for a file that cannot be read."""
         with ExitStack() as stack:
             parts = []
-            for name, file in self.files:
+            for name, file, filename in self.files:
                 opened = stack.enter_context(_opened(file)) if isinstance(file, (str, os.PathLike)) else file
                 content = _Counted(opened, self.on_bytes) if name == "file" and self.on_bytes else opened
-                parts.append((name, (_filename(file), content, "application/octet-stream")))
+                parts.append((name, (filename, content, "application/octet-stream")))
             yield {"data": dict(self.fields), "files": parts}
 
 
@@ -91,7 +95,8 @@ class Call(Generic[T]):
 class DeployOptions(TypedDict, total=False):
     """Options of a deployment. name: defaults to one made from the file's name.
 
-    code_files: Python files for classes that the pickle takes from `__main__`. expected_input: a JSON-able request body
+    code_files: Python files, or folders of them, that the model imports, and the script that defines what its pickle
+    takes from `__main__`: of a script only the definitions are used, the rest of it does not run. expected_input: a JSON-able request body
     known to be right, or JSON as bytes. requirements: lines of a requirements file; they override what PRISM infers.
     target: "auto", "docker" or "process". allow_unsafe: consent to load a file with dangerous globals. allow_packages:
     names of packages that PRISM does not know and may install, or module=name if the names differ. accelerate: whether
@@ -117,18 +122,18 @@ class DeployOptions(TypedDict, total=False):
     request_id: str | None
 
 
-def deploy(file: File, **options: Unpack[DeployOptions]) -> Call[Model]:
-    """Upload a model file, an archive or a folder, and make it live. The answer comes as soon as the upload is
-    received.
+def deploy(model: File | Any, **options: Unpack[DeployOptions]) -> Call[Model]:
+    """Upload a model file, an archive or a folder, or a model from memory, and make it live. The answer comes as soon as
+    the upload is received.
 
     Never repeated once the upload may have arrived.
     """
-    return _send_file("/models/upload-and-run", file, options)
+    return _send("/models/upload-and-run", model, options)
 
 
-def upload(file: File, **options: Unpack[DeployOptions]) -> Call[Model]:
+def upload(model: File | Any, **options: Unpack[DeployOptions]) -> Call[Model]:
     """Upload a model file, store and build it; otherwise like `deploy`."""
-    return _send_file("/models/upload", file, options)
+    return _send("/models/upload", model, options)
 
 
 def list_models() -> Call[list[Model]]:
@@ -232,7 +237,15 @@ def encode(data: Any) -> bytes:
         ) from error
 
 
-def _send_file(path: str, file: File, options: DeployOptions) -> Call[Model]:
+def _send(path: str, model: File | Any, options: DeployOptions) -> Call[Model]:
+    code: list[File] = [*options.get("code_files", ())]
+    if isinstance(model, (str, os.PathLike)) or callable(getattr(model, "read", None)):
+        file: File = model
+    else:
+        from prism.memory import serialised
+
+        file, defined = serialised(model)
+        code += defined
     expected_input, requirements = options.get("expected_input"), options.get("requirements")
     fields = {
         "model_name": options.get("name"),
@@ -248,7 +261,7 @@ def _send_file(path: str, file: File, options: DeployOptions) -> Call[Model]:
         "replicas": None if options.get("replicas") is None else str(options["replicas"]),
     }
     request_id = options.get("request_id")
-    code_files = [("code_files", code) for code in options.get("code_files", ())]
+    code_files = [("code_files", *part) for each in code for part in code_parts(each)]
     return Call(
         "POST",
         path,
@@ -257,7 +270,7 @@ def _send_file(path: str, file: File, options: DeployOptions) -> Call[Model]:
         headers={} if request_id is None else {"X-Request-ID": request_id},
         form=Form(
             fields={name: value for name, value in fields.items() if value is not None},
-            files=[("file", file), *code_files],
+            files=[("file", file, _filename(file)), *code_files],
             on_bytes=options.get("on_bytes"),
         ),
         patience="deploy",

@@ -78,8 +78,8 @@ def staged_document(staged: Staged, refusals: Iterable[PrismError]) -> dict[str,
         "expires_at": staged.expires_at,
         "filename": staged.upload.artifact.filename,
         "artifact": staged.upload.artifact,
-        "code_files": staged.upload.code_files,
-        "inspection": staged.inspected.inspection,
+        "code_files": staged.inspected.code_files,
+        "inspection": staged.inspected.with_code,
         "refusals": [refusal.problem() for refusal in refusals],
     }
     return dict(msgspec.to_builtins(document))

@@ -15,7 +15,10 @@ from app.core.inspection import Format
 from app.core.model_config import FILE_NAME, ModelConfig, model_config
 from app.errors import BadInput, UnsupportedFormat
 
-MODEL_SUFFIXES: Final = (".pkl", ".pickle", ".joblib", ".skops", ".onnx", ".pt", ".pth", ".pt2", ".torchscript")
+MODEL_SUFFIXES: Final = (
+    *(".pkl", ".pickle", ".joblib", ".skops", ".ubj", ".cbm"),
+    *(".onnx", ".pt", ".pth", ".pt2", ".torchscript"),
+)
 REQUIREMENTS: Final = "requirements.txt"
 SAMPLE: Final = "sample_input.json"
 PYTHON_VERSION: Final = ".python-version"

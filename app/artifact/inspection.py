@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from picklescan.scanner import SafetyLevel, scan_pickle_bytes  # type: ignore[im
 from app.artifact.archives.compression import Stream
 from app.artifact.archives.zip_index import ZIP_MAGIC, ZipFile
 from app.artifact.distributions import UNDECLARED
+from app.artifact.formats.boosters import read_booster
 from app.artifact.formats.onnx import OnnxReading, read_onnx
 from app.artifact.formats.skops import is_skops, pin_of_skops, read_skops
 from app.artifact.formats.torch import TorchReading, is_torch, pin_of_torch, read_torch
@@ -31,14 +33,15 @@ from app.core.inspection import Format, Inspection, Pin
 from app.errors import BadInput, UnreadableArtifact, UnsupportedFormat
 
 SERVED: Final = (
-    "PRISM serves scikit-learn-like models (.pkl, .pickle, .joblib, .skops), ONNX (.onnx), PyTorch (.pt, .pt2), and "
-    "folders of Python or MLflow as .zip or .tar.gz."
+    "PRISM serves scikit-learn-like models (.pkl, .pickle, .joblib, .skops), boosters of XGBoost, LightGBM and CatBoost "
+    "(.ubj, .json, .txt, .cbm), ONNX (.onnx), PyTorch (.pt, .pt2), and folders of Python or MLflow as .zip or .tar.gz."
 )
 PICKLE_SUFFIXES: Final = (".pkl", ".pickle", ".joblib")
 TEXT_PICKLE_STARTS: Final = b"(lcd]}INFVSUXKMJG\x8c"
 """Opcodes that a pickle of protocol 0 or 1 can begin with: it has no magic number."""
 logging.getLogger("picklescan").setLevel(logging.CRITICAL)  # its findings are shown with the model, not in our log
 SHOWN_NAMES: Final = 50
+SOURCE: Final = re.compile(r"^(import [\w.]+|from [\w.]+ import |def \w+\(|class \w+[(:]|#!.*python)", re.M)
 SECOND_OPINION_MAX_BYTES: Final = 8 << 20
 """Largest content that picklescan is given: it keeps some hundred bytes an opcode, and reads a million a second."""
 
@@ -47,8 +50,6 @@ MAGICS: Final = (
     (ZIP_MAGIC, "a zip archive (as Keras and numpy's .npz use it)", "Export the model to ONNX."),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (as Keras uses it)", "Convert it with tf2onnx."),
     (b"\x93NUMPY", "a numpy array (.npy)", "Upload the model, not its data."),
-    (b"CBM1", "a CatBoost model in CatBoost's own format", "Save the Python estimator with joblib.dump."),
-    (b"{L\0\0\0\0\0\0\0", "an XGBoost model in XGBoost's own format", "Save the Python estimator with joblib.dump."),
     (b"PAR1", "a Parquet file", "Upload the model, not its data."),
     (b"GGUF", "a GGUF language model", "Serve it with llama.cpp and add that server as a provider."),
     (b"%PDF", "a PDF document", ""),
@@ -73,6 +74,8 @@ def inspect(path: Path, filename: str, beside: frozenset[str] = frozenset()) -> 
         compression = stream.compression
         if _is_pickle(head):
             return _pickle_inspection(path, filename, compression, read_pickle(stream))
+        if not compression and (booster := read_booster(path, head)):
+            return booster
         if not compression and (onnx := read_onnx(path, beside)):
             return _onnx_inspection(onnx)
         if head.startswith(ZIP_MAGIC) and not compression and (inspection := _zip_inspection(path)):
@@ -81,7 +84,7 @@ def inspect(path: Path, filename: str, beside: frozenset[str] = frozenset()) -> 
             raise _unsupported(filename, *known, compression=compression)
         if head[:1] in _bytes_of(TEXT_PICKLE_STARTS) and (reading := _text_pickle(stream, filename)):
             return _pickle_inspection(path, filename, compression, reading)
-    raise _unsupported(filename, *_guess(head), compression=compression)
+    raise _unsupported(filename, *_guess(head, filename), compression=compression)
 
 
 def is_model_archive(path: Path) -> bool:
@@ -116,6 +119,9 @@ def _text_pickle(stream: Stream, filename: str) -> PickleReading | None:
 
 
 def _pickle_inspection(path: Path, filename: str, compression: str, reading: PickleReading) -> Inspection:
+    dangers = dangers_of(reading)
+    if reading.data and not dangers:
+        raise _only_data(filename, reading.data)
     joblib_format = reading.joblib or bool(compression) or filename.lower().endswith(".joblib")
     facts = {"pickle_protocol": str(reading.protocol) if reading.protocol > 1 else "0 or 1"}  # 0 and 1 do not say
     if reading.joblib:
@@ -128,7 +134,7 @@ def _pickle_inspection(path: Path, filename: str, compression: str, reading: Pic
         globals=reading.globals,
         pins=(*_all_pins(reading, joblib_format), *pins_of_compression(compression)),
         python=python_need_of(reading),
-        dangers=dangers_of(reading),
+        dangers=dangers,
         missing_code=missing_code_of(reading.globals),
         unknown_modules=unknown_modules_of(reading.globals),
         second_opinion=_second_opinion(path, reading.arrays),
@@ -184,7 +190,10 @@ def _torch_inspection(reading: TorchReading) -> Inspection:
     return Inspection(
         format=reading.format,
         globals=pickles.globals,
-        pins=(pin_of_torch(), *(pin for pin in pins_of_pickle(pickles, False) if pin.distribution != "torch")),
+        pins=(
+            pin_of_torch(reading.torch_version),
+            *(pin for pin in pins_of_pickle(pickles, False) if pin.distribution != "torch"),
+        ),
         python=python_need_of(pickles),
         dangers=dangers_of(pickles),
         missing_code=missing_code_of(pickles.globals) or reading.missing_code,
@@ -219,16 +228,22 @@ def _known_otherwise(head: bytes) -> tuple[str, str] | None:
     return None
 
 
-def _guess(head: bytes) -> tuple[str, str]:
+def _guess(head: bytes, filename: str) -> tuple[str, str]:
     try:
         text = head[: head.rfind(b"\n") + 1].decode() or head.decode()
     except UnicodeDecodeError:
         return "not a format that PRISM knows", ""
+    if filename.lower().endswith(".py") or SOURCE.search(text):
+        return (
+            "Python source",
+            "Run it and push the model that it saves; send the source with `--code` if the model needs it. A `model.py` that "
+            "is the model itself is pushed as a folder.",
+        )
+    if filename.lower().endswith(".ipynb"):
+        return "a notebook", "Run it, and push the model that it saves, or call `prism.deploy(model)` in it."
     if text.lstrip().startswith(("{", "[")):
-        return "JSON", "XGBoost and LightGBM models in JSON: save the Python estimator with joblib.dump."
+        return "JSON", "A LightGBM model: save it as text, with `booster_.save_model`."
     first = text.splitlines()[0] if text.strip() else ""
-    if first.strip() == "tree":
-        return "LightGBM's own text format", "Save the Python estimator with joblib.dump."
     if "," in first or "\t" in first or ";" in first:
         return "CSV", "Upload the model, not its data."
     return "text", ""
@@ -241,6 +256,13 @@ def _unsupported(filename: str, what: str, hint: str, *, compression: str) -> Un
         hint=f"{hint} {SERVED}".strip(),
         found=what,
     )
+
+
+def _only_data(filename: str, what: str) -> UnsupportedFormat:
+    hint = "Save the trained model itself, for example with `joblib.dump(model, 'model.joblib')`."
+    if what in ("a dict", "a list", "a tuple"):
+        hint += " If the model is one of several things in it, save that one; if they belong together, write a `model.py` that loads them."
+    return UnsupportedFormat(f"`{filename[:200]}` holds {what}, not a model.", hint=hint, found=what)
 
 
 def _second_opinion(path: Path, arrays: int) -> tuple[str, ...]:

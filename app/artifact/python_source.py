@@ -81,7 +81,7 @@ def parsed(path: Path, python_version: str) -> ast.Module | None:
     try:
         return syntax_tree(read_text(path, CODE_LIMIT_BYTES), path.name)
     except SyntaxError as error:
-        if _is_newer(python_version):
+        if is_newer(python_version):
             return None
         raise BadInput(
             f"{path.name} is not Python: {error.msg} (line {error.lineno}).", hint="Correct that file.", field="file"
@@ -105,7 +105,8 @@ def syntax_tree(source: str, filename: str) -> ast.Module:
             gc.enable()
 
 
-def _is_newer(python_version: str) -> bool:
+def is_newer(python_version: str) -> bool:
+    """Return whether a Python version such as "3.14" is newer than this one's, whose parser may not know its syntax."""
     numbers = [int(part) for part in python_version.split(".")[:2] if part.isdigit()]
     return tuple(numbers) > sys.version_info[:2]
 

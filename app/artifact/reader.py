@@ -27,6 +27,7 @@ import yaml
 import app.artifact.read as reading
 from app.artifact.folder import read_config
 from app.artifact.formats.onnx import read_onnx
+from app.artifact.owner_code import read_code
 from app.core.reading import ANSWER_BYTES_MAX, DETAIL_MAX, STORAGE, Answer, Question, Refusal, Task
 from app.errors import BadInput, PrismError, UnreadableArtifact
 from model_container.contract.config import Confinement
@@ -86,6 +87,8 @@ def _read(question: Question) -> object:
         return reading.read_folder(path, of_models_folder=True)
     if question.what == "config":
         return read_config(path)
+    if question.code is not None:
+        return read_code(path, question.code)
     return read_onnx(path) is not None
 
 

@@ -74,9 +74,15 @@ def pins_of_pickle(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ..
     if numpy := _numpy_pin(reading, sklearn):
         pins["numpy"] = numpy
     for name in reading.globals:
-        if distribution := distribution_of(_module(name)):
+        if distribution := distribution_of(module_of(name)):
             evidence = f"the pickle imports `{name}` but does not say which version"
             pins.setdefault(distribution, Pin(distribution, "", evidence))
+    if versions := reading.xgboost_versions:
+        evidence = f"the booster in the file is of XGBoost {' and '.join(versions)}"
+        pins["xgboost"] = Pin("xgboost", f"=={max(versions, key=Version)}", evidence)
+    if reading.has_categories:
+        evidence = "LightGBM was trained on categories of pandas (`pandas_categorical`)"
+        pins.setdefault("pandas", Pin("pandas", "", evidence))
     if reading.feature_names and not _sees_numbers_only(reading):
         evidence = "`feature_names_in_` shows that it was trained on named columns"
         pins.setdefault("pandas", Pin("pandas", "", evidence))
@@ -89,7 +95,7 @@ def pins_of_pickle(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ..
 
 def unknown_modules_of(names: Iterable[str]) -> tuple[str, ...]:
     """Return the top names of the modules of these globals that no known distribution provides."""
-    return tuple(sorted({top_of(module) for module in map(_module, names) if is_unknown(module)}))
+    return tuple(sorted({top_of(module) for module in map(module_of, names) if is_unknown(module)}))
 
 
 def pins_of_compression(compression: str) -> tuple[Pin, ...]:
@@ -180,7 +186,7 @@ def _sees_numbers_only(reading: PickleReading) -> bool:
     return not reading.sets_output and all(map(NUMBERS_ONLY.match, reading.globals))
 
 
-def _module(name: str) -> str:
+def module_of(name: str) -> str:
     """Return the module of a global that `read_pickle` names `module.name`, or `module:a.b`."""
     return name.partition(":")[0] if ":" in name else name.rpartition(".")[0]
 

@@ -13,6 +13,9 @@ class Format(StrEnum):
     PICKLE = "pickle"
     JOBLIB = "joblib"
     SKOPS = "skops"
+    XGBOOST = "xgboost"  # this and the next two: a file in the library's own format
+    LIGHTGBM = "lightgbm"
+    CATBOOST = "catboost"
     TORCHSCRIPT = "torchscript"
     TORCH_EXPORT = "torch_export"
     TORCH = "torch"
@@ -22,6 +25,10 @@ class Format(StrEnum):
     ACCELERATED = (
         "accelerated"  # never uploaded: an ONNX file of PRISM's own making, see model_container/conversion/convert.py
     )
+
+
+MODULE_OF_WEIGHTS = "model.build_model"
+"""The code that is named as missing where a file of PyTorch holds weights only."""
 
 
 class Pin(Struct, frozen=True):

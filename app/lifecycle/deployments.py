@@ -16,7 +16,7 @@ from app.core.route_table import is_serving
 from app.errors import Conflict, PrismError, StorageFailed, TargetUnavailable, TooManyOpenFiles
 from app.lifecycle.acceleration.accelerator import Accelerator
 from app.lifecycle.adoption import Adoption
-from app.lifecycle.intake.read_upload import Inspected, read_upload
+from app.lifecycle.intake.read_upload import Inspected, read_more_code, read_upload
 from app.lifecycle.intake.receive import Upload, discard, remove_torn_uploads
 from app.lifecycle.intake.register import Registered, register, replica_number
 from app.lifecycle.jobs import Jobs, Work
@@ -59,6 +59,10 @@ class Deployments:
     async def inspect(self, upload: Upload) -> Inspected:
         """Have an upload read. Raises what `read_upload` raises; the files then stay."""
         return await read_upload(upload, self.pipeline.readers, self.pipeline.settings.max_upload_mb << 20)
+
+    async def add_code(self, inspected: Inspected, upload: Upload) -> Inspected:
+        """Have the code of an upload read again, to which files were added. Raises BadInput for one that is unreadable."""
+        return await read_more_code(inspected, upload, self.pipeline.readers)
 
     async def register(self, inspected: Inspected, *, run: bool) -> Registered:
         """Record the version of an upload. Raises what `register` raises; the files then stay."""

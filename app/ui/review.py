@@ -23,6 +23,9 @@ FORMATS = {
     Format.PICKLE: "Pickle",
     Format.JOBLIB: "Joblib",
     Format.SKOPS: "Skops",
+    Format.XGBOOST: "XGBoost",
+    Format.LIGHTGBM: "LightGBM",
+    Format.CATBOOST: "CatBoost",
     Format.TORCHSCRIPT: "TorchScript",
     Format.TORCH_EXPORT: "PyTorch export",
     Format.TORCH: "PyTorch",
@@ -69,7 +72,7 @@ async def review(
     staged: Staged, staging: Staging, deployments: Deployments, error: PrismError | None, values: dict[str, str]
 ) -> Review:
     """Gather the contents of the review page. error: why the deployment was refused, if it was tried."""
-    inspection = with_consent(staged.inspected.inspection, word_of((), "", staged.upload.code_files))
+    inspection = with_consent(staged.inspected.with_code, word_of((), "", staged.inspected.code_files))
     packages = packages_to_allow(inspection)
     allowed = re.split(r"[\s,]+", values.get("allow_packages", ""))
     refusals = [refusal for refusal in await staging.refusals(staged) if refusal.values.get("field") not in OWN_FIELDS]
@@ -115,6 +118,9 @@ def suggested_name(given: str, filename: str) -> str:
 
 def warnings(inspection: Inspection) -> Iterator[str]:
     """Yield what may go wrong although nothing forbids the deployment."""
+    for fact, names in inspection.facts.items():
+        if fact.startswith("missing in "):
+            yield f"{names}."
     loose = [pin.distribution for pin in inspection.pins if not pin.specifier]
     if loose and inspection.format is not Format.ONNX:
         names = ", ".join(f"`{name}`" for name in loose)

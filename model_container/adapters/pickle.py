@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, List
 
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.adapters.library_shims import adapt
@@ -27,20 +27,29 @@ def load_joblib(config: RuntimeConfig) -> EstimatorAdapter:
     return EstimatorAdapter(adapt(joblib.load(config.artifact)), config.call)
 
 
-def load_code(folder: str) -> None:
-    """Import the owner's Python files, and copy their definitions into `__main__`.
+def load_code(folder: str) -> List[ModuleType]:
+    """Import the modules of the owner that define what the model takes from `__main__`, and copy their definitions there.
 
-    A class defined in a notebook or script is pickled as `__main__.Name`, and unpickling looks for it there.
+    A class defined in a notebook or script is pickled as `__main__.Name`, and unpickling looks for it there. The modules
+    are listed in the folder; without a list they are all those at its top.
     """
     if not folder:
-        return
+        return []
     sys.path.insert(0, folder)
     main = sys.modules["__main__"]
-    for path in sorted(Path(folder).glob("*.py")):
-        module = import_module(path.stem)
+    modules = [import_module(name) for name in _main_modules(Path(folder))]
+    for module in modules:
         for name, value in vars(module).items():
             if not name.startswith("_") and _is_own(value, module.__name__):
                 setattr(main, name, value)
+    return modules
+
+
+def _main_modules(folder: Path) -> List[str]:
+    listed = folder / "main_modules.txt"
+    if listed.exists():
+        return listed.read_text(encoding="utf-8").split()
+    return sorted(path.stem for path in folder.glob("*.py"))
 
 
 def _is_own(value: Any, module: str) -> bool:

@@ -46,7 +46,10 @@ def push(
     code: Annotated[
         list[Path] | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Python file that defines classes of the pickle; may be repeated."
+            exists=True,
+            metavar="FILE|FOLDER",
+            help="Python code that the model needs, such as features.py, src or train.py. Of a script only the definitions "
+            "are used. May be repeated.",
         ),
     ] = None,
     allow_unsafe: Annotated[

@@ -106,7 +106,7 @@ def test_classes_of_the_training_script_are_named_and_may_be_supplied(
     document = problem(module_server.upload(path))
     assert document["code"] == "missing_code"
     assert "Doubler" in document["detail"]
-    assert "code_files" in document["hint"]
+    assert "`--code` (`code_files`)" in document["detail"]
     server = start_server(PRISM_TARGET="process")
     code = HOME_MADE.split("sys.stdout")[0].encode()
     answer = server.upload(path, code={"doubler.py": code}, model_name="doubler", expected_input_json="[[1]]")
@@ -129,7 +129,8 @@ def test_a_class_of_an_unknown_package_is_missing_code_and_nothing_is_asked_of_t
     for fields in ({}, {"allow_unsafe": "true"}, {"allow_packages": "another"}, {"requirements": "another"}):
         document = problem(module_server.upload(path, **fields))
         assert (document["code"], document["missing"]) == ("missing_code", ["evilpkg"])
-        assert "`--allow-package evilpkg`" in document["detail"]
+        assert "send evilpkg.py with `--code`" in document["detail"]
+        assert "`--allow-package evilpkg`" in document["hint"]
     assert problem(module_server.upload(path, allow_packages="evilpkg==1"))["field"] == "allow_packages"
     assert "evilpkg" not in module_server.log()
 

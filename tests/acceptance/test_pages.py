@@ -262,7 +262,7 @@ def test_code_that_is_missing_is_named_and_can_be_added(server: Server) -> None:
 
 def test_a_file_that_nobody_wants_after_all_is_gone_at_once(server: Server) -> None:
     before = stored(server)
-    shown = reviewed(server, "unwanted.pkl", pickle.dumps([1]))
+    shown = reviewed(server, "unwanted.pkl", b"csklearn.linear_model._base\nLinearRegression\n)\x81.")
     (waiting,) = stored(server) - before
     answer = server.http.post("/upload-model/forget", data={"upload_id": waiting.name}, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/upload-model")

@@ -124,3 +124,20 @@ def test_a_wrong_field_says_so_and_keeps_what_was_written(server: Server, visit:
     expect(page.get_by_label("Description")).to_have_value("of flowers")
     expect(page.get_by_label("Sample request")).to_have_value('{"a": 1')
     visitor.check()
+
+
+def test_a_folder_of_code_is_added_with_its_paths(server: Server, visit: Visit, tmp_path: Path) -> None:
+    folder = tmp_path / "src"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "features.py").write_text("class Model:\n    def predict(self, rows):\n        return rows\n")
+    (folder / "deep" / "notes.txt").write_text("not code")
+    (tmp_path / "m.pkl").write_bytes(b"csrc.features\nModel\n)R.")
+    visitor = visit(server)
+    page = offer(visitor, tmp_path / "m.pkl")
+    section = page.locator("#missing-code")
+    expect(section).to_contain_text("It needs your code")
+    visitor.check()
+    section.get_by_label("Or a folder of them").set_input_files(folder)
+    section.get_by_role("button", name="Add").click()
+    expect(page.locator("#missing-code")).to_contain_text("Received: src.")
+    visitor.check()

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 from collections.abc import Collection
 from email.message import Message
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from python_multipart.exceptions import FormParserError
@@ -14,6 +14,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.core.contents import CODE_LIMIT_BYTES
 from app.core.model import Artifact
+from app.core.reading import CODE_FILES_MAX
 from app.errors import BadInput, TooLarge, UnsupportedFormat
 
 FIELDS = (
@@ -37,6 +38,8 @@ REPEATED = ("allow_packages",)
 """Text fields that may come more than once; their values are joined by newlines."""
 
 TEXT_LIMIT_BYTES = 1 << 20
+CODE_FOLDERS_MAX = 8
+CODE_PATH_MAX = 200
 
 
 class _Part:
@@ -84,6 +87,7 @@ class FormReceiver:
         self._complete = False
         self._digest = hashlib.sha256()
         self._refusal: BadInput | None = None
+        self._left_out = ""
         self.texts = texts
         self.artifact: Artifact | None = None
         self.code_files: list[str] = []
@@ -99,6 +103,10 @@ class FormReceiver:
     def finish(self) -> None:
         if not self._complete:
             raise BadInput("The form ends before its closing boundary.", hint="Send the whole upload again.")
+        if self._left_out and not self.code_files:
+            self._refuse(
+                f"`{self._left_out}` cannot be imported as Python code.", hint="code_files must be .py modules."
+            )
         if self._refusal is not None:
             raise self._refusal
 
@@ -137,24 +145,35 @@ class FormReceiver:
         if part.filename is None:
             hint = f"With curl: `-F {part.field}=@path` (note the @)."
             raise BadInput(f"`{part.field}` is not a file.", hint=hint, field=part.field)
-        name = safe_filename(part.filename)
-        if part.field == "file" and self.artifact is not None:
+        if part.field == "code_files":
+            return self._open_code(part, part.filename)
+        if self.artifact is not None:
             raise BadInput("The form has more than one `file`.", hint="Upload one model at a time.", field="file")
-        if part.field == "code_files" and (refusal := self._refusal_of_code(name)):
-            self._refusal = self._refusal or refusal
-            return None
-        folder = self._folder / ("artifact" if part.field == "file" else "code")
-        folder.mkdir(parents=True, exist_ok=True)
-        part.filename = name
-        return (folder / name).open("xb")
+        part.filename = safe_filename(part.filename)
+        return _create(self._folder / "artifact" / part.filename)
 
-    def _refusal_of_code(self, name: str) -> BadInput | None:
-        if not name.endswith(".py") or not name[:-3].isidentifier():
-            hint = "code_files must be .py modules."
-            return BadInput(f"`{name}` cannot be imported as Python code.", hint=hint, field="code_files")
-        if name in self.code_files:
-            return BadInput(f"Two code files are named `{name}`.", field="code_files")
+    def _open_code(self, part: _Part, sent: str) -> IO[bytes] | None:
+        """Open a code file. None for one that is not stored: it is refused, or is no Python in a folder of code."""
+        path = code_path(sent)
+        part.filename = str(path)
+        if path.suffix != ".py":
+            self._left_out = self._left_out or sent[:100]
+        elif len(path.parts) > CODE_FOLDERS_MAX or len(str(path)) > CODE_PATH_MAX:
+            self._refuse(
+                f"The path of the code file `{sent[:100]}` is too long.", hint="Send it from a folder nearer to it."
+            )
+        elif len(self.code_files) == CODE_FILES_MAX:
+            self._refuse(
+                f"The form has more than {CODE_FILES_MAX} code files.", hint="Send those that the model imports."
+            )
+        elif part.filename in self.code_files:
+            self._refuse(f"Two code files are named `{path}`.")
+        else:
+            return _create(self._folder / "code" / path)
         return None
+
+    def _refuse(self, detail: str, hint: str = "") -> None:
+        self._refusal = self._refusal or BadInput(detail, hint=hint, field="code_files")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         part = self._part
@@ -164,10 +183,11 @@ class FormReceiver:
                 raise TooLarge(f"The field `{part.field}` is over 1 MiB.", field=part.field)
             part.text += data[start:end]
             return
-        limit = self._max_file_bytes if part.field == "file" else CODE_LIMIT_BYTES
+        is_code = part.field == "code_files" and part.file is not None
+        limit = CODE_LIMIT_BYTES if is_code else self._max_file_bytes
         if part.size_bytes > limit:
-            raise too_large_file(limit) if part.field == "file" else too_large_code(limit)
-        if part.file is None:  # the file is refused or has no name
+            raise too_large_code(limit) if is_code else too_large_file(limit)
+        if part.file is None:  # it is refused, is no code, or has no name
             return
         piece = data[start:end]
         part.file.write(piece)
@@ -199,6 +219,27 @@ class FormReceiver:
 
     def _finished(self) -> None:
         self._complete = True
+
+
+def _create(path: Path) -> IO[bytes]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("xb")
+
+
+def code_path(name: str) -> PurePosixPath:
+    """Return the path of an uploaded code file, such as `src/features.py`, with every part a name that can be imported.
+
+    Nothing in it leads out of the folder that it is stored in.
+    """
+    *folders, file = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")] or [""]
+    stem, dot, suffix = file.rpartition(".")
+    return PurePosixPath(*map(_identifier, folders), f"{_identifier(stem)}{dot}{suffix}" if dot else _identifier(file))
+
+
+def _identifier(text: str) -> str:
+    """Return the text as an identifier: `train-v2` is `train_v2`."""
+    kept = "".join(char if char.isalnum() or char == "_" else "_" for char in text)
+    return kept if kept.isidentifier() else f"_{kept}"
 
 
 def safe_filename(name: str) -> str:

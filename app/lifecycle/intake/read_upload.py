@@ -23,12 +23,17 @@ from app.core.contents import FOLDER, Contents
 from app.core.folders import remove_folder
 from app.core.inspection import Inspection
 from app.core.model_config import ModelConfig
-from app.core.reading import Question, Reading
+from app.core.reading import CodeQuestion, CodeReading, Question, Reading
 from app.errors import UnreadableArtifact
 from app.lifecycle.intake.readers import Readers
 from app.lifecycle.intake.receive import Upload
 
 STAGING: Final = "unpacked"
+CODE: Final = "code"
+"""The folder, below that of an upload, of its Python files."""
+
+MAIN_MODULES: Final = "main_modules.txt"
+"""The file in that folder with the modules that define what the model takes from `__main__`; the runtime imports them."""
 FOLDERS_MAX: Final = 10 * MEMBERS_MAX
 SPECIAL_BITS: Final = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
@@ -37,13 +42,34 @@ class Inspected(Struct, frozen=True):
     """An upload that was read, its files in their places.
 
     inspection: what was read from the artifact, which took inspect_ms. contents: of an artifact that came as a folder;
-    those of a single file say nothing.
+    those of a single file say nothing. code: of the Python files that came with it.
     """
 
     upload: Upload
     inspection: Inspection
     contents: Contents
     inspect_ms: float
+    code: CodeReading = CodeReading()
+
+    @property
+    def code_files(self) -> tuple[str, ...]:
+        """The names at the top of the code folder, such as `train.py` and `src`."""
+        return tuple(sorted({*self.upload.own_code, *self.code.names}))
+
+    @property
+    def with_code(self) -> Inspection:
+        """The inspection of the artifact together with its code."""
+        inspection, code = self.inspection, self.code
+        if not code.places:
+            return inspection
+        pinned = {pin.distribution for pin in inspection.pins}
+        return structs.replace(
+            inspection,
+            pins=(*inspection.pins, *(pin for pin in code.pins if pin.distribution not in pinned)),
+            missing_code=code.missing,
+            unknown_modules=tuple(sorted({*inspection.unknown_modules, *code.unknown_modules})),
+            facts={**inspection.facts, **code.facts},
+        )
 
 
 async def read_upload(upload: Upload, readers: Readers, max_upload_bytes: int) -> Inspected:
@@ -70,7 +96,66 @@ async def read_upload(upload: Upload, readers: Readers, max_upload_bytes: int) -
                     await asyncio.to_thread(remove_folder, staging)
         placed = await asyncio.to_thread(_put_in_place, upload, reading)
         contents = reading.contents or Contents(ModelConfig())
-        return Inspected(placed, reading.inspection, contents, (monotonic() - began) * 1000)
+        code = await _read_code(placed, reading.inspection, contents, readers)
+        return Inspected(placed, reading.inspection, contents, (monotonic() - began) * 1000, code)
+
+
+async def read_more_code(inspected: Inspected, upload: Upload, readers: Readers) -> Inspected:
+    """Read the code of an upload again, to which files were added. Raises BadInput for one that cannot be read."""
+    async with readers.turn(upload.request_id, upload.artifact.filename):
+        code = await _read_code(upload, inspected.inspection, inspected.contents, readers)
+    return structs.replace(inspected, upload=upload, code=code)
+
+
+async def _read_code(upload: Upload, inspection: Inspection, contents: Contents, readers: Readers) -> CodeReading:
+    if not upload.code_files and not upload.own_code:
+        return CodeReading()
+    question = CodeQuestion(upload.code_files, inspection.globals, inspection.missing_code, contents.python_version)
+    folder = upload.folder / CODE
+    reading = await readers.read_code(Question("code", str(folder), code=question))
+    await asyncio.to_thread(_check_places, folder, reading)
+    return reading
+
+
+def _check_places(folder: Path, reading: CodeReading) -> None:
+    """Raise UnreadableArtifact for places that no honest reader says: each is the end of the path of a file that is there."""
+    for path, place in reading.places.items():
+        parts = parts_of(path)
+        if not folder.joinpath(*parts).is_file() or parts[-len(parts_of(place)) :] != parts_of(place):
+            raise _lied(f"{quoted(path)} cannot become {quoted(place)}")
+    if (
+        len(set(reading.places.values())) < len(reading.places)
+        or not reading.definitions.keys() <= reading.places.keys()
+    ):
+        raise _lied("it puts two code files in one place")
+
+
+def place_code(inspected: Inspected) -> None:
+    """Put the code files where they are imported from, and leave of scripts their definitions alone.
+
+    The folder is made anew beside the old one, which it then replaces. Does nothing if that was done before.
+    """
+    folder, reading = inspected.upload.folder / CODE, inspected.code
+    if not reading.places or (folder / MAIN_MODULES).exists():
+        return
+    made = folder.with_name(f"{CODE}.placed")
+    remove_folder(made)
+    made.mkdir(mode=0o700)
+    for path, place in reading.places.items():
+        target = made.joinpath(*parts_of(place))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path in reading.definitions:
+            target.write_text(reading.definitions[path], encoding="utf-8")
+        else:
+            shutil.copy(folder.joinpath(*parts_of(path)), target)
+    for file in sorted(folder.rglob("*")):  # what is no Python, such as data of a package, stays beside it
+        target = made / file.relative_to(folder)
+        if file.is_file() and file.suffix != ".py" and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+    (made / MAIN_MODULES).write_text("".join(f"{module}\n" for module in reading.mains), encoding="utf-8")
+    remove_folder(folder)
+    made.rename(folder)
 
 
 def _model_folder(upload: Upload) -> Path:
@@ -128,11 +213,9 @@ def _put_in_place(upload: Upload, reading: Reading) -> Upload:
     parts = parts_of(contents.file)
     if contents.file and not folder.joinpath(*parts).is_file():
         raise _lied(f"{quoted(contents.file)} is not one of its files")
-    names = _code(upload.folder / "code", folder, contents, reading.code)
+    names = _code(upload.folder / CODE, folder, contents, reading.code)
     return structs.replace(
-        upload,
-        artifact=structs.replace(upload.artifact, main="/".join((FOLDER, *parts))),
-        code_files=tuple(dict.fromkeys((*upload.code_files, *names))),
+        upload, artifact=structs.replace(upload.artifact, main="/".join((FOLDER, *parts))), own_code=names
     )
 
 

@@ -16,7 +16,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from app.core.inspection import Pin
 from app.core.model_config import ModelConfig, checked
-from app.core.reading import ANSWER_BYTES_MAX, STORAGE, Answer, Question, Reading, Refusal
+from app.core.reading import ANSWER_BYTES_MAX, CODE_FILES_MAX, STORAGE, Answer, CodeReading, Question, Reading, Refusal
 from app.errors import BadInput, TooLarge, UnreadableArtifact, UnsupportedFormat
 
 log = structlog.get_logger(__name__)
@@ -101,6 +101,12 @@ class Readers:
         await asyncio.to_thread(check, reading)
         return reading
 
+    async def read_code(self, question: Question) -> CodeReading:
+        """Read a folder of Python files that came with a model, within a turn. Raises what is wrong with them."""
+        reading = await self._decode(question, CodeReading)
+        await asyncio.to_thread(check_code, reading)
+        return reading
+
     async def read_config(self, folder: Path) -> ModelConfig:
         """Read the model_config.yaml of a model's folder. Raises BadInput."""
         async with self.turn("", folder.name):
@@ -173,6 +179,14 @@ def check(reading: Reading) -> None:
     check_pins((*reading.inspection.pins, *reading.inspection.unknown_pins))
     if reading.contents is not None:
         checked(reading.contents.config)
+
+
+def check_code(reading: CodeReading) -> None:
+    """Check a reading of code. Raises UnreadableArtifact for what no honest reader says."""
+    for name in reading.__struct_fields__:
+        if len(getattr(reading, name)) > CODE_FILES_MAX:
+            raise UnreadableArtifact(f"The model's code has more than {CODE_FILES_MAX} files or imports.")
+    check_pins(reading.pins)
 
 
 def check_pins(pins: tuple[Pin, ...]) -> None:

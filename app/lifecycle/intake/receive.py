@@ -68,7 +68,8 @@ class Form(Struct, frozen=True):
 class Upload(Struct, frozen=True):
     """A received model: its form's texts, and its artifact and code files on disk below `folder`.
 
-    models_folder: the entry of the models folder that it was taken from, "" for an upload by request. request_id: of
+    code_files: paths of the Python files that were sent with it. own_code: names at the top of the code that came in its
+    own folder. models_folder: the entry of the models folder that it was taken from, "" for an upload by request. request_id: of
     the request that brought it. received_ms: how long its transfer took.
     """
 
@@ -77,6 +78,7 @@ class Upload(Struct, frozen=True):
     texts: dict[str, str]
     artifact: Artifact
     code_files: tuple[str, ...]
+    own_code: tuple[str, ...] = ()
     models_folder: str = ""
     request_id: str = ""
     received_ms: float = 0.0
@@ -105,9 +107,12 @@ async def receive(
     receiver = FormReceiver(boundary, folder, max_upload_bytes, fields, {} if texts is None else texts)
     try:
         folder.mkdir(parents=True, mode=0o700)
-        buffer = bytearray()
+        buffer, size_bytes = bytearray(), 0
         async for chunk in chunks:
             buffer += chunk
+            size_bytes += len(chunk)
+            if size_bytes > room:
+                raise too_large_file(max_upload_bytes)
             if len(buffer) >= WRITE_BYTES:
                 await asyncio.to_thread(receiver.feed, bytes(buffer))
                 buffer.clear()

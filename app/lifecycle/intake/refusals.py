@@ -6,34 +6,29 @@ from collections.abc import Iterator
 from typing import Final
 
 from app.artifact.distributions import distribution_of
-from app.core.inspection import Inspection, Pin, UnsafeGlobal
+from app.artifact.requirements import module_of
+from app.core.inspection import MODULE_OF_WEIGHTS, Inspection, Pin, UnsafeGlobal
 from app.errors import BadInput, MissingCode, UnknownPackage, UnsafeArtifact
 
 SHOWN_UNKNOWN: Final = 20
 
 
-def refuse_unusable(inspection: Inspection, *, has_code: bool, allow_unsafe: bool) -> None:
+def refuse_unusable(inspection: Inspection, *, allow_unsafe: bool, code_files: tuple[str, ...] = ()) -> None:
     """Raise the first of `refusals_of`, if there is any."""
-    for refusal in refusals_of(inspection, has_code=has_code, allow_unsafe=allow_unsafe):
+    for refusal in refusals_of(inspection, allow_unsafe=allow_unsafe, code_files=code_files):
         raise refusal
 
 
-def refusals_of(inspection: Inspection, *, has_code: bool, allow_unsafe: bool) -> Iterator[BadInput]:
+def refusals_of(inspection: Inspection, *, allow_unsafe: bool, code_files: tuple[str, ...] = ()) -> Iterator[BadInput]:
     """Yield MissingCode, UnknownPackage and UnsafeArtifact errors if the model cannot be served as it is.
 
-    inspection: with its owner's consent applied, see `with_consent`. has_code: whether the owner supplied code files.
-    allow_unsafe: whether the owner consents to what is dangerous.
+    inspection: with the owner's code and consent applied, see `Inspected.with_code` and `with_consent`. allow_unsafe:
+    whether the owner consents to what is dangerous. code_files: names of the code that came.
     """
-    if inspection.missing_code and not has_code:
-        names = ", ".join(f"`{name}`" for name in inspection.missing_code)
-        yield MissingCode(
-            f"The model needs {names}, which the script that saved it defines and the file does not contain.",
-            hint="Upload that script as `code_files` with the model; it is then loaded in the model's sandbox.",
-            missing=list(inspection.missing_code),
-            field="code_files",
-        )
+    if inspection.missing_code:
+        yield _missing_code(inspection.missing_code, code_files)
     if inspection.unknown_modules:
-        yield _unknown_modules(inspection.unknown_modules)
+        yield _unknown_modules(inspection.unknown_modules, inspection.globals)
     if inspection.unknown_pins:
         yield _unknown_pins(inspection.unknown_pins)
     if inspection.dangers and not allow_unsafe:
@@ -54,14 +49,43 @@ def _hint_of_dangers(dangers: tuple[UnsafeGlobal, ...]) -> str:
     return hint + "It still runs in the sandbox."
 
 
-def _unknown_modules(modules: tuple[str, ...]) -> MissingCode:
-    first, names = modules[0][:100], _listed(modules)
+def _missing_code(names: tuple[str, ...], code_files: tuple[str, ...]) -> MissingCode:
+    if MODULE_OF_WEIGHTS in names:
+        return MissingCode(
+            "The file holds the weights of a PyTorch module and not the module: send the script that defines it with "
+            "`--code` (`code_files`).",
+            hint="A class derived from `torch.nn.Module`, or a function `build_model()` that makes one. Or save the whole model, "
+            "with `torch.export.save` or `torch.jit.save`.",
+            missing=list(names),
+            field="code_files",
+        )
+    if modules := tuple(name for name in names if not name.startswith("__main__")):
+        return MissingCode(
+            f"The model imports {_listed(modules)}, which is not among the code that came with it: send it with `--code` "
+            "(`code_files`), or the folder that holds it.",
+            hint="A file keeps the folders in front of its name, such as `src/features.py` for `src.features`.",
+            missing=list(modules),
+            field="code_files",
+        )
+    where = f"{_listed(code_files)} does not either" if code_files else "the file does not contain"
     return MissingCode(
-        f"The model imports {names}, which is neither in the file nor in a package that PRISM knows: send its code "
-        f"(`--code`, `code_files`), or name its package (`--allow-package {first}`, `allow_packages`, or a line of "
-        "`requirements`).",
-        hint=f"If the package and the module have different names, write `{first}=NAME`. PRISM never searches "
-        "the package index for the name of a module.",
+        f"The model needs {_listed(names)}, which the script that saved it defines and {where}: send that script with "
+        "`--code` (`code_files`).",
+        hint="Only its definitions are used, in the model's sandbox: the rest of the script does not run.",
+        missing=list(names),
+        field="code_files",
+    )
+
+
+def _unknown_modules(modules: tuple[str, ...], imports: tuple[str, ...]) -> MissingCode:
+    first = modules[0][:100]
+    deeper = any(name.startswith(f"{modules[0]}.") and "." in module_of(name) for name in imports)
+    code = f"the folder {first}" if deeper else f"{first}.py"
+    return MissingCode(
+        f"The model imports {_listed(modules)}, which is not in the file: send {code} with `--code` (`code_files`), or push "
+        "the folder that holds the model and its code.",
+        hint=f"If it is a package from the index, allow it by name: `--allow-package {first}` (`allow_packages`), or "
+        f"`{first}=NAME` if the package is named otherwise. PRISM never searches the index for the name of a module.",
         missing=list(modules),
         field="allow_packages",
     )

@@ -20,7 +20,7 @@ from app.core.inspection import Format, Inspection
 from app.core.model import REPLICAS_MAX, Findings, Identity, ModelVersion, Spec, Status
 from app.core.model_config import ModelConfig
 from app.errors import BadInput
-from app.lifecycle.intake.read_upload import Inspected
+from app.lifecycle.intake.read_upload import Inspected, place_code
 from app.lifecycle.intake.refusals import refuse_unusable
 from app.lifecycle.state import DeploymentState, utc_now
 from app.runtime.target import Targets
@@ -67,9 +67,11 @@ async def register(
     """
     began = monotonic()
     draft = build_version(inspected, state, targets)
-    spec = draft.model.spec
-    refuse_unusable(draft.inspection, has_code=bool(spec.code_files), allow_unsafe=spec.allow_unsafe)
+    refuse_unusable(
+        draft.inspection, allow_unsafe=draft.model.spec.allow_unsafe, code_files=draft.model.spec.code_files
+    )
     requirements = await requirements_of(draft.model, draft.inspection)
+    await asyncio.to_thread(place_code, inspected)
     try:
         async with state.numbering:
             version = state.next_version(draft.model.name)  # another of this name may have been recorded meanwhile
@@ -96,7 +98,8 @@ def build_version(inspected: Inspected, state: DeploymentState, targets: Targets
     allow_packages = allowed_packages((texts.get("allow_packages", ""), *trusted.allowed))
     requirements = texts.get("requirements") or trusted.requirement_lines
     expected_input = json_value("expected_input_json", texts.get("expected_input_json", ""))
-    inspection = with_consent(inspected.inspection, word_of(allow_packages, requirements, upload.code_files))
+    code_files = inspected.code_files
+    inspection = with_consent(inspected.with_code, word_of(allow_packages, requirements, code_files))
     execution = execution_of(config, texts.get("gpu", ""), inspection)
     target = target_of(target_name(texts.get("target") or config.target, targets), execution.gpus, targets)
     accelerate = accelerate_choice(texts.get("accelerate") or config.accelerate)
@@ -111,7 +114,7 @@ def build_version(inspected: Inspected, state: DeploymentState, targets: Targets
             requirements=requirements,
             python_version=texts.get("python_version") or contents.python_version,
             expected_input=contents.sample if expected_input is None else expected_input,
-            code_files=upload.code_files,
+            code_files=code_files,
             allow_unsafe=allow_unsafe,
             unsafe_consent=now if allow_unsafe and inspection.dangers else "",
             allow_packages=allow_packages,

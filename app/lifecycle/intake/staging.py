@@ -15,12 +15,13 @@ from msgspec import Struct, structs
 from app.core.model import ModelVersion
 from app.errors import BadInput, NotFound, PrismError
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.intake.read_upload import Inspected
+from app.lifecycle.intake.read_upload import CODE, Inspected
 from app.lifecycle.intake.receive import Form, Upload, discard
 from app.lifecycle.intake.refusals import refusals_of
 from app.lifecycle.intake.register import build_version
 
 KEPT_SECONDS = 3600.0
+REPLACED = "replaced"
 
 
 class Staged(Struct, frozen=True):
@@ -101,10 +102,19 @@ class Staging:
             await discard(form.folder)
             raise
         names = (*staged.upload.code_files, *form.code_files)
-        await asyncio.to_thread(_move_code, form, staged.upload)
         texts = {**staged.upload.texts, **form.texts}
         upload = structs.replace(staged.upload, texts=texts, code_files=tuple(dict.fromkeys(names)))
-        return self._keep(structs.replace(staged, inspected=structs.replace(staged.inspected, upload=upload)))
+        inspected = structs.replace(staged.inspected, upload=upload)
+        try:
+            if form.code_files:
+                await asyncio.to_thread(_add_code, form, upload)
+                inspected = await self._deployments.add_code(inspected, upload)
+        except BaseException:
+            await asyncio.to_thread(_take_code_back, form, upload)
+            raise
+        finally:
+            await asyncio.to_thread(shutil.rmtree, form.folder, True)
+        return self._keep(structs.replace(staged, inspected=inspected))
 
     async def refusals(self, staged: Staged) -> list[PrismError]:
         """Return why the upload could not be deployed as it is.
@@ -117,8 +127,9 @@ class Staging:
         except PrismError as error:
             return [error]
         spec, inspection = draft.model.spec, draft.inspection
-        has_code = bool(spec.code_files)
-        refusals: list[PrismError] = [*refusals_of(inspection, has_code=has_code, allow_unsafe=spec.allow_unsafe)]
+        refusals: list[PrismError] = [
+            *refusals_of(inspection, allow_unsafe=spec.allow_unsafe, code_files=spec.code_files)
+        ]
         try:
             await self._deployments.pipeline.requirements(draft.model, inspection)
         except PrismError as error:
@@ -183,13 +194,22 @@ class Staging:
             asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, staged.upload.folder, True)
 
 
-def _move_code(form: Form, upload: Upload) -> None:
-    """Move a form's code files to the upload, and remove the rest of the form.
-
-    A later file replaces one of the same name.
-    """
+def _add_code(form: Form, upload: Upload) -> None:
+    """Move a form's code files to the upload. A later file replaces one of the same name, which the form's folder keeps."""
     for name in form.code_files:
-        place = upload.folder / "code" / name
-        place.parent.mkdir(exist_ok=True)
-        (form.folder / "code" / name).replace(place)
-    shutil.rmtree(form.folder, ignore_errors=True)
+        place, replaced = upload.folder / CODE / name, form.folder / REPLACED / name
+        if place.exists():
+            replaced.parent.mkdir(parents=True, exist_ok=True)
+            place.replace(replaced)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (form.folder / CODE / name).replace(place)
+
+
+def _take_code_back(form: Form, upload: Upload) -> None:
+    """Undo `_add_code`, however far it came."""
+    for name in form.code_files:
+        place, replaced = upload.folder / CODE / name, form.folder / REPLACED / name
+        if not (form.folder / CODE / name).exists():
+            place.unlink(missing_ok=True)
+        if replaced.exists():
+            replaced.replace(place)

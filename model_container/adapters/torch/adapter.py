@@ -55,12 +55,12 @@ def load_exported(config: RuntimeConfig) -> TorchAdapter:
 def load_module(config: RuntimeConfig) -> TorchAdapter:
     """Load a whole module, or weights for the module that the owner's code creates."""
     _prepare(config)
-    load_code(config.code)
+    modules = load_code(config.code)
     held = torch.load(config.artifact, map_location=device(), weights_only=False)
     if isinstance(held, torch.nn.Module):
         module = held
     elif isinstance(held, dict):
-        module = with_weights(made_by(config.code), held)
+        module = with_weights(made_by(modules), held)
     else:
         raise TypeError(f"the file holds a {type(held).__name__}, neither a module nor a state dict")
     module = module.to(device()).eval()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Any, Callable, Dict
+from types import ModuleType
+from typing import Any, Callable, Dict, List
 
 import torch  # type: ignore[import-not-found]
 
@@ -30,17 +30,16 @@ def with_weights(module: Any, held: Dict[str, Any]) -> Any:
     return module
 
 
-def made_by(folder: str) -> Any:
+def made_by(modules: List[ModuleType]) -> Any:
     """Create the module with the owner's code: with a function such as `build_model`, or from its only module class.
 
     Raises TypeError if the choice is not clear.
     """
-    files = sorted(Path(folder).glob("*.py")) if folder else []
-    defined = {name: value for path in files for name, value in vars(sys.modules[path.stem]).items()}
+    defined = {name: value for module in modules for name, value in vars(module).items()}
     for name in FACTORIES:
         if callable(defined.get(name)) and not isinstance(defined[name], type):
             return _made(defined[name], name)
-    known = {path.stem for path in files}
+    known = {module.__name__ for module in modules}
     classes = {
         value
         for value in defined.values()

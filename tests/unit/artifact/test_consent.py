@@ -46,20 +46,19 @@ def test_a_file_that_imports_an_unknown_module_is_rejected_without_asking_the_in
     found = inspect(tmp_path / "m.pkl", "m.pkl")
     assert found.pins == ()
     assert found.unknown_modules == ("evilpkg",)
-    missing, unsafe = refusals_of(found, has_code=True, allow_unsafe=False)
+    missing, unsafe = refusals_of(found, allow_unsafe=False)
     assert isinstance(missing, MissingCode)
     for word in (
         "`evilpkg`",
-        "`--code`",
+        "send evilpkg.py with `--code`",
         "`code_files`",
-        "`--allow-package evilpkg`",
-        "`allow_packages`",
-        "`requirements`",
     ):
         assert word in missing.detail
+    assert "`--allow-package evilpkg`" in missing.hint
+    assert "`allow_packages`" in missing.hint
     assert isinstance(unsafe, UnsafeArtifact)
     assert "`--allow-package evilpkg`" in unsafe.hint
-    assert [type(one) for one in refusals_of(found, has_code=True, allow_unsafe=True)] == [MissingCode]
+    assert [type(one) for one in refusals_of(found, allow_unsafe=True)] == [MissingCode]
 
 
 def test_without_consent_nothing_changes() -> None:
@@ -141,7 +140,7 @@ def test_requirements_in_an_artifact_install_only_known_packages(tmp_path: Path,
     assert "acme" not in {pin.distribution for pin in found.pins}
     assert "scikit-learn" in {pin.distribution for pin in found.pins}
     assert [pin.requirement for pin in found.unknown_pins] == ["acme>=1"]
-    (refusal,) = refusals_of(found, has_code=False, allow_unsafe=True)
+    (refusal,) = refusals_of(found, allow_unsafe=True)
     assert isinstance(refusal, UnknownPackage)
     assert "`acme`" in refusal.detail
     assert "`--allow-package acme`" in refusal.hint

@@ -13,11 +13,10 @@ from sklearn.linear_model import LinearRegression
 from app.artifact.code_files import needed_code
 from app.artifact.folder import read_contents
 from app.artifact.formats.mlflow import read_mlflow
-from app.artifact.formats.torch import MODULE_OF_WEIGHTS
 from app.artifact.python_source import answering_class, pins_of_imports
 from app.artifact.read import read_folder
 from app.core.contents import Contents
-from app.core.inspection import Format, Inspection, Pin
+from app.core.inspection import MODULE_OF_WEIGHTS, Format, Inspection, Pin
 from app.errors import BadInput, PrismError, UnsupportedFormat
 from tests.unit.artifact.folder_lab import laid_out
 

@@ -107,7 +107,7 @@ def test_a_model_of_lightgbm_needs_lightgbm(file: Path) -> None:
     model = lightgbm.LGBMClassifier(n_estimators=2, verbose=-1).fit(X, Y)
     inspection = found(file, pickle.dumps(model), "model.pkl")
     assert {"lightgbm", "scikit-learn"} <= pins(inspection).keys()
-    refuse_unusable(inspection, has_code=False, allow_unsafe=False)
+    refuse_unusable(inspection, allow_unsafe=False)
 
 
 def test_onnx_is_recognised_and_shown(file: Path) -> None:
@@ -150,7 +150,7 @@ SAFETENSORS = (26).to_bytes(8, "little") + b'{"w":{"dtype":"F32"}}     ' + bytes
         (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "HTML"),
         (b'\n<html lang="en"></html>', "HTML"),
         (b'<?xml version="1.0"?><PMML/>', "XML"),
-        (json.dumps({"learner": {}}).encode(), "JSON"),
+        (json.dumps({"tree_info": []}).encode(), "JSON"),
         (b'[{"a": 1}]', "JSON"),
         (zipped(), "zip"),
         (tarred(), "tar"),
@@ -164,10 +164,7 @@ SAFETENSORS = (26).to_bytes(8, "little") + b'{"w":{"dtype":"F32"}}     ' + bytes
         (b"PAR1" + bytes(20), "Parquet"),
         (SAFETENSORS, "safetensors"),
         (b"GGUF\x03\x00\x00\x00", "GGUF"),
-        (b"CBM1\xc8i\x00\x00\x10\x00", "CatBoost"),
-        (b"{L" + bytes(7) + b"\x07learner{", "XGBoost"),
         (b"\x93NUMPY\x01\x00", "numpy array"),
-        (b"tree\nversion=v4\n", "LightGBM"),
         (b"Some notes of mine.", "text"),
         (bytes(range(200, 256)) * 9, "not a format that PRISM knows"),
     ],
@@ -197,6 +194,66 @@ class Attack:
         return Path.touch, (self.target,)
 
 
+def test_a_model_of_lightgbm_with_categories_needs_pandas(file: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(40.0), "b": pd.Categorical(["u", "v", "w", "u"] * 10)})
+    with_categories = lightgbm.LGBMClassifier(n_estimators=2, verbose=-1).fit(frame, [0, 1] * 20)
+    (pin,) = (pin for pin in found(file, pickle.dumps(with_categories), "m.pkl").pins if pin.distribution == "pandas")
+    assert pin.evidence == "LightGBM was trained on categories of pandas (`pandas_categorical`)"
+    without = lightgbm.LGBMClassifier(n_estimators=2, verbose=-1).fit(frame.drop(columns="b").to_numpy(), [0, 1] * 20)
+    assert "pandas" not in pins(found(file, pickle.dumps(without), "model.pkl"))
+
+
+@pytest.mark.parametrize(
+    ("end", "version"),
+    [
+        (b"\x07version[#L\0\0\0\0\0\0\0\x03i\x03i\x02i\x00}}", "3.2.0"),
+        (b"\x07version[#L\0\0\0\0\0\0\0\x03i\x01I\x01\x00U\xff}", "1.256.255"),
+        (b'"version":[1,7,6]}', "1.7.6"),
+        (b'"version": [1, 7, 6]}}', "1.7.6"),
+        (b'"version":[1,7]}', ""),
+        (b'"version":[1,7,6]} and more', ""),
+        (b"\0" * 30, ""),
+    ],
+)
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_the_version_of_xgboost_is_read_in_its_booster(file: Path, end: bytes, version: str, protocol: int) -> None:
+    content = bytes(1000) + end
+    handle = (
+        b"B" + len(content).to_bytes(4, "little") if protocol == 4 else b"\x96" + len(content).to_bytes(8, "little")
+    )
+    pickled = b"\x80%bcxgboost.core\nBooster\n)\x81}\x8c\x06handle" % bytes([protocol]) + handle + content + b"sb."
+    (pin,) = found(file, pickled, "model.pkl").pins
+    assert pin.specifier == (f"=={version}" if version else "")
+    assert (version or "does not say") in pin.evidence
+
+
+UBJSON = b"{L\0\0\0\0\0\0\0\x07learner{L\0\0\0\0\0\0\0\nattributes{"
+VERSION = b"}L\0\0\0\0\0\0\0\x07version[#L\0\0\0\0\0\0\0\x03i\x03i\x02i\0}"
+
+
+@pytest.mark.parametrize(
+    ("content", "format", "needs"),
+    [
+        (UBJSON + bytes(500) + VERSION, Format.XGBOOST, ["xgboost==3.2.0"]),
+        (UBJSON + b"scikit_learn" + bytes(500) + VERSION, Format.XGBOOST, ["xgboost==3.2.0", "scikit-learn"]),
+        (UBJSON + bytes(500), Format.XGBOOST, ["xgboost"]),
+        (b'{"learner":{"a":1},"version":[1,7,6]}', Format.XGBOOST, ["xgboost==1.7.6"]),
+        (b"tree\nversion=v4\nnum_class=1\n\npandas_categorical:[]\n", Format.LIGHTGBM, ["lightgbm>=4"]),
+        (b'tree\nversion=v3\n\npandas_categorical:[["a"]]\n', Format.LIGHTGBM, ["lightgbm>=2.3", "pandas"]),
+        (b"tree\nversion=v9\n", Format.LIGHTGBM, ["lightgbm"]),
+        (b"CBM1\xc8i\x00\x00\x10\x00", Format.CATBOOST, ["catboost"]),
+        (b'{\n  "features_info":\n    {', Format.CATBOOST, ["catboost"]),
+    ],
+)
+def test_a_booster_in_its_librarys_own_format_needs_that_library(
+    file: Path, content: bytes, format: Format, needs: list[str]
+) -> None:
+    inspection = found(file, content, "model.any")
+    assert inspection.format is format
+    assert [pin.requirement for pin in inspection.pins] == needs
+    refuse_unusable(inspection, allow_unsafe=False)
+
+
 @pytest.mark.parametrize("dump", [pickle.dump, joblib.dump])
 def test_reading_runs_nothing(dump: Any, file: Path, tmp_path: Path) -> None:
     with file.open("wb") as opened:
@@ -204,36 +261,38 @@ def test_reading_runs_nothing(dump: Any, file: Path, tmp_path: Path) -> None:
     inspection = inspect(file, "model.pkl")
     assert not (tmp_path / "ran").exists()
     with pytest.raises(UnsafeArtifact):
-        refuse_unusable(inspection, has_code=False, allow_unsafe=False)
+        refuse_unusable(inspection, allow_unsafe=False)
 
 
 def test_dangers_are_named_with_the_way_to_consent(file: Path) -> None:
     inspection = found(file, b"cos\nsystem\n(S'true'\ntR.", "model.pkl")
     assert any("system" in line for line in inspection.second_opinion)
     with pytest.raises(UnsafeArtifact) as caught:
-        refuse_unusable(inspection, has_code=True, allow_unsafe=False)
+        refuse_unusable(inspection, allow_unsafe=False)
     assert "system" in caught.value.detail
     assert inspection.dangers[0].reason in caught.value.detail
     assert "allow_unsafe=true" in caught.value.hint
     assert "recorded" in caught.value.hint
     assert caught.value.values["dangers"][0]["name"] == inspection.dangers[0].name
-    refuse_unusable(inspection, has_code=False, allow_unsafe=True)
+    refuse_unusable(inspection, allow_unsafe=True)
 
 
 def test_missing_classes_are_named_with_the_way_to_supply_them(file: Path) -> None:
     inspection = found(file, b"c__main__\nScaler\n)R.", "model.pkl")
     assert inspection.missing_code == ("__main__.Scaler",)
     with pytest.raises(MissingCode) as caught:
-        refuse_unusable(inspection, has_code=False, allow_unsafe=True)
+        refuse_unusable(inspection, allow_unsafe=True)
     assert "`__main__.Scaler`" in caught.value.detail
-    assert "code_files" in caught.value.hint
+    assert "`--code` (`code_files`)" in caught.value.detail
+    assert "does not run" in caught.value.hint
     assert caught.value.values["missing"] == ["__main__.Scaler"]
-    refuse_unusable(inspection, has_code=True, allow_unsafe=False)
+    with pytest.raises(MissingCode, match=r"`train\.py` does not either"):
+        refuse_unusable(inspection, allow_unsafe=False, code_files=("train.py",))
 
 
 def test_a_harmless_model_is_not_refused() -> None:
-    refuse_unusable(Inspection(Format.PICKLE), has_code=False, allow_unsafe=False)
-    refuse_unusable(Inspection(Format.PICKLE, dangers=(UnsafeGlobal("a.b", "c"),)), has_code=False, allow_unsafe=True)
+    refuse_unusable(Inspection(Format.PICKLE), allow_unsafe=False)
+    refuse_unusable(Inspection(Format.PICKLE, dangers=(UnsafeGlobal("a.b", "c"),)), allow_unsafe=True)
 
 
 @settings(max_examples=300, deadline=None)

@@ -28,12 +28,13 @@ def text(content: bytes) -> bytes:
 
 
 NAMES = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01bt" + b"R(K\x01K\x01\x85N\x89]"
+MODEL = b"\x80\x04csklearn.linear_model._base\nLinearRegression\n)\x81}"
 ODD = {
     "a module": b"\x80\x04" + text(b"acme" + HALF) + text(b"Model") + b"\x93.",
     "a global": b"\x80\x04" + text(b"acme") + text(b"Model" + HALF) + b"\x93.",
     "by an escape": b"V\\ud800\n0cacme\nModel\n.",
-    "a column": b"\x80\x04}" + text(b"feature_names_in_") + NAMES + text(b"age" + HALF) + b"atbs.",
-    "a version": b"\x80\x04}" + text(b"_sklearn_version") + text(b"1.0" + HALF) + b"s.",
+    "a column": MODEL + text(b"feature_names_in_") + NAMES + text(b"age" + HALF) + b"atbsb.",
+    "a version": MODEL + text(b"_sklearn_version") + text(b"1.0" + HALF) + b"sb.",
 }
 
 

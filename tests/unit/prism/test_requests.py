@@ -69,7 +69,7 @@ def test_the_form_holds_only_what_was_given(tmp_path: Path) -> None:
         "allow_packages": "acme,other=other-models",
         "accelerate": "off",
     }
-    assert [name for name, _ in call.form.files] == ["file", "code_files", "code_files"]
+    assert [name for name, *_ in call.form.files] == ["file", "code_files", "code_files"]
     assert call.params == {"wait": "false"}
 
 

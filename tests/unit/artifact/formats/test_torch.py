@@ -67,8 +67,7 @@ def test_weights_without_a_module_need_its_code(tmp_path: Path) -> None:
     found = inspect(archive(tmp_path, "m.pt", WEIGHTS), "m.pt")
     assert (found.format, found.facts["holds"], found.dangers) == (Format.TORCH, "weights", ())
     assert found.missing_code == ("model.build_model",)
-    assert [type(error) for error in refusals_of(found, has_code=False, allow_unsafe=False)] == [MissingCode]
-    assert not list(refusals_of(found, has_code=True, allow_unsafe=False))
+    assert [type(error) for error in refusals_of(found, allow_unsafe=False)] == [MissingCode]
 
 
 def test_a_whole_module_is_judged_as_any_pickle(tmp_path: Path) -> None:
@@ -87,9 +86,27 @@ def test_an_exported_program_names_its_inputs_and_every_pickle_in_it_is_judged(t
     }
     plain = inspect(archive(tmp_path, "m.pt2", members), "m.pt2")
     assert (plain.format, plain.facts["graph_inputs"], plain.dangers) == (Format.TORCH_EXPORT, "x", ())
+    assert [pin.requirement for pin in plain.pins] == ["torch"]
     for place in ("data/sample_inputs/model.pt", "data/weights/weight_1"):
         found = inspect(archive(tmp_path, "n.pt2", {**members, place: inner.getvalue()}), "n.pt2")
         assert [danger.name for danger in found.dangers] == ["builtins.eval"], place
+
+
+@pytest.mark.parametrize(
+    ("saved_by", "requirement"),
+    [
+        ("2.13.0+cpu", "torch>=2.13.0"),
+        ("2.9.0a0+git1", "torch>=2.9.0"),
+        ("; rm -rf /", "torch"),
+        ("", "torch"),
+    ],
+)
+def test_an_exported_program_needs_the_pytorch_that_saved_it_or_a_later_one(
+    tmp_path: Path, saved_by: object, requirement: str
+) -> None:
+    graph = json.dumps({**GRAPH, "torch_version": saved_by}).encode()
+    found = inspect(archive(tmp_path, "m.pt2", {"archive_format": b"pt2", "models/model.json": graph}), "m.pt2")
+    assert [pin.requirement for pin in found.pins] == [requirement]
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from app.core.inspection import Format, Inspection, Pin, UnsafeGlobal
 from app.core.model import Artifact
-from app.core.reading import ANSWER_BYTES_MAX, Answer, Question, Reading, Refusal
+from app.core.reading import ANSWER_BYTES_MAX, Answer, CodeReading, Question, Reading, Refusal
 from app.errors import BadInput, UnreadableArtifact, UnsupportedFormat
-from app.lifecycle.intake.read_upload import STAGING, check_unpacked, read_upload
+from app.lifecycle.intake.read_upload import STAGING, check_unpacked, place_code, read_upload
 from app.lifecycle.intake.readers import Readers, ordinal
 from app.lifecycle.intake.receive import Upload
 
@@ -196,6 +197,8 @@ async def test_what_is_unpacked_takes_the_archives_place(tmp_path: Path) -> None
     upload = uploaded(tmp_path)
 
     async def ask(question: Question) -> bytes:
+        if question.what == "code":
+            return told(CodeReading(places={"steps.py": "steps.py"}))
         place = Path(question.staging) / "model" / "inner"
         place.mkdir(parents=True)
         (place / "m.pkl").write_bytes(b"1")
@@ -205,10 +208,53 @@ async def test_what_is_unpacked_takes_the_archives_place(tmp_path: Path) -> None
             {"inspection": {"format": "pickle"}, "contents": contents, "top": "model/inner", "code": ["steps.py"]}
         )
 
-    placed = (await read_upload(upload, Readers(ask), 1 << 20)).upload
-    assert (placed.artifact.main, placed.code_files) == ("model/m.pkl", ("steps.py",))
+    inspected = await read_upload(upload, Readers(ask), 1 << 20)
+    assert (inspected.upload.artifact.main, inspected.code_files) == ("model/m.pkl", ("steps.py",))
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["artifact/model/m.pkl", "code/steps.py"]
+
+
+@pytest.mark.parametrize("place", ["../steps.py", "/steps.py", "other.py", "sub/steps.py", ""])
+async def test_a_code_file_is_put_nowhere_but_at_the_end_of_its_path(tmp_path: Path, place: str) -> None:
+    upload = structs.replace(uploaded(tmp_path), code_files=("lib/steps.py",))
+    (tmp_path / "code" / "lib").mkdir(parents=True)
+    (tmp_path / "code" / "lib" / "steps.py").touch()
+
+    async def ask(question: Question) -> bytes:
+        if question.what == "code":
+            return told(CodeReading(places={"lib/steps.py": place}, definitions={"lib/steps.py": "x = 1"}))
+        return told(Reading(Inspection(Format.PICKLE)))
+
+    with pytest.raises(UnreadableArtifact):
+        await read_upload(upload, Readers(ask), 1 << 20)
+    assert [path.name for path in tmp_path.rglob("*.py")] == ["steps.py"]
+    assert not (tmp_path / "code" / "lib" / "steps.py").read_text()
+
+
+async def test_code_is_put_in_its_places_and_what_is_beside_it_stays(tmp_path: Path) -> None:
+    upload = structs.replace(uploaded(tmp_path), code_files=("a/a/x.py", "a/x.py"))
+    for name, text in (("a/a/x.py", "deep"), ("a/x.py", "near"), ("data.json", "{}")):
+        (tmp_path / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "code" / name).write_text(text)
+
+    async def ask(question: Question) -> bytes:
+        if question.what == "code":
+            places = {"a/a/x.py": "a/x.py", "a/x.py": "x.py"}
+            return told(CodeReading(places=places, mains=("x",), definitions={"a/x.py": "reduced"}))
+        return told(Reading(Inspection(Format.PICKLE)))
+
+    inspected = await read_upload(upload, Readers(ask), 1 << 20)
+    place_code(inspected)
+    place_code(inspected)  # as after a registration that failed
+    found = {
+        str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("code*/**/*") if path.is_file()
+    }
+    assert found == {
+        "code/a/x.py": "deep",
+        "code/x.py": "reduced",
+        "code/data.json": "{}",
+        "code/main_modules.txt": "x\n",
+    }
 
 
 async def test_what_a_reader_left_is_removed_however_deep_it_is(tmp_path: Path) -> None:

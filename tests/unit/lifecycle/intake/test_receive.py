@@ -93,6 +93,62 @@ async def test_an_empty_file_field_counts_as_no_file(tmp_path: Path) -> None:
     assert received.upload().artifact.filename == "a.pkl"
 
 
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ("src/features.py", "src/features.py"),
+        ("src\\deep\\features.py", "src/deep/features.py"),
+        ("/home/me/my-project/src/features.py", "home/me/my_project/src/features.py"),
+        ("../../src/features.py", "src/features.py"),
+        ("..\\features.py", "features.py"),
+        ("/etc/features.py", "etc/features.py"),
+        ("train-v2.1.py", "train_v2_1.py"),
+        ("2021-01/01 train.py", "_2021_01/_01_train.py"),
+    ],
+)
+async def test_a_code_file_keeps_its_folders_and_gets_a_name_that_can_be_imported(
+    tmp_path: Path, sent: str, stored: str
+) -> None:
+    body = form(part("file", b"x", "a.pkl"), part("code_files", b"x = 1", sent))
+    received = await receive(pieces(body, 7), TYPE, None, tmp_path, LIMIT)
+    assert received.code_files == (stored,)
+    assert [path for path in tmp_path.rglob("*.py")] == [received.folder / "code" / stored]
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ("a/" * 20 + "b.py", "too long"),
+        (f"{'a' * 250}.py", "too long"),
+        ("notebooks/train.ipynb", "`notebooks/train.ipynb` cannot be imported"),
+    ],
+)
+async def test_a_code_file_that_cannot_be_used_is_named(tmp_path: Path, sent: str, said: str) -> None:
+    body = form(part("file", b"x", "a.pkl"), part("code_files", b"x = 1", sent))
+    with pytest.raises(BadInput, match=said) as refused:
+        await receive(pieces(body, 7), TYPE, None, tmp_path, LIMIT)
+    assert refused.value.values["field"] == "code_files"
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_is_no_python_in_a_folder_of_code_is_left_out(tmp_path: Path) -> None:
+    body = form(
+        part("file", b"x", "a.pkl"),
+        part("code_files", b"data" * 1000, "src/data.csv"),
+        part("code_files", b"", "src/features.py"),
+    )
+    received = await receive(pieces(body, 7), TYPE, None, tmp_path, LIMIT)
+    assert received.code_files == ("src/features.py",)
+    assert len([path for path in received.folder.rglob("*") if path.is_file()]) == 2
+
+
+async def test_a_form_is_no_larger_than_its_largest_file_and_its_fields(tmp_path: Path) -> None:
+    parts = [part("code_files", b"x" * LIMIT, f"data/{number}.csv") for number in range(30)]
+    with pytest.raises(TooLarge):
+        await receive(pieces(form(*parts), 1 << 16), TYPE, None, tmp_path, LIMIT)
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_form_fields_are_known_even_if_a_code_file_is_refused(tmp_path: Path) -> None:
     texts: dict[str, str] = {}
     body = form(part("code_files", b"x", "run.sh"), part("model_name", b"iris"), part("file", b"x", "a.pkl"))

@@ -93,11 +93,28 @@ async def test_a_refused_upload_stays_staged_with_its_form_values(tmp_path: Path
 async def test_code_files_can_be_added_later_and_replace_earlier_ones(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)
-        staged = await staging.add(form(home, NEEDS_CODE, code={"one.py": "old"}))
+        staged = await staging.add(form(home, NEEDS_CODE, code={"one.py": "old = 1"}))
+        assert [type(one) for one in await staging.refusals(staged)] == [MissingCode]
+        code = {"two.py": "2", "one.py": "class Scaler: ..."}
+        staged = await staging.amend(staged.upload_id, form(home, code=code))
         assert await staging.refusals(staged) == []
-        staged = await staging.amend(staged.upload_id, form(home, code={"two.py": "2", "one.py": "new"}))
         assert staged.upload.code_files == ("one.py", "two.py")
-        assert (staged.upload.folder / "code" / "one.py").read_text() == "new"
+        assert (staged.upload.folder / "code" / "one.py").read_text() == "class Scaler: ..."
+        assert folders(home) == [staged.upload_id]
+
+
+async def test_a_code_file_that_is_not_python_is_refused_and_not_kept(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        staged = await staging.add(form(home, NEEDS_CODE))
+        with pytest.raises(BadInput, match=r"one\.py is not Python"):
+            await staging.amend(staged.upload_id, form(home, code={"one.py": "class Scaler(:"}))
+        staged = await staging.amend(staged.upload_id, form(home, code={"one.py": "class Scaler: ..."}))
+        assert await staging.refusals(staged) == []
+        with pytest.raises(BadInput, match=r"one\.py is not Python"):
+            await staging.amend(staged.upload_id, form(home, code={"one.py": "class Scaler(:", "two.py": ""}))
+        assert [path.name for path in (staged.upload.folder / "code").iterdir()] == ["one.py"]
+        assert (staged.upload.folder / "code" / "one.py").read_text() == "class Scaler: ..."
         assert folders(home) == [staged.upload_id]
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 import secrets
 
 from app.core.model import Artifact
 from app.lifecycle.intake.receive import Form
 from tests.unit.lifecycle.house_lab import House
 
-HARMLESS = pickle.dumps({"coefficients": [1.0, 2.0]})
+HARMLESS = b"csklearn.linear_model._base\nLinearRegression\n)\x81."
 
 
 def form(
