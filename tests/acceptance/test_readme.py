@@ -39,7 +39,7 @@ def test_the_first_curl_answers_what_is_printed_below_it(start_server: StartServ
     assert answer["predictions"] == promised["predictions"]
 
 
-def test_the_python_example_runs_as_it_stands(start_server: StartServer, tmp_path: Path) -> None:
+def test_the_python_example_runs_with_a_trained_model(start_server: StartServer, tmp_path: Path) -> None:
     frame = pd.DataFrame({"amount": [10.0, 900.0, 20.0, 800.0], "country": ["NO", "SE", "NO", "SE"]})
     model = make_pipeline(
         make_column_transformer((OneHotEncoder(), ["country"]), remainder="passthrough"), LogisticRegression()
@@ -48,7 +48,11 @@ def test_the_python_example_runs_as_it_stands(start_server: StartServer, tmp_pat
     server = start_server(PRISM_TARGET="process")
     environ = {**os.environ, "PRISM_URL": server.url}
     said = subprocess.run(
-        [sys.executable, "-c", block("python", "import Prism")],
+        [
+            sys.executable,
+            "-c",
+            f"import joblib\nmodel = joblib.load('model.joblib')\n{block('python', 'import prism')}",
+        ],
         cwd=tmp_path,
         env=environ,
         capture_output=True,
