@@ -18,6 +18,7 @@ def own(replica: dict[str, Any], server: Server) -> list[psutil.Process]:
 
 
 def kill(replica: dict[str, Any], server: Server) -> None:
-    for process in own(replica, server):
-        with contextlib.suppress(psutil.NoSuchProcess):  # it went with its parent
-            process.send_signal(signal.SIGKILL)
+    with contextlib.suppress(psutil.NoSuchProcess):  # it is gone already
+        for process in own(replica, server):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it went with its parent
+                process.send_signal(signal.SIGKILL)

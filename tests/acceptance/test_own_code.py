@@ -123,9 +123,8 @@ def by_curl(here: Server, project: Path, model: str, code: list[str]) -> None:
 
 def by_page(here: Server, project: Path, model: str, code: list[str]) -> None:
     """A browser sends the files of a folder with their paths, whatever they are."""
-    files = [
-        path for each in code for path in ([project / each] if each.endswith(".py") else (project / each).iterdir())
-    ]
+    places = [project / each for each in code]
+    files = [path for place in places for path in ([place] if place.is_file() else place.rglob("*")) if path.is_file()]
     shown = reviewed(here, f"{model}.pkl", (project / f"{model}.pkl").read_bytes())
     parts = [("code_files", str(path.relative_to(project)), path.read_bytes()) for path in files]
     answer = submit(here, deploy_form(shown), parts, expected_input_json=SAMPLE)
