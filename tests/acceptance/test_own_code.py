@@ -14,7 +14,7 @@ import pytest
 from prism import Prism
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.html_page import deploy_form, reviewed, submit
-from tests.acceptance.server import CHECKOUT, Server, problem
+from tests.acceptance.server import CHECKOUT, Server, problem, wait_for
 
 FEATURES = '''"""Features of the company."""
 
@@ -129,6 +129,8 @@ def by_page(here: Server, project: Path, model: str, code: list[str]) -> None:
     parts = [("code_files", str(path.relative_to(project)), path.read_bytes()) for path in files]
     answer = submit(here, deploy_form(shown), parts, expected_input_json=SAMPLE)
     assert answer.status_code == 303, answer.text
+    model_id = answer.headers["location"].partition("model_id=")[2].partition("&")[0]
+    wait_for(lambda: here.model(model_id)["status"] == "live", 120, "the model's going live")
 
 
 @pytest.mark.parametrize("send", [by_command_line, by_sdk, by_curl, by_page])
