@@ -30,8 +30,8 @@ FACTORIES: Final = frozenset({"build_model", "make_model", "create_model"})
 class _File:
     """One file.
 
-    path: as it was sent. place: where it belongs below the code folder. source, tree: None for what cannot be parsed,
-    and then error says why; a file that nothing imports may be anything. imports: what it imports, by whole names.
+    path: as it was sent. place: where it belongs below the code folder. tree: None for a file that cannot be parsed, and
+    then error says why; one that nothing imports may be anything.
     """
 
     def __init__(self, folder: Path, path: PurePosixPath, python_version: str) -> None:
@@ -140,8 +140,7 @@ def _placed(files: list[_File], sent: Collection[str], modules: set[str]) -> lis
 
     `src/features.py` is `src.features` for a model that imports it so, and `features` for another: of each folder sent,
     those folders at the top are dropped without which most is found, or all that its files share where nothing is. A sent
-    file takes the place of one that came with
-    the model.
+    file takes the place of one that came with the model.
     """
     groups: dict[str, list[_File]] = {}
     for file in files:

@@ -71,8 +71,8 @@ class CodeReading(Struct, frozen=True, forbid_unknown_fields=True):
     """The Python files that came with a model, as they are used.
 
     places: file → where it belongs to be imported, e.g. `lib/src/features.py` → `src/features.py`. mains: the modules
-    that define what the model takes from `__main__`. definitions: script → its definitions alone, which take its place. missing: what the model takes from `__main__` and no file defines.
-    pins, unknown_modules: what the files import. facts: what is worth showing of them.
+    that define what the model takes from `__main__`. definitions: script → its definitions alone, which take its place.
+    missing: what the model imports and no file defines. pins, unknown_modules: what the files import. facts: what is worth showing of them.
     """
 
     places: dict[str, str] = {}
