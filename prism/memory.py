@@ -303,8 +303,10 @@ def _is_literal(value: Any, depth: int) -> bool:
 
 def _source_of(value: Any) -> str:
     """Return the source of a class or function, also of one in a notebook, where `inspect` does not find classes."""
-    with suppress(OSError, TypeError):
-        return textwrap.dedent(inspect.getsource(value)).rstrip()
+    with suppress(OSError, TypeError, SyntaxError):
+        text = textwrap.dedent(inspect.getsource(value)).rstrip()
+        if getattr(ast.parse(text).body[0], "name", "") == value.__name__:  # else the line number is of another text
+            return text
     for filename in reversed(list(linecache.cache)):  # the cell that was run last
         if not filename.startswith(("<", "/tmp/ipykernel")) or not isinstance(value, type):
             continue

@@ -182,7 +182,8 @@ def test_what_cannot_be_sent_is_named(tmp_path: Path, source: str, words: str) -
 
 
 def test_what_was_typed_has_no_source(tmp_path: Path) -> None:
-    kind, text = ran(tmp_path, "-c", "class Model:\n    pass\nmodel = Model()\n" + REPORT)
+    typed = "exec('class Model:\\n    pass\\n')\nmodel = Model()\n"
+    kind, text = ran(tmp_path, "-c", typed + REPORT)
     assert kind == "refused"
     assert "source of `Model` is not known" in text
 
