@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import gzip
 import io
@@ -176,6 +177,47 @@ def test_other_files_are_named_for_what_they_are(content: bytes, name: str, file
     assert filename in caught.value.detail
     for served in (".pkl", ".pickle", ".joblib", ".onnx"):
         assert served in caught.value.hint
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (pd.DataFrame({"a": [1]}), "a pandas DataFrame"),
+        (pd.Series([1]), "a pandas Series"),
+        (np.arange(3.0), "a numpy array"),
+        ({"model": 1}, "a dict"),
+        (collections.OrderedDict(a=1), "a dict"),
+        ([1], "a list"),
+        ((1, 2), "a tuple"),
+        ("text", "a text"),
+    ],
+)
+def test_a_pickle_of_data_is_told_from_a_model(file: Path, data: Any, what: str, protocol: int) -> None:
+    with pytest.raises(UnsupportedFormat, match=f"holds {what}, not a model") as caught:
+        found(file, pickle.dumps(data, protocol), "data.pkl")
+    assert "joblib.dump" in caught.value.hint
+
+
+def test_an_array_of_joblib_is_told_from_a_model(file: Path) -> None:
+    joblib.dump(np.arange(3.0), file)
+    with pytest.raises(UnsupportedFormat, match="holds a numpy array"):
+        inspect(file, "data.joblib")
+
+
+@pytest.mark.parametrize(
+    ("content", "filename", "what"),
+    [
+        (b"import pickle\nprint(1)\n", "train.txt", "Python source"),
+        (b"# my script\n\nclass Model:\n    pass\n", "script", "Python source"),
+        (b"x = 1\n", "train.py", "Python source"),
+        (b'{"cells": []}', "train.ipynb", "a notebook"),
+    ],
+)
+def test_source_is_told_from_a_model(file: Path, content: bytes, filename: str, what: str) -> None:
+    with pytest.raises(UnsupportedFormat, match=f"is {what}") as caught:
+        found(file, content, filename)
+    assert "push the model that it saves" in caught.value.hint
 
 
 def test_a_cut_pickle_is_refused_wherever_it_is_cut(model: Any, file: Path) -> None:

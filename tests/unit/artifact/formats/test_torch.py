@@ -67,7 +67,9 @@ def test_weights_without_a_module_need_its_code(tmp_path: Path) -> None:
     found = inspect(archive(tmp_path, "m.pt", WEIGHTS), "m.pt")
     assert (found.format, found.facts["holds"], found.dangers) == (Format.TORCH, "weights", ())
     assert found.missing_code == ("model.build_model",)
-    assert [type(error) for error in refusals_of(found, allow_unsafe=False)] == [MissingCode]
+    (refusal,) = refusals_of(found, allow_unsafe=False)
+    assert isinstance(refusal, MissingCode)
+    assert "weights of a PyTorch module and not the module" in refusal.detail
 
 
 def test_a_whole_module_is_judged_as_any_pickle(tmp_path: Path) -> None:
