@@ -39,6 +39,8 @@ class _File:
         self.source = ""
         self.tree: ast.Module | None = None
         self.error = ""
+        self._walked: ast.Module | None = None
+        self._statements: list[ast.Import | ast.ImportFrom] = []
         self._is_newer = is_newer(python_version)
         try:
             self.source = _text(folder / path)
@@ -63,10 +65,14 @@ class _File:
 
     def imports(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield each module that it imports, with the names that it takes from it; no names for `import module`."""
-        for node in ast.walk(self.tree) if self.tree else ():
+        if self._walked is not self.tree:  # once for each tree: it is asked for every other file
+            self._walked = self.tree
+            nodes = ast.walk(self.tree) if self.tree else ()
+            self._statements = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+        for node in self._statements:
             if isinstance(node, ast.Import):
                 yield from ((alias.name, ()) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
+            else:
                 names = tuple(alias.name for alias in node.names)
                 base = self.package.split(".")
                 above = ".".join(base[: len(base) - node.level + 1]) if node.level else ""
