@@ -73,7 +73,7 @@ def _saved_by_torch(model: Any, name: str) -> IO[bytes]:
 
 
 class _Recorder(pickle.Pickler):
-    """Pickler that notes the classes and functions which the pickle takes by name. Tensors are left out of it."""
+    """Pickler that notes the classes and functions which the pickle takes by name."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=5)
@@ -308,7 +308,7 @@ def _source_of(value: Any) -> str:
         if getattr(ast.parse(text).body[0], "name", "") == value.__name__:  # else the line number is of another text
             return text
     for filename in reversed(list(linecache.cache)):  # the cell that was run last
-        if not filename.startswith(("<", "/tmp/ipykernel")) or not isinstance(value, type):
+        if not isinstance(value, type) or Path(filename).exists():  # a cell has a name of its own and no file
             continue
         lines = linecache.getlines(filename)
         with suppress(SyntaxError):

@@ -15,124 +15,25 @@ from msgspec import Struct
 EVERYTHING: Final = frozenset({"*"})
 """Asks for all definitions of a script."""
 
-QUIET_MODULES: Final = frozenset(
-    [
-        "math",
-        "cmath",
-        "np",
-        "numpy",
-        "re",
-        "string",
-        "datetime",
-        "dt",
-        "collections",
-        "itertools",
-        "functools",
-        "operator",
-        "typing",
-        "t",
-        "enum",
-        "decimal",
-        "fractions",
-        "pathlib",
-        "logging",
-        "statistics",
-    ]
-)
-QUIET_CALLS: Final = frozenset(
-    [
-        "TypeVar",
-        "ParamSpec",
-        "NewType",
-        "namedtuple",
-        "NamedTuple",
-        "frozenset",
-        "set",
-        "tuple",
-        "list",
-        "dict",
-        "range",
-        "float",
-        "int",
-        "str",
-        "bytes",
-        "len",
-        "min",
-        "max",
-        "sum",
-        "abs",
-        "round",
-        "sorted",
-        "zip",
-        "enumerate",
-        "map",
-        "filter",
-        "compile",
-        "getLogger",
-        "partial",
-        "Counter",
-        "OrderedDict",
-        "defaultdict",
-        "Path",
-        "PurePath",
-        "Decimal",
-        "Fraction",
-        "timedelta",
-        "datetime",
-        "date",
-        "sqrt",
-        "device",
-        "is_available",
-        "tensor",
-        "dtype",
-        "catch_warnings",
-        "split",
-        "rsplit",
-        "splitlines",
-        "strip",
-        "lower",
-        "upper",
-        "title",
-        "join",
-        "format",
-        "replace",
-        "keys",
-        "values",
-        "items",
-        "copy",
-        "union",
-        "get",
-    ]
-)
+_QUIET_MODULES: Final = """
+math cmath np numpy re string datetime dt collections itertools functools operator typing t enum decimal fractions
+pathlib logging statistics
+"""
+QUIET_MODULES: Final = frozenset(_QUIET_MODULES.split())
+_QUIET_CALLS: Final = """
+TypeVar ParamSpec NewType namedtuple NamedTuple frozenset set tuple list dict range float int str bytes len min max
+sum abs round sorted zip enumerate map filter compile getLogger partial Counter OrderedDict defaultdict Path PurePath
+Decimal Fraction timedelta datetime date sqrt device is_available tensor dtype catch_warnings split rsplit splitlines
+strip lower upper title join format replace keys values items copy union get
+"""
+QUIET_CALLS: Final = frozenset(_QUIET_CALLS.split())
 """Calls that a constant at the top of a script may be made with: of these modules, or with these last names."""
 
-LOUD_CALLS: Final = frozenset(
-    [
-        "load",
-        "loadtxt",
-        "genfromtxt",
-        "fromfile",
-        "memmap",
-        "save",
-        "savez",
-        "savetxt",
-        "tofile",
-        "open",
-        "read_text",
-        "read_bytes",
-        "write_text",
-        "write_bytes",
-        "unlink",
-        "mkdir",
-        "rmdir",
-        "touch",
-        "rename",
-        "iterdir",
-        "glob",
-        "rglob",
-        "basicConfig",
-    ]
-)
+_LOUD_CALLS: Final = """
+load loadtxt genfromtxt fromfile memmap save savez savetxt tofile open read_text read_bytes write_text write_bytes
+unlink mkdir rmdir touch rename iterdir glob rglob basicConfig
+"""
+LOUD_CALLS: Final = frozenset(_LOUD_CALLS.split())
 """Calls of those modules that are more than a constant."""
 
 CHANGES: Final = frozenset(["append", "extend", "add", "update", "insert", "setdefault", "register"])
@@ -174,7 +75,7 @@ def definitions_of(source: str, tree: ast.Module, wanted: Collection[str]) -> De
 class _Taking:
     """One walk from the wanted names to all that they use.
 
-    `_bound`: every statement that binds or changes a name. `_kept`: what is taken. `_computed`: names that some other
+    `_bound`: every statement that binds or changes a name. `_own`: names of definitions and constants. `_kept`: what is taken. `_computed`: names that some other
     statement binds or changes, so that their value here would be another one.
     """
 
@@ -185,7 +86,8 @@ class _Taking:
             changed = () if isinstance(node, DEFINITIONS) else _changed_names(node)
             for name in {*bound_names(node), *changed}:
                 self._bound[name].append(node)
-        self._defined = {name for node in tree.body if isinstance(node, DEFINITIONS) for name in bound_names(node)}
+        own = (node for node in tree.body if isinstance(node, (*DEFINITIONS, ast.Assign)))
+        self._own = {name for node in own for name in bound_names(node)}
         self._kept = {id(node): node for node in tree.body if _is_always_kept(node)}
         self._seen: set[str] = set()
         self._computed: set[str] = set()
@@ -224,9 +126,7 @@ class _Taking:
 
         They are those that it decorates, its subclasses, and functions that fill it.
         """
-        kept = {name for node in self._kept.values() for name in bound_names(node)} & (
-            self._defined | self._constants()
-        )
+        kept = {name for node in self._kept.values() for name in bound_names(node)} & self._own
         return [
             node
             for node in self._tree.body
@@ -235,16 +135,16 @@ class _Taking:
             and kept & {*_heads(node), *_changed_names(node)}
         ]
 
-    def _constants(self) -> set[str]:
-        return {name for node in self._tree.body if isinstance(node, ast.Assign) for name in bound_names(node)}
-
     def _drop_what_cannot_be_made(self) -> None:
         """Drop constants that are made of computed names, and count theirs as computed too."""
         dropped = True
         while dropped:
             dropped = False
             for key, node in list(self._kept.items()):
-                if not isinstance(node, (*DEFINITIONS, *IMPORTS)) and _names_at_top(node) & self._computed:
+                if (
+                    not isinstance(node, (*DEFINITIONS, *IMPORTS))
+                    and _names_at_top(node, _table(node)) & self._computed
+                ):
                     del self._kept[key]
                     self._computed |= {*bound_names(node), *_changed_names(node)}
                     dropped = True
@@ -351,9 +251,8 @@ def _table(node: ast.stmt) -> symtable.SymbolTable | None:
     return None
 
 
-def _names_at_top(node: ast.stmt) -> set[str]:
+def _names_at_top(node: ast.stmt, table: symtable.SymbolTable | None) -> set[str]:
     """Return the names that a statement uses when it runs, beside those that functions in it use when called."""
-    table = _table(node)
     if table is None:
         return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
     return {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
@@ -361,8 +260,8 @@ def _names_at_top(node: ast.stmt) -> set[str]:
 
 def _used_names(node: ast.stmt) -> set[str]:
     """Return the names of the module that a statement uses, also within functions and in annotations."""
-    names = _names_at_top(node) | set(_names_in_annotations(node))
     table = _table(node)
+    names = _names_at_top(node, table) | set(_names_in_annotations(node))
     pending = list(table.get_children()) if table is not None else []
     while pending:
         scope = pending.pop()

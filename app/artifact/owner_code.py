@@ -19,7 +19,7 @@ from app.artifact.distributions import distribution_of, is_unknown
 from app.artifact.python_source import is_newer, syntax_tree
 from app.artifact.requirements import module_of
 from app.core.contents import CODE_LIMIT_BYTES
-from app.core.inspection import MODULE_OF_WEIGHTS, Pin
+from app.core.inspection import MISSING_VALUES, MODULE_OF_WEIGHTS, Pin
 from app.core.reading import CODE_FILES_MAX, CodeQuestion, CodeReading
 from app.errors import BadInput
 
@@ -306,10 +306,6 @@ def _notes(file: _File, names: tuple[str, ...], computed: tuple[str, ...]) -> It
             f"{MISSING_VALUES}{file.place}",
             f"{_listed(computed)}, which the definitions use and only the rest of the script computes: make it part of the model",
         )
-
-
-MISSING_VALUES: Final = "missing in "
-"""Begins the fact that names what a script computes."""
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -31,6 +31,10 @@ MODULE_OF_WEIGHTS = "model.build_model"
 """The code that is named as missing where a file of PyTorch holds weights only."""
 
 
+MISSING_VALUES = "missing in "
+"""Begins the name of the fact that lists what a script of the owner computes and its definitions lack."""
+
+
 class Pin(Struct, frozen=True):
     """One distribution the model needs, and why PRISM believes so.
 

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from app.artifact.consent import packages_to_allow, with_consent, word_of
-from app.core.inspection import Format, Inspection, UnsafeGlobal
+from app.core.inspection import MISSING_VALUES, Format, Inspection, UnsafeGlobal
 from app.core.model import REPLICAS_MAX
 from app.core.route_table import is_serving
 from app.errors import PrismError
@@ -119,7 +119,7 @@ def suggested_name(given: str, filename: str) -> str:
 def warnings(inspection: Inspection) -> Iterator[str]:
     """Yield what may go wrong although nothing forbids the deployment."""
     for fact, names in inspection.facts.items():
-        if fact.startswith("missing in "):
+        if fact.startswith(MISSING_VALUES):
             yield f"{names}."
     loose = [pin.distribution for pin in inspection.pins if not pin.specifier]
     if loose and inspection.format is not Format.ONNX:

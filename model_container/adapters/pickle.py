@@ -11,7 +11,7 @@ from typing import Any, List
 
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.adapters.library_shims import adapt
-from model_container.contract.config import RuntimeConfig
+from model_container.contract.config import MAIN_MODULES, RuntimeConfig
 
 
 def load_pickle(config: RuntimeConfig) -> EstimatorAdapter:
@@ -46,7 +46,7 @@ def load_code(folder: str) -> List[ModuleType]:
 
 
 def _main_modules(folder: Path) -> List[str]:
-    listed = folder / "main_modules.txt"
+    listed = folder / MAIN_MODULES
     if listed.exists():
         return listed.read_text(encoding="utf-8").split()
     return sorted(path.stem for path in folder.glob("*.py"))

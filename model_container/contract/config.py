@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 VARIABLE = "PRISM_RUNTIME"
+MAIN_MODULES = "main_modules.txt"
+"""The file in the folder of code that lists the modules which define what the model takes from `__main__`."""
+
 VERTEX_PREDICT = "/v1/models/model:predict"
 
 

@@ -27,13 +27,12 @@ from app.core.reading import CodeQuestion, CodeReading, Question, Reading
 from app.errors import UnreadableArtifact
 from app.lifecycle.intake.readers import Readers
 from app.lifecycle.intake.receive import Upload
+from model_container.contract.config import MAIN_MODULES
 
 STAGING: Final = "unpacked"
 CODE: Final = "code"
 """The folder, below that of an upload, of its Python files."""
 
-MAIN_MODULES: Final = "main_modules.txt"
-"""The file in that folder with the modules that define what the model takes from `__main__`; the runtime imports them."""
 FOLDERS_MAX: Final = 10 * MEMBERS_MAX
 SPECIAL_BITS: Final = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
