@@ -132,7 +132,14 @@ def _summary(here: Session, model: Model) -> str:
     state = f"{printable(model.ref or model.model_id)} is {printable(model.status)}"
     if model.status == "live" and model.endpoint:
         state += f" at {model.endpoint}"
-    return "\n\n".join(part for part in (pins(model), state, curl(model, here.uses_key)) if part)
+    return "\n\n".join(part for part in (pins(model), _code(model), state, curl(model, here.uses_key)) if part)
+
+
+def _code(model: Model) -> str:
+    """Return what of the owner's scripts is used, and what they lack; "" without scripts."""
+    facts = (model.document.get("inspection") or {}).get("facts", {})
+    told = [(name, text) for name, text in facts.items() if name.startswith(("code of ", "missing in "))]
+    return "\n".join(printable(f"{name[0].upper()}{name[1:]}: {text}.") for name, text in told)
 
 
 def _expected_input(given: str | None) -> bytes | None:

@@ -103,7 +103,11 @@ Send = Callable[[Server, Path, str, list[str]], None]
 def by_command_line(here: Server, project: Path, model: str, code: list[str]) -> None:
     options = [word for each in code for word in ("--code", each)]
     command = ["-m", "prism.cli", "push", f"{model}.pkl", *options, "--expected-input", SAMPLE, "--url", here.url]
-    assert "is live" in run(project, *command).stdout
+    told = run(project, *command).stdout
+    assert "is live" in told
+    assert ("Code of train.py: `Mover`, `moved` and what they use; the rest of the script does not run." in told) == (
+        model == "mover"
+    )
 
 
 def by_sdk(here: Server, project: Path, model: str, code: list[str]) -> None:
