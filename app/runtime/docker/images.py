@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # the builder paints standard error red, in the middle of lines
 QUIET = re.compile(r"^( ---> |Removing intermediate container|Step \d+/\d+ : LABEL )")
+LOST_LAYER = re.compile(r"failed to get digest sha256:|No such image: sha256:|layer does not exist")
 FORGET_SECONDS = 20.0
 FORGET_POLL_SECONDS = 0.2
 ASK_MINOR = "import sys; print('%d.%d' % sys.version_info[:2])"
@@ -211,6 +212,19 @@ class Images:
             ) from error
 
     async def _build(self, image: str, write_context: Callable[[io.BufferedIOBase], None], log: Log) -> None:
+        """Build an image. If a layer that the engine took from its cache was removed meanwhile, begin once more.
+
+        Images share layers, and the removal of another image may take one away between two steps of a build.
+        """
+        try:
+            await self._build_once(image, write_context, log)
+        except BuildFailed as error:
+            if not LOST_LAYER.search(error.detail):
+                raise
+            log("A layer of another image was removed during the build, which begins again.")
+            await self._build_once(image, write_context, log)
+
+    async def _build_once(self, image: str, write_context: Callable[[io.BufferedIOBase], None], log: Log) -> None:
         try:
             with tempfile.TemporaryFile(dir=self._folder_for_contexts()) as context:
                 await asyncio.to_thread(write_context, cast(io.BufferedIOBase, context))
