@@ -111,6 +111,7 @@ def test_an_engine_without_a_gpu_says_so_and_leaves_nothing_behind(tmp_path: Pat
 
     asyncio.run(start())
     assert not engine.containers.list(all=True, filters={"label": f"prism.home={home}"})
+    assert not engine.networks.list(names=[f"prism_{home}"])
     assert list((tmp_path / "s").glob("*")) == []
 
 

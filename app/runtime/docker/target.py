@@ -32,6 +32,7 @@ from app.runtime.docker.engine import Engine, engine_answers
 from app.runtime.docker.gpu import refusal
 from app.runtime.docker.images import Images, model_image, variant_image, write_build_folder
 from app.runtime.docker.logs import ContainerLogs
+from app.runtime.docker.network import ensure_network
 from app.runtime.docker.sockets import reached
 from app.runtime.logs.files import log_path
 from app.runtime.logs.kept import keep_log
@@ -138,6 +139,8 @@ class DockerTarget:
             async with self._networking:
                 return await self._engine.ask(lambda client: _run(client, plan), refused)
         except PrismError as error:
+            with contextlib.suppress(TargetUnavailable):
+                await self._remove_empty_network()
             raise refused(error.detail) if isinstance(error, NotFound) else error from error
 
     async def state(self, replica: Replica) -> ReplicaState:
@@ -215,6 +218,7 @@ class DockerTarget:
 
     async def remove(self, model: ModelVersion, environment_in_use: bool) -> None:
         await self._sweep(model.model_id)
+        await self._remove_empty_network()
         await self._images.remove(model, environment_in_use)
 
     def describe_removal(self, model: ModelVersion, replicas: Sequence[Replica]) -> list[str]:
@@ -267,7 +271,7 @@ def _continue(pid: int) -> None:
 
 def _run(client: DockerClient, plan: Plan) -> Replica:
     """Create and start a container, and the network that it is in. Nothing is left of one that does not start."""
-    _ensure_network(client, plan)
+    ensure_network(client, plan.network, plan.home)
     container = client.containers.create(**plan.options())
     try:
         container.start()
@@ -278,17 +282,3 @@ def _run(client: DockerClient, plan: Plan) -> Replica:
     replica = replica_of(inspection)
     assert replica is not None  # the labels are those of the plan
     return reached(replica)
-
-
-def _ensure_network(client: DockerClient, plan: Plan) -> None:
-    if client.networks.list(names=[f"^{plan.network}$"]):
-        return
-    client.networks.create(
-        plan.network,
-        driver="bridge",
-        labels={HOME_LABEL: plan.home},
-        options={
-            "com.docker.network.bridge.enable_icc": "false",
-            "com.docker.network.bridge.enable_ip_masquerade": "false",
-        },
-    )
