@@ -6,6 +6,7 @@ import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -98,13 +99,25 @@ def test_an_empty_server_offers_its_sample_once(tmp_path: Path, environments: Pa
 
 def test_the_dashboard_lists_what_is_live_with_its_figures(server: Server, iris: str) -> None:
     assert server.predict("iris", ROW).status_code == 200
-    shown = page(server, "/").one("li", id=f"m-{iris}")
+    shown = page(server, "/").one("tbody", id=f"m-{iris}")
     assert shown.one("a", href=f"/model?model_id={iris}").text == "iris"
-    assert "live" in shown.text
+    assert "Live" in shown.text
     names = [one.attributes["aria-label"].partition(":")[0] for one in shown.all("svg")]
     assert names == ["Requests/s", "p95"]
-    assert [one.text for one in shown.all("dt")] == ["Requests/s", "p95", "Errors", "Memory", "CPU"]
-    assert re.search(r"\d+ MiB of 2 GiB", shown.text)
+    assert re.search(r"\d+ MiB", shown.text)
+    assert [one.attributes["title"][-4:] for one in shown.all("time")] == [" UTC"], "the exact time, as a title"
+
+
+def test_a_search_without_a_script_keeps_what_was_typed_and_the_filter(server: Server, iris: str) -> None:
+    form = page(server, "/?only=live").one("form", id="find")
+    found = page(
+        server, f"/?{urlencode({'search': 'IRI', 'only': form.one('input', name='only').attributes['value']})}"
+    )
+    assert found.one("tbody", id=f"m-{iris}")
+    assert found.one("input", id="search").attributes["value"] == "IRI"
+    nothing = page(server, "/?search=<no such model>")
+    assert not nothing.all("tbody")
+    assert "No model matches “<no such model>”." in nothing.text
 
 
 def test_from_a_file_to_a_live_model_without_a_script(server: Server, iris_file: Path) -> None:
