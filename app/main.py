@@ -75,9 +75,9 @@ def create_app(settings: Settings) -> FastAPI:
             system.deployments, system.monitor, system.unsaved, settings.enable_health_monitor, settings.grpc_port
         )
     )
+    include_pages(app, system, pages, sessions, admins)  # first: at a path of both, browsers get the page
     include_administration(app, system, admins)
     include_predictions(app, system, admins)
-    include_pages(app, system, pages, sessions, admins)
     app.add_middleware(BodyLimit, max_bytes=system.max_body_bytes)
     app.add_middleware(HostOriginMiddleware, hosts=system.hosts, only_here=not settings.keys_of_admins)
     app.add_middleware(HeadAsGet)

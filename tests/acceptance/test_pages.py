@@ -251,7 +251,7 @@ def test_a_package_that_nobody_knows_is_installed_with_consent_that_names_it_alo
     model = server.model("stranger")
     assert model["allow_packages"] == ["iniconfig"]
     assert model["packages_consent"]
-    assert "iniconfig" in page(server, agreed.headers["location"]).one("section", id="artifact").text
+    assert "iniconfig" in page(server, agreed.headers["location"]).one("details", id="artifact").text
     server.http.delete("/models/stranger")
 
 
@@ -358,15 +358,31 @@ def test_a_model_that_failed_shows_its_step_its_cause_and_what_to_do(server: Ser
 
 def test_a_model_page_says_all_that_is_known(server: Server, iris: str) -> None:
     shown = page(server, f"/model?model_id={iris}")
-    for id in ("endpoint", "traffic", "signature", "replica", "artifact", "environment"):
+    assert shown.one("code", id="endpoint-url").text == f"{server.url}/models/iris/predict"
+    for id in ("traffic", "replica"):
         assert shown.one("section", id=id).text
-    assert "number" in shown.one("section", id="signature").text
-    assert "_sklearn_version" in shown.one("section", id="environment").text
+    assert shown.one("details", id="artifact").text
+    assert "number" in shown.one("details", id="signature").text
+    assert "_sklearn_version" in shown.one("details", id="environment").text
     for chart in shown.all("figure"):
         drawn = chart.all("svg", role="img")
         assert not drawn or [one.tag for one in drawn[0].walk()][:2] == ["title", "desc"]
         assert not drawn or chart.all("table"), "the same numbers as a table"
     assert shown.one("a", href=f"/predict?model_id={iris}", **{"class": "button primary"})
+
+
+def test_the_name_of_a_model_is_the_address_of_its_page_in_a_browser_alone(server: Server, iris: str) -> None:
+    assert page(server, "/models/iris").one("h1").text.startswith("iris")
+    assert server.http.get("/models/iris").json()["model_id"] == iris
+    assert get(server, "/models/no-such-model").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["model", "predict", "model-logs"])
+def test_every_tab_has_the_header_of_its_model(server: Server, iris: str, path: str) -> None:
+    head = page(server, f"/{path}?model_id={iris}").one("header", **{"class": "model-head"})
+    assert head.one("code", id="endpoint-url").text == f"{server.url}/models/iris/predict"
+    assert head.one("details", id="share-menu").one("section", id="share")
+    assert head.one("details", id="more-menu").one("a", href=f"/delete-model?model_id={iris}")
 
 
 def test_the_part_that_htmx_asks_for_is_the_part_of_the_page(server: Server, iris: str) -> None:

@@ -100,13 +100,14 @@ def test_charts_have_their_figures_in_a_table(server: Server, visit: Visit, ids:
 def test_looking_again_disturbs_no_one(server: Server, visit: Visit, ids: dict[str, str]) -> None:
     visitor = visit(server)
     page = visitor.goto(f"/model?model_id={ids['iris']}")
+    page.locator("#environment > summary").click()
     page.locator("#packages summary").click()
-    page.get_by_role("link", name="Delete").focus()
+    page.locator("#more-menu > summary").focus()
     page.evaluate("() => { document.querySelector('#packages').mark = true; scrollTo(0, 200) }")
     for _ in range(2):
         page.wait_for_event("response", lambda response: "/model?" in response.url)
     expect(page.locator("#packages ul")).to_be_visible()
-    expect(page.get_by_role("link", name="Delete")).to_be_focused()
+    expect(page.locator("#more-menu > summary")).to_be_focused()
     assert page.evaluate("() => [document.querySelector('#packages').mark, scrollY]") == [True, 200]
 
 

@@ -73,6 +73,8 @@ def test_a_model_is_deleted_by_keyboard(server: Server, visit: Visit, iris_file:
     model = server.deploy(iris_file, model_name="doomed")
     visitor = visit(server)
     page = visitor.goto(f"/model?model_id={model['model_id']}")
+    tab_to(page, page.locator("#more-menu > summary"))
+    page.keyboard.press("Enter")
     tab_to(page, page.get_by_role("link", name="Delete"))
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(r"/delete-model\?"))

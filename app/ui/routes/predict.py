@@ -30,6 +30,7 @@ from app.ui.field_values import Unreadable, parse_json
 from app.ui.pages import Pages
 from app.ui.predict_form import Form, form_for, read, refilled, with_field_error
 from app.ui.prediction_view import PredictionView, prediction_view, timings_of
+from app.ui.routes.head import head_context
 from app.ui.snippets import JSON_WORDS, Snippet, snippets, written
 from app.ui.statuses import badge
 
@@ -82,6 +83,7 @@ def router(
                 "model": model,
                 "deployment": deployment,
                 "badge": badge(deployment),
+                **head_context(request, model, state),
                 "serves": is_serving(deployment),
                 "tab": "predict",
                 "way": FORM if tab == FORM and given.form else JSON,
