@@ -84,6 +84,7 @@ class Pages:
             significant=figures.significant,
             percent=figures.percent,
             ago=figures.ago,
+            ahead=figures.ahead,
             when=figures.day_and_time,
             counted=figures.counted,
             as_json=as_json,
