@@ -140,7 +140,8 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
         dashboard.router(deployments, system.models_folder, history, vitals, pages, system.settings),
         dependencies=admins_but_programs,
     )
-    app.include_router(documentation.router(pages))
+    may_see_models = RequireAdmin(system.keys, sessions, system.wrong_keys).admits
+    app.include_router(documentation.router(pages, state, may_see_models, system.admission.must_have_key))
     app.include_router(login.router(system.keys, sessions, pages))
     app.include_router(
         predict_page.router(state, system.dispatcher, system.admission, pages, system.max_body_bytes),

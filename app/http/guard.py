@@ -130,7 +130,9 @@ def caller_address(request: Request) -> str:
     return request.client.host if request.client is not None else "unknown"
 
 
-READABLE = frozenset(("/models", "/models/{ref}", "/registry", "/registry/{model_id}", "/metrics"))
+READABLE = frozenset(
+    ("/models", "/models/{ref}", "/models/{ref}/openapi.json", "/registry", "/registry/{model_id}", "/metrics")
+)
 """Routes whose GET every valid key opens. What is not named here, and whatever changes something, is for admins."""
 
 
@@ -180,6 +182,14 @@ class RequireAdmin:
             request.state.session = True
         else:
             raise self._refusal(request)
+
+    def admits(self, request: Request) -> bool:
+        """Return whether the request would pass."""
+        try:
+            self(request)
+        except (PrismError, LoginNeeded):
+            return False
+        return True
 
     def _refusal(self, request: Request) -> Exception:
         part = request.headers.get("hx-request") == "true"

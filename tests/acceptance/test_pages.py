@@ -377,6 +377,21 @@ def test_the_name_of_a_model_is_the_address_of_its_page_in_a_browser_alone(serve
     assert get(server, "/models/no-such-model").status_code == 404
 
 
+def test_the_api_page_has_the_servers_models_as_examples_and_a_schema_of_each(server: Server, iris: str) -> None:
+    shown = page(server, "/docs")
+    assert f"{server.url}/models/iris@1.0.0/predict" in shown.one("code", id=f"code-{iris}").text
+    described = server.http.get(shown.one("a", href=f"/models/{iris}/openapi.json").attributes["href"]).json()
+    ((path, methods),) = described["paths"].items()
+    example = methods["post"]["requestBody"]["content"]["application/json"]["example"]
+    answer = server.http.post(path, json=example).json()
+    assert answer.keys() >= set(described["components"]["schemas"]["PredictionAnswer"]["required"])
+    kinds = described["components"]["schemas"]["PredictionAnswer"]["properties"]["predictions"]["items"]["enum"]
+    assert answer["predictions"][0] in kinds
+    documented = set(server.http.get("/openapi.json").json()["paths"])
+    told = {one.one("code").text for one in shown.all("summary") if one.all("code")}
+    assert told == documented
+
+
 @pytest.mark.parametrize("path", ["model", "predict", "model-logs"])
 def test_every_tab_has_the_header_of_its_model(server: Server, iris: str, path: str) -> None:
     head = page(server, f"/{path}?model_id={iris}").one("header", **{"class": "model-head"})

@@ -49,9 +49,9 @@ def router(
     async def model_page(request: Request, model_id: Annotated[str, Query()]) -> HTMLResponse:
         return await shown(request, model_id)
 
-    @named.get("/models/{ref}")
-    async def named_page(request: Request, ref: str) -> HTMLResponse:
-        return await shown(request, ref)
+    @named.get("/models/{name}")
+    async def named_page(request: Request, name: str) -> HTMLResponse:
+        return await shown(request, name)
 
     async def shown(request: Request, ref: str) -> HTMLResponse:
         base_url = str(request.base_url).rstrip("/")
