@@ -16,7 +16,7 @@ TEMPLATES = Path(documentation.__file__).parents[1] / "templates"
 
 
 async def documented(home: House, sees_models: bool) -> str:
-    app = FastAPI()
+    app = FastAPI(docs_url=None, openapi_url=None)
     app.include_router(documentation.router(Pages(TEMPLATES), home.state, lambda _: sees_models, lambda: False))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1") as http:
         answer = await http.get("/docs")
