@@ -25,7 +25,22 @@ def at_the_small_server(server: SmallServer, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PRISM_URL", server.url)
 
 
-COMMANDS = ["run", "stop", "status", "push", "predict", "bench", "open", "doctor", "lint", "format"]
+COMMANDS = [
+    "run",
+    "stop",
+    "status",
+    "config get",
+    "config set",
+    "config edit",
+    "config check",
+    "push",
+    "predict",
+    "bench",
+    "open",
+    "doctor",
+    "lint",
+    "format",
+]
 MODEL_COMMANDS = ["ls", "show", "rm", "logs", "start", "stop", "restart"]
 
 
