@@ -75,7 +75,11 @@ class Gateway:
         self.dispatcher = Dispatcher(limits, self.flow, self._suspect, self._sample)
         self.hosts = HostAllowList(settings.allowed_hosts.split(","))
         self.admission = Admission(
-            self.keys, must_have_key=lambda: self.keys.required, has_host=self.hosts.known, wrong_keys=self.wrong_keys
+            self.keys,
+            must_have_key=lambda: self.keys.required,
+            has_host=self.hosts.known,
+            wrong_keys=self.wrong_keys,
+            limits_owner=settings.limits_owner,
         )
         self.closing = asyncio.Event()
         self._readers_group = BackgroundGroup(f"prism-{home_label(settings)}-readers")

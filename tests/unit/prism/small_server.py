@@ -43,6 +43,8 @@ class SmallServer:
     down: list[str] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
     key: str = ""
+    most_predictions: int = 1 << 30
+    """How many are answered; all others exceed a rate limit."""
     requests: list[tuple[str, str]] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
     upload: bytes = b""
@@ -127,6 +129,9 @@ def small_server() -> Iterator[SmallServer]:
                     }
                     if "probabilities" in query:
                         said |= {"probabilities": [[0.9, 0.1]], "classes": ["setosa", "other"]}
+                    state.most_predictions -= 1
+                    if state.most_predictions < 0:
+                        return self.answer({"status": 429, "code": "rate_limited", "detail": "Too many."}, 429)
                     self.answer(said, Server_Timing="queue;dur=0.1, inference;dur=2.5")
                 case "GET", ["models", "iris", "logs"] if "follow" in query:
                     self.follow(int(query.get("after", ["0"])[0]))
