@@ -73,7 +73,8 @@ class Settings(BaseSettings):
         "python:{version}-slim", description="Base image of environments; {version} is the Python minor."
     )
     single_active_model: bool = Field(
-        True, description="A new deployment replaces the old ones; false keeps many models side by side."
+        True,
+        description="A new deployment replaces the old ones, except those kept by `prism push --keep`; false keeps all side by side.",
     )
     enable_health_monitor: bool = Field(True, description="Watch replicas and restart those that are lost.")
     health_monitor_interval_seconds: float = Field(10, gt=0, description="Time between two monitor cycles.")

@@ -108,7 +108,8 @@ class Model(Struct, frozen=True):
 
     status: received, inspecting, resolving, building, built, starting, probing, live, unhealthy, stopped, failed.
     replicas: the running replicas. replicas_wanted: how many should run while it is live; None from an older server
-    that runs only one. endpoint: absolute URL that takes predictions. public_url: the same URL reachable from anywhere,
+    that runs only one. keep: whether models of other names keep running beside it. stops: models of other names that it
+    stops once it is live, or has stopped when it became live. endpoint: absolute URL that takes predictions. public_url: the same URL reachable from anywhere,
     while the model is shared. sample: a request body that the model is known to answer. error: the problem document of
     what failed. timings_ms: how long each step took.
     """
@@ -132,6 +133,8 @@ class Model(Struct, frozen=True):
     replica: Replica | None = None
     replicas: list[Replica] = []
     replicas_wanted: int | None = None
+    keep: bool = False
+    stops: list[str] = []
     restarts: list[Restart] = []
     error: dict[str, Any] | None = None
     timings_ms: dict[str, float] = {}
@@ -147,6 +150,20 @@ class Model(Struct, frozen=True):
             return None
         problem = {"code": "deploy_failed", "detail": f"{self.ref or self.model_id} failed.", **(self.error or {})}
         return from_problem({"model_id": self.model_id, **problem}, status=422)
+
+
+class Replacement(Struct, frozen=True):
+    """What an upload would replace once it is live. name, version: those that it would have.
+
+    replaces: versions of its own name. stops: models of other names. kept: whether those keep running beside it.
+    """
+
+    name: str
+    version: str = ""
+    replaces: list[str] = []
+    stops: list[str] = []
+    kept: bool = False
+    document: dict[str, Any] = field(default_factory=dict)
 
 
 class Prediction(Struct, frozen=True):
@@ -277,6 +294,10 @@ def prediction(answer: Answer) -> Prediction:
 
 def health(answer: Answer) -> Health:
     return record(Health, decode(answer))
+
+
+def replacement(answer: Answer) -> Replacement:
+    return record(Replacement, decode(answer))
 
 
 def share(answer: Answer) -> Share:

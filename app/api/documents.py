@@ -63,6 +63,7 @@ def model_document(
             for replica in deployment.replicas
         ],
         "replicas_wanted": model.spec.replicas,
+        "keep": model.spec.keep,
         **({} if vitals is None else {"use": usage_of(deployment, vitals)}),
         "restarts": deployment.restarts,
         "error": deployment.error,

@@ -22,6 +22,7 @@ from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.usage import ReplicaUsage, UsageSampler
 from app.lifecycle.intake.staging import Staging
 from app.lifecycle.logs.model_log import ALL_LINES, LogKind, deployment_of, model_log
+from app.lifecycle.replacement import stopped_for
 
 Wait = Annotated[bool, Query(description="false returns 202 at once, with the Location to poll.")]
 
@@ -187,4 +188,7 @@ class ModelRoutes:
         """Return the document of a model as it is now. Raises NotFound if it was deleted meanwhile."""
         model, deployment = self._state.find(model_id), self._state.deployment(model_id)
         base_url = str(request.base_url).rstrip("/")
-        return model_document(model, deployment, base_url, self._public_url(model.name), self._circuits(model_id), uses)
+        document = model_document(
+            model, deployment, base_url, self._public_url(model.name), self._circuits(model_id), uses
+        )
+        return {**document, "stops": stopped_for(model, self._deployments)}
