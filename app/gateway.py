@@ -14,7 +14,7 @@ from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
 from app.access.throttle import FailedKeyThrottle
 from app.core.model import Replica
-from app.core.route_table import is_down
+from app.core.route_table import is_down, wanted
 from app.dispatch.connection import WireLimits
 from app.dispatch.connection import connect as connect_replica
 from app.dispatch.limits import QueueSettings
@@ -151,7 +151,7 @@ class Gateway:
 
     def is_ready(self) -> bool:
         """Return whether no model is down, see `is_down`, unless another version serves under its name."""
-        down = [deployment for deployment in self.state.deployments() if is_down(deployment)]
+        down = [deployment for deployment in wanted(self.state.deployments()) if is_down(deployment)]
         return all(self.state.live_endpoint(deployment.name) is not None for deployment in down)
 
     def acquire(self) -> None:

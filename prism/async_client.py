@@ -256,6 +256,10 @@ class AsyncModels:
     async def restart(self, ref: str) -> Model:
         return await self._prism.send(requests.act(ref, "restart"))
 
+    async def dismiss(self, ref: str) -> Model:
+        """Stop reporting a failed version, or the error of a live one, as something that needs attention."""
+        return await self._prism.send(requests.act(ref, "dismiss"))
+
     async def scale(self, ref: str, replicas: int) -> Model:
         """Change the number of replicas; no request fails meanwhile. `error` of the result says why fewer serve."""
         return await self._prism.send(requests.scale(ref, replicas))

@@ -263,6 +263,10 @@ class Models:
     def restart(self, ref: str) -> Model:
         return self._prism.send(requests.act(ref, "restart"))
 
+    def dismiss(self, ref: str) -> Model:
+        """Stop reporting a failed version, or the error of a live one, as something that needs attention."""
+        return self._prism.send(requests.act(ref, "dismiss"))
+
     def scale(self, ref: str, replicas: int) -> Model:
         """Change the number of replicas; no request fails meanwhile. `error` of the result says why fewer serve."""
         return self._prism.send(requests.scale(ref, replicas))

@@ -150,8 +150,8 @@ def delete_model(ref: str) -> Call[list[str]]:
     return Call("DELETE", _path(ref), responses.removed, patience="deploy", repeatable=False)
 
 
-def act(ref: str, action: Literal["start", "stop", "restart"]) -> Call[Model]:
-    """Start, stop or restart a model. Not retried automatically: a second restart would end the first one's replica."""
+def act(ref: str, action: Literal["start", "stop", "restart", "dismiss"]) -> Call[Model]:
+    """Start, stop, restart or dismiss a model. Not retried automatically: a second restart would end the first one's replica."""
     return Call("POST", _path(ref, action), responses.model, patience="deploy", repeatable=False)
 
 

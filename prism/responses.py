@@ -107,6 +107,7 @@ class Model(Struct, frozen=True):
     """Version of a model and its status.
 
     status: received, inspecting, resolving, building, built, starting, probing, live, unhealthy, stopped, failed.
+    wanted: whether it is asked to run. superseded: whether it failed or stopped while a newer version of its name serves.
     replicas: the running replicas. replicas_wanted: how many should run while it is live; None from an older server
     that runs only one. keep: whether models of other names keep running beside it. stops: models of other names that it
     stops once it is live, or has stopped when it became live. endpoint: absolute URL that takes predictions. public_url: the same URL reachable from anywhere,
@@ -119,6 +120,8 @@ class Model(Struct, frozen=True):
     version: str = ""
     ref: str = ""
     status: str = ""
+    wanted: bool | None = None
+    superseded: bool = False
     description: str | None = None
     target: str | None = None
     endpoint: str | None = None
@@ -182,16 +185,17 @@ class Prediction(Struct, frozen=True):
 
 class Health(Struct, frozen=True):
     """Health of a server. status: "ok", or "degraded" while a model in `down` was live, should be live, and takes no
-    traffic.
+    traffic, or a target in `unavailable`, such as docker, is needed and does not answer.
 
     models: number of models in each status. down: model ids. failed: model_id and error code of each model that failed
-    before it was ever live; these do not degrade the status.
+    before it was ever live; these do not degrade the status. Neither has versions that were dismissed or superseded.
     """
 
     status: str
     version: str = ""
     models: dict[str, Any] = {}
     down: list[str] = []
+    unavailable: list[str] = []
     failed: list[dict[str, str]] = []
     document: dict[str, Any] = field(default_factory=dict)
 

@@ -39,6 +39,7 @@ def model_document(
         "version": model.version,
         "ref": model.ref,
         "status": deployment.status,
+        "wanted": deployment.wanted,
         "description": model.spec.description,
         "target": deployment.target or model.target,
         "gpu": model.spec.execution.gpus.shown,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -55,3 +56,34 @@ def test_a_push_names_what_it_stops_before_it_does_and_keep_is_remembered(server
         assert seen[0] == fourth.stops == ["second@1.0.0"], "third is kept beside whatever comes"
         assert live(server) == {"third@1.1.0", "fourth@1.0.0"}
         assert client.models.get("fourth").stops == ["second@1.0.0"]
+
+
+def test_a_failed_version_under_a_newer_live_one_is_history_and_deleted_with_others_at_once(server: Server) -> None:
+    page = {"Accept": "text/html"}
+    for _ in range(2):
+        with SAMPLE.open("rb") as file:
+            failed = server.http.post(
+                "/models", files={"file": file}, data={"model_name": "last", "expected_input_json": '{"input": [1]}'}
+            )
+        assert failed.status_code == 422, failed.text
+    dashboard = server.http.get("/", headers=page).text
+    assert "last@1.1.0 failed, and 1 earlier version" in dashboard
+    assert len(server.http.get("/health").json()["failed"]) == 2
+
+    push(server, "last")
+    assert server.http.get("/health").json()["failed"] == []
+    assert "Needs attention" not in server.http.get("/", headers=page).text
+    environ = [sys.executable, "-m", "prism.cli", "status", "--url", server.url]
+    status = subprocess.run(environ, cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
+    assert status.returncode == 0
+    assert "Failed versions that newer ones have replaced: 2" in status.stdout
+    assert "last@1.0.0" not in status.stdout
+    choice = server.http.get("/delete-models", headers=page).text
+    history = re.findall(r'value="(\w+)" checked', choice)
+    assert len(history) == 2
+    live_one = server.http.get("/models/last").json()["model_id"]
+    assert server.http.post("/delete-models", data={"model_id": [*history, live_one]}).status_code == 409
+    assert server.http.post("/delete-models", data={"model_id": history}).status_code == 303
+    assert [model["version"] for model in server.http.get("/models").json()["models"] if model["name"] == "last"] == [
+        "1.2.0"
+    ]

@@ -41,6 +41,7 @@ class SmallServer:
     url: str = ""
     states: list[dict[str, Any]] = field(default_factory=lambda: [document()])
     down: list[str] = field(default_factory=list)
+    unavailable: list[str] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
     key: str = ""
     most_predictions: int = 1 << 30
@@ -106,8 +107,9 @@ def small_server() -> Iterator[SmallServer]:
             state.requests.append((self.command, self.path))
             body = self.body()
             if parts.path == "/health":
-                health = {"status": "ok", "version": "0.1.0", "models": {"live": 1}}
-                return self.answer({**health, "down": state.down, "failed": state.failed})
+                health: dict[str, Any] = {"status": "ok", "version": "0.1.0", "models": {"live": 1}}
+                health |= {"down": state.down, "unavailable": state.unavailable, "failed": state.failed}
+                return self.answer(health)
             if state.key and self.headers.get("X-API-Key") != state.key:
                 return self.answer({"status": 401, "code": "unauthorized", "detail": "A key is needed."}, 401)
             match self.command, parts.path.strip("/").split("/"):
@@ -137,7 +139,7 @@ def small_server() -> Iterator[SmallServer]:
                     self.follow(int(query.get("after", ["0"])[0]))
                 case "GET", ["models", "iris", "logs"]:
                     self.answer(b"line 1\n\x1b[31mred\nlast\n", Content_Type="text/plain")
-                case "POST", ["models", "iris", "start" | "stop" | "restart" as action]:
+                case "POST", ["models", "iris", "start" | "stop" | "restart" | "dismiss" as action]:
                     self.answer(document("stopped" if action == "stop" else "live"))
                 case _:
                     self.answer(NOT_FOUND, 404)
