@@ -35,6 +35,7 @@ _LIBRARIES = (
     "xgboost",
     "lightgbm",
     "catboost",
+    "statsmodels",
     "onnxruntime",
     "torch",
 )
