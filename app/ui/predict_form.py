@@ -158,6 +158,7 @@ def _of_value(key: str, name: str, value: Any) -> Field:
 
 
 def _table_form(inputs: tuple[Tensor, ...], named: bool, sample: Any) -> Form | None:
+    inputs = tuple(tensor for tensor in inputs if not tensor.optional)  # the model drops the others
     takes_anything = [tensor.shape for tensor in inputs] == [(-1, -1)]
     if takes_anything or len(inputs) > MAX_FIELDS:
         return None

@@ -35,6 +35,7 @@ from model_container.adapters.pickle import load_code
 from model_container.adapters.ports import Ports
 from model_container.bodies.content import Content, Rows
 from model_container.bodies.numeric_fast_path import PlainRows
+from model_container.bodies.table import Table
 from model_container.bodies.values import ANY, DTYPES
 from model_container.contract.config import PredictContract, RuntimeConfig
 
@@ -160,6 +161,10 @@ class TypedPython(_Python):
         self.names: FrozenSet[str] = self._ports.names
         self.texts = self._ports.texts
         self.joinable = self.joinable and self._ports.have_rows
+
+    @property
+    def table(self) -> Optional[Table]:
+        return self._ports.table
 
     def inputs(self, content: Content) -> Inputs:
         return Inputs(self._ports.arrays(content))
