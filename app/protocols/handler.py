@@ -89,6 +89,7 @@ class InferenceHandler:
         *types: str,
         dialect: int = frames.DIALECT_JSON,
         probabilities: bool = False,
+        strict: bool = False,
     ) -> Call:
         """Make a call from a request: admit the caller, check the body's content type, then read the body.
 
@@ -96,7 +97,7 @@ class InferenceHandler:
         """
         caller = self.admit(request, ref)
         check_content_type(request.headers.get("content-type", ""), *types)
-        return Call(ref, await self.body(request), caller, probabilities, request_id_of(request), dialect)
+        return Call(ref, await self.body(request), caller, probabilities, request_id_of(request), dialect, strict)
 
     async def body(self, request: Request) -> bytes:
         """Read the body. Raises TooLarge, BadInput, UnsupportedFormat; see app/http/bodies.py."""
