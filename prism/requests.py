@@ -18,7 +18,7 @@ import msgspec
 from prism import responses
 from prism.errors import InvalidRequest
 from prism.folder import code_parts, zipped
-from prism.responses import Answer, ApiKey, Health, Model, Prediction, Revocation, Share
+from prism.responses import Answer, ApiKey, Health, Model, Prediction, Replacement, Revocation, Share
 
 T = TypeVar("T")
 File = str | os.PathLike[str] | IO[bytes]
@@ -101,7 +101,8 @@ class DeployOptions(TypedDict, total=False):
     target: "auto", "docker" or "process". allow_unsafe: consent to load a file with dangerous globals. allow_packages:
     names of packages that PRISM does not know and may install, or module=name if the names differ. accelerate: whether
     a faster variant, proven equal, may serve; None leaves it to the server. replicas: number of copies that serve; None
-    leaves it to the model's model_config.yaml. gpu: True for every GPU, a number of GPUs, or their ids. on_bytes:
+    leaves it to the model's model_config.yaml. keep: whether models of other names keep running beside this one, where
+    the server has one model live at a time; None for what was said of the model's last version. gpu: True for every GPU, a number of GPUs, or their ids. on_bytes:
     called with how much of the file has been sent. request_id: id by which `inspections` reports the upload's place in
     the queue.
     """
@@ -117,6 +118,7 @@ class DeployOptions(TypedDict, total=False):
     allow_packages: Sequence[str]
     accelerate: bool | None
     replicas: int | None
+    keep: bool | None
     gpu: bool | int | Sequence[str]
     on_bytes: OnBytes | None
     request_id: str | None
@@ -148,8 +150,8 @@ def delete_model(ref: str) -> Call[list[str]]:
     return Call("DELETE", _path(ref), responses.removed, patience="deploy", repeatable=False)
 
 
-def act(ref: str, action: Literal["start", "stop", "restart"]) -> Call[Model]:
-    """Start, stop or restart a model. Not retried automatically: a second restart would end the first one's replica."""
+def act(ref: str, action: Literal["start", "stop", "restart", "dismiss"]) -> Call[Model]:
+    """Start, stop, restart or dismiss a model. Not retried automatically: a second restart would end the first one's replica."""
     return Call("POST", _path(ref, action), responses.model, patience="deploy", repeatable=False)
 
 
@@ -180,6 +182,12 @@ def monitor() -> Call[dict[str, Any]]:
 
 def inspections() -> Call[list[dict[str, Any]]]:
     return Call("GET", "/inspections", responses.inspections)
+
+
+def replacement(name: str | None, file: File, keep: bool | None) -> Call[Replacement]:
+    given = {"model_name": name, "filename": _filename(file), "keep": None if keep is None else str(keep).lower()}
+    params = {field: value for field, value in given.items() if value is not None}
+    return Call("GET", "/replacement", responses.replacement, params=params)
 
 
 def registry() -> Call[list[dict[str, Any]]]:
@@ -259,6 +267,7 @@ def _send(path: str, model: File | Any, options: DeployOptions) -> Call[Model]:
         "gpu": _gpu(options.get("gpu", False)),
         "accelerate": {True: "auto", False: "off", None: None}[options.get("accelerate")],
         "replicas": None if options.get("replicas") is None else str(options["replicas"]),
+        "keep": {True: "true", False: "false", None: None}[options.get("keep")],
     }
     request_id = options.get("request_id")
     code_files = [("code_files", *part) for each in code for part in code_parts(each)]
@@ -299,7 +308,7 @@ def _named(ref: str) -> str:
     if not ref.strip("./ "):
         raise InvalidRequest(
             f"{ref!r} is not a reference to a model.",
-            hint="Give a name, name@version or a model_id; `prism models ls` shows them.",
+            hint="Give a name, name@version or a model_id; `prism ls` shows them.",
         )
     return ref
 

@@ -24,10 +24,10 @@ import pytest
 from docker.errors import DockerException, ImageNotFound
 from xdist.scheduler import LoadScopeScheduling
 
+from app.config.loading import load_settings
 from app.core.model import Limits
 from app.runtime.packages.index import machine_index
 from app.runtime.process.cgroups import Cgroups, remove
-from app.settings import load_settings
 
 SKIPPED = pytest.StashKey[dict[str, int]]()
 IMAGES = pytest.StashKey[frozenset[str]]()

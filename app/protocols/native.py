@@ -35,13 +35,15 @@ def router(asking: InferenceHandler) -> APIRouter:
         ref: str,
         request: Request,
         probabilities: Annotated[bool, Query(description="Also return class probabilities.")] = False,
+        strict: Annotated[bool, Query(description="Refuse columns that the model does not have.")] = False,
     ) -> Response:
         """Answers `{"model", "version", "model_id", "predictions": […]}`.
 
         `ref` is a model's name (follows its newest live version), `name@version`, or a model_id. With `Accept:
-        text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md.
+        text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md. Columns that
+        the model does not have are ignored, and named in the header `X-Ignored-Columns`.
         """
-        call = await asking.call(request, ref, probabilities=probabilities)
+        call = await asking.call(request, ref, probabilities=probabilities, strict=strict)
         form = form_asked_for(request.headers.get("accept", ""))
         if form is not None:
             return await asking.stream(request, call, lambda _: form)

@@ -99,7 +99,7 @@ class Environments:
         if lock.python not in interpreters:
             raise BuildFailed(
                 f"The model needs Python {lock.python}, and this machine has {', '.join(interpreters) or 'none'}.",
-                hint=f"Install Python {lock.python}, or give the model another `python_version`.",
+                hint=f"Install Python {lock.python}, or give the model another version of Python.",
             )
         python = interpreters[lock.python]
         started = time.monotonic()
