@@ -6,7 +6,7 @@ import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 import pytest
 
@@ -25,6 +25,7 @@ STRANGER = b"\x80\x02ciniconfig\nIniConfig\n)\x81."
 
 NEEDS_CODE = b"c__main__\nScaler\n)R."
 LIVE_SECONDS = 120
+PAGE_BYTES_MOST = 250_000
 WAITS = """
 import os, time
 
@@ -521,3 +522,30 @@ def test_every_page_is_sound(server: Server, iris: str, iris_file: Path, name: s
     policy = answer.headers["content-security-policy"]
     assert "script-src 'self'" in policy
     assert "unsafe" not in policy
+
+
+LOADS = re.compile(r'(?:href|src)="(/static/[^"]+)"|url\("([^"]+)"\)|from "([^"]+\.js)"')
+"""What a page, a style sheet or a script names that a browser then loads."""
+
+
+def loaded(server: Server, path: str) -> dict[str, int]:
+    """Return the size of everything that a browser loads for a page, by path."""
+    sizes: dict[str, int] = {}
+    waiting = [path]
+    while waiting:
+        here = waiting.pop()
+        if here not in sizes:
+            answer = get(server, here)
+            assert answer.status_code == 200, here
+            sizes[here] = len(answer.content)
+            is_text = "font" not in answer.headers["content-type"] and "vendor" not in here
+            names = LOADS.findall(answer.text) if is_text else ()
+            waiting += [urljoin(here, name) for match in names for name in match if name]
+    return sizes
+
+
+@pytest.mark.parametrize("path", ["/", "/model?model_id={}", "/model-logs?model_id={}", "/docs"])
+def test_a_page_with_its_fonts_and_scripts_is_small(server: Server, iris: str, path: str) -> None:
+    sizes = loaded(server, path.format(iris))
+    assert [one for one in sizes if one.endswith(".woff2")]
+    assert sum(sizes.values()) < PAGE_BYTES_MOST, sizes
