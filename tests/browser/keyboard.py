@@ -13,10 +13,10 @@ SEEN = """(element) => {
 }"""
 
 
-def tab_to(page: Page, goal: Locator, stops_most: int = STOPS_MOST) -> None:
+def tab_to(page: Page, goal: Locator) -> None:
     """Press Tab until it has the focus; each stop on the way must be seen."""
     page.wait_for_load_state()
-    for _ in range(stops_most):
+    for _ in range(STOPS_MOST):
         page.keyboard.press("Tab")
         focused = page.locator(":focus")
         if focused.count():
