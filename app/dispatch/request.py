@@ -30,7 +30,8 @@ class Queue(Protocol):
 class Call(Struct, frozen=True):
     """One predict request of an admitted caller, as an ordinary route passes it on.
 
-    caller: the name under which it is counted. dialect: of the body, one of frames.DIALECT_….
+    caller: the name under which it is counted. dialect: of the body, one of frames.DIALECT_…. as_csv: answer a CSV body
+    by its rows with the results beside them.
     """
 
     ref: str
@@ -39,6 +40,11 @@ class Call(Struct, frozen=True):
     probabilities: bool = False
     request_id: str = ""
     dialect: int = frames.DIALECT_JSON
+    as_csv: bool = False
+
+    @property
+    def options(self) -> int:
+        return (frames.OPTION_PROBABILITIES if self.probabilities else 0) | (frames.OPTION_CSV if self.as_csv else 0)
 
 
 class Reply(Struct, frozen=True, gc=False):

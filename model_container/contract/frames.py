@@ -38,16 +38,18 @@ DIALECT_JSON = 0  # any native form; see bodies/json_dialects.py
 DIALECT_V2_BINARY = 1  # a V2 request with its tensors in or after the JSON: <I JSON's length>, JSON, tensor bytes
 DIALECT_V1 = 2  # KServe V1: {"instances": …} or {"inputs": …}
 DIALECT_MLFLOW = 3  # one of MLflow's four JSON forms
-DIALECT_CSV = 4  # a table as MLflow accepts it: a line of names, then the rows
+DIALECT_CSV = 4  # a table: a line of names, then the rows
 DIALECT_GENERATE = 5  # Triton's generate extension: one object with inputs and parameters by name
 
 OPTION_PROBABILITIES = 1
+OPTION_CSV = 2  # a CSV body is answered by its own rows with the results beside them
 
 FORM_NATIVE = 0  # {"predictions": …}: the gateway prepends model, version and model_id
 FORM_V2 = 1  # {"outputs": …}: the gateway prepends model_name and model_version
 FORM_PROBLEM = 2  # {"code", "detail", "hint"?, …}: the gateway completes the problem document
 FORM_V2_BINARY = 3  # <I JSON's length>, JSON as in FORM_V2, then the bytes of the outputs requested in binary
 FORM_GENERATE = 4  # an object of outputs by name: the gateway prepends model_name and model_version
+FORM_CSV = 5  # the rows of a CSV body with the results beside them; only where OPTION_CSV asks for it
 
 JSON_LENGTH = struct.Struct("<I")
 """Prefix of a V2 request or answer that may have binary tensors: the length of its JSON.
@@ -154,7 +156,7 @@ NO_ANSWER = b"", 502, FORM_PROBLEM
 
 
 def _checked(body: bytes, status: int, form: int) -> tuple[bytes, int, int]:
-    fits = 400 <= status < 600 if form == FORM_PROBLEM else status == 200 and form <= FORM_GENERATE
+    fits = 400 <= status < 600 if form == FORM_PROBLEM else status == 200 and form <= FORM_CSV
     return (body, status, form) if fits else NO_ANSWER
 
 
