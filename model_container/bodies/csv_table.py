@@ -124,8 +124,7 @@ def _plain_numbers(cells: Sequence[str]) -> Any:
         numbers = np.fromiter(map(float, cells), np.float64, len(cells))
     except ValueError:
         return None
-    is_plain = np.isfinite(numbers).all() and not any("_" in cell for cell in cells)
-    return numbers if is_plain else None
+    return numbers if np.isfinite(numbers).all() and "_" not in "".join(cells) else None
 
 
 def _scalar(cell: str) -> Union[bool, int, float, str, None]:

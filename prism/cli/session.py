@@ -91,6 +91,8 @@ def session(as_json: bool = False, url: str | None = None, key_file: Path | None
 
 def exit_code(error: Exception) -> int:
     match error:
+        case errors.FileStopped():
+            return exit_code(error.cause)
         case errors.NotFoundError():
             return NOT_FOUND
         case errors.AuthenticationError() | errors.PermissionDeniedError():
