@@ -113,7 +113,7 @@ class AsyncPrism:
         resume: bool = False,
         on_rows: OnRows | None = None,
     ) -> FilePrediction:
-        """Predict each row of a CSV file, and write the rows with the results beside them to `output`.
+        """Predict each row of a CSV or Parquet file, and write the rows with the results beside them to `output`.
 
         The file is read, sent and written in batches, so it may have any size (each batch is read and written on the
         event loop: milliseconds on a local disk). `output` appears when it is complete; until then the results are in

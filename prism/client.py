@@ -125,7 +125,7 @@ class Prism:
         resume: bool = False,
         on_rows: OnRows | None = None,
     ) -> FilePrediction:
-        """Predict each row of a CSV file, and write the rows with the results beside them to `output`.
+        """Predict each row of a CSV or Parquet file, and write the rows with the results beside them to `output`.
 
         The file is read, sent and written in batches, so it may have any size. `output` appears when it is complete;
         until then the results are in `output`.part, and resume=True goes on with that part. A file object is written to

@@ -29,7 +29,7 @@ def predict(
             "-f",
             dir_okay=False,
             callback=existing,
-            help="File with the request body, or a table: .csv, .tsv. - reads standard input.",
+            help="File with the request body, or a table: .csv, .tsv, .parquet. - reads standard input.",
         ),
     ] = None,
     output: Annotated[
@@ -58,7 +58,7 @@ def predict(
         if (data is None) == (file is None):
             here.output.error(BadInput("Give the input once: as JSON, with --file, or - for standard input.").problem())
             raise typer.Exit(USAGE)
-        table = file if file is not None and kind_of(file) == "csv" else None
+        table = file if file is not None and kind_of(file) == "table" else None
         if stream if table else (output is not None or resume):
             wrong = "--stream is not for tables." if table else "--output and --resume are for tables."
             here.output.error(BadInput(wrong, hint=f"prism predict {ref} -f data.csv -o out.csv").problem())

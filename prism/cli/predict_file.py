@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from prism.tables.run import OnRows
 
 STANDARD = Path("-")
-KINDS: dict[str, Literal["json", "csv", "parquet"]] = {
+KINDS: dict[str, Literal["json", "table"]] = {
     ".json": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
+    ".csv": "table",
+    ".tsv": "table",
+    ".parquet": "table",
 }
 """What a file holds, by the end of its name; what any other holds shows in its first character."""
 
@@ -37,7 +37,7 @@ def existing(file: Path | None) -> Path | None:
     return file
 
 
-def kind_of(file: Path) -> Literal["json", "csv", "parquet"]:
+def kind_of(file: Path) -> Literal["json", "table"]:
     if file == STANDARD:
         return _sniffed(_standard_input().peek(SNIFFED_BYTES))
     if file.suffix.lower() in KINDS:
@@ -50,8 +50,8 @@ def _standard_input() -> io.BufferedReader:
     return cast("io.BufferedReader", sys.stdin.buffer)
 
 
-def _sniffed(beginning: bytes) -> Literal["json", "csv"]:
-    return "json" if beginning.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"", b"{", b"[") else "csv"
+def _sniffed(beginning: bytes) -> Literal["json", "table"]:
+    return "json" if beginning.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"", b"{", b"[") else "table"
 
 
 def predict_file(here: Session, ref: str, file: Path, output: Path | None, probabilities: bool, resume: bool) -> None:

@@ -15,12 +15,15 @@ from typing import IO
 
 from prism.errors import APIError, FileStopped, InvalidRequest, InvalidResponse, PrismError, RateLimitedError
 from prism.tables.answer import FilePrediction, TableAnswer
+from prism.tables.parquet import parquet_as_csv
 from prism.tables.records import Batch, CsvRecords
 from prism.tables.result_file import ResultFile, Results, results_at
 
 File = str | os.PathLike[str] | IO[bytes]
 OnRows = Callable[[int, int, int | None], None]
 """Function called with the rows that have results, the bytes read of the file, and its size; None if it is unknown."""
+
+PARQUET = ".parquet"
 
 IN_FLIGHT = 4
 """Batches sent ahead: while the model works on one, others are read, decoded and written."""
@@ -134,15 +137,24 @@ class TableRun:
 def table_run(file: File, output: File, resume: bool, on_rows: OnRows | None) -> Iterator[TableRun]:
     """Open a table and the place of its results, which are complete when the context ends without an error."""
     with ExitStack() as stack:
-        is_path = isinstance(file, (str, os.PathLike))
-        opened = stack.enter_context(open(file, "rb")) if isinstance(file, (str, os.PathLike)) else file
-        total = os.fstat(opened.fileno()).st_size if is_path and Path(str(file)).is_file() else None
-        records = CsvRecords(opened, str(file) if is_path else "the table")
+        opened, total, source = _opened(file, stack)
+        records = CsvRecords(opened, source)
         stack.callback(records.let_go)
         results = stack.enter_context(results_at(output, resume))
         if resume and isinstance(results, ResultFile):
             results.skip_finished(records)
         yield TableRun(records, results, total, on_rows)
+
+
+def _opened(file: File, stack: ExitStack) -> tuple[IO[bytes], int | None, str]:
+    """Return the table as CSV, its size if that is known, and its name in messages."""
+    if not isinstance(file, (str, os.PathLike)):
+        return file, None, "the table"
+    path = Path(file)
+    if path.suffix.lower() == PARQUET:
+        return stack.enter_context(parquet_as_csv(path)), None, f"{path} as CSV"
+    opened = stack.enter_context(path.open("rb"))
+    return opened, os.fstat(opened.fileno()).st_size if path.is_file() else None, str(path)
 
 
 def wait_seconds(error: RateLimitedError) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,3 +225,10 @@ def test_an_answer_that_is_no_table_is_refused(table: Path, tmp_path: Path) -> N
     old_server = httpx2.Response(200, json={"predictions": [1]})
     with client(lambda _: old_server) as prism, pytest.raises(errors.FileStopped, match="not a table"):
         prism.predict_file("m", table, tmp_path / "out.csv")
+
+
+def test_parquet_without_pyarrow_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed
+    (tmp_path / "data.parquet").write_bytes(b"PAR1")
+    with client(Doubling()) as prism, pytest.raises(errors.InvalidRequest, match="pip install pyarrow"):
+        prism.predict_file("m", tmp_path / "data.parquet", tmp_path / "out.csv")
