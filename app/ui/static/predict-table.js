@@ -79,7 +79,7 @@ async function preview(file) {
     table = await new CsvFile(file).open();
     const names = cells(table.names, table.delimiter);
     const rows = await table.first(PREVIEW_ROWS);
-    const { missing } = showRows(names, rows, `${file.name}: the first ${rows.length} rows`);
+    const { missing } = showRows(names, rows, `${file.name}, its first rows`);
     part("said").textContent = missing.length ? `Not in the file: ${missing.map((input) => input.name).join(", ")}.` : "";
   } catch (error) {
     table = null;
@@ -163,7 +163,7 @@ function showResults(text) {
   results.delimiter = table.delimiter;
   results.cut(`${text}\n`);
   const [names, ...rows] = results.rows.slice(0, PREVIEW_ROWS + 1).map((each) => cells(each, table.delimiter));
-  showRows(names, rows, `${chosen.name}: the first ${rows.length} rows with their results`);
+  showRows(names, rows, `${chosen.name}, its first results`);
   return results.rows[0];
 }
 
