@@ -36,7 +36,7 @@ from app.protocols.v2.documents import EXTENSIONS
 from app.settings import Settings
 from app.ui.pages import Pages, wants_page
 from app.ui.problem_page import problem_page
-from app.ui.routes import clearing, dashboard, documentation, login
+from app.ui.routes import clearing, dashboard, documentation, login, predict_table
 from app.ui.routes import logs as logs_page
 from app.ui.routes import model as model_page
 from app.ui.routes import predict as predict_page
@@ -148,6 +148,8 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
         dependencies=admins,
     )
     app.include_router(clearing.router(deployments, pages), dependencies=admins)
+    asking = InferenceHandler(system.dispatcher, system.admission, system.max_body_bytes)
+    app.include_router(predict_table.router(state, asking, system.admission, pages), dependencies=admins)
     app.include_router(logs_page.router(deployments, pages), dependencies=admins)
     app.include_router(
         model_page.router(deployments, history, vitals, system.dispatcher.circuits, pages), dependencies=admins

@@ -19,6 +19,7 @@ from prism import responses
 from prism.errors import InvalidRequest
 from prism.folder import code_parts, zipped
 from prism.responses import Answer, ApiKey, Health, Model, Prediction, Replacement, Revocation, Share
+from prism.tables.answer import TableAnswer, table
 
 T = TypeVar("T")
 File = str | os.PathLike[str] | IO[bytes]
@@ -73,6 +74,7 @@ class Call(Generic[T]):
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     json: bytes | None = None
+    csv: bytes | None = None
     form: Form | None = None
     patience: Literal["request", "predict", "deploy"] = "request"
     repeatable: bool = True
@@ -85,6 +87,8 @@ class Call(Generic[T]):
                 yield arguments
         elif self.json is not None:
             yield {"content": self.json, "headers": {"Content-Type": "application/json"}}
+        elif self.csv is not None:
+            yield {"content": self.csv, "headers": {"Content-Type": "text/csv", "Accept": "text/csv"}}
         else:
             yield {}
 
@@ -164,6 +168,12 @@ def predict(ref: str, data: Any, *, probabilities: bool = False) -> Call[Predict
     params = {"probabilities": "true"} if probabilities else {}
     body = encode(data)
     return Call("POST", _path(ref, "predict"), responses.prediction, params=params, json=body, patience="predict")
+
+
+def predict_table(ref: str, rows: bytes, *, probabilities: bool = False) -> Call[TableAnswer]:
+    """Predict rows of CSV, after their line of names. They come back with the results beside them."""
+    params = {"probabilities": "true"} if probabilities else {}
+    return Call("POST", _path(ref, "predict"), table, params=params, csv=rows, patience="predict")
 
 
 def logs(ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None) -> Call[list[str]]:
