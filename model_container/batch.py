@@ -21,6 +21,7 @@ from model_container.adapters.base import PROBABILITIES, Adapter, Inputs, Output
 from model_container.bodies.content import Decoded
 from model_container.bodies.decode import may_be_plain, read
 from model_container.bodies.encode import encode, encode_native
+from model_container.bodies.image_rows import ImageRows
 from model_container.bodies.numeric_fast_path import Matrix, PlainRows
 from model_container.bodies.problems import Problem
 from model_container.contract.frames import OPTION_PROBABILITIES, Answer, Request
@@ -49,10 +50,14 @@ class _Job(NamedTuple):
 
 
 class Batcher:
-    """Predictor of batches. Not thread-safe: the caller holds a lock."""
+    """Predictor of batches. Not thread-safe: the caller holds a lock.
 
-    def __init__(self, adapter: Adapter) -> None:
+    images: reader of pictures; by default for a model that takes none.
+    """
+
+    def __init__(self, adapter: Adapter, images: Optional[ImageRows] = None) -> None:
         self._adapter = adapter
+        self._images = images or ImageRows(None)
         self._joinable = adapter.joinable
         self._answers: List[Optional[Answer]] = []
         self._model_ns = 0
@@ -132,7 +137,7 @@ class Batcher:
                 "This model gives no probabilities.",
                 "Classifiers with predict_proba, and ONNX classifiers with a probability output, do.",
             )
-        return _Job(index, decoded, adapter.inputs(decoded.content)), probabilities
+        return _Job(index, decoded, adapter.inputs(self._images.content(decoded.content))), probabilities
 
     def _predict(self, jobs: List[_Job], probabilities: bool) -> None:
         try:

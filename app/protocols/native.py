@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.protocols.handler import InferenceHandler
+from app.protocols.handler import InferenceHandler, request_body
 from app.protocols.streaming import ANSWERS
+from model_container.contract.content_types import DIALECTS, dialect_of
 from model_container.contract.stream_forms import form_asked_for
 
 BODY_EXAMPLES = {
@@ -22,6 +23,19 @@ BODY_EXAMPLES = {
 }
 
 
+BODIES: dict[str, Any] = {
+    "application/json": {"examples": BODY_EXAMPLES},
+    **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in DIALECTS if kind.startswith("image/")},
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+        }
+    },
+}
+"""The bodies that a prediction takes, by content type; see model_container/contract/content_types.py."""
+
+
 def router(asking: InferenceHandler) -> APIRouter:
     routes = APIRouter(tags=["predict"])
 
@@ -29,7 +43,7 @@ def router(asking: InferenceHandler) -> APIRouter:
         "/models/{ref}/predict",
         summary="Predict",
         responses=ANSWERS,
-        openapi_extra={"requestBody": {"content": {"application/json": {"examples": BODY_EXAMPLES}}, "required": True}},
+        openapi_extra=request_body(BODIES),
     )
     async def predict(
         ref: str,
@@ -38,10 +52,12 @@ def router(asking: InferenceHandler) -> APIRouter:
     ) -> Response:
         """Answers `{"model", "version", "model_id", "predictions": […]}`.
 
-        `ref` is a model's name (follows its newest live version), `name@version`, or a model_id. With `Accept:
+        `ref` is a model's name (follows its newest live version), `name@version`, or a model_id. A model that takes
+        images also takes them as they are, or several in a form; see docs/images.md. With `Accept:
         text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md.
         """
-        call = await asking.call(request, ref, probabilities=probabilities)
+        dialect = dialect_of(request.headers.get("content-type", ""))
+        call = await asking.call(request, ref, *DIALECTS, dialect=dialect, probabilities=probabilities)
         form = form_asked_for(request.headers.get("accept", ""))
         if form is not None:
             return await asking.stream(request, call, lambda _: form)
