@@ -18,6 +18,7 @@ import msgspec
 from prism import responses
 from prism.errors import InvalidRequest
 from prism.folder import code_parts, zipped
+from prism.predict_body import JSON, predict_body
 from prism.responses import Answer, ApiKey, Health, Model, Prediction, Revocation, Share
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """Request to send. patience: the timeout that applies. repeatable: sending it twice has the same effect as once."""
+    """Request to send. json: its body, which a prediction may have in another content type. patience: the timeout that applies. repeatable: sending it twice has the same effect as once."""
 
     method: str
     path: str
@@ -73,6 +74,7 @@ class Call(Generic[T]):
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     json: bytes | None = None
+    content_type: str = JSON
     form: Form | None = None
     patience: Literal["request", "predict", "deploy"] = "request"
     repeatable: bool = True
@@ -84,7 +86,7 @@ class Call(Generic[T]):
             with self.form.opened() as arguments:
                 yield arguments
         elif self.json is not None:
-            yield {"content": self.json, "headers": {"Content-Type": "application/json"}}
+            yield {"content": self.json, "headers": {"Content-Type": self.content_type}}
         else:
             yield {}
 
@@ -160,8 +162,16 @@ def scale(ref: str, replicas: int) -> Call[Model]:
 
 def predict(ref: str, data: Any, *, probabilities: bool = False) -> Call[Prediction]:
     params = {"probabilities": "true"} if probabilities else {}
-    body = encode(data)
-    return Call("POST", _path(ref, "predict"), responses.prediction, params=params, json=body, patience="predict")
+    body = predict_body(data, encode)
+    return Call(
+        "POST",
+        _path(ref, "predict"),
+        responses.prediction,
+        params=params,
+        json=body.content,
+        content_type=body.content_type,
+        patience="predict",
+    )
 
 
 def logs(ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None) -> Call[list[str]]:
