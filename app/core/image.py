@@ -15,7 +15,7 @@ FRACTION: Final = re.compile(r"([+-]?\d+(?:\.\d*)?(?:e[+-]?\d{1,2})?)(?:\s*/\s*(
 
 
 class ImageSpec(Struct, frozen=True, forbid_unknown_fields=True):
-    """How images become the input. What is left out follows from the signature; docs/images.md explains each key.
+    """How images become the input. What is left out follows from the signature; docs/image-inputs.md explains each key.
 
     size: of both sides, or [height, width]. scale: factor of the pixels, which go from 0 to 255: a number, or a
     fraction such as "1/255". mean, std: of all channels, or of each.

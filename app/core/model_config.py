@@ -239,6 +239,8 @@ def _mistyped(given: Any, message: str) -> BadInput:
         fields = [field.name for field in msgspec.structs.fields(ImageSpec if key == "input" else TensorSpec)]
         near = difflib.get_close_matches(unknown[1], fields, 1)
         hint = f"Did you mean `{near[0]}`?" if near else f"It has {', '.join(fields)}."
+        if key == "input" and not near:
+            hint = f"`input` is how images are read, and has {', '.join(fields)}. Columns belong in `inputs`."
         return _wrong(f"has the unknown key `{unknown[1]}` in `{key}`", hint, key.split("[")[0])
     kinds = re.sub(r"^Expected | \| null|, got .*$|`", "", reason).split(" | ")
     wanted = " or ".join(re.sub(r"\w+", lambda word: _EXPECTED.get(word[0], word[0]), kind, count=1) for kind in kinds)

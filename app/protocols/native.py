@@ -53,7 +53,7 @@ def router(asking: InferenceHandler) -> APIRouter:
         """Answers `{"model", "version", "model_id", "predictions": […]}`.
 
         `ref` is a model's name (follows its newest live version), `name@version`, or a model_id. A model that takes
-        images also takes them as they are, or several in a form; see docs/images.md. With `Accept:
+        images also takes them as they are, or several in a form; see docs/image-inputs.md. With `Accept:
         text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md.
         """
         dialect = dialect_of(request.headers.get("content-type", ""))
