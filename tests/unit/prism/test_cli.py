@@ -154,6 +154,16 @@ def test_a_prediction_is_asked_by_argument_file_or_standard_input(tmp_path: Path
     assert prism("predict", "iris", "[1]", "-f", str(tmp_path / "body.json")).exit_code == 2
 
 
+def test_an_image_is_asked_by_its_path(tmp_path: Path) -> None:
+    image = tmp_path / "cat.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n")
+    for arguments, stdin in [([str(image)], None), (["-f", str(image)], None), (["-"], image.read_bytes())]:
+        assert prism("predict", "iris", *arguments, stdin=stdin).stdout == '"setosa"\n'
+    absent = prism("predict", "iris", "absent.jpg")
+    assert absent.exit_code == 1
+    assert "There is no file absent.jpg" in absent.stderr
+
+
 def test_probabilities_are_shown_with_their_classes() -> None:
     said = json.loads(prism("predict", "iris", "[1]", "--probabilities").stdout)
     assert said == {"prediction": "setosa", "probabilities": {"setosa": 0.9, "other": 0.1}}
