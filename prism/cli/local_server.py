@@ -20,7 +20,7 @@ import msgspec
 from app.errors import Conflict, PrismError, StartFailed
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from app.settings import Places, Settings
 
 LOG_LIMIT_BYTES = 10_000_000
 SAME_START_SECONDS = 1.0
@@ -97,11 +97,15 @@ def running(run_folder: Path) -> ServerRecord | None:
     return None
 
 
-def run_folder() -> Path:
-    """Return the folder of the server's record and log. Reads no other setting: none hides a server that runs."""
+def places() -> Places:
+    """Return where the server's record and log are. Reads no other setting: none hides a server that runs."""
     from app.config.loading import load_places
 
-    return load_places().run_folder
+    return load_places()
+
+
+def run_folder() -> Path:
+    return places().run_folder
 
 
 def known_url() -> str:
