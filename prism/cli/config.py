@@ -175,14 +175,21 @@ def _check(field: str, written: str) -> None:
 
 
 def _write(path: Path, before: str | None, after: str) -> None:
-    """Write the file whole, readable by its owner only. Raises Conflict if it changed meanwhile."""
+    """Write the file whole, readable by its owner only, who stays the same if root writes. Raises Conflict if it changed
+    meanwhile.
+    """
     from app.config.reading import read_text
     from app.core.atomic_file import write_atomic
 
     if read_text(path) != before:
         raise Conflict(f"{path} was changed by another program meanwhile.", hint="Run the command again.")
-    if after != before:
-        write_atomic(path.resolve(), after.encode())
+    if after == before:
+        return
+    file = path.resolve()
+    owner = next(place for place in (file, *file.parents) if place.exists()).stat()
+    write_atomic(file, after.encode())
+    if os.geteuid() == 0:
+        os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _say_what_follows(output: Output) -> None:

@@ -51,6 +51,15 @@ def test_a_link_to_the_file_stays_a_link(file: Path, tmp_path: Path) -> None:
     assert (tmp_path / "dotfiles.yaml").read_text() == "serving: {port: 9000}\n"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes files of others")
+def test_a_file_that_root_writes_stays_its_owners(file: Path, tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+
+    for port in ("9000", "9001"):
+        assert prism("set", "port", port).exit_code == 0
+        assert (file.stat().st_uid, stat.S_IMODE(file.stat().st_mode)) == (65534, 0o600)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
