@@ -181,8 +181,7 @@ def test_a_result_that_is_wrong_is_not_kept(
 def test_without_an_editor_the_next_step_is_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("VISUAL", "EDITOR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PATH", "/nowhere")
     refused = prism("edit")
 
     assert refused.exit_code == 1
-    assert "There is no editor here.\nSet EDITOR, or use `prism config set`." in refused.stderr
+    assert "No editor can be opened here.\nSet EDITOR, or use `prism config set`." in refused.stderr
