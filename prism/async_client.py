@@ -18,6 +18,7 @@ from prism.following import LogFollower
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts
 from prism.responses import ApiKey, Health, Model, Prediction, Share
 from prism.retries import Retries
+from prism.rollback import version_to_restore
 from prism.streaming import ItemReader, check_kind, content_of
 
 T = TypeVar("T")
@@ -246,6 +247,14 @@ class AsyncModels:
 
     async def restart(self, ref: str) -> Model:
         return await self._prism.send(requests.act(ref, "restart"))
+
+    async def rollback(self, ref: str) -> Model:
+        """Make an earlier version live again; it takes over from the current one once it answers, without a failed request.
+
+        ref: a model's name, for the newest version that was live before the current one; or name@version, for that one.
+        Raises InvalidRequest if there is none.
+        """
+        return await self.start(version_to_restore(ref, await self.get(ref), await self.list()).model_id)
 
     async def scale(self, ref: str, replicas: int) -> Model:
         """Change the number of replicas; no request fails meanwhile. `error` of the result says why fewer serve."""

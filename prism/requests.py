@@ -299,7 +299,7 @@ def _named(ref: str) -> str:
     if not ref.strip("./ "):
         raise InvalidRequest(
             f"{ref!r} is not a reference to a model.",
-            hint="Give a name, name@version or a model_id; `prism models ls` shows them.",
+            hint="Give a name, name@version or a model_id; `prism ls` shows them.",
         )
     return ref
 

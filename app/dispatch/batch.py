@@ -261,7 +261,7 @@ class Lane:
             return ReplicaUnavailable(
                 f"`{self.endpoint.name}` no longer answers its own sample; "
                 "it gets no requests for a moment, then it is tried again.",
-                hint=f"Read its log: prism models logs {self.endpoint.name}.",
+                hint=f"Read its log: `prism logs {self.endpoint.name}`.",
             )
         return ReplicaUnavailable(f"No replica of `{self.endpoint.name}` answers right now; it is being replaced.")
 

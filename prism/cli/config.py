@@ -15,6 +15,7 @@ import typer
 from app.errors import Conflict, InvalidSetting, NotFound, PrismError
 from prism.cli import local_server
 from prism.cli.editor import edited
+from prism.cli.help import Group, examples
 from prism.cli.output import Output, printable, table
 from prism.cli.server import say_changes
 from prism.cli.session import ERROR, Config, Json, session
@@ -23,13 +24,20 @@ if TYPE_CHECKING:
     from app.config.document import Problem
     from app.settings import Settings
 
-app = typer.Typer(
-    help="Read, change and check the settings of this machine's server.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def settings_of_a_server_here() -> None:
+    """Read, change and check the settings of this machine's server."""
+    with session():
+        local_server.require_installed()
+
+
 Setting = Annotated[str, typer.Argument(metavar="SETTING", help="Its name, such as port or model_memory_mb.")]
 
 
-@app.command("get")
+@app.command("get", epilog=examples("prism config get", "prism config get port"))
 def get_settings(
     setting: Annotated[str | None, typer.Argument(metavar="[SETTING]", help="Its name; default: all.")] = None,
     config: Config = None,
@@ -50,7 +58,7 @@ def get_settings(
             here.output.data(documents, table(("SETTING", "VALUE", "FROM"), rows))
 
 
-@app.command("set")
+@app.command("set", epilog=examples("prism config set port 9000", "prism config set single_active_model false"))
 def set_setting(
     setting: Setting,
     value: Annotated[
@@ -79,7 +87,7 @@ def set_setting(
         _say_what_follows(here.output)
 
 
-@app.command()
+@app.command(epilog=examples("prism config edit"))
 def edit(config: Config = None, as_json: Json = False) -> None:
     """Open config.yaml in your editor (VISUAL, EDITOR), and keep the result if it has no mistake."""
     from app.config.checks import problems
@@ -102,7 +110,7 @@ def edit(config: Config = None, as_json: Json = False) -> None:
         _say_what_follows(here.output)
 
 
-@app.command()
+@app.command(epilog=examples("prism config check", "prism config check --json"))
 def check(config: Config = None, as_json: Json = False) -> None:
     """Check config.yaml and name every mistake with its line. Exit code 1: there is one."""
     from app.config.checks import problems

@@ -12,17 +12,20 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from app.errors import Conflict, PrismError, StartFailed
+from app.errors import Conflict, NotFound, PrismError, StartFailed
 
 if TYPE_CHECKING:
     from app.settings import Places, Settings
 
 LOG_LIMIT_BYTES = 10_000_000
+SERVER_PACKAGES = ("docker", "fastapi", "picklescan", "pydantic_settings", "uvicorn")
+"""Modules of the extra `server`; a project with some of them of its own is not likely to have them all."""
 SAME_START_SECONDS = 1.0
 """Largest difference between two readings of one process's start time, due to the clock's resolution.
 
@@ -60,8 +63,26 @@ class ServerProcess:
     memory_bytes: int
 
 
+def is_installed() -> bool:
+    """Return whether the server's packages are installed here, or those of the SDK and its commands alone."""
+    return all(map(find_spec, SERVER_PACKAGES))
+
+
+def require_installed() -> None:
+    """Raise NotFound if the server is not installed here."""
+    if not is_installed():
+        raise NotFound(
+            "The server is not installed here, only the SDK and the commands that speak to a server.",
+            hint="Install `prism-serve[server]` instead of `prism-serve`, or name a server that runs: --url, or PRISM_URL.",
+        )
+
+
 def settings(**overrides: object) -> Settings:
-    """Return the settings of this machine's server, checked. Raises InvalidSetting."""
+    """Return the settings of this machine's server, checked.
+
+    Raises InvalidSetting, and NotFound if the server is not installed here.
+    """
+    require_installed()
     from app.config.loading import load_settings
     from app.runtime.targets import allowed_targets
 
@@ -98,7 +119,11 @@ def running(run_folder: Path) -> ServerRecord | None:
 
 
 def places() -> Places:
-    """Return where the server's record and log are. Reads no other setting: none hides a server that runs."""
+    """Return where the server's record and log are. Reads no other setting: none hides a server that runs.
+
+    Raises NotFound if the server is not installed here.
+    """
+    require_installed()
     from app.config.loading import load_places
 
     return load_places()
@@ -108,8 +133,10 @@ def run_folder() -> Path:
     return places().run_folder
 
 
-def known_url() -> str:
-    """Return the URL of this machine's server, whether it runs or not."""
+def known_url() -> str | None:
+    """Return the URL of this machine's server, whether it runs or not; None if it is not installed here."""
+    if not is_installed():
+        return None
     record = read_record(run_folder())
     return record.url if record else f"http://127.0.0.1:{settings().port or 8000}"
 

@@ -79,7 +79,7 @@ def status(as_json: Json = False, url: Url = None, key_file: KeyFile = None, con
     """Show the server and its models. Exit code 3: no server; 4: a model that was live, and should be, is not."""
     with session(as_json, url, key_file, config) as here:
         record = None
-        if not (url or os.environ.get("PRISM_URL")):
+        if local_server.is_installed() and not (url or os.environ.get("PRISM_URL")):
             record = local_server.running(local_server.run_folder())
         try:
             health = here.client.health()

@@ -12,6 +12,7 @@ import typer
 
 from app.errors import Conflict, StartFailed
 from prism.cli import local_server
+from prism.cli.help import Group, examples
 from prism.cli.output import Output
 from prism.cli.session import NOT_FOUND, UNHEALTHY, Config, Json, session
 from prism.cli.systemd import NAME, WRITTEN, Manager, environment_file, manager, unit_text
@@ -23,15 +24,20 @@ START_SECONDS = 60
 LINGER = Path("/var/lib/systemd/linger")
 """Has a file for each user whose systemd runs from the machine's start on: loginctl(1)."""
 
-app = typer.Typer(
-    help="Run the server as a service of systemd: your own, or as root the machine's.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def service_of_a_server_here() -> None:
+    """Run the server as a service of systemd: your own, or as root the machine's."""
+    with session():
+        local_server.require_installed()
+
+
 Own = Annotated[bool, typer.Option("--user", help="A service of your own, also as root.")]
 
 
-@app.command()
+@app.command(epilog=examples("prism service install", "prism service install --config prism.yaml"))
 def install(own: Own = False, config: Config = None, as_json: Json = False) -> None:
     """Write the unit, start the server, and start it with the machine from now on. Again: bring the unit up to date."""
     with session(as_json, config=config) as here:
@@ -55,7 +61,7 @@ def install(own: Own = False, config: Config = None, as_json: Json = False) -> N
         here.output.next_step("prism service status", systemd.journal)
 
 
-@app.command()
+@app.command(epilog=examples("prism service uninstall"))
 def uninstall(own: Own = False, config: Config = None, as_json: Json = False) -> None:
     """Stop the service and its models, and remove its unit. Models, settings and environments stay in the home folder."""
     with session(as_json, config=config) as here:
@@ -76,14 +82,14 @@ def uninstall(own: Own = False, config: Config = None, as_json: Json = False) ->
         here.output.next_step("prism run   start the server without a service")
 
 
-@app.command()
+@app.command(epilog=examples("prism service status"))
 def status(own: Own = False, config: Config = None, as_json: Json = False) -> None:
     """Show whether the service is installed and runs. Exit code 3: not installed; 4: it does not run."""
     with session(as_json, config=config) as here:
         systemd = manager(own)
         if not systemd.unit.exists():
             here.output.data({"installed": False}, f"No service is installed: there is no {systemd.unit}.")
-            here.output.next_step("prism service install")
+            here.output.next_step("prism service install", "prism service install --config prism.yaml")
             raise typer.Exit(NOT_FOUND)
         found = systemd.properties("ActiveState", "SubState", "UnitFileState", "MainPID", "NRestarts")
         record = _record(systemd, local_server.run_folder())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -84,6 +85,7 @@ ACT_ON_THIS_MACHINE = (
 )  # the rest of the CLI speaks through the API
 COMMANDS_MAY_IMPORT = ("app.config", "app.errors", "app.settings")
 MODEL_LIBRARIES = {"numpy", "sklearn", "joblib", "onnxruntime", "onnx", "pandas", "scipy", "pickle", "cloudpickle"}
+FASTER_IF_THERE = ("prism.load.generator", "uvloop")
 PICKLES = "prism.memory"  # what is in memory already, and unpickles nothing
 CORE_LIBRARIES = {"msgspec"}
 SLOW_LIBRARIES = {"docker", "sqlalchemy", "sqlite3"}
@@ -193,6 +195,21 @@ def test_the_sdk_reaches_prism_through_the_api_alone() -> None:
         if within(one.importer, ("prism",)) and within(one.imported, ("app", "model_container"))
         if not within(one.importer, ACT_ON_THIS_MACHINE)
         if not (within(one.importer, ("prism.cli",)) and within(one.imported, COMMANDS_MAY_IMPORT))
+    ]
+
+    assert not found, told(found)
+
+
+def test_the_sdk_and_its_commands_need_no_package_of_the_extra_server() -> None:
+    """But for those that act on this machine, they import what `pip install prism-serve` brings, and so do the app's errors."""
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    sdk = {line.split()[0] for line in dependencies} | sys.stdlib_module_names | {"app", "prism"}
+    found = [
+        one
+        for one in imports()
+        if within(one.importer, ("prism", "app.errors")) and one.imported.split(".")[0] not in sdk
+        if not one.only_for_types and not within(one.importer, ACT_ON_THIS_MACHINE)
+        if (one.importer, one.imported) != FASTER_IF_THERE
     ]
 
     assert not found, told(found)
