@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.acceptance.server import CHECKOUT, free_port, wait_for
 from tests.acceptance.systemd_lab import OwnSystemd, own_systemd
+from tests.integration.sshd import alive
 
 Prism = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -55,40 +55,34 @@ def test_the_server_as_a_service(
         f"serving:\n  port: {port}\n  target: process\n  environment_root: {environments}\n  accelerate: off\n"
     )
 
-    installed = prism("service", "install", "--user", PRISM_LOG_LEVEL="error")
-    assert installed.returncode == 0, installed.stderr + systemd.log.read_text()[-3000:]
-    assert f"PRISM runs at http://127.0.0.1:{port}" in installed.stdout
-    assert "The service does not see PRISM_LOG_LEVEL of this shell" in installed.stderr
-    status = json.loads(prism("service", "status", "--user", "--json").stdout)
-    assert status["state"] == "active"
-    assert status["starts_with_the_machine"]
-    assert status["url"] == f"http://127.0.0.1:{port}"
-    assert not json.loads(prism("service", "install", "--user", "--json").stdout)["changed"]
-
+    assert prism("run").returncode == 0
     assert prism("push", str(iris_file), "--name", "iris").returncode == 0
     replica = json.loads(prism("models", "show", "iris", "--json").stdout)["replica"]["pid"]
-    os.kill(status["pid"], signal.SIGKILL)
-    wait_for(lambda: prism("status").returncode == 0, 120, "the restart of the service")
-    assert json.loads(prism("service", "status", "--user", "--json").stdout)["restarts"] == 1
-    assert json.loads(prism("models", "show", "iris", "--json").stdout)["replica"]["pid"] == replica
-
-    assert prism("stop", "--keep-models").returncode == 0
-    assert prism("service", "status", "--user").returncode == 4
-    assert prism("run").returncode == 0
     refused = prism("service", "install", "--user")
     assert refused.returncode == 1
     assert "not as this service" in refused.stderr
     assert prism("stop", "--keep-models").returncode == 0
-    assert prism("service", "install", "--user").returncode == 0
-    assert psutil.pid_exists(replica)
+
+    installed = prism("service", "install", "--user", PRISM_LOG_LEVEL="error")
+    assert installed.returncode == 0, installed.stderr + systemd.log.read_text()[-3000:]
+    assert f"PRISM runs at http://127.0.0.1:{port}" in installed.stdout
+    assert "The service does not see PRISM_LOG_LEVEL of this shell" in installed.stderr
+    again = json.loads(prism("service", "install", "--user", "--json").stdout)
+    assert not again["changed"]
+    os.kill(again["pid"], signal.SIGKILL)
+    wait_for(lambda: prism("status").returncode == 0, 120, "the restart of the service")
+    status = json.loads(prism("service", "status", "--user", "--json").stdout)
+    assert (status["state"], status["restarts"], status["url"]) == ("active", 1, f"http://127.0.0.1:{port}")
+    assert status["starts_with_the_machine"]
+    assert json.loads(prism("models", "show", "iris", "--json").stdout)["replica"]["pid"] == replica
 
     removed = prism("service", "uninstall", "--user")
     assert removed.returncode == 0, removed.stderr
-    assert prism("status").returncode == 3
-    assert not psutil.pid_exists(replica)
+    assert not alive(replica)
     assert prism("service", "status", "--user").returncode == 3
 
 
+@pytest.mark.slow
 def test_a_service_that_cannot_start_is_told_at_its_installation(prism: Prism, tmp_path: Path) -> None:
     assert prism("config", "set", "host", "0.0.0.0").returncode == 0
     refused = prism("service", "install", "--user")
