@@ -86,7 +86,8 @@ class Settings(Places):
         "python:{version}-slim", description="Base image of environments; {version} is the Python minor."
     )
     single_active_model: bool = Field(
-        True, description="A new deployment replaces the old ones; false keeps many models side by side."
+        True,
+        description="A new deployment replaces the old ones, except those kept by `prism push --keep`; false keeps all side by side.",
     )
     enable_health_monitor: bool = Field(True, description="Watch replicas and restart those that are lost.")
     health_monitor_interval_seconds: float = Field(10, gt=0, description="Time between two monitor cycles.")
@@ -102,7 +103,9 @@ class Settings(Places):
         "", description="Comma-separated host names, besides loopback, by which browsers may reach the server."
     )
     rate_limit_requests: int = Field(
-        120, ge=0, description="Requests that a caller may send in one window; 0 for no limit."
+        120,
+        ge=0,
+        description="Requests that a caller may send in one window; 0 for no limit. Unless it is set, it is for callers from elsewhere and for keys alone; see security.md.",
     )
     rate_limit_window_seconds: float = Field(60, gt=0, description="Length of the rate limit's sliding window.")
     batch_window_ms: float = Field(
@@ -228,6 +231,11 @@ class Settings(Places):
         if keys and not all(key.strip() for key in keys.split(",")):
             raise ValueError("has an empty key between its commas")
         return value
+
+    @property
+    def limits_owner(self) -> bool:
+        """Whether the rate limit is for the owner on this machine and for admins on pages, too: where it was set."""
+        return "rate_limit_requests" in self.model_fields_set
 
     @property
     def upload_root(self) -> Path:

@@ -76,7 +76,10 @@ def stop(
 
 
 def status(as_json: Json = False, url: Url = None, key_file: KeyFile = None, config: Config = None) -> None:
-    """Show the server and its models. Exit code 3: no server; 4: a model that was live, and should be, is not."""
+    """Show the server and its models.
+
+    Exit code 3: no server; 4: a model that was live, and should be, is not, or the engine is gone.
+    """
     with session(as_json, url, key_file, config) as here:
         record = None
         if local_server.is_installed() and not (url or os.environ.get("PRISM_URL")):
@@ -173,12 +176,19 @@ def _say_status(here: Session, record: local_server.ServerRecord | None, health:
     except APIError:
         here.output.data({"server": server, "models": None}, text)
         raise
-    rows = [(model.name, model.version, model.status, model.target or "-", model.endpoint or "-") for model in models]
+    present = [model for model in models if not (model.superseded and model.status == "failed")]
+    rows = [(model.name, model.version, model.status, model.target or "-", model.endpoint or "-") for model in present]
     listing = "\n\n" + table(("MODEL", "VERSION", "STATUS", "TARGET", "ENDPOINT"), rows) if rows else "\nNo models yet."
+    if history := len(models) - len(present):
+        listing += f"\n\nFailed versions that newer ones have replaced: {history} (`prism models rm --failed`)"
     here.output.data({"server": server, "models": [model.document for model in models]}, text + listing)
+    for name in health.unavailable:
+        here.output.error({"detail": f"{name.capitalize()} does not answer.", "hint": "`prism doctor` looks at it."})
     for model_id in (*health.down, *(model["model_id"] for model in health.failed)):
         here.output.next_step(f"prism models show {model_id}")
-    if health.down:
+    if health.failed:
+        here.output.next_step(f"prism models dismiss {health.failed[0]['model_id']}   no longer report that it failed")
+    if health.down or health.unavailable:
         raise typer.Exit(UNHEALTHY)
     if not models:
         here.output.next_step("prism push model.joblib")
