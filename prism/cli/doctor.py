@@ -49,7 +49,7 @@ def examine() -> Iterator[Check]:
     except PrismError as error:
         yield Check("fail", "settings", error.detail, error.hint)
         return
-    yield Check("ok", "settings", f"valid; home is {settings.home}")
+    yield Check("ok", "settings", f"valid; home is {settings.home}, config is {_config()}")
     checks: tuple[Callable[[Settings], Check], ...] = (
         uv,
         interpreters,
@@ -77,6 +77,13 @@ def _python() -> Check:
     """Report the Python version. An older Python than PRISM supports could not have imported this file."""
     version = "{}.{}.{}".format(*sys.version_info[:3])
     return Check("ok", "python", f"{version} at {sys.executable}")
+
+
+def _config() -> str:
+    from app.config.loading import config_path
+
+    path = config_path()
+    return str(path) if path.exists() else f"not there yet ({path})"
 
 
 def _index(settings: Settings) -> Check:
