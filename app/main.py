@@ -15,7 +15,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.staticfiles import StaticFiles
 
 from app.access.sessions import Sessions
-from app.api import health, inspections, metrics, models, registry, replacement
+from app.api import doctor, health, inspections, metrics, models, registry, replacement
 from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
 from app.api import share as share_api
@@ -110,6 +110,7 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
     )
     app.include_router(routes.router(), dependencies=admins)
     app.include_router(inspections.router(deployments.pipeline.readers), dependencies=admins)
+    app.include_router(doctor.router(system.settings), dependencies=admins)
     app.include_router(replacement.router(deployments), dependencies=admins)
     app.include_router(registry.router(deployments, share.public_url), dependencies=admins)
     app.include_router(models_folder_api.router(system.models_folder), dependencies=admins)

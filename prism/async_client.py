@@ -102,6 +102,10 @@ class AsyncPrism:
     async def health(self) -> Health:
         return await self.send(requests.health())
 
+    async def doctor(self) -> dict[str, Any]:
+        """Have the server examine its own machine; `checks` has what it found, each with a level and a fix."""
+        return await self.send(requests.doctor())
+
     async def monitor(self) -> dict[str, Any]:
         """Return what the health monitor did in its last cycle."""
         return await self.send(requests.monitor())

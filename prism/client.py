@@ -113,6 +113,10 @@ class Prism:
     def health(self) -> Health:
         return self.send(requests.health())
 
+    def doctor(self) -> dict[str, Any]:
+        """Have the server examine its own machine; `checks` has what it found, each with a level and a fix."""
+        return self.send(requests.doctor())
+
     def monitor(self) -> dict[str, Any]:
         """Return what the health monitor did in its last cycle."""
         return self.send(requests.monitor())

@@ -176,6 +176,10 @@ def health() -> Call[Health]:
     return Call("GET", "/health", responses.health)
 
 
+def doctor() -> Call[dict[str, Any]]:
+    return Call("GET", "/doctor", responses.decode)
+
+
 def monitor() -> Call[dict[str, Any]]:
     return Call("GET", "/health/monitor", responses.decode)
 

@@ -13,8 +13,9 @@ from app.api.keys import NOT_SAVED
 from app.errors import PrismError
 from app.registry.keys import KeyEntry, KeyStore
 from app.registry.unsaved import Unsaved
+from app.runtime.doctor import examined, urgency
 from app.settings import Settings
-from app.ui.housekeeping import checks, limits, storage
+from app.ui.housekeeping import limits, storage
 from app.ui.pages import Pages
 
 
@@ -36,7 +37,7 @@ def router(settings: Settings, store: KeyStore, keys: Keys, unsaved: Unsaved, pa
             "unsaved": unsaved.documents(),
             "limits": limits(settings),
             "storage": await storage(settings),
-            "checks": await checks(settings),
+            "checks": sorted(await examined(settings), key=urgency),
             "logged_in": getattr(request.state, "session", False),
         }
         return pages.render(request, "settings.html", context, status=error.status if error else 200)

@@ -42,6 +42,8 @@ class SmallServer:
     states: list[dict[str, Any]] = field(default_factory=lambda: [document()])
     down: list[str] = field(default_factory=list)
     unavailable: list[str] = field(default_factory=list)
+    version: str = "0.1.0"
+    checks: list[dict[str, str]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
     key: str = ""
     most_predictions: int = 1 << 30
@@ -107,12 +109,16 @@ def small_server() -> Iterator[SmallServer]:
             state.requests.append((self.command, self.path))
             body = self.body()
             if parts.path == "/health":
-                health: dict[str, Any] = {"status": "ok", "version": "0.1.0", "models": {"live": 1}}
+                health: dict[str, Any] = {"status": "ok", "version": state.version, "models": {"live": 1}}
                 health |= {"down": state.down, "unavailable": state.unavailable, "failed": state.failed}
                 return self.answer(health)
+            if parts.path == "/health/monitor":
+                return self.answer({"unsaved": []})
             if state.key and self.headers.get("X-API-Key") != state.key:
                 return self.answer({"status": 401, "code": "unauthorized", "detail": "A key is needed."}, 401)
             match self.command, parts.path.strip("/").split("/"):
+                case "GET", ["doctor"]:
+                    self.answer({"version": state.version, "checks": state.checks})
                 case "GET", ["models"]:
                     self.answer({"models": [state.states[-1]]})
                 case "POST", ["models", "upload" | "upload-and-run"]:
