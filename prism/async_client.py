@@ -123,6 +123,14 @@ class AsyncPrism:
         """Return what the server has recorded as running on its host."""
         return await self.send(requests.registry())
 
+    async def storage(self) -> dict[str, Any]:
+        """Return the images of each model and what they take; `leftovers` are those that nothing needs."""
+        return await self.send(requests.storage())
+
+    async def prune_storage(self) -> dict[str, Any]:
+        """Remove the images that nothing needs; returns `removed` and how many bytes that frees."""
+        return await self.send(requests.prune_storage())
+
     async def prune_stale(self) -> list[str]:
         """Remove the records of what no longer runs; returns their model ids."""
         return await self.send(requests.prune_stale())

@@ -132,6 +132,14 @@ class Prism:
         """Return what the server has recorded as running on its host."""
         return self.send(requests.registry())
 
+    def storage(self) -> dict[str, Any]:
+        """Return the images of each model and what they take; `leftovers` are those that nothing needs."""
+        return self.send(requests.storage())
+
+    def prune_storage(self) -> dict[str, Any]:
+        """Remove the images that nothing needs; returns `removed` and how many bytes that frees."""
+        return self.send(requests.prune_storage())
+
     def prune_stale(self) -> list[str]:
         """Remove the records of what no longer runs; returns their model ids."""
         return self.send(requests.prune_stale())

@@ -198,6 +198,14 @@ def registry() -> Call[list[dict[str, Any]]]:
     return Call("GET", "/registry", responses.entries)
 
 
+def storage() -> Call[dict[str, Any]]:
+    return Call("GET", "/storage", responses.decode, patience="deploy")
+
+
+def prune_storage() -> Call[dict[str, Any]]:
+    return Call("POST", "/storage/prune", responses.decode, patience="deploy")
+
+
 def prune_stale() -> Call[list[str]]:
     return Call("POST", "/registry/prune-stale", responses.pruned)
 

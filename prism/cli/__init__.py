@@ -23,7 +23,7 @@ from typing import Annotated
 
 import typer
 
-from prism.cli import bench, develop, doctor, keys, models, predict, push, server, share
+from prism.cli import bench, develop, doctor, keys, models, predict, push, server, share, storage
 
 EPILOG = """
 \b
@@ -77,6 +77,7 @@ app.add_typer(models.app, name="models")
 app.command()(predict.predict)
 app.add_typer(share.app, name="share")
 app.add_typer(keys.app, name="keys")
+app.add_typer(storage.app, name="storage")
 app.command()(bench.bench)
 app.command("open")(server.open_dashboard)
 app.command()(doctor.doctor)

@@ -43,6 +43,7 @@ class SmallServer:
     down: list[str] = field(default_factory=list)
     unavailable: list[str] = field(default_factory=list)
     version: str = "0.1.0"
+    leftovers: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, str]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
     key: str = ""
@@ -117,6 +118,12 @@ def small_server() -> Iterator[SmallServer]:
             if state.key and self.headers.get("X-API-Key") != state.key:
                 return self.answer({"status": 401, "code": "unauthorized", "detail": "A key is needed."}, 401)
             match self.command, parts.path.strip("/").split("/"):
+                case "GET", ["storage"]:
+                    images = {"model_id": "m1", "ref": "iris@1.0.0", "images": ["prism_model_m1"], "size_bytes": 6e6}
+                    below = {"environments": 1, "environments_bytes": 2e8, "unavailable": []}
+                    self.answer({"models": [images], **below, "leftovers": state.leftovers})
+                case "POST", ["storage", "prune"]:
+                    self.answer({"removed": state.leftovers, "size_bytes": 7_000_000})
                 case "GET", ["doctor"]:
                     self.answer({"version": state.version, "checks": state.checks})
                 case "GET", ["models"]:
