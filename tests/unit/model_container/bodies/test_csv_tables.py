@@ -139,6 +139,19 @@ class TestReading:
         content = csv_table.decode(Request(b'a,b\n"x, ""y""\nz",1\n')).content
         assert content == Named({"a": ['x, "y"\nz'], "b": [1]})
 
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(st.tuples(*[st.text("a1. ;é\t_-", max_size=4)] * 2), min_size=1, max_size=5),
+        st.sampled_from(["\n", "\r\n", "\r"]),
+    )
+    def test_quotation_marks_around_cells_change_nothing(self, rows: list[tuple[str, str]], end: str) -> None:
+        lines = [["one", "two"], *map(list, rows)]
+        bare = end.join(",".join(row) for row in lines)
+        quoted = end.join(",".join(f'"{cell}"' for cell in row) for row in lines)
+        inputs = [tensor("one", "BYTES", [-1])]
+        tables = [csv_table.decode(Request(text.encode(), options=OPTION_CSV), inputs) for text in (bare, quoted)]
+        assert tables[0] == tables[1]
+
     @pytest.mark.parametrize("cell", ["old", "1_000", "5,1", "1e999", "12abc"])
     def test_a_cell_that_is_no_number_is_named_with_its_row_and_column(self, pipeline: Any, cell: str) -> None:
         body = f'city,age,rooms\nlima,41,2\nlima,,1\nlima,"{cell}",3\n'.encode()
