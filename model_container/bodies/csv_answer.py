@@ -58,15 +58,13 @@ def _split(name: str, value: Any, labels: Sequence[Any] = ()) -> Dict[str, List[
 
 
 def _cells(values: Any) -> List[Any]:
-    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "iuf":
-        return [_cell(value) for value in values]
-    listed: List[Any] = values.tolist()
-    return [None if cell != cell else cell for cell in listed] if values.dtype.kind == "f" else listed
+    listed = values.tolist() if isinstance(values, np.ndarray) else values
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iuf":
+        return [None if cell != cell else cell for cell in listed]
+    return [value if type(value) is str else _cell(value) for value in listed]
 
 
 def _cell(value: Any) -> Optional[str]:
-    if isinstance(value, str):
-        return value
     encoded = encode_json(value)
     plain = msgspec.json.decode(encoded) if encoded[:1] in b'"n' else encoded.decode()
     return plain

@@ -47,7 +47,7 @@ def decode(request: Request, inputs: Sequence[Port] = (), texts: FrozenSet[str] 
         if name or columns:
             port = ports.get(name)
             is_text = name in texts or (port is not None and port["name"] in texts)
-            columns[name] = cells if is_text else _values(name, cells, port)
+            columns[name] = np.array(cells, dtype=object) if is_text else _values(name, cells, port)
     return Decoded(Named(columns), table=table if request.options & OPTION_CSV else None)
 
 
@@ -136,11 +136,16 @@ def _ports(names: Sequence[str], inputs: Sequence[Port]) -> Dict[str, Port]:
 
 
 def _values(name: str, cells: Sequence[str], port: Optional[Port]) -> Any:
-    """Return a column's values, an array if all are plain numbers. A cell that does not fit remains a string."""
+    """Return a column's values: an array if none needs a second look, as arrays are checked faster.
+
+    A cell that does not fit the datatype remains a string.
+    """
     datatype, choices = (ANY, ()) if port is None else (port["datatype"], port["choices"])
     if datatype == "BYTES":
         missing = MISSING.difference(choices)
-        return list(cells) if missing.isdisjoint(cells) else [None if cell in missing else cell for cell in cells]
+        if missing.isdisjoint(cells):
+            return np.array(cells, dtype=object)
+        return [None if cell in missing else cell for cell in cells]
     if datatype == "BOOL":
         return [_boolean(name, row, cell) for row, cell in enumerate(cells)]
     if datatype in _FLOATS:

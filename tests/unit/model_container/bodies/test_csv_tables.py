@@ -101,7 +101,7 @@ class TestReading:
 
     def test_texts_that_look_like_numbers_stay_texts_where_the_model_takes_texts(self) -> None:
         content = csv_table.decode(Request(b"zip,count\n01234,7\n"), [tensor("zip", "BYTES", [-1])]).content
-        assert content == Named({"zip": ["01234"], "count": [7]})
+        assert {name: list(cells) for name, cells in content.values.items()} == {"zip": ["01234"], "count": [7]}
 
     @pytest.mark.parametrize(
         ("body", "code"),
@@ -150,7 +150,10 @@ class TestReading:
         quoted = end.join(",".join(f'"{cell}"' for cell in row) for row in lines)
         inputs = [tensor("one", "BYTES", [-1])]
         tables = [csv_table.decode(Request(text.encode(), options=OPTION_CSV), inputs) for text in (bare, quoted)]
-        assert tables[0] == tables[1]
+        assert tables[0].table == tables[1].table
+        first, second = (dict(table.content.values) for table in tables)
+        assert list(first.pop("one")) == list(second.pop("one"))
+        assert first == second
 
     @pytest.mark.parametrize("cell", ["old", "1_000", "5,1", "1e999", "12abc"])
     def test_a_cell_that_is_no_number_is_named_with_its_row_and_column(self, pipeline: Any, cell: str) -> None:
