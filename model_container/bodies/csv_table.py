@@ -24,6 +24,7 @@ _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": Fal
 _BOOLEANS = {**_TRUTH, "1": True, "0": False}
 _FLOATS = ("FP16", "BF16", "FP32", "FP64")
 _MAX_CELL = 1 << 20
+_MAX_COLUMNS = 1 << 16
 
 Port = Mapping[str, Any]
 
@@ -84,7 +85,8 @@ def _plain_table(lines: List[str], delimiter: str) -> CsvTable:
 def _quoted_table(text: str, delimiter: str) -> CsvTable:
     csv.field_size_limit(_MAX_CELL)
     try:
-        rows = list(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)))
+        # A loop in Python, as one in C would keep the heartbeat's thread from running for seconds.
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if row]
     except csv.Error as error:
         raise _not_csv(str(error)) from None
     if not rows:
@@ -93,13 +95,16 @@ def _quoted_table(text: str, delimiter: str) -> CsvTable:
     for index, row in enumerate(rows):
         if len(row) != len(names):
             raise _ragged(index, len(row), len(names))
-    return CsvTable(names, [list(column) for column in zip(*rows)], lines_of(rows, delimiter), delimiter)
+    columns = [[row[at] for row in rows] for at in range(len(names))]
+    return CsvTable(names, columns, lines_of(rows, delimiter), delimiter)
 
 
 def lines_of(rows: Iterable[Sequence[Any]], delimiter: str) -> List[str]:
     """Write each row as a line of CSV, without line ends."""
     written = _Lines()
-    csv.writer(written, delimiter=delimiter, lineterminator="").writerows(rows)
+    write = csv.writer(written, delimiter=delimiter, lineterminator="").writerow
+    for row in rows:  # no writerows, see _quoted_table
+        write(row)
     return written.lines
 
 
@@ -115,6 +120,9 @@ def _delimiter(text: str, known: FrozenSet[str]) -> str:
     """Return the delimiter by which the first line has the most names of the model, or else the most names."""
     first = re.match(r"[\r\n]*([^\r\n]*)", text)
     assert first is not None  # it matches any text
+    width = max(map(first[1].count, DELIMITERS))
+    if width > _MAX_COLUMNS:
+        raise Problem(422, "wrong_columns", f"The first line has {width} columns; at most {_MAX_COLUMNS} are read.")
     splits = {delimiter: _names(first[1], delimiter) for delimiter in DELIMITERS}
     return max(DELIMITERS, key=lambda each: (len(known.intersection(splits[each])), len(splits[each])))
 

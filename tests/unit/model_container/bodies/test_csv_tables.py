@@ -110,6 +110,7 @@ class TestReading:
             (b"\n\n", "empty_body"),
             (b"a,b", "no_rows"),
             (b"a,a\n1,2", "wrong_columns"),
+            (b"," * (1 << 20), "wrong_columns"),
             (b"a,b\n1,2\n3", "ragged_rows"),
             (b"a,b\n1,2,3", "ragged_rows"),
             (b"a\n\xff", "not_csv"),
