@@ -17,8 +17,9 @@ from prism import connection, requests
 from prism.errors import APIError, ConnectionFailed, PrismError, RateLimitedError
 from prism.following import LogFollower
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts
-from prism.responses import ApiKey, Health, Model, Prediction, Share
+from prism.responses import ApiKey, Health, Model, Prediction, Replacement, Share
 from prism.retries import Retries
+from prism.rollback import version_to_restore
 from prism.streaming import ItemReader, check_kind, content_of
 from prism.tables.answer import FilePrediction, TableAnswer
 from prism.tables.records import Batch
@@ -77,7 +78,8 @@ class AsyncPrism:
     async def predict(self, ref: str, data: Any, *, probabilities: bool = False) -> Prediction:
         """Predict.
 
-        data: any body that PRISM's dialects allow, a DataFrame or an array; bytes are sent unchanged as JSON.
+        data: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image as bytes or as
+        Pillow holds it, or a list of images, each of which is a row. Other bytes are sent unchanged as JSON.
         """
         return await self.send(requests.predict(ref, data, probabilities=probabilities))
 
@@ -155,6 +157,15 @@ class AsyncPrism:
     async def monitor(self) -> dict[str, Any]:
         """Return what the health monitor did in its last cycle."""
         return await self.send(requests.monitor())
+
+    async def replacement(
+        self, file: File = "model", *, name: str | None = None, keep: bool | None = None
+    ) -> Replacement:
+        """Foresee which models an upload would replace or stop once it is live; nothing changes.
+
+        name, keep: as for `deploy`. file: what would be uploaded; its name counts where none is given.
+        """
+        return await self.send(requests.replacement(name, file, keep))
 
     async def registry(self) -> list[dict[str, Any]]:
         """Return what the server has recorded as running on its host."""
@@ -296,6 +307,18 @@ class AsyncModels:
 
     async def restart(self, ref: str) -> Model:
         return await self._prism.send(requests.act(ref, "restart"))
+
+    async def rollback(self, ref: str) -> Model:
+        """Make an earlier version live again; it takes over from the current one once it answers, without a failed request.
+
+        ref: a model's name, for the newest version that was live before the current one; or name@version, for that one.
+        Raises InvalidRequest if there is none.
+        """
+        return await self.start(version_to_restore(ref, await self.get(ref), await self.list()).model_id)
+
+    async def dismiss(self, ref: str) -> Model:
+        """Stop reporting a failed version, or the error of a live one, as something that needs attention."""
+        return await self._prism.send(requests.act(ref, "dismiss"))
 
     async def scale(self, ref: str, replicas: int) -> Model:
         """Change the number of replicas; no request fails meanwhile. `error` of the result says why fewer serve."""

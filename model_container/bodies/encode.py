@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -14,11 +15,13 @@ from model_container.bodies.plain_json import encode_json
 from model_container.bodies.problems import Problem
 from model_container.bodies.values import datatype_of
 from model_container.contract.frames import (
+    FORM_BESIDE_IGNORED,
     FORM_CSV,
     FORM_GENERATE,
     FORM_NATIVE,
     FORM_V2,
     FORM_V2_BINARY,
+    IGNORED_BYTES_MAX,
     JSON_LENGTH,
     Answer,
 )
@@ -39,6 +42,23 @@ def encode(decoded: Decoded, outputs: Outputs, classes: List[Any]) -> Answer:
         rows = len(next(iter(outputs.values.values())))
         return Answer(encode_native(outputs, [rows], classes)[0], 200, FORM_NATIVE)
     return Answer(encode_json({"predictions": _predictions(outputs)}), 200, FORM_NATIVE)
+
+
+def beside_ignored(answer: Answer, ignored: Sequence[str]) -> Answer:
+    """Return a native answer with the names of the columns that were ignored: those that fit a header, then how many more."""
+    shown: List[str] = []
+    for index, name in enumerate(ignored):
+        if len(_ascii_list([*shown, name, f"and {len(ignored)} more"])) > IGNORED_BYTES_MAX:
+            shown.append(f"and {len(ignored) - index} more")
+            break
+        shown.append(name)
+    names = _ascii_list(shown)
+    return Answer(b"".join((JSON_LENGTH.pack(len(names)), names, answer.body)), 200, FORM_BESIDE_IGNORED)
+
+
+def _ascii_list(texts: Sequence[str]) -> bytes:
+    """Encode a list in JSON with printable ASCII only."""
+    return json.dumps(texts).replace("\x7f", "\\u007f").encode()
 
 
 def encode_native(outputs: Outputs, lengths: Sequence[int], classes: List[Any]) -> List[bytes]:

@@ -106,7 +106,8 @@ def test_classes_of_the_training_script_are_named_and_may_be_supplied(
     document = problem(module_server.upload(path))
     assert document["code"] == "missing_code"
     assert "Doubler" in document["detail"]
-    assert "`--code` (`code_files`)" in document["detail"]
+    assert "`--code`" in document["detail"]
+    assert document["field"] == "code_files"
     server = start_server(PRISM_TARGET="process")
     code = HOME_MADE.split("sys.stdout")[0].encode()
     answer = server.upload(path, code={"doubler.py": code}, model_name="doubler", expected_input_json="[[1]]")
