@@ -39,10 +39,13 @@ DIALECT_JSON = 0  # any native form; see bodies/json_dialects.py
 DIALECT_V2_BINARY = 1  # a V2 request with its tensors in or after the JSON: <I JSON's length>, JSON, tensor bytes
 DIALECT_V1 = 2  # KServe V1: {"instances": …} or {"inputs": …}
 DIALECT_MLFLOW = 3  # one of MLflow's four JSON forms
-DIALECT_CSV = 4  # a table as MLflow accepts it: a line of names, then the rows
+DIALECT_CSV = 4  # a table: a line of names, then the rows
 DIALECT_GENERATE = 5  # Triton's generate extension: one object with inputs and parameters by name
+DIALECT_IMAGE = 6  # one PNG, JPEG or WebP file
+DIALECT_FORM = 7  # multipart/form-data: each file is a row
 
 OPTION_PROBABILITIES = 1
+OPTION_CSV = 2  # a CSV body is answered by its own rows with the results beside them
 OPTION_STRICT = 4  # columns that the model does not have are an error
 
 FORM_NATIVE = 0  # {"predictions": …}: the gateway prepends model, version and model_id
@@ -50,6 +53,7 @@ FORM_V2 = 1  # {"outputs": …}: the gateway prepends model_name and model_versi
 FORM_PROBLEM = 2  # {"code", "detail", "hint"?, …}: the gateway completes the problem document
 FORM_V2_BINARY = 3  # <I JSON's length>, JSON as in FORM_V2, then the bytes of the outputs requested in binary
 FORM_GENERATE = 4  # an object of outputs by name: the gateway prepends model_name and model_version
+FORM_CSV = 5  # the rows of a CSV body with the results beside them; only where OPTION_CSV asks for it
 FORM_BESIDE_IGNORED = 6  # <I length>, the columns that were ignored as a list in JSON, then as FORM_NATIVE
 
 JSON_LENGTH = struct.Struct("<I")

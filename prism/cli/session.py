@@ -104,6 +104,8 @@ def session(
 
 def exit_code(error: Exception) -> int:
     match error:
+        case errors.FileStopped():
+            return exit_code(error.cause)
         case errors.NotFoundError():
             return NOT_FOUND
         case errors.AuthenticationError() | errors.PermissionDeniedError():
