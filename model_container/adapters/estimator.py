@@ -15,7 +15,7 @@ from model_container.adapters.declared import described
 from model_container.bodies.content import Content, Named, Rows, no_rows
 from model_container.bodies.numeric_fast_path import plain_rows
 from model_container.bodies.table import Column, Open, Table, Texts
-from model_container.bodies.values import ANY, datatype_of
+from model_container.bodies.values import A_DATE, ANY, DATETIME, datatype_of
 from model_container.contract.config import AS_USUAL, PredictContract
 
 PREDICTIONS = "predictions"
@@ -32,7 +32,7 @@ class EstimatorAdapter:
     """Adapter for one unpickled object.
 
     Raises TypeError at construction if the object offers no way to predict, or not the method that its owner wants.
-    as_frames: columns that the owner declares are always passed as a DataFrame.
+    as_frames: columns that the owner declares are always passed as a DataFrame, each with its very datatype.
     """
 
     def __init__(self, model: Any, call: PredictContract = AS_USUAL, as_frames: bool = False) -> None:
@@ -47,6 +47,8 @@ class EstimatorAdapter:
         names = _names(model)
         own = _facts(model, names)
         self._facts, self._named = described(own, names is not None, call)
+        for column in self._facts:
+            column.is_exact = as_frames
         self._categories = frozenset(column.name for column in self._facts if column.is_category)
         self._input = self._make_input()
         self.names: FrozenSet[str] = self._input.known_names
@@ -352,15 +354,19 @@ def _dense(output: Any) -> Any:
     return np.asarray(output)
 
 
-def _sample(column: ColumnFacts, number: Optional[float]) -> Any:
+def _sample(column: ColumnFacts, number: Any) -> Any:
     if column.choices:
         return column.choices[0]
+    if column.datatype == DATETIME:
+        return A_DATE
+    if column.datatype == "BOOL":
+        return number != 0
     if column.datatype == "BYTES":
         return column.typical if isinstance(column.typical, str) else "a"
     if number is None:
         value = column.typical
-        return value if isinstance(value, (int, float, str)) and value == value else 1.0
-    return number
+        number = value if isinstance(value, (int, float, str)) and value == value else 1.0
+    return round(number) if column.datatype.startswith(("INT", "UINT")) and isinstance(number, float) else number
 
 
 def _unique(samples: List[Any]) -> List[Any]:
