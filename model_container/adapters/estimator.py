@@ -12,10 +12,12 @@ import numpy as np
 from model_container.adapters.base import PROBABILITIES, Inputs, Outputs, tensor
 from model_container.adapters.columns import ColumnFacts, first_step, is_numeric_only, read_columns, reads_text
 from model_container.adapters.declared import described
+from model_container.adapters.guessed_samples import GUESSES, TEXT
+from model_container.adapters.table_samples import table_samples
 from model_container.bodies.content import Content, Named, Rows, no_rows
 from model_container.bodies.numeric_fast_path import plain_rows
 from model_container.bodies.table import Column, Open, Table, Texts
-from model_container.bodies.values import A_DATE, ANY, DATETIME, datatype_of
+from model_container.bodies.values import ANY, datatype_of
 from model_container.contract.config import AS_USUAL, PredictContract
 
 PREDICTIONS = "predictions"
@@ -175,20 +177,12 @@ class EstimatorAdapter:
 
     def samples(self) -> List[Any]:
         if isinstance(self._input, Texts):
-            return [{"input": ["a short text"]}]
+            return [{"input": [TEXT]}]
         if not self._facts:
-            return [{"features": [[1.0] * width]} for width in (1, 2, 4)] + [{"input": ["a short text"]}]
-        rows = [[_sample(column, number) for column in self._facts] for number in (None, 1.0, 0.0, 0.5)]
+            return list(GUESSES)
         if not self.joinable and not self._named:  # a model that fits on each request needs several rows
-            return [{"features": [[float(row + column) for column in range(len(rows[0]))] for row in range(10)]}]
-        if self._named:
-            return _unique(
-                [
-                    {column.name: value for column, value in zip(self._facts, row) if not column.is_unused}
-                    for row in rows
-                ]
-            )
-        return _unique([{"features": [row]} for row in rows])
+            return [{"features": [[float(row + column) for column in range(len(self._facts))] for row in range(10)]}]
+        return table_samples(self._facts, self._named)
 
 
 def _rows(content: Named) -> Rows:
@@ -352,22 +346,3 @@ def _dense(output: Any) -> Any:
         if hasattr(output, method):
             return np.asarray(getattr(output, method)())
     return np.asarray(output)
-
-
-def _sample(column: ColumnFacts, number: Any) -> Any:
-    if column.choices:
-        return column.choices[0]
-    if column.datatype == DATETIME:
-        return A_DATE
-    if column.datatype == "BOOL":
-        return number != 0
-    if column.datatype == "BYTES":
-        return column.typical if isinstance(column.typical, str) else "a"
-    if number is None:
-        value = column.typical
-        number = value if isinstance(value, (int, float, str)) and value == value else 1.0
-    return round(number) if column.datatype.startswith(("INT", "UINT")) and isinstance(number, float) else number
-
-
-def _unique(samples: List[Any]) -> List[Any]:
-    return [sample for index, sample in enumerate(samples) if sample not in samples[:index]]
