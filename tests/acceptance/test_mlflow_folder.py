@@ -33,9 +33,12 @@ def iris() -> tuple[Any, Any]:
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """MLflow reports its use to its makers, and keeps a folder where it is."""
+    """MLflow reports its use to its makers, keeps a folder where it is, and warns when it is imported first."""
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.pyfunc  # noqa: F401
 
 
 def saved(save: Callable[[], None]) -> None:

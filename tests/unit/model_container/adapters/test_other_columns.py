@@ -18,6 +18,7 @@ from model_container.adapters.estimator import EstimatorAdapter
 from model_container.batch import Batcher
 from model_container.bodies.encode import beside_ignored
 from model_container.contract.frames import DIALECT_V2_BINARY, JSON_LENGTH, Answer, FrameError, Request, without_ignored
+from model_container.server.http_answers import whole_answer
 from tests.unit.model_container.asking import ask, ask_all
 
 FRAME = pd.DataFrame(
@@ -114,6 +115,12 @@ def test_the_list_of_ignored_columns_is_short_printable_ascii(name: str) -> None
     assert len(ignored) <= 1002
     listed = json.loads(ignored)
     assert int(listed[-1].split()[1]) + len(listed) - 1 == 10_001
+
+
+def test_an_image_without_a_gateway_names_them_in_the_same_header() -> None:
+    response = whole_answer(beside_ignored(Answer(b'{"predictions":[1]}'), ["z"]))
+    assert (response.body, dict(response.headers)) == (b'{"predictions":[1]}', {"x-ignored-columns": '["z"]'})
+    assert not whole_answer(Answer(b"{}")).headers
 
 
 @pytest.mark.parametrize("body", [b"", b"\x01", b"\xff\xff\xff\xff[]{}", b"\x04\0\0\0[\r\n]{}", b"\x02\0\0\0{}{}"])
