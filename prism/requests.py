@@ -18,7 +18,8 @@ import msgspec
 from prism import responses
 from prism.errors import InvalidRequest
 from prism.folder import code_parts, zipped
-from prism.responses import Answer, ApiKey, Health, Model, Prediction, Revocation, Share
+from prism.responses import Answer, ApiKey, Health, Model, Prediction, Replacement, Revocation, Share
+from prism.tables.answer import TableAnswer, table
 
 T = TypeVar("T")
 File = str | os.PathLike[str] | IO[bytes]
@@ -73,6 +74,7 @@ class Call(Generic[T]):
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     json: bytes | None = None
+    csv: bytes | None = None
     form: Form | None = None
     patience: Literal["request", "predict", "deploy"] = "request"
     repeatable: bool = True
@@ -85,6 +87,8 @@ class Call(Generic[T]):
                 yield arguments
         elif self.json is not None:
             yield {"content": self.json, "headers": {"Content-Type": "application/json"}}
+        elif self.csv is not None:
+            yield {"content": self.csv, "headers": {"Content-Type": "text/csv", "Accept": "text/csv"}}
         else:
             yield {}
 
@@ -101,7 +105,8 @@ class DeployOptions(TypedDict, total=False):
     target: "auto", "docker" or "process". allow_unsafe: consent to load a file with dangerous globals. allow_packages:
     names of packages that PRISM does not know and may install, or module=name if the names differ. accelerate: whether
     a faster variant, proven equal, may serve; None leaves it to the server. replicas: number of copies that serve; None
-    leaves it to the model's model_config.yaml. gpu: True for every GPU, a number of GPUs, or their ids. on_bytes:
+    leaves it to the model's model_config.yaml. keep: whether models of other names keep running beside this one, where
+    the server has one model live at a time; None for what was said of the model's last version. gpu: True for every GPU, a number of GPUs, or their ids. on_bytes:
     called with how much of the file has been sent. request_id: id by which `inspections` reports the upload's place in
     the queue.
     """
@@ -117,6 +122,7 @@ class DeployOptions(TypedDict, total=False):
     allow_packages: Sequence[str]
     accelerate: bool | None
     replicas: int | None
+    keep: bool | None
     gpu: bool | int | Sequence[str]
     on_bytes: OnBytes | None
     request_id: str | None
@@ -148,8 +154,8 @@ def delete_model(ref: str) -> Call[list[str]]:
     return Call("DELETE", _path(ref), responses.removed, patience="deploy", repeatable=False)
 
 
-def act(ref: str, action: Literal["start", "stop", "restart"]) -> Call[Model]:
-    """Start, stop or restart a model. Not retried automatically: a second restart would end the first one's replica."""
+def act(ref: str, action: Literal["start", "stop", "restart", "dismiss"]) -> Call[Model]:
+    """Start, stop, restart or dismiss a model. Not retried automatically: a second restart would end the first one's replica."""
     return Call("POST", _path(ref, action), responses.model, patience="deploy", repeatable=False)
 
 
@@ -162,6 +168,12 @@ def predict(ref: str, data: Any, *, probabilities: bool = False) -> Call[Predict
     params = {"probabilities": "true"} if probabilities else {}
     body = encode(data)
     return Call("POST", _path(ref, "predict"), responses.prediction, params=params, json=body, patience="predict")
+
+
+def predict_table(ref: str, rows: bytes, *, probabilities: bool = False) -> Call[TableAnswer]:
+    """Predict rows of CSV, after their line of names. They come back with the results beside them."""
+    params = {"probabilities": "true"} if probabilities else {}
+    return Call("POST", _path(ref, "predict"), table, params=params, csv=rows, patience="predict")
 
 
 def logs(ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None) -> Call[list[str]]:
@@ -180,6 +192,12 @@ def monitor() -> Call[dict[str, Any]]:
 
 def inspections() -> Call[list[dict[str, Any]]]:
     return Call("GET", "/inspections", responses.inspections)
+
+
+def replacement(name: str | None, file: File, keep: bool | None) -> Call[Replacement]:
+    given = {"model_name": name, "filename": _filename(file), "keep": None if keep is None else str(keep).lower()}
+    params = {field: value for field, value in given.items() if value is not None}
+    return Call("GET", "/replacement", responses.replacement, params=params)
 
 
 def registry() -> Call[list[dict[str, Any]]]:
@@ -259,6 +277,7 @@ def _send(path: str, model: File | Any, options: DeployOptions) -> Call[Model]:
         "gpu": _gpu(options.get("gpu", False)),
         "accelerate": {True: "auto", False: "off", None: None}[options.get("accelerate")],
         "replicas": None if options.get("replicas") is None else str(options["replicas"]),
+        "keep": {True: "true", False: "false", None: None}[options.get("keep")],
     }
     request_id = options.get("request_id")
     code_files = [("code_files", *part) for each in code for part in code_parts(each)]
@@ -299,7 +318,7 @@ def _named(ref: str) -> str:
     if not ref.strip("./ "):
         raise InvalidRequest(
             f"{ref!r} is not a reference to a model.",
-            hint="Give a name, name@version or a model_id; `prism models ls` shows them.",
+            hint="Give a name, name@version or a model_id; `prism ls` shows them.",
         )
     return ref
 

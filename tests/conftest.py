@@ -24,10 +24,10 @@ import pytest
 from docker.errors import DockerException, ImageNotFound
 from xdist.scheduler import LoadScopeScheduling
 
+from app.config.loading import load_settings
 from app.core.model import Limits
 from app.runtime.packages.index import machine_index
 from app.runtime.process.cgroups import Cgroups, remove
-from app.settings import load_settings
 
 SKIPPED = pytest.StashKey[dict[str, int]]()
 IMAGES = pytest.StashKey[frozenset[str]]()
@@ -69,6 +69,11 @@ CHROMIUM = ("chromium", "google-chrome", "chromium-browser")
 def chromium() -> str | None:
     """The machine's own Chromium, or Chrome."""
     return next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+
+
+def headless_chromium() -> str | None:
+    """Chromium without windows if the machine has it, for half of the CPU; otherwise `chromium()`."""
+    return shutil.which("chromium-headless-shell") or chromium()
 
 
 @functools.cache

@@ -136,7 +136,8 @@ class Spec(Struct, frozen=True):
     unsafe_consent: when he accepted dangerous globals.
     allow_packages: `distribution` or `module=distribution`, which he allowed by name; packages_consent: when.
     accelerate: "auto" or "off", or "" for the server's setting. execution: the hardware on which the model computes.
-    replicas: how many are wanted while it is live.
+    replicas: how many are wanted while it is live. keep: whether it and models of other names serve side by side, even
+    where only one model is active.
     """
 
     artifact: Artifact
@@ -155,6 +156,7 @@ class Spec(Struct, frozen=True):
     calling: PredictContract = PredictContract()
     execution: Execution = Execution()
     replicas: int = 1
+    keep: bool = False
 
 
 class Findings(Struct, frozen=True):

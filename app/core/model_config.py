@@ -169,7 +169,7 @@ def _check_keys(document: dict[Any, Any]) -> None:
         text = str(key)
         near = MEANT.get(text.lower()) or next(iter(difflib.get_close_matches(text.lower(), KEYS, 1, 0.6)), None)
         if text == "name":
-            hint = "A model is named by its folder, or by `model_name` of an upload."
+            hint = "A model is named by its folder, or by the name that is given with an upload."
         else:
             hint = f"Did you mean `{near}`?" if near else f"Keys are: {', '.join(KEYS)}."
         raise _wrong(f"has the unknown key `{text[:100]}`", hint, text[:100])

@@ -31,7 +31,7 @@ class Call(Struct, frozen=True):
     """One predict request of an admitted caller, as an ordinary route passes it on.
 
     caller: the name under which it is counted. dialect: of the body, one of frames.DIALECT_…. strict: refuse columns that
-    the model does not have.
+    the model does not have. as_csv: answer a CSV body by its rows with the results beside them.
     """
 
     ref: str
@@ -41,10 +41,16 @@ class Call(Struct, frozen=True):
     request_id: str = ""
     dialect: int = frames.DIALECT_JSON
     strict: bool = False
+    as_csv: bool = False
 
     @property
     def options(self) -> int:
-        return (frames.OPTION_PROBABILITIES if self.probabilities else 0) | (frames.OPTION_STRICT if self.strict else 0)
+        chosen = (
+            frames.OPTION_PROBABILITIES if self.probabilities else 0,
+            frames.OPTION_STRICT if self.strict else 0,
+            frames.OPTION_CSV if self.as_csv else 0,
+        )
+        return sum(chosen)
 
 
 class Reply(Struct, frozen=True, gc=False):

@@ -68,7 +68,7 @@ def _detail(problem: bytes) -> str:
 def _failure(model: ModelVersion, candidates: list[Any], problem: str) -> ProbeFailed:
     if model.spec.expected_input is not None:
         return ProbeFailed(
-            f"The model did not answer its `expected_input_json`: {problem}",
+            f"The model did not answer the sample that was given with it: {problem}",
             hint="Give a sample that the model was trained to accept, and upload again.",
             sample=model.spec.expected_input,
         )
@@ -82,7 +82,7 @@ def _failure(model: ModelVersion, candidates: list[Any], problem: str) -> ProbeF
         )
     return ProbeFailed(
         f"The model answered none of {len(candidates)} samples made from its signature: {problem}",
-        hint="Upload again with `expected_input_json`, one sample that the model can answer.",
+        hint="Upload it again with a sample that it can answer (`--expected-input`).",
         samples=candidates,
     )
 

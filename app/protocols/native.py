@@ -6,9 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.protocols.handler import InferenceHandler
+from app.dispatch.request import AwaitableRequest, Reply
+from app.protocols.handler import CSV, JSON, Answer, InferenceHandler, request_body, whole
 from app.protocols.streaming import ANSWERS
-from model_container.contract.stream_forms import form_asked_for
+from model_container.contract import frames
+from model_container.contract.stream_forms import form_asked_for, weights_of
+
+DIALECTS = {CSV: frames.DIALECT_CSV}
+"""The dialect of each content type besides JSON."""
 
 BODY_EXAMPLES = {
     "one row, by name": {"value": {"sepal length (cm)": 5.1, "sepal width (cm)": 3.5}},
@@ -20,6 +25,8 @@ BODY_EXAMPLES = {
     },
     "MLflow": {"value": {"dataframe_split": {"columns": ["age", "city"], "data": [[41, "Oslo"]]}}},
 }
+CSV_EXAMPLE = "age,city\n41,Oslo\n27,Rome\n"
+CONTENT = {JSON: {"examples": BODY_EXAMPLES}, CSV: {"schema": {"type": "string"}, "example": CSV_EXAMPLE}}
 
 
 def router(asking: InferenceHandler) -> APIRouter:
@@ -29,7 +36,7 @@ def router(asking: InferenceHandler) -> APIRouter:
         "/models/{ref}/predict",
         summary="Predict",
         responses=ANSWERS,
-        openapi_extra={"requestBody": {"content": {"application/json": {"examples": BODY_EXAMPLES}}, "required": True}},
+        openapi_extra=request_body(CONTENT),
     )
     async def predict(
         ref: str,
@@ -40,13 +47,29 @@ def router(asking: InferenceHandler) -> APIRouter:
         """Answers `{"model", "version", "model_id", "predictions": […]}`.
 
         `ref` is a model's name (follows its newest live version), `name@version`, or a model_id. With `Accept:
-        text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md. Columns that
-        the model does not have are ignored, and named in the header `X-Ignored-Columns`.
+        text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md. A table of
+        `text/csv` is answered with `Accept: text/csv` by its own rows with the results beside them. Columns that the
+        model does not have are ignored, and named in the header `X-Ignored-Columns`.
         """
-        call = await asking.call(request, ref, probabilities=probabilities, strict=strict)
-        form = form_asked_for(request.headers.get("accept", ""))
+        accept = request.headers.get("accept", "")
+        dialect = dialect_of(request.headers.get("content-type", ""))
+        form = form_asked_for(accept)
+        as_csv = form is None and dialect == frames.DIALECT_CSV and weights_of(accept).get(CSV, 0.0) > 0
+        call = await asking.call(
+            request, ref, *DIALECTS, dialect=dialect, probabilities=probabilities, strict=strict, as_csv=as_csv
+        )
         if form is not None:
             return await asking.stream(request, call, lambda _: form)
-        return await asking.ask(request, call, packs=False)  # as on the fast path, which does not compress
+        return await asking.ask(request, call, table_or_whole, packs=False)  # the fast path does not compress either
 
     return routes
+
+
+def dialect_of(content_type: str) -> int:
+    return DIALECTS.get(content_type.partition(";")[0].strip().lower(), frames.DIALECT_JSON)
+
+
+def table_or_whole(request: AwaitableRequest, reply: Reply) -> Answer:
+    """Return the runtime's table as it wrote it, any other answer preceded by the names of the model and its version."""
+    is_table = reply.form == frames.FORM_CSV
+    return Answer(reply.body, f"{CSV}; charset=utf-8") if is_table else whole(request, reply)

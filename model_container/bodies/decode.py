@@ -6,7 +6,6 @@ from model_container.adapters.base import Adapter, AsSent, ReadingTexts
 from model_container.bodies import csv_table, free_form, json_dialects, v2
 from model_container.bodies.content import Decoded
 from model_container.bodies.problems import Problem
-from model_container.bodies.values import DATETIME
 from model_container.contract.frames import (
     DIALECT_CSV,
     DIALECT_GENERATE,
@@ -36,9 +35,8 @@ def read(request: Request, adapter: Adapter) -> Decoded:
     if request.dialect == DIALECT_GENERATE:
         return json_dialects.decode_generate(request.body, adapter.names, whole=False)
     if request.dialect == DIALECT_CSV:
-        strings = [port for port in adapter.signature()["inputs"] if port["datatype"] in ("BYTES", DATETIME)]
         texts = adapter.texts if isinstance(adapter, ReadingTexts) else frozenset()
-        return csv_table.decode(request.body, frozenset(port["name"] for port in strings), texts)
+        return csv_table.decode(request, adapter.signature()["inputs"], texts)
     raise Problem(
         400, "unknown_dialect", f"This runtime does not know the dialect {request.dialect}.", "Restart the model."
     )

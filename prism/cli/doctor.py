@@ -17,7 +17,7 @@ from app.errors import BuildFailed, PrismError
 from app.runtime.doctor import Check, disk, engine, gpu, interpreters, isolation, uv
 from prism.cli import local_server
 from prism.cli.output import duration, table
-from prism.cli.session import ERROR, Json, session
+from prism.cli.session import ERROR, Config, Json, session
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -27,9 +27,9 @@ SMALL_PACKAGE = "idna"
 """Package of one wheel of 70 kB without dependencies, on every index that serves Python web software."""
 
 
-def doctor(as_json: Json = False) -> None:
+def doctor(config: Config = None, as_json: Json = False) -> None:
     """Check this machine: Python, uv, engine, GPU, package index, isolation, disk, port, settings, server."""
-    with session(as_json) as here:
+    with session(as_json, config=config) as here:
         here.output.say("Checking this machine …")
         checks = list(examine())
         here.output.data({"checks": [asdict(check) for check in checks]}, report(checks))

@@ -1,4 +1,4 @@
-"""`prism predict`: one request to a model, from an argument, a file or standard input."""
+"""`prism predict`: one request to a model, from an argument, a file or standard input; or a table of any size."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 
 from app.errors import BadInput
 from prism.cli.output import printable
+from prism.cli.predict_file import STANDARD, existing, kind_of, predict_file
 from prism.cli.session import USAGE, Json, KeyFile, Ref, Session, Url, session
 from prism.responses import Prediction
 
@@ -22,8 +23,24 @@ def predict(
         str | None, typer.Argument(metavar="JSON", help="The request body; - reads standard input.")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", exists=True, dir_okay=False, help="File with the request body.")
+        Path | None,
+        typer.Option(
+            "--file",
+            "-f",
+            dir_okay=False,
+            callback=existing,
+            help="File with the request body, or a table: .csv, .tsv, .parquet. - reads standard input.",
+        ),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="CSV", dir_okay=False, help="Of a table: file for its rows and results."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Of a table: go on with the results of a run that stopped.")
+    ] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also return class probabilities.")] = False,
     stream: Annotated[
         bool, typer.Option("--stream", help="Stream: print each prediction as soon as the model makes it.")
@@ -34,12 +51,21 @@ def predict(
 ) -> None:
     """Ask a model: prints one prediction a line, as JSON; with --json, the whole answer.
 
-    With --stream, each line is printed as soon as the model yields it, also with --json.
+    With --stream, each line is printed as soon as the model yields it, also with --json. A table of any size is sent in
+    batches; its rows come back with the results beside them: prism predict iris -f data.csv -o out.csv
     """
     with session(as_json, url, key_file) as here:
         if (data is None) == (file is None):
             here.output.error(BadInput("Give the input once: as JSON, with --file, or - for standard input.").problem())
             raise typer.Exit(USAGE)
+        table = file if file is not None and kind_of(file) == "table" else None
+        if stream if table else (output is not None or resume):
+            wrong = "--stream is not for tables." if table else "--output and --resume are for tables."
+            here.output.error(BadInput(wrong, hint=f"prism predict {ref} -f data.csv -o out.csv").problem())
+            raise typer.Exit(USAGE)
+        if table:
+            predict_file(here, ref, table, output, probabilities, resume)
+            return
         if stream:
             _print_stream(here, ref, _body(data, file), probabilities)
             return
@@ -60,9 +86,9 @@ def _print_stream(here: Session, ref: str, body: bytes, probabilities: bool) -> 
 
 def _body(data: str | None, file: Path | None) -> bytes:
     """Return the body unchanged after checking that it is JSON."""
-    if file is not None:
+    if file is not None and file != STANDARD:
         source, body = str(file), file.read_bytes()
-    elif data == "-":
+    elif data == "-" or file == STANDARD:
         source, body = "standard input", sys.stdin.buffer.read()
     else:
         source, body = "the argument", str(data).encode(errors="surrogateescape")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,6 +74,13 @@ def push(
         int | None,
         typer.Option(metavar="N", help="Number of copies that serve, 1 to 64; each holds the model in memory."),
     ] = None,
+    keep: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep/--no-keep",
+            help="Keep other models running beside this one, also for its later versions; default: as for the last version.",
+        ),
+    ] = None,
     run: Annotated[bool, typer.Option("--run/--no-run", help="Start the model, or only store and build it.")] = True,
     as_json: Json = False,
     url: Url = None,
@@ -92,12 +100,16 @@ def push(
             "allow_packages": allow_package or [],
             "accelerate": accelerate,
             "replicas": replicas,
+            "keep": keep,
             "gpu": gpu,
         }
+        if run:
+            _say_what_it_stops(here, file, name, keep)
         model = _send(here, file, run, options)
         here.output.data(model.document, _summary(here, model))
         if run:
-            here.output.next_step(f"prism models logs {model.name} --follow", "prism status")
+            before = [f"prism rollback {model.name}   makes the version before live again"] if _has_older(model) else []
+            here.output.next_step(f"prism logs {model.name} --follow", *before, "prism status")
         else:
             here.output.next_step(f"prism models start {model.ref or model.model_id}")
 
@@ -113,6 +125,20 @@ def curl(model: Model, with_key: bool) -> str:
     return f"curl -s {shlex.quote(model.endpoint)} -H 'Content-Type: application/json'{key} -d {shlex.quote(sample)}"
 
 
+def _say_what_it_stops(here: Session, file: Path, name: str | None, keep: bool | None) -> None:
+    """Name the models of other names that will be stopped, while there is time to interrupt."""
+    from prism.errors import NotFoundError
+
+    with suppress(NotFoundError):  # an older server cannot foresee it
+        foreseen = here.client.replacement(file, name=name, keep=keep)
+        if foreseen.stops:
+            stopped = ", ".join(map(printable, foreseen.stops))
+            here.output.say(
+                f"Once {printable(foreseen.name)} is live, this stops {stopped}: one model is live at a time. "
+                "With --keep they run side by side."
+            )
+
+
 def _send(here: Session, file: Path, run: bool, options: DeployOptions) -> Model:
     from prism.cli.queue_place import told_place
 
@@ -124,14 +150,20 @@ def _send(here: Session, file: Path, run: bool, options: DeployOptions) -> Model
         with progress.shown(), told_place(here.client, request_id, progress.on_place):
             return send(file, on_status=progress.on_status, **options)
     except KeyboardInterrupt:
-        here.output.say("The deployment of an uploaded model continues; `prism models ls` shows it.")
+        here.output.say("The deployment of an uploaded model continues; `prism ls` shows it.")
         raise
+
+
+def _has_older(model: Model) -> bool:
+    return model.version not in ("", "1.0.0")
 
 
 def _summary(here: Session, model: Model) -> str:
     state = f"{printable(model.ref or model.model_id)} is {printable(model.status)}"
     if model.status == "live" and model.endpoint:
         state += f" at {model.endpoint}"
+    if model.status == "live" and model.stops:
+        state += f"\nStopped: {', '.join(map(printable, model.stops))}"
     return "\n\n".join(part for part in (pins(model), _code(model), state, curl(model, here.uses_key)) if part)
 
 

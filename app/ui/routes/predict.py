@@ -22,7 +22,7 @@ from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Call, Prediction
 from app.errors import BadInput, PrismError, ReplicaProtocolError, TooLarge
 from app.http.bodies import limited_body
-from app.http.guard import api_key, caller_address
+from app.http.guard import api_key, caller_address, is_direct_request
 from app.http.problems import request_id_of
 from app.lifecycle.state import DeploymentState
 from app.ui.chooser import choose_model
@@ -136,7 +136,7 @@ def router(
 
     async def outcome_of(request: Request, model: ModelVersion, body: bytes) -> Outcome:
         request_id = request_id_of(request)
-        caller = admission.keys.known(api_key(request.headers)) or caller_address(request)
+        caller = admission.on_page(api_key(request.headers), caller_address(request), is_direct_request(request))
         call = Call(model.model_id, body, caller, offers_probabilities(model), request_id)
         began = perf_counter()
         try:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 
 from model_container.adapters.estimator import EstimatorAdapter
+from model_container.batch import Batcher
 from model_container.contract.config import PredictContract
+from model_container.contract.frames import DIALECT_CSV, Request
 from tests.unit.model_container.asking import ask, predictions
 
 INPUTS = [
@@ -72,3 +75,9 @@ def test_the_sample_has_a_value_of_each_type() -> None:
     assert sample == {"when": "2024-01-01", "member": True, "visits": 1}
     assert type(sample["visits"]) is int
     assert predictions(ADAPTER, sample)[0][1] == str(np.datetime64("2024-01-01", "us")).replace("T", " ")[:19]
+
+
+def test_a_date_in_csv_is_read_as_text() -> None:
+    body = b"when,member,visits\n2024-12-31,true,3\n,true,3\n"
+    (answer,), _, _ = Batcher(ADAPTER).run([Request(body, DIALECT_CSV)])
+    assert [row[1] for row in json.loads(answer.body)["predictions"]] == ["2024-12-31 00:00:00", "NaT"]
