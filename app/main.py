@@ -76,9 +76,9 @@ def create_app(settings: Settings) -> FastAPI:
             system.deployments, system.monitor, system.unsaved, settings.enable_health_monitor, settings.grpc_port
         )
     )
+    include_pages(app, system, pages, sessions, admins)  # first: at a path of both, browsers get the page
     include_administration(app, system, admins)
     include_predictions(app, system, admins)
-    include_pages(app, system, pages, sessions, admins)
     app.add_middleware(BodyLimit, max_bytes=system.max_body_bytes)
     app.add_middleware(HostOriginMiddleware, hosts=system.hosts, only_here=not settings.keys_of_admins)
     app.add_middleware(HeadAsGet)
@@ -144,7 +144,8 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
         dashboard.router(deployments, system.models_folder, history, vitals, pages, system.settings, system.monitor),
         dependencies=admins_but_programs,
     )
-    app.include_router(documentation.router(pages))
+    may_see_models = RequireAdmin(system.keys, sessions, system.wrong_keys).admits
+    app.include_router(documentation.router(pages, state, may_see_models, system.admission.must_have_key))
     app.include_router(login.router(system.keys, sessions, pages))
     app.include_router(
         predict_page.router(state, system.dispatcher, system.admission, pages, system.max_body_bytes),
