@@ -20,7 +20,14 @@ from app.ui.figures import seconds_since, significant
 from app.ui.statuses import StepShown, in_progress, steps
 
 LOG_LINES = 200
-TYPES = {"FP": "number", "INT": "whole number", "UINT": "whole number", "BYTES": "text", "BOOL": "true or false"}
+TYPES = {
+    "FP": "number",
+    "INT": "whole number",
+    "UINT": "whole number",
+    "BYTES": "text",
+    "BOOL": "true or false",
+    "DATETIME": "date",
+}
 RUNNING_POLL, QUIET_POLL = "every 1s", "every 5s"
 
 

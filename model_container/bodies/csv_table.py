@@ -11,7 +11,7 @@ import numpy as np
 
 from model_container.bodies.content import CsvTable, Decoded, Named, no_rows
 from model_container.bodies.problems import Problem, shown
-from model_container.bodies.values import ANY
+from model_container.bodies.values import ANY, DATETIME
 from model_container.contract.frames import OPTION_CSV, Request
 
 MISSING = frozenset(
@@ -149,7 +149,7 @@ def _values(name: str, cells: Sequence[str], port: Optional[Port]) -> Any:
     A cell that does not fit the datatype remains a string.
     """
     datatype, choices = (ANY, ()) if port is None else (port["datatype"], port["choices"])
-    if datatype == "BYTES":
+    if datatype in ("BYTES", DATETIME):
         missing = MISSING.difference(choices)
         if missing.isdisjoint(cells):
             return np.array(cells, dtype=object)
