@@ -15,10 +15,11 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.staticfiles import StaticFiles
 
 from app.access.sessions import Sessions
-from app.api import health, inspections, metrics, models, registry, replacement
+from app.api import doctor, health, inspections, metrics, models, registry, replacement
 from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
 from app.api import share as share_api
+from app.api import storage as storage_api
 from app.dispatch.head_cache import HeadCache
 from app.foreground import Foreground
 from app.gateway import Gateway
@@ -110,6 +111,8 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
     )
     app.include_router(routes.router(), dependencies=admins)
     app.include_router(inspections.router(deployments.pipeline.readers), dependencies=admins)
+    app.include_router(storage_api.router(deployments), dependencies=admins)
+    app.include_router(doctor.router(system.settings), dependencies=admins)
     app.include_router(replacement.router(deployments), dependencies=admins)
     app.include_router(registry.router(deployments, share.public_url), dependencies=admins)
     app.include_router(models_folder_api.router(system.models_folder), dependencies=admins)
@@ -159,7 +162,8 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
     )
     app.include_router(share_panel.router(system.share, state, pages), dependencies=admins)
     app.include_router(
-        settings_page.router(system.settings, system.key_store, system.keys, system.unsaved, pages), dependencies=admins
+        settings_page.router(system.settings, system.key_store, system.keys, system.unsaved, deployments, pages),
+        dependencies=admins,
     )
     app.mount("/static", StaticFiles(directory=UI / "static"))
 

@@ -21,6 +21,7 @@ from model_container.adapters.base import PROBABILITIES, Adapter, Inputs, Output
 from model_container.bodies.content import Content, Decoded, Named
 from model_container.bodies.decode import may_be_plain, read
 from model_container.bodies.encode import beside_ignored, encode, encode_native
+from model_container.bodies.image_rows import ImageRows
 from model_container.bodies.numeric_fast_path import Matrix, PlainRows
 from model_container.bodies.problems import Problem
 from model_container.contract.frames import FORM_NATIVE, OPTION_PROBABILITIES, OPTION_STRICT, Answer, Request
@@ -50,11 +51,15 @@ class _Job(NamedTuple):
 
 
 class Batcher:
-    """Predictor of batches. Not thread-safe: the caller holds a lock."""
+    """Predictor of batches. Not thread-safe: the caller holds a lock.
 
-    def __init__(self, adapter: Adapter) -> None:
+    images: reader of pictures; by default for a model that takes none.
+    """
+
+    def __init__(self, adapter: Adapter, images: Optional[ImageRows] = None) -> None:
         self._adapter = adapter
         self._table = adapter.table if isinstance(adapter, TakingTables) else None
+        self._images = images or ImageRows(None)
         self._joinable = adapter.joinable
         self._answers: List[Optional[Answer]] = []
         self._model_ns = 0
@@ -135,6 +140,7 @@ class Batcher:
                 "Classifiers with predict_proba, and ONNX classifiers with a probability output, do.",
             )
         content, ignored = self._fitted(request, decoded)
+        content = self._images.content(content)
         return _Job(index, decoded, adapter.inputs(content), ignored), probabilities
 
     def _fitted(self, request: Request, decoded: Decoded) -> Tuple[Content, Tuple[str, ...]]:

@@ -133,6 +133,20 @@ def missing_cgroup() -> str:
     return "" if made else f"{groups.why_not}. {mend}"
 
 
+SYSTEMD = Path("/lib/systemd/systemd")
+
+
+@functools.cache
+def missing_systemd() -> str:
+    """Why tests marked `systemd` cannot run here and what to do about it; "" if they can: they start one of their own."""
+    if not SYSTEMD.exists() or shutil.which("systemd-analyze") is None:
+        return "no systemd is installed. Install it: apt-get install systemd"
+    separate = ["unshare", "--mount", "nsenter", "--version"]
+    if os.geteuid() or subprocess.run(separate, capture_output=True, check=False).returncode:
+        return "no systemd of a test's own can be started here. Run the tests as root"
+    return ""
+
+
 def mount_command() -> list[str]:
     """What stands before `mount`."""
     return [] if os.geteuid() == 0 else ["sudo", "-n"]
@@ -160,6 +174,7 @@ NEEDS: dict[str, Callable[[], str]] = {
     "node": missing_node,
     "torch": missing_torch,
     "cgroup": missing_cgroup,
+    "systemd": missing_systemd,
     "tmpfs": missing_tmpfs,
 }
 """Marker → what is missing for tests that carry it. Another need is another row."""

@@ -29,7 +29,7 @@ NO_VALUE: Final = frozenset(("", "~", "null", "Null", "NULL"))
 
 
 class Problem(Struct, frozen=True):
-    """A mistake in a line. is_warning: the server starts all the same."""
+    """A mistake. line: 0 for one that no single line has. is_warning: the server starts all the same."""
 
     line: int
     message: str

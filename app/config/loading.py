@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
 from app.config.document import Document, Entry, Problem, read_document
-from app.config.reading import expanded, invalid, read_text
+from app.config.reading import expanded, invalid, read_text, references
 from app.errors import InvalidSetting
 from app.settings import Places, Settings, default_home, field_of, is_secret, variable
 
@@ -81,6 +81,12 @@ def sources() -> dict[str, Source]:
     lines = {entry.key: entry.line for entry in _document(config_path()).entries if entry.value is not None}
     outside = set_in_environment()
     return {field: _source(field, outside, lines.get(field, 0)) for field in Settings.model_fields}
+
+
+def variables_named() -> frozenset[str]:
+    """Return the variables of the environment that the values of config.yaml name."""
+    values = (entry.value or "" for entry in _document(config_path()).entries)
+    return frozenset(name for value in values for name in references(value))
 
 
 def warnings() -> tuple[str, ...]:

@@ -52,6 +52,11 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
     return _REFERENCE.sub(value, text)
 
 
+def references(text: str) -> frozenset[str]:
+    """Return the variables of the environment that a value names."""
+    return frozenset(reference[1] for reference in _REFERENCE.finditer(text) if reference[1] and reference[2])
+
+
 def expanded(entry: Entry, environ: Mapping[str, str]) -> str | Problem:
     """Return the value that an entry gives its setting, or why it gives none."""
     try:

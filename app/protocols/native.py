@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -10,10 +10,8 @@ from app.dispatch.request import AwaitableRequest, Reply
 from app.protocols.handler import CSV, JSON, Answer, InferenceHandler, request_body, whole
 from app.protocols.streaming import ANSWERS
 from model_container.contract import frames
+from model_container.contract.content_types import DIALECTS, dialect_of
 from model_container.contract.stream_forms import form_asked_for, weights_of
-
-DIALECTS = {CSV: frames.DIALECT_CSV}
-"""The dialect of each content type besides JSON."""
 
 BODY_EXAMPLES = {
     "one row, by name": {"value": {"sepal length (cm)": 5.1, "sepal width (cm)": 3.5}},
@@ -26,7 +24,20 @@ BODY_EXAMPLES = {
     "MLflow": {"value": {"dataframe_split": {"columns": ["age", "city"], "data": [[41, "Oslo"]]}}},
 }
 CSV_EXAMPLE = "age,city\n41,Oslo\n27,Rome\n"
-CONTENT = {JSON: {"examples": BODY_EXAMPLES}, CSV: {"schema": {"type": "string"}, "example": CSV_EXAMPLE}}
+
+
+BODIES: dict[str, Any] = {
+    JSON: {"examples": BODY_EXAMPLES},
+    CSV: {"schema": {"type": "string"}, "example": CSV_EXAMPLE},
+    **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in DIALECTS if kind.startswith("image/")},
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+        }
+    },
+}
+"""The bodies that a prediction takes, by content type; see model_container/contract/content_types.py."""
 
 
 def router(asking: InferenceHandler) -> APIRouter:
@@ -36,7 +47,7 @@ def router(asking: InferenceHandler) -> APIRouter:
         "/models/{ref}/predict",
         summary="Predict",
         responses=ANSWERS,
-        openapi_extra=request_body(CONTENT),
+        openapi_extra=request_body(BODIES),
     )
     async def predict(
         ref: str,
@@ -46,7 +57,8 @@ def router(asking: InferenceHandler) -> APIRouter:
     ) -> Response:
         """Answers `{"model", "version", "model_id", "predictions": […]}`.
 
-        `ref` is a model's name (follows its newest live version), `name@version`, or a model_id. With `Accept:
+        `ref` is a model's name (follows its newest live version), `name@version`, or a model_id. A model that takes
+        images also takes them as they are, or several in a form; see docs/image-inputs.md. With `Accept:
         text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md. A table of
         `text/csv` is answered with `Accept: text/csv` by its own rows with the results beside them. Columns that the
         model does not have are ignored, and named in the header `X-Ignored-Columns`.
@@ -63,10 +75,6 @@ def router(asking: InferenceHandler) -> APIRouter:
         return await asking.ask(request, call, table_or_whole, packs=False)  # the fast path does not compress either
 
     return routes
-
-
-def dialect_of(content_type: str) -> int:
-    return DIALECTS.get(content_type.partition(";")[0].strip().lower(), frames.DIALECT_JSON)
 
 
 def table_or_whole(request: AwaitableRequest, reply: Reply) -> Answer:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from model_container.adapters.base import Adapter, AsSent, ReadingTexts
 from model_container.bodies import csv_table, free_form, json_dialects, v2
-from model_container.bodies.content import Decoded
+from model_container.bodies.content import Decoded, Rows
+from model_container.bodies.form_files import files_of
 from model_container.bodies.problems import Problem
 from model_container.contract.frames import (
     DIALECT_CSV,
+    DIALECT_FORM,
     DIALECT_GENERATE,
+    DIALECT_IMAGE,
     DIALECT_JSON,
     DIALECT_MLFLOW,
     DIALECT_V1,
@@ -23,7 +26,11 @@ _PLAIN_STARTS = {
 
 
 def read(request: Request, adapter: Adapter) -> Decoded:
-    """Decode a request. Raises Problem if the body does not fit its dialect."""
+    """Decode a request; files are rows of bytes. Raises Problem if the body does not fit its dialect."""
+    if request.dialect == DIALECT_IMAGE:
+        return Decoded(Rows([request.body]))
+    if request.dialect == DIALECT_FORM:
+        return Decoded(Rows(files_of(request.body)))
     if isinstance(adapter, AsSent):
         return free_form.decode(request)
     if request.dialect == DIALECT_JSON:

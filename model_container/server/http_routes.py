@@ -1,7 +1,8 @@
 """Paths of an image without a gateway, in the protocols that existing clients use.
 
 GET  /, /health                                      description: libraries, signature, samples; whether it predicts
-POST /predict                                        a native dialect; ?probabilities=true adds them
+POST /predict                                        a native dialect, an image, or a form of images;
+                                                     ?probabilities=true adds them
                                                      with Accept: text/event-stream or application/x-ndjson a stream,
                                                      as on /invocations
 GET  /ping, /version;  POST /invocations             MLflow and SageMaker; also text/csv
@@ -24,10 +25,10 @@ from urllib.parse import parse_qs, unquote
 
 from model_container.bodies.problems import Problem
 from model_container.bodies.values import ANY, DATETIME
+from model_container.contract.content_types import dialect_of
 from model_container.contract.frames import (
     DIALECT_CSV,
     DIALECT_GENERATE,
-    DIALECT_JSON,
     DIALECT_MLFLOW,
     DIALECT_V1,
     DIALECT_V2_BINARY,
@@ -129,7 +130,8 @@ class Routes:
     def _predict(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         query = parse_qs(http_request.query)
         options = OPTION_PROBABILITIES * _is_on(query, "probabilities") | OPTION_STRICT * _is_on(query, "strict")
-        return self._answer(http_request, Request(self._body(http_request), DIALECT_JSON, options))
+        dialect = dialect_of(http_request.headers.get("Content-Type", ""))
+        return self._answer(http_request, Request(self._body(http_request), dialect, options))
 
     def _v1_predict(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         return whole_answer(self._ask(Request(self._body(http_request), DIALECT_V1)))

@@ -18,7 +18,7 @@ from prism.cli.editor import edited
 from prism.cli.help import Group, examples
 from prism.cli.output import Output, printable, table
 from prism.cli.server import say_changes
-from prism.cli.session import ERROR, Config, Json, NoInput, session
+from prism.cli.session import ERROR, Config, Json, session
 
 if TYPE_CHECKING:
     from app.config.document import Problem
@@ -88,7 +88,7 @@ def set_setting(
 
 
 @app.command(epilog=examples("prism config edit"))
-def edit(config: Config = None, no_input: NoInput = False, as_json: Json = False) -> None:
+def edit(config: Config = None, as_json: Json = False) -> None:
     """Open config.yaml in your editor (VISUAL, EDITOR), and keep the result if it has no mistake."""
     from app.config.checks import problems
     from app.config.loading import config_path
@@ -100,7 +100,7 @@ def edit(config: Config = None, no_input: NoInput = False, as_json: Json = False
         new = edited(text if text is not None else "serving:\n  # port: 8000\n", path)
         while wrong := [one for one in problems(new, os.environ) if not one.is_warning]:
             here.output.say(_report(wrong))
-            if no_input or not (sys.stdin.isatty() and typer.confirm("Edit it again?", default=True, err=True)):
+            if not (sys.stdin.isatty() and typer.confirm("Edit it again?", default=True, err=True)):
                 raise InvalidSetting(f"{path} is as it was: the new text has mistakes.", hint="Edit it once more.")
             new = edited(new, path)
         _write(path, text, new)
@@ -127,7 +127,7 @@ def check(config: Config = None, as_json: Json = False) -> None:
         if all(one.is_warning for one in found):
             found += _conflicts()
         if text is not None and path.stat().st_mode & 0o077 and _holds_secret(text):
-            found.append(Problem(1, "other users may read this file, which has keys in it", f"chmod 600 {path}", True))
+            found.append(Problem(0, "other users may read this file, which has keys in it", f"chmod 600 {path}", True))
         here.output.data(
             {"config": str(path), "problems": [_document(one) for one in found]}, _checked(path, text, found)
         )
@@ -183,14 +183,21 @@ def _check(field: str, written: str) -> None:
 
 
 def _write(path: Path, before: str | None, after: str) -> None:
-    """Write the file whole, readable by its owner only. Raises Conflict if it changed meanwhile."""
+    """Write the file whole, readable by its owner only, who stays the same if root writes. Raises Conflict if it changed
+    meanwhile.
+    """
     from app.config.reading import read_text
     from app.core.atomic_file import write_atomic
 
     if read_text(path) != before:
         raise Conflict(f"{path} was changed by another program meanwhile.", hint="Run the command again.")
-    if after != before:
-        write_atomic(path.resolve(), after.encode())
+    if after == before:
+        return
+    file = path.resolve()
+    owner = next(place for place in (file, *file.parents) if place.exists()).stat()
+    write_atomic(file, after.encode())
+    if os.geteuid() == 0:
+        os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _say_what_follows(output: Output) -> None:
@@ -220,7 +227,7 @@ def _conflicts() -> list[Problem]:
     try:
         _startable()
     except PrismError as error:
-        return [Problem(1, error.detail.rstrip("."), error.hint)]
+        return [Problem(0, error.detail.rstrip("."), error.hint)]
     return []
 
 
@@ -239,10 +246,12 @@ def _checked(path: Path, text: str | None, found: list[Problem]) -> str:
 
 
 def _report(found: list[Problem]) -> str:
-    return "\n".join(
-        printable(f"  line {one.line}: {'warning: ' if one.is_warning else ''}{one.message}. {one.hint}".rstrip())
-        for one in found
-    )
+    return "\n".join(f"  {printable(_told(one))}" for one in found)
+
+
+def _told(problem: Problem) -> str:
+    place = f"line {problem.line}: " if problem.line else ""
+    return f"{place}{'warning: ' if problem.is_warning else ''}{problem.message}. {problem.hint}".rstrip()
 
 
 def _document(problem: Problem) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -49,6 +50,6 @@ def _editor(path: Path) -> list[str]:
         raise NotFound(f"EDITOR={chosen!r} is no command: {error}.", hint="Set it like EDITOR=nano.") from error
     if words:
         return words
-    if found := next((program for name in USUAL if (program := shutil.which(name))), None):
+    if sys.stdin.isatty() and (found := next((program for name in USUAL if (program := shutil.which(name))), None)):
         return [found]
-    raise NotFound("There is no editor here.", hint=f"Set EDITOR, or use `prism config set`. The file is {path}.")
+    raise NotFound("No editor can be opened here.", hint=f"Set EDITOR, or use `prism config set`. The file is {path}.")

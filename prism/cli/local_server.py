@@ -21,7 +21,7 @@ import msgspec
 from app.errors import Conflict, NotFound, PrismError, StartFailed
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from app.settings import Places, Settings
 
 LOG_LIMIT_BYTES = 10_000_000
 SERVER_PACKAGES = ("docker", "fastapi", "picklescan", "pydantic_settings", "uvicorn")
@@ -118,15 +118,19 @@ def running(run_folder: Path) -> ServerRecord | None:
     return None
 
 
-def run_folder() -> Path:
-    """Return the folder of the server's record and log. Reads no other setting: none hides a server that runs.
+def places() -> Places:
+    """Return where the server's record and log are. Reads no other setting: none hides a server that runs.
 
     Raises NotFound if the server is not installed here.
     """
     require_installed()
     from app.config.loading import load_places
 
-    return load_places().run_folder
+    return load_places()
+
+
+def run_folder() -> Path:
+    return places().run_folder
 
 
 def known_url() -> str | None:

@@ -14,18 +14,19 @@ import typer
 from app.errors import BadInput
 from prism.cli.output import duration, printable
 from prism.cli.session import USAGE, Session
+from prism.predict_body import image_kind
 
 if TYPE_CHECKING:
     from prism.tables.run import OnRows
 
 STANDARD = Path("-")
-KINDS: dict[str, Literal["json", "table"]] = {
-    ".json": "json",
+KINDS: dict[str, Literal["body", "table"]] = {
+    ".json": "body",
     ".csv": "table",
     ".tsv": "table",
     ".parquet": "table",
 }
-"""What a file holds, by the end of its name; what any other holds shows in its first character."""
+"""What a file holds, by the end of its name: a request's body or a table. What any other holds shows in its beginning."""
 
 SNIFFED_BYTES = 64
 
@@ -37,7 +38,7 @@ def existing(file: Path | None) -> Path | None:
     return file
 
 
-def kind_of(file: Path) -> Literal["json", "table"]:
+def kind_of(file: Path) -> Literal["body", "table"]:
     if file == STANDARD:
         return _sniffed(_standard_input().peek(SNIFFED_BYTES))
     if file.suffix.lower() in KINDS:
@@ -50,8 +51,9 @@ def _standard_input() -> io.BufferedReader:
     return cast("io.BufferedReader", sys.stdin.buffer)
 
 
-def _sniffed(beginning: bytes) -> Literal["json", "table"]:
-    return "json" if beginning.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"", b"{", b"[") else "table"
+def _sniffed(beginning: bytes) -> Literal["body", "table"]:
+    is_json = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"", b"{", b"[")
+    return "body" if is_json or image_kind(beginning) else "table"
 
 
 def predict_file(here: Session, ref: str, file: Path, output: Path | None, probabilities: bool, resume: bool) -> None:

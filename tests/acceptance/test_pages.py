@@ -338,6 +338,7 @@ def test_a_model_that_failed_shows_its_step_its_cause_and_what_to_do(server: Ser
     assert plain(told["detail"]) in progress.text
     assert "— probing" in progress.one("div", id="build-log").text
     assert progress.one("form", action=f"/models-ui/{model_id}/start").one("button").text == "Try again"
+    assert progress.one("a", href=f"/model-logs?model_id={model_id}").text == "See its log"
     assert progress.one("a", href=f"/delete-model?model_id={model_id}")
     attention = page(server, "/").one("section", id="attention")
     assert "misfit@1.0.0 failed" in attention.text

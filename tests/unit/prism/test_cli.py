@@ -154,6 +154,16 @@ def test_a_prediction_is_asked_by_argument_file_or_standard_input(tmp_path: Path
     assert prism("predict", "iris", "[1]", "-f", str(tmp_path / "body.json")).exit_code == 2
 
 
+def test_an_image_is_asked_by_its_path(tmp_path: Path) -> None:
+    image = tmp_path / "cat.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n")
+    for arguments, stdin in [([str(image)], None), (["-f", str(image)], None), (["-"], image.read_bytes())]:
+        assert prism("predict", "iris", *arguments, stdin=stdin).stdout == '"setosa"\n'
+    absent = prism("predict", "iris", "absent.jpg")
+    assert absent.exit_code == 1
+    assert "There is no file absent.jpg" in absent.stderr
+
+
 def test_probabilities_are_shown_with_their_classes() -> None:
     said = json.loads(prism("predict", "iris", "[1]", "--probabilities").stdout)
     assert said == {"prediction": "setosa", "probabilities": {"setosa": 0.9, "other": 0.1}}
@@ -208,6 +218,18 @@ def test_failed_versions_are_removed_together_and_a_model_named_twice_once(serve
     assert (refused.exit_code, "Removing iris@1.0.0 cannot be undone" in refused.stderr) == (1, True)
     assert "container prism_model_m1" in prism("models", "rm", "--failed", "--yes").stdout
     assert prism("models", "rm", "iris", "iris", "--yes").stdout.count("Removed") == 1
+
+
+def test_a_prune_says_what_goes_before_it_removes_that(server: SmallServer) -> None:
+    assert prism("storage", "prune", "--yes").stdout == "Nothing is left over.\n"
+    server.leftovers = [{"name": "prism_model_m9", "size_bytes": 7_000_000, "reason": "its model is gone"}]
+    listed = prism("storage", "ls").stdout
+    assert "iris@1.0.0  6.0 MB  prism_model_m1" in listed
+    assert "prism_model_m9  7.0 MB  its model is gone" in listed
+    refused = prism("storage", "prune", "--no-input")
+    assert (refused.exit_code, "Removing prism_model_m9" in refused.stderr) == (1, True)
+    assert ("POST", "/storage/prune") not in server.requests
+    assert prism("storage", "prune", "--yes").stdout == "Removed 1 of 1 images, 7.0 MB.\n"
 
 
 def test_a_failure_is_dismissed(server: SmallServer) -> None:

@@ -51,6 +51,15 @@ def test_a_link_to_the_file_stays_a_link(file: Path, tmp_path: Path) -> None:
     assert (tmp_path / "dotfiles.yaml").read_text() == "serving: {port: 9000}\n"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes files of others")
+def test_a_file_that_root_writes_stays_its_owners(file: Path, tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+
+    for port in ("9000", "9001"):
+        assert prism("set", "port", port).exit_code == 0
+        assert (file.stat().st_uid, stat.S_IMODE(file.stat().st_mode)) == (65534, 0o600)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -172,8 +181,7 @@ def test_a_result_that_is_wrong_is_not_kept(
 def test_without_an_editor_the_next_step_is_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("VISUAL", "EDITOR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PATH", "/nowhere")
     refused = prism("edit")
 
     assert refused.exit_code == 1
-    assert "There is no editor here.\nSet EDITOR, or use `prism config set`." in refused.stderr
+    assert "No editor can be opened here.\nSet EDITOR, or use `prism config set`." in refused.stderr
