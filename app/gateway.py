@@ -14,7 +14,7 @@ from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
 from app.access.throttle import FailedKeyThrottle
 from app.core.model import Replica
-from app.core.route_table import is_down
+from app.core.route_table import is_down, wanted
 from app.dispatch.connection import WireLimits
 from app.dispatch.connection import connect as connect_replica
 from app.dispatch.limits import QueueSettings
@@ -75,7 +75,11 @@ class Gateway:
         self.dispatcher = Dispatcher(limits, self.flow, self._suspect, self._sample)
         self.hosts = HostAllowList(settings.allowed_hosts.split(","))
         self.admission = Admission(
-            self.keys, must_have_key=lambda: self.keys.required, has_host=self.hosts.known, wrong_keys=self.wrong_keys
+            self.keys,
+            must_have_key=lambda: self.keys.required,
+            has_host=self.hosts.known,
+            wrong_keys=self.wrong_keys,
+            limits_owner=settings.limits_owner,
         )
         self.closing = asyncio.Event()
         self._readers_group = BackgroundGroup(f"prism-{home_label(settings)}-readers")
@@ -147,7 +151,7 @@ class Gateway:
 
     def is_ready(self) -> bool:
         """Return whether no model is down, see `is_down`, unless another version serves under its name."""
-        down = [deployment for deployment in self.state.deployments() if is_down(deployment)]
+        down = [deployment for deployment in wanted(self.state.deployments()) if is_down(deployment)]
         return all(self.state.live_endpoint(deployment.name) is not None for deployment in down)
 
     def acquire(self) -> None:

@@ -15,7 +15,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.staticfiles import StaticFiles
 
 from app.access.sessions import Sessions
-from app.api import health, inspections, metrics, models, registry
+from app.api import health, inspections, metrics, models, registry, replacement
 from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
 from app.api import share as share_api
@@ -36,7 +36,7 @@ from app.protocols.v2.documents import EXTENSIONS
 from app.settings import Settings
 from app.ui.pages import Pages, wants_page
 from app.ui.problem_page import problem_page
-from app.ui.routes import dashboard, documentation, login
+from app.ui.routes import clearing, dashboard, documentation, login, predict_table
 from app.ui.routes import logs as logs_page
 from app.ui.routes import model as model_page
 from app.ui.routes import predict as predict_page
@@ -110,6 +110,7 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
     )
     app.include_router(routes.router(), dependencies=admins)
     app.include_router(inspections.router(deployments.pipeline.readers), dependencies=admins)
+    app.include_router(replacement.router(deployments), dependencies=admins)
     app.include_router(registry.router(deployments, share.public_url), dependencies=admins)
     app.include_router(models_folder_api.router(system.models_folder), dependencies=admins)
     app.include_router(share_api.router(share, system.state), dependencies=admins)
@@ -137,7 +138,7 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
     deployments, state, history, vitals = system.deployments, system.state, system.history, system.vitals
     admins_but_programs = [Depends(RequireAdmin(system.keys, sessions, system.wrong_keys, is_program_at_root))]
     app.include_router(
-        dashboard.router(deployments, system.models_folder, history, vitals, pages, system.settings),
+        dashboard.router(deployments, system.models_folder, history, vitals, pages, system.settings, system.monitor),
         dependencies=admins_but_programs,
     )
     app.include_router(documentation.router(pages))
@@ -146,6 +147,9 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
         predict_page.router(state, system.dispatcher, system.admission, pages, system.max_body_bytes),
         dependencies=admins,
     )
+    app.include_router(clearing.router(deployments, pages), dependencies=admins)
+    asking = InferenceHandler(system.dispatcher, system.admission, system.max_body_bytes)
+    app.include_router(predict_table.router(state, asking, system.admission, pages), dependencies=admins)
     app.include_router(logs_page.router(deployments, pages), dependencies=admins)
     app.include_router(
         model_page.router(deployments, history, vitals, system.dispatcher.circuits, pages), dependencies=admins

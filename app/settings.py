@@ -1,4 +1,4 @@
-"""All settings of PRISM: typed, with the unit in the name, read from the environment, checked at start."""
+"""All settings of PRISM: typed, with the unit in the name. `app.config` reads them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.execution import unknown_provider
 from app.core.model import Limits
 from app.core.ssh_address import SshAddress, ssh_address
-from app.errors import InvalidSetting
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -24,15 +23,32 @@ def default_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "prism"
 
 
-class Settings(BaseSettings):
-    """The settings. Relative paths count from `home`.
-
-    Every field is an environment variable: its alias, or PRISM_ + its name.
-    """
+class Places(BaseSettings):
+    """The settings that lead to the record of the server that runs on this machine."""
 
     model_config = SettingsConfigDict(env_prefix="PRISM_", populate_by_name=True, extra="ignore", frozen=True)
 
     home: Path = Field(default_factory=default_home, description="Folder that relative paths start from.")
+    run_root: Path = Field(
+        Path("model_store/run"), description="Folder for working folders of replicas, and the server's record and log."
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _tilde_is_the_users_folder(cls, value: object) -> object:
+        return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
+
+    @property
+    def run_folder(self) -> Path:
+        return self.home / self.run_root
+
+
+class Settings(Places):
+    """The settings. Relative paths count from `home`.
+
+    Every field is an environment variable, its alias or PRISM_ + its name, and a key of config.yaml.
+    """
+
     model_upload_root: Path = Field(
         Path("model_store/uploads"),
         alias="MODEL_UPLOAD_ROOT",
@@ -46,9 +62,6 @@ class Settings(BaseSettings):
     environment_root: Path = Field(
         Path("model_store/environments"),
         description="Where the process target keeps the packages of each lock hash.",
-    )
-    run_root: Path = Field(
-        Path("model_store/run"), description="Folder for working folders of replicas, and the server's record and log."
     )
     models_dir: str = Field(
         "", description="Folder that holds a folder for each model, served and watched; see models-folder.md."
@@ -73,12 +86,14 @@ class Settings(BaseSettings):
         "python:{version}-slim", description="Base image of environments; {version} is the Python minor."
     )
     single_active_model: bool = Field(
-        True, description="A new deployment replaces the old ones; false keeps many models side by side."
+        True,
+        description="A new deployment replaces the old ones, except those kept by `prism push --keep`; false keeps all side by side.",
     )
     enable_health_monitor: bool = Field(True, description="Watch replicas and restart those that are lost.")
     health_monitor_interval_seconds: float = Field(10, gt=0, description="Time between two monitor cycles.")
-    api_keys: str = Field(
-        "", description="Comma-separated API keys; without any key, the server is open to this machine."
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Comma-separated API keys; without any key, the server is open to this machine.",
     )
     admin_keys: SecretStr = Field(
         SecretStr(""),
@@ -88,7 +103,9 @@ class Settings(BaseSettings):
         "", description="Comma-separated host names, besides loopback, by which browsers may reach the server."
     )
     rate_limit_requests: int = Field(
-        120, ge=0, description="Requests that a caller may send in one window; 0 for no limit."
+        120,
+        ge=0,
+        description="Requests that a caller may send in one window; 0 for no limit. Unless it is set, it is for callers from elsewhere and for keys alone; see security.md.",
     )
     rate_limit_window_seconds: float = Field(60, gt=0, description="Length of the rate limit's sliding window.")
     batch_window_ms: float = Field(
@@ -209,11 +226,16 @@ class Settings(BaseSettings):
 
     @field_validator("api_keys", "admin_keys")
     @classmethod
-    def _keys_are_usable(cls, value: str | SecretStr) -> str | SecretStr:
-        keys = value if isinstance(value, str) else value.get_secret_value()
+    def _keys_are_usable(cls, value: SecretStr) -> SecretStr:
+        keys = value.get_secret_value()
         if keys and not all(key.strip() for key in keys.split(",")):
             raise ValueError("has an empty key between its commas")
         return value
+
+    @property
+    def limits_owner(self) -> bool:
+        """Whether the rate limit is for the owner on this machine and for admins on pages, too: where it was set."""
+        return "rate_limit_requests" in self.model_fields_set
 
     @property
     def upload_root(self) -> Path:
@@ -226,10 +248,6 @@ class Settings(BaseSettings):
     @property
     def environments(self) -> Path:
         return self.home / self.environment_root
-
-    @property
-    def run_folder(self) -> Path:
-        return self.home / self.run_root
 
     @property
     def models_folder(self) -> Path | None:
@@ -250,11 +268,11 @@ class Settings(BaseSettings):
 
     def _file(self, text: str) -> Path | None:
         """Resolve a path relative to `home`, with `~` for the user's folder; None where the setting is unset."""
-        return self.home / Path(text).expanduser() if text else None
+        return self.home / os.path.expanduser(text) if text else None
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return separate(self.api_keys)
+        return separate(self.api_keys.get_secret_value())
 
     @property
     def keys_of_admins(self) -> tuple[str, ...]:
@@ -280,16 +298,12 @@ def variable(field: str) -> str:
     return Settings.model_fields[field].alias or f"PRISM_{field.upper()}"
 
 
-def load_settings(**overrides: object) -> Settings:
-    """Read and check the environment. Raises InvalidSetting, one line that names variable, value and reason."""
-    try:
-        return Settings(**overrides)  # type: ignore[arg-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "?"
-        name = variable(name) if name in Settings.model_fields else name
-        raise InvalidSetting(
-            f"{name}={first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}.",
-            hint=f"Correct {name}, or unset it for the default.",
-            setting=name,
-        ) from error
+def field_of(name: str) -> str:
+    """Return the field that a name means: its own, or its environment variable; "" for no field."""
+    return (
+        name if name in Settings.model_fields else next((f for f in Settings.model_fields if variable(f) == name), "")
+    )
+
+
+def is_secret(field: str) -> bool:
+    return Settings.model_fields[field].annotation is SecretStr

@@ -18,7 +18,11 @@ import msgspec
 from prism import responses
 from prism.errors import InvalidRequest
 from prism.folder import code_parts, zipped
-from prism.responses import Answer, ApiKey, Health, Model, Prediction, Revocation, Share
+from prism.predict_body import JSON, predict_body
+from prism.responses import Answer, ApiKey, Health, Model, Prediction, Replacement, Revocation, Share
+from prism.tables.answer import TableAnswer, table
+
+CSV = "text/csv"
 
 T = TypeVar("T")
 File = str | os.PathLike[str] | IO[bytes]
@@ -65,14 +69,15 @@ class Form:
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """Request to send. patience: the timeout that applies. repeatable: sending it twice has the same effect as once."""
+    """Request to send. json: its body, which a prediction may have in another content type. patience: the timeout that applies. repeatable: sending it twice has the same effect as once."""
 
     method: str
     path: str
     parse: Callable[[Answer], T]
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    json: bytes | None = None
+    body: bytes | None = None
+    content_type: str = JSON
     form: Form | None = None
     patience: Literal["request", "predict", "deploy"] = "request"
     repeatable: bool = True
@@ -83,8 +88,9 @@ class Call(Generic[T]):
         if self.form is not None:
             with self.form.opened() as arguments:
                 yield arguments
-        elif self.json is not None:
-            yield {"content": self.json, "headers": {"Content-Type": "application/json"}}
+        elif self.body is not None:
+            accepted = {"Accept": CSV} if self.content_type == CSV else {}
+            yield {"content": self.body, "headers": {"Content-Type": self.content_type, **accepted}}
         else:
             yield {}
 
@@ -101,7 +107,8 @@ class DeployOptions(TypedDict, total=False):
     target: "auto", "docker" or "process". allow_unsafe: consent to load a file with dangerous globals. allow_packages:
     names of packages that PRISM does not know and may install, or module=name if the names differ. accelerate: whether
     a faster variant, proven equal, may serve; None leaves it to the server. replicas: number of copies that serve; None
-    leaves it to the model's model_config.yaml. gpu: True for every GPU, a number of GPUs, or their ids. on_bytes:
+    leaves it to the model's model_config.yaml. keep: whether models of other names keep running beside this one, where
+    the server has one model live at a time; None for what was said of the model's last version. gpu: True for every GPU, a number of GPUs, or their ids. on_bytes:
     called with how much of the file has been sent. request_id: id by which `inspections` reports the upload's place in
     the queue.
     """
@@ -117,6 +124,7 @@ class DeployOptions(TypedDict, total=False):
     allow_packages: Sequence[str]
     accelerate: bool | None
     replicas: int | None
+    keep: bool | None
     gpu: bool | int | Sequence[str]
     on_bytes: OnBytes | None
     request_id: str | None
@@ -148,20 +156,34 @@ def delete_model(ref: str) -> Call[list[str]]:
     return Call("DELETE", _path(ref), responses.removed, patience="deploy", repeatable=False)
 
 
-def act(ref: str, action: Literal["start", "stop", "restart"]) -> Call[Model]:
-    """Start, stop or restart a model. Not retried automatically: a second restart would end the first one's replica."""
+def act(ref: str, action: Literal["start", "stop", "restart", "dismiss"]) -> Call[Model]:
+    """Start, stop, restart or dismiss a model. Not retried automatically: a second restart would end the first one's replica."""
     return Call("POST", _path(ref, action), responses.model, patience="deploy", repeatable=False)
 
 
 def scale(ref: str, replicas: int) -> Call[Model]:
     """Change the number of replicas. The answer comes once that many serve, or once it is known that they cannot."""
-    return Call("PATCH", _path(ref), responses.model, json=encode({"replicas": replicas}), patience="deploy")
+    return Call("PATCH", _path(ref), responses.model, body=encode({"replicas": replicas}), patience="deploy")
 
 
 def predict(ref: str, data: Any, *, probabilities: bool = False) -> Call[Prediction]:
     params = {"probabilities": "true"} if probabilities else {}
-    body = encode(data)
-    return Call("POST", _path(ref, "predict"), responses.prediction, params=params, json=body, patience="predict")
+    body = predict_body(data, encode)
+    return Call(
+        "POST",
+        _path(ref, "predict"),
+        responses.prediction,
+        params=params,
+        body=body.content,
+        content_type=body.content_type,
+        patience="predict",
+    )
+
+
+def predict_table(ref: str, rows: bytes, *, probabilities: bool = False) -> Call[TableAnswer]:
+    """Predict rows of CSV, after their line of names. They come back with the results beside them."""
+    params = {"probabilities": "true"} if probabilities else {}
+    return Call("POST", _path(ref, "predict"), table, params=params, body=rows, content_type=CSV, patience="predict")
 
 
 def logs(ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None) -> Call[list[str]]:
@@ -182,6 +204,12 @@ def inspections() -> Call[list[dict[str, Any]]]:
     return Call("GET", "/inspections", responses.inspections)
 
 
+def replacement(name: str | None, file: File, keep: bool | None) -> Call[Replacement]:
+    given = {"model_name": name, "filename": _filename(file), "keep": None if keep is None else str(keep).lower()}
+    params = {field: value for field, value in given.items() if value is not None}
+    return Call("GET", "/replacement", responses.replacement, params=params)
+
+
 def registry() -> Call[list[dict[str, Any]]]:
     return Call("GET", "/registry", responses.entries)
 
@@ -193,7 +221,7 @@ def prune_stale() -> Call[list[str]]:
 def share(refs: Sequence[str] = (), *, create_key: bool = False, open_to_all: bool = False) -> Call[Share]:
     """Share models. Not retried automatically: a second call would make a second key."""
     body = encode({"models": list(refs), "create_key": create_key, "open": open_to_all})
-    return Call("POST", "/share", responses.share, json=body, patience="deploy", repeatable=False)
+    return Call("POST", "/share", responses.share, body=body, patience="deploy", repeatable=False)
 
 
 def share_status() -> Call[Share]:
@@ -210,7 +238,7 @@ def list_keys() -> Call[list[ApiKey]]:
 
 def create_key(name: str) -> Call[ApiKey]:
     """Make a key. Not retried automatically: a second call would make a second key."""
-    return Call("POST", "/keys", responses.api_key, json=encode({"name": name}), repeatable=False)
+    return Call("POST", "/keys", responses.api_key, body=encode({"name": name}), repeatable=False)
 
 
 def revoke_key(id: str) -> Call[Revocation]:
@@ -259,6 +287,7 @@ def _send(path: str, model: File | Any, options: DeployOptions) -> Call[Model]:
         "gpu": _gpu(options.get("gpu", False)),
         "accelerate": {True: "auto", False: "off", None: None}[options.get("accelerate")],
         "replicas": None if options.get("replicas") is None else str(options["replicas"]),
+        "keep": {True: "true", False: "false", None: None}[options.get("keep")],
     }
     request_id = options.get("request_id")
     code_files = [("code_files", *part) for each in code for part in code_parts(each)]

@@ -107,8 +107,10 @@ class Model(Struct, frozen=True):
     """Version of a model and its status.
 
     status: received, inspecting, resolving, building, built, starting, probing, live, unhealthy, stopped, failed.
+    wanted: whether it is asked to run. superseded: whether it failed or stopped while a newer version of its name serves.
     replicas: the running replicas. replicas_wanted: how many should run while it is live; None from an older server
-    that runs only one. endpoint: absolute URL that takes predictions. public_url: the same URL reachable from anywhere,
+    that runs only one. keep: whether models of other names keep running beside it. stops: models of other names that it
+    stops once it is live, or has stopped when it became live. endpoint: absolute URL that takes predictions. public_url: the same URL reachable from anywhere,
     while the model is shared. sample: a request body that the model is known to answer. error: the problem document of
     what failed. timings_ms: how long each step took.
     """
@@ -118,6 +120,8 @@ class Model(Struct, frozen=True):
     version: str = ""
     ref: str = ""
     status: str = ""
+    wanted: bool | None = None
+    superseded: bool = False
     description: str | None = None
     target: str | None = None
     endpoint: str | None = None
@@ -132,6 +136,8 @@ class Model(Struct, frozen=True):
     replica: Replica | None = None
     replicas: list[Replica] = []
     replicas_wanted: int | None = None
+    keep: bool = False
+    stops: list[str] = []
     restarts: list[Restart] = []
     error: dict[str, Any] | None = None
     timings_ms: dict[str, float] = {}
@@ -147,6 +153,20 @@ class Model(Struct, frozen=True):
             return None
         problem = {"code": "deploy_failed", "detail": f"{self.ref or self.model_id} failed.", **(self.error or {})}
         return from_problem({"model_id": self.model_id, **problem}, status=422)
+
+
+class Replacement(Struct, frozen=True):
+    """What an upload would replace once it is live. name, version: those that it would have.
+
+    replaces: versions of its own name. stops: models of other names. kept: whether those keep running beside it.
+    """
+
+    name: str
+    version: str = ""
+    replaces: list[str] = []
+    stops: list[str] = []
+    kept: bool = False
+    document: dict[str, Any] = field(default_factory=dict)
 
 
 class Prediction(Struct, frozen=True):
@@ -165,16 +185,17 @@ class Prediction(Struct, frozen=True):
 
 class Health(Struct, frozen=True):
     """Health of a server. status: "ok", or "degraded" while a model in `down` was live, should be live, and takes no
-    traffic.
+    traffic, or a target in `unavailable`, such as docker, is needed and does not answer.
 
     models: number of models in each status. down: model ids. failed: model_id and error code of each model that failed
-    before it was ever live; these do not degrade the status.
+    before it was ever live; these do not degrade the status. Neither has versions that were dismissed or superseded.
     """
 
     status: str
     version: str = ""
     models: dict[str, Any] = {}
     down: list[str] = []
+    unavailable: list[str] = []
     failed: list[dict[str, str]] = []
     document: dict[str, Any] = field(default_factory=dict)
 
@@ -277,6 +298,10 @@ def prediction(answer: Answer) -> Prediction:
 
 def health(answer: Answer) -> Health:
     return record(Health, decode(answer))
+
+
+def replacement(answer: Answer) -> Replacement:
+    return record(Replacement, decode(answer))
 
 
 def share(answer: Answer) -> Share:

@@ -11,6 +11,13 @@ _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253})"
 HOST = re.compile(rf"(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::[0-9]{{1,5}})?")
 """A Host header's value: a name or an IPv4 address, or an IPv6 address in brackets; with or without a port."""
 
+_THIS_MACHINE = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
+SIGNS_OF_PROXIES = (
+    *("forwarded", "via", "x-forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-original-"),
+    *("true-client-ip", "fastly-client-ip", "fly-client-ip", "cf-", "cdn-loop", "tailscale-", "ngrok-", "x-envoy-"),
+)
+"""How the names of headers begin that proxies and tunnels add, or that clients send for their sake."""
+
 
 def is_host(value: str) -> bool:
     """Return whether a Host header's value is well formed (RFC 9110, 7.2), without escapes or a user in front."""
@@ -27,6 +34,19 @@ def is_loopback(host: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)  # ::ffff:127.0.0.1
     return (mapped or address).is_loopback
+
+
+def is_direct(host: str, headers: Iterable[str]) -> bool:
+    """Return whether a request names this machine as its Host and has no sign of a proxy or a tunnel in between.
+
+    headers: names, in lower case. Their values are never read: a client may write into them what it likes.
+    """
+    return _THIS_MACHINE.fullmatch(host) is not None and not has_passed_proxy(headers)
+
+
+def has_passed_proxy(headers: Iterable[str]) -> bool:
+    """Return whether one of these names, in lower case, is that of a header which proxies and tunnels add."""
+    return any(name.startswith(SIGNS_OF_PROXIES) for name in headers)
 
 
 class HostAllowList:

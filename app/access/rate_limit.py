@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from app.errors import RateLimited
 
+UNLIMITED = ""
+"""The name of callers who are not limited."""
+
 
 class Allowance(Struct, frozen=True, gc=False):
     """The requests left to a caller in this window, and the seconds until the window has wholly moved on."""
@@ -65,9 +68,9 @@ class RateLimiter:
         return len(self._counts)
 
     def take(self, caller: str, now: float) -> Allowance | None:
-        """Count one request. None where there is no limit. Raises RateLimited past it."""
+        """Count one request. None where there is no limit, and for UNLIMITED. Raises RateLimited past it."""
         limit = self._limit
-        if not limit:
+        if not (limit and caller):
             return None
         count = self._counts.get(caller)
         if count is None or now >= count.ends:

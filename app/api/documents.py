@@ -39,6 +39,7 @@ def model_document(
         "version": model.version,
         "ref": model.ref,
         "status": deployment.status,
+        "wanted": deployment.wanted,
         "description": model.spec.description,
         "target": deployment.target or model.target,
         "gpu": model.spec.execution.gpus.shown,
@@ -63,6 +64,7 @@ def model_document(
             for replica in deployment.replicas
         ],
         "replicas_wanted": model.spec.replicas,
+        "keep": model.spec.keep,
         **({} if vitals is None else {"use": usage_of(deployment, vitals)}),
         "restarts": deployment.restarts,
         "error": deployment.error,

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.core.route_table import failed_at_first, is_down
+from app.core.route_table import failed_at_first, is_down, wanted
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.monitor import Monitor
 from app.registry.unsaved import Unsaved
@@ -27,20 +27,24 @@ def router(
     async def health() -> dict[str, Any]:
         """Tells whether models that should be live take traffic.
 
-        status is "ok", or "degraded" while a model that was live, and should be, takes no traffic. down: the model_id
-        of each such model. failed: the model_id of each model that failed before it was ever live, and the code of its
-        error, the newest 20; these do not degrade the status. grpc_port is null for none.
+        status is "ok", or "degraded" while a model that was live, and should be, takes no traffic, or a target is gone.
+        down: the model_id of each such model. failed: the model_id of each model that failed before it was ever live,
+        and the code of its error, the newest 20; these do not degrade the status. A version that was dismissed, or that
+        a newer one has replaced, is in neither. unavailable: the targets, such as docker, that are needed and do not
+        answer, as the monitor found. grpc_port is null for none.
         """
         entries = state.deployments()
-        down = [deployment.model_id for deployment in entries if is_down(deployment)]
+        needed = wanted(entries)
+        down = [deployment.model_id for deployment in needed if is_down(deployment)]
         return {
-            "status": "degraded" if down else "ok",
+            "status": "degraded" if down or monitor.unavailable else "ok",
             "version": VERSION,
             "models": Counter(deployment.status.value for deployment in entries),
             "down": down,
+            "unavailable": monitor.unavailable,
             "failed": [
                 {"model_id": deployment.model_id, "code": (deployment.error or {}).get("code", "")}
-                for deployment in [deployment for deployment in entries if failed_at_first(deployment)][-FAILED_SHOWN:]
+                for deployment in [deployment for deployment in needed if failed_at_first(deployment)][-FAILED_SHOWN:]
             ],
             "grpc_port": grpc_port or None,
         }

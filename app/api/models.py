@@ -17,11 +17,14 @@ from app.api.log_events import STREAM_HEADERS
 from app.api.log_events import events as log_events
 from app.api.uploads import INSPECT_FIELDS, INSPECT_FORM, received, upload_form
 from app.core.model import REPLICAS_MAX, ModelVersion
+from app.core.route_table import superseded
 from app.http.problems import problem_response, request_id_of
 from app.lifecycle.deployments import Deployments
+from app.lifecycle.dismissal import dismiss
 from app.lifecycle.health.usage import ReplicaUsage, UsageSampler
 from app.lifecycle.intake.staging import Staging
 from app.lifecycle.logs.model_log import ALL_LINES, LogKind, deployment_of, model_log
+from app.lifecycle.replacement import stopped_for
 
 Wait = Annotated[bool, Query(description="false returns 202 at once, with the Location to poll.")]
 
@@ -77,6 +80,7 @@ class ModelRoutes:
         routes.post("/models/{ref}/start", summary="Start a stopped model")(self.start)
         routes.post("/models/{ref}/restart", summary="Restart a model without a failed request")(self.restart)
         routes.post("/models/{ref}/stop", summary="Stop a model")(self.stop)
+        routes.post("/models/{ref}/dismiss", summary="Dismiss a failure")(self.dismiss)
         logs = partial(routes.get, response_class=PlainTextResponse)
         logs("/models/{ref}/logs", summary="Build or replica log")(self.logs)
         return routes
@@ -135,6 +139,12 @@ class ModelRoutes:
         await self._deployments.stop(model)
         return self._document(model.model_id, request)
 
+    async def dismiss(self, ref: str, request: Request) -> dict[str, Any]:
+        """Stops reporting a failed version, or the error of a live one, as something that needs attention."""
+        model = self._state.find(ref)
+        await dismiss(model, self._deployments)
+        return self._document(model.model_id, request)
+
     async def logs(
         self,
         ref: str,
@@ -187,4 +197,9 @@ class ModelRoutes:
         """Return the document of a model as it is now. Raises NotFound if it was deleted meanwhile."""
         model, deployment = self._state.find(model_id), self._state.deployment(model_id)
         base_url = str(request.base_url).rstrip("/")
-        return model_document(model, deployment, base_url, self._public_url(model.name), self._circuits(model_id), uses)
+        document = model_document(
+            model, deployment, base_url, self._public_url(model.name), self._circuits(model_id), uses
+        )
+        ids = [version.model_id for version in self._state.versions(model.name)]
+        history = superseded(self._state.deployment(id) for id in ids if self._state.has_deployment(id))
+        return {**document, "stops": stopped_for(model, self._deployments), "superseded": model_id in history}

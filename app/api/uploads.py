@@ -52,6 +52,12 @@ UPLOAD_PROPERTIES: dict[str, Any] = {
         "description": "GPUs for the container: true for all, a number, or ids; see gpu.md.",
     },
     "replicas": {"type": "integer", "description": "How many copies of the model serve, 1 to 64; see replicas.md."},
+    "keep": {
+        "type": "string",
+        "enum": ["true", "false"],
+        "description": "Keep models of other names running beside this one, where only one model is active; default: as for "
+        "the last version of this name.",
+    },
     "allow_unsafe": {
         "type": "string",
         "enum": ["true", "false"],

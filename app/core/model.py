@@ -11,6 +11,7 @@ from app.core.acceleration import Acceleration, AccelerationStatus
 from app.core.address import Address
 from app.core.environment import Lock
 from app.core.execution import Execution
+from app.core.image import ImageSpec
 from app.core.inspection import Format, Inspection
 from app.core.signature import Signature, Tensor
 
@@ -90,6 +91,7 @@ class PredictContract(Struct, frozen=True):
     batchable: bool | None = None
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
+    image: ImageSpec | None = None
     source: str = ""
     strict: bool = True
 
@@ -136,7 +138,8 @@ class Spec(Struct, frozen=True):
     unsafe_consent: when he accepted dangerous globals.
     allow_packages: `distribution` or `module=distribution`, which he allowed by name; packages_consent: when.
     accelerate: "auto" or "off", or "" for the server's setting. execution: the hardware on which the model computes.
-    replicas: how many are wanted while it is live.
+    replicas: how many are wanted while it is live. keep: whether it and models of other names serve side by side, even
+    where only one model is active.
     """
 
     artifact: Artifact
@@ -155,6 +158,7 @@ class Spec(Struct, frozen=True):
     calling: PredictContract = PredictContract()
     execution: Execution = Execution()
     replicas: int = 1
+    keep: bool = False
 
 
 class Findings(Struct, frozen=True):

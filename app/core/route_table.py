@@ -107,6 +107,28 @@ def is_down(deployment: Deployment) -> bool:
     return deployment.wanted and bool(deployment.live_at) and not is_serving(deployment)
 
 
+def superseded(deployments: Iterable[Deployment]) -> frozenset[str]:
+    """Return the model_ids of versions that failed or stopped while a newer version of their name serves.
+
+    They are history: nothing is missing without them.
+    """
+    entries = tuple(deployments)
+    newest: dict[str, str] = {}
+    for entry in filter(is_serving, entries):
+        newest[entry.name] = max(entry.created_at, newest.get(entry.name, ""))
+    over = (Status.FAILED, Status.STOPPED)
+    return frozenset(
+        entry.model_id for entry in entries if entry.status in over and entry.created_at < newest.get(entry.name, "")
+    )
+
+
+def wanted(deployments: Iterable[Deployment]) -> list[Deployment]:
+    """Return the deployments that are asked to run, without those that a newer version has superseded."""
+    entries = tuple(deployments)
+    history = superseded(entries)
+    return [entry for entry in entries if entry.wanted and entry.model_id not in history]
+
+
 def failed_at_first(deployment: Deployment) -> bool:
     """Whether a model failed before it was ever live."""
     return deployment.status is Status.FAILED and not deployment.live_at

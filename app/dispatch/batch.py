@@ -424,10 +424,17 @@ class Lane:
                 request.settled = True
                 timing = f"queue;dur={(sent - request.arrived) * 1000:.2f}, {shared}"
                 try:
-                    request.answered(Reply(status, form, names.get(form, b""), body, timing))
+                    reply = Reply(status, form, names.get(form, b""), body, timing)
+                    request.answered(reply if form != frames.FORM_BESIDE_IGNORED else self._beside_ignored(reply))
                 except Exception:  # an error with one request must not leave the others without an answer
                     log.exception("an answer could not be delivered", model=self.endpoint.name)
                     request.failed(ReplicaProtocolError.of("its answer could not be delivered"))
+
+    def _beside_ignored(self, reply: Reply) -> Reply:
+        """Return the native answer, with the ignored columns apart. Raises FrameError."""
+        body, ignored = frames.without_ignored(reply.body)
+        names = self.names[frames.FORM_NATIVE]
+        return Reply(reply.status, frames.FORM_NATIVE, names, body, reply.timing, ignored.decode("ascii"))
 
     def _log_timings(self, batch: list[PendingRequest], sent: float, now: float, result: Batch) -> None:
         for request, (_, status, _) in zip(batch, result.answers, strict=True):

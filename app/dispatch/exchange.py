@@ -16,10 +16,11 @@ from model_container.contract import frames
 
 
 class Connection(Protocol):
-    """The connection as an exchange needs it. address: the caller's."""
+    """The connection as an exchange needs it. address: the caller's. direct_caller: see HeadCache."""
 
     door: HeadCache
     address: str
+    direct_caller: str
 
     def respond(self, status: int, kind: str, request_id: str, lines: str, body: bytes) -> None: ...
 
@@ -51,7 +52,8 @@ class PredictExchange(PendingRequest):
         """Submit the request; its body is complete."""
         connection, head = self.connection, self.head
         try:
-            connection.door.dispatcher.submit(head.ref, head.caller or connection.address, self)
+            caller = head.caller or (connection.direct_caller if head.is_direct else connection.address)
+            connection.door.dispatcher.submit(head.ref, caller, self)
         except PrismError as error:
             self.settled = True
             self.failed(error)

@@ -16,6 +16,7 @@ from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app.access.admission import REQUEST_ID, Admission
+from app.access.hosts import is_direct
 from app.access.keys import extract_api_key
 from app.access.throttle import network_of
 from app.core.content_length import CONTENT_LENGTH_DIGITS
@@ -53,8 +54,10 @@ STREAM_TYPES = tuple(map(str.encode, stream_forms.FORMS))
 
 
 class CachedHead(Struct, frozen=True):
-    """The content of a plain predict request's head. caller: "" where callers are identified by their address.
+    """The content of a plain predict request's head.
 
+    caller: "" where callers are identified by their address. is_direct: whether nothing shows a proxy or a tunnel
+    between such a caller and this server.
     mark: what the runtime needs before the body of a V2 inference (frames.JSON_LENGTH); None for other requests.
     is_lasting: whether the next request may have the same head.
     """
@@ -66,6 +69,7 @@ class CachedHead(Struct, frozen=True):
     request_id: str = ""
     mark: bytes | None = None
     is_lasting: bool = True
+    is_direct: bool = False
 
 
 class PredictTarget(Struct, frozen=True):
@@ -203,9 +207,21 @@ class HeadCache:
             caller = self._admission.admit(key, address, target.ref)
         except (Unauthorized, NotFound, RateLimited):
             return None
-        is_lasting = not request_id and given.keys().isdisjoint(PER_REQUEST)
         counted_as = "" if caller == address else caller
-        return CachedHead(target.ref, target.options, int(length), counted_as, request_id, target.mark, is_lasting)
+        return CachedHead(
+            target.ref,
+            target.options,
+            int(length),
+            counted_as,
+            request_id,
+            target.mark,
+            is_lasting=not request_id and given.keys().isdisjoint(PER_REQUEST),
+            is_direct=not counted_as and is_direct(host.decode("latin-1"), (name.decode("latin-1") for name in given)),
+        )
+
+    def direct_caller(self, address: str) -> str:
+        """Return the name under which callers without a key at this address are counted whose heads are direct."""
+        return self._admission.without_key(address, is_direct=True)
 
     def remember(self, raw: bytes, head: CachedHead, lines: int) -> None:
         """Cache a head. raw: the head with its blank line. lines: how many the parser saw; there must be no others."""

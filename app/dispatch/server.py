@@ -91,7 +91,7 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.door = door
-        self.address = ""
+        self.address = self.direct_caller = ""
         self.heads = door.heads
         self._held = b""  # bytes that were read and are left for later turns of the event loop
         self._blocked = False  # arriving data is held back or discarded
@@ -116,6 +116,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow: HoldingFlow = HoldingFlow(transport, self.pipeline)
         self.address = self.client[0] if self.client else "unknown"
+        self.direct_caller = self.door.direct_caller(self.address)
         self.heads = self.door.heads_for(self.address)
         self.door.connections.add(self)
         self._watch = self.loop.call_later(self.timeout_keep_alive, self._look)

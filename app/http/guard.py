@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.admins import AdminCheck
 from app.access.admission import REQUEST_ID
-from app.access.hosts import HostAllowList, is_host, is_loopback
+from app.access.hosts import HostAllowList, is_direct, is_host, is_loopback
 from app.access.keys import Keys, extract_api_key
 from app.access.sessions import COOKIE, Sessions
 from app.access.throttle import FailedKeyThrottle
@@ -128,6 +128,12 @@ def api_key(headers: Headers) -> str:
 
 def caller_address(request: Request) -> str:
     return request.client.host if request.client is not None else "unknown"
+
+
+def is_direct_request(request: Request) -> bool:
+    """Return whether nothing shows a proxy or a tunnel between the caller and this server."""
+    headers = request.headers
+    return is_direct(headers.get("host", ""), headers.keys())
 
 
 READABLE = frozenset(("/models", "/models/{ref}", "/registry", "/registry/{model_id}", "/metrics"))

@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from msgspec import structs
+
 from app.core.model import Deployment, ModelVersion, Replica, Restart, Status
 from app.core.route import Arm, Route
 from app.core.route_table import Loss, RouteTable, is_serving
@@ -14,6 +16,8 @@ from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
 from app.lifecycle.state import DeploymentState
 
 RESTARTS_KEPT = 20
+STOPPED_FOR_IT = "stopped_for_it"
+"""Name in a deployment's metadata: references to the models of other names that were stopped when it became live."""
 
 
 class Traffic(Protocol):
@@ -89,13 +93,25 @@ class Publisher:
         async with self._publishing:
             if beside:
                 self._share_name(model)
-            elif not self._shares_name(model, model.model_id):
+            elif not self._share_a_name(model.name, model.model_id):
                 self._state.forget_split(model.name)
-            rivals = [deployment for deployment in self._state.deployments() if self._replaces(model, deployment)]
+            rivals = self.rivals(model.name, model.model_id, kept=serves_beside(model))
             for rival in rivals:
                 await self._state.update(rival.model_id, status=Status.STOPPED, wanted=False)
-            await self._move(self._state.going_live(model.model_id, replicas, error))
+            before = self._state.deployment(model.model_id)
+            coming = self._state.going_live(model.model_id, replicas, error)
+            if rivals or not is_serving(before):
+                others = [f"{rival.name}@{rival.version}" for rival in rivals if rival.name != model.name]
+                coming = structs.replace(coming, metadata={**coming.metadata, STOPPED_FOR_IT: others})
+            await self._move(coming)
         return rivals
+
+    def rivals(self, name: str, model_id: str = "", *, kept: bool) -> list[Deployment]:
+        """Return the deployments that a version replaces when it becomes live.
+
+        model_id: "" for one that is not recorded yet. kept: whether it leaves models of other names alone.
+        """
+        return [other for other in self._state.deployments() if self._replaces(name, model_id, kept, other)]
 
     async def join(self, model: ModelVersion, replica: Replica) -> None:
         """Add one replica to the traffic. Raises Conflict if the model is not wanted any more or has enough."""
@@ -161,7 +177,7 @@ class Publisher:
         others = [
             deployment
             for deployment in self._state.deployments()
-            if deployment.name == model.name and self._is_replaceable(model, deployment)
+            if deployment.name == model.name and is_replaceable(model.model_id, deployment)
         ]
         split = self._state.splits.get(model.name)
         if split is None:
@@ -179,28 +195,33 @@ class Publisher:
         arms = (*split.arms, *(Arm(model_id, 0.0) for model_id in joining))
         self._state.split(model.name, Route(arms, split.mirror))
 
-    def _shares_name(self, model: ModelVersion, model_id: str) -> bool:
-        split = self._state.splits.get(model.name)
-        return split is not None and {model.model_id, model_id} <= split.versions
+    def _share_a_name(self, name: str, *model_ids: str) -> bool:
+        split = self._state.splits.get(name)
+        return split is not None and split.versions.issuperset(model_ids)
 
     async def _move(self, coming: Deployment) -> None:
         await self._traffic.publish(self._state.route_table(coming))
         await self._state.record(coming)
 
-    def _replaces(self, model: ModelVersion, other: Deployment) -> bool:
-        rival = other.name == model.name or (self._single_active and not self._is_of_folder(model, other))
-        return rival and not self._shares_name(model, other.model_id) and self._is_replaceable(model, other)
+    def _replaces(self, name: str, model_id: str, kept: bool, other: Deployment) -> bool:
+        rival = other.name == name or (self._single_active and not kept and not self._is_kept(other))
+        return rival and not self._share_a_name(name, model_id, other.model_id) and is_replaceable(model_id, other)
 
-    def _is_replaceable(self, model: ModelVersion, other: Deployment) -> bool:
-        return other.model_id != model.model_id and (is_serving(other) or other.status is Status.UNHEALTHY)
+    def _is_kept(self, other: Deployment) -> bool:
+        model = self._state.model(other.model_id)
+        return model is not None and serves_beside(model)
 
-    def _is_of_folder(self, model: ModelVersion, other: Deployment) -> bool:
-        """Return whether either model comes from the models folder.
 
-        Models of the models folder serve side by side, even where only one model is active.
-        """
-        beside = self._state.model(other.model_id)
-        return bool(model.identity.models_folder) or (beside is not None and bool(beside.identity.models_folder))
+def serves_beside(model: ModelVersion) -> bool:
+    """Return whether a model and those of other names serve side by side, even where only one model is active.
+
+    Those of the models folder do, and those whose owner said so.
+    """
+    return bool(model.identity.models_folder) or model.spec.keep
+
+
+def is_replaceable(model_id: str, other: Deployment) -> bool:
+    return other.model_id != model_id and (is_serving(other) or other.status is Status.UNHEALTHY)
 
 
 def degraded(serving: int, wanted: int, reason: PrismError | str) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from app.errors import PrismError
 
 
 class Caller(Struct, frozen=True):
-    """The sender of a request. key: "" for none."""
+    """The sender of a request. key: "" for none. is_direct: whether nothing shows a proxy or tunnel in between."""
 
     key: str
     address: str
     request_id: str
+    is_direct: bool = False
 
 
 class Callers:
@@ -28,7 +29,7 @@ class Callers:
     def admit(self, caller: Caller, ref: str) -> str:
         """Return the name under which the caller is counted. Raises RateLimited, Unauthorized, then NotFound."""
         try:
-            return self._admission.admit(caller.key, caller.address, ref)
+            return self._admission.admit(caller.key, caller.address, ref, caller.is_direct)
         except PrismError as error:
             self._refusals[error.code] += 1
             raise
@@ -39,7 +40,7 @@ class Callers:
         Raises RateLimited, Unauthorized.
         """
         try:
-            return self._admission.caller(caller.key, caller.address)
+            return self._admission.caller(caller.key, caller.address, caller.is_direct)
         except PrismError as error:
             self._refusals[error.code] += 1
             raise

@@ -20,7 +20,7 @@ from app.dispatch.response import answer_body, answer_headers, problem_document
 from app.dispatch.stream import Stream, stream_headers
 from app.http import compression
 from app.http.bodies import check_content_type, limited_body
-from app.http.guard import api_key, caller_address
+from app.http.guard import api_key, caller_address, is_direct_request
 from app.http.problems import error_form, problem_response, request_id_of
 from app.protocols.callers import Caller, Callers
 from app.protocols.streaming import Streamed, problem_of
@@ -28,6 +28,7 @@ from model_container.contract import frames
 from model_container.contract.stream_forms import StreamForm
 
 JSON = "application/json"
+CSV = "text/csv"
 T = TypeVar("T")
 
 
@@ -89,6 +90,8 @@ class InferenceHandler:
         *types: str,
         dialect: int = frames.DIALECT_JSON,
         probabilities: bool = False,
+        strict: bool = False,
+        as_csv: bool = False,
     ) -> Call:
         """Make a call from a request: admit the caller, check the body's content type, then read the body.
 
@@ -96,7 +99,8 @@ class InferenceHandler:
         """
         caller = self.admit(request, ref)
         check_content_type(request.headers.get("content-type", ""), *types)
-        return Call(ref, await self.body(request), caller, probabilities, request_id_of(request), dialect)
+        body = await self.body(request)
+        return Call(ref, body, caller, probabilities, request_id_of(request), dialect, strict, as_csv)
 
     async def body(self, request: Request) -> bytes:
         """Read the body. Raises TooLarge, BadInput, UnsupportedFormat; see app/http/bodies.py."""
@@ -142,7 +146,7 @@ class InferenceHandler:
 
 
 def caller_of(request: Request) -> Caller:
-    return Caller(api_key(request.headers), caller_address(request), request_id_of(request))
+    return Caller(api_key(request.headers), caller_address(request), request_id_of(request), is_direct_request(request))
 
 
 async def or_client_disconnect(request: Request, answer: Awaitable[T], cancel: Callable[[], object]) -> T:

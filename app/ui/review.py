@@ -11,11 +11,11 @@ from msgspec import Struct
 from app.artifact.consent import packages_to_allow, with_consent, word_of
 from app.core.inspection import MISSING_VALUES, Format, Inspection, UnsafeGlobal
 from app.core.model import REPLICAS_MAX
-from app.core.route_table import is_serving
 from app.errors import PrismError
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.intake.register import model_name
 from app.lifecycle.intake.staging import Staged, Staging
+from app.lifecycle.replacement import Replacement, replacement
 from app.runtime.target import Target
 from app.ui.pages import as_json
 
@@ -43,7 +43,7 @@ class Review(Struct, frozen=True):
 
     inspection: includes the uploaded code files. dangers: those that no package explains. packages: packages that may
     be allowed, with what needs each of them. allowed: the packages that are allowed. other_packages: further packages
-    that the user entered. name: the name it would be deployed under now. targets: the label of each
+    that the user entered. replacement: what it would replace; None for an invalid name. targets: the label of each
     that this machine offers, by name; the first is the one that "auto" selects. offers_gpus: whether one of them does.
     """
 
@@ -58,8 +58,7 @@ class Review(Struct, frozen=True):
     wrong: dict[str, dict[str, Any]]
     trouble: Sequence[dict[str, Any]]
     warnings: Sequence[str]
-    name: str
-    consequence: str
+    replacement: Replacement | None
     example: str
     targets: dict[str, str]
     offers_gpus: bool
@@ -92,8 +91,7 @@ async def review(
         wrong={problem["field"]: problem for problem in problems if problem.get("field")},
         trouble=[problem for problem in problems if not problem.get("field")],
         warnings=list(warnings(inspection)),
-        name=name,
-        consequence=consequence(name, deployments),
+        replacement=foreseen(deployments, staged, values),
         example=example_of(inspection),
         targets={target.name: target_label(target) for target in targets},
         offers_gpus=any(target.offers_gpus for target in targets),
@@ -127,16 +125,13 @@ def warnings(inspection: Inspection) -> Iterator[str]:
         yield f"The file does not say which version of {names} it was saved with; PRISM chooses one that fits the other packages."
 
 
-def consequence(name: str, deployments: Deployments) -> str:
-    """Describe which version the deployment creates and which running versions it replaces."""
-    state = deployments.state
-    version = state.next_version(name)
-    rivals = [rival for rival in state.deployments() if is_serving(rival)]
-    if not deployments.pipeline.settings.single_active_model:
-        rivals = [rival for rival in rivals if rival.name == name]
-    refs = ", ".join(f"`{rival.name}@{rival.version}`" for rival in rivals)
-    text = f"Becomes `{name}@{version}`"
-    return f"{text} and, once it answers, replaces {refs}." if refs else f"{text}."
+def foreseen(deployments: Deployments, staged: Staged, values: dict[str, str]) -> Replacement | None:
+    """Return what the deployment replaces under the name and with the choice that the form has; None for invalid ones."""
+    try:
+        given = values.get("model_name", "")
+        return replacement(deployments, given, staged.upload.artifact.filename, values.get("keep", ""))
+    except PrismError:
+        return None
 
 
 def example_of(inspection: Inspection) -> str:

@@ -81,7 +81,7 @@ class EstimatorAdapter:
 
     def _make_input(self) -> Union[Table, Texts, Open]:
         if self._facts:
-            return Table([column.column() for column in self._facts], self._named)
+            return Table([column.column() for column in self._facts], self._named, spaceless=_is_spaceless(self._model))
         if reads_text(first_step(self._model)):
             return Texts()
         return Open()
@@ -143,7 +143,13 @@ class EstimatorAdapter:
 
     def _signature_inputs(self) -> List[Dict[str, Any]]:
         if self._facts:
-            return [tensor(column.name, column.datatype, [-1], column.choices) for column in self._facts]
+            return [
+                {
+                    **tensor(column.name, column.datatype, [-1], column.choices),
+                    "optional": self._named and column.is_unused,
+                }
+                for column in self._facts
+            ]
         if isinstance(self._input, Texts):
             return [tensor("text", "BYTES", [-1])]
         return [tensor("input", ANY, [-1, -1])]
@@ -174,7 +180,12 @@ class EstimatorAdapter:
         if not self.joinable and not self._named:  # a model that fits on each request needs several rows
             return [{"features": [[float(row + column) for column in range(len(rows[0]))] for row in range(10)]}]
         if self._named:
-            return _unique([{column.name: value for column, value in zip(self._facts, row)} for row in rows])
+            return _unique(
+                [
+                    {column.name: value for column, value in zip(self._facts, row) if not column.is_unused}
+                    for row in rows
+                ]
+            )
         return _unique([{"features": [row]} for row in rows])
 
 
@@ -265,6 +276,11 @@ def _facts(model: Any, names: Optional[List[str]]) -> List[ColumnFacts]:
     if not isinstance(count, (int, np.integer)) or count < 1:
         return []
     return read_columns(model, names or [f"feature{index + 1}" for index in range(int(count))])
+
+
+def _is_spaceless(model: Any) -> bool:
+    """Return whether the names are LightGBM's, which writes an underscore for each space."""
+    return type(first_step(model)).__module__.split(".")[0] == "lightgbm"
 
 
 def _takes_labels(model: Any) -> bool:

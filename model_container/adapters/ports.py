@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, FrozenSet, List, Sequence
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence
 
 import numpy as np
 
@@ -28,6 +28,10 @@ class Ports:
         self._table = Table(
             [Column(port["name"], port["datatype"], _missing(port)) for port in self._inputs], named=True
         )
+
+    @property
+    def table(self) -> Optional[Table]:
+        return self._table if self.is_table else None
 
     def arrays(self, content: Content) -> List[Any]:
         """Convert a request's content to arrays. Raises Problem naming what does not fit."""

@@ -35,10 +35,19 @@ class Named(NamedTuple):
 Content = Union[Rows, Named]
 
 
+class CsvTable(NamedTuple):
+    """CSV body as it was sent. names: of the columns."""
+
+    names: List[str]
+    rows: List[List[str]]
+    delimiter: str
+
+
 class Decoded(NamedTuple):
     """Decoded request. form: of the answer. id: repeated in the answer. outputs: the requested names, None for all.
 
     binary: for each output named there, whether it is sent as bytes. all_binary: the same for all other outputs.
+    table: the rows beside which the results are written; None for an answer without them.
     """
 
     content: Content
@@ -47,6 +56,7 @@ class Decoded(NamedTuple):
     outputs: Optional[List[str]] = None
     binary: Mapping[str, bool] = MappingProxyType({})
     all_binary: bool = False
+    table: Optional[CsvTable] = None
 
 
 def no_rows() -> Problem:

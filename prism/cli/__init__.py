@@ -1,7 +1,8 @@
 """The `prism` command: a server on this machine, and the models of any PRISM server.
 
-`run`, `stop` and `status` handle the server's process, `doctor` checks this machine, `lint` and `format` run ruff and
-black. Every other command talks to the server through the SDK.
+`run`, `stop` and `status` handle the server's process, `service` keeps it running by systemd, `config` holds its settings,
+`doctor` checks this machine, `lint` and `format` run ruff and black. Every other command talks to the server through the
+SDK.
 
 Standard output carries data (with --json, one JSON document), standard error carries messages. Exit codes:
 
@@ -23,7 +24,7 @@ from typing import Annotated
 
 import typer
 
-from prism.cli import bench, develop, doctor, keys, models, predict, push, server, share
+from prism.cli import bench, config, develop, doctor, keys, models, predict, push, server, service, share
 from prism.cli.help import Group, examples
 
 EPILOG = """
@@ -96,6 +97,8 @@ app.command("rm", epilog=examples("prism rm iris@1.0.0", "prism rm iris --yes"))
 app.add_typer(models.app, name="models")
 app.add_typer(share.app, name="share")
 app.add_typer(keys.app, name="keys")
+app.add_typer(config.app, name="config")
+app.add_typer(service.app, name="service")
 app.command(epilog=examples("prism bench iris", "prism bench iris -c 16 -d 30 --rate 500"))(bench.bench)
 app.command("open", epilog=examples("prism open"))(server.open_dashboard)
 app.command(epilog=examples("prism doctor"))(doctor.doctor)

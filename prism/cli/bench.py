@@ -90,7 +90,7 @@ def bench(
 
 
 def document(target: Target, result: Result) -> dict[str, Any]:
-    """Return the result as JSON data: times in milliseconds, rates per second."""
+    """Return the result as JSON data: times in milliseconds, rates per second and of answers with 2xx alone."""
     return {
         "model": target.model.ref,
         "model_id": target.model.model_id,
@@ -100,7 +100,7 @@ def document(target: Target, result: Result) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "interrupted": result.interrupted,
         "rows_per_request": target.rows,
-        "requests_per_second": round(result.requests_per_second, 1),
+        "requests_per_second": round(result.successes_per_second, 1),
         "rows_per_second": round(result.successes_per_second * target.rows, 1),
         "latency_ms": _times(result.latency),
         "statuses": {
@@ -113,6 +113,7 @@ def document(target: Target, result: Result) -> dict[str, Any]:
         "sent_bytes": result.sent_bytes,
         "received_bytes": result.received_bytes,
         "client_cpu_share": round(result.client_cpu_share, 3),
+        "remarks": remarks(result),
     }
 
 
@@ -124,7 +125,7 @@ def text(target: Target, result: Result) -> str:
     title = f"{target.model.ref}: {result.connections} connections, {rows}, {result.seconds:.1f} s"
     whole = Table("requests/s", "rows/s", *_time_headers())
     whole.add_row(
-        f"{result.requests_per_second:,.0f}",
+        f"{result.successes_per_second:,.0f}",
         f"{result.successes_per_second * target.rows:,.0f}",
         *_time_cells(result.latency),
     )
@@ -147,8 +148,11 @@ def text(target: Target, result: Result) -> str:
 def remarks(result: Result) -> list[str]:
     """Return the remarks needed to interpret the numbers correctly."""
     warnings = [f"{count:,} times {reason}." for reason, count in result.failures.items()]
-    if result.successes_per_second < result.requests_per_second:
-        warnings.append(f"Only {result.successes_per_second:,.0f} requests/s were answered with 2xx.")
+    if result.successes < result.answered:
+        others = result.answered - result.successes
+        warnings.append(
+            f"{others:,} of {result.answered:,} answers were not 2xx; requests/s and rows/s leave them out."
+        )
     if result.unanswered:
         warnings.append(f"{result.unanswered:,} requests were still unanswered at the end.")
     if result.unsent:
@@ -157,7 +161,9 @@ def remarks(result: Result) -> list[str]:
         )
     if 429 in result.answers:
         warnings.append(
-            "429 is the rate limit: to measure the model, start the server with PRISM_RATE_LIMIT_REQUESTS=0."
+            f"The rate limit refused {result.answers[429].count:,} requests (429): these rates are the limit's, not the "
+            "model's. To lift it, restart the server without one: `prism stop`, then "
+            "`PRISM_RATE_LIMIT_REQUESTS=0 prism run`."
         )
     if 503 in result.answers:
         warnings.append("503 is a full queue: the load exceeds what the model can handle. See PRISM_QUEUE_LENGTH.")
@@ -181,7 +187,7 @@ def _target(here: Session, ref: str, given: str | None, rows: int | None) -> Tar
             f"{name} is {model.status}; only a live model can be load-tested.", hint=f"prism models start {name}"
         )
     body = _body(model, given, rows)
-    call = requests.Call("POST", requests.predict(ref, body).path, responses.decode, json=body, patience="predict")
+    call = requests.Call("POST", requests.predict(ref, body).path, responses.decode, body=body, patience="predict")
     answered = _rows(here.client.send(call))
     if rows is not None and answered != rows:
         raise BadInput(

@@ -1,4 +1,4 @@
-"""`prism models ls`, `show`, `rm`, `logs`, `start`, `stop`, `restart`, `rollback`, `scale`: the models of a server.
+"""`prism models ls`, `show`, `dismiss`, `rm`, `logs`, `start`, `stop`, `restart`, `rollback`, `scale`: a server's models.
 
 `ls`, `logs`, `rm` and `rollback` are short forms, too: `prism ls`.
 """
@@ -14,6 +14,7 @@ from app.errors import BadInput
 from prism.cli.help import Group, examples
 from prism.cli.output import duration, printable, size, table
 from prism.cli.session import UNHEALTHY, Json, KeyFile, NoInput, Ref, Session, Url, Yes, session
+from prism.errors import InvalidRequest
 from prism.responses import Model
 
 app = typer.Typer(cls=Group, help="List, show, change and remove models.", no_args_is_help=True, rich_markup_mode=None)
@@ -45,23 +46,39 @@ def show(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = N
             here.output.next_step(f"prism logs {model.ref or model.model_id} --build")
 
 
-@app.command("rm", epilog=examples("prism models rm iris@1.0.0", "prism models rm iris --yes"))
+@app.command(epilog=examples("prism models dismiss iris@1.2.0"))
+def dismiss(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """Stop reporting a failed version, or the error of a live one, as something that needs attention."""
+    with session(as_json, url, key_file) as here:
+        model = here.client.models.dismiss(ref)
+        name = printable(model.ref or model.model_id)
+        here.output.data(model.document, f"{name} is {printable(model.status)}, and no longer needs attention.")
+
+
+@app.command("rm", epilog=examples("prism models rm iris@1.0.0", "prism models rm --failed --yes"))
 def remove(
-    ref: Ref,
+    refs: Annotated[
+        list[str] | None, typer.Argument(metavar="REF...", help="Names, name@version or model_ids.")
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Remove every version that failed.")] = False,
     yes: Yes = False,
     no_input: NoInput = False,
     as_json: Json = False,
     url: Url = None,
     key_file: KeyFile = None,
 ) -> None:
-    """Stop a model and remove its container, image, files and record."""
+    """Stop models and remove their containers, images, files and records."""
     with session(as_json, url, key_file) as here:
-        model = here.client.models.get(ref)
-        if not yes and not _confirmed(here, model, no_input):
+        models = _chosen(here, refs or [], failed)
+        if models and not yes and not _confirmed(here, models, no_input):
             raise typer.Exit(1)
-        removed = here.client.models.delete(model.model_id)
-        listing = "\n".join(f"  {printable(item)}" for item in removed)
-        here.output.data({"removed": removed}, f"Removed {printable(model.ref or ref)}:\n{listing}".rstrip(":\n"))
+        removed, blocks = [], []
+        for model in models:
+            items = here.client.models.delete(model.model_id)
+            listing = "\n".join(f"  {printable(item)}" for item in items)
+            removed += items
+            blocks.append(f"Removed {printable(model.ref or model.model_id)}:\n{listing}".rstrip(":\n"))
+        here.output.data({"removed": removed}, "\n".join(blocks) or "No version has failed.")
 
 
 @app.command(
@@ -235,10 +252,19 @@ def _size(model: Model) -> str:
     return size(model.artifact.size_bytes) if model.artifact else "-"
 
 
-def _confirmed(here: Session, model: Model, no_input: bool) -> bool:
+def _chosen(here: Session, refs: list[str], failed: bool) -> list[Model]:
+    if bool(refs) == failed:
+        raise InvalidRequest("Give models or --failed.", hint="For example: prism models rm iris@1.0.0")
+    if failed:
+        return [model for model in here.client.models.list() if model.status == "failed"]
+    return list({model.model_id: model for model in map(here.client.models.get, refs)}.values())
+
+
+def _confirmed(here: Session, models: list[Model], no_input: bool) -> bool:
+    names = ", ".join(printable(model.ref or model.model_id) for model in models)
     if no_input or here.output.as_json or not sys.stdin.isatty():
-        raise BadInput(f"Removing {model.ref} cannot be undone.", hint="Add --yes to remove it without confirmation.")
-    return typer.confirm(f"Remove {printable(model.ref)} and all its files?", err=True)
+        raise BadInput(f"Removing {names} cannot be undone.", hint="Add --yes to remove without confirmation.")
+    return typer.confirm(f"Remove {names} and all files of it?", err=True)
 
 
 def _say_outcome(here: Session, model: Model, wanted: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,6 +74,13 @@ def push(
         int | None,
         typer.Option(metavar="N", help="Number of copies that serve, 1 to 64; each holds the model in memory."),
     ] = None,
+    keep: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep/--no-keep",
+            help="Keep other models running beside this one, also for its later versions; default: as for the last version.",
+        ),
+    ] = None,
     run: Annotated[bool, typer.Option("--run/--no-run", help="Start the model, or only store and build it.")] = True,
     as_json: Json = False,
     url: Url = None,
@@ -92,8 +100,11 @@ def push(
             "allow_packages": allow_package or [],
             "accelerate": accelerate,
             "replicas": replicas,
+            "keep": keep,
             "gpu": gpu,
         }
+        if run:
+            _say_what_it_stops(here, file, name, keep)
         model = _send(here, file, run, options)
         here.output.data(model.document, _summary(here, model))
         if run:
@@ -112,6 +123,20 @@ def curl(model: Model, with_key: bool) -> str:
         return ""
     key = ' -H "X-API-Key: $PRISM_API_KEY"' if with_key else ""
     return f"curl -s {shlex.quote(model.endpoint)} -H 'Content-Type: application/json'{key} -d {shlex.quote(sample)}"
+
+
+def _say_what_it_stops(here: Session, file: Path, name: str | None, keep: bool | None) -> None:
+    """Name the models of other names that will be stopped, while there is time to interrupt."""
+    from prism.errors import NotFoundError
+
+    with suppress(NotFoundError):  # an older server cannot foresee it
+        foreseen = here.client.replacement(file, name=name, keep=keep)
+        if foreseen.stops:
+            stopped = ", ".join(map(printable, foreseen.stops))
+            here.output.say(
+                f"Once {printable(foreseen.name)} is live, this stops {stopped}: one model is live at a time. "
+                "With --keep they run side by side."
+            )
 
 
 def _send(here: Session, file: Path, run: bool, options: DeployOptions) -> Model:
@@ -137,6 +162,8 @@ def _summary(here: Session, model: Model) -> str:
     state = f"{printable(model.ref or model.model_id)} is {printable(model.status)}"
     if model.status == "live" and model.endpoint:
         state += f" at {model.endpoint}"
+    if model.status == "live" and model.stops:
+        state += f"\nStopped: {', '.join(map(printable, model.stops))}"
     return "\n\n".join(part for part in (pins(model), _code(model), state, curl(model, here.uses_key)) if part)
 
 

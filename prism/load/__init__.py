@@ -2,7 +2,7 @@
 
     from prism.load import run
     result = run("http://127.0.0.1:8000/models/iris/predict", [b'{"features": [[5.1, 3.5, 1.4, 0.2]]}'], seconds=5)
-    print(result.requests_per_second, result.latency.percentile(99))
+    print(result.successes_per_second, result.latency.percentile(99))
 
 Closed loop (no rate): each connection sends its next request as soon as the last one is answered; this finds the
 peak. Open loop (with a rate): requests are due at fixed times, whether or not earlier ones are answered. Latency counts

@@ -53,8 +53,8 @@ class Result:
     interrupted: bool = False
 
     @property
-    def requests_per_second(self) -> float:
-        """Return the rate of answers of any status that came in time."""
+    def answers_per_second(self) -> float:
+        """Return the rate of answers of any status, refusals included, that came in time."""
         return self._per_second(0, 1000)
 
     @property

@@ -27,7 +27,7 @@ def run(bench: Bench) -> None:
                 rounds.append(wrk.run(echo.url, connections, bench.seconds, script))
                 results.append(ask(echo.url, bodies, connections, bench.seconds))
             theirs = [round_.requests_per_second for round_ in rounds]
-            ours = [result.requests_per_second for result in results]
+            ours = [result.successes_per_second for result in results]
             table.add(
                 *(connections, theirs, ours, ratios(ours, theirs), [round_.p99_ms for round_ in rounds]),
                 *percentiles_ms([result.latency for result in results], 99),

@@ -48,7 +48,10 @@ def free_port() -> int:
 
 
 class Server:
-    """One gateway with a home of its own. environments: shared between servers, so that each is built once."""
+    """One gateway with a home of its own. environments: shared between servers, so that each is built once.
+
+    settings: None unsets one.
+    """
 
     def __init__(self, home: Path, environments: Path, **settings: object) -> None:
         self.home = home
@@ -65,6 +68,8 @@ class Server:
             "PRISM_HEARTBEAT_TIMEOUT_SECONDS": "20",
             **{name: str(value) for name, value in settings.items()},
         }
+        for name in (name for name, value in settings.items() if value is None):
+            del self.environ[name]
         self.command = [sys.executable, "-m", "app.serve"]
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx2.Client(base_url=self.url, timeout=600, trust_env=False)
@@ -114,9 +119,9 @@ class Server:
         parts += [("code_files", each) for each in (code or {}).items()]
         return self.http.post(path, data=fields, files=parts)
 
-    def deploy(self, file: Path, **fields: str) -> dict[str, Any]:
+    def deploy(self, file: Path, code: Mapping[str, bytes] | None = None, **fields: str) -> dict[str, Any]:
         """Upload and run; the model's document. Fails the test if it does not go live."""
-        answer = self.upload(file, **fields)
+        answer = self.upload(file, code=code, **fields)
         assert answer.status_code == 201, answer.text
         document: dict[str, Any] = answer.json()
         return document

@@ -238,7 +238,7 @@ def test_a_prediction_that_does_not_fit_says_what_is_wrong(
     assert module_server.predict("iris", ROW).json()["predictions"] == ["setosa"]
 
 
-@pytest.mark.parametrize("content_type", ["text/csv", "multipart/form-data", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("content_type", ["text/html", "multipart/form-data", "application/x-www-form-urlencoded"])
 def test_a_wrong_content_type_is_named_with_the_right_one(module_server: Server, content_type: str) -> None:
     answer = module_server.http.post("/models/iris/predict", content=b"{}", headers={"Content-Type": content_type})
     document = problem(answer)

@@ -20,6 +20,8 @@ from tests.acceptance.conftest import StartServer
 from tests.acceptance.mlflow_lab import PYTHON_MODEL, packed
 from tests.acceptance.server import Server, problem
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def here(module_server: StartServer) -> Server:

@@ -126,6 +126,37 @@ def test_a_wrong_field_says_so_and_keeps_what_was_written(server: Server, visit:
     visitor.check()
 
 
+def test_what_is_stopped_follows_the_name_as_it_is_typed_and_may_be_kept(
+    serve: StartServer, visit: Visit, iris_file: Path
+) -> None:
+    server = serve(PRISM_SINGLE_ACTIVE_MODEL="true")
+    server.deploy(files.SAMPLE / "iris.onnx", model_name="first")
+    visitor = visit(server, "phone")
+    page = offer(visitor, iris_file)
+    told = page.locator("#consequence")
+    expect(told).to_contain_text("Becomes iris@1.0.0.")
+    expect(told.get_by_role("radio", name="stop first@1.0.0")).to_be_checked()
+    assert told.get_by_text("stop").evaluate("one => getComputedStyle(one).fontWeight") == "400"
+    visitor.check()
+    name = page.get_by_label("Name", exact=True)
+    name.fill("first")
+    expect(told).to_contain_text("Becomes first@1.1.0 and, once it answers, replaces first@1.0.0.")
+    expect(told.get_by_role("radio")).to_have_count(0)
+    name.fill("a/b")
+    expect(told).to_contain_text("contains '/'")
+    name.fill("second")
+    told.get_by_role("radio", name="keep it running").check()
+    name.fill("second2")
+    expect(told).to_contain_text("Becomes second2@1.0.0.")
+    expect(told.get_by_role("radio", name="keep it running")).to_be_checked()
+    visitor.check()
+    deploy(page, "second2")
+    assert {model["name"] for model in server.http.get("/models").json()["models"] if model["status"] == "live"} == {
+        "first",
+        "second2",
+    }
+
+
 def test_a_folder_of_code_is_added_with_its_paths(server: Server, visit: Visit, tmp_path: Path) -> None:
     folder = tmp_path / "src"
     (folder / "deep").mkdir(parents=True)

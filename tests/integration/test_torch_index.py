@@ -66,6 +66,47 @@ async def test_a_configured_wheel_folder_takes_precedence(
     assert "UV_TORCH_BACKEND" not in error.hint
 
 
+def wheel(folder: Path, name: str, version: str, *needs: str) -> None:
+    """Write a wheel with nothing in it."""
+    info = f"{name}-{version}.dist-info"
+    needed = "".join(f"Requires-Dist: {need}\n" for need in needs)
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n{needed}"
+        )
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+
+
+async def test_the_build_for_the_processor_is_taken_from_whatever_source_is_configured_unless_another_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    forget_configuration(monkeypatch, tmp_path / "cache")
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    wheel(folder, "nvidia_cublas_cu12", "12.8")
+    wheel(folder, "nvidia_cublas", "13.0")
+    wheel(folder, "torch", "9.9.0", "nvidia-cublas-cu12")
+    wheel(folder, "torch", "9.8.0+cu130", "nvidia-cublas")
+
+    async def taken(gpu: bool = False, package: str = "torch") -> tuple[str, ...]:
+        asked = Requirements((package,), (), (OWN, "3.12"), "chosen by the test", gpu)
+        return (await resolve(asked, log=lambda line: None, timeout_seconds=120)).packages
+
+    error = await refusal(False, OWN, "3.12")
+    assert "PyTorch 9.9.0 for GPUs alone" in error.detail
+    assert "3.12" not in error.detail, "it would be the same there"
+    assert "UV_TORCH_BACKEND=cpu" in error.hint
+    wheel(folder, "torch", "9.7.0+cpu")
+    assert await taken() == ("torch==9.7.0+cpu",)
+    assert "torch==9.9.0" in await taken(gpu=True)
+    assert "torch==9.8.0+cu130" in await taken(package="torch==9.8.0+cu130")
+    monkeypatch.setenv("UV_TORCH_BACKEND", "")
+    assert "torch==9.9.0" in await taken()
+
+
 HOST = "download.pytorch.org"
 VERSION = "9.9.0+cpu"
 WHEEL = f"torch-{VERSION}-py3-none-any.whl"

@@ -12,12 +12,13 @@ import structlog
 from msgspec import Struct, structs
 
 from app.core.model import Deployment, ModelVersion, Replica
-from app.core.route_table import is_serving
-from app.errors import NotFound, PrismError, TooManyOpenFiles
+from app.core.route_table import is_serving, wanted
+from app.errors import NotFound, PrismError, TargetUnavailable, TooManyOpenFiles
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.restarts import ReplicaRestarter
 from app.lifecycle.probe import CHECK_TIMEOUT_SECONDS, Connect, answers_sample
 from app.lifecycle.state import utc_now
+from app.runtime.target import Target
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +66,8 @@ class Monitor:
         self._nudges: dict[str, asyncio.Task[None]] = {}
         self._loop: asyncio.Task[None] | None = None
         self.figures: dict[str, Any] = {}
+        self.unavailable: tuple[str, ...] = ()
+        """The targets, by name, that are needed and did not answer in the last cycle."""
 
     @property
     def running(self) -> bool:
@@ -94,8 +97,9 @@ class Monitor:
             await asyncio.sleep(self._interval_seconds)
 
     async def cycle(self) -> None:
-        """Check every live replica, have missing ones started, then clean up."""
+        """Check the targets and every live replica, have missing ones started, then clean up."""
         began = self._clock()
+        await self._look_for_targets()
         live = [deployment for deployment in self._deployments.state.deployments() if is_serving(deployment)]
         looks = [(deployment, replica) for deployment in live for replica in deployment.replicas]
         verdicts = await asyncio.gather(*(self._check(deployment, replica) for deployment, replica in looks))
@@ -117,6 +121,17 @@ class Monitor:
             "restarting": self.restarting,
             "pruned": pruned,
         }
+
+    async def _look_for_targets(self) -> None:
+        """Find out which targets have gone, of those that this machine offered and those of wanted models."""
+        targets = self._deployments.pipeline.targets
+        used = {deployment.target for deployment in wanted(self._deployments.state.deployments())}
+        needed = [target for name, target in targets.known.items() if name in targets.offered or name in used]
+        answers = await asyncio.gather(*(asyncio.to_thread(is_available, target) for target in needed))
+        gone = tuple(target.name for target, answers_now in zip(needed, answers, strict=True) if not answers_now)
+        if gone != self.unavailable:
+            log.warning("the targets that do not answer have changed", now=gone, before=self.unavailable)
+        self.unavailable = gone
 
     def suspect(self, replica: Replica, reason: str) -> bool:
         """Check a replica at once, as a request found it silent or gone. Must not block.
@@ -204,3 +219,12 @@ class Monitor:
             return HealthResult(silent or f"it gave no answer within {CHECK_TIMEOUT_SECONDS:g} s", certain=bool(silent))
         except PrismError as error:
             return HealthResult(error.detail, reached=False)
+
+
+def is_available(target: Target) -> bool:
+    """Return whether a target answers. Blocks, for seconds at worst."""
+    try:
+        target.require_available()
+    except TargetUnavailable:
+        return False
+    return True

@@ -30,6 +30,7 @@ FIELDS = (
     "allow_packages",
     "accelerate",
     "replicas",
+    "keep",
     "gpu",
     "upload_id",
 )

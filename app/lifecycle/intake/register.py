@@ -123,6 +123,7 @@ def build_version(inspected: Inspected, state: DeploymentState, targets: Targets
             bounds=config.bounds,
             calling=contents.calling,
             replicas=replicas,
+            keep=is_kept(texts.get("keep", ""), name, state),
             execution=execution,
         ),
         Findings(inspection),
@@ -200,6 +201,17 @@ def accelerate_choice(text: str) -> str:
     if text in ("", "auto", "off"):
         return text
     raise BadInput(f"`accelerate` is `{text[:50]}`, not auto or off.", field="accelerate")
+
+
+def is_kept(text: str, name: str, state: DeploymentState) -> bool:
+    """Return whether models of other names keep running beside this one: as the form says, else as its last version.
+
+    Raises BadInput.
+    """
+    if text:
+        return boolean("keep", text)
+    versions = state.versions(name)
+    return bool(versions) and versions[-1].spec.keep
 
 
 def replicas_of(text: str, config: ModelConfig) -> int:

@@ -39,6 +39,9 @@ OWN_SOURCES = (
 )
 """Variables that say where packages come from, which need not be the internet."""
 
+REPLACING = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_CONFIG_FILE", "UV_OFFLINE")
+"""Those of them that say where packages come from instead of the usual index; the others add to it."""
+
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+@")
 TRUE = frozenset({"1", "true", "yes", "on", "y", "t"})
@@ -49,13 +52,16 @@ class PackageIndex(Struct, frozen=True):
 
     variables: what uv needs in its environment. no_index: only `--find-links` locations may be used; uv has no variable
     for it. secrets: passwords of index and proxy URLs, which no log may show. brings_torch: whether the configuration
-    says where PyTorch comes from.
+    says where PyTorch comes from. chooses_torch: whether it says which build of it. replaces_usual: whether the usual
+    index is not to be asked.
     """
 
     variables: dict[str, str]
     no_index: bool = False
     secrets: tuple[str, ...] = ()
     brings_torch: bool = False
+    chooses_torch: bool = False
+    replaces_usual: bool = False
 
     def uv_environment(self) -> dict[str, str]:
         return dict(self.variables)
@@ -145,8 +151,15 @@ def translate(environ: Mapping[str, str], configured: Mapping[str, str]) -> Pack
         variables.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     no_index = option("no-index").lower() in TRUE
     # Set to nothing, UV_TORCH_BACKEND means the usual index; uv itself takes no such value.
-    brings_torch = no_index or "UV_TORCH_BACKEND" in environ or any(name in variables for name in OWN_SOURCES)
-    return PackageIndex(variables, no_index, _passwords(variables), brings_torch)
+    chooses_torch = "UV_TORCH_BACKEND" in environ
+    return PackageIndex(
+        variables,
+        no_index,
+        _passwords(variables),
+        brings_torch=no_index or chooses_torch or any(name in variables for name in OWN_SOURCES),
+        chooses_torch=chooses_torch,
+        replaces_usual=no_index or any(name in variables for name in REPLACING),
+    )
 
 
 def _certificates(environ: Mapping[str, str], cert: str) -> dict[str, str]:

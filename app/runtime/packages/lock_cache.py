@@ -60,7 +60,7 @@ class LockCache:
 def _question(requirements: Requirements, platform: str | None) -> str:
     """Return a digest of the question, as the configuration of the index may hold passwords."""
     index = machine_index()
-    configured = (sorted(index.variables.items()), index.no_index, index.brings_torch)
+    configured = (sorted(index.variables.items()), index.no_index, index.brings_torch, index.chooses_torch)
     parts = (requirements, platform, machine.platform(), version("uv"), configured)
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import platform as machine
 import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from app.core.environment import Lock, Requirements
 from app.errors import EnvironmentFailed
 from app.runtime.packages import torch_backend
 from app.runtime.packages.uv import UNREACHABLE, run_uv
 from app.runtime.target import Log
+
+FOR_EVERY_PYTHON = (*UNREACHABLE, torch_backend.ONLY_FOR_GPU)
+"""Next steps after failures that would be the same with another Python."""
 
 
 async def resolve(requirements: Requirements, *, log: Log, timeout_seconds: float, platform: str | None = None) -> Lock:
@@ -27,7 +32,7 @@ async def resolve(requirements: Requirements, *, log: Log, timeout_seconds: floa
         except EnvironmentFailed as failure:
             log(f"Python {python} is skipped")
             passed_over[python] = failure
-            if failure.hint in UNREACHABLE:  # for every other Python as well
+            if failure.hint in FOR_EVERY_PYTHON:
                 break
             continue
         text = text if requirements.gpu else without_nccl(text)
@@ -40,16 +45,25 @@ async def _compile(
     requirements: Requirements, python: str, log: Log, timeout_seconds: float, platform: str | None
 ) -> str:
     arguments = ["pip", "compile", "--python-version", python, "--no-header", "--no-annotate", "--quiet"]
-    arguments += ["--only-binary", ":all:", *torch_backend.resolve_arguments(requirements.gpu)]
+    arguments += ["--only-binary", ":all:"]
     if platform is not None:
         arguments += ["--python-platform", uv_platform(platform, machine.machine())]
-    return await run_uv(
-        [*arguments, "-"],
-        log=log,
-        timeout_seconds=timeout_seconds,
-        error=EnvironmentFailed,
-        stdin="\n".join(requirements.packages),
-    )
+
+    async def ask(more: tuple[str, ...], constraints: tuple[str, ...] = ()) -> str:
+        with TemporaryDirectory(prefix="prism-") as folder:
+            if constraints:
+                (Path(folder) / "constraints.txt").write_text("\n".join(constraints))
+                more = (*more, "--constraints", f"{folder}/constraints.txt")
+            return await run_uv(
+                [*arguments, *more, "-"],
+                log=log,
+                timeout_seconds=timeout_seconds,
+                error=EnvironmentFailed,
+                stdin="\n".join(requirements.packages),
+            )
+
+    text = await ask(torch_backend.resolve_arguments(requirements.gpu))
+    return text if requirements.gpu else await torch_backend.without_gpu(text, requirements.packages, ask)
 
 
 def uv_platform(platform: str, architecture: str) -> str:

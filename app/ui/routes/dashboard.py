@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from app.lifecycle.deployments import Deployments
+from app.lifecycle.health.monitor import Monitor
 from app.lifecycle.health.usage import UsageSampler
 from app.lifecycle.intake.sample import deploy_sample
 from app.lifecycle.models_folder.watcher import ModelsFolder
@@ -26,6 +27,7 @@ def router(
     vitals: UsageSampler,
     pages: Pages,
     settings: Settings,
+    monitor: Monitor,
 ) -> APIRouter:
     routes = APIRouter(tags=["server"])
 
@@ -35,7 +37,9 @@ def router(
     ) -> Response:
         """Return the server's name, version and links as JSON. Browsers get a page with the models instead."""
         if wants_page(request):
-            shown = await overview(deployments, models_folder, history, vitals, disk(settings), page)
+            shown = await overview(
+                deployments, models_folder, history, vitals, disk(settings), monitor.unavailable, page
+            )
             return pages.render_either(
                 request, "index", {"overview": shown, "max_upload_bytes": settings.max_upload_mb << 20, "refusal": None}
             )

@@ -16,6 +16,7 @@ from app.lifecycle.deployments import Deployments
 from app.lifecycle.intake.multipart import FIELDS
 from app.lifecycle.intake.receive import Form as ReceivedForm
 from app.lifecycle.intake.staging import Staged, Staging
+from app.lifecycle.replacement import replacement
 from app.ui.pages import Pages
 from app.ui.review import review
 
@@ -36,6 +37,25 @@ def router(deployments: Deployments, staging: Staging, pages: Pages, max_upload_
             if deployments.state.model(upload_id) is not None:
                 return to_model(upload_id)
             return first_step(request, error)
+
+    @routes.get("/upload-model/consequence")
+    async def consequence(
+        request: Request,
+        upload_id: Annotated[str, Query()],
+        model_name: Annotated[str, Query()] = "",
+        keep: Annotated[str, Query()] = "",
+    ) -> Response:
+        """Show what a deployment under this name replaces, while the name is typed.
+
+        keep: the present choice. Only a choice to keep holds for whatever name; otherwise that of the name's last version.
+        """
+        context: dict[str, Any] = {"replacement": None, "trouble": None}
+        try:
+            filename = staging.get(upload_id).upload.artifact.filename
+            context["replacement"] = replacement(deployments, model_name, filename, keep if keep == "true" else "")
+        except PrismError as error:
+            context["trouble"] = error.problem()
+        return pages.render(request, "partials/consequence.html", context)
 
     @routes.post("/api/upload-and-run-ui")
     async def upload(request: Request) -> Response:

@@ -94,6 +94,7 @@ function show(form, request) {
   const place = document.getElementById("upload");
   if (part && place) {
     place.replaceWith(part);
+    window.htmx.process(part);
     const address = new URL(request.responseURL);
     if (request.status < 400) history.pushState({ upload: true }, "", address.pathname + address.search);
     (part.querySelector("[autofocus], h1") ?? part).focus();

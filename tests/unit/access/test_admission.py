@@ -7,11 +7,13 @@ import hashlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from app.access.admission import Admission
 from app.access.keys import Keys
-from app.access.rate_limit import RateLimiter
+from app.access.rate_limit import UNLIMITED, RateLimiter
 from app.access.throttle import FailedKeyThrottle
+from app.config.loading import load_settings
 from app.errors import NotFound, RateLimited, Unauthorized
 
 
@@ -97,6 +99,45 @@ def test_a_listener_may_require_a_key_on_an_open_server() -> None:
 def test_callers_without_a_key_share_one_limit_behind_a_tunnel() -> None:
     surface = Admission(Keys([]), lambda: False, lambda host: True, FailedKeyThrottle(), anonymous="public")
     assert surface.admit("", "10.0.0.1", "iris") == surface.admit("", "10.0.0.2", "iris") == "public"
+
+
+@pytest.mark.parametrize(
+    ("keys", "address", "is_direct", "caller", "on_page"),
+    [
+        ([], "127.0.0.1", True, UNLIMITED, UNLIMITED),
+        ([], "::ffff:127.0.0.1", True, UNLIMITED, UNLIMITED),
+        ([], "127.0.0.1", False, "127.0.0.1", "127.0.0.1"),  # a tunnel ends on this machine
+        ([], "203.0.113.7", True, "203.0.113.7", "203.0.113.7"),
+        ([], "unknown", True, "unknown", "unknown"),
+        (["one"], "127.0.0.1", True, None, UNLIMITED),  # only admins reach a page where keys are set
+        (["one"], "203.0.113.7", False, None, UNLIMITED),
+    ],
+)
+def test_the_owner_and_admins_on_pages_are_not_limited_unless_the_limit_was_set(
+    keys: list[str], address: str, is_direct: bool, caller: str | None, on_page: str
+) -> None:
+    known = Keys(keys)
+    admission = Admission(known, lambda: known.required, lambda host: True, FailedKeyThrottle(), limits_owner=False)
+    if caller is None:
+        assert admission.caller("one", address, is_direct) == known.known("one") != UNLIMITED
+    else:
+        assert admission.caller("", address, is_direct) == caller
+    assert admission.on_page("", address, is_direct) == on_page
+    everyone = structs.replace(admission, limits_owner=True)
+    assert everyone.on_page("", address, is_direct) == address
+
+
+def test_who_is_not_limited_is_not_counted() -> None:
+    limiter = RateLimiter(1, 60)
+    assert [limiter.take(UNLIMITED, 0.0) for _ in range(3)] == [None] * 3
+    assert limiter.callers == 0
+
+
+def test_the_owner_is_limited_only_where_the_setting_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PRISM_RATE_LIMIT_REQUESTS", raising=False)
+    assert not load_settings().limits_owner
+    monkeypatch.setenv("PRISM_RATE_LIMIT_REQUESTS", "120")
+    assert load_settings().limits_owner
 
 
 def test_the_request_past_the_limit_is_refused_and_says_when_to_come_back() -> None:

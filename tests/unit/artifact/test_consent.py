@@ -113,7 +113,7 @@ def test_only_names_are_allowed(given: list[str], expected: tuple[str, ...] | No
     if expected is not None:
         assert allowed_packages(given) == expected
         return
-    with pytest.raises(BadInput, match="name of a package|allowed by name"):
+    with pytest.raises(BadInput, match=r"name of a package|allowed by name"):
         allowed_packages(given)
 
 

@@ -74,6 +74,7 @@ async def gateway(
     *,
     keys: Sequence[str] = (),
     rate_limit: int = 0,
+    limits_owner: bool = True,
     flow: QueueSettings = FLOW,
     receive_timeout_seconds: float = 20,
     keep_alive_seconds: float = 20,
@@ -88,7 +89,11 @@ async def gateway(
     # Each look at this clock is a minute later: a bound on wrong keys would be reached at one of the two doors first.
     wrong_keys = FailedKeyThrottle(clock=count(0, 60).__next__)
     admission = Admission(
-        known, must_have_key=lambda: known.required, has_host=HostAllowList([]).known, wrong_keys=wrong_keys
+        known,
+        must_have_key=lambda: known.required,
+        has_host=HostAllowList(["prism.example"]).known,
+        wrong_keys=wrong_keys,
+        limits_owner=limits_owner,
     )
     door = HeadCache(dispatcher, admission, error_forms, MAX_BODY_BYTES, receive_timeout_seconds)
     app = application(dispatcher, admission, error_forms)
@@ -114,7 +119,7 @@ def application(dispatcher: Dispatcher, admission: Admission, error_forms: Error
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    app.add_middleware(HostOriginMiddleware, hosts=HostAllowList([]))
+    app.add_middleware(HostOriginMiddleware, hosts=HostAllowList(["prism.example"]))
     return app
 
 

@@ -126,7 +126,7 @@ ALIKE = {
     "an unknown version": (404, request(b"[1]", KEY, path="/models/iris@9.0.0/predict")),
     "two dots for a model": (404, request(b"[1]", KEY, path="/models/../predict")),
     "a replica's problem": (422, request(b'"problem"', KEY)),
-    "another type": (415, request(b"[1]", KEY).replace(b"application/json", b"text/csv")),
+    "another type": (415, request(b"[1]", KEY).replace(b"application/json", b"text/html")),
     "a type of JSON": (200, request(b"[1]", KEY).replace(b"application/json", b"application/x+json")),
     "a type with its charset": (200, request(b"[1]", KEY).replace(b"on/json", b"on/json; Charset=UTF-8")),
     "no type": (200, request(b"[1]", KEY).replace(b"Content-Type: application/json\r\n", b"")),
@@ -179,6 +179,55 @@ async def test_a_rate_limit_counts_requests_of_the_fast_path_and_asgi_together(t
     assert [answer.problem["code"] for answer in refused] == ["rate_limited"] * 2
     assert refused[0].headers["retry-after"]
     assert refused[0].headers.keys() == refused[1].headers.keys()
+
+
+@pytest.mark.parametrize(
+    ("odd", "host"),
+    [
+        ((), "prism.example"),  # the name of a tunnel that the owner opened to this port
+        ((), "203.0.113.7"),
+        (("X-Forwarded-For: 127.0.0.1",), "localhost"),
+        (("Forwarded: for=127.0.0.1",), "localhost"),
+        (("Via: 1.1 proxy",), "127.0.0.1"),
+        (("Ngrok-Skip-Browser-Warning: 1",), "localhost"),
+    ],
+)
+async def test_the_owner_on_this_machine_is_not_limited_and_who_comes_by_a_proxy_or_a_tunnel_is(
+    tmp_path: Path, odd: tuple[str, ...], host: str
+) -> None:
+    async with gateway(tmp_path, rate_limit=2, limits_owner=False) as both:
+        for port in (both.protocol, both.asgi):
+            for own in ("localhost:8000", "127.0.0.1", "[::1]:8000"):
+                answers = [await ask(port, request(host=own)) for _ in range(3)]
+                assert [answer.status for answer in answers] == [200] * 3
+                assert "ratelimit-limit" not in answers[0].headers
+        relayed = [await ask(port, request(b"[1]", *odd, host=host)) for port in (both.protocol, both.asgi) * 2]
+        assert [answer.status for answer in relayed] == [200, 200, 429, 429]
+        assert (await ask(both.protocol, request())).status == 200
+
+
+async def test_the_holder_of_a_key_is_limited_on_this_machine_too(tmp_path: Path) -> None:
+    async with gateway(tmp_path, keys=["secret"], rate_limit=2, limits_owner=False) as both:
+        answers = [await ask(port, request(b"[1]", KEY)) for port in (both.protocol, both.asgi) * 2]
+        assert [answer.status for answer in answers] == [200, 200, 429, 429]
+    async with gateway(tmp_path, rate_limit=2, limits_owner=False) as both:
+        both.keys.add("key_1", hashlib.sha256(b"secret").hexdigest())
+        answers = [await ask(port, request(b"[1]", KEY)) for port in (both.protocol, both.asgi) * 2]
+        assert [answer.status for answer in answers] == [200, 200, 429, 429]
+
+
+async def test_a_head_that_the_owner_sent_counts_the_caller_who_repeats_it_from_elsewhere(tmp_path: Path) -> None:
+    async with gateway(tmp_path, rate_limit=2, limits_owner=False) as both:
+        assert (await ask(both.protocol, request())).status == 200
+        assert both.door.heads, "it is cached"
+        async with connected(both.protocol) as elsewhere:
+            await elsewhere.send(request())
+            await elsewhere.answer()
+            (connection,) = both.door.connections
+            connection.address = "203.0.113.7"
+            connection.direct_caller = both.door.direct_caller("203.0.113.7")
+            await elsewhere.send(*[request()] * 3)
+            assert [answer.status for answer in await elsewhere.answers(3)] == [200, 200, 429]
 
 
 async def test_a_full_queue_gives_the_same_refusal_on_both_paths(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class House:
     def suspect(self, replica: Replica, reason: str) -> bool:
         return self.monitor.suspect(replica, reason)
 
-    async def add(self, model_id: str, name: str = "iris") -> ModelVersion:
+    async def add(self, model_id: str, name: str = "iris", **facts: Any) -> ModelVersion:
         (self.state.folder(model_id)).mkdir(parents=True)
         model = model_version(
             model_id=model_id,
@@ -77,6 +77,7 @@ class House:
             created_at=utc_now(),
             target="process",
             inspection=Inspection(Format.PICKLE),
+            **facts,
         )
         await self.state.add(model, wanted=False, status=Status.STOPPED)
         return model

@@ -14,6 +14,7 @@ from app.core.route import Arm, Route
 from app.core.route_table import Endpoint
 from app.dispatch.request import Call
 from app.errors import Conflict, ReplicaUnavailable
+from app.lifecycle.replacement import stopped_for
 from app.runtime.target import ReplicaState
 from tests.fakes import FakeReplica, eventually
 from tests.unit.dispatch.route_lab import HangingReplica
@@ -92,6 +93,25 @@ async def test_the_requests_of_a_name_are_split_as_the_weights_say(tmp_path: Pat
         assert home.state.find("iris").model_id == CANDIDATE
         await publisher.follow()
         assert await answering(home) == {CANDIDATE: 40}, "the next table says the same"
+
+
+async def test_a_kept_model_stops_no_other_and_is_stopped_by_none(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        publisher = home.deployments.pipeline.publisher
+        await home.live(STABLE, "iris")
+        kept = await home.add(CANDIDATE, "rose", keep=True)
+        assert [rival.name for rival in publisher.rivals("rose", CANDIDATE, kept=False)] == ["iris"]
+        await home.deployments.start(kept)
+        await home.deployments.settled(CANDIDATE)
+        assert {home.status(STABLE), home.status(CANDIDATE)} == {Status.LIVE}
+        assert [rival.name for rival in publisher.rivals("lily", kept=False)] == ["iris"]
+        other = await home.add(NEXT, "lily")
+        assert stopped_for(other, home.deployments) == ()
+        await home.deployments.start(other)
+        assert stopped_for(other, home.deployments) == ("iris@1.0.0",), "foreseen"
+        await home.deployments.settled(NEXT)
+        assert stopped_for(other, home.deployments) == ("iris@1.0.0",), "remembered"
+        assert [home.status(id) for id in (STABLE, CANDIDATE, NEXT)] == [Status.STOPPED, Status.LIVE, Status.LIVE]
 
 
 async def test_a_route_with_a_version_that_does_not_run_under_the_name_is_refused(tmp_path: Path) -> None:

@@ -41,8 +41,11 @@ class SmallServer:
     url: str = ""
     states: list[dict[str, Any]] = field(default_factory=lambda: [document()])
     down: list[str] = field(default_factory=list)
+    unavailable: list[str] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
     key: str = ""
+    most_predictions: int = 1 << 30
+    """How many are answered; all others exceed a rate limit."""
     requests: list[tuple[str, str]] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
     upload: bytes = b""
@@ -104,8 +107,9 @@ def small_server() -> Iterator[SmallServer]:
             state.requests.append((self.command, self.path))
             body = self.body()
             if parts.path == "/health":
-                health = {"status": "ok", "version": "0.1.0", "models": {"live": 1}}
-                return self.answer({**health, "down": state.down, "failed": state.failed})
+                health: dict[str, Any] = {"status": "ok", "version": "0.1.0", "models": {"live": 1}}
+                health |= {"down": state.down, "unavailable": state.unavailable, "failed": state.failed}
+                return self.answer(health)
             if state.key and self.headers.get("X-API-Key") != state.key:
                 return self.answer({"status": 401, "code": "unauthorized", "detail": "A key is needed."}, 401)
             match self.command, parts.path.strip("/").split("/"):
@@ -127,12 +131,15 @@ def small_server() -> Iterator[SmallServer]:
                     }
                     if "probabilities" in query:
                         said |= {"probabilities": [[0.9, 0.1]], "classes": ["setosa", "other"]}
+                    state.most_predictions -= 1
+                    if state.most_predictions < 0:
+                        return self.answer({"status": 429, "code": "rate_limited", "detail": "Too many."}, 429)
                     self.answer(said, Server_Timing="queue;dur=0.1, inference;dur=2.5")
                 case "GET", ["models", "iris", "logs"] if "follow" in query:
                     self.follow(int(query.get("after", ["0"])[0]))
                 case "GET", ["models", "iris", "logs"]:
                     self.answer(b"line 1\n\x1b[31mred\nlast\n", Content_Type="text/plain")
-                case "POST", ["models", "iris" | "m1", "start" | "stop" | "restart" as action]:
+                case "POST", ["models", "iris" | "m1", "start" | "stop" | "restart" | "dismiss" as action]:
                     self.answer(document("stopped" if action == "stop" else "live"))
                 case _:
                     self.answer(NOT_FOUND, 404)

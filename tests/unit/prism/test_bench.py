@@ -52,6 +52,17 @@ def test_json_has_the_same_for_machines_and_the_sample_is_the_body(server: Small
     assert set(server.received) == {0, len('{"input":[5.1,"it\'s"]}')}
 
 
+def test_refusals_are_never_told_as_throughput_and_the_way_to_lift_the_limit_is(server: SmallServer) -> None:
+    server.most_predictions = 3  # the first is sent before the load
+    result = bench("iris", "--json")
+    told = json.loads(result.stdout)
+    assert told["statuses"]["200"]["answers"] == 2 < told["statuses"]["429"]["answers"]
+    assert told["requests_per_second"] == told["rows_per_second"] == pytest.approx(2 / told["seconds"], abs=0.1)
+    assert f"The rate limit refused {told['statuses']['429']['answers']:,} requests (429)" in told["remarks"][1]
+    server.most_predictions = 3
+    assert "PRISM_RATE_LIMIT_REQUESTS=0 prism run" in " ".join(bench("iris").stderr.split())
+
+
 def test_the_body_may_be_given_as_json_or_as_a_file(server: SmallServer, tmp_path: Path) -> None:
     (tmp_path / "body.json").write_bytes(b'{"features": [[1, 2, 3]]}')
     assert bench("iris", "--body", str(tmp_path / "body.json")).exit_code == 0

@@ -25,7 +25,22 @@ def at_the_small_server(server: SmallServer, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PRISM_URL", server.url)
 
 
-COMMANDS = ["run", "stop", "status", "push", "predict", "bench", "open", "doctor", "lint", "format"]
+COMMANDS = [
+    "run",
+    "stop",
+    "status",
+    "config get",
+    "config set",
+    "config edit",
+    "config check",
+    "push",
+    "predict",
+    "bench",
+    "open",
+    "doctor",
+    "lint",
+    "format",
+]
 MODEL_COMMANDS = ["ls", "show", "rm", "logs", "start", "stop", "restart"]
 
 
@@ -139,6 +154,16 @@ def test_a_prediction_is_asked_by_argument_file_or_standard_input(tmp_path: Path
     assert prism("predict", "iris", "[1]", "-f", str(tmp_path / "body.json")).exit_code == 2
 
 
+def test_an_image_is_asked_by_its_path(tmp_path: Path) -> None:
+    image = tmp_path / "cat.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n")
+    for arguments, stdin in [([str(image)], None), (["-f", str(image)], None), (["-"], image.read_bytes())]:
+        assert prism("predict", "iris", *arguments, stdin=stdin).stdout == '"setosa"\n'
+    absent = prism("predict", "iris", "absent.jpg")
+    assert absent.exit_code == 1
+    assert "There is no file absent.jpg" in absent.stderr
+
+
 def test_probabilities_are_shown_with_their_classes() -> None:
     said = json.loads(prism("predict", "iris", "[1]", "--probabilities").stdout)
     assert said == {"prediction": "setosa", "probabilities": {"setosa": 0.9, "other": 0.1}}
@@ -181,6 +206,29 @@ def test_removing_needs_consent(server: SmallServer) -> None:
     removed = prism("models", "rm", "iris", "--yes")
     assert removed.exit_code == 0
     assert "container prism_model_m1" in removed.stdout
+
+
+def test_failed_versions_are_removed_together_and_a_model_named_twice_once(server: SmallServer) -> None:
+    assert prism("models", "rm", "--yes").exit_code == 2
+    assert prism("models", "rm", "iris", "--failed", "--yes").exit_code == 2
+    assert prism("models", "rm", "--failed", "--yes").stdout == "No version has failed.\n"
+    assert not [path for method, path in server.requests if method == "DELETE"]
+    server.states = [document("failed")]
+    refused = prism("models", "rm", "--failed", "--no-input")
+    assert (refused.exit_code, "Removing iris@1.0.0 cannot be undone" in refused.stderr) == (1, True)
+    assert "container prism_model_m1" in prism("models", "rm", "--failed", "--yes").stdout
+    assert prism("models", "rm", "iris", "iris", "--yes").stdout.count("Removed") == 1
+
+
+def test_a_failure_is_dismissed(server: SmallServer) -> None:
+    assert "no longer needs attention" in prism("models", "dismiss", "iris").stdout
+    assert ("POST", "/models/iris/dismiss") in server.requests
+
+
+def test_status_is_exit_code_4_and_says_so_while_the_engine_is_gone(server: SmallServer) -> None:
+    server.unavailable = ["docker"]
+    result = prism("status")
+    assert (result.exit_code, "Docker does not answer" in result.stderr) == (4, True)
 
 
 def test_log_lines_cannot_write_to_the_terminal() -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from app.core.inspection import Format, Inspection, UnsafeGlobal
 from app.core.model import Status
+from app.errors import Conflict
+from app.lifecycle.dismissal import dismiss
 from app.lifecycle.health.usage import KEPT_SECONDS, UsageSampler
 from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.observe.history import History
@@ -22,7 +24,9 @@ async def shown(home: House, page: int = 1) -> Overview:
     history = History(home.dispatcher.tallies, clock=lambda: home.now)
     nothing = ModelsFolder(home.deployments, None, 1)
     vitals = UsageSampler(home.deployments, clock=lambda: home.now)
-    return await overview(home.deployments, nothing, history, vitals, Check("ok", "disk", ""), page)
+    return await overview(
+        home.deployments, nothing, history, vitals, Check("ok", "disk", ""), home.monitor.unavailable, page
+    )
 
 
 def names(found: Overview) -> tuple[list[str], list[str]]:
@@ -56,7 +60,7 @@ async def test_the_worst_needs_attention_first(tmp_path: Path) -> None:
     async with house(tmp_path, single_active_model=False) as home:
         for letter, status in (("a", Status.FAILED), ("b", Status.UNHEALTHY), ("c", Status.STOPPED)):
             await home.add(letter * 12, status.value)
-            await home.state.update(letter * 12, status=status, error={"detail": "why", "hint": "do"})
+            await home.state.update(letter * 12, status=status, wanted=True, error={"detail": "why", "hint": "do"})
         await home.live("d" * 12, "kept")
         await home.state.update("d" * 12, error={"detail": "the restart failed"})
         await home.live("e" * 12, "risky")
@@ -68,16 +72,38 @@ async def test_the_worst_needs_attention_first(tmp_path: Path) -> None:
             ("bad", "unhealthy"),
             ("bad", "failed"),
             ("warn", "kept"),
+            ("warn", "stopped"),
             ("warn", "risky"),
         ]
-        assert "os.system" in found[3].detail
+        assert "os.system" in found[4].detail
+        for name in ("failed", "stopped", "kept", "risky"):
+            await dismiss(home.state.find(name), home.deployments)
+        assert [one.title.partition("@")[0] for one in (await shown(home)).attention] == ["unhealthy"]
+        with pytest.raises(Conflict, match="is still being worked on"):
+            await dismiss(home.state.find("unhealthy"), home.deployments)
+
+
+async def test_failed_versions_of_a_name_are_one_item_and_history_once_a_newer_one_serves(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        for letter in "ab":
+            await home.add(letter * 12)
+            await home.state.update(letter * 12, status=Status.FAILED, wanted=True, error={"detail": f"why {letter}"})
+        (item,) = (await shown(home)).attention
+        assert (item.title, item.detail) == ("iris@1.1.0 failed, and 1 earlier version", "why b")
+        assert list(item.dismisses) == ["b" * 12, "a" * 12]
+        await home.live("c" * 12)
+        assert (await shown(home)).attention == []
+        await home.add("d" * 12)
+        await home.state.update("d" * 12, status=Status.FAILED, wanted=True)
+        (item,) = (await shown(home)).attention
+        assert item.title == "iris@1.3.0 failed", "it is newer than the one that serves"
 
 
 async def test_further_attention_items_are_counted_instead_of_listed(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         for number in range(8):
             await home.add(f"{number:012x}", f"m{number}")
-            await home.state.update(f"{number:012x}", status=Status.FAILED, error={"detail": "why"})
+            await home.state.update(f"{number:012x}", status=Status.FAILED, wanted=True, error={"detail": "why"})
         found = await shown(home)
         assert len(found.attention) == 5
         assert found.more_attention >= 3

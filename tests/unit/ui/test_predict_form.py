@@ -281,3 +281,36 @@ def test_invalid_json_is_reported_with_its_position(text: str, words: str) -> No
 def test_json_is_read_or_refused_and_never_fails(text: str) -> None:
     with contextlib.suppress(Unreadable):
         json.dumps(parse_json(text))
+
+
+AS_SENT = Signature("tensors", (Tensor("input", "ANY", (-1,)),))
+"""Of Python mode without declared inputs."""
+
+
+@pytest.mark.parametrize(
+    ("sample", "fields"),
+    [
+        ({"prompt": "hi", "heat": 0.3}, [("prompt", "text", "hi"), ("heat", "number", "0.3")]),
+        ({"inputs": {"tags": ["a"], "deep": True}}, [("tags", "json", '["a"]'), ("deep", "choice", "true")]),
+        ({"features": [{"city": "oslo", "km": 3}]}, [("city", "text", "oslo"), ("km", "number", "3")]),
+        ([{"km": 3}], [("km", "number", "3")]),
+        ({"input": ["a text"]}, [("input", "text", "a text")]),
+    ],
+)
+def test_a_model_that_takes_what_is_sent_has_the_fields_of_its_sample(sample: Any, fields: Any) -> None:
+    form = form_of(AS_SENT, sample)
+    assert [(field.name, field.kind, field.value) for field in form.fields] == fields
+    assert body_of(form) == sample
+    assert body_of(refilled(form, sample)) == sample
+
+
+@pytest.mark.parametrize("sample", [None, {}, [], {"features": [[1.0, 2.0]]}, {"features": []}, 3, {"": 1}])
+def test_a_sample_without_names_is_one_field_of_json(sample: Any) -> None:
+    (field,) = form_of(AS_SENT, sample).fields
+    assert (field.name, field.kind) == ("input", "json")
+
+
+def test_the_fields_of_a_sample_say_what_is_wrong_with_them() -> None:
+    form = form_of(AS_SENT, {"features": [{"city": "oslo", "km": 3}]})
+    assert wrong_of(form, km="far") == {"km": "`far` is not a number."}
+    assert body_of(form, km="7.5") == {"features": [{"city": "oslo", "km": 7.5}]}

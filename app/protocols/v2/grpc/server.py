@@ -15,6 +15,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
+from app.access.hosts import has_passed_proxy
 from app.access.keys import extract_api_key
 from app.core.os_errors import as_problem, log_fields
 from app.errors import BadInput, InvalidSetting, PrismError
@@ -173,7 +174,8 @@ def caller_of(context: Context) -> Caller:
     """Return the caller of a request. Of several values under one name the first counts, as in REST."""
     sent = {name: value for name, value in reversed(list(context.invocation_metadata() or ())) if type(value) is str}
     key = extract_api_key(sent.get("x-api-key"), sent.get("authorization", ""))
-    return Caller(key, address_of(context.peer()), request_id_from(sent.get("x-request-id", "")))
+    request_id = request_id_from(sent.get("x-request-id", ""))
+    return Caller(key, address_of(context.peer()), request_id, not has_passed_proxy(sent))
 
 
 def address_of(peer: str) -> str:

@@ -31,6 +31,7 @@ FIELDS = [
     ("gpu", "true", ""),
     ("accelerate", "fast", "off"),
     ("replicas", "0", "1"),
+    ("keep", "perhaps", "true"),
     ("python_version", "two", "3.11"),
 ]
 """In the order in which they are refused; the target of processes refuses a GPU that is right in itself."""
@@ -66,6 +67,21 @@ async def test_what_the_file_lacks_is_refused_before_what_no_environment_can_hav
         upload_id = (await staging.add(form(home, NEEDS_ALL, python_version="two"))).upload_id
         codes = [refusal.code for refusal in await refusals(home, staging, upload_id)]
         assert codes == ["missing_code", "missing_code", "unsafe_artifact", "bad_input"]
+
+
+async def test_a_choice_to_keep_is_remembered_for_later_versions_of_the_name_until_it_is_taken_back(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+
+        async def kept(**texts: str) -> bool:
+            model = await staging.deploy_form(form(home, HARMLESS, **{"model_name": "iris", **texts}), run=False)
+            await home.deployments.settled(model.model_id)
+            return model.spec.keep
+
+        assert [await kept(), await kept(keep="true"), await kept(), await kept(model_name="rose")] == [0, 1, 1, 0]
+        assert [await kept(keep="false"), await kept()] == [0, 0]
 
 
 async def test_uploads_of_one_name_at_the_same_time_become_different_versions(tmp_path: Path) -> None:

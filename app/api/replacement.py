@@ -1,0 +1,35 @@
+"""Foretells what an upload would replace, so that nobody stops a model unawares."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.replacement import replacement
+
+
+def router(deployments: Deployments) -> APIRouter:
+    routes = APIRouter(tags=["models"])
+
+    @routes.get("/replacement", summary="Foresee what an upload replaces")
+    async def foreseen(
+        model_name: Annotated[str, Query(description="As in the upload; default: the file's name.")] = "",
+        filename: Annotated[str, Query(description="Name of the file to upload.")] = "model",
+        keep: Annotated[str, Query(description="As in the upload.")] = "",
+    ) -> dict[str, Any]:
+        """Tells what an upload would replace once it is live, as things are now. Nothing changes.
+
+        replaces: versions of the same name. stops: models of other names. kept: whether those keep running beside it.
+        """
+        known = replacement(deployments, model_name, filename, keep)
+        return {
+            "name": known.name,
+            "version": known.version,
+            "replaces": known.replaces,
+            "stops": known.stops,
+            "kept": known.kept,
+        }
+
+    return routes
