@@ -15,10 +15,11 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.staticfiles import StaticFiles
 
 from app.access.sessions import Sessions
-from app.api import health, inspections, metrics, models, registry, replacement
+from app.api import doctor, health, inspections, metrics, models, registry, replacement
 from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
 from app.api import share as share_api
+from app.api import storage as storage_api
 from app.dispatch.head_cache import HeadCache
 from app.foreground import Foreground
 from app.gateway import Gateway
@@ -75,9 +76,9 @@ def create_app(settings: Settings) -> FastAPI:
             system.deployments, system.monitor, system.unsaved, settings.enable_health_monitor, settings.grpc_port
         )
     )
+    include_pages(app, system, pages, sessions, admins)  # first: at a path of both, browsers get the page
     include_administration(app, system, admins)
     include_predictions(app, system, admins)
-    include_pages(app, system, pages, sessions, admins)
     app.add_middleware(BodyLimit, max_bytes=system.max_body_bytes)
     app.add_middleware(HostOriginMiddleware, hosts=system.hosts, only_here=not settings.keys_of_admins)
     app.add_middleware(HeadAsGet)
@@ -110,6 +111,8 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
     )
     app.include_router(routes.router(), dependencies=admins)
     app.include_router(inspections.router(deployments.pipeline.readers), dependencies=admins)
+    app.include_router(storage_api.router(deployments), dependencies=admins)
+    app.include_router(doctor.router(system.settings), dependencies=admins)
     app.include_router(replacement.router(deployments), dependencies=admins)
     app.include_router(registry.router(deployments, share.public_url), dependencies=admins)
     app.include_router(models_folder_api.router(system.models_folder), dependencies=admins)
@@ -141,7 +144,8 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
         dashboard.router(deployments, system.models_folder, history, vitals, pages, system.settings, system.monitor),
         dependencies=admins_but_programs,
     )
-    app.include_router(documentation.router(pages))
+    may_see_models = RequireAdmin(system.keys, sessions, system.wrong_keys).admits
+    app.include_router(documentation.router(pages, state, may_see_models, system.admission.must_have_key))
     app.include_router(login.router(system.keys, sessions, pages))
     app.include_router(
         predict_page.router(state, system.dispatcher, system.admission, pages, system.max_body_bytes),
@@ -159,7 +163,8 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
     )
     app.include_router(share_panel.router(system.share, state, pages), dependencies=admins)
     app.include_router(
-        settings_page.router(system.settings, system.key_store, system.keys, system.unsaved, pages), dependencies=admins
+        settings_page.router(system.settings, system.key_store, system.keys, system.unsaved, deployments, pages),
+        dependencies=admins,
     )
     app.mount("/static", StaticFiles(directory=UI / "static"))
 

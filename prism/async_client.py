@@ -154,6 +154,10 @@ class AsyncPrism:
     async def health(self) -> Health:
         return await self.send(requests.health())
 
+    async def doctor(self) -> dict[str, Any]:
+        """Have the server examine its own machine; `checks` has what it found, each with a level and a fix."""
+        return await self.send(requests.doctor())
+
     async def monitor(self) -> dict[str, Any]:
         """Return what the health monitor did in its last cycle."""
         return await self.send(requests.monitor())
@@ -170,6 +174,14 @@ class AsyncPrism:
     async def registry(self) -> list[dict[str, Any]]:
         """Return what the server has recorded as running on its host."""
         return await self.send(requests.registry())
+
+    async def storage(self) -> dict[str, Any]:
+        """Return the images of each model and what they take; `leftovers` are those that nothing needs."""
+        return await self.send(requests.storage())
+
+    async def prune_storage(self) -> dict[str, Any]:
+        """Remove the images that nothing needs; returns `removed` and how many bytes that frees."""
+        return await self.send(requests.prune_storage())
 
     async def prune_stale(self) -> list[str]:
         """Remove the records of what no longer runs; returns their model ids."""

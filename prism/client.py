@@ -161,6 +161,10 @@ class Prism:
     def health(self) -> Health:
         return self.send(requests.health())
 
+    def doctor(self) -> dict[str, Any]:
+        """Have the server examine its own machine; `checks` has what it found, each with a level and a fix."""
+        return self.send(requests.doctor())
+
     def monitor(self) -> dict[str, Any]:
         """Return what the health monitor did in its last cycle."""
         return self.send(requests.monitor())
@@ -175,6 +179,14 @@ class Prism:
     def registry(self) -> list[dict[str, Any]]:
         """Return what the server has recorded as running on its host."""
         return self.send(requests.registry())
+
+    def storage(self) -> dict[str, Any]:
+        """Return the images of each model and what they take; `leftovers` are those that nothing needs."""
+        return self.send(requests.storage())
+
+    def prune_storage(self) -> dict[str, Any]:
+        """Remove the images that nothing needs; returns `removed` and how many bytes that frees."""
+        return self.send(requests.prune_storage())
 
     def prune_stale(self) -> list[str]:
         """Remove the records of what no longer runs; returns their model ids."""

@@ -196,6 +196,10 @@ def health() -> Call[Health]:
     return Call("GET", "/health", responses.health)
 
 
+def doctor() -> Call[dict[str, Any]]:
+    return Call("GET", "/doctor", responses.decode)
+
+
 def monitor() -> Call[dict[str, Any]]:
     return Call("GET", "/health/monitor", responses.decode)
 
@@ -212,6 +216,14 @@ def replacement(name: str | None, file: File, keep: bool | None) -> Call[Replace
 
 def registry() -> Call[list[dict[str, Any]]]:
     return Call("GET", "/registry", responses.entries)
+
+
+def storage() -> Call[dict[str, Any]]:
+    return Call("GET", "/storage", responses.decode, patience="deploy")
+
+
+def prune_storage() -> Call[dict[str, Any]]:
+    return Call("POST", "/storage/prune", responses.decode, patience="deploy")
 
 
 def prune_stale() -> Call[list[str]]:

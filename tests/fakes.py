@@ -20,7 +20,7 @@ from app.core.model import Limits, ModelVersion, Replica, Variant, VariantName
 from app.core.reading import Question
 from app.errors import StartFailed
 from app.runtime.logs.reader import LogLine
-from app.runtime.target import Log, ReplicaState
+from app.runtime.target import Log, ReplicaState, StoredImage
 from model_container.contract import frames
 from model_container.contract.frames import Answer, Request
 
@@ -145,6 +145,7 @@ class FakeTarget:
         self.conversion: Conversion = cannot_convert
         self.welcome: dict[str, Any] = {"samples": [[1]], "signature": {"kind": "table", "inputs": []}}
         self.events: list[str] = []
+        self.stored: list[StoredImage] = []
         self.lost = False
         """Whether somebody removed what was built."""
 
@@ -201,6 +202,14 @@ class FakeTarget:
 
     async def remove(self, model: ModelVersion, environment_in_use: bool) -> None:
         self.events.append(f"remove, environment {'kept' if environment_in_use else 'too'}")
+
+    async def images(self) -> tuple[StoredImage, ...]:
+        return tuple(self.stored)
+
+    async def remove_image(self, id: str) -> bool:
+        kept = [image for image in self.stored if image.id != id]
+        was_there, self.stored = len(kept) < len(self.stored), kept
+        return was_there
 
     def describe_removal(self, model: ModelVersion, replicas: Sequence[Replica]) -> list[str]:
         return [f"process {replica.id}" for replica in replicas]

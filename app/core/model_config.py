@@ -37,7 +37,7 @@ CHOICES: Final = ("auto", "off")
 DATATYPES: Final = (
     "BOOL",
     *(f"{sign}INT{size}" for sign in ("U", "") for size in (8, 16, 32, 64)),
-    *("FP16", "BF16", "FP32", "FP64", "BYTES", "ANY"),
+    *("FP16", "BF16", "FP32", "FP64", "BYTES", "DATETIME", "ANY"),
 )
 MEANT: Final = {
     "batch": "max_batch_size",

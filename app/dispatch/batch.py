@@ -431,10 +431,9 @@ class Lane:
                     request.failed(ReplicaProtocolError.of("its answer could not be delivered"))
 
     def _beside_ignored(self, reply: Reply) -> Reply:
-        """Return the native answer, with the ignored columns apart. Raises FrameError."""
-        body, ignored = frames.without_ignored(reply.body)
-        names = self.names[frames.FORM_NATIVE]
-        return Reply(reply.status, frames.FORM_NATIVE, names, body, reply.timing, ignored.decode("ascii"))
+        """Return the answer with the ignored columns apart. Raises FrameError."""
+        body, form, ignored = frames.without_ignored(reply.body)
+        return Reply(reply.status, form, self.names.get(form, b""), body, reply.timing, ignored)
 
     def _log_timings(self, batch: list[PendingRequest], sent: float, now: float, result: Batch) -> None:
         for request, (_, status, _) in zip(batch, result.answers, strict=True):

@@ -149,3 +149,13 @@ def disk(settings: Settings) -> Check:
 
 EXAMINATIONS: tuple[Callable[[Settings], Check], ...] = (engine, gpu, isolation, interpreters, uv, disk)
 """The examinations that a running server can make of itself."""
+
+
+async def examined(settings: Settings) -> list[Check]:
+    """Run these examinations at the same time, each in a thread."""
+    return await asyncio.gather(*(asyncio.to_thread(examine, settings) for examine in EXAMINATIONS))
+
+
+def urgency(check: Check) -> int:
+    """Return 0 for what fails, 1 for a warning, 2 for what is fine."""
+    return ("fail", "warn", "ok").index(check.level)

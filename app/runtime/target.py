@@ -44,6 +44,23 @@ class ReplicaState(Struct, frozen=True):
         return not self.frozen and _FROM_OUTSIDE.match(self.detail) is None
 
 
+class StoredImage(Struct, frozen=True):
+    """One image of PRISM's on a target.
+
+    name: "" for one that lost its name to a newer build. size_bytes: without the environment that it is built upon.
+    lock_hash: of that environment, or of its own. model_id: "" for an environment. is_own: whether this PRISM surely
+    built it, not another one with a home of its own.
+    """
+
+    id: str
+    name: str
+    size_bytes: int
+    lock_hash: str
+    model_id: str = ""
+    is_own: bool = False
+    age_seconds: float = 0.0
+
+
 class Target(Protocol):
     """A place where replicas run. All paths are absolute. Methods raise errors of `app.errors` and nothing else.
 
@@ -114,6 +131,14 @@ class Target(Protocol):
 
     def describe_removal(self, model: ModelVersion, replicas: Sequence[Replica]) -> list[str]:
         """Describe to a person what is removed with a model, a line each: its replicas, and its image if it has one."""
+        ...
+
+    async def images(self) -> tuple[StoredImage, ...]:
+        """Return the images of PRISM's that are here; () where there are no images. Raises TargetUnavailable."""
+        ...
+
+    async def remove_image(self, id: str) -> bool:
+        """Remove an image unless a replica or anything else uses it. Returns whether it was removed."""
         ...
 
     async def replicas(self) -> tuple[Replica, ...]:

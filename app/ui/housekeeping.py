@@ -1,4 +1,4 @@
-"""Contents of the settings page: the server's limits, its storage, and the checks of `prism doctor`."""
+"""Contents of the settings page: the server's limits and its storage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from msgspec import Struct
 
 from app.core.folders import folder_size_bytes
-from app.runtime.doctor import EXAMINATIONS, Check
 from app.settings import Settings, variable
 
 LIMITS = (
@@ -89,9 +88,3 @@ def _storage(settings: Settings) -> Storage:
 def _counted(items: Iterable[Path], noun: str) -> str:
     number = sum(1 for _ in items)
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-async def checks(settings: Settings) -> list[Check]:
-    """Run all checks concurrently and sort them: failures first, then warnings."""
-    results = await asyncio.gather(*(asyncio.to_thread(examine, settings) for examine in EXAMINATIONS))
-    return sorted(results, key=lambda check: ("fail", "warn", "ok").index(check.level))

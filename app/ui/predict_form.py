@@ -10,7 +10,16 @@ from typing import Any, Literal
 from msgspec import Struct, structs
 
 from app.core.signature import Signature, Tensor
-from app.ui.field_values import Unreadable, any_value, compact_json, number, parse_json, text_of, whole_number
+from app.ui.field_values import (
+    Unreadable,
+    any_value,
+    compact_json,
+    date,
+    number,
+    parse_json,
+    text_of,
+    whole_number,
+)
 from app.ui.samples import held_by, record_of, row_of, tensors_of
 
 MAX_FIELDS = 100
@@ -19,18 +28,21 @@ LEFT_OUT = object()
 
 HOLDS_BYTES = re.compile(r"image|img|photo|picture|audio|file|bytes|base64|b64|blob|pdf", re.IGNORECASE)
 
-Kind = Literal["number", "integer", "choice", "text", "any", "json", "file"]
+Kind = Literal["number", "integer", "choice", "boolean", "date", "text", "any", "json", "file"]
 Way = Literal["named", "row", "texts", "tensors", "record", "object"]
 
 READERS: dict[Kind, Callable[[str], Any]] = {
     "number": number,
     "integer": whole_number,
     "choice": json.loads,
+    "boolean": json.loads,
+    "date": date,
     "any": any_value,
     "json": parse_json,
     "text": str,
     "file": str,
 }
+KINDS: dict[str, Kind] = {"BYTES": "text", "DATETIME": "date"}
 HINTS: dict[Kind, str] = {
     "number": "number",
     "integer": "whole number",
@@ -50,7 +62,8 @@ class Field(Struct, frozen=True):
     """One field of the form. key: its name in the HTML form. value: its text. wrong: what is wrong with that text.
 
     is_nullable: empty text means that the value is missing (null). is_optional: with empty text the input is not sent.
-    keeps_text: the text is never parsed as a number.
+    keeps_text: the text is never parsed as a number. is_truth: it is true, false or missing; a checkbox, unless it is missing
+    now.
     """
 
     key: str
@@ -62,6 +75,7 @@ class Field(Struct, frozen=True):
     is_nullable: bool = False
     is_optional: bool = False
     keeps_text: bool = False
+    is_truth: bool = False
     wrong: str = ""
 
 
@@ -113,7 +127,7 @@ def read(form: Form, given: Mapping[str, str]) -> tuple[Form, Any]:
     """
     fields, values = [], []
     for field in form.fields:
-        field = structs.replace(field, value=given.get(field.key, ""), wrong="")
+        field = _given(field, given)
         try:
             values.append(_value_of(field))
         except Unreadable as error:
@@ -121,6 +135,15 @@ def read(form: Form, given: Mapping[str, str]) -> tuple[Form, Any]:
         fields.append(field)
     form = structs.replace(form, fields=tuple(fields))
     return form, _body(form, values) if form.is_valid else None
+
+
+def _given(field: Field, given: Mapping[str, str]) -> Field:
+    """Return the field with its submitted text. Browsers send nothing for a checkbox that is not checked."""
+    text = given.get(field.key, "false" if field.kind == "boolean" else "")
+    kind = field.kind
+    if field.is_truth:
+        kind = "boolean" if text in ("true", "false") else "choice"
+    return structs.replace(field, value=text, kind=kind, wrong="")
 
 
 def with_field_error(form: Form, problem: Mapping[str, Any]) -> Form:
@@ -148,8 +171,7 @@ def _form_of_sample(sample: Any) -> Form | None:
 
 def _of_value(key: str, name: str, value: Any) -> Field:
     if isinstance(value, bool):
-        field = _column(key, Tensor(name, "BOOL", (-1,)))
-        return structs.replace(_with(field, value), is_nullable=False)
+        return _with(_column(key, Tensor(name, "BOOL", (-1,))), value)
     if isinstance(value, (int, float)):
         return _with(Field(key, name, "number", HINTS["number"]), value)
     if isinstance(value, str):
@@ -170,13 +192,14 @@ def _table_form(inputs: tuple[Tensor, ...], named: bool, sample: Any) -> Form | 
 
 def _column(key: str, tensor: Tensor) -> Field:
     kind = _kind(tensor.datatype)
-    choices = tensor.choices or ((True, False) if tensor.datatype == "BOOL" else ())
+    is_truth = tensor.datatype == "BOOL" and not tensor.choices
+    choices = tensor.choices or ((True, False) if is_truth else ())
     if choices:
         kind = "choice"
     elif kind == "text" and HOLDS_BYTES.search(tensor.name):
         kind = "file"
     shown = tuple(Choice(json.dumps(choice), text_of(choice)) for choice in choices)
-    return Field(key, tensor.name, kind, HINTS.get(kind, ""), "", shown, is_nullable=True)
+    return Field(key, tensor.name, kind, HINTS.get(kind, ""), "", shown, is_nullable=True, is_truth=is_truth)
 
 
 def _tensor_form(inputs: tuple[Tensor, ...], sample: Any) -> Form | None:
@@ -202,6 +225,8 @@ def _tensor(key: str, tensor: Tensor) -> Field:
 def _with(field: Field, value: Any) -> Field:
     if value is LEFT_OUT:
         return structs.replace(field, value="")
+    if field.is_truth:
+        field = structs.replace(field, kind="boolean" if isinstance(value, bool) else "choice")
     if field.kind == "choice":
         same = [choice.value for choice in field.choices if json.loads(choice.value) == value]
         exact = json.dumps(value)
@@ -216,7 +241,7 @@ def _kind(datatype: str) -> Kind:
         return "number"
     if datatype.startswith(("INT", "UINT")):
         return "integer"
-    return "text" if datatype == "BYTES" else "any"
+    return KINDS.get(datatype, "any")
 
 
 def _value_of(field: Field) -> Any:

@@ -47,7 +47,7 @@ class AcceleratedAdapter:
         columns = [
             Column(name, datatype, None if none else Column("").missing) for name, datatype, none in facts["columns"]
         ]
-        self._table = Table(columns, facts["named"], spaceless=facts["spaceless"])
+        self._table = Table(columns, facts["named"], spaceless=facts.get("spaceless", False))
         self.names: FrozenSet[str] = self._table.known_names
         self.classes: List[Any] = facts["classes"]
         self.has_probabilities: bool = facts["has_probabilities"]

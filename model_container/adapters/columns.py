@@ -24,6 +24,7 @@ class ColumnFacts:
 
     typical: a value seen in training. is_filled: a step fills in missing values. is_category: the model wants the
     column as pandas' category dtype and finds the codes itself. is_unused: the model drops the column.
+    is_exact: the model takes no other datatype, and so no missing values where that has none.
     """
 
     name: str
@@ -34,12 +35,13 @@ class ColumnFacts:
     is_category: bool = False
     is_filled: bool = False
     is_unused: bool = False
+    is_exact: bool = False
 
     def column(self) -> Column:
         # Integers are built as doubles, so that a null does not change the dtype of other requests in the batch.
         # Booleans stay booleans only if the request sends booleans.
-        built = {"INT64": "FP64", "BOOL": ANY}.get(self.datatype, self.datatype)
-        return Column(self.name, built, self.missing, self.is_unused)
+        built = {"INT64": "FP64", "BOOL": ANY} if not self.is_exact else {}
+        return Column(self.name, built.get(self.datatype, self.datatype), self.missing, self.is_unused)
 
 
 def read_columns(model: Any, names: Sequence[str]) -> List[ColumnFacts]:

@@ -37,7 +37,7 @@ from model_container.adapters.ports import Ports
 from model_container.bodies.content import Content, Rows
 from model_container.bodies.numeric_fast_path import PlainRows
 from model_container.bodies.table import Table
-from model_container.bodies.values import ANY, DTYPES
+from model_container.bodies.values import ANY, DATETIME, DTYPES
 from model_container.contract.config import PredictContract, RuntimeConfig
 
 PREDICTIONS = "predictions"
@@ -274,8 +274,8 @@ def _ports_of(model: Any, attribute: str) -> List[Dict[str, Any]]:
         raise TypeError(f"{attribute} of {type(model).__name__} is neither names with datatypes nor a list of tensors")
     ports = [{"name": str(entry["name"]), "datatype": ANY, "shape": [-1], **entry} for entry in entries]
     for port in ports:
-        if port["datatype"] not in (*DTYPES, ANY):
-            known = ", ".join((*DTYPES, ANY))
+        if port["datatype"] not in (*DTYPES, DATETIME, ANY):
+            known = ", ".join((*DTYPES, DATETIME, ANY))
             raise TypeError(f"{attribute} gives {port['name']!r} the datatype {port['datatype']!r}; known are {known}")
     return ports
 
@@ -317,5 +317,5 @@ def _length(value: Any) -> Optional[int]:
 
 
 def _typed(value: Any, datatype: str) -> Any:
-    """Convert to an array of the declared datatype; BYTES and ANY are left unchanged."""
-    return value if datatype in (ANY, "BYTES") else np.asarray(value, DTYPES[datatype])
+    """Convert to an array of the declared datatype; BYTES, DATETIME and ANY are left unchanged."""
+    return value if datatype in (ANY, DATETIME, "BYTES") else np.asarray(value, DTYPES[datatype])

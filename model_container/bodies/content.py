@@ -36,10 +36,11 @@ Content = Union[Rows, Named]
 
 
 class CsvTable(NamedTuple):
-    """CSV body as it was sent. names: of the columns."""
+    """CSV body. names: of the columns. columns: the cells of each. lines: the rows as text, without line ends."""
 
     names: List[str]
-    rows: List[List[str]]
+    columns: List[List[str]]
+    lines: List[str]
     delimiter: str
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Any, Dict, List, Optional, Sequence
 
 import msgspec
@@ -11,6 +9,7 @@ import numpy as np
 
 from model_container.adapters.base import Outputs
 from model_container.bodies.content import CsvTable
+from model_container.bodies.csv_table import lines_of
 from model_container.bodies.plain_json import encode_json
 from model_container.bodies.problems import Problem
 
@@ -25,18 +24,17 @@ def table_with_results(table: CsvTable, outputs: Outputs, classes: List[Any]) ->
     Raises Problem if the results do not belong to the rows one by one.
     """
     columns = _columns(outputs, classes) if outputs.by_row else {}
-    if not columns or any(len(values) != len(table.rows) for values in columns.values()):
+    if not columns or any(len(values) != len(table.lines) for values in columns.values()):
         raise Problem(
             422,
             "not_by_row",
             "The model's results do not belong to the rows one by one, so they cannot be written beside them.",
             "Leave out `Accept: text/csv` for an answer as JSON.",
         )
-    written = io.StringIO()
-    writer = csv.writer(written, delimiter=table.delimiter, lineterminator="\n")
-    writer.writerow([*table.names, *_unused(list(columns), table.names)])
-    writer.writerows([*row, *cells] for row, cells in zip(table.rows, zip(*columns.values())))
-    return written.getvalue().encode("utf-8", "replace")
+    names = lines_of([[*table.names, *_unused(list(columns), table.names)]], table.delimiter)
+    results = lines_of(zip(*columns.values()), table.delimiter)
+    beside = [f"{row}{table.delimiter}{result}" for row, result in zip(table.lines, results)]
+    return "\n".join([*names, *beside, ""]).encode("utf-8", "replace")
 
 
 def _columns(outputs: Outputs, classes: List[Any]) -> Dict[str, List[Any]]:
@@ -60,15 +58,13 @@ def _split(name: str, value: Any, labels: Sequence[Any] = ()) -> Dict[str, List[
 
 
 def _cells(values: Any) -> List[Any]:
-    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "iuf":
-        return [_cell(value) for value in values]
-    listed: List[Any] = values.tolist()
-    return [None if cell != cell else cell for cell in listed] if values.dtype.kind == "f" else listed
+    listed = values.tolist() if isinstance(values, np.ndarray) else values
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iuf":
+        return [None if cell != cell else cell for cell in listed]
+    return [value if type(value) is str else _cell(value) for value in listed]
 
 
 def _cell(value: Any) -> Optional[str]:
-    if isinstance(value, str):
-        return value
     encoded = encode_json(value)
     plain = msgspec.json.decode(encoded) if encoded[:1] in b'"n' else encoded.decode()
     return plain

@@ -24,6 +24,7 @@ from model_container.contract.frames import (
     IGNORED_BYTES_MAX,
     JSON_LENGTH,
     Answer,
+    beside,
 )
 
 PREDICTIONS = "predictions"
@@ -45,15 +46,14 @@ def encode(decoded: Decoded, outputs: Outputs, classes: List[Any]) -> Answer:
 
 
 def beside_ignored(answer: Answer, ignored: Sequence[str]) -> Answer:
-    """Return a native answer with the names of the columns that were ignored: those that fit a header, then how many more."""
+    """Return an answer with the names of the columns that were ignored: those that fit a header, then how many more."""
     shown: List[str] = []
     for index, name in enumerate(ignored):
         if len(_ascii_list([*shown, name, f"and {len(ignored)} more"])) > IGNORED_BYTES_MAX:
             shown.append(f"and {len(ignored) - index} more")
             break
         shown.append(name)
-    names = _ascii_list(shown)
-    return Answer(b"".join((JSON_LENGTH.pack(len(names)), names, answer.body)), 200, FORM_BESIDE_IGNORED)
+    return Answer(beside(answer.form, _ascii_list(shown), answer.body), 200, FORM_BESIDE_IGNORED)
 
 
 def _ascii_list(texts: Sequence[str]) -> bytes:

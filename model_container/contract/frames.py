@@ -54,7 +54,7 @@ FORM_PROBLEM = 2  # {"code", "detail", "hint"?, …}: the gateway completes the 
 FORM_V2_BINARY = 3  # <I JSON's length>, JSON as in FORM_V2, then the bytes of the outputs requested in binary
 FORM_GENERATE = 4  # an object of outputs by name: the gateway prepends model_name and model_version
 FORM_CSV = 5  # the rows of a CSV body with the results beside them; only where OPTION_CSV asks for it
-FORM_BESIDE_IGNORED = 6  # <I length>, the columns that were ignored as a list in JSON, then as FORM_NATIVE
+FORM_BESIDE_IGNORED = 6  # <I H> (length, FORM_NATIVE or FORM_CSV), the ignored columns as a list in JSON, the answer
 
 JSON_LENGTH = struct.Struct("<I")
 """Prefix of a V2 request or answer that may have binary tensors: the length of its JSON.
@@ -68,6 +68,7 @@ _ANSWER = struct.Struct("<IHH")
 _ANSWER_OF_A_KIND = struct.Struct("<II")  # like _ANSWER, with status and form as one number
 _PLAIN = 200  # that number for status 200 and FORM_NATIVE
 _TIMES = struct.Struct("<II")
+_BESIDE = struct.Struct("<IH")
 
 MAX_PAYLOAD_BYTES = 1 << 30
 PROBLEM_BYTES_MAX = 1 << 16
@@ -198,16 +199,22 @@ IGNORED_COLUMNS = "x-ignored-columns"
 IGNORED = re.compile(rb"\[[ -~]{0,%d}\]" % IGNORED_BYTES_MAX)
 
 
-def without_ignored(body: bytes) -> tuple[bytes, bytes]:
-    """Return the native answer in an answer of FORM_BESIDE_IGNORED, and the list of ignored columns in printable ASCII.
+def beside(form: int, ignored: bytes, body: bytes) -> bytes:
+    """Return the body of an answer of FORM_BESIDE_IGNORED. form: of the answer. ignored: as IGNORED."""
+    return b"".join((_BESIDE.pack(len(ignored), form), ignored, body))
+
+
+def without_ignored(body: bytes) -> tuple[bytes, int, str]:
+    """Return the answer in an answer of FORM_BESIDE_IGNORED, its form, and the ignored columns in printable ASCII.
 
     Raises FrameError if it is none.
     """
-    start = JSON_LENGTH.size
-    end = start + (JSON_LENGTH.unpack_from(body)[0] if len(body) >= start else 0)
-    if not IGNORED.fullmatch(body[start:end]):
+    start = _BESIDE.size
+    length, form = _BESIDE.unpack_from(body) if len(body) >= start else (0, FORM_PROBLEM)
+    end = start + length
+    if form not in (FORM_NATIVE, FORM_CSV) or not IGNORED.fullmatch(body[start:end]):
         raise FrameError("an answer does not list the columns that it ignored")
-    return body[end:], body[start:end]
+    return body[end:], form, body[start:end].decode("ascii")
 
 
 def any_payload(frame_id: int, kind: int) -> int:

@@ -33,8 +33,8 @@ def whole_answer(answer: Answer) -> HttpResponse:
     """Return a native answer; columns that were ignored are named in a header."""
     if answer.form != FORM_BESIDE_IGNORED:
         return HttpResponse(answer.body)
-    body, ignored = without_ignored(answer.body)
-    return HttpResponse(body, headers={IGNORED_COLUMNS: ignored.decode("ascii")})
+    body, _, ignored = without_ignored(answer.body)
+    return HttpResponse(body, headers={IGNORED_COLUMNS: ignored})
 
 
 def told_problem(path: str, problem: Problem) -> HttpResponse:

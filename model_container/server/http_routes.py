@@ -24,7 +24,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Pro
 from urllib.parse import parse_qs, unquote
 
 from model_container.bodies.problems import Problem
-from model_container.bodies.values import ANY
+from model_container.bodies.values import ANY, DATETIME
 from model_container.contract.content_types import dialect_of
 from model_container.contract.frames import (
     DIALECT_CSV,
@@ -268,9 +268,9 @@ def _v2_names(names: Mapping[str, str]) -> bytes:
 def _tensor(described: Mapping[str, Any]) -> Dict[str, Any]:
     """Describe a tensor for V2.
 
-    A datatype that the artifact does not declare becomes FP64, which most models accept.
+    A datatype that the artifact does not declare becomes FP64, which most models accept. Dates are texts.
     """
-    datatype = "FP64" if described["datatype"] == ANY else described["datatype"]
+    datatype = {ANY: "FP64", DATETIME: "BYTES"}.get(described["datatype"], described["datatype"])
     return {"name": described["name"], "datatype": datatype, "shape": list(described["shape"])}
 
 

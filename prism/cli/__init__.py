@@ -24,7 +24,7 @@ from typing import Annotated
 
 import typer
 
-from prism.cli import bench, config, develop, doctor, keys, models, predict, push, server, service, share
+from prism.cli import bench, config, develop, doctor, keys, models, predict, push, server, service, share, storage
 from prism.cli.help import Group, examples
 
 EPILOG = """
@@ -99,6 +99,7 @@ app.add_typer(share.app, name="share")
 app.add_typer(keys.app, name="keys")
 app.add_typer(config.app, name="config")
 app.add_typer(service.app, name="service")
+app.add_typer(storage.app, name="storage")
 app.command(epilog=examples("prism bench iris", "prism bench iris -c 16 -d 30 --rate 500"))(bench.bench)
 app.command("open", epilog=examples("prism open"))(server.open_dashboard)
 app.command(epilog=examples("prism doctor"))(doctor.doctor)

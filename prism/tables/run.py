@@ -29,6 +29,7 @@ IN_FLIGHT = 4
 """Batches sent ahead: while the model works on one, others are read, decoded and written."""
 
 FIRST_ROWS, MOST_ROWS = 16, 8192
+MOST_GROWTH = 16
 QUICK_SECONDS, SLOW_SECONDS = 0.5, 2.0
 PATIENCE_SECONDS = 300.0
 """Longest time that a server which limits requests may ask to wait."""
@@ -49,7 +50,8 @@ class Pace:
     def adjust(self, rows: int, seconds: float) -> None:
         """Take into account that a batch of so many rows took so long."""
         if seconds < QUICK_SECONDS and rows >= self.rows:
-            self.rows = min(self.rows * 4, MOST_ROWS)
+            growth = min(MOST_GROWTH, QUICK_SECONDS / max(seconds, 0.001))
+            self.rows = min(int(rows * growth), MOST_ROWS)
         elif seconds > SLOW_SECONDS and rows <= self.rows:
             self.rows = max(1, self.rows // 2)
 

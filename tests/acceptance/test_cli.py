@@ -189,6 +189,16 @@ def test_the_doctor_finds_this_machine_fit(prism: Prism) -> None:
     assert all(check["fix"] for check in told if check["level"] != "ok")
 
 
+def test_the_doctor_asks_the_running_server_which_has_settings_of_its_own(prism: Prism) -> None:
+    assert prism("run").returncode == 0
+    told = {
+        check["name"]: check for check in json.loads(prism("doctor", "--json", PRISM_TARGET="auto").stdout)["checks"]
+    }
+    assert told["docker engine"]["result"] == "not needed: PRISM_TARGET=process", "of the server, not of this shell"
+    assert (told["server"]["level"], "answers at" in told["server"]["result"]) == ("ok", True)
+    assert "is used by this PRISM server" in told["port"]["result"]
+
+
 def test_the_doctor_names_a_bad_setting(prism: Prism) -> None:
     result = prism("doctor", PRISM_PORT="many")
     assert result.returncode == 1

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def install() -> None:
         for arguments in (
             ["build", "--wheel", "--out-dir", str(folder), str(CHECKOUT)],
-            ["venv", "--python", "3.11", str(folder / "venv")],
+            ["venv", "--python", sys.executable, str(folder / "venv")],
         ):
             await run_uv(arguments, log=lambda line: None, timeout_seconds=600, error=BuildFailed)
         (wheel,) = folder.glob("*.whl")
@@ -96,6 +97,18 @@ def test_a_model_is_pushed_listed_rolled_back_read_and_removed_by_the_short_form
     assert "no version before 1.0.0" in older.stderr
     assert "flowers@1.1.0 is live" in prism("rollback", "flowers@1.1.0").stdout
     assert "Removed flowers@1.1.0" in prism("rm", "flowers", "--yes").stdout
+
+
+def test_the_wheel_brings_the_pages_and_the_sample_model(installed: Path) -> None:
+    (packages,) = installed.parent.glob("lib/python*/site-packages")
+    sample = Path("model_store/samples/iris")
+    for file in (
+        sample / "iris.joblib",
+        sample / "sample.json",
+        "app/ui/templates/page.html",
+        "app/ui/static/page.css",
+    ):
+        assert (packages / file).read_bytes() == (CHECKOUT / file).read_bytes()
 
 
 def test_what_needs_the_server_on_this_machine_says_what_to_install(prism: Prism) -> None:

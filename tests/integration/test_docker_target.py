@@ -37,7 +37,7 @@ from app.dispatch.connection import ReplicaConnection, connect
 from app.errors import BuildFailed, ReplicaUnavailable, StartFailed, TargetUnavailable
 from app.runtime.docker.engine import engine_answers
 from app.runtime.docker.target import DockerTarget
-from app.runtime.target import Target
+from app.runtime.target import StoredImage, Target
 from model_container.contract.frames import Request
 from tests.integration.process_lab import HARMLESS, connected, descendants, predict, small_lock, until, write_model
 from tests.records import with_facts
@@ -886,3 +886,23 @@ def ask(request: urllib.request.Request) -> bytes:
             return bytes(response.read())
     except OSError:
         return b""
+
+
+async def test_its_images_are_counted_as_its_own_and_one_in_use_is_not_removed(lab: Lab, tmp_path: Path) -> None:
+    replica = await lab.start()
+    await welcomed(replica)
+    model_id = lab.models[0].model_id
+
+    async def own(target: DockerTarget) -> list[StoredImage]:
+        return [image for image in await target.images() if image.model_id == model_id]
+
+    (image,) = await own(lab.target)
+    assert (image.name, image.is_own, image.lock_hash) == (f"prism_model_{model_id}", True, LOCK.hash)
+    assert 0 < image.size_bytes < 50_000_000, "without its environment"
+    (seen,) = await own(make_target(tmp_path, "another"))
+    assert not seen.is_own
+    assert not await lab.target.remove_image(image.id)
+    await lab.target.stop(replica, 0)
+    assert await lab.target.remove_image(image.id)
+    assert await own(lab.target) == []
+    assert not await lab.target.remove_image(image.id)

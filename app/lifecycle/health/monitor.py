@@ -18,7 +18,7 @@ from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.restarts import ReplicaRestarter
 from app.lifecycle.probe import CHECK_TIMEOUT_SECONDS, Connect, answers_sample
 from app.lifecycle.state import utc_now
-from app.runtime.target import Target
+from app.runtime.target import ReplicaState, Target
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +104,7 @@ class Monitor:
         looks = [(deployment, replica) for deployment in live for replica in deployment.replicas]
         verdicts = await asyncio.gather(*(self._check(deployment, replica) for deployment, replica in looks))
         self._revival.look_for_missing()
-        pruned = await self._deployments.prune_stale()
+        pruned = [] if self.unavailable else await self._deployments.prune_stale()
         if pruned:
             log.info("pruned", what=pruned)
         self._revival.forget_gone()
@@ -190,6 +190,13 @@ class Monitor:
             return False
         return is_serving(deployment) and replica in deployment.replicas
 
+    async def _state(self, model: ModelVersion, replica: Replica) -> ReplicaState:
+        """Return what the target says of a replica. Of one whose target is gone, only a prediction can tell."""
+        try:
+            return await self._deployments.pipeline.target(model).state(replica)
+        except TargetUnavailable:
+            return ReplicaState(running=True)
+
     async def _verdict(self, model: ModelVersion, replica: Replica, silent: str = "") -> HealthResult:
         """Check a replica once.
 
@@ -198,7 +205,7 @@ class Monitor:
         see dispatch/replica.py.
         """
         try:
-            state = await self._deployments.pipeline.target(model).state(replica)
+            state = await self._state(model, replica)
             if not state.running:
                 return HealthResult(state.detail or "it exited", certain=True, by_itself=state.by_itself)
             if state.frozen:

@@ -31,6 +31,7 @@ from app.runtime.docker.context import (
     write_model_context,
 )
 from app.runtime.docker.engine import Engine
+from app.runtime.docker.stored import BUILT_BY
 from app.runtime.packages.install import install_for_container
 from app.runtime.packages.uv import ERROR_LINES, SUPPORTED, find_interpreters
 from app.runtime.target import Log
@@ -57,10 +58,14 @@ def model_image(model_id: str) -> str:
 class Images:
     """The images of the engine that this PRISM builds and removes.
 
-    base_image: may contain {version}, the Python minor. work_folder: has room for a model's build context.
+    base_image: may contain {version}, the Python minor. work_folder: has room for a model's build context. home: goes
+    into a label of what is built.
     """
 
-    def __init__(self, engine: Engine, base_image: str, work_folder: Path, build_timeout_seconds: float) -> None:
+    def __init__(
+        self, engine: Engine, base_image: str, work_folder: Path, build_timeout_seconds: float, home: str
+    ) -> None:
+        self._home = home
         self._engine = engine
         self._base_image = base_image
         self._work_folder = work_folder
@@ -259,6 +264,7 @@ class Images:
                 fileobj=context,
                 custom_context=True,
                 tag=image,
+                labels={BUILT_BY: self._home},
                 rm=True,
                 forcerm=True,
                 decode=True,

@@ -34,11 +34,12 @@ from app.runtime.docker.images import Images, model_image, variant_image, write_
 from app.runtime.docker.logs import ContainerLogs
 from app.runtime.docker.network import ensure_network
 from app.runtime.docker.sockets import reached
+from app.runtime.docker.stored import remove_image, stored_images
 from app.runtime.logs.files import log_path
 from app.runtime.logs.kept import keep_log
 from app.runtime.logs.reader import LogLine
 from app.runtime.process import tree as process_tree
-from app.runtime.target import Log, ReplicaState
+from app.runtime.target import Log, ReplicaState, StoredImage
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -62,7 +63,7 @@ class DockerTarget:
         self._home = home
         self._engine = Engine()
         self._logs = ContainerLogs(self._engine, home)
-        self._images = Images(self._engine, base_image, run_folder, build_timeout_seconds)
+        self._images = Images(self._engine, base_image, run_folder, build_timeout_seconds, home)
         # The network comes with the first container and goes with the last; not between the two steps of a start.
         self._networking = asyncio.Lock()
 
@@ -227,6 +228,12 @@ class DockerTarget:
 
     async def remove_variant(self, model: ModelVersion, variant: Variant, environment_in_use: bool) -> None:
         await self._images.remove(variant_image(model, variant), environment_in_use)
+
+    async def images(self) -> tuple[StoredImage, ...]:
+        return await stored_images(self._engine, self._home)
+
+    async def remove_image(self, id: str) -> bool:
+        return await remove_image(self._engine, id)
 
     async def _sweep(self, model_id: str) -> None:
         """Remove containers of the model that ended without a stop(), as when the gateway was killed."""

@@ -50,7 +50,7 @@ from app.runtime.process.environments import Environments
 from app.runtime.process.plan import ProcessPlan
 from app.runtime.process.replica_end import Outside, open_end, read_end
 from app.runtime.process.runtime_copy import compile_for, runtime_copy
-from app.runtime.target import Log, ReplicaState
+from app.runtime.target import Log, ReplicaState, StoredImage
 
 MAX_SOCKET_PATH_BYTES = 100  # 108 on Linux and 104 on macOS, with the final zero
 POLL_SECONDS = 0.02
@@ -288,6 +288,12 @@ class ProcessTarget:
         await asyncio.to_thread(_remove_folder, self._run_folder / model.model_id)
         if model.findings.lock and not environment_in_use:
             await self._environments.remove(model.findings.lock)
+
+    async def images(self) -> tuple[StoredImage, ...]:
+        return ()
+
+    async def remove_image(self, id: str) -> bool:
+        return False
 
     def describe_removal(self, model: ModelVersion, replicas: Sequence[Replica]) -> list[str]:
         return [f"process {replica.id}" for replica in replicas]

@@ -33,6 +33,7 @@ from app.ui.image_tab import ImageTab, image_tab, is_shown, sent_image
 from app.ui.pages import Pages
 from app.ui.predict_form import Form, form_for, read, refilled, with_field_error
 from app.ui.prediction_view import PredictionView, prediction_view, timings_of
+from app.ui.routes.head import head_context
 from app.ui.snippets import JSON_WORDS, ImageFile, Snippet, snippets, written
 from app.ui.statuses import badge
 from model_container.contract import frames
@@ -88,6 +89,7 @@ def router(
                 "model": model,
                 "deployment": deployment,
                 "badge": badge(deployment),
+                **head_context(request, model, state),
                 "serves": is_serving(deployment),
                 "tab": "predict",
                 "way": way_of(tab, given),

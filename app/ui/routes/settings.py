@@ -11,14 +11,19 @@ from fastapi.responses import RedirectResponse
 from app.access.keys import Keys
 from app.api.keys import NOT_SAVED
 from app.errors import PrismError
+from app.lifecycle.deployments import Deployments
+from app.lifecycle.storage import image_storage, prune_images
 from app.registry.keys import KeyEntry, KeyStore
 from app.registry.unsaved import Unsaved
+from app.runtime.doctor import examined, urgency
 from app.settings import Settings
-from app.ui.housekeeping import checks, limits, storage
+from app.ui.housekeeping import limits, storage
 from app.ui.pages import Pages
 
 
-def router(settings: Settings, store: KeyStore, keys: Keys, unsaved: Unsaved, pages: Pages) -> APIRouter:
+def router(
+    settings: Settings, store: KeyStore, keys: Keys, unsaved: Unsaved, deployments: Deployments, pages: Pages
+) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
     made: dict[str, tuple[KeyEntry, str]] = {}  # new keys by a token; a token shows its key once
 
@@ -36,7 +41,8 @@ def router(settings: Settings, store: KeyStore, keys: Keys, unsaved: Unsaved, pa
             "unsaved": unsaved.documents(),
             "limits": limits(settings),
             "storage": await storage(settings),
-            "checks": await checks(settings),
+            "images": await image_storage(deployments),
+            "checks": sorted(await examined(settings), key=urgency),
             "logged_in": getattr(request.state, "session", False),
         }
         return pages.render(request, "settings.html", context, status=error.status if error else 200)
@@ -64,5 +70,10 @@ def router(settings: Settings, store: KeyStore, keys: Keys, unsaved: Unsaved, pa
     async def revoke(id: str) -> Response:
         store.revoke(id)
         return RedirectResponse("/settings#keys", 303)
+
+    @routes.post("/settings/prune-images")
+    async def prune() -> Response:
+        await prune_images(deployments)
+        return RedirectResponse("/settings#storage", 303)
 
     return routes

@@ -4,6 +4,7 @@ import { CsvFile, cells } from "/static/csv.js";
 const PREVIEW_ROWS = 10;
 const FIRST_ROWS = 16;
 const MOST_ROWS = 8192;
+const MOST_GROWTH = 16;
 const QUICK_MS = 500;
 const SLOW_MS = 2000;
 const IN_FLIGHT = 3;
@@ -143,8 +144,10 @@ async function run() {
       if (!text.startsWith(header)) throw new Error(`The results have other columns from line ${batch.lines[0]} on.`);
       parts.push(new Blob([text.slice(header.length)]));
       done += batch.rows;
-      if (batch.ms < QUICK_MS && batch.rows >= count) count = Math.min(4 * count, MOST_ROWS);
-      else if (batch.ms > SLOW_MS) count = Math.max(1, Math.floor(count / 2));
+      if (batch.ms < QUICK_MS && batch.rows >= count) {
+        count = Math.min(Math.floor(batch.rows * Math.min(MOST_GROWTH, QUICK_MS / Math.max(batch.ms, 1))), MOST_ROWS);
+      }
+      if (batch.ms > SLOW_MS) count = Math.max(1, Math.floor(count / 2));
       part("progress").value = batch.read / table.size;
       part("said").textContent = `${done.toLocaleString("en")} rows`;
     }

@@ -10,7 +10,6 @@ from model_container.adapters.estimator import EstimatorAdapter
 from model_container.batch import Batcher
 from model_container.contract.frames import (
     FORM_BESIDE_IGNORED,
-    FORM_NATIVE,
     OPTION_PROBABILITIES,
     OPTION_STRICT,
     Answer,
@@ -45,8 +44,8 @@ def ask_all(target: Batcher, bodies: list[Any], probabilities: bool = False, str
 def _reply(answer: Answer) -> Reply:
     if answer.form != FORM_BESIDE_IGNORED:
         return Reply(answer.status, answer.form, json.loads(answer.body))
-    body, ignored = without_ignored(answer.body)
-    return Reply(answer.status, FORM_NATIVE, json.loads(body), tuple(json.loads(ignored)))
+    body, form, ignored = without_ignored(answer.body)
+    return Reply(answer.status, form, json.loads(body), tuple(json.loads(ignored)))
 
 
 def ask(target: Batcher | Adapter, body: Any, probabilities: bool = False, strict: bool = False) -> Reply:

@@ -42,6 +42,9 @@ class SmallServer:
     states: list[dict[str, Any]] = field(default_factory=lambda: [document()])
     down: list[str] = field(default_factory=list)
     unavailable: list[str] = field(default_factory=list)
+    version: str = "0.1.0"
+    leftovers: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[dict[str, str]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
     key: str = ""
     most_predictions: int = 1 << 30
@@ -107,12 +110,22 @@ def small_server() -> Iterator[SmallServer]:
             state.requests.append((self.command, self.path))
             body = self.body()
             if parts.path == "/health":
-                health: dict[str, Any] = {"status": "ok", "version": "0.1.0", "models": {"live": 1}}
+                health: dict[str, Any] = {"status": "ok", "version": state.version, "models": {"live": 1}}
                 health |= {"down": state.down, "unavailable": state.unavailable, "failed": state.failed}
                 return self.answer(health)
+            if parts.path == "/health/monitor":
+                return self.answer({"unsaved": []})
             if state.key and self.headers.get("X-API-Key") != state.key:
                 return self.answer({"status": 401, "code": "unauthorized", "detail": "A key is needed."}, 401)
             match self.command, parts.path.strip("/").split("/"):
+                case "GET", ["storage"]:
+                    images = {"model_id": "m1", "ref": "iris@1.0.0", "images": ["prism_model_m1"], "size_bytes": 6e6}
+                    below = {"environments": 1, "environments_bytes": 2e8, "unavailable": []}
+                    self.answer({"models": [images], **below, "leftovers": state.leftovers})
+                case "POST", ["storage", "prune"]:
+                    self.answer({"removed": state.leftovers, "size_bytes": 7_000_000})
+                case "GET", ["doctor"]:
+                    self.answer({"version": state.version, "checks": state.checks})
                 case "GET", ["models"]:
                     self.answer({"models": [state.states[-1]]})
                 case "POST", ["models", "upload" | "upload-and-run"]:

@@ -220,6 +220,18 @@ def test_failed_versions_are_removed_together_and_a_model_named_twice_once(serve
     assert prism("models", "rm", "iris", "iris", "--yes").stdout.count("Removed") == 1
 
 
+def test_a_prune_says_what_goes_before_it_removes_that(server: SmallServer) -> None:
+    assert prism("storage", "prune", "--yes").stdout == "Nothing is left over.\n"
+    server.leftovers = [{"name": "prism_model_m9", "size_bytes": 7_000_000, "reason": "its model is gone"}]
+    listed = prism("storage", "ls").stdout
+    assert "iris@1.0.0  6.0 MB  prism_model_m1" in listed
+    assert "prism_model_m9  7.0 MB  its model is gone" in listed
+    refused = prism("storage", "prune", "--no-input")
+    assert (refused.exit_code, "Removing prism_model_m9" in refused.stderr) == (1, True)
+    assert ("POST", "/storage/prune") not in server.requests
+    assert prism("storage", "prune", "--yes").stdout == "Removed 1 of 1 images, 7.0 MB.\n"
+
+
 def test_a_failure_is_dismissed(server: SmallServer) -> None:
     assert "no longer needs attention" in prism("models", "dismiss", "iris").stdout
     assert ("POST", "/models/iris/dismiss") in server.requests

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from prism.errors import InvalidRequest
 from prism.responses import Model
@@ -23,6 +24,11 @@ MODELS = [TENTH, version(4, "other"), FIRST, FAILED, SECOND]
 def test_a_name_leads_to_the_newest_version_that_was_live_before_the_current_one() -> None:
     assert version_to_restore("iris", TENTH, MODELS) is SECOND
     assert version_to_restore("iris", SECOND, MODELS) is FIRST
+
+
+def test_behind_a_failed_deployment_an_unhealthy_version_is_passed_over() -> None:
+    unhealthy = structs.replace(SECOND, status="unhealthy")
+    assert version_to_restore("iris", FAILED, [FIRST, unhealthy, FAILED]) is FIRST
 
 
 @pytest.mark.parametrize("ref", ["iris@1.2.0", "iris2"])

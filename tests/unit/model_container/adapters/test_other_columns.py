@@ -17,7 +17,19 @@ from sklearn.preprocessing import OneHotEncoder
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.batch import Batcher
 from model_container.bodies.encode import beside_ignored
-from model_container.contract.frames import DIALECT_V2_BINARY, JSON_LENGTH, Answer, FrameError, Request, without_ignored
+from model_container.contract.frames import (
+    DIALECT_CSV,
+    DIALECT_V2_BINARY,
+    FORM_CSV,
+    FORM_NATIVE,
+    JSON_LENGTH,
+    OPTION_CSV,
+    Answer,
+    FrameError,
+    Request,
+    without_ignored,
+)
+from model_container.server.http_answers import whole_answer
 from tests.unit.model_container.asking import ask, ask_all
 
 FRAME = pd.DataFrame(
@@ -72,6 +84,17 @@ def test_other_columns_are_ignored_and_named(target: Batcher) -> None:
     assert {tuple(reply.json["predictions"]) for reply in replies} == {(True,)}
 
 
+def test_a_csv_table_keeps_its_other_columns_beside_the_results(target: Batcher) -> None:
+    requests = [Request(b"order,age,city\n7,30,rome\n8,1,oslo\n", DIALECT_CSV, options) for options in (OPTION_CSV, 0)]
+    (table, plain), _, _ = target.run(requests)
+    assert without_ignored(table.body) == (
+        b"order,age,city,prediction\n7,30,rome,true\n8,1,oslo,false\n",
+        FORM_CSV,
+        '["order"]',
+    )
+    assert without_ignored(plain.body)[1:] == (FORM_NATIVE, '["order"]')
+
+
 def test_strict_refuses_other_columns(target: Batcher) -> None:
     refused = ask(target, {**ROW, "z": 1}, strict=True)
     assert (refused.status, refused.json["unexpected"], refused.json["missing"]) == (422, ["z"], [])
@@ -108,15 +131,32 @@ def test_lightgbm_is_asked_by_the_names_before_it_replaced_their_spaces(dropping
 @pytest.mark.parametrize("name", ["a\r\nSet-Cookie: x", "\x7f", "é", "\ud800", "x" * 5000, ""])
 def test_the_list_of_ignored_columns_is_short_printable_ascii(name: str) -> None:
     answer = beside_ignored(Answer(b"{}"), [name, *(f"column {index}" for index in range(10_000))])
-    body, ignored = without_ignored(answer.body)
-    assert body == b"{}"
+    body, form, ignored = without_ignored(answer.body)
+    assert (body, form) == (b"{}", FORM_NATIVE)
     assert ignored.isascii()
     assert len(ignored) <= 1002
     listed = json.loads(ignored)
     assert int(listed[-1].split()[1]) + len(listed) - 1 == 10_001
 
 
-@pytest.mark.parametrize("body", [b"", b"\x01", b"\xff\xff\xff\xff[]{}", b"\x04\0\0\0[\r\n]{}", b"\x02\0\0\0{}{}"])
+def test_an_image_without_a_gateway_names_them_in_the_same_header() -> None:
+    response = whole_answer(beside_ignored(Answer(b'{"predictions":[1]}'), ["z"]))
+    assert (response.body, dict(response.headers)) == (b'{"predictions":[1]}', {"x-ignored-columns": '["z"]'})
+    assert not whole_answer(Answer(b"{}")).headers
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x01",
+        b"\xff\xff\xff\xff\0\0[]{}",
+        b"\x04\0\0\0\0\0[\r\n]{}",
+        b"\x02\0\0\0\0\0{}{}",
+        b"\x02\0\0\0\1\0[]{}",
+        b"\x02\0\0\0\2\0[]{}",
+    ],
+)
 def test_a_replica_cannot_write_headers(body: bytes) -> None:
     with pytest.raises(FrameError):
         without_ignored(body)

@@ -101,7 +101,7 @@ class TestReading:
 
     def test_texts_that_look_like_numbers_stay_texts_where_the_model_takes_texts(self) -> None:
         content = csv_table.decode(Request(b"zip,count\n01234,7\n"), [tensor("zip", "BYTES", [-1])]).content
-        assert content == Named({"zip": ["01234"], "count": [7]})
+        assert {name: list(cells) for name, cells in content.values.items()} == {"zip": ["01234"], "count": [7]}
 
     @pytest.mark.parametrize(
         ("body", "code"),
@@ -110,6 +110,7 @@ class TestReading:
             (b"\n\n", "empty_body"),
             (b"a,b", "no_rows"),
             (b"a,a\n1,2", "wrong_columns"),
+            (b"," * (1 << 20), "wrong_columns"),
             (b"a,b\n1,2\n3", "ragged_rows"),
             (b"a,b\n1,2,3", "ragged_rows"),
             (b"a\n\xff", "not_csv"),
@@ -138,6 +139,22 @@ class TestReading:
     def test_quoted_cells_hold_delimiters_line_breaks_and_quotes(self) -> None:
         content = csv_table.decode(Request(b'a,b\n"x, ""y""\nz",1\n')).content
         assert content == Named({"a": ['x, "y"\nz'], "b": [1]})
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(st.tuples(*[st.text("a1. ;é\t_-", max_size=4)] * 2), min_size=1, max_size=5),
+        st.sampled_from(["\n", "\r\n", "\r"]),
+    )
+    def test_quotation_marks_around_cells_change_nothing(self, rows: list[tuple[str, str]], end: str) -> None:
+        lines = [["one", "two"], *map(list, rows)]
+        bare = end.join(",".join(row) for row in lines)
+        quoted = end.join(",".join(f'"{cell}"' for cell in row) for row in lines)
+        inputs = [tensor("one", "BYTES", [-1])]
+        tables = [csv_table.decode(Request(text.encode(), options=OPTION_CSV), inputs) for text in (bare, quoted)]
+        assert tables[0].table == tables[1].table
+        first, second = (dict(table.content.values) for table in tables)
+        assert list(first.pop("one")) == list(second.pop("one"))
+        assert first == second
 
     @pytest.mark.parametrize("cell", ["old", "1_000", "5,1", "1e999", "12abc"])
     def test_a_cell_that_is_no_number_is_named_with_its_row_and_column(self, pipeline: Any, cell: str) -> None:

@@ -37,7 +37,7 @@ async def test_a_build_begins_once_more_if_a_layer_of_it_was_removed(
         file.write(b"whole")
 
     monkeypatch.setattr(Images, "_run_build", run_build)
-    images = Images(cast(Engine, object()), "python:{version}-slim", tmp_path, 60)
+    images = Images(cast(Engine, object()), "python:{version}-slim", tmp_path, 60, "home")
     with nullcontext() if succeeds else pytest.raises(BuildFailed, match="could not be built"):
         await images._build("prism_model_m", write_context, print)
     assert contexts == [b"whole"] * builds
