@@ -98,7 +98,7 @@ def test_a_dangerous_pickle_is_deployed_with_consent_alone(server: Server, visit
     visitor.check()
     visitor.awaits(422)
     page.get_by_role("button", name="Deploy", exact=True).click()
-    expect(page.get_by_role("main")).to_contain_text("allow_unsafe")
+    expect(page.get_by_role("main")).to_contain_text("your consent is recorded")
     assert "dangerous" not in {model["name"] for model in server.http.get("/models").json()["models"]}
     visitor.check()
     consent.check()
