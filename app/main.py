@@ -37,7 +37,7 @@ from app.protocols.v2.documents import EXTENSIONS
 from app.settings import Settings
 from app.ui.pages import Pages, wants_page
 from app.ui.problem_page import problem_page
-from app.ui.routes import clearing, dashboard, documentation, login
+from app.ui.routes import clearing, dashboard, documentation, login, predict_table
 from app.ui.routes import logs as logs_page
 from app.ui.routes import model as model_page
 from app.ui.routes import predict as predict_page
@@ -76,9 +76,9 @@ def create_app(settings: Settings) -> FastAPI:
             system.deployments, system.monitor, system.unsaved, settings.enable_health_monitor, settings.grpc_port
         )
     )
+    include_pages(app, system, pages, sessions, admins)  # first: at a path of both, browsers get the page
     include_administration(app, system, admins)
     include_predictions(app, system, admins)
-    include_pages(app, system, pages, sessions, admins)
     app.add_middleware(BodyLimit, max_bytes=system.max_body_bytes)
     app.add_middleware(HostOriginMiddleware, hosts=system.hosts, only_here=not settings.keys_of_admins)
     app.add_middleware(HeadAsGet)
@@ -144,13 +144,16 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
         dashboard.router(deployments, system.models_folder, history, vitals, pages, system.settings, system.monitor),
         dependencies=admins_but_programs,
     )
-    app.include_router(documentation.router(pages))
+    may_see_models = RequireAdmin(system.keys, sessions, system.wrong_keys).admits
+    app.include_router(documentation.router(pages, state, may_see_models, system.admission.must_have_key))
     app.include_router(login.router(system.keys, sessions, pages))
     app.include_router(
         predict_page.router(state, system.dispatcher, system.admission, pages, system.max_body_bytes),
         dependencies=admins,
     )
     app.include_router(clearing.router(deployments, pages), dependencies=admins)
+    asking = InferenceHandler(system.dispatcher, system.admission, system.max_body_bytes)
+    app.include_router(predict_table.router(state, asking, system.admission, pages), dependencies=admins)
     app.include_router(logs_page.router(deployments, pages), dependencies=admins)
     app.include_router(
         model_page.router(deployments, history, vitals, system.dispatcher.circuits, pages), dependencies=admins

@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import resource
 
+import structlog
+
 from app.access.hosts import is_loopback
+from app.config.loading import load_settings, warnings
 from app.errors import Forbidden
 from app.observe.log import configure_logging
 from app.runtime.targets import allowed_targets
-from app.settings import Settings, load_settings
+from app.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 OPEN_FILES_MAX = 1 << 20
 """More than any server needs, but few enough for a program that loops over all descriptors before it starts another
@@ -24,6 +29,8 @@ def prepare() -> Settings:
     allowed_targets(settings)
     require_admin_key(settings)
     configure_logging(settings.log_level)
+    for warning in warnings():
+        log.warning("a section of the settings means nothing yet", detail=warning)
     return settings
 
 

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ import structlog
 import uvicorn
 import uvloop
 
+from app.config.recorded import recorded
 from app.core.atomic_file import write_atomic
 from app.core.os_errors import log_fields
 from app.dispatch.listener import listener_config
@@ -62,7 +64,7 @@ def bind(settings: Settings) -> socket.socket:
     except OSError as error:
         raise InvalidSetting(
             f"The server cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
-            hint="Choose another port: `prism run 8001`, or PRISM_PORT=8001.",
+            hint="Choose another port: `prism run 8001`, or `prism config set port 8001`.",
         ) from error
     return listener
 
@@ -99,8 +101,8 @@ class AnnouncedServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, settings: Settings, end_streams: Callable[[], None]) -> None:
         super().__init__(config)
+        self._settings = settings
         self._record = settings.run_folder / "server.json"
-        self._host = settings.host
         self._end_streams = end_streams
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -108,11 +110,19 @@ class AnnouncedServer(uvicorn.Server):
         if not self.started or not sockets:
             return
         port = sockets[0].getsockname()[1]
-        host = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host
+        host = self._settings.host
+        host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        started = psutil.Process().create_time()
         tune_gc()
-        record = {"pid": os.getpid(), "started": started, "host": host, "port": port, "url": url, "version": VERSION}
+        record = {
+            "pid": os.getpid(),
+            "started": psutil.Process().create_time(),
+            "host": host,
+            "port": port,
+            "url": url,
+            "version": VERSION,
+            "settings": recorded(self._settings, salt=secrets.token_hex(16)),
+        }
         try:
             write_atomic(self._record, json.dumps(record).encode())
         except OSError as error:  # the server works without the record

@@ -1,4 +1,4 @@
-"""All settings of PRISM: typed, with the unit in the name, read from the environment, checked at start."""
+"""All settings of PRISM: typed, with the unit in the name. `app.config` reads them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.execution import unknown_provider
 from app.core.model import Limits
 from app.core.ssh_address import SshAddress, ssh_address
-from app.errors import InvalidSetting
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -24,15 +23,32 @@ def default_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "prism"
 
 
-class Settings(BaseSettings):
-    """The settings. Relative paths count from `home`.
-
-    Every field is an environment variable: its alias, or PRISM_ + its name.
-    """
+class Places(BaseSettings):
+    """The settings that lead to the record of the server that runs on this machine."""
 
     model_config = SettingsConfigDict(env_prefix="PRISM_", populate_by_name=True, extra="ignore", frozen=True)
 
     home: Path = Field(default_factory=default_home, description="Folder that relative paths start from.")
+    run_root: Path = Field(
+        Path("model_store/run"), description="Folder for working folders of replicas, and the server's record and log."
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _tilde_is_the_users_folder(cls, value: object) -> object:
+        return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
+
+    @property
+    def run_folder(self) -> Path:
+        return self.home / self.run_root
+
+
+class Settings(Places):
+    """The settings. Relative paths count from `home`.
+
+    Every field is an environment variable, its alias or PRISM_ + its name, and a key of config.yaml.
+    """
+
     model_upload_root: Path = Field(
         Path("model_store/uploads"),
         alias="MODEL_UPLOAD_ROOT",
@@ -46,9 +62,6 @@ class Settings(BaseSettings):
     environment_root: Path = Field(
         Path("model_store/environments"),
         description="Where the process target keeps the packages of each lock hash.",
-    )
-    run_root: Path = Field(
-        Path("model_store/run"), description="Folder for working folders of replicas, and the server's record and log."
     )
     models_dir: str = Field(
         "", description="Folder that holds a folder for each model, served and watched; see models-folder.md."
@@ -78,8 +91,9 @@ class Settings(BaseSettings):
     )
     enable_health_monitor: bool = Field(True, description="Watch replicas and restart those that are lost.")
     health_monitor_interval_seconds: float = Field(10, gt=0, description="Time between two monitor cycles.")
-    api_keys: str = Field(
-        "", description="Comma-separated API keys; without any key, the server is open to this machine."
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Comma-separated API keys; without any key, the server is open to this machine.",
     )
     admin_keys: SecretStr = Field(
         SecretStr(""),
@@ -212,8 +226,8 @@ class Settings(BaseSettings):
 
     @field_validator("api_keys", "admin_keys")
     @classmethod
-    def _keys_are_usable(cls, value: str | SecretStr) -> str | SecretStr:
-        keys = value if isinstance(value, str) else value.get_secret_value()
+    def _keys_are_usable(cls, value: SecretStr) -> SecretStr:
+        keys = value.get_secret_value()
         if keys and not all(key.strip() for key in keys.split(",")):
             raise ValueError("has an empty key between its commas")
         return value
@@ -236,10 +250,6 @@ class Settings(BaseSettings):
         return self.home / self.environment_root
 
     @property
-    def run_folder(self) -> Path:
-        return self.home / self.run_root
-
-    @property
     def models_folder(self) -> Path | None:
         return self._file(self.models_dir)
 
@@ -258,11 +268,11 @@ class Settings(BaseSettings):
 
     def _file(self, text: str) -> Path | None:
         """Resolve a path relative to `home`, with `~` for the user's folder; None where the setting is unset."""
-        return self.home / Path(text).expanduser() if text else None
+        return self.home / os.path.expanduser(text) if text else None
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return separate(self.api_keys)
+        return separate(self.api_keys.get_secret_value())
 
     @property
     def keys_of_admins(self) -> tuple[str, ...]:
@@ -288,16 +298,12 @@ def variable(field: str) -> str:
     return Settings.model_fields[field].alias or f"PRISM_{field.upper()}"
 
 
-def load_settings(**overrides: object) -> Settings:
-    """Read and check the environment. Raises InvalidSetting, one line that names variable, value and reason."""
-    try:
-        return Settings(**overrides)  # type: ignore[arg-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "?"
-        name = variable(name) if name in Settings.model_fields else name
-        raise InvalidSetting(
-            f"{name}={first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}.",
-            hint=f"Correct {name}, or unset it for the default.",
-            setting=name,
-        ) from error
+def field_of(name: str) -> str:
+    """Return the field that a name means: its own, or its environment variable; "" for no field."""
+    return (
+        name if name in Settings.model_fields else next((f for f in Settings.model_fields if variable(f) == name), "")
+    )
+
+
+def is_secret(field: str) -> bool:
+    return Settings.model_fields[field].annotation is SecretStr

@@ -17,13 +17,14 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tu
 
 import numpy as np
 
-from model_container.adapters.base import PROBABILITIES, Adapter, Inputs, Outputs
-from model_container.bodies.content import Decoded
+from model_container.adapters.base import PROBABILITIES, Adapter, Inputs, Outputs, TakingTables
+from model_container.bodies.content import Content, Decoded, Named
 from model_container.bodies.decode import may_be_plain, read
-from model_container.bodies.encode import encode, encode_native
+from model_container.bodies.encode import beside_ignored, encode, encode_native
+from model_container.bodies.image_rows import ImageRows
 from model_container.bodies.numeric_fast_path import Matrix, PlainRows
 from model_container.bodies.problems import Problem
-from model_container.contract.frames import OPTION_PROBABILITIES, Answer, Request
+from model_container.contract.frames import FORM_NATIVE, OPTION_PROBABILITIES, OPTION_STRICT, Answer, Request
 
 MAX_MESSAGE = 300
 _TRACEBACK_FRAMES = 8
@@ -46,13 +47,19 @@ class _Job(NamedTuple):
     position: int
     decoded: Decoded
     inputs: Inputs
+    ignored: Tuple[str, ...] = ()
 
 
 class Batcher:
-    """Predictor of batches. Not thread-safe: the caller holds a lock."""
+    """Predictor of batches. Not thread-safe: the caller holds a lock.
 
-    def __init__(self, adapter: Adapter) -> None:
+    images: reader of pictures; by default for a model that takes none.
+    """
+
+    def __init__(self, adapter: Adapter, images: Optional[ImageRows] = None) -> None:
         self._adapter = adapter
+        self._table = adapter.table if isinstance(adapter, TakingTables) else None
+        self._images = images or ImageRows(None)
         self._joinable = adapter.joinable
         self._answers: List[Optional[Answer]] = []
         self._model_ns = 0
@@ -132,7 +139,17 @@ class Batcher:
                 "This model gives no probabilities.",
                 "Classifiers with predict_proba, and ONNX classifiers with a probability output, do.",
             )
-        return _Job(index, decoded, adapter.inputs(decoded.content)), probabilities
+        content, ignored = self._fitted(request, decoded)
+        content = self._images.content(content)
+        return _Job(index, decoded, adapter.inputs(content), ignored), probabilities
+
+    def _fitted(self, request: Request, decoded: Decoded) -> Tuple[Content, Tuple[str, ...]]:
+        """Return the content with the columns of the model's table, and the names of those that it does not have."""
+        content, table = decoded.content, self._table
+        if table is None or not isinstance(content, Named) or content.values.keys() == table.known_names:
+            return content, ()
+        strict = request.options & OPTION_STRICT or decoded.form != FORM_NATIVE  # other protocols allow no others
+        return table.fitted(content, bool(strict))
 
     def _predict(self, jobs: List[_Job], probabilities: bool) -> None:
         try:
@@ -180,7 +197,8 @@ class Batcher:
             own = outputs if len(jobs) == 1 else _rows(outputs, start, end)
             start = end
             try:
-                self._answers[job.position] = encode(job.decoded, own, self._adapter.classes)
+                answer = encode(job.decoded, own, self._adapter.classes)
+                self._answers[job.position] = beside_ignored(answer, job.ignored) if job.ignored else answer
             except Problem as problem:
                 self._answers[job.position] = problem.answer()
             except FAILURES as error:

@@ -71,8 +71,10 @@ def main() -> int:
         enter(config.environment)
     try:
         from model_container.adapters import load
+        from model_container.adapters.images import image_rows
 
         adapter = load(config)
+        images = image_rows(adapter, config.call)
     except Exception as error:
         report_load_failure(error)
         return EXIT_NOT_LOADED
@@ -80,7 +82,7 @@ def main() -> int:
     from model_container.server.server import Server
 
     welcome = describe(adapter, config.format, confinement, began)
-    server = Server(adapter, welcome, config.token, vertex_routes())
+    server = Server(adapter, welcome, config.token, vertex_routes(), images)
     # Libraries and the model are never freed: collections that traverse them would stall predictions.
     gc.collect()
     gc.freeze()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from types import TracebackType
@@ -13,12 +14,16 @@ from typing import Any, TypeVar, Unpack
 import httpx2
 
 from prism import connection, requests
-from prism.errors import APIError, ConnectionFailed
+from prism.errors import APIError, ConnectionFailed, PrismError, RateLimitedError
 from prism.following import LogFollower
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts
 from prism.responses import ApiKey, Health, Model, Prediction, Replacement, Share
 from prism.retries import Retries
+from prism.rollback import version_to_restore
 from prism.streaming import ItemReader, check_kind, content_of
+from prism.tables.answer import FilePrediction, TableAnswer
+from prism.tables.records import Batch
+from prism.tables.run import IN_FLIGHT, OnRows, table_run, wait_seconds
 
 T = TypeVar("T")
 
@@ -73,7 +78,8 @@ class AsyncPrism:
     async def predict(self, ref: str, data: Any, *, probabilities: bool = False) -> Prediction:
         """Predict.
 
-        data: any body that PRISM's dialects allow, a DataFrame or an array; bytes are sent unchanged as JSON.
+        data: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image as bytes or as
+        Pillow holds it, or a list of images, each of which is a row. Other bytes are sent unchanged as JSON.
         """
         return await self.send(requests.predict(ref, data, probabilities=probabilities))
 
@@ -98,6 +104,52 @@ class AsyncPrism:
                     raise
             await asyncio.sleep(delay)
             attempt += 1
+
+    async def predict_file(
+        self,
+        ref: str,
+        file: File,
+        output: File,
+        *,
+        probabilities: bool = False,
+        resume: bool = False,
+        on_rows: OnRows | None = None,
+    ) -> FilePrediction:
+        """Predict each row of a CSV or Parquet file, and write the rows with the results beside them to `output`.
+
+        The file is read, sent and written in batches, so it may have any size (each batch is read and written on the
+        event loop: milliseconds on a local disk). `output` appears when it is complete; until then the results are in
+        `output`.part, and resume=True goes on with that part. A file object is written to as results come. on_rows is
+        called after each batch. Raises FileStopped, which names the line and the cause.
+        """
+        sent: deque[tuple[Batch, asyncio.Task[TableAnswer]]] = deque()
+        try:
+            with table_run(file, output, resume, on_rows) as run:
+                while True:
+                    while len(sent) < IN_FLIGHT and (batch := run.next_batch()):
+                        call = requests.predict_table(ref, batch.body, probabilities=probabilities)
+                        sent.append((batch, asyncio.create_task(self._send_patiently(call))))
+                    if not sent:
+                        return run.outcome()
+                    batch, answer = sent.popleft()
+                    try:
+                        run.accept(batch, await answer)
+                    except PrismError as error:
+                        raise run.stopped(error, batch) from error
+        finally:
+            for _, answer in sent:
+                answer.cancel()
+
+    async def _send_patiently(self, call: Call[T]) -> T:
+        """Send one call, again and again while a rate limit asks to wait."""
+        while True:
+            try:
+                return await self.send(call)
+            except RateLimitedError as error:
+                delay = wait_seconds(error)
+                if delay is None:
+                    raise
+            await asyncio.sleep(delay)
 
     async def health(self) -> Health:
         return await self.send(requests.health())
@@ -267,6 +319,14 @@ class AsyncModels:
 
     async def restart(self, ref: str) -> Model:
         return await self._prism.send(requests.act(ref, "restart"))
+
+    async def rollback(self, ref: str) -> Model:
+        """Make an earlier version live again; it takes over from the current one once it answers, without a failed request.
+
+        ref: a model's name, for the newest version that was live before the current one; or name@version, for that one.
+        Raises InvalidRequest if there is none.
+        """
+        return await self.start(version_to_restore(ref, await self.get(ref), await self.list()).model_id)
 
     async def dismiss(self, ref: str) -> Model:
         """Stop reporting a failed version, or the error of a live one, as something that needs attention."""

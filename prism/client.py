@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import builtins
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
 import httpx2
 
 from prism import connection, requests
-from prism.errors import APIError, ConnectionFailed
+from prism.errors import APIError, ConnectionFailed, PrismError, RateLimitedError
 from prism.following import LogFollower
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts
 from prism.responses import ApiKey, Health, Model, Prediction, Replacement, Share
 from prism.retries import Retries
+from prism.rollback import version_to_restore
 from prism.streaming import ItemReader, check_kind, content_of
+from prism.tables.answer import FilePrediction, TableAnswer
+from prism.tables.records import Batch
+from prism.tables.run import IN_FLIGHT, OnRows, table_run, wait_seconds
 
 T = TypeVar("T")
 
@@ -86,7 +92,8 @@ class Prism:
     def predict(self, ref: str, data: Any, *, probabilities: bool = False) -> Prediction:
         """Predict.
 
-        data: any body that PRISM's dialects allow, a DataFrame or an array; bytes are sent unchanged as JSON.
+        data: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image as bytes or as
+        Pillow holds it, or a list of images, each of which is a row. Other bytes are sent unchanged as JSON.
         """
         return self.send(requests.predict(ref, data, probabilities=probabilities))
 
@@ -109,6 +116,47 @@ class Prism:
                     raise
             time.sleep(delay)
             attempt += 1
+
+    def predict_file(
+        self,
+        ref: str,
+        file: File,
+        output: File,
+        *,
+        probabilities: bool = False,
+        resume: bool = False,
+        on_rows: OnRows | None = None,
+    ) -> FilePrediction:
+        """Predict each row of a CSV or Parquet file, and write the rows with the results beside them to `output`.
+
+        The file is read, sent and written in batches, so it may have any size. `output` appears when it is complete;
+        until then the results are in `output`.part, and resume=True goes on with that part. A file object is written to
+        as results come. on_rows is called after each batch. Raises FileStopped, which names the line and the cause.
+        """
+        with table_run(file, output, resume, on_rows) as run, ThreadPoolExecutor(IN_FLIGHT) as pool:
+            sent: deque[tuple[Batch, Future[TableAnswer]]] = deque()
+            while True:
+                while len(sent) < IN_FLIGHT and (batch := run.next_batch()):
+                    call = requests.predict_table(ref, batch.body, probabilities=probabilities)
+                    sent.append((batch, pool.submit(self._send_patiently, call)))
+                if not sent:
+                    return run.outcome()
+                batch, answer = sent.popleft()
+                try:
+                    run.accept(batch, answer.result())
+                except PrismError as error:
+                    raise run.stopped(error, batch) from error
+
+    def _send_patiently(self, call: Call[T]) -> T:
+        """Send one call, again and again while a rate limit asks to wait."""
+        while True:
+            try:
+                return self.send(call)
+            except RateLimitedError as error:
+                delay = wait_seconds(error)
+                if delay is None:
+                    raise
+            time.sleep(delay)
 
     def health(self) -> Health:
         return self.send(requests.health())
@@ -274,6 +322,14 @@ class Models:
 
     def restart(self, ref: str) -> Model:
         return self._prism.send(requests.act(ref, "restart"))
+
+    def rollback(self, ref: str) -> Model:
+        """Make an earlier version live again; it takes over from the current one once it answers, without a failed request.
+
+        ref: a model's name, for the newest version that was live before the current one; or name@version, for that one.
+        Raises InvalidRequest if there is none.
+        """
+        return self.start(version_to_restore(ref, self.get(ref), self.list()).model_id)
 
     def dismiss(self, ref: str) -> Model:
         """Stop reporting a failed version, or the error of a live one, as something that needs attention."""

@@ -4,6 +4,7 @@
     ├── InvalidRequest                a URL, key or argument that no request can be made from
     ├── ConnectionFailed              no answer came: no server, connection lost
     │   └── RequestTimedOut
+    ├── FileStopped                   a table file of which not all rows have results
     ├── InvalidResponse               something answered, but it was not PRISM
     └── APIError                      PRISM answered with an error: status, code, detail, hint, request_id
         ├── BadRequestError           400
@@ -79,6 +80,18 @@ class ConnectionFailed(PrismError):
 
 class RequestTimedOut(ConnectionFailed):
     """Error for a request without an answer in time. The server may still be working on it."""
+
+
+class FileStopped(PrismError):
+    """Error for a table file of which not all rows have results. rows: that have. cause: what stopped it."""
+
+    def __init__(self, detail: str, *, hint: str = "", rows: int, cause: PrismError) -> None:
+        super().__init__(detail, hint=hint)
+        self.rows = rows
+        self.cause = cause
+
+    def problem(self) -> dict[str, Any]:
+        return {**self.cause.problem(), **super().problem(), "code": self.cause.problem()["code"], "rows": self.rows}
 
 
 class InvalidResponse(PrismError):

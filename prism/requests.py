@@ -18,7 +18,11 @@ import msgspec
 from prism import responses
 from prism.errors import InvalidRequest
 from prism.folder import code_parts, zipped
+from prism.predict_body import JSON, predict_body
 from prism.responses import Answer, ApiKey, Health, Model, Prediction, Replacement, Revocation, Share
+from prism.tables.answer import TableAnswer, table
+
+CSV = "text/csv"
 
 T = TypeVar("T")
 File = str | os.PathLike[str] | IO[bytes]
@@ -65,14 +69,15 @@ class Form:
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """Request to send. patience: the timeout that applies. repeatable: sending it twice has the same effect as once."""
+    """Request to send. json: its body, which a prediction may have in another content type. patience: the timeout that applies. repeatable: sending it twice has the same effect as once."""
 
     method: str
     path: str
     parse: Callable[[Answer], T]
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    json: bytes | None = None
+    body: bytes | None = None
+    content_type: str = JSON
     form: Form | None = None
     patience: Literal["request", "predict", "deploy"] = "request"
     repeatable: bool = True
@@ -83,8 +88,9 @@ class Call(Generic[T]):
         if self.form is not None:
             with self.form.opened() as arguments:
                 yield arguments
-        elif self.json is not None:
-            yield {"content": self.json, "headers": {"Content-Type": "application/json"}}
+        elif self.body is not None:
+            accepted = {"Accept": CSV} if self.content_type == CSV else {}
+            yield {"content": self.body, "headers": {"Content-Type": self.content_type, **accepted}}
         else:
             yield {}
 
@@ -157,13 +163,27 @@ def act(ref: str, action: Literal["start", "stop", "restart", "dismiss"]) -> Cal
 
 def scale(ref: str, replicas: int) -> Call[Model]:
     """Change the number of replicas. The answer comes once that many serve, or once it is known that they cannot."""
-    return Call("PATCH", _path(ref), responses.model, json=encode({"replicas": replicas}), patience="deploy")
+    return Call("PATCH", _path(ref), responses.model, body=encode({"replicas": replicas}), patience="deploy")
 
 
 def predict(ref: str, data: Any, *, probabilities: bool = False) -> Call[Prediction]:
     params = {"probabilities": "true"} if probabilities else {}
-    body = encode(data)
-    return Call("POST", _path(ref, "predict"), responses.prediction, params=params, json=body, patience="predict")
+    body = predict_body(data, encode)
+    return Call(
+        "POST",
+        _path(ref, "predict"),
+        responses.prediction,
+        params=params,
+        body=body.content,
+        content_type=body.content_type,
+        patience="predict",
+    )
+
+
+def predict_table(ref: str, rows: bytes, *, probabilities: bool = False) -> Call[TableAnswer]:
+    """Predict rows of CSV, after their line of names. They come back with the results beside them."""
+    params = {"probabilities": "true"} if probabilities else {}
+    return Call("POST", _path(ref, "predict"), table, params=params, body=rows, content_type=CSV, patience="predict")
 
 
 def logs(ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None) -> Call[list[str]]:
@@ -213,7 +233,7 @@ def prune_stale() -> Call[list[str]]:
 def share(refs: Sequence[str] = (), *, create_key: bool = False, open_to_all: bool = False) -> Call[Share]:
     """Share models. Not retried automatically: a second call would make a second key."""
     body = encode({"models": list(refs), "create_key": create_key, "open": open_to_all})
-    return Call("POST", "/share", responses.share, json=body, patience="deploy", repeatable=False)
+    return Call("POST", "/share", responses.share, body=body, patience="deploy", repeatable=False)
 
 
 def share_status() -> Call[Share]:
@@ -230,7 +250,7 @@ def list_keys() -> Call[list[ApiKey]]:
 
 def create_key(name: str) -> Call[ApiKey]:
     """Make a key. Not retried automatically: a second call would make a second key."""
-    return Call("POST", "/keys", responses.api_key, json=encode({"name": name}), repeatable=False)
+    return Call("POST", "/keys", responses.api_key, body=encode({"name": name}), repeatable=False)
 
 
 def revoke_key(id: str) -> Call[Revocation]:
@@ -320,7 +340,7 @@ def _named(ref: str) -> str:
     if not ref.strip("./ "):
         raise InvalidRequest(
             f"{ref!r} is not a reference to a model.",
-            hint="Give a name, name@version or a model_id; `prism models ls` shows them.",
+            hint="Give a name, name@version or a model_id; `prism ls` shows them.",
         )
     return ref
 

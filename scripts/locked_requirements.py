@@ -8,6 +8,7 @@ lock says. Usage:
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 LOCK = Path(__file__).resolve().parent.parent / "poetry.lock"
+EXTRA = re.compile(r'extra == "[^"]*"')
+ALWAYS = 'python_version >= "3"'
 
 
 class UnknownGroup(ValueError):
@@ -39,14 +42,18 @@ def requirement(package: dict[str, Any], groups: list[str]) -> str:
 
 
 def marker(package: dict[str, Any], groups: list[str]) -> str:
-    """When `package` is wanted by any of `groups`; "" for always. Poetry writes a table where the groups differ."""
+    """When `package` is wanted by any of `groups`; "" for always. Poetry writes a table where the groups differ.
+
+    Every extra is wanted, and installers evaluate a requirements file without any, so what asks for one always holds.
+    """
     markers = package.get("markers", "")
-    if isinstance(markers, str):
-        return markers
-    wanted = [group for group in groups if group in package["groups"]]
-    if any(group not in markers for group in wanted):  # one of them wants it everywhere
-        return ""
-    return " or ".join(f"({markers[group]})" for group in wanted)
+    if isinstance(markers, dict):
+        wanted = [group for group in groups if group in package["groups"]]
+        if any(group not in markers for group in wanted):  # one of them wants it everywhere
+            return ""
+        markers = " or ".join(f"({markers[group]})" for group in wanted)
+    markers = EXTRA.sub(ALWAYS, markers)
+    return "" if markers in (ALWAYS, f"({ALWAYS})") else markers
 
 
 def main() -> None:

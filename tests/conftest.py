@@ -24,10 +24,10 @@ import pytest
 from docker.errors import DockerException, ImageNotFound
 from xdist.scheduler import LoadScopeScheduling
 
+from app.config.loading import load_settings
 from app.core.model import Limits
 from app.runtime.packages.index import machine_index
 from app.runtime.process.cgroups import Cgroups, remove
-from app.settings import load_settings
 
 SKIPPED = pytest.StashKey[dict[str, int]]()
 IMAGES = pytest.StashKey[frozenset[str]]()
@@ -69,6 +69,11 @@ CHROMIUM = ("chromium", "google-chrome", "chromium-browser")
 def chromium() -> str | None:
     """The machine's own Chromium, or Chrome."""
     return next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+
+
+def headless_chromium() -> str | None:
+    """Chromium without windows if the machine has it, for half of the CPU; otherwise `chromium()`."""
+    return shutil.which("chromium-headless-shell") or chromium()
 
 
 @functools.cache
@@ -128,6 +133,20 @@ def missing_cgroup() -> str:
     return "" if made else f"{groups.why_not}. {mend}"
 
 
+SYSTEMD = Path("/lib/systemd/systemd")
+
+
+@functools.cache
+def missing_systemd() -> str:
+    """Why tests marked `systemd` cannot run here and what to do about it; "" if they can: they start one of their own."""
+    if not SYSTEMD.exists() or shutil.which("systemd-analyze") is None:
+        return "no systemd is installed. Install it: apt-get install systemd"
+    separate = ["unshare", "--mount", "nsenter", "--version"]
+    if os.geteuid() or subprocess.run(separate, capture_output=True, check=False).returncode:
+        return "no systemd of a test's own can be started here. Run the tests as root"
+    return ""
+
+
 def mount_command() -> list[str]:
     """What stands before `mount`."""
     return [] if os.geteuid() == 0 else ["sudo", "-n"]
@@ -155,6 +174,7 @@ NEEDS: dict[str, Callable[[], str]] = {
     "node": missing_node,
     "torch": missing_torch,
     "cgroup": missing_cgroup,
+    "systemd": missing_systemd,
     "tmpfs": missing_tmpfs,
 }
 """Marker → what is missing for tests that carry it. Another need is another row."""

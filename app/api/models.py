@@ -10,11 +10,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse
+from msgspec import to_builtins
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.documents import model_document, staged_document
 from app.api.log_events import STREAM_HEADERS
 from app.api.log_events import events as log_events
+from app.api.model_schema import model_openapi
 from app.api.uploads import INSPECT_FIELDS, INSPECT_FORM, received, upload_form
 from app.core.model import REPLICAS_MAX, ModelVersion
 from app.core.route_table import superseded
@@ -75,6 +77,7 @@ class ModelRoutes:
         inspect("/models/inspect", summary="Inspect a file without building it")(self.inspect)
         routes.get("/models", summary="List models")(self.all_models)
         routes.get("/models/{ref}", summary="Get a model")(self.one_model)
+        routes.get("/models/{ref}/openapi.json", summary="Schema of a model's predictions")(self.schema)
         routes.patch("/models/{ref}", summary="Set the number of replicas")(self.change)
         routes.delete("/models/{ref}", summary="Delete a model")(self.delete)
         routes.post("/models/{ref}/start", summary="Start a stopped model")(self.start)
@@ -111,6 +114,10 @@ class ModelRoutes:
         model = self._state.find(ref)
         uses = await self._vitals.of([self._state.deployment(model.model_id)])
         return self._document(model.model_id, request, uses)
+
+    async def schema(self, ref: str, request: Request) -> dict[str, Any]:
+        """Returns an OpenAPI description of the model's predict route, written from its signature."""
+        return dict(to_builtins(model_openapi(self._state.find(ref), str(request.base_url).rstrip("/"))))
 
     async def change(self, ref: str, wanted: Change, request: Request, wait: Wait = True) -> Response:
         """Sets the number of replicas.

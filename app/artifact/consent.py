@@ -62,14 +62,14 @@ def allowed_packages(given: Iterable[str]) -> tuple[str, ...]:
     """
     entries = dict.fromkeys(entry for text in given for entry in re.split(r"[\s,]+", text) if entry)
     if len(entries) > ALLOWED_MAX:
-        raise BadInput(f"`allow_packages` names more than {ALLOWED_MAX} packages.", field="allow_packages")
+        raise BadInput(f"More than {ALLOWED_MAX} packages are allowed by name.", field="allow_packages")
     for entry in entries:
         module, _, distribution = entry.rpartition("=")
         if not DISTRIBUTION.fullmatch(distribution) or (module and not MODULE.fullmatch(module)):
             raise BadInput(
-                f"`allow_packages` has `{entry[:100]}`, which is not a package name.",
+                f"`{entry[:100]}` is not the name of a package to allow.",
                 hint="Give `NAME`, or `MODULE=NAME` if the package and the imported module have different names; versions "
-                "go into `requirements`.",
+                "go into the requirements.",
                 field="allow_packages",
             )
     return tuple(entries)

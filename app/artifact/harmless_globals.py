@@ -135,9 +135,11 @@ CALLED: Final = re.compile(
     r"|pandas\.core\.internals\.managers\.(Single)?BlockManager|pandas\.(core\.dtypes\.dtypes\.)?[A-Z]\w*Dtype"
     r"|pandas\.(core\.indexes|_libs)\.[\w.]+\.(_new_[A-Z]\w*|_unpickle_\w+|_timedelta_unpickle)"
     r"|pandas\._libs\.(interval\.Interval|tslibs\.offsets\.[A-Z]\w*)"
+    r"|statsmodels\.tsa\.statespace\._\w+\.[sdcz](Initialization|Statespace|KalmanFilter|KalmanSmoother"
+    r"|SimulationSmoother)"
     r"|pytz\._(UTC|p)|(sklearn|pandas|scipy|numpy|statsmodels|imblearn)\.[\w.]+\.__pyx_unpickle_\w+"
 )
-"""Names that the pickles of scikit-learn, numpy and pandas call, found by reading those of every estimator."""
+"""Names that the pickles of scikit-learn, numpy, pandas and statsmodels call, found by reading those of every estimator."""
 
 OTHER_KINDS: Final = re.compile(
     r"scipy\.sparse\._?[a-z]+\.(csr|csc|coo|bsr|dia|dok|lil)_(matrix|array)|numpy\.rec\.recarray|numpy\.record"

@@ -20,6 +20,7 @@ from app.artifact.formats.boosters import read_booster
 from app.artifact.formats.onnx import OnnxReading, read_onnx
 from app.artifact.formats.skops import is_skops, pin_of_skops, read_skops
 from app.artifact.formats.torch import TorchReading, is_torch, pin_of_torch, read_torch
+from app.artifact.image_pins import OF_TORCH, image_pins_of_onnx, image_pins_of_pickle
 from app.artifact.pickles import PickleReading, read_pickle
 from app.artifact.requirements import (
     pins_of_compression,
@@ -145,6 +146,8 @@ def _pickle_inspection(path: Path, filename: str, compression: str, reading: Pic
 def _all_pins(reading: PickleReading, joblib_format: bool) -> tuple[Pin, ...]:
     """Return the pins of a pickle, with those that neither the pickle nor a library's metadata name."""
     pins = {pin.distribution: pin for pin in pins_of_pickle(reading, joblib_format)}
+    for pin in image_pins_of_pickle(reading):
+        pins.setdefault(pin.distribution, pin)
     for name in reading.globals:
         for prefix, distribution in UNDECLARED.items():
             if name.startswith(prefix):
@@ -157,7 +160,7 @@ def _onnx_inspection(reading: OnnxReading) -> Inspection:
     for domain, version in reading.opsets.items():
         facts["opset" if domain == "ai.onnx" else f"opset.{domain}"] = str(version)
     facts |= {"inputs": _shown(reading.inputs), "outputs": _shown(reading.outputs)}
-    return Inspection(format=Format.ONNX, pins=pins_of_onnx(reading), facts=facts)
+    return Inspection(format=Format.ONNX, pins=(*pins_of_onnx(reading), *image_pins_of_onnx(reading)), facts=facts)
 
 
 def _zip_inspection(path: Path) -> Inspection | None:
@@ -177,7 +180,7 @@ def _skops_inspection(reading: PickleReading, version: str) -> Inspection:
     return Inspection(
         format=Format.SKOPS,
         globals=reading.globals,
-        pins=(*pins_of_pickle(reading, joblib_format=False), pin_of_skops(version)),
+        pins=(*pins_of_pickle(reading, joblib_format=False), pin_of_skops(version), *image_pins_of_pickle(reading)),
         dangers=dangers_of(reading),
         missing_code=missing_code_of(reading.globals),
         unknown_modules=unknown_modules_of(reading.globals),
@@ -192,7 +195,12 @@ def _torch_inspection(reading: TorchReading) -> Inspection:
         globals=pickles.globals,
         pins=(
             pin_of_torch(reading.torch_version),
-            *(pin for pin in pins_of_pickle(pickles, False) if pin.distribution != "torch"),
+            *(
+                pin
+                for pin in pins_of_pickle(pickles, False)
+                if pin.distribution not in ("torch", OF_TORCH.distribution)
+            ),
+            OF_TORCH,
         ),
         python=python_need_of(pickles),
         dangers=dangers_of(pickles),

@@ -238,7 +238,7 @@ def given_names(text: str) -> set[str]:
     return {canonicalize_name(pin.distribution) for pin in _given_pins(text)}
 
 
-def _given_pins(text: str, evidence: str = "given by the owner", where: str = "`requirements`") -> list[Pin]:
+def _given_pins(text: str, evidence: str = "given by the owner", where: str = "the requirements") -> list[Pin]:
     lines = text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines()
     bare = [text for line in lines if (text := re.sub(r"(^|\s)#.*$", "", line).strip())]
     if len(bare) > REQUIREMENTS_MAX:
@@ -264,7 +264,7 @@ def _requirement(line: str, where: str) -> Requirement:
         )
     if line.startswith((".", "/", "~")) or re.search(r"\.(whl|zip|tar\.gz)$", line.partition(" ")[0]):
         raise _bad_line(
-            line, where, "is a path", "Paths have no meaning on the server; upload your own code as `code_files`."
+            line, where, "is a path", "Paths have no meaning on the server; send your own code with `--code`."
         )
     try:
         requirement = Requirement(line)
@@ -298,7 +298,7 @@ def _minor(python_version: str) -> str:
     match = re.fullmatch(r"(3\.[0-9]{1,3})(\.[0-9]{1,3})?", text)
     if not match:
         raise BadInput(
-            f"`python_version` is `{text[:50]}`, not a version of Python 3.",
+            f"`{text[:50]}` is not a version of Python 3.",
             hint="Give a version such as 3.11, or leave it out: PRISM then uses the version that the artifact names.",
             field="python_version",
         )
@@ -313,10 +313,10 @@ def _pythons(need: PythonConstraint | None, wanted: str, available: tuple[str, .
     allowed = SpecifierSet(need.specifier if need else "")
     left = tuple(python for python in available if python in allowed and wanted in ("", python))
     if left and wanted:
-        return left, f"`python_version` asks for {wanted}"
+        return left, f"its owner asks for {wanted}"
     if left:
         return left, need.evidence if need else "this server's Python, because the artifact does not name a version"
-    needs = [f"`python_version` asks for {wanted}"] if wanted else []
+    needs = [f"its owner asks for {wanted}"] if wanted else []
     needs += [f"the artifact needs {need.specifier} ({need.evidence})"] if need else []
     raise EnvironmentFailed(
         f"No Python fits: {' and '.join(needs) or 'any version fits'}, but this server has {', '.join(available) or 'none'}.",
@@ -327,6 +327,6 @@ def _pythons(need: PythonConstraint | None, wanted: str, available: tuple[str, .
 
 def _python_hint(need: PythonConstraint | None, wanted: str, allowed: SpecifierSet) -> str:
     if need and wanted and wanted not in allowed:
-        return "Leave `python_version` out, or save the model with the Python version that should serve it."
+        return "Leave the version of Python out, or save the model with the one that should serve it."
     lacking = wanted or (f"of {need.specifier}" if need else "3.11 or newer")
     return f"Install a Python {lacking} on the server, or deploy to the target `docker`, which brings every version."

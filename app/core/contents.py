@@ -71,6 +71,7 @@ class Contents(Struct, frozen=True):
             batchable=config.batchable,
             inputs=tuple(port.tensor() for port in inputs),
             outputs=tuple(port.tensor() for port in outputs),
+            image=config.input,
             source=FILE_NAME if by_hand else MLMODEL,
             strict=by_hand,
         )

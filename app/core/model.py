@@ -11,6 +11,7 @@ from app.core.acceleration import Acceleration, AccelerationStatus
 from app.core.address import Address
 from app.core.environment import Lock
 from app.core.execution import Execution
+from app.core.image import ImageSpec
 from app.core.inspection import Format, Inspection
 from app.core.signature import Signature, Tensor
 
@@ -90,6 +91,7 @@ class PredictContract(Struct, frozen=True):
     batchable: bool | None = None
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
+    image: ImageSpec | None = None
     source: str = ""
     strict: bool = True
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from app.core.execution import GPU_FORMS, Execution, Gpus, parse_gpus, unknown_provider
+from app.core.image import ImageSpec
 from app.core.model import REPLICAS_MAX, QueueLimits
 from app.core.signature import Tensor
 from app.errors import BadInput
@@ -36,7 +37,7 @@ CHOICES: Final = ("auto", "off")
 DATATYPES: Final = (
     "BOOL",
     *(f"{sign}INT{size}" for sign in ("U", "") for size in (8, 16, 32, 64)),
-    *("FP16", "BF16", "FP32", "FP64", "BYTES", "ANY"),
+    *("FP16", "BF16", "FP32", "FP64", "BYTES", "DATETIME", "ANY"),
 )
 MEANT: Final = {
     "batch": "max_batch_size",
@@ -96,8 +97,8 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     framework: what the model file should be; checked against what it is. file: the model's, where the folder has several.
     method: of the object in a pickle that answers, such as predict_proba. batchable: whether rows of several requests
-    may go through one call. sample: a request known to be answered, for the probe before traffic. gpu: true, how many,
-    or which.
+    may go through one call. sample: a request known to be answered, for the probe before traffic. input: how images
+    become the model's input. gpu: true, how many, or which.
     """
 
     framework: str = ""
@@ -111,6 +112,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     predict_timeout_seconds: Annotated[float, Meta(gt=0)] | None = None
     replicas: Annotated[int, Meta(ge=1, le=REPLICAS_MAX)] = 1
     sample: Any = None
+    input: ImageSpec | None = None
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     requirements: str | tuple[str, ...] = ()
@@ -169,7 +171,7 @@ def _check_keys(document: dict[Any, Any]) -> None:
         text = str(key)
         near = MEANT.get(text.lower()) or next(iter(difflib.get_close_matches(text.lower(), KEYS, 1, 0.6)), None)
         if text == "name":
-            hint = "A model is named by its folder, or by `model_name` of an upload."
+            hint = "A model is named by its folder, or by the name that is given with an upload."
         else:
             hint = f"Did you mean `{near}`?" if near else f"Keys are: {', '.join(KEYS)}."
         raise _wrong(f"has the unknown key `{text[:100]}`", hint, text[:100])
@@ -200,6 +202,9 @@ def checked(config: ModelConfig) -> ModelConfig:
     if config.method and not METHOD.fullmatch(config.method):
         hint = "Name a method of the model, such as predict_proba."
         raise _wrong(f"has `method: {config.method[:100]}`, which is not a valid name", hint, "method")
+    if config.input is not None and (fault := config.input.fault):
+        key, wrong, hint = fault
+        raise _wrong(f"has `input.{key}: {_shown(wrong)}`", hint, "input")
     for key, ports in (("inputs", config.inputs), ("outputs", config.outputs)):
         for port in ports:
             if port.datatype not in DATATYPES:
@@ -231,9 +236,11 @@ def _mistyped(given: Any, message: str) -> BadInput:
             value = value[int(index)]
     key = "".join(f".{name}" if name else f"[{index}]" for name, index in steps).lstrip(".")
     if unknown := re.search(r"unknown field `(\w+)`", reason):
-        fields = [field.name for field in msgspec.structs.fields(TensorSpec)]
+        fields = [field.name for field in msgspec.structs.fields(ImageSpec if key == "input" else TensorSpec)]
         near = difflib.get_close_matches(unknown[1], fields, 1)
         hint = f"Did you mean `{near[0]}`?" if near else f"It has {', '.join(fields)}."
+        if key == "input" and not near:
+            hint = f"`input` is how images are read, and has {', '.join(fields)}. Columns belong in `inputs`."
         return _wrong(f"has the unknown key `{unknown[1]}` in `{key}`", hint, key.split("[")[0])
     kinds = re.sub(r"^Expected | \| null|, got .*$|`", "", reason).split(" | ")
     wanted = " or ".join(re.sub(r"\w+", lambda word: _EXPECTED.get(word[0], word[0]), kind, count=1) for kind in kinds)

@@ -34,7 +34,7 @@ PURPOSES: Final = {
 """The purpose of a file or folder by its name. Of several names in a path the first to match counts."""
 
 FREE_SPACE: Final = (
-    "Free some space, e.g. with `prism models rm NAME` or `uv cache prune`, then try again. "
+    "Free some space, e.g. with `prism rm NAME` or `uv cache prune`, then try again. "
     "The settings page shows how much this server stores, and where."
 )
 WORDS: Final = re.compile(r"\[Errno (\d+)\]|\(os error (\d+)\)")

@@ -261,7 +261,7 @@ class Lane:
             return ReplicaUnavailable(
                 f"`{self.endpoint.name}` no longer answers its own sample; "
                 "it gets no requests for a moment, then it is tried again.",
-                hint=f"Read its log: prism models logs {self.endpoint.name}.",
+                hint=f"Read its log: `prism logs {self.endpoint.name}`.",
             )
         return ReplicaUnavailable(f"No replica of `{self.endpoint.name}` answers right now; it is being replaced.")
 
@@ -424,10 +424,16 @@ class Lane:
                 request.settled = True
                 timing = f"queue;dur={(sent - request.arrived) * 1000:.2f}, {shared}"
                 try:
-                    request.answered(Reply(status, form, names.get(form, b""), body, timing))
+                    reply = Reply(status, form, names.get(form, b""), body, timing)
+                    request.answered(reply if form != frames.FORM_BESIDE_IGNORED else self._beside_ignored(reply))
                 except Exception:  # an error with one request must not leave the others without an answer
                     log.exception("an answer could not be delivered", model=self.endpoint.name)
                     request.failed(ReplicaProtocolError.of("its answer could not be delivered"))
+
+    def _beside_ignored(self, reply: Reply) -> Reply:
+        """Return the answer with the ignored columns apart. Raises FrameError."""
+        body, form, ignored = frames.without_ignored(reply.body)
+        return Reply(reply.status, form, self.names.get(form, b""), body, reply.timing, ignored)
 
     def _log_timings(self, batch: list[PendingRequest], sent: float, now: float, result: Batch) -> None:
         for request, (_, status, _) in zip(batch, result.answers, strict=True):

@@ -85,7 +85,7 @@ class Dispatcher:
 
     def begin(self, call: Call) -> AwaitableRequest:
         """Rate limit, route and queue a request; await its `answer`. Raises errors of app.errors if it is refused."""
-        request = AwaitableRequest(call.body, frames.OPTION_PROBABILITIES if call.probabilities else 0, call.dialect)
+        request = AwaitableRequest(call.body, call.options, call.dialect)
         self.submit(call.ref, call.caller, request)
         return request
 
@@ -94,7 +94,7 @@ class Dispatcher:
 
         Raises errors of app.errors if it is refused.
         """
-        request = frames.Request(call.body, call.dialect, frames.OPTION_PROBABILITIES if call.probabilities else 0)
+        request = frames.Request(call.body, call.dialect, call.options)
         try:
             allowance = self._limits.take(call.caller, monotonic())
             if self._ending:

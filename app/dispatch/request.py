@@ -30,7 +30,8 @@ class Queue(Protocol):
 class Call(Struct, frozen=True):
     """One predict request of an admitted caller, as an ordinary route passes it on.
 
-    caller: the name under which it is counted. dialect: of the body, one of frames.DIALECT_….
+    caller: the name under which it is counted. dialect: of the body, one of frames.DIALECT_…. strict: refuse columns that
+    the model does not have. as_csv: answer a CSV body by its rows with the results beside them.
     """
 
     ref: str
@@ -39,12 +40,24 @@ class Call(Struct, frozen=True):
     probabilities: bool = False
     request_id: str = ""
     dialect: int = frames.DIALECT_JSON
+    strict: bool = False
+    as_csv: bool = False
+
+    @property
+    def options(self) -> int:
+        chosen = (
+            frames.OPTION_PROBABILITIES if self.probabilities else 0,
+            frames.OPTION_STRICT if self.strict else 0,
+            frames.OPTION_CSV if self.as_csv else 0,
+        )
+        return sum(chosen)
 
 
 class Reply(Struct, frozen=True, gc=False):
     """One answer as the runtime wrote it, and its timing.
 
     names: the JSON that precedes the body's own members, b"" for none. timing: the value of the Server-Timing header.
+    ignored: the columns that the model does not have, as a list in JSON; "" if there were none.
     """
 
     status: int
@@ -52,6 +65,7 @@ class Reply(Struct, frozen=True, gc=False):
     names: bytes
     body: bytes
     timing: str
+    ignored: str = ""
 
 
 class PendingRequest:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from app.dispatch.request import PendingRequest, Reply
 from app.errors import PROBLEM_JSON, ReplicaProtocolError
 from model_container.contract import frames
+from model_container.contract.frames import IGNORED_COLUMNS
 
 CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """The form of a problem's code."""
@@ -20,6 +21,8 @@ def answer_headers(request: PendingRequest, reply: Reply) -> dict[str, str]:
     """Return the header fields of an answer: its version, its timing, and what is left of the caller's allowance."""
     allowance = request.allowance
     headers = {**request.lane.version_headers, "server-timing": reply.timing}
+    if reply.ignored:
+        headers[IGNORED_COLUMNS] = reply.ignored
     return headers if allowance is None else {**headers, **allowance.headers}
 
 
@@ -27,6 +30,8 @@ def answer_header_lines(request: PendingRequest, reply: Reply) -> str:
     """Return the fields of `answer_headers` as lines, each with its line end, as the fast path sends them."""
     allowance = request.allowance
     lines = f"{request.lane.version_header_lines}server-timing: {reply.timing}\r\n"
+    if reply.ignored:
+        lines = f"{lines}{IGNORED_COLUMNS}: {reply.ignored}\r\n"
     return lines if allowance is None else f"{lines}{allowance.header_lines}"
 
 

@@ -51,13 +51,13 @@ def _absent(absence: NotServing) -> PrismError:
     if absence.status is Status.UNHEALTHY and absence.reason:
         return ReplicaUnavailable(
             f"`{absence.ref}` has no replica: {absence.reason.lower()}. Starting it is retried, with increasing delays.",
-            hint=f"See why in GET /models/{absence.ref}.",
+            hint=f"`prism models show {absence.ref}` says why.",
         )
     if absence.returning:
         return ReplicaUnavailable(f"`{absence.ref}` is {absence.status.value}; it takes traffic as soon as it is live.")
     return Conflict(
         f"`{absence.ref}` is {absence.status.value} and takes no traffic.",
-        hint=f"Start it with POST /models/{absence.ref}/start, or see why in GET /models/{absence.ref}.",
+        hint=f"`prism models start {absence.ref}` starts it; `prism models show {absence.ref}` says why it does not run.",
         model=absence.ref,
     )
 
@@ -65,5 +65,5 @@ def _absent(absence: NotServing) -> PrismError:
 def not_found(ref: str, known: tuple[str, ...]) -> NotFound:
     """Return an error that names the reference sought and the nearest one that exists."""
     near = difflib.get_close_matches(ref, known, n=1)
-    hint = f"Did you mean `{near[0]}`?" if near else "GET /models lists all models."
+    hint = f"Did you mean `{near[0]}`?" if near else "`prism ls` lists all models."
     return NotFound(f"There is no model `{ref[:200]}`.", hint=hint, ref=ref[:200])

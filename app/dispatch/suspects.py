@@ -126,5 +126,5 @@ def crash_error(name: str, loss: Loss | None) -> ModelCrashed:
     reason = loss.reason if loss is not None else "its connection was lost"
     return ModelCrashed(
         f"The replica of `{name}` was lost while it worked on this request alone: {reason}.",
-        hint=f"The request is not retried. Send less in one request, or read the log: prism models logs {name}.",
+        hint=f"The request is not retried. Send less in one request, or read the log: `prism logs {name}`.",
     )

@@ -15,7 +15,7 @@ def check_content_type(content_type: str, *others: str) -> None:
     if kind in ("", "application/json", *others) or (kind.startswith("application/") and kind.endswith("+json")):
         return
     raise UnsupportedFormat(
-        f"A prediction takes application/json, not `{kind[:100]}`.",
+        f"A prediction takes {', '.join(('application/json', *others))}, not `{kind[:100]}`.",
         hint="Send the header `Content-Type: application/json`; with curl: -H 'Content-Type: application/json'.",
     )
 

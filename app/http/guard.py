@@ -136,7 +136,9 @@ def is_direct_request(request: Request) -> bool:
     return is_direct(headers.get("host", ""), headers.keys())
 
 
-READABLE = frozenset(("/models", "/models/{ref}", "/registry", "/registry/{model_id}", "/metrics"))
+READABLE = frozenset(
+    ("/models", "/models/{ref}", "/models/{ref}/openapi.json", "/registry", "/registry/{model_id}", "/metrics")
+)
 """Routes whose GET every valid key opens. What is not named here, and whatever changes something, is for admins."""
 
 
@@ -186,6 +188,14 @@ class RequireAdmin:
             request.state.session = True
         else:
             raise self._refusal(request)
+
+    def admits(self, request: Request) -> bool:
+        """Return whether the request would pass."""
+        try:
+            self(request)
+        except (PrismError, LoginNeeded):
+            return False
+        return True
 
     def _refusal(self, request: Request) -> Exception:
         part = request.headers.get("hx-request") == "true"

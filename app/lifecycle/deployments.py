@@ -170,7 +170,7 @@ class Deployments:
         if model.findings.lock is None:
             raise Conflict(
                 f"`{model.name}` was never built, so it cannot be restarted.",
-                hint=f"Start it with POST /models/{model.model_id}/start.",
+                hint=f"Start it: `prism models start {model.ref}`.",
             )
         await self._end_job(model.model_id)
         if is_serving(deployment):

@@ -18,7 +18,11 @@ from app.lifecycle.replicas import Replicas
 from app.lifecycle.settings import DeploymentSettings
 from app.lifecycle.start import StartedReplica, Starter
 from app.lifecycle.state import DeploymentState
+from app.runtime.runtime_config import declares_image
 from app.runtime.target import Log, Target, Targets
+
+IMAGES = ("pillow",)
+"""What decodes images, for a model whose owner declares that it takes them; others are seen by their file."""
 
 RUNTIME_REQUIREMENTS = Path(__file__).resolve().parent.parent.parent / "model_container" / "requirements.txt"
 
@@ -114,11 +118,12 @@ class DeploymentPipeline:
 
         Raises BadInput or EnvironmentFailed if no such environment can ever be made.
         """
+        images = declares_image(model.spec.calling)
         return requirements_for(
             inspection,
             user_requirements=model.spec.requirements,
             python_version=model.spec.python_version,
-            extra_packages=runtime_requirements(),
+            extra_packages=(*runtime_requirements(), *IMAGES) if images else runtime_requirements(),
             available_pythons=await self.target(model).pythons(),
             gpu=bool(model.spec.execution.gpus),
         )

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from app.core.foreign_json import ForeignJsonError, read_json
+from app.core.inspection import Format
 from app.core.model import ModelVersion, Replica
 from app.errors import ProbeFailed
 from model_container.contract.frames import Answer, Request
@@ -67,13 +68,21 @@ def _detail(problem: bytes) -> str:
 def _failure(model: ModelVersion, candidates: list[Any], problem: str) -> ProbeFailed:
     if model.spec.expected_input is not None:
         return ProbeFailed(
-            f"The model did not answer its `expected_input_json`: {problem}",
+            f"The model did not answer the sample that was given with it: {problem}",
             hint="Give a sample that the model was trained to accept, and upload again.",
             sample=model.spec.expected_input,
         )
+    inspection = model.findings.inspection
+    if candidates and inspection is not None and inspection.format is Format.PYTHON:
+        return ProbeFailed(
+            f"The model did not answer its sample: {problem}",
+            hint="Give the class in model.py a request that it answers, in one line such as "
+            f"`sample = {repr(candidates[0])[:DETAIL_CHARACTERS_MAX]}`, the first that was tried.",
+            samples=candidates,
+        )
     return ProbeFailed(
         f"The model answered none of {len(candidates)} samples made from its signature: {problem}",
-        hint="Upload again with `expected_input_json`, one sample that the model can answer.",
+        hint="Upload it again with a sample that it can answer (`--expected-input`).",
         samples=candidates,
     )
 

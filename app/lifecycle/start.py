@@ -209,7 +209,7 @@ class Starter:
         except TimeoutError as error:
             raise ProbeFailed(
                 f"`{model.name}` did not answer its sample within {patience:g} s.",
-                hint="Give a smaller `expected_input_json`, or raise PRISM_PREDICT_TIMEOUT_SECONDS.",
+                hint="Give a smaller sample, or raise PRISM_PREDICT_TIMEOUT_SECONDS.",
             ) from error
         finally:
             started.connection.close()
@@ -238,12 +238,12 @@ class Starter:
             if not state.running:
                 raise StartFailed(
                     f"`{model.name}` stopped while loading: {await self._last_words(model, replica, state.detail)}",
-                    hint=f"See the whole log with GET /models/{model.model_id}/logs.",
+                    hint=f"`prism logs {model.ref}` shows the whole log.",
                 )
             if monotonic() > deadline:
                 raise StartFailed(
                     f"`{model.name}` did not load within {timeout:g} s.",
-                    hint=f"Raise PRISM_START_TIMEOUT_SECONDS, or see GET /models/{model.model_id}/logs.",
+                    hint=f"Raise PRISM_START_TIMEOUT_SECONDS. `prism logs {model.ref}` shows what it did.",
                 )
             await asyncio.sleep(START_POLL_SECONDS)
 

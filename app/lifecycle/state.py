@@ -104,7 +104,7 @@ class DeploymentState:
         """Return the deployment of a model. Raises NotFound for a model_id that the registry does not know."""
         deployment = self._registry.get(model_id)
         if deployment is None:
-            raise NotFound(f"The registry has no entry for `{model_id}`.", hint="GET /registry lists all entries.")
+            raise NotFound(f"The registry has no entry for `{model_id}`.", hint="`prism ls` lists all models.")
         return deployment
 
     def replicas_wanted(self, model: ModelVersion) -> int:
@@ -122,7 +122,7 @@ class DeploymentState:
             return exact
         matches = self._versions_of(ref)
         if not matches:
-            raise NotFound(f"There is no model `{ref[:200]}`.", hint="GET /models lists all models.", ref=ref[:200])
+            raise NotFound(f"There is no model `{ref[:200]}`.", hint="`prism ls` lists all models.", ref=ref[:200])
         endpoint = self._routes_of(ref).endpoint(ref)
         serving = self._store.get(endpoint.model_id) if endpoint is not None else None
         split = self._splits.get(ref)

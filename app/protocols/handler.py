@@ -28,6 +28,7 @@ from model_container.contract import frames
 from model_container.contract.stream_forms import StreamForm
 
 JSON = "application/json"
+CSV = "text/csv"
 T = TypeVar("T")
 
 
@@ -89,6 +90,8 @@ class InferenceHandler:
         *types: str,
         dialect: int = frames.DIALECT_JSON,
         probabilities: bool = False,
+        strict: bool = False,
+        as_csv: bool = False,
     ) -> Call:
         """Make a call from a request: admit the caller, check the body's content type, then read the body.
 
@@ -96,7 +99,8 @@ class InferenceHandler:
         """
         caller = self.admit(request, ref)
         check_content_type(request.headers.get("content-type", ""), *types)
-        return Call(ref, await self.body(request), caller, probabilities, request_id_of(request), dialect)
+        body = await self.body(request)
+        return Call(ref, body, caller, probabilities, request_id_of(request), dialect, strict, as_csv)
 
     async def body(self, request: Request) -> bytes:
         """Read the body. Raises TooLarge, BadInput, UnsupportedFormat; see app/http/bodies.py."""

@@ -13,7 +13,7 @@ from app.dispatch.request import Call
 from app.error_shapes import mlflow_error
 from app.errors import BadInput, Unavailable, UnsupportedFormat
 from app.http.problems import request_id_of
-from app.protocols.handler import JSON, InferenceHandler, bare, request_body
+from app.protocols.handler import CSV, JSON, InferenceHandler, bare, request_body
 from app.protocols.streaming import ANSWERS
 from app.version import VERSION
 from model_container.contract import frames
@@ -22,7 +22,6 @@ from model_container.contract.stream_forms import form_asked_for
 ERRORS = dict.fromkeys(("/invocations", "/models/*/invocations", "/ping", "/version"), mlflow_error)
 """The form of errors by path; see ErrorForms."""
 
-CSV = "text/csv"
 _TABLE = {"type": "array", "items": {"type": "object"}}
 _SPLIT = {
     "type": "object",

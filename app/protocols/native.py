@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.protocols.handler import InferenceHandler
+from app.dispatch.request import AwaitableRequest, Reply
+from app.protocols.handler import CSV, JSON, Answer, InferenceHandler, request_body, whole
 from app.protocols.streaming import ANSWERS
-from model_container.contract.stream_forms import form_asked_for
+from model_container.contract import frames
+from model_container.contract.content_types import DIALECTS, dialect_of
+from model_container.contract.stream_forms import form_asked_for, weights_of
 
 BODY_EXAMPLES = {
     "one row, by name": {"value": {"sepal length (cm)": 5.1, "sepal width (cm)": 3.5}},
@@ -20,6 +23,21 @@ BODY_EXAMPLES = {
     },
     "MLflow": {"value": {"dataframe_split": {"columns": ["age", "city"], "data": [[41, "Oslo"]]}}},
 }
+CSV_EXAMPLE = "age,city\n41,Oslo\n27,Rome\n"
+
+
+BODIES: dict[str, Any] = {
+    JSON: {"examples": BODY_EXAMPLES},
+    CSV: {"schema": {"type": "string"}, "example": CSV_EXAMPLE},
+    **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in DIALECTS if kind.startswith("image/")},
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+        }
+    },
+}
+"""The bodies that a prediction takes, by content type; see model_container/contract/content_types.py."""
 
 
 def router(asking: InferenceHandler) -> APIRouter:
@@ -29,22 +47,37 @@ def router(asking: InferenceHandler) -> APIRouter:
         "/models/{ref}/predict",
         summary="Predict",
         responses=ANSWERS,
-        openapi_extra={"requestBody": {"content": {"application/json": {"examples": BODY_EXAMPLES}}, "required": True}},
+        openapi_extra=request_body(BODIES),
     )
     async def predict(
         ref: str,
         request: Request,
         probabilities: Annotated[bool, Query(description="Also return class probabilities.")] = False,
+        strict: Annotated[bool, Query(description="Refuse columns that the model does not have.")] = False,
     ) -> Response:
         """Answers `{"model", "version", "model_id", "predictions": […]}`.
 
-        `ref` is a model's name (follows its newest live version), `name@version`, or a model_id. With `Accept:
-        text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md.
+        `ref` is a model's name (follows its newest live version), `name@version`, or a model_id. A model that takes
+        images also takes them as they are, or several in a form; see docs/image-inputs.md. With `Accept:
+        text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md. A table of
+        `text/csv` is answered with `Accept: text/csv` by its own rows with the results beside them. Columns that the
+        model does not have are ignored, and named in the header `X-Ignored-Columns`.
         """
-        call = await asking.call(request, ref, probabilities=probabilities)
-        form = form_asked_for(request.headers.get("accept", ""))
+        accept = request.headers.get("accept", "")
+        dialect = dialect_of(request.headers.get("content-type", ""))
+        form = form_asked_for(accept)
+        as_csv = form is None and dialect == frames.DIALECT_CSV and weights_of(accept).get(CSV, 0.0) > 0
+        call = await asking.call(
+            request, ref, *DIALECTS, dialect=dialect, probabilities=probabilities, strict=strict, as_csv=as_csv
+        )
         if form is not None:
             return await asking.stream(request, call, lambda _: form)
-        return await asking.ask(request, call, packs=False)  # as on the fast path, which does not compress
+        return await asking.ask(request, call, table_or_whole, packs=False)  # the fast path does not compress either
 
     return routes
+
+
+def table_or_whole(request: AwaitableRequest, reply: Reply) -> Answer:
+    """Return the runtime's table as it wrote it, any other answer preceded by the names of the model and its version."""
+    is_table = reply.form == frames.FORM_CSV
+    return Answer(reply.body, f"{CSV}; charset=utf-8") if is_table else whole(request, reply)

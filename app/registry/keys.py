@@ -130,7 +130,7 @@ class KeyStore:
         """Revoke a key at once; `saved` says whether a restart would honour that too. Raises NotFound."""
         entry = self._entries.pop(id, None)
         if entry is None:
-            raise NotFound(f"There is no key `{id[:100]}`.", hint="GET /keys lists all keys; so does `prism keys ls`.")
+            raise NotFound(f"There is no key `{id[:100]}`.", hint="`prism keys ls` lists all keys.")
         for listener in self._listeners:  # before writing, since the disk may be full
             listener.remove(id)
         try:

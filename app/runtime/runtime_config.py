@@ -4,25 +4,55 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.core.image import ImageSpec, listed
 from app.core.inspection import Format
 from app.core.model import Limits, ModelVersion, Variant, VariantName
+from app.core.model import PredictContract as Calling
 from app.core.signature import Tensor
 from model_container.contract.config import PredictContract
+from model_container.contract.image_input import DeclaredImage, ImageInput, Port, image_input
 
 
 def contract_of(model: ModelVersion, variant: Variant) -> PredictContract:
     """Return how a variant is called. An accelerated one has all that it needs in its own file."""
-    if variant.name is VariantName.ACCELERATED:
-        return PredictContract()
     calling = model.spec.calling
+    if variant.name is VariantName.ACCELERATED:
+        return PredictContract(image=_declared(calling.image), source=calling.source)
     return PredictContract(
         method=calling.method,
         batchable=calling.batchable,
         inputs=[_port(tensor) for tensor in calling.inputs],
         outputs=[_port(tensor) for tensor in calling.outputs],
+        image=_declared(calling.image),
         source=calling.source,
         strict=calling.strict,
     )
+
+
+def image_input_of(model: ModelVersion) -> ImageInput | None:
+    """Return how a model takes images, as far as that is known; None if it takes none."""
+    signature = model.findings.signature
+    inputs = model.spec.calling.inputs if signature is None else signature.inputs
+    return _image_input(inputs, model.spec.calling)
+
+
+def declares_image(calling: Calling) -> bool:
+    """Return whether the owner, or MLflow, declares an input that may be an image."""
+    return calling.image is not None or _image_input(calling.inputs, calling) is not None
+
+
+def _image_input(inputs: tuple[Tensor, ...], calling: Calling) -> ImageInput | None:
+    ports = [Port(tensor.name, tensor.datatype, tensor.shape) for tensor in inputs if not tensor.optional]
+    try:
+        return image_input(ports, _declared(calling.image))
+    except ValueError:  # the runtime refuses to start, and says why
+        return None
+
+
+def _declared(image: ImageSpec | None) -> DeclaredImage | None:
+    if image is None:
+        return None
+    return DeclaredImage(image.sides, image.mode, image.layout, image.fraction, listed(image.mean), listed(image.std))
 
 
 def execution_of(model: ModelVersion, variant: Variant, limits: Limits) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Share:
         if the tunnel cannot be opened, and Conflict if the sharing is stopped meanwhile.
         """
         if create_key and open_to_all:
-            raise BadInput("`create_key` and `open` cannot be combined.", hint="Send one of them.")
+            raise BadInput("A link has a key of its own or is open to all, not both.", hint="Ask for one of them.")
         async with self._turn:
             if not (create_key or open_to_all or self.has_keys):
                 raise consent_needed(names)
@@ -256,8 +256,8 @@ class Share:
 def consent_needed(names: Sequence[str]) -> ConsentNeeded:
     return ConsentNeeded(
         f"Anyone with the link could use {', '.join(names)}, and nobody has consented to that.",
-        hint='Create a key with {"create_key": true} (`prism share start --create-key`), or let anyone with the link '
-        'predict without one with {"open": true} (`--open`).',
+        hint="Create a key for it (`prism share start --create-key`), or let anyone with the link predict without one "
+        "(`--open`).",
         models=list(names),
     )
 

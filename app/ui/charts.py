@@ -17,18 +17,20 @@ from app.ui.figures import milliseconds, percent, significant
 
 WIDTH, HEIGHT = 600.0, 100.0
 SPARK_POINTS = 60
+FEW_POINTS = 6
 SPANS_SECONDS = (180.0, 360.0)
 
 Value = Callable[[Step], float | None]
 
 
 class Line(Struct, frozen=True):
-    """One line of a chart. path: its SVG path. area: the same path closed along the axis; "" if it is not filled."""
+    """One line of a chart. path: its SVG path. area: the same path closed along the axis. dots: its points to mark."""
 
     label: str
     kind: str
     path: str
     area: str = ""
+    dots: str = ""
 
 
 class Chart(Struct, frozen=True):
@@ -55,6 +57,7 @@ class Spark(Struct, frozen=True):
 
     path: str
     area: str
+    dots: str
     now: str
     summary: str
 
@@ -148,17 +151,21 @@ def spark(
     groups = [moments[start : start + width] for start in range(0, len(moments), width)]
     points = [(group[-1].ago_seconds, value(merged([moment.step for moment in group]))) for group in groups]
     top = rounded_up(max((number or 0.0 for _, number in points), default=0.0))
-    path, area = path_of(points, kept_seconds, top)
+    path, area, dots = path_of(points, kept_seconds, top)
     now = format_value(value(merged([moment.step for moment in moments[-12:]])))
     return Spark(
-        path, area, now, f"{now} in the last minute, at most {format_value(top)} in {kept_seconds / 60:.0f} minutes"
+        path,
+        area,
+        dots,
+        now,
+        f"{now} in the last minute, at most {format_value(top)} in {kept_seconds / 60:.0f} minutes",
     )
 
 
-def path_of(points: Sequence[tuple[float, float | None]], kept_seconds: float, top: float) -> tuple[str, str]:
-    """Return (path, closed area) through (seconds ago, value) points in the box.
+def path_of(points: Sequence[tuple[float, float | None]], kept_seconds: float, top: float) -> tuple[str, str, str]:
+    """Return (path, closed area, dots) through (seconds ago, value) points in the box.
 
-    A value of None leaves a gap. A point between two gaps is drawn as a dot.
+    A value of None leaves a gap. dots: a mark on each point between two gaps, and on each of FEW_POINTS or fewer.
     """
     runs: list[list[str]] = [[]]
     for ago, value in points:
@@ -169,10 +176,12 @@ def path_of(points: Sequence[tuple[float, float | None]], kept_seconds: float, t
         x = WIDTH * (1 - min(ago, kept_seconds) / kept_seconds)
         y = HEIGHT * (1 - min(1.0, value / top)) if top else HEIGHT
         runs[-1].append(f"{x:.1f} {y:.1f}")
-    runs = [run if len(run) > 1 else [*run, *run] for run in runs if run]
-    path = "".join(f"M{'L'.join(run)}" for run in runs)
-    area = "".join(f"M{x_of(run[0])} {HEIGHT:g}L{'L'.join(run)}L{x_of(run[-1])} {HEIGHT:g}Z" for run in runs)
-    return path, area
+    lines = [run for run in runs if len(run) > 1]
+    path = "".join(f"M{'L'.join(run)}" for run in lines)
+    area = "".join(f"M{x_of(run[0])} {HEIGHT:g}L{'L'.join(run)}L{x_of(run[-1])} {HEIGHT:g}Z" for run in lines)
+    few = sum(map(len, runs)) <= FEW_POINTS
+    dots = "".join(f"M{point}h0" for run in runs for point in run if few or len(run) == 1)
+    return path, area, dots
 
 
 def x_of(point: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from datetime import datetime
 from typing import Any
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
@@ -42,6 +43,15 @@ def whole_number(text: str) -> int:
     if value != int(value):
         raise Unreadable(f"{shown(text)} is not a whole number.")
     return int(value)
+
+
+def date(text: str) -> str:
+    """Return a date or a time in ISO 8601 unchanged. Raises Unreadable for any other text."""
+    try:
+        datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise Unreadable(f"{shown(text)} is not a date such as 2024-12-31.") from None
+    return text.strip()
 
 
 def any_value(text: str) -> Any:

@@ -76,6 +76,15 @@ def ago(timestamp: str, now: datetime | None = None) -> str:
     return f"{seconds:.0f} s ago"
 
 
+def ahead(timestamp: str, now: datetime | None = None) -> str:
+    """Format the time until an RFC 3339 timestamp: 2 d, 3 h, 59 min; "less than a minute" also if it is over."""
+    seconds = (datetime.fromisoformat(timestamp) - (now or datetime.now(UTC))).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit}"
+    return "less than a minute"
+
+
 def seconds_since(timestamp: str, now: datetime | None = None) -> float:
     """Return the seconds since an RFC 3339 timestamp. Never negative, even if the clock was set back."""
     then = datetime.fromisoformat(timestamp)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from msgspec import Struct
 
@@ -13,15 +12,22 @@ from app.core.model import REPLICAS_MAX, Deployment, Limits, ModelVersion, Repli
 from app.core.route_table import is_serving
 from app.core.signature import Tensor
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.health.usage import ModelUsage, ReplicaUsage, UsageSampler, usage_of
+from app.lifecycle.health.usage import ReplicaUsage, UsageSampler
 from app.lifecycle.logs.model_log import model_log
 from app.observe.history import History
 from app.ui.charts import Chart, charts
 from app.ui.figures import seconds_since, significant
-from app.ui.statuses import Badge, StepShown, badge, in_progress, steps
+from app.ui.statuses import StepShown, in_progress, steps
 
 LOG_LINES = 200
-TYPES = {"FP": "number", "INT": "whole number", "UINT": "whole number", "BYTES": "text", "BOOL": "true or false"}
+TYPES = {
+    "FP": "number",
+    "INT": "whole number",
+    "UINT": "whole number",
+    "BYTES": "text",
+    "BOOL": "true or false",
+    "DATETIME": "date",
+}
 RUNNING_POLL, QUIET_POLL = "every 1s", "every 5s"
 
 
@@ -38,30 +44,25 @@ class ModelView(Struct, frozen=True):
     """Contents of a model's page. poll: how often the page refreshes. log: the build's last lines, while or if it
     fails.
 
-    replica_noun: what a replica of it is, such as "container". replicas: the running replicas. use: their resource
-    usage together. versions: the other versions of that name, newest first.
+    replica_noun: what a replica of it is, such as "container". replicas: the running replicas.
     """
 
     model: ModelVersion
     deployment: Deployment
-    badge: Badge
     steps: Sequence[StepShown]
     step: str
     in_progress: bool
     failed: bool
     serves: bool
     poll: str
-    endpoint: str
     exact_endpoint: str
     charts: Sequence[Chart]
     replica_noun: str
     replicas: Sequence[ReplicaShown]
     most_replicas: int
-    use: ModelUsage
     limits: Limits
     acceleration: str
     sandbox: Sequence[str]
-    versions: Sequence[tuple[ModelVersion, Deployment, Badge]]
     log: Sequence[str]
 
 
@@ -92,14 +93,12 @@ async def model_view(
     return ModelView(
         model=model,
         deployment=deployment,
-        badge=badge(deployment),
         steps=shown,
         step=next((step.name for step in shown if step.state in ("now", "failed")), "Live"),
         in_progress=busy,
         failed=failed,
         serves=is_serving(deployment),
         poll=RUNNING_POLL if busy else QUIET_POLL,
-        endpoint=f"{base_url}/models/{quote(model.name)}/predict",
         exact_endpoint=f"{base_url}/models/{model.model_id}/predict",
         charts=charts(history.moments(model.model_id), history.kept_seconds, empty),
         replica_noun=target.replica_noun if target else deployment.target or "",
@@ -108,16 +107,9 @@ async def model_view(
             for replica in deployment.replicas
         ],
         most_replicas=REPLICAS_MAX,
-        use=usage_of(deployment, uses),
         limits=deployments.pipeline.settings.limits,
         acceleration=acceleration_text(model),
         sandbox=sandbox_text(model.findings.runtime.get("confinement") or {}),
-        versions=[
-            (other, deployed, badge(deployed))
-            for other in reversed(deployments.state.versions(model.name))
-            if other.model_id != model.model_id
-            for deployed in (deployments.state.deployment(other.model_id),)
-        ],
         log=await last_lines(deployments, model) if busy or failed else (),
     )
 

@@ -1,24 +1,24 @@
-"""Contents of the dashboard: what needs attention, which models are live or on their way, and the rest."""
+"""Contents of the dashboard: what needs attention, and the table of models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from app.core.model import Deployment, ModelVersion, Status
 from app.core.route_table import is_serving, wanted
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.dismissal import CONSENT_SEEN
-from app.lifecycle.health.usage import ModelUsage, UsageSampler, usage_of
+from app.lifecycle.health.usage import UsageSampler
 from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.observe.history import History
 from app.runtime.doctor import Check
-from app.ui.charts import Spark, spark
-from app.ui.figures import counted, memory, milliseconds, percent, significant
-from app.ui.statuses import Badge, badge, in_progress
+from app.ui.figures import counted
+from app.ui.model_table import Table, Wish, choose, grouped, is_active, rows
+from app.ui.statuses import in_progress
 
-PER_PAGE = 50
 ATTENTION_SHOWN = 5
 
 
@@ -36,34 +36,13 @@ class Attention(Struct, frozen=True):
     dismisses: Sequence[str] = ()
 
 
-class Row(Struct, frozen=True):
-    """Version that is live or on its way. errors, memory, processor: as text; memory and processor are "" if unknown.
-
-    replicas: how many of the wanted replicas run, as text; "" if only one is wanted and runs.
-    """
-
-    model: ModelVersion
-    deployment: Deployment
-    badge: Badge
-    rate: Spark
-    latency: Spark
-    errors: str
-    erroneous: bool
-    memory: str
-    processor: str
-    replicas: str
-
-
 class Overview(Struct, frozen=True):
-    """One page of the dashboard. rest: models that do not serve, newest first."""
+    """One page of the dashboard. count: the number of versions there are."""
 
     attention: Sequence[Attention]
     more_attention: int
-    rows: Sequence[Row]
-    rest: Sequence[tuple[ModelVersion, Deployment, Badge]]
+    table: Table
     count: int
-    page: int
-    pages: int
 
 
 async def overview(
@@ -73,61 +52,20 @@ async def overview(
     vitals: UsageSampler,
     disk: Check,
     unavailable: Sequence[str],
-    page: int,
+    wish: Wish,
 ) -> Overview:
-    """Gather the contents of the dashboard. unavailable: targets that are gone. page: counted from 1; a number beyond the last page shows the last one."""
+    """Gather the contents of the dashboard. unavailable: targets that are gone. A page beyond the last is the last one."""
     state = deployments.state
     known = [(model, state.deployment(model.model_id)) for model in reversed(state.models())]
-    active = [pair for pair in known if is_active(pair[1])]
-    active.sort(key=lambda pair: (not in_progress(pair[1]), pair[0].name))
-    idle = [pair for pair in known if not is_active(pair[1])]
-    pages = max(1, -(-len(known) // PER_PAGE))
-    page = min(max(1, page), pages)
-    start = (page - 1) * PER_PAGE
-    chosen = [*active, *idle][start : start + PER_PAGE]
-    shown = [pair for pair in chosen if is_active(pair[1])]
-    uses = await vitals.of([deployment for _, deployment in shown])
+    groups, table = choose(grouped(known), wish)
+    uses = await vitals.of([first.deployment for first, _ in groups if is_active(first.deployment)])
     troubles = (*lost_targets(unavailable), *broken_entries(models_folder))
     attention = [*troubles, *needs_attention(known), *scarce_disk(disk)]
     return Overview(
         attention=attention[:ATTENTION_SHOWN],
         more_attention=max(0, len(attention) - ATTENTION_SHOWN),
-        rows=[row(model, deployment, history, deployments, usage_of(deployment, uses)) for model, deployment in shown],
-        rest=[(model, deployment, badge(deployment)) for model, deployment in chosen if not is_active(deployment)],
+        table=replace(table, rows=tuple(rows(groups, history, uses))),
         count=len(known),
-        page=page,
-        pages=pages,
-    )
-
-
-def is_active(deployment: Deployment) -> bool:
-    return is_serving(deployment) or in_progress(deployment) or deployment.status is Status.UNHEALTHY
-
-
-def row(
-    model: ModelVersion, deployment: Deployment, history: History, deployments: Deployments, use: ModelUsage
-) -> Row:
-    moments = history.moments(model.model_id)
-    recent = history.recent(model.model_id)
-    limits = deployments.pipeline.settings.limits
-    cpus = limits.cpus * use.replicas
-    return Row(
-        model=model,
-        deployment=deployment,
-        badge=badge(deployment),
-        rate=spark(moments, history.kept_seconds, lambda step: step.per_second, lambda value: significant(value or 0)),
-        latency=spark(moments, history.kept_seconds, lambda step: step.latency_ms(0.95), milliseconds),
-        errors=percent(recent.error_rate) if recent.requests else "–",
-        erroneous=recent.error_rate >= 0.01,
-        memory=(
-            f"{memory(use.memory_bytes)} of {memory((limits.memory_mb << 20) * use.replicas)}"
-            if use.memory_bytes
-            else ""
-        ),
-        processor=(f"{use.cores:.2f} of {cpus:g} {'core' if cpus == 1 else 'cores'}" if use.cores is not None else ""),
-        replicas=(
-            f"{use.replicas} of {model.spec.replicas} replicas" if model.spec.replicas > 1 or use.replicas > 1 else ""
-        ),
     )
 
 

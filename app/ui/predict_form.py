@@ -10,8 +10,17 @@ from typing import Any, Literal
 from msgspec import Struct, structs
 
 from app.core.signature import Signature, Tensor
-from app.ui.field_values import Unreadable, any_value, compact_json, number, parse_json, text_of, whole_number
-from app.ui.samples import row_of, tensors_of
+from app.ui.field_values import (
+    Unreadable,
+    any_value,
+    compact_json,
+    date,
+    number,
+    parse_json,
+    text_of,
+    whole_number,
+)
+from app.ui.samples import held_by, record_of, row_of, tensors_of
 
 MAX_FIELDS = 100
 LEFT_OUT = object()
@@ -19,18 +28,21 @@ LEFT_OUT = object()
 
 HOLDS_BYTES = re.compile(r"image|img|photo|picture|audio|file|bytes|base64|b64|blob|pdf", re.IGNORECASE)
 
-Kind = Literal["number", "integer", "choice", "text", "any", "json", "file"]
-Way = Literal["named", "row", "texts", "tensors"]
+Kind = Literal["number", "integer", "choice", "boolean", "date", "text", "any", "json", "file"]
+Way = Literal["named", "row", "texts", "tensors", "record", "object"]
 
 READERS: dict[Kind, Callable[[str], Any]] = {
     "number": number,
     "integer": whole_number,
     "choice": json.loads,
+    "boolean": json.loads,
+    "date": date,
     "any": any_value,
     "json": parse_json,
     "text": str,
     "file": str,
 }
+KINDS: dict[str, Kind] = {"BYTES": "text", "DATETIME": "date"}
 HINTS: dict[Kind, str] = {
     "number": "number",
     "integer": "whole number",
@@ -50,7 +62,8 @@ class Field(Struct, frozen=True):
     """One field of the form. key: its name in the HTML form. value: its text. wrong: what is wrong with that text.
 
     is_nullable: empty text means that the value is missing (null). is_optional: with empty text the input is not sent.
-    keeps_text: the text is never parsed as a number.
+    keeps_text: the text is never parsed as a number. is_truth: it is true, false or missing; a checkbox, unless it is missing
+    now.
     """
 
     key: str
@@ -62,17 +75,20 @@ class Field(Struct, frozen=True):
     is_nullable: bool = False
     is_optional: bool = False
     keeps_text: bool = False
+    is_truth: bool = False
     wrong: str = ""
 
 
 class Form(Struct, frozen=True):
     """Prediction form.
 
-    way: how the values form the body: {name: value}, one row of features, one text, or tensors by name.
+    way: how the values form the body: {name: value}, one row of features, one text, tensors by name, or for a model that
+    takes what is sent, one record in a list or an object as a whole. key: that holds the texts, the record or the object.
     """
 
     fields: tuple[Field, ...]
     way: Way
+    key: str = ""
 
     @property
     def is_valid(self) -> bool:
@@ -85,6 +101,8 @@ def form_for(signature: Signature | None, sample: Any) -> Form | None:
         return None
     if signature.kind == "table":
         return _table_form(signature.inputs, signature.named, sample)
+    if [(tensor.datatype, tensor.shape) for tensor in signature.inputs] == [("ANY", (-1,))]:
+        return _form_of_sample(sample) or _tensor_form(signature.inputs, sample)
     return _tensor_form(signature.inputs, sample)
 
 
@@ -93,11 +111,13 @@ def refilled(form: Form, body: Any) -> Form:
     names = [field.name for field in form.fields]
     if form.way == "tensors":
         values = tensors_of(body, names, [field.name for field in form.fields if not field.is_optional])
+    elif form.way in ("record", "object"):
+        values = record_of(body, names)
     else:
         values = row_of(body, names)
     if not values:
         return form
-    return Form(tuple(_with(field, values.get(field.name, LEFT_OUT)) for field in form.fields), form.way)
+    return Form(tuple(_with(field, values.get(field.name, LEFT_OUT)) for field in form.fields), form.way, form.key)
 
 
 def read(form: Form, given: Mapping[str, str]) -> tuple[Form, Any]:
@@ -107,14 +127,23 @@ def read(form: Form, given: Mapping[str, str]) -> tuple[Form, Any]:
     """
     fields, values = [], []
     for field in form.fields:
-        field = structs.replace(field, value=given.get(field.key, ""), wrong="")
+        field = _given(field, given)
         try:
             values.append(_value_of(field))
         except Unreadable as error:
             field = structs.replace(field, wrong=str(error))
         fields.append(field)
-    form = Form(tuple(fields), form.way)
+    form = structs.replace(form, fields=tuple(fields))
     return form, _body(form, values) if form.is_valid else None
+
+
+def _given(field: Field, given: Mapping[str, str]) -> Field:
+    """Return the field with its submitted text. Browsers send nothing for a checkbox that is not checked."""
+    text = given.get(field.key, "false" if field.kind == "boolean" else "")
+    kind = field.kind
+    if field.is_truth:
+        kind = "boolean" if text in ("true", "false") else "choice"
+    return structs.replace(field, value=text, kind=kind, wrong="")
 
 
 def with_field_error(form: Form, problem: Mapping[str, Any]) -> Form:
@@ -125,28 +154,52 @@ def with_field_error(form: Form, problem: Mapping[str, Any]) -> Form:
         name = named[0] if len(named) == 1 else None
     words = " ".join(str(problem[key]) for key in ("detail", "hint") if problem.get(key))
     fields = [structs.replace(field, wrong=words) if field.name == name else field for field in form.fields]
-    return Form(tuple(fields), form.way)
+    return structs.replace(form, fields=tuple(fields))
+
+
+def _form_of_sample(sample: Any) -> Form | None:
+    """Return the form of a model that takes what is sent: with the fields of its sample. None if that has none."""
+    key, content = held_by(sample)
+    first = content[0] if isinstance(content, list) and content else content
+    if isinstance(first, str):
+        return refilled(Form((Field("v0", key or "text", "text"),), "texts", key), sample) if key else None
+    if not isinstance(first, dict) or not 0 < len(first) <= MAX_FIELDS or not all(first):
+        return None
+    fields = tuple(_of_value(f"v{index}", name, value) for index, (name, value) in enumerate(first.items()))
+    return Form(fields, "object" if first is content else "record", key)
+
+
+def _of_value(key: str, name: str, value: Any) -> Field:
+    if isinstance(value, bool):
+        return _with(_column(key, Tensor(name, "BOOL", (-1,))), value)
+    if isinstance(value, (int, float)):
+        return _with(Field(key, name, "number", HINTS["number"]), value)
+    if isinstance(value, str):
+        return _with(Field(key, name, "file" if HOLDS_BYTES.search(name) else "text"), value)
+    return _with(Field(key, name, "json", "JSON"), value)
 
 
 def _table_form(inputs: tuple[Tensor, ...], named: bool, sample: Any) -> Form | None:
+    inputs = tuple(tensor for tensor in inputs if not tensor.optional)  # the model drops the others
     takes_anything = [tensor.shape for tensor in inputs] == [(-1, -1)]
     if takes_anything or len(inputs) > MAX_FIELDS:
         return None
     fields = tuple(_column(f"v{index}", tensor) for index, tensor in enumerate(inputs))
     if not named and [(tensor.name, tensor.datatype) for tensor in inputs] == [("text", "BYTES")]:
-        return refilled(Form((structs.replace(fields[0], is_nullable=False),), "texts"), sample)
+        return refilled(Form((structs.replace(fields[0], is_nullable=False),), "texts", "input"), sample)
     return refilled(Form(fields, "named" if named else "row"), sample)
 
 
 def _column(key: str, tensor: Tensor) -> Field:
     kind = _kind(tensor.datatype)
-    choices = tensor.choices or ((True, False) if tensor.datatype == "BOOL" else ())
+    is_truth = tensor.datatype == "BOOL" and not tensor.choices
+    choices = tensor.choices or ((True, False) if is_truth else ())
     if choices:
         kind = "choice"
     elif kind == "text" and HOLDS_BYTES.search(tensor.name):
         kind = "file"
     shown = tuple(Choice(json.dumps(choice), text_of(choice)) for choice in choices)
-    return Field(key, tensor.name, kind, HINTS.get(kind, ""), "", shown, is_nullable=True)
+    return Field(key, tensor.name, kind, HINTS.get(kind, ""), "", shown, is_nullable=True, is_truth=is_truth)
 
 
 def _tensor_form(inputs: tuple[Tensor, ...], sample: Any) -> Form | None:
@@ -172,6 +225,8 @@ def _tensor(key: str, tensor: Tensor) -> Field:
 def _with(field: Field, value: Any) -> Field:
     if value is LEFT_OUT:
         return structs.replace(field, value="")
+    if field.is_truth:
+        field = structs.replace(field, kind="boolean" if isinstance(value, bool) else "choice")
     if field.kind == "choice":
         same = [choice.value for choice in field.choices if json.loads(choice.value) == value]
         exact = json.dumps(value)
@@ -186,7 +241,7 @@ def _kind(datatype: str) -> Kind:
         return "number"
     if datatype.startswith(("INT", "UINT")):
         return "integer"
-    return "text" if datatype == "BYTES" else "any"
+    return KINDS.get(datatype, "any")
 
 
 def _value_of(field: Field) -> Any:
@@ -213,6 +268,10 @@ def _body(form: Form, values: list[Any]) -> Any:
         case "row":
             return {"features": [values]}
         case "texts":
-            return {"input": values}
+            return {form.key: values}
+        case "object":
+            return {form.key: named} if form.key else named
+        case "record":
+            return {form.key: [named]} if form.key else [named]
         case "tensors":
             return {"inputs": {name: value for name, value in named.items() if value is not LEFT_OUT}}

@@ -14,6 +14,7 @@ from app.ui.figures import percent
 MAX_ROWS = 100
 MAX_ROWS_WITH_BARS = 20
 MAX_BARS = 20
+MAX_BARS_OF_AN_IMAGE = 5
 LONGEST_CELL = 240
 
 
@@ -61,17 +62,47 @@ class PredictionView(Struct, frozen=True):
         return len(self.rows) == 1 and len(self.columns) == 1 and not self.hidden_rows
 
 
-def prediction_view(answer: dict[str, Any]) -> PredictionView:
-    """Build the view of an answer in PRISM's native dialect."""
+def prediction_view(answer: dict[str, Any], of_images: bool = False) -> PredictionView:
+    """Build the view of an answer in PRISM's native dialect.
+
+    of_images: the input was an image, for which a list of numbers is a score for each class; the best few are shown.
+    """
     predictions = answer.get("predictions", [])
     classes, shares = answer.get("classes") or [], answer.get("probabilities") or []
+    if of_images and not shares and predictions and all(map(_are_scores, predictions)):
+        return _scores_view(answer, predictions)
     columns = columns_of(predictions)
+    most = MAX_BARS_OF_AN_IMAGE if of_images else MAX_BARS
     rows = []
     for index, prediction in enumerate(predictions[:MAX_ROWS]):
         of_row = shares[index] if index < len(shares) and len(predictions) <= MAX_ROWS_WITH_BARS else None
-        rows.append(Row(index, cells_of(prediction, columns), bars_of(of_row, classes)))
+        rows.append(Row(index, cells_of(prediction, columns), bars_of(of_row, classes, most)))
     raw = compact_json(answer)
     return PredictionView(columns or ("prediction",), rows, max(0, len(predictions) - MAX_ROWS), raw)
+
+
+def _are_scores(prediction: Any) -> bool:
+    return isinstance(prediction, list) and len(prediction) > 1 and all(map(_is_share, prediction))
+
+
+def _scores_view(answer: dict[str, Any], predictions: Sequence[Sequence[float]]) -> PredictionView:
+    """Build the view of scores: the class with the highest of each row, and the best few as bars."""
+    rows = []
+    for index, scores in enumerate(predictions[:MAX_ROWS]):
+        best = cell(max(range(len(scores)), key=scores.__getitem__))
+        rows.append(Row(index, (best,), (_score_bars(scores),) if len(predictions) <= MAX_ROWS_WITH_BARS else ()))
+    hidden = max(0, len(predictions) - MAX_ROWS)
+    return PredictionView(("class with the highest score",), rows, hidden, compact_json(answer))
+
+
+def _score_bars(scores: Sequence[float]) -> Bars:
+    """Return bars as wide as the shares if the scores add up to 1; otherwise from the lowest to the highest score."""
+    if min(scores) >= 0 and math.isclose(sum(scores), 1, abs_tol=0.01):
+        return _bars("", scores, (), MAX_BARS_OF_AN_IMAGE)
+    low, span = min(scores), (max(scores) - min(scores)) or 1.0
+    best = sorted(range(len(scores)), key=lambda index: -scores[index])[:MAX_BARS_OF_AN_IMAGE]
+    bars = [Bar(str(index), round(100 * (scores[index] - low) / span, 2), f"{scores[index]:.4g}") for index in best]
+    return Bars("Scores", bars, len(scores) - len(bars))
 
 
 def columns_of(predictions: Sequence[Any]) -> tuple[str, ...]:
@@ -106,29 +137,29 @@ def count_of(value: Any) -> int:
     return sum(count_of(item) for item in value) if isinstance(value, list) else 1
 
 
-def bars_of(shares: Any, classes: Sequence[Any]) -> tuple[Bars, ...]:
+def bars_of(shares: Any, classes: Sequence[Any], most: int = MAX_BARS) -> tuple[Bars, ...]:
     """Return the bars of one row: one group per output if the model has several outputs, each with its own classes."""
     if not isinstance(shares, list) or not shares:
         return ()
     if all(isinstance(of_output, list) for of_output in shares):
         each = [classes[index] if index < len(classes) else () for index in range(len(shares))]
         return tuple(
-            _bars(f"Output {index + 1}", of_output, of_classes if isinstance(of_classes, list) else ())
+            _bars(f"Output {index + 1}", of_output, of_classes if isinstance(of_classes, list) else (), most)
             for index, (of_output, of_classes) in enumerate(zip(shares, each, strict=True))
         )
-    return (_bars("", shares, classes),)
+    return (_bars("", shares, classes, most),)
 
 
-def _bars(title: str, shares: Sequence[Any], classes: Sequence[Any]) -> Bars:
+def _bars(title: str, shares: Sequence[Any], classes: Sequence[Any], most: int) -> Bars:
     labels = (
         [cell(label) for label in classes] if len(classes) == len(shares) else [str(at) for at in range(len(shares))]
     )
     ordered = sorted(zip(shares, labels, strict=True), key=lambda pair: -_share(pair[0]))
     bars = [
         Bar(label, round(100 * _share(share), 2), percent(share) if _is_share(share) else cell(share))
-        for share, label in ordered[:MAX_BARS]
+        for share, label in ordered[:most]
     ]
-    return Bars(title, bars, max(0, len(shares) - MAX_BARS))
+    return Bars(title, bars, max(0, len(shares) - most))
 
 
 def _is_share(share: Any) -> bool:

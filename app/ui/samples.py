@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-KEYS = ("input", "inputs", "features", "instances", "dataframe_split", "dataframe_records")
+VALUE_KEYS = ("input", "inputs", "features", "instances")
+KEYS = (*VALUE_KEYS, "dataframe_split", "dataframe_records")
 
 
 def row_of(sample: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -24,6 +25,19 @@ def row_of(sample: Any, names: Sequence[str]) -> dict[str, Any]:
     if not isinstance(content, dict) or set(content) != set(names):
         return {}
     return {name: _first(content[name]) for name in names}
+
+
+def held_by(sample: Any) -> tuple[str, Any]:
+    """Return the key that holds the rows if it is the only one, and the rows; otherwise "" and the sample itself."""
+    key = next(iter(sample), "") if isinstance(sample, dict) and len(sample) == 1 else ""
+    return (key, sample[key]) if key in VALUE_KEYS else ("", sample)
+
+
+def record_of(sample: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Return the first of the records, with its values unchanged. Empty if it has other names."""
+    _, content = held_by(sample)
+    first = content[0] if isinstance(content, list) and content else content
+    return first if isinstance(first, dict) and set(first) == set(names) else {}
 
 
 def tensors_of(sample: Any, names: Sequence[str], required: Sequence[str]) -> dict[str, Any]:

@@ -19,6 +19,13 @@ JSON_WORDS = {None: "null", True: "true", False: "false"}
 PYTHON_WORDS = {None: "None", True: "True", False: "False"}
 
 
+class ImageFile(Struct, frozen=True):
+    """Body that is an image file beside the program."""
+
+    name: str = "image.png"
+    content_type: str = "image/png"
+
+
 class Snippet(Struct, frozen=True):
     """Program for one language. id: identifies it on the page. title: shown to people."""
 
@@ -28,7 +35,8 @@ class Snippet(Struct, frozen=True):
 
 
 def snippets(base_url: str, ref: str, body: Any, *, probabilities: bool, needs_key: bool) -> tuple[Snippet, ...]:
-    """Return the request as programs. base_url: this server's URL without a trailing slash. body: a JSON value.
+    """Return the request as programs. base_url: this server's URL without a trailing slash. body: a JSON value, or an
+    image file.
 
     If a key is needed, the programs take it from the environment variable PRISM_API_KEY.
     """
@@ -42,8 +50,10 @@ def snippets(base_url: str, ref: str, body: Any, *, probabilities: bool, needs_k
 
 
 def curl(url: str, body: Any, needs_key: bool) -> str:
-    """Return a curl command. The body is in a quoted here-document, in which the shell expands nothing."""
+    """Return a curl command. A JSON body is in a quoted here-document, in which the shell expands nothing."""
     key = ['  -H "X-API-Key: $PRISM_API_KEY" \\'] if needs_key else []
+    if isinstance(body, ImageFile):
+        return "\n".join([f"curl -sS {shlex.quote(url)} \\", *key, f"  -F image=@{body.name}"])
     return "\n".join(
         [
             f"curl -sS {shlex.quote(url)} \\",
@@ -59,15 +69,18 @@ def curl(url: str, body: Any, needs_key: bool) -> str:
 def python(url: str, body: Any, needs_key: bool) -> str:
     key = ', "X-API-Key": os.environ["PRISM_API_KEY"]' if needs_key else ""
     imports = ["import json", *(["import os"] if needs_key else []), "import urllib.request"]
+    content, kind = "json.dumps(body).encode()", "application/json"
+    if isinstance(body, ImageFile):
+        imports, content, kind = [*imports, "from pathlib import Path"], "body", body.content_type
     return "\n".join(
         [
             *imports,
             "",
-            f"body = {written(body, PYTHON_WORDS)}",
+            f"body = {_python_body(body)}",
             "request = urllib.request.Request(",
             f"    {json.dumps(url)},",
-            "    data=json.dumps(body).encode(),",
-            f'    headers={{"Content-Type": "application/json"{key}}},',
+            f"    data={content},",
+            f'    headers={{"Content-Type": "{kind}"{key}}},',
             ")",
             "with urllib.request.urlopen(request) as response:",
             "    print(json.load(response))",
@@ -76,12 +89,15 @@ def python(url: str, body: Any, needs_key: bool) -> str:
 
 
 def javascript(url: str, body: Any, needs_key: bool) -> str:
-    """Return code for Node.js 18 and later and for a browser's console.
+    """Return code for Node.js 18 and later and, unless the body is a file, for a browser's console.
 
     A body with values that JavaScript's numbers cannot represent is sent as literal text.
     """
+    kind = body.content_type if isinstance(body, ImageFile) else "application/json"
     key = '\n    "X-API-Key": globalThis.process?.env.PRISM_API_KEY ?? prompt("API key"),' if needs_key else ""
-    if is_safe(body):
+    if isinstance(body, ImageFile):
+        content = f'require("fs").readFileSync("{body.name}")'
+    elif is_safe(body):
         content = f"JSON.stringify({written(body, JSON_WORDS, 1)})"
     else:
         content = json.dumps(written(body, JSON_WORDS))
@@ -89,7 +105,7 @@ def javascript(url: str, body: Any, needs_key: bool) -> str:
 fetch({json.dumps(url)}, {{
   method: "POST",
   headers: {{
-    "Content-Type": "application/json",{key}
+    "Content-Type": "{kind}",{key}
   }},
   body: {content},
 }})
@@ -97,13 +113,19 @@ fetch({json.dumps(url)}, {{
   .then((answer) => console.log(JSON.stringify(answer)));"""
 
 
+def _python_body(body: Any) -> str:
+    return f'Path("{body.name}").read_bytes()' if isinstance(body, ImageFile) else written(body, PYTHON_WORDS)
+
+
 def sdk(base_url: str, ref: str, body: Any, probabilities: bool) -> str:
     more = ", probabilities=True" if probabilities else ""
+    is_file = isinstance(body, ImageFile)
     return "\n".join(
         [
+            *(["from pathlib import Path", ""] if is_file else []),
             "from prism import Prism",
             "",
-            f"body = {written(body, PYTHON_WORDS)}",
+            f'body = Path("{body.name}")' if is_file else f"body = {written(body, PYTHON_WORDS)}",
             f"with Prism({json.dumps(base_url)}) as prism:",
             f"    print(prism.predict({json.dumps(ref)}, body{more}).document)",
         ]

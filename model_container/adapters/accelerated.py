@@ -31,7 +31,7 @@ def load_accelerated(config: RuntimeConfig) -> AcceleratedAdapter:
 class AcceleratedAdapter:
     """Adapter for a converted estimator. session: of a graph with this metadata:
 
-    columns: [name, datatype, whether a missing value is None]. named: as for Table. dtype: of the predictions.
+    columns: [name, datatype, whether a missing value is None]. named, spaceless: as for Table. dtype: of the predictions.
     width: of the predictions, 0 for one number per row. labels: the classes if the graph's first output is an index.
     missing, large: by column, the message with which the estimator refuses NaN, or numbers too large for float32.
     classes, signature, samples: the estimator's.
@@ -47,7 +47,7 @@ class AcceleratedAdapter:
         columns = [
             Column(name, datatype, None if none else Column("").missing) for name, datatype, none in facts["columns"]
         ]
-        self._table = Table(columns, facts["named"])
+        self._table = Table(columns, facts["named"], spaceless=facts.get("spaceless", False))
         self.names: FrozenSet[str] = self._table.known_names
         self.classes: List[Any] = facts["classes"]
         self.has_probabilities: bool = facts["has_probabilities"]
@@ -58,6 +58,10 @@ class AcceleratedAdapter:
         self._outputs = [node.name for node in session.get_outputs()]
         self._missing = _by_column(facts["missing"])
         self._large = _by_column(facts["large"])
+
+    @property
+    def table(self) -> Table:
+        return self._table
 
     def inputs(self, content: Content) -> Inputs:
         return Inputs(self._table.arrays(content))

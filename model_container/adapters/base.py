@@ -21,6 +21,7 @@ from typing import (
 
 from model_container.bodies.content import Content
 from model_container.bodies.numeric_fast_path import PlainRows
+from model_container.bodies.table import Table
 
 PROBABILITIES = "probabilities"
 """Name of the output that a request for probabilities adds."""
@@ -35,6 +36,7 @@ _LIBRARIES = (
     "xgboost",
     "lightgbm",
     "catboost",
+    "statsmodels",
     "onnxruntime",
     "torch",
 )
@@ -137,6 +139,14 @@ class ReadingTexts(Protocol):
 
     @property
     def texts(self) -> FrozenSet[str]: ...
+
+
+@runtime_checkable
+class TakingTables(Protocol):
+    """Adapter whose model takes a table, None if this one does not: requests may name other columns than it has."""
+
+    @property
+    def table(self) -> Optional[Table]: ...
 
 
 @runtime_checkable

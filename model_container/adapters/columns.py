@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, List, Sequence, Tuple
+from typing import Any, FrozenSet, List, Sequence, Tuple
 
 import numpy as np
 
@@ -23,7 +23,8 @@ class ColumnFacts:
     """Facts about one column. datatype: "" until a step reveals it. choices: categories of an encoder.
 
     typical: a value seen in training. is_filled: a step fills in missing values. is_category: the model wants the
-    column as pandas' category dtype and finds the codes itself.
+    column as pandas' category dtype and finds the codes itself. is_unused: the model drops the column.
+    is_exact: the model takes no other datatype, and so no missing values where that has none.
     """
 
     name: str
@@ -33,21 +34,34 @@ class ColumnFacts:
     missing: Any = math.nan
     is_category: bool = False
     is_filled: bool = False
+    is_unused: bool = False
+    is_exact: bool = False
 
     def column(self) -> Column:
         # Integers are built as doubles, so that a null does not change the dtype of other requests in the batch.
         # Booleans stay booleans only if the request sends booleans.
-        built = {"INT64": "FP64", "BOOL": ANY}.get(self.datatype, self.datatype)
-        return Column(self.name, built, self.missing)
+        built = {"INT64": "FP64", "BOOL": ANY} if not self.is_exact else {}
+        return Column(self.name, built.get(self.datatype, self.datatype), self.missing, self.is_unused)
 
 
 def read_columns(model: Any, names: Sequence[str]) -> List[ColumnFacts]:
     """Return the facts about each column. names: of the columns, in training order."""
     facts = [ColumnFacts(name) for name in names]
     _read(model, facts)
+    used = _used(first_step(model), facts)
     for column in facts:
         column.datatype = column.datatype or ANY
+        column.is_unused = id(column) not in used
     return facts
+
+
+def _used(step: Any, facts: List[ColumnFacts]) -> FrozenSet[int]:
+    """Return the ids of the facts whose columns the first step does not drop; only a ColumnTransformer drops any."""
+    parts = getattr(step, "transformers_", None)
+    if not isinstance(parts, list):
+        return frozenset(map(id, facts))
+    kept = [chosen for _, inner, chosen in parts if not (isinstance(inner, str) and inner == "drop")]
+    return frozenset(id(column) for chosen in kept for column in _chosen(chosen, facts))
 
 
 def first_step(model: Any) -> Any:

@@ -12,6 +12,8 @@ import numpy as np
 from model_container.adapters.base import PROBABILITIES, Inputs, Outputs, tensor
 from model_container.adapters.columns import ColumnFacts, first_step, is_numeric_only, read_columns, reads_text
 from model_container.adapters.declared import described
+from model_container.adapters.guessed_samples import GUESSES, TEXT
+from model_container.adapters.table_samples import table_samples
 from model_container.bodies.content import Content, Named, Rows, no_rows
 from model_container.bodies.numeric_fast_path import plain_rows
 from model_container.bodies.table import Column, Open, Table, Texts
@@ -32,7 +34,7 @@ class EstimatorAdapter:
     """Adapter for one unpickled object.
 
     Raises TypeError at construction if the object offers no way to predict, or not the method that its owner wants.
-    as_frames: columns that the owner declares are always passed as a DataFrame.
+    as_frames: columns that the owner declares are always passed as a DataFrame, each with its very datatype.
     """
 
     def __init__(self, model: Any, call: PredictContract = AS_USUAL, as_frames: bool = False) -> None:
@@ -47,6 +49,8 @@ class EstimatorAdapter:
         names = _names(model)
         own = _facts(model, names)
         self._facts, self._named = described(own, names is not None, call)
+        for column in self._facts:
+            column.is_exact = as_frames
         self._categories = frozenset(column.name for column in self._facts if column.is_category)
         self._input = self._make_input()
         self.names: FrozenSet[str] = self._input.known_names
@@ -81,7 +85,7 @@ class EstimatorAdapter:
 
     def _make_input(self) -> Union[Table, Texts, Open]:
         if self._facts:
-            return Table([column.column() for column in self._facts], self._named)
+            return Table([column.column() for column in self._facts], self._named, spaceless=_is_spaceless(self._model))
         if reads_text(first_step(self._model)):
             return Texts()
         return Open()
@@ -143,7 +147,13 @@ class EstimatorAdapter:
 
     def _signature_inputs(self) -> List[Dict[str, Any]]:
         if self._facts:
-            return [tensor(column.name, column.datatype, [-1], column.choices) for column in self._facts]
+            return [
+                {
+                    **tensor(column.name, column.datatype, [-1], column.choices),
+                    "optional": self._named and column.is_unused,
+                }
+                for column in self._facts
+            ]
         if isinstance(self._input, Texts):
             return [tensor("text", "BYTES", [-1])]
         return [tensor("input", ANY, [-1, -1])]
@@ -167,15 +177,12 @@ class EstimatorAdapter:
 
     def samples(self) -> List[Any]:
         if isinstance(self._input, Texts):
-            return [{"input": ["a short text"]}]
+            return [{"input": [TEXT]}]
         if not self._facts:
-            return [{"features": [[1.0] * width]} for width in (1, 2, 4)] + [{"input": ["a short text"]}]
-        rows = [[_sample(column, number) for column in self._facts] for number in (None, 1.0, 0.0, 0.5)]
+            return list(GUESSES)
         if not self.joinable and not self._named:  # a model that fits on each request needs several rows
-            return [{"features": [[float(row + column) for column in range(len(rows[0]))] for row in range(10)]}]
-        if self._named:
-            return _unique([{column.name: value for column, value in zip(self._facts, row)} for row in rows])
-        return _unique([{"features": [row]} for row in rows])
+            return [{"features": [[float(row + column) for column in range(len(self._facts))] for row in range(10)]}]
+        return table_samples(self._facts, self._named)
 
 
 def _rows(content: Named) -> Rows:
@@ -267,6 +274,11 @@ def _facts(model: Any, names: Optional[List[str]]) -> List[ColumnFacts]:
     return read_columns(model, names or [f"feature{index + 1}" for index in range(int(count))])
 
 
+def _is_spaceless(model: Any) -> bool:
+    """Return whether the names are LightGBM's, which writes an underscore for each space."""
+    return type(first_step(model)).__module__.split(".")[0] == "lightgbm"
+
+
 def _takes_labels(model: Any) -> bool:
     """Return whether the model is a label encoder, which takes one column as a flat array."""
     return type(model).__name__ in ("LabelEncoder", "LabelBinarizer") and type(model).__module__.startswith("sklearn.")
@@ -334,18 +346,3 @@ def _dense(output: Any) -> Any:
         if hasattr(output, method):
             return np.asarray(getattr(output, method)())
     return np.asarray(output)
-
-
-def _sample(column: ColumnFacts, number: Optional[float]) -> Any:
-    if column.choices:
-        return column.choices[0]
-    if column.datatype == "BYTES":
-        return column.typical if isinstance(column.typical, str) else "a"
-    if number is None:
-        value = column.typical
-        return value if isinstance(value, (int, float, str)) and value == value else 1.0
-    return number
-
-
-def _unique(samples: List[Any]) -> List[Any]:
-    return [sample for index, sample in enumerate(samples) if sample not in samples[:index]]

@@ -9,22 +9,34 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, List
 
+from model_container.adapters.base import Adapter
+from model_container.adapters.declared import check_names
 from model_container.adapters.estimator import EstimatorAdapter
+from model_container.adapters.forecast import ForecastAdapter, is_forecaster
 from model_container.adapters.library_shims import adapt
-from model_container.contract.config import MAIN_MODULES, RuntimeConfig
+from model_container.contract.config import MAIN_MODULES, PredictContract, RuntimeConfig
 
 
-def load_pickle(config: RuntimeConfig) -> EstimatorAdapter:
+def load_pickle(config: RuntimeConfig) -> Adapter:
     load_code(config.code)
     with open(config.artifact, "rb") as file:
-        return EstimatorAdapter(adapt(pickle.load(file)), config.call)
+        return _adapter(pickle.load(file), config.call)
 
 
-def load_joblib(config: RuntimeConfig) -> EstimatorAdapter:
+def load_joblib(config: RuntimeConfig) -> Adapter:
     load_code(config.code)
     import joblib  # type: ignore[import-untyped]
 
-    return EstimatorAdapter(adapt(joblib.load(config.artifact)), config.call)
+    return _adapter(joblib.load(config.artifact), config.call)
+
+
+def _adapter(held: Any, call: PredictContract) -> Adapter:
+    """Return the adapter of an unpickled object: of a forecast, unless its owner wants another method of it."""
+    if call.method in ("", "forecast") and is_forecaster(held):
+        adapter = ForecastAdapter(held)
+        check_names(adapter.signature(), call)
+        return adapter
+    return EstimatorAdapter(adapt(held), call)
 
 
 def load_code(folder: str) -> List[ModuleType]:

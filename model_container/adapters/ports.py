@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, FrozenSet, List, Sequence
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from model_container.adapters.base import tensor
 from model_container.bodies.content import Content, Rows, no_rows
 from model_container.bodies.problems import Problem
 from model_container.bodies.table import Column, Table, wrong_columns
-from model_container.bodies.values import ANY, NEVER, Place, array_of
+from model_container.bodies.values import A_DATE, ANY, DATETIME, NEVER, Place, array_of
 
 
 class Ports:
@@ -28,6 +28,10 @@ class Ports:
         self._table = Table(
             [Column(port["name"], port["datatype"], _missing(port)) for port in self._inputs], named=True
         )
+
+    @property
+    def table(self) -> Optional[Table]:
+        return self._table if self.is_table else None
 
     def arrays(self, content: Content) -> List[Any]:
         """Convert a request's content to arrays. Raises Problem naming what does not fit."""
@@ -102,7 +106,11 @@ def _check_rows(inputs: List[Dict[str, Any]], arrays: List[Any]) -> None:
 
 
 def _sample(port: Dict[str, Any]) -> Any:
-    value: Any = "a" if port["datatype"] == "BYTES" else True if port["datatype"] == "BOOL" else 1
+    value: Any = (
+        A_DATE
+        if port["datatype"] == DATETIME
+        else "a" if port["datatype"] == "BYTES" else True if port["datatype"] == "BOOL" else 1
+    )
     if port["datatype"] in ("FP16", "BF16", "FP32", "FP64", ANY):
         value = 1.0
     for size in reversed(port["shape"]):

@@ -30,17 +30,19 @@ from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple, Union
 import numpy as np
 
 from model_container.adapters.base import AsSent, Inputs, Outputs, tensor
+from model_container.adapters.guessed_samples import guessed_samples
+from model_container.adapters.images import image_ports
 from model_container.adapters.pickle import load_code
 from model_container.adapters.ports import Ports
 from model_container.bodies.content import Content, Rows
 from model_container.bodies.numeric_fast_path import PlainRows
-from model_container.bodies.values import ANY, DTYPES
+from model_container.bodies.table import Table
+from model_container.bodies.values import ANY, DATETIME, DTYPES
 from model_container.contract.config import PredictContract, RuntimeConfig
 
 PREDICTIONS = "predictions"
 MODULE = "model"
 _OBJECT = "object"
-_GUESSES: List[Any] = [{"features": [[1.0] * width]} for width in (1, 2, 4)] + [{"input": ["a short text"]}]
 
 
 def load_python(config: RuntimeConfig) -> Union[FreePython, TypedPython]:
@@ -148,7 +150,7 @@ class FreePython(_Python, AsSent):
         }
 
     def samples(self) -> List[Any]:
-        return _GUESSES if self._own_sample is None else [self._own_sample]
+        return guessed_samples(self._steps[0]) if self._own_sample is None else [self._own_sample]
 
 
 class TypedPython(_Python):
@@ -160,6 +162,10 @@ class TypedPython(_Python):
         self.names: FrozenSet[str] = self._ports.names
         self.texts = self._ports.texts
         self.joinable = self.joinable and self._ports.have_rows
+
+    @property
+    def table(self) -> Optional[Table]:
+        return self._ports.table
 
     def inputs(self, content: Content) -> Inputs:
         return Inputs(self._ports.arrays(content))
@@ -249,7 +255,7 @@ def _described(model: Any, call: PredictContract) -> PredictContract:
     batch = getattr(model, "batch", None)
     return PredictContract(
         batchable=(batch if isinstance(batch, bool) else False) if call.batchable is None else call.batchable,
-        inputs=call.inputs or _ports_of(model, "inputs"),
+        inputs=call.inputs or _ports_of(model, "inputs") or image_ports(call),
         outputs=call.outputs or _ports_of(model, "outputs"),
     )
 
@@ -268,8 +274,8 @@ def _ports_of(model: Any, attribute: str) -> List[Dict[str, Any]]:
         raise TypeError(f"{attribute} of {type(model).__name__} is neither names with datatypes nor a list of tensors")
     ports = [{"name": str(entry["name"]), "datatype": ANY, "shape": [-1], **entry} for entry in entries]
     for port in ports:
-        if port["datatype"] not in (*DTYPES, ANY):
-            known = ", ".join((*DTYPES, ANY))
+        if port["datatype"] not in (*DTYPES, DATETIME, ANY):
+            known = ", ".join((*DTYPES, DATETIME, ANY))
             raise TypeError(f"{attribute} gives {port['name']!r} the datatype {port['datatype']!r}; known are {known}")
     return ports
 
@@ -311,5 +317,5 @@ def _length(value: Any) -> Optional[int]:
 
 
 def _typed(value: Any, datatype: str) -> Any:
-    """Convert to an array of the declared datatype; BYTES and ANY are left unchanged."""
-    return value if datatype in (ANY, "BYTES") else np.asarray(value, DTYPES[datatype])
+    """Convert to an array of the declared datatype; BYTES, DATETIME and ANY are left unchanged."""
+    return value if datatype in (ANY, DATETIME, "BYTES") else np.asarray(value, DTYPES[datatype])

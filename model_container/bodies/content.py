@@ -35,10 +35,20 @@ class Named(NamedTuple):
 Content = Union[Rows, Named]
 
 
+class CsvTable(NamedTuple):
+    """CSV body. names: of the columns. columns: the cells of each. lines: the rows as text, without line ends."""
+
+    names: List[str]
+    columns: List[List[str]]
+    lines: List[str]
+    delimiter: str
+
+
 class Decoded(NamedTuple):
     """Decoded request. form: of the answer. id: repeated in the answer. outputs: the requested names, None for all.
 
     binary: for each output named there, whether it is sent as bytes. all_binary: the same for all other outputs.
+    table: the rows beside which the results are written; None for an answer without them.
     """
 
     content: Content
@@ -47,6 +57,7 @@ class Decoded(NamedTuple):
     outputs: Optional[List[str]] = None
     binary: Mapping[str, bool] = MappingProxyType({})
     all_binary: bool = False
+    table: Optional[CsvTable] = None
 
 
 def no_rows() -> Problem:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from model_container.adapters.base import Adapter, AsSent, ReadingTexts
 from model_container.bodies import csv_table, free_form, json_dialects, v2
-from model_container.bodies.content import Decoded
+from model_container.bodies.content import Decoded, Rows
+from model_container.bodies.form_files import files_of
 from model_container.bodies.problems import Problem
 from model_container.contract.frames import (
     DIALECT_CSV,
+    DIALECT_FORM,
     DIALECT_GENERATE,
+    DIALECT_IMAGE,
     DIALECT_JSON,
     DIALECT_MLFLOW,
     DIALECT_V1,
@@ -23,7 +26,11 @@ _PLAIN_STARTS = {
 
 
 def read(request: Request, adapter: Adapter) -> Decoded:
-    """Decode a request. Raises Problem if the body does not fit its dialect."""
+    """Decode a request; files are rows of bytes. Raises Problem if the body does not fit its dialect."""
+    if request.dialect == DIALECT_IMAGE:
+        return Decoded(Rows([request.body]))
+    if request.dialect == DIALECT_FORM:
+        return Decoded(Rows(files_of(request.body)))
     if isinstance(adapter, AsSent):
         return free_form.decode(request)
     if request.dialect == DIALECT_JSON:
@@ -35,9 +42,8 @@ def read(request: Request, adapter: Adapter) -> Decoded:
     if request.dialect == DIALECT_GENERATE:
         return json_dialects.decode_generate(request.body, adapter.names, whole=False)
     if request.dialect == DIALECT_CSV:
-        strings = [port for port in adapter.signature()["inputs"] if port["datatype"] == "BYTES"]
         texts = adapter.texts if isinstance(adapter, ReadingTexts) else frozenset()
-        return csv_table.decode(request.body, frozenset(port["name"] for port in strings), texts)
+        return csv_table.decode(request, adapter.signature()["inputs"], texts)
     raise Problem(
         400, "unknown_dialect", f"This runtime does not know the dialect {request.dialect}.", "Restart the model."
     )

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-import msgspec
 import numpy as np
 
 from model_container.adapters.base import PROBABILITIES, Outputs
 from model_container.bodies.binary import bytes_from, bytes_from_texts
 from model_container.bodies.content import Decoded
+from model_container.bodies.csv_answer import table_with_results
+from model_container.bodies.plain_json import encode_json
 from model_container.bodies.problems import Problem
 from model_container.bodies.values import datatype_of
-from model_container.contract.frames import FORM_GENERATE, FORM_NATIVE, FORM_V2, FORM_V2_BINARY, JSON_LENGTH, Answer
+from model_container.contract.frames import (
+    FORM_BESIDE_IGNORED,
+    FORM_CSV,
+    FORM_GENERATE,
+    FORM_NATIVE,
+    FORM_V2,
+    FORM_V2_BINARY,
+    IGNORED_BYTES_MAX,
+    JSON_LENGTH,
+    Answer,
+    beside,
+)
 
 PREDICTIONS = "predictions"
 """Name of an output that the model does not name."""
@@ -24,10 +37,28 @@ def encode(decoded: Decoded, outputs: Outputs, classes: List[Any]) -> Answer:
         return _v2(decoded, outputs)
     if decoded.form == FORM_GENERATE:
         return Answer(encode_json(_generated(decoded, outputs)), 200, FORM_GENERATE)
+    if decoded.table is not None:
+        return Answer(table_with_results(decoded.table, outputs, classes), 200, FORM_CSV)
     if outputs.by_row:
         rows = len(next(iter(outputs.values.values())))
         return Answer(encode_native(outputs, [rows], classes)[0], 200, FORM_NATIVE)
     return Answer(encode_json({"predictions": _predictions(outputs)}), 200, FORM_NATIVE)
+
+
+def beside_ignored(answer: Answer, ignored: Sequence[str]) -> Answer:
+    """Return an answer with the names of the columns that were ignored: those that fit a header, then how many more."""
+    shown: List[str] = []
+    for index, name in enumerate(ignored):
+        if len(_ascii_list([*shown, name, f"and {len(ignored)} more"])) > IGNORED_BYTES_MAX:
+            shown.append(f"and {len(ignored) - index} more")
+            break
+        shown.append(name)
+    return Answer(beside(answer.form, _ascii_list(shown), answer.body), 200, FORM_BESIDE_IGNORED)
+
+
+def _ascii_list(texts: Sequence[str]) -> bytes:
+    """Encode a list in JSON with printable ASCII only."""
+    return json.dumps(texts).replace("\x7f", "\\u007f").encode()
 
 
 def encode_native(outputs: Outputs, lengths: Sequence[int], classes: List[Any]) -> List[bytes]:
@@ -139,19 +170,3 @@ def _tensor(name: str, value: Any, datatype: Optional[str], is_binary: bool) -> 
     if datatype == "BYTES":
         data = [item if isinstance(item, str) else item.decode("utf-8", "replace") for item in data]
     return {**tensor, "data": _listed(data)}, b""
-
-
-def _plain(value: Any) -> Any:
-    """Convert values that models return and that JSON has no type for."""
-    if isinstance(value, np.generic):
-        return value.item() if type(value.item()) is not type(value) else str(value)
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if type(value).__name__ in ("NAType", "NaTType"):
-        return None
-    return str(value)
-
-
-encode_json = msgspec.json.Encoder(enc_hook=_plain).encode

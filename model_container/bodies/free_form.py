@@ -38,7 +38,7 @@ def decode(request: Request) -> Decoded:
     if request.dialect == DIALECT_GENERATE:
         return json_dialects.decode_generate(request.body, frozenset(), whole=True)
     if request.dialect == DIALECT_CSV:
-        decoded = csv_table.decode(request.body, frozenset())
+        decoded = csv_table.decode(request)
         return decoded._replace(content=Rows(_records(decoded.content.values)))
     value = parse(request.body, lenient=request.dialect != DIALECT_JSON)
     if request.dialect == DIALECT_JSON:

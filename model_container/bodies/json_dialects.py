@@ -39,7 +39,7 @@ def decode(body: bytes, names: FrozenSet[str] = frozenset()) -> Decoded:
     """
     value = parse(body)
     if isinstance(value, list):
-        return Decoded(_content(value, "the body"))
+        return Decoded(content_of(value, "the body"))
     if not isinstance(value, dict):
         raise Problem(
             422,
@@ -84,7 +84,7 @@ def decode_generate(body: bytes, names: FrozenSet[str], whole: bool) -> Decoded:
     if not whole:
         inputs = {name: item for name, item in value.items() if name in names}
         if not inputs and TEXT_INPUT in value:
-            content = _content(value[TEXT_INPUT], repr(TEXT_INPUT))
+            content = content_of(value[TEXT_INPUT], repr(TEXT_INPUT))
         else:
             content = Named(inputs or {name: item for name, item in value.items() if name not in _BESIDE})
     return Decoded(content, FORM_GENERATE, request_id if isinstance(request_id, str) else None)
@@ -113,10 +113,10 @@ def _decode_keyed(body: Dict[str, Any], present: List[str]) -> Content:
         return split_frame(value)
     if key == "dataframe_records" and not isinstance(value, list):
         raise _not_content(key, value)
-    return _content(value, repr(key))
+    return content_of(value, repr(key))
 
 
-def _content(value: Any, place: str) -> Content:
+def content_of(value: Any, place: str) -> Content:
     if isinstance(value, dict):
         return Named(value)
     if value is None:
@@ -180,10 +180,10 @@ def split_frame(frame: Any) -> Content:
     if not rows:
         raise no_rows()
     if columns is None:
-        return _content(rows, '"data"')
+        return content_of(rows, '"data"')
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         if isinstance(columns, list) and all(type(name) is int for name in columns):  # pandas numbers unnamed columns
-            return _content(rows, '"data"')
+            return content_of(rows, '"data"')
         raise Problem(422, "unknown_dialect", f'"columns" holds {shown(columns)}, not a list of names.')
     if len(set(columns)) != len(columns):
         raise Problem(422, "wrong_columns", "dataframe_split names a column twice.", columns=columns)

@@ -20,12 +20,14 @@ LISTED = (list, np.ndarray)
 class Column(NamedTuple):
     """Column of a table. datatype: of the array built for the model.
 
-    missing: what null becomes in a column of strings or of ANY, see array_of.
+    missing: what null becomes in a column of strings or of ANY, see array_of. is_unused: the model drops the column, so a
+    request may leave it out.
     """
 
     name: str
     datatype: str = "FP64"
     missing: Any = math.nan
+    is_unused: bool = False
 
 
 class Table:
@@ -33,15 +35,17 @@ class Table:
 
     named: the model knows its columns by name, and a request may give them in any order. Otherwise an object's values
     are taken in the order in which they are given, unless its keys are the generated names of the signature. infinite:
-    as for array_of.
+    as for array_of. spaceless: the names were changed in training from ones that may have spaces in place of underscores.
     """
 
-    def __init__(self, columns: Sequence[Column], named: bool, infinite: bool = False) -> None:
+    def __init__(self, columns: Sequence[Column], named: bool, infinite: bool = False, spaceless: bool = False) -> None:
         self.columns = tuple(columns)
         self.named = named
+        self.spaceless = spaceless
         self._infinite = infinite
         self.names = tuple(column.name for column in columns)
         self._known = frozenset(self.names)
+        self._required = frozenset(column.name for column in columns if not column.is_unused)
         kinds = {(column.datatype, column.missing is None, column.missing is NEVER) for column in columns}
         self.uniform = len(kinds) == 1 and columns[0].datatype != ANY
 
@@ -55,6 +59,28 @@ class Table:
         return frozenset(
             column.name for column in self.columns if column.datatype == "BYTES" and column.missing is NEVER
         )
+
+    def fitted(self, content: Named, strict: bool) -> Tuple[Named, Tuple[str, ...]]:
+        """Return the content under the names of the table, and the names that the table does not have and that were left
+        out.
+
+        The content is unchanged if columns are missing, so that the error lists all names. strict: leave nothing out.
+        """
+        values = content.values
+        if self.spaceless:
+            values = {self._renamed(name, values): value for name, value in values.items()}
+        absent = self._known - values.keys()
+        if not self.named or not self._required <= values.keys():
+            return content, ()
+        ignored = () if strict else tuple(name for name in values if name not in self._known)
+        values = {name: value for name, value in values.items() if strict or name in self._known}
+        length = next((len(value) for value in values.values() if isinstance(value, LISTED)), None)
+        values.update(dict.fromkeys(absent, None if length is None else [None] * length))
+        return content._replace(values=values), ignored
+
+    def _renamed(self, name: str, values: Dict[str, Any]) -> str:
+        other = name.replace(" ", "_")
+        return other if name not in self._known and other in self._known and other not in values else name
 
     def arrays(self, content: Content) -> List[Any]:
         """Return one (rows, columns) matrix if all columns have one datatype, else one (rows,) array per column."""
@@ -85,7 +111,7 @@ class Table:
             if len(values) != len(self.columns):
                 raise self._wrong_width(len(values))
             return Named(dict(zip(self.names, values.values())))
-        raise wrong_columns(self.names, list(values))
+        raise wrong_columns([name for name in self.names if name in self._required or name in values], list(values))
 
     def _from_rows(self, values: List[Any]) -> List[Any]:
         if isinstance(values, np.ndarray):

@@ -107,7 +107,9 @@ def _parameters(owner: Dict[str, Any]) -> Dict[str, Any]:
         raise _wrong(f'"parameters" holds {shown(parameters)}, not an object.')
     refused = next((words for key, words in _NOT_OFFERED.items() if key in parameters), None)
     if refused is not None:
-        raise Problem(422, "not_offered", f"This server does not support {refused}.", "GET /v2 lists its extensions.")
+        raise Problem(
+            422, "not_offered", f"This server does not support {refused}.", "Its metadata, at /v2, list its extensions."
+        )
     return parameters
 
 

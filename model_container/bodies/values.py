@@ -8,6 +8,7 @@ one, to convert nulls and strings or to name the value at fault.
 from __future__ import annotations
 
 import math
+from datetime import datetime, timezone
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
@@ -33,6 +34,12 @@ DTYPES: Dict[str, Any] = {
 ANY = "ANY"
 """Datatype of a column whose contents the artifact does not declare: numbers and strings are passed on unchanged."""
 
+DATETIME = "DATETIME"
+"""Datatype of a column of dates: text in ISO 8601 in a request, datetime64[ns] for the model, without a time zone."""
+
+A_DATE = "2024-01-01"
+"""Sample of a date."""
+
 NEVER: Any = object()
 """Marker for columns of text in which null is refused, because libraries do not accept None as a string."""
 
@@ -41,6 +48,7 @@ WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 """Numbers that JSON cannot express, spelled as in protobuf's JSON form."""
 
 _BF16_END = np.float32((2 - 2**-8) * 2.0**127)  # smallest number that bfloat16 rounds to infinity
+_FIRST_YEAR, _LAST_YEAR = 1678, 2261  # whole years that nanoseconds in 64 bits can hold
 _MAX_RANK = 32  # limit of numpy 1
 _NULLABLE = frozenset(("FP16", "BF16", "FP32", "FP64"))
 _NUMBERS = frozenset((int, float, bool, type(None)))
@@ -62,6 +70,8 @@ def array_of(values: Any, datatype: str, place: Place, missing: Any = math.nan, 
 
     Raises Problem naming the first value that does not fit.
     """
+    if datatype == DATETIME:
+        return _dates(values, place)
     if isinstance(values, np.ndarray):
         return _converted(values, datatype, place, missing, infinite)
     if datatype == ANY:
@@ -81,6 +91,27 @@ def array_of(values: Any, datatype: str, place: Place, missing: Any = math.nan, 
     if raw is None or raw.dtype.kind not in "fiub":
         raw = _numbers(values, place, datatype, infinite and datatype in _NULLABLE)
     return _cast(raw, values, datatype, place)
+
+
+def _dates(values: Any, place: Place) -> Any:
+    leaves, shape = _flatten(values, place)
+    dates = [None if leaf is None else _date(leaf, index, shape, place) for index, leaf in enumerate(leaves)]
+    return np.array(dates, dtype="datetime64[ns]").reshape(shape)
+
+
+def _date(leaf: Any, index: int, shape: Sequence[int], place: Place) -> datetime:
+    """Read a date or a time. One with a time zone is converted to UTC."""
+    try:
+        when = datetime.fromisoformat(leaf[:-1] + "+00:00" if leaf.endswith("Z") else leaf)
+        when = when.astimezone(timezone.utc).replace(tzinfo=None) if when.tzinfo else when
+    except (AttributeError, TypeError, ValueError):
+        wanted = "a date such as 2024-12-31 or 2024-12-31T18:30:00"
+        raise _mistyped(leaf, wanted, "not_a_date", index, shape, place) from None
+    except OverflowError:
+        raise _too_large(leaf, DATETIME, index, shape, place) from None
+    if not _FIRST_YEAR <= when.year <= _LAST_YEAR:
+        raise _too_large(leaf, DATETIME, index, shape, place)
+    return when
 
 
 def _converted(array: Any, datatype: str, place: Place, missing: Any, infinite: bool) -> Any:

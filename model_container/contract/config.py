@@ -11,6 +11,8 @@ import os
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from model_container.contract.image_input import DeclaredImage
+
 VARIABLE = "PRISM_RUNTIME"
 MAIN_MODULES = "main_modules.txt"
 """The file in the folder of code that lists the modules which define what the model takes from `__main__`."""
@@ -57,14 +59,16 @@ class PredictContract:
     """Owner's declaration of how the model is called, where the artifact says nothing or something else.
 
     method: of the object, "" for the usual one. batchable: whether rows of several requests may share one call. inputs,
-    outputs: as in a signature. source: the file that contains the declaration. strict: whether declared inputs of a
-    model that knows its own are an error; otherwise they are ignored.
+    outputs: as in a signature. image: how pictures become the input, None for what the signature implies. source: the
+    file that contains the declaration. strict: whether declared inputs of a model that knows its own are an error;
+    otherwise they are ignored.
     """
 
     method: str = ""
     batchable: bool | None = None
     inputs: list[dict[str, Any]] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
+    image: DeclaredImage | None = None
     source: str = ""
     strict: bool = True
 
@@ -105,8 +109,10 @@ class RuntimeConfig:
     @classmethod
     def from_json(cls, text: str) -> RuntimeConfig:
         values: dict[str, Any] = json.loads(text)
+        call = values.get("call", {})
+        image = call.get("image")
         parts = {
-            "call": PredictContract(**values.get("call", {})),
+            "call": PredictContract(**{**call, "image": None if image is None else DeclaredImage(**image)}),
             "confinement": Confinement(**values.get("confinement", {})),
         }
         return cls(**{**values, **parts})

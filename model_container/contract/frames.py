@@ -27,6 +27,7 @@ This file imports only the standard library, because the gateway and every model
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Callable, List, NamedTuple, Protocol, Sequence
 
@@ -38,16 +39,22 @@ DIALECT_JSON = 0  # any native form; see bodies/json_dialects.py
 DIALECT_V2_BINARY = 1  # a V2 request with its tensors in or after the JSON: <I JSON's length>, JSON, tensor bytes
 DIALECT_V1 = 2  # KServe V1: {"instances": …} or {"inputs": …}
 DIALECT_MLFLOW = 3  # one of MLflow's four JSON forms
-DIALECT_CSV = 4  # a table as MLflow accepts it: a line of names, then the rows
+DIALECT_CSV = 4  # a table: a line of names, then the rows
 DIALECT_GENERATE = 5  # Triton's generate extension: one object with inputs and parameters by name
+DIALECT_IMAGE = 6  # one PNG, JPEG or WebP file
+DIALECT_FORM = 7  # multipart/form-data: each file is a row
 
 OPTION_PROBABILITIES = 1
+OPTION_CSV = 2  # a CSV body is answered by its own rows with the results beside them
+OPTION_STRICT = 4  # columns that the model does not have are an error
 
 FORM_NATIVE = 0  # {"predictions": …}: the gateway prepends model, version and model_id
 FORM_V2 = 1  # {"outputs": …}: the gateway prepends model_name and model_version
 FORM_PROBLEM = 2  # {"code", "detail", "hint"?, …}: the gateway completes the problem document
 FORM_V2_BINARY = 3  # <I JSON's length>, JSON as in FORM_V2, then the bytes of the outputs requested in binary
 FORM_GENERATE = 4  # an object of outputs by name: the gateway prepends model_name and model_version
+FORM_CSV = 5  # the rows of a CSV body with the results beside them; only where OPTION_CSV asks for it
+FORM_BESIDE_IGNORED = 6  # <I H> (length, FORM_NATIVE or FORM_CSV), the ignored columns as a list in JSON, the answer
 
 JSON_LENGTH = struct.Struct("<I")
 """Prefix of a V2 request or answer that may have binary tensors: the length of its JSON.
@@ -61,10 +68,14 @@ _ANSWER = struct.Struct("<IHH")
 _ANSWER_OF_A_KIND = struct.Struct("<II")  # like _ANSWER, with status and form as one number
 _PLAIN = 200  # that number for status 200 and FORM_NATIVE
 _TIMES = struct.Struct("<II")
+_BESIDE = struct.Struct("<IH")
 
 MAX_PAYLOAD_BYTES = 1 << 30
 PROBLEM_BYTES_MAX = 1 << 16
 """Largest body of an answer in FORM_PROBLEM."""
+
+IGNORED_BYTES_MAX = 1000
+"""Largest list of ignored columns in FORM_BESIDE_IGNORED, without its brackets; it becomes a header."""
 
 ANSWERS_BYTES_MAX = 1 << 28
 """Largest total size of the bodies in one ANSWERS frame, unless a single answer may be larger."""
@@ -154,7 +165,7 @@ NO_ANSWER = b"", 502, FORM_PROBLEM
 
 
 def _checked(body: bytes, status: int, form: int) -> tuple[bytes, int, int]:
-    fits = 400 <= status < 600 if form == FORM_PROBLEM else status == 200 and form <= FORM_GENERATE
+    fits = 400 <= status < 600 if form == FORM_PROBLEM else status == 200 and form <= FORM_BESIDE_IGNORED
     return (body, status, form) if fits else NO_ANSWER
 
 
@@ -180,6 +191,30 @@ def decode_answers(frame: Frame) -> tuple[list[tuple[bytes, int, int]], int, int
     if position != len(payload) or len(answers) != frame.items:
         raise FrameError("an ANSWERS frame's bodies do not fill its payload")
     return answers, codec_us, model_us
+
+
+IGNORED_COLUMNS = "x-ignored-columns"
+"""Header with the columns of a request that the model does not have."""
+
+IGNORED = re.compile(rb"\[[ -~]{0,%d}\]" % IGNORED_BYTES_MAX)
+
+
+def beside(form: int, ignored: bytes, body: bytes) -> bytes:
+    """Return the body of an answer of FORM_BESIDE_IGNORED. form: of the answer. ignored: as IGNORED."""
+    return b"".join((_BESIDE.pack(len(ignored), form), ignored, body))
+
+
+def without_ignored(body: bytes) -> tuple[bytes, int, str]:
+    """Return the answer in an answer of FORM_BESIDE_IGNORED, its form, and the ignored columns in printable ASCII.
+
+    Raises FrameError if it is none.
+    """
+    start = _BESIDE.size
+    length, form = _BESIDE.unpack_from(body) if len(body) >= start else (0, FORM_PROBLEM)
+    end = start + length
+    if form not in (FORM_NATIVE, FORM_CSV) or not IGNORED.fullmatch(body[start:end]):
+        raise FrameError("an answer does not list the columns that it ignored")
+    return body[end:], form, body[start:end].decode("ascii")
 
 
 def any_payload(frame_id: int, kind: int) -> int:

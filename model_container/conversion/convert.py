@@ -111,6 +111,7 @@ def facts_of(original: EstimatorAdapter, rows: RowSet) -> Dict[str, Any]:
     return {
         "columns": [[column.name, column.datatype, column.missing is None] for column in table.columns],
         "named": table.named,
+        "spaceless": table.spaceless,
         "dtype": predicted.dtype.str,
         "width": predicted.shape[1] if predicted.ndim == 2 else 0,
         "labels": None,

@@ -10,6 +10,7 @@ from typing import Any, Mapping, NamedTuple, Optional
 import msgspec
 
 from model_container.bodies.problems import Problem
+from model_container.contract.frames import FORM_BESIDE_IGNORED, IGNORED_COLUMNS, Answer, without_ignored
 from model_container.contract.mlflow_codes import error_code
 from model_container.server.http_streams import Parts
 
@@ -26,6 +27,14 @@ class HttpResponse(NamedTuple):
     content_type: str = JSON
     headers: Mapping[str, str] = {}
     parts: Optional[Parts] = None
+
+
+def whole_answer(answer: Answer) -> HttpResponse:
+    """Return a native answer; columns that were ignored are named in a header."""
+    if answer.form != FORM_BESIDE_IGNORED:
+        return HttpResponse(answer.body)
+    body, _, ignored = without_ignored(answer.body)
+    return HttpResponse(body, headers={IGNORED_COLUMNS: ignored})
 
 
 def told_problem(path: str, problem: Problem) -> HttpResponse:

@@ -1,7 +1,8 @@
 """Paths of an image without a gateway, in the protocols that existing clients use.
 
 GET  /, /health                                      description: libraries, signature, samples; whether it predicts
-POST /predict                                        a native dialect; ?probabilities=true adds them
+POST /predict                                        a native dialect, an image, or a form of images;
+                                                     ?probabilities=true adds them
                                                      with Accept: text/event-stream or application/x-ndjson a stream,
                                                      as on /invocations
 GET  /ping, /version;  POST /invocations             MLflow and SageMaker; also text/csv
@@ -23,22 +24,23 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Pro
 from urllib.parse import parse_qs, unquote
 
 from model_container.bodies.problems import Problem
-from model_container.bodies.values import ANY
+from model_container.bodies.values import ANY, DATETIME
+from model_container.contract.content_types import dialect_of
 from model_container.contract.frames import (
     DIALECT_CSV,
     DIALECT_GENERATE,
-    DIALECT_JSON,
     DIALECT_MLFLOW,
     DIALECT_V1,
     DIALECT_V2_BINARY,
     FORM_V2_BINARY,
     JSON_LENGTH,
     OPTION_PROBABILITIES,
+    OPTION_STRICT,
     Answer,
     Request,
 )
 from model_container.contract.stream_forms import HEADERS, StreamForm, form_asked_for, generated_form
-from model_container.server.http_answers import JSON, HttpResponse, to_json, told_problem
+from model_container.server.http_answers import JSON, HttpResponse, to_json, told_problem, whole_answer
 from model_container.server.http_streams import checked, parts_of
 from model_container.server.stream import Items
 
@@ -126,12 +128,13 @@ class Routes:
         return HttpResponse(to_json({**document, **tensors}))
 
     def _predict(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
-        wanted = parse_qs(http_request.query).get("probabilities", ["false"])[-1].lower()
-        options = OPTION_PROBABILITIES if wanted in ("1", "true", "yes") else 0
-        return self._answer(http_request, Request(self._body(http_request), DIALECT_JSON, options))
+        query = parse_qs(http_request.query)
+        options = OPTION_PROBABILITIES * _is_on(query, "probabilities") | OPTION_STRICT * _is_on(query, "strict")
+        dialect = dialect_of(http_request.headers.get("Content-Type", ""))
+        return self._answer(http_request, Request(self._body(http_request), dialect, options))
 
     def _v1_predict(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
-        return HttpResponse(self._ask(Request(self._body(http_request), DIALECT_V1)).body)
+        return whole_answer(self._ask(Request(self._body(http_request), DIALECT_V1)))
 
     def _invocations(self, http_request: HttpRequest, names: Dict[str, str]) -> HttpResponse:
         kind = http_request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -164,7 +167,7 @@ class Routes:
     def _answer(self, http_request: HttpRequest, request: Request) -> HttpResponse:
         """Answer at once, or as a stream if the Accept header asks for one."""
         form = form_asked_for(http_request.headers.get("Accept", ""))
-        return HttpResponse(self._ask(request).body) if form is None else self._stream(http_request, request, form)
+        return whole_answer(self._ask(request)) if form is None else self._stream(http_request, request, form)
 
     def _stream(self, http_request: HttpRequest, request: Request, form: StreamForm) -> HttpResponse:
         parts = parts_of(
@@ -253,6 +256,10 @@ def find_route(http_request: HttpRequest) -> Tuple[Route, Dict[str, str]]:
     )
 
 
+def _is_on(query: Mapping[str, List[str]], name: str) -> bool:
+    return query.get(name, ["false"])[-1].lower() in ("1", "true", "yes")
+
+
 def _v2_names(names: Mapping[str, str]) -> bytes:
     """Return the start of the response's JSON object, which holds the model's name and version."""
     return to_json({"model_name": names["name"], "model_version": names["version"] or VERSION})[:-1] + b","
@@ -261,9 +268,9 @@ def _v2_names(names: Mapping[str, str]) -> bytes:
 def _tensor(described: Mapping[str, Any]) -> Dict[str, Any]:
     """Describe a tensor for V2.
 
-    A datatype that the artifact does not declare becomes FP64, which most models accept.
+    A datatype that the artifact does not declare becomes FP64, which most models accept. Dates are texts.
     """
-    datatype = "FP64" if described["datatype"] == ANY else described["datatype"]
+    datatype = {ANY: "FP64", DATETIME: "BYTES"}.get(described["datatype"], described["datatype"])
     return {"name": described["name"], "datatype": datatype, "shape": list(described["shape"])}
 
 

@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from types import MappingProxyType
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import msgspec
 
 from model_container.adapters.base import Adapter
 from model_container.batch import Batcher
+from model_container.bodies.image_rows import ImageRows
 from model_container.contract.frames import (
     CONVERT,
     HELLO,
@@ -54,13 +55,18 @@ class Server:
     """Server of one adapter on any number of listening sockets, until `stop`."""
 
     def __init__(
-        self, adapter: Adapter, welcome: Dict[str, Any], token: str, aliases: Mapping[str, str] = MappingProxyType({})
+        self,
+        adapter: Adapter,
+        welcome: Dict[str, Any],
+        token: str,
+        aliases: Mapping[str, str] = MappingProxyType({}),
+        images: Optional[ImageRows] = None,
     ) -> None:
         self.welcome = welcome
         self.aliases = aliases
         self.token = token
         self._adapter = adapter
-        self._batcher = Batcher(adapter)
+        self._batcher = Batcher(adapter, images)
         self._turns = FairLock()
         self._predicting = self._turns.lock
         self._streamer = Streamer(adapter, self._batcher, self._turns.one, lambda: self._stopping)

@@ -17,7 +17,8 @@ from typing import Any, Callable, ContextManager, Dict, Generator, Iterator, Lis
 
 from model_container.adapters.base import Adapter, Outputs, Yielding
 from model_container.batch import FAILURES, Batcher, check_length, failed
-from model_container.bodies.encode import PREDICTIONS, TEXT_OUTPUT, encode_json, generated, items_of
+from model_container.bodies.encode import PREDICTIONS, TEXT_OUTPUT, generated, items_of
+from model_container.bodies.plain_json import encode_json
 from model_container.bodies.problems import Problem
 from model_container.contract.frames import DIALECT_GENERATE, PART, Answer, Request, encode
 from model_container.server.answer_size import answer_too_large

@@ -1,7 +1,8 @@
 """The `prism` command: a server on this machine, and the models of any PRISM server.
 
-`run`, `stop` and `status` handle the server's process, `doctor` checks this machine, `lint` and `format` run ruff and
-black. Every other command talks to the server through the SDK.
+`run`, `stop` and `status` handle the server's process, `service` keeps it running by systemd, `config` holds its settings,
+`doctor` checks this machine, `lint` and `format` run ruff and black. Every other command talks to the server through the
+SDK.
 
 Standard output carries data (with --json, one JSON document), standard error carries messages. Exit codes:
 
@@ -23,7 +24,8 @@ from typing import Annotated
 
 import typer
 
-from prism.cli import bench, develop, doctor, keys, models, predict, push, server, share, storage
+from prism.cli import bench, config, develop, doctor, keys, models, predict, push, server, service, share, storage
+from prism.cli.help import Group, examples
 
 EPILOG = """
 \b
@@ -40,6 +42,7 @@ To start: prism run, then prism push model.joblib
 
 app = typer.Typer(
     name="prism",
+    cls=Group,
     help="Serve model files as safe, fast APIs on your own machine.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -69,20 +72,39 @@ def prism(
     """Serve model files as safe, fast APIs on your own machine."""
 
 
-app.command()(server.run)
-app.command()(server.stop)
-app.command()(server.status)
-app.command()(push.push)
+app.command(epilog=examples("prism run", "prism run 8080", "prism run --target process --foreground"))(server.run)
+app.command(epilog=examples("prism stop", "prism stop --keep-models"))(server.stop)
+app.command(epilog=examples("prism status", "prism status --json"))(server.status)
+app.command(
+    epilog=examples(
+        "prism push model.joblib",
+        "prism push model.joblib --name fraud-detector --expected-input @sample.json",
+        "prism push model.pkl --code train.py --code src",
+        "prism push folder --allow-package acme-models --no-run",
+    )
+)(push.push)
+app.command(
+    epilog=examples(
+        'prism predict iris \'{"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}\'',
+        "prism predict iris --file rows.json --probabilities",
+        "cat rows.json | prism predict iris@1.0.0 - --json",
+    )
+)(predict.predict)
+app.command("ls", epilog=examples("prism ls", "prism ls --json"))(models.list_models)
+app.command(epilog=examples("prism logs iris --follow", "prism logs iris --build"))(models.logs)
+app.command(epilog=examples("prism rollback iris", "prism rollback iris@1.0.0"))(models.rollback)
+app.command("rm", epilog=examples("prism rm iris@1.0.0", "prism rm iris --yes"))(models.remove)
 app.add_typer(models.app, name="models")
-app.command()(predict.predict)
 app.add_typer(share.app, name="share")
 app.add_typer(keys.app, name="keys")
+app.add_typer(config.app, name="config")
+app.add_typer(service.app, name="service")
 app.add_typer(storage.app, name="storage")
-app.command()(bench.bench)
-app.command("open")(server.open_dashboard)
-app.command()(doctor.doctor)
-app.command()(develop.lint)
-app.command("format")(develop.format_code)
+app.command(epilog=examples("prism bench iris", "prism bench iris -c 16 -d 30 --rate 500"))(bench.bench)
+app.command("open", epilog=examples("prism open"))(server.open_dashboard)
+app.command(epilog=examples("prism doctor"))(doctor.doctor)
+app.command(epilog=examples("prism lint", "prism lint src"))(develop.lint)
+app.command("format", epilog=examples("prism format", "prism format src"))(develop.format_code)
 
 
 def main() -> None:

@@ -187,7 +187,7 @@ def _target(here: Session, ref: str, given: str | None, rows: int | None) -> Tar
             f"{name} is {model.status}; only a live model can be load-tested.", hint=f"prism models start {name}"
         )
     body = _body(model, given, rows)
-    call = requests.Call("POST", requests.predict(ref, body).path, responses.decode, json=body, patience="predict")
+    call = requests.Call("POST", requests.predict(ref, body).path, responses.decode, body=body, patience="predict")
     answered = _rows(here.client.send(call))
     if rows is not None and answered != rows:
         raise BadInput(

@@ -19,7 +19,7 @@ from app.runtime.doctor import Check, disk, engine, gpu, interpreters, isolation
 from app.version import VERSION
 from prism.cli import local_server
 from prism.cli.output import duration, table
-from prism.cli.session import ERROR, Json, session
+from prism.cli.session import ERROR, Config, Json, session
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -30,12 +30,12 @@ SMALL_PACKAGE = "idna"
 """Package of one wheel of 70 kB without dependencies, on every index that serves Python web software."""
 
 
-def doctor(as_json: Json = False) -> None:
+def doctor(config: Config = None, as_json: Json = False) -> None:
     """Check this machine: Python, uv, engine, GPU, package index, isolation, disk, port, settings, server.
 
     A server that runs is asked what it finds by its own settings, and how it and its models are.
     """
-    with session(as_json) as here:
+    with session(as_json, config=config) as here:
         here.output.say("Checking this machine …")
         checks = list(examine())
         here.output.data({"checks": [asdict(check) for check in checks]}, report(checks))
@@ -56,7 +56,7 @@ def examine() -> Iterator[Check]:
     except PrismError as error:
         yield Check("fail", "settings", error.detail, error.hint)
         return
-    yield Check("ok", "settings", f"valid; home is {settings.home}")
+    yield Check("ok", "settings", f"valid; home is {settings.home}, config is {_config()}")
     record = local_server.running(settings.run_folder)
     told = server_checks(record) if record else [Check("ok", "server", "not running; `prism run` starts it")]
     by_server = {check.name: check for check in told}
@@ -76,6 +76,13 @@ def _python() -> Check:
     """Report the Python version. An older Python than PRISM supports could not have imported this file."""
     version = "{}.{}.{}".format(*sys.version_info[:3])
     return Check("ok", "python", f"{version} at {sys.executable}")
+
+
+def _config() -> str:
+    from app.config.loading import config_path
+
+    path = config_path()
+    return str(path) if path.exists() else f"not there yet ({path})"
 
 
 def _index(settings: Settings) -> Check:

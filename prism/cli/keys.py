@@ -7,24 +7,25 @@ from typing import Annotated
 import typer
 
 from prism import requests
+from prism.cli.help import Group, examples
 from prism.cli.output import printable, table
 from prism.cli.session import Json, KeyFile, Url, session
 
-app = typer.Typer(help="List, create and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(cls=Group, help="List, create and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command("ls")
+@app.command("ls", epilog=examples("prism keys ls"))
 def list_keys(as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
     """List the keys that were made; those of the server's settings are not among them."""
     with session(as_json, url, key_file) as here:
         keys = here.client.keys.list()
-        rows = [(key.id, key.name, f"…{key.hint}", key.created_at) for key in keys]
+        rows = [(key.id, key.name, key.hint, key.created_at) for key in keys]
         listing = table(("ID", "NAME", "ENDS IN", "CREATED"), rows) if rows else "No keys yet."
         here.output.data({"keys": [key.document for key in keys]}, listing)
         here.output.next_step(f"prism keys revoke {keys[0].id}" if keys else "prism keys create NAME")
 
 
-@app.command()
+@app.command(epilog=examples("prism keys create phone-app"))
 def create(
     name: Annotated[str, typer.Argument(help="Who will use the key.")],
     as_json: Json = False,
@@ -39,7 +40,7 @@ def create(
         here.output.next_step(f"prism keys revoke {printable(key.id)}")
 
 
-@app.command()
+@app.command(epilog=examples("prism keys revoke 3f2a9c"))
 def revoke(
     id: Annotated[str, typer.Argument(help="The id shown by `prism keys ls`.")],
     as_json: Json = False,

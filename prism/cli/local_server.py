@@ -12,17 +12,20 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from app.errors import Conflict, PrismError, StartFailed
+from app.errors import Conflict, NotFound, PrismError, StartFailed
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from app.settings import Places, Settings
 
 LOG_LIMIT_BYTES = 10_000_000
+SERVER_PACKAGES = ("docker", "fastapi", "picklescan", "pydantic_settings", "uvicorn")
+"""Modules of the extra `server`; a project with some of them of its own is not likely to have them all."""
 SAME_START_SECONDS = 1.0
 """Largest difference between two readings of one process's start time, due to the clock's resolution.
 
@@ -42,6 +45,16 @@ class ServerRecord(msgspec.Struct, frozen=True):
     port: int
     url: str
     version: str = ""
+    settings: dict[str, str] = {}
+
+
+class Change(NamedTuple):
+    """A setting that the server that runs has otherwise than one that is started now. source: of the new value."""
+
+    setting: str
+    old: str
+    new: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -50,10 +63,28 @@ class ServerProcess:
     memory_bytes: int
 
 
+def is_installed() -> bool:
+    """Return whether the server's packages are installed here, or those of the SDK and its commands alone."""
+    return all(map(find_spec, SERVER_PACKAGES))
+
+
+def require_installed() -> None:
+    """Raise NotFound if the server is not installed here."""
+    if not is_installed():
+        raise NotFound(
+            "The server is not installed here, only the SDK and the commands that speak to a server.",
+            hint="Install `prism-serve[server]` instead of `prism-serve`, or name a server that runs: --url, or PRISM_URL.",
+        )
+
+
 def settings(**overrides: object) -> Settings:
-    """Return the settings of this machine's server, checked. Raises InvalidSetting."""
+    """Return the settings of this machine's server, checked.
+
+    Raises InvalidSetting, and NotFound if the server is not installed here.
+    """
+    require_installed()
+    from app.config.loading import load_settings
     from app.runtime.targets import allowed_targets
-    from app.settings import load_settings
 
     settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
     allowed_targets(settings)
@@ -87,11 +118,55 @@ def running(run_folder: Path) -> ServerRecord | None:
     return None
 
 
-def known_url() -> str:
-    """Return the URL of this machine's server, whether it runs or not."""
-    here = settings()
-    record = read_record(here.run_folder)
-    return record.url if record else f"http://127.0.0.1:{here.port or 8000}"
+def places() -> Places:
+    """Return where the server's record and log are. Reads no other setting: none hides a server that runs.
+
+    Raises NotFound if the server is not installed here.
+    """
+    require_installed()
+    from app.config.loading import load_places
+
+    return load_places()
+
+
+def run_folder() -> Path:
+    return places().run_folder
+
+
+def known_url() -> str | None:
+    """Return the URL of this machine's server, whether it runs or not; None if it is not installed here."""
+    if not is_installed():
+        return None
+    record = read_record(run_folder())
+    return record.url if record else f"http://127.0.0.1:{settings().port or 8000}"
+
+
+def changes(record: ServerRecord, now: Settings, **chosen: object) -> list[Change]:
+    """Return the settings that would change if the server were started again. chosen: on the command line."""
+    from app.config.loading import sources
+    from app.config.recorded import HIDDEN, changed, shown
+    from app.settings import is_secret
+
+    origins = sources()
+    return [
+        Change(
+            field,
+            HIDDEN if is_secret(field) and record.settings[field] else record.settings[field],
+            shown(now, field),
+            "the command line" if chosen.get(field) is not None else str(origins[field]),
+        )
+        for field in changed(record.settings, now)
+    ]
+
+
+def restart_command(changes: list[Change], run: str) -> str:
+    """Return the command that applies changes, with the models running on where they need not start again, too."""
+    from app.config.recorded import TAKEN_AT_A_MODELS_START
+
+    concerns_models = any(change.setting in TAKEN_AT_A_MODELS_START for change in changes)
+    if concerns_models:
+        return f"prism stop && {run}   start the server and its models again"
+    return f"prism stop --keep-models && {run}   start the server again; its models keep running"
 
 
 def process_of(record: ServerRecord) -> ServerProcess | None:
@@ -113,11 +188,11 @@ def check_port(host: str, port: int) -> None:
         free = next((other for other in range(port + 1, min(port + 100, 65536)) if _can_bind(host, other)), 0)
         raise Conflict(
             f"Port {port} on {host} is taken{_listener(port)}.",
-            hint=f"Stop that program, or use another port: `prism run {free}`.",
+            hint=f"Stop that program, or use another port: `prism run {free}`, for good `prism config set port {free}`.",
         )
 
 
-def start(here: Settings, *, reload: bool, wait_seconds: float = 60) -> ServerRecord:
+def start(here: Settings, wait_seconds: float = 60) -> ServerRecord:
     """Start the server in a new session and wait until it answers.
 
     Raises StartFailed with the last lines of its log if it ends or does not answer in time.
@@ -131,7 +206,7 @@ def start(here: Settings, *, reload: bool, wait_seconds: float = 60) -> ServerRe
         process = subprocess.Popen(
             command(),
             cwd=code_folder(),
-            env=environment(here, reload=reload),
+            env=environment(here),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -155,16 +230,20 @@ def code_folder() -> Path:
     return Path(str(app.__file__)).resolve().parent.parent
 
 
-def environment(here: Settings, *, reload: bool) -> dict[str, str]:
+def environment(here: Settings) -> dict[str, str]:
     """Return the server's environment: this process's, plus the options of the command line."""
+    from app.config.loading import VARIABLE, config_path
+
     chosen = {
         "PRISM_HOME": str(here.home.resolve()),
         "PRISM_HOST": here.host,
         "PRISM_PORT": str(here.port),
         "PRISM_TARGET": here.target,
+        "PRISM_RELOAD": str(here.reload),
         "PYTHONUNBUFFERED": "1",
     }
-    return {**os.environ, **chosen, **({"PRISM_RELOAD": "1"} if reload else {})}
+    config = config_path()
+    return {**os.environ, **chosen, **({VARIABLE: str(config)} if config.exists() else {})}
 
 
 def stop(record: ServerRecord, run_folder: Path, *, keep_models: bool, wait_seconds: float = 60) -> None:

@@ -1,4 +1,7 @@
-"""`prism models ls`, `show`, `dismiss`, `rm`, `logs`, `start`, `stop`, `restart`, `scale`: the models of a server."""
+"""`prism models ls`, `show`, `dismiss`, `rm`, `logs`, `start`, `stop`, `restart`, `rollback`, `scale`: a server's models.
+
+`ls`, `logs`, `rm` and `rollback` are short forms, too: `prism ls`.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,16 @@ from typing import Annotated
 import typer
 
 from app.errors import BadInput
+from prism.cli.help import Group, examples
 from prism.cli.output import duration, printable, size, table
 from prism.cli.session import UNHEALTHY, Json, KeyFile, NoInput, Ref, Session, Url, Yes, session
 from prism.errors import InvalidRequest
 from prism.responses import Model
 
-app = typer.Typer(help="List, show, change and remove models.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(cls=Group, help="List, show, change and remove models.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command("ls")
+@app.command("ls", epilog=examples("prism models ls", "prism models ls --json"))
 def list_models(as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
     """List the models."""
     with session(as_json, url, key_file) as here:
@@ -31,7 +35,7 @@ def list_models(as_json: Json = False, url: Url = None, key_file: KeyFile = None
         here.output.next_step(f"prism models show {models[0].name}" if models else "prism push model.joblib")
 
 
-@app.command()
+@app.command(epilog=examples("prism models show iris", "prism models show iris@1.0.0 --json"))
 def show(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
     """Show one model: where it stands, its inputs, its environment and why."""
     with session(as_json, url, key_file) as here:
@@ -39,10 +43,10 @@ def show(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = N
         here.output.data(model.document, describe(model))
         if model.error:
             here.output.error(model.error)
-            here.output.next_step(f"prism models logs {model.ref or model.model_id} --build")
+            here.output.next_step(f"prism logs {model.ref or model.model_id} --build")
 
 
-@app.command()
+@app.command(epilog=examples("prism models dismiss iris@1.2.0"))
 def dismiss(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
     """Stop reporting a failed version, or the error of a live one, as something that needs attention."""
     with session(as_json, url, key_file) as here:
@@ -51,7 +55,7 @@ def dismiss(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile 
         here.output.data(model.document, f"{name} is {printable(model.status)}, and no longer needs attention.")
 
 
-@app.command("rm")
+@app.command("rm", epilog=examples("prism models rm iris@1.0.0", "prism models rm --failed --yes"))
 def remove(
     refs: Annotated[
         list[str] | None, typer.Argument(metavar="REF...", help="Names, name@version or model_ids.")
@@ -77,7 +81,13 @@ def remove(
         here.output.data({"removed": removed}, "\n".join(blocks) or "No version has failed.")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "prism models logs iris --follow",
+        "prism models logs iris --build",
+        "prism models logs iris --replica 2 --tail 50",
+    )
+)
 def logs(
     ref: Ref,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow: print new lines as they appear.")] = False,
@@ -97,28 +107,35 @@ def logs(
             here.output.line(line)
 
 
-@app.command()
+@app.command(epilog=examples("prism models start iris", "prism models start iris@1.0.0"))
 def start(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
     """Start a stopped or built model."""
     with session(as_json, url, key_file) as here:
         _say_outcome(here, here.client.models.start(ref), wanted="live")
 
 
-@app.command()
+@app.command(epilog=examples("prism models stop iris"))
 def stop(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
     """Stop a model; it keeps its files and can be started again."""
     with session(as_json, url, key_file) as here:
         _say_outcome(here, here.client.models.stop(ref), wanted="stopped")
 
 
-@app.command()
+@app.command(epilog=examples("prism models restart iris"))
 def restart(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
     """Replace a model's replicas by new ones, one after another."""
     with session(as_json, url, key_file) as here:
         _say_outcome(here, here.client.models.restart(ref), wanted="live")
 
 
-@app.command()
+@app.command(epilog=examples("prism models rollback iris", "prism models rollback iris@1.0.0"))
+def rollback(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """Make the version before the current one live again, or the one that is named; no request fails meanwhile."""
+    with session(as_json, url, key_file) as here:
+        _say_outcome(here, here.client.models.rollback(ref), wanted="live")
+
+
+@app.command(epilog=examples("prism models scale iris 3"))
 def scale(
     ref: Ref,
     replicas: Annotated[int, typer.Argument(help="Number of copies of the model that serve, 1 to 64.")],
@@ -254,7 +271,7 @@ def _say_outcome(here: Session, model: Model, wanted: str) -> None:
     name = model.ref or model.model_id
     here.output.data(model.document, f"{printable(name)} is {printable(model.status)}.")
     if model.status == wanted == "live":
-        here.output.next_step(f"prism predict {model.name} '<JSON>'", f"prism models logs {model.name} --follow")
+        here.output.next_step(f"prism predict {model.name} '<JSON>'", f"prism logs {model.name} --follow")
     elif model.status == "stopped":
         here.output.next_step(f"prism models start {name}")
     if model.status != wanted:

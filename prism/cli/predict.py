@@ -1,8 +1,9 @@
-"""`prism predict`: one request to a model, from an argument, a file or standard input."""
+"""`prism predict`: one request to a model, JSON or an image, from an argument, a file or standard input; or a table."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -12,18 +13,41 @@ import typer
 
 from app.errors import BadInput
 from prism.cli.output import printable
+from prism.cli.predict_file import STANDARD, existing, kind_of, predict_file
 from prism.cli.session import USAGE, Json, KeyFile, Ref, Session, Url, session
+from prism.predict_body import SUFFIXES, image_kind
 from prism.responses import Prediction
+
+PATH_MAX = 4096
 
 
 def predict(
     ref: Ref,
     data: Annotated[
-        str | None, typer.Argument(metavar="JSON", help="The request body; - reads standard input.")
+        str | None,
+        typer.Argument(
+            metavar="INPUT", help="JSON, the path of an image, a table or a JSON file, or - for standard input."
+        ),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", exists=True, dir_okay=False, help="File with the request body.")
+        Path | None,
+        typer.Option(
+            "--file",
+            "-f",
+            dir_okay=False,
+            callback=existing,
+            help="File with the request body, or a table: .csv, .tsv, .parquet. - reads standard input.",
+        ),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="CSV", dir_okay=False, help="Of a table: file for its rows and results."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Of a table: go on with the results of a run that stopped.")
+    ] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also return class probabilities.")] = False,
     stream: Annotated[
         bool, typer.Option("--stream", help="Stream: print each prediction as soon as the model makes it.")
@@ -34,12 +58,26 @@ def predict(
 ) -> None:
     """Ask a model: prints one prediction a line, as JSON; with --json, the whole answer.
 
-    With --stream, each line is printed as soon as the model yields it, also with --json.
+    For example: prism predict iris '{"input": [5.1, 3.5, 1.4, 0.2]}', or prism predict digits seven.png.
+
+    With --stream, each line is printed as soon as the model yields it, also with --json. A table of any size is sent in
+    batches; its rows come back with the results beside them: prism predict iris -f data.csv -o out.csv
     """
     with session(as_json, url, key_file) as here:
         if (data is None) == (file is None):
-            here.output.error(BadInput("Give the input once: as JSON, with --file, or - for standard input.").problem())
+            once = "Give the input once: as JSON or a file, with --file, or - for standard input."
+            here.output.error(BadInput(once).problem())
             raise typer.Exit(USAGE)
+        if data is not None and _is_path(data):
+            file, data = Path(data), None
+        table = file if file is not None and kind_of(file) == "table" else None
+        if stream if table else (output is not None or resume):
+            wrong = "--stream is not for tables." if table else "--output and --resume are for tables."
+            here.output.error(BadInput(wrong, hint=f"prism predict {ref} -f data.csv -o out.csv").problem())
+            raise typer.Exit(USAGE)
+        if table:
+            predict_file(here, ref, table, output, probabilities, resume)
+            return
         if stream:
             _print_stream(here, ref, _body(data, file), probabilities)
             return
@@ -59,15 +97,27 @@ def _print_stream(here: Session, ref: str, body: bytes, probabilities: bool) -> 
 
 
 def _body(data: str | None, file: Path | None) -> bytes:
-    """Return the body unchanged after checking that it is JSON."""
-    if file is not None:
+    """Return the body unchanged after checking that it is JSON or an image."""
+    if file is not None and file != STANDARD:
         source, body = str(file), file.read_bytes()
-    elif data == "-":
+    elif data == "-" or file == STANDARD:
         source, body = "standard input", sys.stdin.buffer.read()
     else:
         source, body = "the argument", str(data).encode(errors="surrogateescape")
-    check_json(body, source)
+    if image_kind(body) is None:
+        check_json(body, source)
     return body
+
+
+def _is_path(data: str) -> bool:
+    """Return whether an argument is the path of a file. Raises BadInput if it names an image that is not there."""
+    if data == "-" or data.lstrip()[:1] in ("{", "[", '"') or len(data) > PATH_MAX:
+        return False
+    if os.path.isfile(data):
+        return True
+    if data.lower().endswith(SUFFIXES):
+        raise BadInput(f"There is no file {data}.", hint="Give the path of an image, as it is seen from here.")
+    return False
 
 
 def check_json(body: bytes, source: str) -> None:

@@ -108,7 +108,8 @@ def push(
         model = _send(here, file, run, options)
         here.output.data(model.document, _summary(here, model))
         if run:
-            here.output.next_step(f"prism models logs {model.name} --follow", "prism status")
+            before = [f"prism rollback {model.name}   makes the version before live again"] if _has_older(model) else []
+            here.output.next_step(f"prism logs {model.name} --follow", *before, "prism status")
         else:
             here.output.next_step(f"prism models start {model.ref or model.model_id}")
 
@@ -149,8 +150,12 @@ def _send(here: Session, file: Path, run: bool, options: DeployOptions) -> Model
         with progress.shown(), told_place(here.client, request_id, progress.on_place):
             return send(file, on_status=progress.on_status, **options)
     except KeyboardInterrupt:
-        here.output.say("The deployment of an uploaded model continues; `prism models ls` shows it.")
+        here.output.say("The deployment of an uploaded model continues; `prism ls` shows it.")
         raise
+
+
+def _has_older(model: Model) -> bool:
+    return model.version not in ("", "1.0.0")
 
 
 def _summary(here: Session, model: Model) -> str:

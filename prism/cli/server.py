@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,32 +14,40 @@ import typer
 from app.errors import NotFound
 from prism.cli import local_server
 from prism.cli.output import Output, duration, printable, size, table
-from prism.cli.session import NOT_FOUND, UNHEALTHY, Json, KeyFile, NoInput, Session, Url, session
+from prism.cli.session import NOT_FOUND, UNHEALTHY, Config, Json, KeyFile, NoInput, Session, Url, session
 from prism.errors import APIError, ConnectionFailed
 from prism.responses import Health
 
 
 def run(
-    port: Annotated[int | None, typer.Argument(min=0, max=65535, help="Port; default: PRISM_PORT, or 8000.")] = None,
+    port: Annotated[
+        int | None, typer.Argument(min=0, max=65535, help="Port for this run; default: as the settings say, or 8000.")
+    ] = None,
     reload: Annotated[bool, typer.Option("--reload", help="Restart when the server's code changes.")] = False,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; default: PRISM_HOST, or 127.0.0.1.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on in this run; default: as the settings say, or 127.0.0.1.")
+    ] = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Run in this terminal and log here.")] = False,
     target: Annotated[str | None, typer.Option(help="Where models run: auto, docker or process.")] = None,
+    config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Start the server, detached, and wait until it answers."""
-    with session(as_json) as here:
-        settings = local_server.settings(port=port, host=host, target=target)
+    """Start the server, detached, and wait until it answers. `prism config set port 9000` makes a choice last."""
+    with session(as_json, config=config) as here:
+        chosen = {"port": port, "host": host, "target": target, "reload": reload or None}
+        settings = local_server.settings(**chosen)
+        _say_what_means_nothing(here.output)
         if record := local_server.running(settings.run_folder):
-            _say_already_running(here.output, record, port)
+            changes = local_server.changes(record, settings, **chosen)
+            _say_already_running(here.output, record, settings.run_folder, changes, _run_command(chosen, config))
             return
         local_server.check_port(settings.host, settings.port)
         if foreground:
             os.chdir(local_server.code_folder())
             command = local_server.command()
-            os.execve(command[0], command, local_server.environment(settings, reload=reload))
+            os.execve(command[0], command, local_server.environment(settings))
         here.output.say("Starting PRISM …")
-        record = local_server.start(settings, reload=reload)
+        record = local_server.start(settings)
         here.output.data(_record_document(record, settings.run_folder), f"PRISM runs at {record.url}")
         here.output.next_step(
             "prism push model.joblib   serve a model file",
@@ -48,11 +58,12 @@ def run(
 
 def stop(
     keep_models: Annotated[bool, typer.Option("--keep-models", help="Leave the models running.")] = False,
+    config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Stop the server of this machine, and its models with it."""
-    with session(as_json) as here:
-        run_folder = local_server.settings().run_folder
+    with session(as_json, config=config) as here:
+        run_folder = local_server.run_folder()
         record = local_server.running(run_folder)
         if record is None:
             here.output.data({"stopped": False}, "PRISM is not running.")
@@ -64,15 +75,15 @@ def stop(
         here.output.data({"stopped": True, "pid": record.pid, "models_kept": keep_models}, f"PRISM is stopped.{kept}")
 
 
-def status(as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
+def status(as_json: Json = False, url: Url = None, key_file: KeyFile = None, config: Config = None) -> None:
     """Show the server and its models.
 
     Exit code 3: no server; 4: a model that was live, and should be, is not, or the engine is gone.
     """
-    with session(as_json, url, key_file) as here:
+    with session(as_json, url, key_file, config) as here:
         record = None
-        if not (url or os.environ.get("PRISM_URL")):
-            record = local_server.running(local_server.settings().run_folder)
+        if local_server.is_installed() and not (url or os.environ.get("PRISM_URL")):
+            record = local_server.running(local_server.run_folder())
         try:
             health = here.client.health()
         except ConnectionFailed as error:
@@ -93,22 +104,48 @@ def open_dashboard(as_json: Json = False, url: Url = None, key_file: KeyFile = N
             webbrowser.open(address)
 
 
-def _say_already_running(output: Output, record: local_server.ServerRecord, port: int | None) -> None:
-    run_folder = local_server.log_path(local_server.settings().run_folder).parent
-    output.data(
-        _record_document(record, run_folder, already_running=True),
-        f"PRISM is already running at {record.url} (pid {record.pid}).",
-    )
-    if port not in (None, 0, record.port):
-        output.next_step(f"prism stop && prism run {port}   move it to port {port}")
+def _say_already_running(
+    output: Output, record: local_server.ServerRecord, run_folder: Path, changes: list[local_server.Change], run: str
+) -> None:
+    document = _record_document(record, run_folder, already_running=True, changes=changes)
+    output.data(document, f"PRISM is already running at {record.url} (pid {record.pid}).")
+    say_changes(output, changes, run)
     output.next_step("prism status")
 
 
+def say_changes(output: Output, changes: list[local_server.Change], run: str = "prism run") -> None:
+    """Say what a start would change of the server that runs, and how to make it happen."""
+    if not changes:
+        return
+    rows = [(one.setting, one.old or "unset", one.new or "unset", one.source) for one in changes]
+    output.say("Started again, it would have other settings:\n" + table(("SETTING", "NOW", "THEN", "FROM"), rows))
+    output.next_step(local_server.restart_command(changes, run))
+
+
+def _run_command(chosen: Mapping[str, object], config: Path | None) -> str:
+    """Return the command that was given, as far as it chooses settings."""
+    options = {"--host": chosen["host"], "--target": chosen["target"], "--config": config}
+    words = [str(chosen["port"])] if chosen["port"] is not None else []
+    words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    return shlex.join(["prism", "run", *words, *(["--reload"] if chosen["reload"] else [])])
+
+
+def _say_what_means_nothing(output: Output) -> None:
+    from app.config.loading import warnings
+
+    for warning in warnings():
+        output.say(f"Warning: {warning}")
+
+
 def _record_document(
-    record: local_server.ServerRecord, run_folder: Path, already_running: bool = False
+    record: local_server.ServerRecord,
+    run_folder: Path,
+    already_running: bool = False,
+    changes: Sequence[local_server.Change] = (),
 ) -> dict[str, Any]:
     log = str(local_server.log_path(run_folder))
-    return {"url": record.url, "pid": record.pid, "already_running": already_running, "log": log}
+    changed = [change._asdict() for change in changes]
+    return {"url": record.url, "pid": record.pid, "already_running": already_running, "changes": changed, "log": log}
 
 
 def _say_no_answer(output: Output, record: local_server.ServerRecord | None, error: ConnectionFailed) -> None:
@@ -118,7 +155,7 @@ def _say_no_answer(output: Output, record: local_server.ServerRecord | None, err
         return
     problem = NotFound(
         f"The server runs (pid {record.pid}) but does not answer at {record.url}.",
-        hint=f"See {local_server.log_path(local_server.settings().run_folder)}, or `prism stop` and `prism run`.",
+        hint=f"See {local_server.log_path(local_server.run_folder())}, or `prism stop` and `prism run`.",
     )
     output.data({"server": {"url": record.url, "pid": record.pid, "status": "silent"}, "models": []}, problem.detail)
     output.error(problem.problem())

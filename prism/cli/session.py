@@ -30,6 +30,12 @@ KeyFile = Annotated[
     Path | None,
     typer.Option("--api-key-file", exists=True, dir_okay=False, help="File with the API key; default: PRISM_API_KEY."),
 ]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="Settings file; default: PRISM_CONFIG, or config.yaml in the home folder."
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 NoInput = Annotated[
     bool, typer.Option("--no-input", help="Never prompt; without --yes, refuse what needs confirmation.")
@@ -67,8 +73,15 @@ class Session:
 
 
 @contextmanager
-def session(as_json: bool = False, url: str | None = None, key_file: Path | None = None) -> Iterator[Session]:
-    """Run a command. Foreseeable errors end it with a message and its exit code, never with a traceback."""
+def session(
+    as_json: bool = False, url: str | None = None, key_file: Path | None = None, config: Path | None = None
+) -> Iterator[Session]:
+    """Run a command. Foreseeable errors end it with a message and its exit code, never with a traceback.
+
+    config: becomes PRISM_CONFIG, for this process and the server that it may start.
+    """
+    if config is not None:
+        os.environ["PRISM_CONFIG"] = str(config.absolute())
     here = Session(Output(as_json), url, key_file)
     try:
         yield here
@@ -91,6 +104,8 @@ def session(as_json: bool = False, url: str | None = None, key_file: Path | None
 
 def exit_code(error: Exception) -> int:
     match error:
+        case errors.FileStopped():
+            return exit_code(error.cause)
         case errors.NotFoundError():
             return NOT_FOUND
         case errors.AuthenticationError() | errors.PermissionDeniedError():

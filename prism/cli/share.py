@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.errors import BadInput
+from prism.cli.help import Group, examples
 from prism.cli.output import printable, table
 from prism.cli.push import LONGEST_SAMPLE
 from prism.cli.session import UNHEALTHY, USAGE, Json, KeyFile, Session, Url, session
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from prism.responses import Share, SharedModel
 
 app = typer.Typer(
-    help="Share models through a link that works from anywhere.", no_args_is_help=True, rich_markup_mode=None
+    cls=Group, help="Share models through a link that works from anywhere.", no_args_is_help=True, rich_markup_mode=None
 )
 
 Refs = Annotated[
@@ -25,7 +26,7 @@ Refs = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog=examples("prism share start iris --create-key", "prism share start iris --open"))
 def start(
     refs: Refs = None,
     create_key: Annotated[
@@ -50,7 +51,7 @@ def start(
         here.output.next_step("prism share status", "prism share stop")
 
 
-@app.command()
+@app.command(epilog=examples("prism share status"))
 def status(as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
     """Show what is shared and where. Exit code 4: the link failed, or is being opened again."""
     with session(as_json, url, key_file) as here:
@@ -65,7 +66,7 @@ def status(as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> 
             here.output.next_step("prism share start")
 
 
-@app.command()
+@app.command(epilog=examples("prism share stop", "prism share stop iris"))
 def stop(refs: Refs = None, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
     """Withdraw these models, or all; the link closes with the last."""
     with session(as_json, url, key_file) as here:

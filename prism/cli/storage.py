@@ -8,13 +8,16 @@ from typing import Any
 import typer
 
 from app.errors import BadInput
+from prism.cli.help import Group, examples
 from prism.cli.output import printable, size, table
 from prism.cli.session import Json, KeyFile, NoInput, Session, Url, Yes, session
 
-app = typer.Typer(help="Show and free what images of models take.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    cls=Group, help="Show and free what images of models take.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
-@app.command("ls")
+@app.command("ls", epilog=examples("prism storage ls"))
 def list_storage(as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
     """List the images by model, and what nothing needs."""
     with session(as_json, url, key_file) as here:
@@ -28,7 +31,7 @@ def list_storage(as_json: Json = False, url: Url = None, key_file: KeyFile = Non
             here.output.next_step("prism storage prune   remove what nothing needs")
 
 
-@app.command()
+@app.command(epilog=examples("prism storage prune", "prism storage prune --yes"))
 def prune(
     yes: Yes = False, no_input: NoInput = False, as_json: Json = False, url: Url = None, key_file: KeyFile = None
 ) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from msgspec import structs
 
+from app.config.loading import load_settings
 from app.core.model import Deployment, ModelVersion, Status
 from app.registry.containers import ContainersFile
 from app.registry.models import ModelStore
-from app.settings import load_settings
 from prism.load import Result
 from scripts.benchmark import idle, models
 from scripts.benchmark.asking import ask, percentiles_ms

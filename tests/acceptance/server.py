@@ -119,9 +119,9 @@ class Server:
         parts += [("code_files", each) for each in (code or {}).items()]
         return self.http.post(path, data=fields, files=parts)
 
-    def deploy(self, file: Path, **fields: str) -> dict[str, Any]:
+    def deploy(self, file: Path, code: Mapping[str, bytes] | None = None, **fields: str) -> dict[str, Any]:
         """Upload and run; the model's document. Fails the test if it does not go live."""
-        answer = self.upload(file, **fields)
+        answer = self.upload(file, code=code, **fields)
         assert answer.status_code == 201, answer.text
         document: dict[str, Any] = answer.json()
         return document

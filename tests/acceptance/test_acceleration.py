@@ -19,6 +19,8 @@ from sklearn.preprocessing import StandardScaler
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import Server, problem, wait_for
 
+pytestmark = pytest.mark.slow
+
 ACCELERATION_SECONDS = 240
 OWN_CODE = """
 import numpy as np

@@ -106,7 +106,8 @@ def test_classes_of_the_training_script_are_named_and_may_be_supplied(
     document = problem(module_server.upload(path))
     assert document["code"] == "missing_code"
     assert "Doubler" in document["detail"]
-    assert "`--code` (`code_files`)" in document["detail"]
+    assert "`--code`" in document["detail"]
+    assert document["field"] == "code_files"
     server = start_server(PRISM_TARGET="process")
     code = HOME_MADE.split("sys.stdout")[0].encode()
     answer = server.upload(path, code={"doubler.py": code}, model_name="doubler", expected_input_json="[[1]]")
@@ -209,7 +210,6 @@ MISSPELT = {**SHORT, "petal widht (cm)": 0.2}
         (b"\xff\xfe", 400, ""),
         (SHORT, 422, "petal width (cm)"),
         (MISSPELT, 422, "petal widht (cm)"),
-        ({**ROW, "colour": "blue"}, 422, "colour"),
         ({"features": [[1, 2, 3, 4, 5]]}, 422, "5"),
         ({"features": [[1, 2, 3, 4], [1, 2]]}, 422, ""),
         ({"features": []}, 422, ""),
@@ -237,7 +237,7 @@ def test_a_prediction_that_does_not_fit_says_what_is_wrong(
     assert module_server.predict("iris", ROW).json()["predictions"] == ["setosa"]
 
 
-@pytest.mark.parametrize("content_type", ["text/csv", "multipart/form-data", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("content_type", ["text/html", "multipart/form-data", "application/x-www-form-urlencoded"])
 def test_a_wrong_content_type_is_named_with_the_right_one(module_server: Server, content_type: str) -> None:
     answer = module_server.http.post("/models/iris/predict", content=b"{}", headers={"Content-Type": content_type})
     document = problem(answer)

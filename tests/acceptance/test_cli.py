@@ -126,6 +126,44 @@ def test_the_port_argument_wins_and_a_taken_port_is_named(prism: Prism, tmp_path
     assert f"Port {other} on 127.0.0.1 is taken" in elsewhere.stderr
 
 
+def test_settings_last_and_a_server_that_runs_is_found_and_told_what_would_change(
+    prism: Prism, environ: dict[str, str], tmp_path: Path
+) -> None:
+    del environ["PRISM_PORT"]
+    ports = [free_port() for _ in range(3)]
+    assert prism("config", "set", "port", str(ports[0])).returncode == 0
+    config = tmp_path / "home" / "config.yaml"
+    config.write_text(f"# mine\n{config.read_text()}providers: {{}}\n")
+
+    first = prism("run")
+    assert first.stdout == f"PRISM runs at http://127.0.0.1:{ports[0]}\n"
+    assert "`providers` is known, but this version does not serve it yet" in first.stderr
+    changed = prism("config", "set", "port", str(ports[1]))
+    assert "prism stop --keep-models && prism run" in changed.stderr
+    assert config.read_text().startswith("# mine\n")
+
+    assert prism("status").returncode == 0
+    again = json.loads(prism("run", "--json").stdout)
+    assert again["already_running"]
+    (change,) = again["changes"]
+    assert change | {"source": ""} == {"setting": "port", "old": str(ports[0]), "new": str(ports[1]), "source": ""}
+    assert "prism stop && prism run --target auto" in prism("run", "--target", "auto").stderr
+
+    config.write_text("serving:\n  prot: 1\n")
+    assert "Did you mean `port`?" in prism("run").stderr
+    assert prism("status").returncode == 0
+    assert prism("stop").returncode == 0
+
+    other = tmp_path / "other.yaml"
+    other.write_text(f"serving:\n  port: ${{A_PORT}}\n  home: {tmp_path / 'second'}\n")
+    del environ["PRISM_HOME"]
+    second = prism("run", "--config", str(other), A_PORT=str(ports[2]))
+    assert second.stdout == f"PRISM runs at http://127.0.0.1:{ports[2]}\n"
+    assert (tmp_path / "second" / "model_store" / "run" / "server.json").exists()
+    assert prism("status", PRISM_CONFIG=str(other)).returncode == 0
+    assert prism("stop", "--config", str(other)).returncode == 0
+
+
 def test_a_killed_server_leaves_a_record_that_misleads_nobody(prism: Prism) -> None:
     pid = json.loads(prism("run", "--json").stdout)["pid"]
     os.kill(pid, signal.SIGKILL)

@@ -19,6 +19,8 @@ from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import Server
 from tests.estimators import agrees, expected, small_set, trained
 
+pytestmark = pytest.mark.slow
+
 COMPRESSIONS: dict[str, Any] = {
     "none": 0,
     "zlib": ("zlib", 3),
@@ -85,7 +87,6 @@ def by_family() -> list[tuple[str, Any]]:
     return list(families.values())
 
 
-@pytest.mark.slow
 def test_one_of_each_family_predicts_through_prism_what_it_does_in_memory(
     start_server: StartServer, iris_file: Path, tmp_path: Path
 ) -> None:

@@ -95,7 +95,7 @@ def test_a_full_disk_is_told_revokes_for_good_and_leaves_nothing(
         for answer in (server.http.post("/keys", json={"name": "late"}), server.upload(model, model_name="late")):
             document = problem(answer)
             assert (document["status"], document["code"]) == (507, "disk_full")
-            assert "prism models rm" in document["hint"]
+            assert "prism rm" in document["hint"]
         assert folders(server) == before
         assert [one["name"] for one in server.http.get("/models").json()["models"]] == ["who"]
         assert server.http.post("/models/who/stop").json()["status"] == "stopped"

@@ -14,6 +14,8 @@ import pytest
 
 from tests.acceptance.server import Server, wait_for
 
+pytestmark = pytest.mark.slow
+
 UPLOADS, OBJECTS = 8, 1_000_000
 GROWTH_MAX_BYTES = 100 << 20
 SECONDS = 900

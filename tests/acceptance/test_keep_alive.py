@@ -18,6 +18,8 @@ from tests.acceptance.conftest import StartServer
 from tests.acceptance.iris import ROW
 from tests.acceptance.server import Server, wait_for
 
+pytestmark = pytest.mark.slow
+
 PAUSE_SECONDS = 0.005
 """Between two predictions, so that the load leaves the machine to the replacements."""
 

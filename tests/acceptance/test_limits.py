@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,16 +95,16 @@ def test_a_bad_setting_stops_the_start_with_one_clear_line(tmp_path: Path, varia
     (line,) = start.stderr.strip().splitlines()
     assert line.startswith("prism: ")
     assert variable in line
-    assert value in line
+    assert (value in line) == (variable != "PRISM_API_KEYS")  # keys are shown nowhere
 
 
 def test_the_docs_ask_no_other_site_for_anything(module_server: StartServer) -> None:
     server = module_server(PRISM_TARGET="process")
     page = server.http.get("/docs").text
-    assert "http://" not in page
     assert "https://" not in page
-    for asset in ("swagger-ui-bundle.js", "swagger-ui.css"):
-        assert server.http.get(f"/static/vendor/swagger-ui/{asset}").status_code == 200
+    for asset in re.findall(r'(?:src|href)="([^"#]+)"', page):
+        assert asset.startswith("/")
+        assert server.http.get(asset).status_code == 200, asset
 
 
 def test_open_routes_are_answered_to_head_too_and_keep_to_the_pages_policy(start_server: StartServer) -> None:

@@ -14,6 +14,8 @@ from tests.acceptance.conftest import StartServer
 from tests.acceptance.python_mode_lab import zipped
 from tests.acceptance.server import Server, wait_for
 
+pytestmark = pytest.mark.slow
+
 LIAR = r"""
 import os
 import stat

@@ -20,6 +20,8 @@ from tests.acceptance.conftest import StartServer
 from tests.acceptance.mlflow_lab import PYTHON_MODEL, packed
 from tests.acceptance.server import Server, problem
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def here(module_server: StartServer) -> Server:
@@ -33,9 +35,12 @@ def iris() -> tuple[Any, Any]:
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """MLflow reports its use to its makers, and keeps a folder where it is."""
+    """MLflow reports its use to its makers, keeps a folder where it is, and warns when it is imported first."""
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.pyfunc  # noqa: F401
 
 
 def saved(save: Callable[[], None]) -> None:
@@ -128,6 +133,53 @@ def test_a_python_function_is_loaded_by_mlflow(here: Server, tmp_path: Path) -> 
     assert refused["column"] == "a"
     split = {"dataframe_split": {"columns": ["a", "b"], "data": [[2, "x"]]}}
     assert here.predict("triple", split).json()["predictions"] == [7.0]
+
+
+CALENDAR = """
+import mlflow
+from mlflow.models import set_model
+
+class Calendar(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input["when"].dt.month * 100 + model_input["member"] * 10 + model_input["visits"]
+
+set_model(Calendar())
+"""
+
+
+def test_dates_and_truth_values_of_the_signature_are_typed_in_requests_and_on_the_page(
+    here: Server, tmp_path: Path
+) -> None:
+    import mlflow.pyfunc
+    from mlflow.models import infer_signature
+
+    (tmp_path / "calendar_model.py").write_text(CALENDAR)
+    frame = pd.DataFrame({"when": pd.to_datetime(["2024-05-06"]), "member": [True], "visits": [3]})
+    saved(
+        lambda: mlflow.pyfunc.save_model(
+            tmp_path / "calendar",
+            python_model=str(tmp_path / "calendar_model.py"),
+            signature=infer_signature(frame),
+            pip_requirements=[f"mlflow=={mlflow.__version__}", "pandas", "numpy"],
+        )
+    )
+    document = here.deploy(packed(tmp_path / "calendar"))
+    assert {one["name"]: one["datatype"] for one in document["signature"]["inputs"]} == {
+        "when": "DATETIME",
+        "member": "BOOL",
+        "visits": "INT64",
+    }
+    rows = [
+        {"when": "2024-12-31", "member": True, "visits": 1},
+        {"when": "2024-12-31T23:30:00-02:00", "member": False, "visits": 2},
+    ]
+    assert here.predict("calendar", rows).json()["predictions"] == [1211, 102]
+    assert problem(here.predict("calendar", {**rows[0], "when": "31.12.2024"}))["code"] == "not_a_date"
+    table = here.http.get("/v2/models/calendar").json()
+    assert [one["datatype"] for one in table["inputs"]] == ["BYTES", "BOOL", "INT64"]
+    page = here.http.get("/predict", params={"model_id": document["model_id"]}).text
+    assert 'type="date" value="2024-01-01"' in page
+    assert 'type="checkbox" value="true" checked' in page
 
 
 PICKLED = """

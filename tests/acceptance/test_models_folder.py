@@ -15,6 +15,8 @@ from tests.acceptance.models_folder_lab import put
 from tests.acceptance.replica_models import Callers
 from tests.acceptance.server import CHECKOUT, Server, wait_for
 
+pytestmark = pytest.mark.slow
+
 IRIS = CHECKOUT / "model_store" / "samples" / "iris"
 ROW = {"sepal_length": 6.3, "sepal_width": 3.3, "petal_length": 6.0, "petal_width": 2.5}
 SECONDS = 120

@@ -5,10 +5,14 @@ All of them: scripts/onnx_conformance.py --gateway URL. Through the runtime's ow
 
 from __future__ import annotations
 
+import pytest
+
 from scripts.onnx_backend.cases import cases, reference
 from scripts.onnx_backend.gateway import Gateway
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import CHECKOUT
+
+pytestmark = pytest.mark.slow
 
 CASES = (
     "test_add",  # three dimensions

@@ -6,6 +6,7 @@ None of them is here; an environment of its own trains the models and says what 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,6 +83,23 @@ model = sm.OLS(y, x).fit()
 keep("statsmodels-ols.pkl", model, model.predict(some), lambda model, path: model.save(path))
 model = sm.GLM((y > 0).to_numpy(), sm.add_constant(x.to_numpy()[:, :2]), family=sm.families.Binomial()).fit()
 keep("statsmodels-glm.joblib", model, model.predict(sm.add_constant(some.to_numpy()[:, :2])))
+
+import pandas as pd
+from statsmodels.tsa.arima.model import ARIMA
+from statsmodels.tsa.holtwinters import ExponentialSmoothing
+from statsmodels.tsa.statespace.sarimax import SARIMAX
+
+months = pd.date_range("2020-01-01", periods=48, freq="MS")
+sales = pd.Series(100 + np.arange(48) + 9 * np.sin(np.arange(48) * np.pi / 6), index=months, name="sales")
+sales += np.random.default_rng(0).normal(size=48)
+promo = pd.DataFrame({"promo": np.arange(48) % 2.0, "price": np.arange(48) % 7.0}, index=months)
+model = ARIMA(sales, order=(1, 1, 1)).fit()
+keep("forecast-arima.pkl", model, model.get_forecast(3).summary_frame().iloc[:, [0, 2, 3]], lambda model, path: model.save(path))
+model = SARIMAX(sales, exog=promo, order=(1, 0, 0)).fit(disp=False)
+frame = model.get_forecast(3, exog=promo.iloc[:3]).summary_frame(alpha=0.2)
+keep("forecast-sarimax.joblib", model, frame.iloc[:, [0, 2, 3]])
+model = ExponentialSmoothing(sales, trend="add", seasonal="add", seasonal_periods=12).fit()
+keep("forecast-smoothing.pkl", model, model.forecast(3), lambda model, path: model.save(path))
 
 import os
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -201,6 +219,35 @@ def test_it_answers_as_it_does_in_memory(server: Server, trained: Path, said: di
             problem(server.predict(document["name"], {"sl": 1, "sw": 1, "pl": 1, "width": 1}))["code"]
             == "wrong_columns"
         )
+
+
+PROMO = [{"promo": 0, "price": 0}, {"price": 1, "promo": 1}, {"promo": 0, "price": 2}]
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("forecast-arima.pkl", {"steps": 3}),
+        ("forecast-sarimax.joblib", {"steps": 3, "exog": PROMO, "alpha": 0.2}),
+        ("forecast-smoothing.pkl", {"steps": 3}),
+    ],
+)
+def test_a_forecast_has_the_next_dates_and_intervals(
+    server: Server, trained: Path, said: dict[str, Any], name: str, body: dict[str, Any]
+) -> None:
+    document = deployed(server, trained / name)
+    answer = server.predict(document["name"], body)
+    assert answer.status_code == 200, answer.text
+    rows = answer.json()["predictions"]
+    assert [row.pop("index") for row in rows] == ["2024-01-01", "2024-02-01", "2024-03-01"]
+    assert all(row["lower"] < row["mean"] < row["upper"] for row in rows)
+    values = np.array([list(row.values()) for row in rows])
+    expected = np.array(said[name])
+    np.testing.assert_allclose(values if expected.ndim == 2 else values[:, 0], expected, rtol=1e-6)
+    assert server.predict(document["name"], body).json()["predictions"] == answer.json()["predictions"]
+    page = server.http.get("/predict", params={"model_id": document["model_id"]}).text
+    assert re.search(r'<label for="field-0">steps</label>\s*<input [^>]*value="3"', page)
+    assert problem(server.predict(document["name"], {**body, "steps": 0}))["code"] == "number_out_of_range"
 
 
 def test_probabilities_are_those_of_the_library(server: Server, trained: Path, said: dict[str, Any]) -> None:

@@ -89,7 +89,7 @@ def test_a_module_that_nobody_knows_is_told_as_missing_code_with_the_command(her
     refused = problem(here.upload(project / "tripler.pkl"))
     assert (refused["code"], refused["missing"]) == ("missing_code", ["src"])
     assert refused["detail"] == (
-        "The model imports `src`, which is not in the file: send the folder src with `--code` (`code_files`), or push the "
+        "The model imports `src`, which is not in the file: send the folder src with `--code`, or push the "
         "folder that holds the model and its code."
     )
     refused = problem(here.upload(project / "mover.pkl"))

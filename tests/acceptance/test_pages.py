@@ -6,6 +6,7 @@ import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode, urljoin
 
 import pytest
 
@@ -24,6 +25,7 @@ STRANGER = b"\x80\x02ciniconfig\nIniConfig\n)\x81."
 
 NEEDS_CODE = b"c__main__\nScaler\n)R."
 LIVE_SECONDS = 120
+PAGE_BYTES_MOST = 250_000
 WAITS = """
 import os, time
 
@@ -98,13 +100,25 @@ def test_an_empty_server_offers_its_sample_once(tmp_path: Path, environments: Pa
 
 def test_the_dashboard_lists_what_is_live_with_its_figures(server: Server, iris: str) -> None:
     assert server.predict("iris", ROW).status_code == 200
-    shown = page(server, "/").one("li", id=f"m-{iris}")
+    shown = page(server, "/").one("tbody", id=f"m-{iris}")
     assert shown.one("a", href=f"/model?model_id={iris}").text == "iris"
-    assert "live" in shown.text
+    assert "Live" in shown.text
     names = [one.attributes["aria-label"].partition(":")[0] for one in shown.all("svg")]
     assert names == ["Requests/s", "p95"]
-    assert [one.text for one in shown.all("dt")] == ["Requests/s", "p95", "Errors", "Memory", "CPU"]
-    assert re.search(r"\d+ MiB of 2 GiB", shown.text)
+    assert re.search(r"\d+ MiB", shown.text)
+    assert [one.attributes["title"][-4:] for one in shown.all("time")] == [" UTC"], "the exact time, as a title"
+
+
+def test_a_search_without_a_script_keeps_what_was_typed_and_the_filter(server: Server, iris: str) -> None:
+    form = page(server, "/?only=live").one("form", id="find")
+    found = page(
+        server, f"/?{urlencode({'search': 'IRI', 'only': form.one('input', name='only').attributes['value']})}"
+    )
+    assert found.one("tbody", id=f"m-{iris}")
+    assert found.one("input", id="search").attributes["value"] == "IRI"
+    nothing = page(server, "/?search=<no such model>")
+    assert not nothing.all("tbody")
+    assert "No model matches “<no such model>”." in nothing.text
 
 
 def test_from_a_file_to_a_live_model_without_a_script(server: Server, iris_file: Path) -> None:
@@ -238,7 +252,7 @@ def test_a_package_that_nobody_knows_is_installed_with_consent_that_names_it_alo
     model = server.model("stranger")
     assert model["allow_packages"] == ["iniconfig"]
     assert model["packages_consent"]
-    assert "iniconfig" in page(server, agreed.headers["location"]).one("section", id="artifact").text
+    assert "iniconfig" in page(server, agreed.headers["location"]).one("details", id="artifact").text
     server.http.delete("/models/stranger")
 
 
@@ -338,6 +352,7 @@ def test_a_model_that_failed_shows_its_step_its_cause_and_what_to_do(server: Ser
     assert plain(told["detail"]) in progress.text
     assert "— probing" in progress.one("div", id="build-log").text
     assert progress.one("form", action=f"/models-ui/{model_id}/start").one("button").text == "Try again"
+    assert progress.one("a", href=f"/model-logs?model_id={model_id}").text == "See its log"
     assert progress.one("a", href=f"/delete-model?model_id={model_id}")
     attention = page(server, "/").one("section", id="attention")
     assert "misfit@1.0.0 failed" in attention.text
@@ -345,15 +360,46 @@ def test_a_model_that_failed_shows_its_step_its_cause_and_what_to_do(server: Ser
 
 def test_a_model_page_says_all_that_is_known(server: Server, iris: str) -> None:
     shown = page(server, f"/model?model_id={iris}")
-    for id in ("endpoint", "traffic", "signature", "replica", "artifact", "environment"):
+    assert shown.one("code", id="endpoint-url").text == f"{server.url}/models/iris/predict"
+    for id in ("traffic", "replica"):
         assert shown.one("section", id=id).text
-    assert "number" in shown.one("section", id="signature").text
-    assert "_sklearn_version" in shown.one("section", id="environment").text
+    assert shown.one("details", id="artifact").text
+    assert "number" in shown.one("details", id="signature").text
+    assert "_sklearn_version" in shown.one("details", id="environment").text
     for chart in shown.all("figure"):
         drawn = chart.all("svg", role="img")
         assert not drawn or [one.tag for one in drawn[0].walk()][:2] == ["title", "desc"]
         assert not drawn or chart.all("table"), "the same numbers as a table"
     assert shown.one("a", href=f"/predict?model_id={iris}", **{"class": "button primary"})
+
+
+def test_the_name_of_a_model_is_the_address_of_its_page_in_a_browser_alone(server: Server, iris: str) -> None:
+    assert page(server, "/models/iris").one("h1").text.startswith("iris")
+    assert server.http.get("/models/iris").json()["model_id"] == iris
+    assert get(server, "/models/no-such-model").status_code == 404
+
+
+def test_the_api_page_has_the_servers_models_as_examples_and_a_schema_of_each(server: Server, iris: str) -> None:
+    shown = page(server, "/docs")
+    assert f"{server.url}/models/iris@1.0.0/predict" in shown.one("code", id=f"code-{iris}").text
+    described = server.http.get(shown.one("a", href=f"/models/{iris}/openapi.json").attributes["href"]).json()
+    ((path, methods),) = described["paths"].items()
+    example = methods["post"]["requestBody"]["content"]["application/json"]["example"]
+    answer = server.http.post(path, json=example).json()
+    assert answer.keys() >= set(described["components"]["schemas"]["PredictionAnswer"]["required"])
+    kinds = described["components"]["schemas"]["PredictionAnswer"]["properties"]["predictions"]["items"]["enum"]
+    assert answer["predictions"][0] in kinds
+    documented = set(server.http.get("/openapi.json").json()["paths"])
+    told = {one.one("code").text for one in shown.all("summary") if one.all("code")}
+    assert told == documented
+
+
+@pytest.mark.parametrize("path", ["model", "predict", "model-logs"])
+def test_every_tab_has_the_header_of_its_model(server: Server, iris: str, path: str) -> None:
+    head = page(server, f"/{path}?model_id={iris}").one("header", **{"class": "model-head"})
+    assert head.one("code", id="endpoint-url").text == f"{server.url}/models/iris/predict"
+    assert head.one("details", id="share-menu").one("section", id="share")
+    assert head.one("details", id="more-menu").one("a", href=f"/delete-model?model_id={iris}")
 
 
 def test_the_part_that_htmx_asks_for_is_the_part_of_the_page(server: Server, iris: str) -> None:
@@ -477,3 +523,30 @@ def test_every_page_is_sound(server: Server, iris: str, iris_file: Path, name: s
     policy = answer.headers["content-security-policy"]
     assert "script-src 'self'" in policy
     assert "unsafe" not in policy
+
+
+LOADS = re.compile(r'(?:href|src)="(/static/[^"]+)"|url\("([^"]+)"\)|from "([^"]+\.js)"')
+"""What a page, a style sheet or a script names that a browser then loads."""
+
+
+def loaded(server: Server, path: str) -> dict[str, int]:
+    """Return the size of everything that a browser loads for a page, by path."""
+    sizes: dict[str, int] = {}
+    waiting = [path]
+    while waiting:
+        here = waiting.pop()
+        if here not in sizes:
+            answer = get(server, here)
+            assert answer.status_code == 200, here
+            sizes[here] = len(answer.content)
+            is_text = "font" not in answer.headers["content-type"] and "vendor" not in here
+            names = LOADS.findall(answer.text) if is_text else ()
+            waiting += [urljoin(here, name) for match in names for name in match if name]
+    return sizes
+
+
+@pytest.mark.parametrize("path", ["/", "/model?model_id={}", "/model-logs?model_id={}", "/docs"])
+def test_a_page_with_its_fonts_and_scripts_is_small(server: Server, iris: str, path: str) -> None:
+    sizes = loaded(server, path.format(iris))
+    assert [one for one in sizes if one.endswith(".woff2")]
+    assert sum(sizes.values()) < PAGE_BYTES_MOST, sizes

@@ -10,6 +10,8 @@ from tests.acceptance.conftest import StartServer
 from tests.acceptance.replica_models import ROWS, Callers, archive, becomes
 from tests.acceptance.server import Server, problem, wait_for
 
+pytestmark = pytest.mark.slow
+
 FRAGILE = """
 import os, time, uuid
 

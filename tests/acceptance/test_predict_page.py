@@ -121,6 +121,22 @@ def test_several_rows_are_answered_as_several_rows(customers: Server) -> None:
     assert text_of(page, "predictions").startswith("3 rows")
 
 
+def test_columns_that_the_model_does_not_have_are_ignored_and_named_in_a_header(customers: Server) -> None:
+    row = {"age": 35, "city": "O'Hara", "zip\n": 1}
+    for path in (
+        "/models/customers/predict",
+        "/models/customers/predict?strict=false",
+        "/models/customers/invocations",
+    ):
+        body = {"dataframe_records": [row]} if path.endswith("invocations") else row
+        answer = customers.http.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["X-Ignored-Columns"] == '["zip\\n"]'
+    refused = customers.http.post("/models/customers/predict?strict=true", json=row)
+    assert (refused.status_code, refused.json()["unexpected"]) == (422, ["zip\n"])
+    assert "X-Ignored-Columns" not in customers.http.post("/models/customers/predict", json={**row, "city": 1}).headers
+
+
 def test_a_form_that_is_none_is_never_more_than_a_complaint(customers: Server) -> None:
     for kind in ("", "multipart/form-data", "multipart/form-data; boundary=x", "application/json"):
         for body in (b"", b"--x", b"tab=json&json=[", b"\x00" * 100):

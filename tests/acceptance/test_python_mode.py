@@ -146,6 +146,31 @@ def test_a_class_that_does_not_load_says_why(here: Server, tmp_path: Path, sourc
     assert words in refused["detail"]
 
 
+def test_without_a_sample_type_hints_make_one_and_the_form_starts_from_it(here: Server, tmp_path: Path) -> None:
+    source = (
+        "from typing import List, TypedDict\nclass Row(TypedDict):\n    city: str\n    km: float\n"
+        "class Model:\n    def predict(self, rows: List[Row]) -> List[float]:\n"
+        "        return [len(row['city']) * row['km'] for row in rows]\n"
+    )
+    document = here.deploy(zipped(tmp_path, {"model.py": source}, "hinted.zip"))
+    assert document["sample"] == {"features": [{"city": "a short text", "km": 1.0}]}
+    page = here.http.get("/predict", params={"model_id": document["model_id"]}).text
+    assert re.findall(r'<label for="field-\d">(\w+)</label>', page) == ["city", "km"]
+    result = here.http.post(
+        "/predict-result",
+        params={"model_id": document["model_id"]},
+        data={"tab": "form", "v0": "oslo", "v1": "2.5"},
+    )
+    assert ">10.0<" in result.text
+
+
+def test_a_class_that_does_not_answer_is_refused_with_the_line_to_add(here: Server, tmp_path: Path) -> None:
+    source = "class Model:\n    def predict(self, rows):\n        return [{'oslo': 2}[row['city']] for row in rows]\n"
+    refused = problem(here.upload(zipped(tmp_path, {"model.py": source}, "cities.zip")))
+    assert refused["code"] == "probe_failed"
+    assert "`sample = {'features': [{'city': 1.0}]}`" in refused["hint"]
+
+
 def test_its_code_is_confined(here: Server, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("key")
@@ -166,6 +191,6 @@ def test_the_example_of_the_page_is_served(start_server: StartServer, tmp_path: 
     (source,) = re.findall(r"```python\n(.*?)```", page, re.S)
     body, answer = re.search(r"-d '(.*?)'.*?(\{\"model\".*?\})\n", page, re.S).groups()  # type: ignore[union-attr]
     files = {"tariff/model.py": source, "tariff/rates.json": '{"oslo": 2.5}'}
-    here.deploy(zipped(tmp_path, files), expected_input_json=body)
+    here.deploy(zipped(tmp_path, files))
     answered = here.predict("tariff", json.loads(body)).json()
     assert {**answered, "model_id": "…"} == json.loads(answer)

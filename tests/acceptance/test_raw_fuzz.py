@@ -32,6 +32,8 @@ from tests.acceptance.routes_lab import PREDICT
 from tests.acceptance.served import serving
 from tests.acceptance.server import Server, free_port
 
+pytestmark = pytest.mark.slow
+
 MAX_BODY_MB = 1
 TORN = 300
 WARM_UP = 3000

@@ -8,11 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from prism.load import Result, load
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.iris import ROW
 from tests.acceptance.replicas_lab import kill
 from tests.acceptance.server import Server, problem, wait_for
+
+pytestmark = pytest.mark.slow
 
 RATE = 200.0
 BODY = b'{"sepal length (cm)": 5.1, "sepal width (cm)": 3.5, "petal length (cm)": 1.4, "petal width (cm)": 0.2}'

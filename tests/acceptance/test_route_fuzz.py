@@ -17,6 +17,8 @@ from tests.acceptance.routes_lab import PREDICT
 from tests.acceptance.served import passing_graph, serving
 from tests.acceptance.server import Server
 
+pytestmark = pytest.mark.slow
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own imports
     import schemathesis

@@ -140,7 +140,7 @@ def test_without_a_key_it_is_shared_only_by_who_says_so(server: Server) -> None:
     refused = server.http.post("/share", json={"models": ["iris"]})
     told = problem(refused)
     assert (refused.status_code, told["code"]) == (409, "consent_needed")
-    assert "create_key" in told["hint"]
+    assert "--create-key" in told["hint"]
     assert '"open"' in told["hint"]
     assert state(server) == "off"
 

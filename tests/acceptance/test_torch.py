@@ -15,7 +15,7 @@ from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import Server, problem
 from tests.acceptance.torch_lab import MODEL, TORCH, run_with_packages, weights_of_nothing
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 MAKE = """
 import sys, torch

@@ -11,7 +11,7 @@ from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import CHECKOUT
 from tests.acceptance.torch_lab import MODEL, TORCH, run_with_packages, weights_of_nothing
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 ASK = """
 import json, sys, torch

@@ -15,7 +15,7 @@ from tests.acceptance.server import Server
 from tests.browser.tabs import browser_with_real_tabs
 from tests.browser.visitor import Visitor
 from tests.browser.wire import Wire
-from tests.conftest import chromium
+from tests.conftest import chromium, headless_chromium
 
 __all__ = ["environments", "iris_file"]
 
@@ -52,7 +52,7 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="package")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    browser = playwright.chromium.launch(executable_path=chromium(), args=[*ARGUMENTS])
+    browser = playwright.chromium.launch(executable_path=headless_chromium(), args=[*ARGUMENTS])
     yield browser
     browser.close()
 

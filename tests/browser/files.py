@@ -13,7 +13,7 @@ import joblib
 import numpy as np
 import pandas as pd
 from sklearn.compose import make_column_transformer
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_digits, load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
@@ -88,6 +88,13 @@ def regression(folder: Path) -> Path:
     path = folder / "sum.joblib"
     joblib.dump(LinearRegression().fit(x, x.sum(1)), path)
     return path
+
+
+def digits(folder: Path) -> Path:
+    """A classifier of scikit-learn's digits, 8 × 8 pixels in 64 columns."""
+    found = load_digits()
+    joblib.dump(LogisticRegression(max_iter=1000).fit(found.data, found.target), folder / "digits.joblib")
+    return folder / "digits.joblib"
 
 
 def of_script(folder: Path, code: str, name: str) -> Path:

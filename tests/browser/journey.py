@@ -34,6 +34,11 @@ def expect_live(page: Page, name: str) -> None:
     expect(page.get_by_role("link", name="Try it")).to_be_visible(timeout=LIVE_MS)
 
 
+def more_actions(page: Page) -> None:
+    """Open the menu of the rarer actions on a model's page."""
+    page.locator("#more-menu > summary").click()
+
+
 def predict(page: Page) -> None:
     """From a live model's page to an answer to its sample."""
     page.get_by_role("link", name="Try it").click()

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.acceptance.iris import ROW
 from tests.acceptance.server import Server, wait_for
 from tests.browser.conftest import StartServer, Visit
-from tests.browser.journey import LIVE_MS
+from tests.browser.journey import LIVE_MS, more_actions
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +19,7 @@ def server(serve: StartServer) -> Server:
 
 
 def act(page: Page, name: str) -> None:
+    more_actions(page)
     page.get_by_role("group", name="Actions").get_by_role("button", name=name, exact=True).click()
 
 
@@ -46,6 +47,7 @@ def test_delete_lists_what_goes_before_it_goes(server: Server, visit: Visit, iri
     replica = server.model("doomed")["replica"]["id"]
     visitor = visit(server)
     page = visitor.goto(f"/model?model_id={model['model_id']}")
+    more_actions(page)
     page.get_by_role("link", name="Delete").click()
     for lost in ("doomed@1.0.0", str(folder), replica):
         expect(page.get_by_role("main")).to_contain_text(lost)
@@ -53,6 +55,7 @@ def test_delete_lists_what_goes_before_it_goes(server: Server, visit: Visit, iri
     page.get_by_role("link", name="Keep it").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("doomed")
     assert folder.exists()
+    more_actions(page)
     page.get_by_role("link", name="Delete").click()
     page.get_by_role("button", name="Delete it").click()
     expect(page).to_have_url(f"{server.url}/")

@@ -55,6 +55,7 @@ def test_a_model_that_does_not_answer_its_sample(server: Server, visit: Visit, t
     page.goto(f"{server.url}/")
     attention = page.get_by_role("region", name="Needs attention")
     expect(attention).to_contain_text("sum")
+    attention.locator("summary").click()
     visitor.check()
     attention.get_by_role("link", name="sum").click()
     expect(failed).to_contain_text("Probe")

@@ -6,41 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import expect
 
 from tests.acceptance.server import Server
 from tests.browser.conftest import StartServer, Visit
 from tests.browser.journey import LIVE_MS, expect_live
-
-STOPS_MOST = 60
-SEEN = """(element) => {
-  const style = getComputedStyle(element), box = element.getBoundingClientRect();
-  const outlined = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2 || style.boxShadow !== "none";
-  const front = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
-  return {outlined, inView: box.bottom > 0 && box.top < innerHeight, covered: !(front && (element.contains(front) || front.contains(element)))};
-}"""
+from tests.browser.keyboard import tab_to
 
 
 @pytest.fixture(scope="module")
 def server(serve: StartServer) -> Server:
     return serve()
-
-
-def tab_to(page: Page, goal: Locator) -> None:
-    """Press Tab until it has the focus; each stop on the way must be seen."""
-    page.wait_for_load_state()
-    for _ in range(STOPS_MOST):
-        page.keyboard.press("Tab")
-        focused = page.locator(":focus")
-        if focused.count():
-            seen = focused.evaluate(SEEN)
-            assert seen == {"outlined": True, "inView": True, "covered": False}, (
-                focused.evaluate("(e) => e.outerHTML"),
-                seen,
-            )
-        if goal.evaluate("(element) => element === document.activeElement"):
-            return
-    raise AssertionError(f"{goal} is not reached by Tab")
 
 
 def test_from_a_file_to_a_prediction_by_keyboard(server: Server, visit: Visit, iris_file: Path) -> None:
@@ -97,6 +73,8 @@ def test_a_model_is_deleted_by_keyboard(server: Server, visit: Visit, iris_file:
     model = server.deploy(iris_file, model_name="doomed")
     visitor = visit(server)
     page = visitor.goto(f"/model?model_id={model['model_id']}")
+    tab_to(page, page.locator("#more-menu > summary"))
+    page.keyboard.press("Enter")
     tab_to(page, page.get_by_role("link", name="Delete"))
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(r"/delete-model\?"))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
+from sklearn.datasets import load_digits
 
+from tests.acceptance.images_lab import png
 from tests.acceptance.server import Server
 from tests.browser import files
 from tests.browser.conftest import StartServer, Visit
@@ -24,6 +28,7 @@ def server(serve: StartServer, iris_file: Path, tmp_path_factory: pytest.TempPat
     server.deploy(iris_file, model_name="iris")
     server.deploy(files.mixed(folder), model_name="titanic")
     server.deploy(files.regression(folder), model_name="sum", expected_input_json="[[1, 2]]")
+    server.deploy(files.digits(folder), model_name="digits")
     return server
 
 
@@ -114,6 +119,42 @@ def test_both_ways_of_giving_input_hold_the_same(server: Server, visit: Visit) -
     page.get_by_role("radio", name="JSON").check()
     body = json.loads(page.get_by_label("Request body").input_value())
     assert body[PETAL] == 5.75
+
+
+IMAGE = """content => {
+    const files = new DataTransfer();
+    const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
+    files.items.add(new File([bytes], "digit.png", { type: "image/png" }));
+    return files;
+}"""
+PASTE = """files => document.dispatchEvent(
+    new ClipboardEvent("paste", { clipboardData: files, bubbles: true, cancelable: true })
+)"""
+
+
+@pytest.mark.parametrize(("width", "scheme"), [("phone", "dark"), ("desk", "light")])
+def test_an_image_is_chosen_dropped_and_pasted(server: Server, visit: Visit, width: str, scheme: str) -> None:
+    page, visitor = form_of(visit, server, "digits", width, scheme)
+    digits = load_digits()
+    images = [png(np.round(image * 255 / 16).astype(np.uint8)) for image in digits.images[:3]]
+    visitor.check()
+    field = page.locator("#image")
+    field.set_input_files({"name": "digit.png", "mimeType": "image/png", "buffer": images[0]})
+    expect(page.locator("#answer")).to_have_text("0")
+    expect(page.locator("dl.bars dt")).to_have_count(5)
+    for number, how in ((1, "drop"), (2, "paste")):
+        content = base64.b64encode(images[number]).decode()
+        given = page.evaluate_handle(IMAGE, content)
+        if how == "drop":
+            page.dispatch_event("[data-image-drop]", "drop", {"dataTransfer": given})
+        else:
+            page.evaluate(PASTE, given)
+        expect(page.locator("#answer")).to_have_text(str(number))
+        expect(page.locator("#picture")).to_have_attribute("src", f"data:image/png;base64,{content}")
+    visitor.check()
+    field.set_input_files({"name": "digit.png", "mimeType": "image/png", "buffer": b"none"})
+    expect(field).to_have_accessible_description(re.compile("not a PNG, JPEG or WebP image"))
+    visitor.check()
 
 
 def test_a_stopped_model_says_so_and_offers_its_start(server: Server, visit: Visit) -> None:

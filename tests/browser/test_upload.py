@@ -113,6 +113,7 @@ def test_a_wrong_field_says_so_and_keeps_what_was_written(server: Server, visit:
     visitor = visit(server)
     page = offer(visitor, iris_file)
     page.get_by_label("Name", exact=True).fill("a/b")
+    page.locator("#overrides summary").click()
     page.get_by_label("Description").fill("of flowers")
     page.get_by_label("Sample request").fill('{"a": 1')
     visitor.awaits(400)

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from tests.acceptance.server import Server
 from tests.browser import files
 from tests.browser.conftest import StartServer, Visit
-from tests.browser.journey import deploy, offer, predict
+from tests.browser.journey import deploy, more_actions, offer, predict
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,7 @@ def test_from_a_file_to_a_prediction_and_back_to_nothing(
     expect(page).to_have_url(re.compile(r"/model-logs\?"))
     visitor.check()
     page.get_by_role("link", name="Overview").click()
+    more_actions(page)
     page.get_by_role("link", name="Delete").click()
     page.get_by_role("button", name="Delete it").click()
     expect(page).to_have_url(f"{server.url}/")

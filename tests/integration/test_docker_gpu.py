@@ -12,6 +12,7 @@ from uuid import uuid4
 import docker
 import pytest
 
+from app.config.loading import load_settings
 from app.core.execution import ALL_GPUS, Execution, Gpus
 from app.core.model import Limits
 from app.errors import StartFailed
@@ -20,7 +21,6 @@ from app.runtime.docker.container import Plan
 from app.runtime.docker.engine import engine_info
 from app.runtime.docker.gpu import offered
 from app.runtime.docker.target import DockerTarget
-from app.settings import load_settings
 from tests.integration.process_lab import small_lock, write_model
 from tests.records import with_facts
 

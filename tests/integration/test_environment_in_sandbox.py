@@ -118,7 +118,9 @@ async def test_an_environment_with_an_older_layout_is_reinstalled(tmp_path: Path
         await lab.stop_all()
     assert older.is_dir(), "a replica of an earlier PRISM may still run in it"
     await lab.target.remove(write_model(tmp_path / "removed", lab.lock), environment_in_use=False)
-    assert [path.name for path in (tmp_path / "e").iterdir()] == [f".{lab.lock.hash}.lock"]
+    assert {path.name for path in (tmp_path / "e").iterdir()} == {f".{lab.lock.hash}.lock", "bytecode"}
+    (runtime,) = (tmp_path / "e" / "bytecode").iterdir()
+    assert list(runtime.rglob("runtime.*.pyc")), "the replicas' own; that of the packages went with them"
 
 
 def test_a_runtime_started_with_site_exits(tmp_path: Path) -> None:

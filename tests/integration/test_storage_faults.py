@@ -32,6 +32,8 @@ from tests.fakes import FakeTarget, eventually, read_here, resolve
 from tests.faults import failing
 from tests.unit.share.fakes import FakeTunnel
 
+pytestmark = pytest.mark.slow
+
 FAULTS = {errno.ENOSPC: (1, 1), errno.EMFILE: (1, 1), errno.EROFS: (1, 3), errno.EIO: (2, 3)}
 """Fault → the first operation that fails in the first try, and by how many tries are apart. A full disk and a process that
 may open no file fail at each operation; what is read-only or broken is refused by the same code as what is full."""

@@ -32,7 +32,7 @@ from tests.unit.model_container.company import (
 )
 from tests.unit.model_container.kinds import UNREADABLE, Row
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 TOLERANCE = 1e-5
 """Tolerance for float32, where BLAS uses different routines for few and for many rows."""

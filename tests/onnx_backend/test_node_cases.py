@@ -15,6 +15,8 @@ from app.artifact.formats.onnx import read_onnx
 from scripts.onnx_backend.cases import cases
 from scripts.onnx_conformance import PAGE, Outcome, in_runtime, page
 
+pytestmark = pytest.mark.slow
+
 SHARDS = ("a", "bc", "defg", "hijklm", "nopq", "r", "stuvwxyz")
 """Shards of the cases, by the first letter of the operator."""
 

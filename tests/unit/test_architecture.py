@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -30,6 +31,11 @@ FORBIDDEN = [
     ("app.core", ("app", "model_container", "prism"), ("app.core", "app.errors")),
     ("app.errors", ("app", "model_container", "prism"), ()),
     ("app.settings", ("app", "model_container", "prism"), ("app.core", "app.errors")),
+    (
+        "app.config",
+        ("app", "model_container", "prism"),
+        ("app.config", "app.core", "app.errors", "app.settings"),
+    ),
     ("app.artifact", ("app", "prism"), ("app.artifact", "app.core", "app.errors")),
     ("app.access", ("app", "model_container", "prism"), ("app.access", "app.core", "app.errors")),
     (
@@ -38,8 +44,12 @@ FORBIDDEN = [
         (),
     ),
     ("app.protocols", ("app.api", "app.public", "app.ui", *ADAPTERS, *WIRING), ()),
-    ("app.dispatch", ("app.lifecycle", "app.artifact", "app.settings", *SURFACES, *ADAPTERS, *WIRING), ()),
-    ("app.lifecycle", ("app.dispatch", "app.access", "app.settings", *SURFACES, *ADAPTERS, *WIRING), ()),
+    (
+        "app.dispatch",
+        ("app.lifecycle", "app.artifact", "app.config", "app.settings", *SURFACES, *ADAPTERS, *WIRING),
+        (),
+    ),
+    ("app.lifecycle", ("app.dispatch", "app.access", "app.config", "app.settings", *SURFACES, *ADAPTERS, *WIRING), ()),
     ("app.runtime", ("app.lifecycle", "app.dispatch", "app.access", "app.registry", *SURFACES, *WIRING), ()),
     ("app.registry", ("app.lifecycle", "app.dispatch", "app.runtime", *SURFACES, *WIRING), ()),
     ("app.observe", ("app.lifecycle", "app.dispatch", *SURFACES, *WIRING), ()),
@@ -65,14 +75,23 @@ PARSERS = {
     "app.artifact.python_source",
     *("picklescan", "yaml", "lz4", "zipfile", "pickletools", "ast", "bz2", "lzma"),
 }
-ACT_ON_THIS_MACHINE = ("prism.cli.doctor", "prism.cli.local_server")  # the rest of the CLI speaks through the API
-COMMANDS_MAY_IMPORT = ("app.errors", "app.settings")
+OWN_YAML = {("app.config.document", "yaml")}
+"""Who reads the settings' own file, which nobody but the server's owner writes."""
+ACT_ON_THIS_MACHINE = (
+    "prism.cli.config",
+    "prism.cli.doctor",
+    "prism.cli.local_server",
+    "prism.cli.service",
+)  # the rest of the CLI speaks through the API
+COMMANDS_MAY_IMPORT = ("app.config", "app.errors", "app.settings")
 MODEL_LIBRARIES = {"numpy", "sklearn", "joblib", "onnxruntime", "onnx", "pandas", "scipy", "pickle", "cloudpickle"}
+FASTER_IF_THERE = ("prism.load.generator", "uvloop")
 PICKLES = "prism.memory"  # what is in memory already, and unpickles nothing
 CORE_LIBRARIES = {"msgspec"}
 SLOW_LIBRARIES = {"docker", "sqlalchemy", "sqlite3"}
 READS_ENVIRONMENT = {
     "app.settings",
+    "app.config.loading",
     "app.core.child_environment",  # hands on what programs that we start may have of it
     "app.runtime.packages.index",  # of pip and uv, not of PRISM
     "app.runtime.packages.uv",
@@ -142,7 +161,8 @@ def test_artifacts_are_parsed_in_readers_alone() -> None:
         found = {one for one in imports() if one.importer in pending and not one.only_for_types} - reached
         reached |= found
         pending = {one.imported for one in found}
-    assert not told([one for one in reached if within(one.imported, {*PARSERS, READS_ARTIFACTS})])
+    parsers = [one for one in reached if within(one.imported, {*PARSERS, READS_ARTIFACTS})]
+    assert not told([one for one in parsers if (one.importer, one.imported) not in OWN_YAML])
 
 
 def test_there_are_no_import_cycles() -> None:
@@ -175,6 +195,21 @@ def test_the_sdk_reaches_prism_through_the_api_alone() -> None:
         if within(one.importer, ("prism",)) and within(one.imported, ("app", "model_container"))
         if not within(one.importer, ACT_ON_THIS_MACHINE)
         if not (within(one.importer, ("prism.cli",)) and within(one.imported, COMMANDS_MAY_IMPORT))
+    ]
+
+    assert not found, told(found)
+
+
+def test_the_sdk_and_its_commands_need_no_package_of_the_extra_server() -> None:
+    """But for those that act on this machine, they import what `pip install prism-serve` brings, and so do the app's errors."""
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    sdk = {line.split()[0] for line in dependencies} | sys.stdlib_module_names | {"app", "prism"}
+    found = [
+        one
+        for one in imports()
+        if within(one.importer, ("prism", "app.errors")) and one.imported.split(".")[0] not in sdk
+        if not one.only_for_types and not within(one.importer, ACT_ON_THIS_MACHINE)
+        if (one.importer, one.imported) != FASTER_IF_THERE
     ]
 
     assert not found, told(found)

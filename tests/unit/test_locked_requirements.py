@@ -51,7 +51,8 @@ def locked(groups: list[str], environment: dict[str, str]) -> dict[str, str]:
         for group in set(groups) & set(package["groups"]):
             condition: Any = package.get("markers", "")
             condition = condition.get(group, "") if isinstance(condition, dict) else condition
-            if not condition or Requirement(f"x ; {condition}").marker.evaluate(environment):  # type: ignore[union-attr]
+            with_server = {**environment, "extra": "server"}
+            if not condition or Requirement(f"x ; {condition}").marker.evaluate(with_server):  # type: ignore[union-attr]
                 chosen[package["name"]] = package["version"]
     return chosen
 
@@ -89,6 +90,14 @@ def test_a_package_that_one_group_wants_everywhere_has_no_marker() -> None:
     assert locked_requirements.marker(package, ["dev"]) == '(sys_platform == "win32")'
 
 
+def test_what_an_extra_asks_for_is_installed_without_naming_the_extra() -> None:
+    package = {"groups": ["main"], "markers": 'sys_platform == "win32" and extra == "server"'}
+    alone = {"groups": ["main", "dev"], "markers": {"main": 'extra == "server"'}}
+
+    assert locked_requirements.marker(package, ["main"]) == 'sys_platform == "win32" and python_version >= "3"'
+    assert locked_requirements.marker(alone, ["main"]) == ""
+
+
 def test_a_misspelt_group_is_named_with_those_that_exist() -> None:
     with pytest.raises(locked_requirements.UnknownGroup, match=r"no group tests; it has dev, main"):
         list(locked_requirements.requirements(lock, ["main", "tests"]))
@@ -97,7 +106,8 @@ def test_a_misspelt_group_is_named_with_those_that_exist() -> None:
 def test_the_lock_answers_what_the_project_asks_for() -> None:
     """A dependency added to pyproject.toml without `poetry lock` would not be installed at all."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = {Requirement(text.replace("(", "").replace(")", "")) for text in project["project"]["dependencies"]}
+    lines = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["server"]]
+    wanted = {Requirement(text.replace("(", "").replace(")", "")) for text in lines}
     development = set(project["tool"]["poetry"]["group"]["dev"]["dependencies"])
     pinned = installed(["main"], machine("linux", "3.11"))
 

@@ -42,6 +42,7 @@ DATATYPES: Final = {
     "float": "FP32",
     "double": "FP64",
     "string": "BYTES",
+    "datetime": "DATETIME",
     "bool": "BOOL",
     "float16": "FP16",
     "float32": "FP32",

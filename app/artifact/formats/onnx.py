@@ -64,6 +64,13 @@ NAMES: Final[dict[str, frozenset[int]]] = {
 CALLED: Final = {"node": (7, 4, 8), "function": (10, 1, 13)}
 """Fields for domain, name and overload of an operator, in the node that calls it and in the function it may be."""
 
+DATATYPES: Final = {1: "FP32", 8: "BYTES", 9: "BOOL", 10: "FP16", 11: "FP64", 16: "BF16"}
+"""Datatypes by onnx.TensorProto.DataType; any other is one of integers."""
+
+RANK_MAX: Final = 8
+PORTS_MAX: Final = 64
+"""Most inputs whose shape is noted, and their most dimensions: a model with more takes no image."""
+
 # Lists of numbers in an attribute are not packed: a large forest has millions. A regular expression passes over
 # whole runs (`ints` = 8, `floats` = 7) at the speed of C.
 RUNS: Final = re.compile(rb"(?:\x40[\x80-\xff]{0,9}[\x00-\x7f]|\x3d.{4}){1,65536}+", re.DOTALL)
@@ -72,7 +79,8 @@ RUNS: Final = re.compile(rb"(?:\x40[\x80-\xff]{0,9}[\x00-\x7f]|\x3d.{4}){1,65536
 class OnnxReading(Struct, frozen=True):
     """An ONNX file as it describes itself.
 
-    opsets: version by domain; the standard domain is "ai.onnx". inputs: those that are no initializers.
+    opsets: version by domain; the standard domain is "ai.onnx". inputs: those that are no initializers. ports: name,
+    datatype and shape of each of them that is a tensor; −1 is any size.
     """
 
     ir_version: int
@@ -80,6 +88,7 @@ class OnnxReading(Struct, frozen=True):
     opsets: dict[str, int]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    ports: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
 
 
 def read_onnx(path: Path, beside: frozenset[str] = frozenset()) -> OnnxReading | None:
@@ -110,6 +119,7 @@ class _Reader:
         self._opsets: dict[str, int] = {}
         self._domains: set[str] = set()
         self._inputs: list[str] = []
+        self._ports: list[tuple[str, str, tuple[int, ...]]] = []
         self._outputs: list[str] = []
         self._initializers: set[str] = set()
         self._has_graph = False
@@ -132,6 +142,7 @@ class _Reader:
             self._opsets,
             tuple(name for name in self._inputs if name not in self._initializers),
             tuple(self._outputs),
+            tuple(port for port in self._ports if port[0] not in self._initializers),
         )
 
     def _model_field(self, number: int, value: int, start: int, end: int) -> None:
@@ -156,6 +167,7 @@ class _Reader:
         for number, _, first, last in self._fields(start, end):
             if number == 11:
                 self._inputs.append(self._name(1, first, last))
+                self._port(self._inputs[-1], first, last)
             elif number == 12:
                 self._outputs.append(self._name(1, first, last))
             elif number == 13:
@@ -166,6 +178,31 @@ class _Reader:
                 elif number == 5:
                     self._initializers.add(self._name(8, first, last))
                 self._walk(CHILDREN["graph"][number], first, last, 1)
+
+    def _port(self, name: str, start: int, end: int) -> None:
+        """Note an input that is a tensor of a known rank: TypeProto.tensor_type of its ValueInfoProto."""
+        sizes: list[int] = []
+        element = 0
+        for first, last in self._inner((2, 1), start, end):
+            for number, value, inner, inner_end in self._fields(first, last):
+                element = value if number == 1 else element
+                if number == 2:
+                    sizes = [self._size_of(*dimension) for dimension in self._inner((1,), inner, inner_end)]
+        if sizes and len(sizes) <= RANK_MAX and len(self._ports) < PORTS_MAX:
+            self._ports.append((name, DATATYPES.get(element, "INT64"), tuple(sizes)))
+
+    def _size_of(self, start: int, end: int) -> int:
+        """Return the size of a dimension, −1 where it has a name or nothing."""
+        value = -1
+        for number, given, _, _ in self._fields(start, end):
+            value = given if number == 1 and 0 < given < 1 << 31 else value
+        return value
+
+    def _inner(self, path: tuple[int, ...], start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield the places of the messages that this path of field numbers leads to."""
+        for number, _, first, last in self._fields(start, end):
+            if number == path[0]:
+                yield from self._inner(path[1:], first, last) if path[1:] else ((first, last),)
 
     def _walk(self, message: str, start: int, end: int, depth: int) -> None:
         """Look through a message for weights that are in other files, down to its last field."""

@@ -14,6 +14,7 @@ import msgspec
 
 from app.artifact.archives.zip_index import ZipFile, damaged
 from app.artifact.pickles import PickleReading
+from app.artifact.pickles.symbols import WIDTHS_MAX
 from app.core.inspection import Pin
 
 SCHEMA: Final = "schema.json"
@@ -57,6 +58,7 @@ def _walk(schema: dict[str, Any], protocol: int) -> PickleReading:
     held: set[str] = set()
     versions: set[str] = set()
     features: tuple[str, ...] = ()
+    widths: set[int] = set()
     pending: deque[Any] = deque([schema])
     while pending:
         node = pending.popleft()
@@ -74,6 +76,8 @@ def _walk(schema: dict[str, Any], protocol: int) -> PickleReading:
             held |= _kept(node)
         versions |= _texts(node.get("_sklearn_version"))
         features = features or _listed(node.get("feature_names_in_"))
+        if len(widths) < WIDTHS_MAX:
+            widths |= _widths(node.get("n_features_in_"))
         pending.extend(node.values())
     return PickleReading(
         protocol=protocol,
@@ -82,6 +86,7 @@ def _walk(schema: dict[str, Any], protocol: int) -> PickleReading:
         held=tuple(sorted(held)),
         sklearn_versions=tuple(sorted(versions)),
         feature_names=features,
+        widths=tuple(sorted(widths)),
     )
 
 
@@ -113,12 +118,22 @@ def _kept(node: dict[str, Any]) -> set[str]:
 
 def _texts(node: Any) -> set[str]:
     """Return the value of a node that holds one text; nothing for another node."""
+    text = _value(node)
+    return {text} if isinstance(text, str) else set()
+
+
+def _widths(node: Any) -> set[int]:
+    """Return the value of a node that holds a number of columns; nothing for another node."""
+    width = _value(node)
+    return {width} if type(width) is int else set()
+
+
+def _value(node: Any) -> Any:
     content = node.get("content") if isinstance(node, dict) else None
     try:
-        text = msgspec.json.decode(content) if isinstance(content, str) else None
+        return msgspec.json.decode(content) if isinstance(content, str) else None
     except (msgspec.DecodeError, RecursionError):
-        return set()
-    return {text} if isinstance(text, str) else set()
+        return None
 
 
 def _listed(node: Any) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ class PickleReading(Struct, frozen=True):
     `functools.partial` and `defaultdict` are given, to be called later; `module.name()` for what a call gave.
     formulas: values under the key `formula`, "" for one that is no plain text. computed_keys: a call gave some key, which may be text.
     sklearn_versions: values of `_sklearn_version`. feature_names: of the outermost `feature_names_in_`.
+    widths: the numbers of columns that the model, or one of its steps, takes.
     has_categories: LightGBM remembers categories of pandas. xgboost_versions: of XGBoost's boosters.
     sets_output: scikit-learn's `set_output` was called, so that steps hand on other things than arrays.
     code_arguments: the numbers of arguments of code objects, which tell the Python that made them;
@@ -47,6 +48,7 @@ class PickleReading(Struct, frozen=True):
     computed_keys: bool = False
     sklearn_versions: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
+    widths: tuple[int, ...] = ()
     has_categories: bool = False
     xgboost_versions: tuple[str, ...] = ()
     sets_output: bool = False
@@ -101,6 +103,7 @@ def _reading(findings: Findings, protocol: int) -> PickleReading:
         computed_keys=findings.computed_keys,
         sklearn_versions=tuple(sorted(findings.sklearn_versions)),
         feature_names=findings.feature_names,
+        widths=tuple(sorted(findings.widths)),
         has_categories=findings.has_categories,
         xgboost_versions=tuple(sorted(findings.xgboost_versions)),
         sets_output=findings.sets_output,

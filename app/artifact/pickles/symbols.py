@@ -8,7 +8,7 @@ from typing import Any, Final
 MAX_TEXT_BYTES: Final = 1024  # longer than any module, class or column name that matters
 
 NOTABLE_KEYS: Final = frozenset(
-    {"_sklearn_version", "feature_names_in_", "_sklearn_output_config", "formula"}
+    {"_sklearn_version", "feature_names_in_", "n_features_in_", "_n_features", "_sklearn_output_config", "formula"}
     | {"shape", "dtype", "numpy_array_alignment_bytes", "subclass", "order", "allow_mmap"}
 )
 ARRAY_WRAPPER: Final = "joblib.numpy_pickle.NumpyArrayWrapper"
@@ -31,6 +31,7 @@ NEW_OBJECT: Final = re.compile(r"sklearn\.[\w.]+\.newObj|[\w.]+\.__pyx_unpickle_
 """Functions that call `__new__` of their first argument. Unless that is a class, any attribute could be called."""
 HOOKS: Final = frozenset({"__setstate__", "__new__"})
 """Attributes that an object may have of its own, and that are called while the file is loaded."""
+WIDTHS_MAX: Final = 16  # numbers of columns that are remembered
 HAS_OBJECTS: Final = 1  # NPY_ITEM_REFCOUNT, a flag of numpy's dtypes
 
 

@@ -19,6 +19,7 @@ from app.artifact.pickles.symbols import (
     OLD_WRAPPERS,
     OPAQUE,
     RETURNS_ARGUMENTS,
+    WIDTHS_MAX,
     CallResult,
     Global,
     TrackedDict,
@@ -61,6 +62,7 @@ class Findings:
         self.computed_keys = False
         self.sklearn_versions: set[str] = set()
         self.feature_names: tuple[str, ...] = ()
+        self.widths: set[int] = set()
         self.sets_output = False
         self.has_categories = False
         self.xgboost_versions: set[str] = set()
@@ -382,6 +384,8 @@ class PickleScanner:
             self.findings.sklearn_versions.add(value)
         elif key == "feature_names_in_":  # the last one is the outermost estimator's: states are set from inside out
             self.findings.feature_names = strings_of_array(value) or self.findings.feature_names
+        elif key in ("n_features_in_", "_n_features") and type(value) is int and len(self.findings.widths) < WIDTHS_MAX:
+            self.findings.widths.add(value)
         elif key == "_sklearn_output_config":
             self.findings.sets_output = True
         elif key == "formula" and value is not None:

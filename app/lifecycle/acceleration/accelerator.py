@@ -42,8 +42,10 @@ log = structlog.get_logger(__name__)
 
 CONVERT_SECONDS = 300.0
 CONVERTERS = ("skl2onnx", "onnx", "onnxruntime")
-SHARED = ("onnxruntime", "numpy")
-"""Packages of the faster variant that have the very versions with which the variants were compared."""
+SHARED = ("onnxruntime", "numpy", "pillow")
+"""Packages of the faster variant that have the very versions with which the variants were compared. Pillow only comes
+along with a model that takes images.
+"""
 
 TRIED = (AccelerationStatus.ACCELERATED, AccelerationStatus.KEPT)
 

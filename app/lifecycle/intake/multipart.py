@@ -105,9 +105,7 @@ class FormReceiver:
         if not self._complete:
             raise BadInput("The form ends before its closing boundary.", hint="Send the whole upload again.")
         if self._left_out and not self.code_files:
-            self._refuse(
-                f"`{self._left_out}` cannot be imported as Python code.", hint="code_files must be .py modules."
-            )
+            self._refuse(f"`{self._left_out}` cannot be imported as Python code.", hint="Code is sent as .py modules.")
         if self._refusal is not None:
             raise self._refusal
 

@@ -202,7 +202,7 @@ def check_pins(pins: tuple[Pin, ...]) -> None:
         if not is_plain:
             raise UnreadableArtifact(
                 f"The model requires the package {pin.requirement[:100]!a}, which is not a name with versions.",
-                hint="Name its packages in `requirements`.",
+                hint="Name its packages in your requirements.",
             )
 
 

@@ -42,10 +42,10 @@ def refusals_of(inspection: Inspection, *, allow_unsafe: bool, code_files: tuple
 
 
 def _hint_of_dangers(dangers: tuple[UnsafeGlobal, ...]) -> str:
-    hint = "If you made this file and trust it, upload it with `allow_unsafe=true`; your consent is recorded. "
+    hint = "If you made this file and trust it, consent to loading it (`--allow-unsafe`); your consent is recorded. "
     if packages := tuple(sorted({danger.package for danger in dangers if danger.package})):
         name = (distribution_of(packages[0]) or packages[0])[:100]
-        hint += f"To allow one package only, name it: `--allow-package {name}` (`allow_packages`). "
+        hint += f"To allow one package only, name it: `--allow-package {name}`. "
     return hint + "It still runs in the sandbox."
 
 
@@ -53,7 +53,7 @@ def _missing_code(names: tuple[str, ...], code_files: tuple[str, ...]) -> Missin
     if MODULE_OF_WEIGHTS in names:
         return MissingCode(
             "The file holds the weights of a PyTorch module and not the module: send the script that defines it with "
-            "`--code` (`code_files`).",
+            "`--code`.",
             hint="A class derived from `torch.nn.Module`, or a function `build_model()` that makes one. Or save the whole model, "
             "with `torch.export.save` or `torch.jit.save`.",
             missing=list(names),
@@ -61,8 +61,8 @@ def _missing_code(names: tuple[str, ...], code_files: tuple[str, ...]) -> Missin
         )
     if modules := tuple(name for name in names if not name.startswith("__main__")):
         return MissingCode(
-            f"The model imports {_listed(modules)}, which is not among the code that came with it: send it with `--code` "
-            "(`code_files`), or the folder that holds it.",
+            f"The model imports {_listed(modules)}, which is not among the code that came with it: send it with "
+            "`--code`, or the folder that holds it.",
             hint="A file keeps the folders in front of its name, such as `src/features.py` for `src.features`.",
             missing=list(modules),
             field="code_files",
@@ -70,7 +70,7 @@ def _missing_code(names: tuple[str, ...], code_files: tuple[str, ...]) -> Missin
     where = f"{_listed(code_files)} does not either" if code_files else "the file does not contain"
     return MissingCode(
         f"The model needs {_listed(names)}, which the script that saved it defines and {where}: send that script with "
-        "`--code` (`code_files`).",
+        "`--code`.",
         hint="Only its definitions are used, in the model's sandbox: the rest of the script does not run.",
         missing=list(names),
         field="code_files",
@@ -82,9 +82,9 @@ def _unknown_modules(modules: tuple[str, ...], imports: tuple[str, ...]) -> Miss
     deeper = any(name.startswith(f"{modules[0]}.") and "." in module_of(name) for name in imports)
     code = f"the folder {first}" if deeper else f"{first}.py"
     return MissingCode(
-        f"The model imports {_listed(modules)}, which is not in the file: send {code} with `--code` (`code_files`), or push "
+        f"The model imports {_listed(modules)}, which is not in the file: send {code} with `--code`, or push "
         "the folder that holds the model and its code.",
-        hint=f"If it is a package from the index, allow it by name: `--allow-package {first}` (`allow_packages`), or "
+        hint=f"If it is a package from the index, allow it by name: `--allow-package {first}`, or "
         f"`{first}=NAME` if the package is named otherwise. PRISM never searches the index for the name of a module.",
         missing=list(modules),
         field="allow_packages",
@@ -96,8 +96,8 @@ def _unknown_pins(pins: tuple[Pin, ...]) -> UnknownPackage:
     return UnknownPackage(
         f"The model's own requirements list {_listed(names)}, which PRISM does not know and installs only if you "
         "name it.",
-        hint=f"If you trust that package, send `--allow-package {names[0]}` (`allow_packages`), or name it in "
-        "`requirements`. Its code runs in the model's sandbox.",
+        hint=f"If you trust that package, allow it (`--allow-package {names[0]}`), or name it in "
+        "your requirements. Its code runs in the model's sandbox.",
         packages=list(names),
         field="allow_packages",
     )

@@ -97,7 +97,7 @@ def build_version(inspected: Inspected, state: DeploymentState, targets: Targets
     allow_unsafe = boolean("allow_unsafe", texts.get("allow_unsafe", "")) or trusted.allow_unsafe
     allow_packages = allowed_packages((texts.get("allow_packages", ""), *trusted.allowed))
     requirements = texts.get("requirements") or trusted.requirement_lines
-    expected_input = json_value("expected_input_json", texts.get("expected_input_json", ""))
+    expected_input = sample_of(texts.get("expected_input_json", ""))
     code_files = inspected.code_files
     inspection = with_consent(inspected.with_code, word_of(allow_packages, requirements, code_files))
     execution = execution_of(config, texts.get("gpu", ""), inspection)
@@ -231,16 +231,17 @@ def replica_number(given: str | int) -> int:
     )
 
 
-def json_value(field: str, text: str) -> Any:
+def sample_of(text: str) -> Any:
+    """Parse the sample request; None if there is none. Raises BadInput."""
     if not text:
         return None
     try:
         return read_json(text)
     except ForeignJsonError as error:
         raise BadInput(
-            f"`{field}` is not JSON: {error}.",
+            f"The sample request is not JSON: {error}.",
             hint='Give one request the model can answer, for example {"age": 41, "city": "Oslo"}.',
-            field=field,
+            field="expected_input_json",
         ) from error
 
 

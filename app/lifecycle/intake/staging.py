@@ -146,8 +146,8 @@ class Staging:
             if not upload_id:
                 return await self._deployments.accept(form.upload(), run=run)
             if form.artifact is not None:
-                hint = "Send either the file or the `upload_id` of an earlier upload."
-                raise BadInput("The form has both a `file` and an `upload_id`.", hint=hint, field="file")
+                hint = "Send either a file or the id of an earlier upload."
+                raise BadInput("The form has both a file and the id of an earlier upload.", hint=hint, field="file")
             return await self.deploy(upload_id, form, run=run)
         except BaseException:
             await discard(form.folder)

@@ -74,6 +74,7 @@ def inputs(signature: Signature, sample: Any) -> list[dict[str, Any]]:
 
 
 def tensor_document(tensor: Tensor, datatype: str) -> dict[str, Any]:
+    datatype = "BYTES" if datatype == "DATETIME" else datatype  # the protocol has texts, and no dates
     return {"name": tensor.name, "datatype": datatype, "shape": list(tensor.shape)}
 
 

@@ -112,7 +112,7 @@ class V2Admin:
         parameters: the names of those that were sent. Raises BadInput, NotFound, Conflict.
         """
         if any(parameter == "config" or parameter.startswith("file:") for parameter in parameters):
-            raise BadInput("A model is loaded as it was uploaded.", hint="Upload it again with POST /models.")
+            raise BadInput("A model is loaded as it was uploaded.", hint="Upload it again, as its next version.")
         model = self._state.find(name)
         await self._deployments.start(model)
         error = (await self._deployments.settled(model.model_id)).error

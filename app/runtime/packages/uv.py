@@ -114,7 +114,7 @@ def hint_for(text: str) -> str:
         return UNREACHABLE[TORCH_HOST in lowered]
     if "no space left" in lowered:
         return "The disk is full: free some space, for example with `uv cache prune`."
-    return "Give `requirements` that can be installed together, or another `python_version`."
+    return "Give requirements that can be installed together, or another version of Python."
 
 
 async def _converse(

@@ -3,6 +3,7 @@
     <root>/<lock hash>-2/       what the lock lists, installed; no Python of its own. 2 is the layout
     <root>/<lock hash>-2.json   written last, and says that it is complete and which Python it is for
     <root>/<lock hash>.txt      the lock
+    <root>/bytecode/            of packages, shared by the environments; see bytecode.py
 
 What starts a replica is read from the record, which lies where no package is installed to. An environment without one
 is a partial build, left by a crash, and is built anew. Layout 1 was a virtual environment in `<root>/<lock hash>/`: it
@@ -26,7 +27,8 @@ from msgspec import Struct
 from app.core.environment import Lock
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.errors import BuildFailed
-from app.runtime.packages.bytecode import compile_folder
+from app.runtime.packages.audit import site_packages
+from app.runtime.packages.bytecode import compile_folder, remove_unused
 from app.runtime.packages.install import install
 from app.runtime.packages.uv import find_interpreters
 from app.runtime.target import Log
@@ -46,6 +48,7 @@ class Environments:
 
     def __init__(self, root: Path, build_timeout_seconds: float) -> None:
         self.root = root
+        self.bytecode = root / "bytecode"
         self.build_timeout_seconds = build_timeout_seconds
 
     def path(self, lock: Lock) -> Path:
@@ -78,6 +81,7 @@ class Environments:
             await asyncio.to_thread(self._forget, lock)
             await asyncio.to_thread(shutil.rmtree, self.root / lock.hash, ignore_errors=True)
             self._lock_text(lock).unlink(missing_ok=True)
+        await asyncio.to_thread(remove_unused, self.bytecode)
 
     def _record(self, lock: Lock) -> Path:
         return self.root / f"{lock.hash}-{LAYOUT}.json"
@@ -95,7 +99,7 @@ class Environments:
         if lock.python not in interpreters:
             raise BuildFailed(
                 f"The model needs Python {lock.python}, and this machine has {', '.join(interpreters) or 'none'}.",
-                hint=f"Install Python {lock.python}, or give the model another `python_version`.",
+                hint=f"Install Python {lock.python}, or give the model another version of Python.",
             )
         python = interpreters[lock.python]
         started = time.monotonic()
@@ -103,7 +107,8 @@ class Environments:
         self._lock_text(lock).write_text(lock.text)
         try:
             await install(lock, self.path(lock), python, log, self.build_timeout_seconds)
-            await asyncio.to_thread(compile_folder, python, self.path(lock) / "lib", self.build_timeout_seconds)
+            packages = site_packages(self.path(lock), lock.python)
+            await asyncio.to_thread(compile_folder, python, packages, self.bytecode, self.build_timeout_seconds)
         except BaseException:
             await asyncio.to_thread(self._forget, lock)
             raise

@@ -34,13 +34,16 @@ def runtime_copy(run_folder: Path) -> Path:
     return copy
 
 
-def compile_for(python: str, copy: Path) -> None:
-    """Compile the copy for one Python, once: a replica may not write bytecode. A failure only makes starts slower."""
+def compile_for(python: str, copy: Path, cache: Path) -> None:
+    """Compile the copy for one Python, once: a replica may not write bytecode. A failure only makes starts slower.
+
+    cache: of bytecode, for copies elsewhere.
+    """
     interpreter = hashlib.sha256(os.fsencode(os.path.realpath(python))).hexdigest()[:16]
     done = copy / f".compiled-{interpreter}"
     if done.exists():
         return
-    if compile_folder(python, copy / PACKAGE.name, COMPILE_SECONDS):
+    if compile_folder(python, copy, cache, COMPILE_SECONDS):
         done.touch()
 
 

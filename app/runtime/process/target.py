@@ -105,7 +105,8 @@ class ProcessTarget:
             copy = await asyncio.to_thread(self._runtime)
             chosen = variant or model.variant
             if chosen:
-                await asyncio.to_thread(compile_for, self._environments.python(chosen.lock), copy)
+                python = self._environments.python(chosen.lock)
+                await asyncio.to_thread(compile_for, python, copy, self._environments.bytecode)
         except OSError as error:
             raise problem_of(error) or BuildFailed(
                 f"The runtime could not be copied to {self._run_folder}: {error.strerror}.",

@@ -12,7 +12,7 @@ from app.core.route_table import superseded
 from app.errors import Conflict
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.dismissal import dismiss
-from app.ui.overview import is_active
+from app.ui.model_table import is_active
 from app.ui.pages import Pages
 from app.ui.statuses import badge
 

@@ -15,6 +15,7 @@ from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.observe.history import History
 from app.runtime.doctor import disk
 from app.settings import Settings
+from app.ui.model_table import Filter, Wish
 from app.ui.overview import overview
 from app.ui.pages import Pages, wants_page
 from app.version import NAME, VERSION
@@ -33,12 +34,21 @@ def router(
 
     @routes.get("/", summary="Server information", response_class=JSONResponse)
     async def dashboard(
-        request: Request, page: Annotated[int, Query(ge=1, description="Of the page's list; for browsers.")] = 1
+        request: Request,
+        page: Annotated[int, Query(ge=1, description="Of the page's table; for browsers.")] = 1,
+        search: Annotated[str, Query(max_length=200, description="Part of a model's name; for browsers.")] = "",
+        only: Annotated[Filter, Query(description="Status of the models in the table; for browsers.")] = "all",
     ) -> Response:
         """Return the server's name, version and links as JSON. Browsers get a page with the models instead."""
         if wants_page(request):
             shown = await overview(
-                deployments, models_folder, history, vitals, disk(settings), monitor.unavailable, page
+                deployments,
+                models_folder,
+                history,
+                vitals,
+                disk(settings),
+                monitor.unavailable,
+                Wish(search, only, page),
             )
             return pages.render_either(
                 request, "index", {"overview": shown, "max_upload_bytes": settings.max_upload_mb << 20, "refusal": None}

@@ -1,29 +1,53 @@
-"""Interactive API documentation, served from this server's own files: a user's browser contacts no other site."""
+"""Documentation of the API, with this server's models as examples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import msgspec
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
+from app.core.model import ModelVersion
+from app.core.route_table import is_serving
 from app.errors import PrismError
+from app.lifecycle.state import DeploymentState
+from app.ui.api_reference import Operation, reference
 from app.ui.pages import Pages
+from app.ui.snippets import Snippet, snippets
+
+MODELS_SHOWN = 20
 
 
-def router(pages: Pages) -> APIRouter:
+def router(
+    pages: Pages, state: DeploymentState, may_see_models: Callable[[Request], bool], needs_key: Callable[[], bool]
+) -> APIRouter:
+    """Return the routes. The documentation is open to all; its models are for those who may see them."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/docs")
     async def docs(request: Request) -> HTMLResponse:
-        return pages.render(request, "docs.html", {})
+        models = list(examples(request))[:MODELS_SHOWN] if may_see_models(request) else ()
+        return pages.render(request, "docs.html", {"models": models, "groups": groups(request.app)})
+
+    def examples(request: Request) -> Iterator[tuple[ModelVersion, Snippet | None]]:
+        """Yield the live models, each with a request to it; None for a model without a sample."""
+        base_url = str(request.base_url).rstrip("/")
+        for model in state.models():
+            if is_serving(state.deployment(model.model_id)):
+                sample = model.findings.sample
+                made = snippets(base_url, model.ref, sample, probabilities=False, needs_key=needs_key())
+                yield model, None if sample is None else made[0]
 
     @routes.get("/docs/errors")
     async def errors(request: Request) -> HTMLResponse:
         """Show all errors. The `type` of every problem document links here."""
         return pages.render(request, "errors.html", {"errors": list(family(PrismError))})
+
+    @cache
+    def groups(app: FastAPI) -> list[tuple[str, list[Operation]]]:
+        return reference(app.openapi())
 
     @cache
     def description(app: FastAPI) -> bytes:

@@ -15,6 +15,7 @@ from app.lifecycle.logs.model_log import ALL_LINES, LogKind, model_log
 from app.ui.chooser import choose_model
 from app.ui.log_lines import CHOICES, PATTERNS, ShownLine, shown_lines
 from app.ui.pages import Pages
+from app.ui.routes.head import head_context
 
 SHOWN_LINES = 500
 READ_LINES = 10_000
@@ -49,6 +50,7 @@ def router(deployments: Deployments, pages: Pages) -> APIRouter:
             "model": model,
             "deployment": deployment,
             "tab": "logs",
+            **head_context(request, model, state),
             **asked,
             "query": urlencode(asked),
             "levels": CHOICES,

@@ -25,13 +25,18 @@ from app.http.bodies import limited_body
 from app.http.guard import api_key, caller_address, is_direct_request
 from app.http.problems import request_id_of
 from app.lifecycle.state import DeploymentState
+from app.runtime.runtime_config import image_input_of
 from app.ui.chooser import choose_model
 from app.ui.field_values import Unreadable, parse_json
+from app.ui.image_tab import FIELD as IMAGE
+from app.ui.image_tab import ImageTab, image_tab, is_shown, sent_image
 from app.ui.pages import Pages
 from app.ui.predict_form import Form, form_for, read, refilled, with_field_error
 from app.ui.prediction_view import PredictionView, prediction_view, timings_of
-from app.ui.snippets import JSON_WORDS, Snippet, snippets, written
+from app.ui.routes.head import head_context
+from app.ui.snippets import JSON_WORDS, ImageFile, Snippet, snippets, written
 from app.ui.statuses import badge
+from model_container.contract import frames
 
 FORM, JSON = "form", "json"
 MAX_FIELDS = 500
@@ -45,14 +50,16 @@ OF_THE_INPUT = (400, 413, 422)
 class Given(Struct, frozen=True):
     """User input of the page. text: content of the JSON tab. wrong: what is wrong with that text.
 
-    body: the request body, if the input is valid.
+    image: for a model that takes images. body: the request body, if the input is valid; dialect: of that body.
     """
 
     form: Form | None
     text: str
     wrong: str = ""
     value: Any = None
+    image: ImageTab | None = None
     body: bytes | None = None
+    dialect: int = frames.DIALECT_JSON
 
 
 class Outcome(Struct, frozen=True):
@@ -82,27 +89,30 @@ def router(
                 "model": model,
                 "deployment": deployment,
                 "badge": badge(deployment),
+                **head_context(request, model, state),
                 "serves": is_serving(deployment),
                 "tab": "predict",
-                "way": FORM if tab == FORM and given.form else JSON,
+                "way": way_of(tab, given),
                 "given": given,
                 "outcome": outcome,
-                "snippets": () if given.value is None else snippets_of(request, model, given.value),
+                "snippets": snippets_of(request, model, given, way_of(tab, given)),
             },
         )
 
-    def snippets_of(request: Request, model: ModelVersion, value: Any) -> tuple[Snippet, ...]:
+    def snippets_of(request: Request, model: ModelVersion, given: Given, way: str) -> tuple[Snippet, ...]:
+        if way != IMAGE and given.value is None:
+            return ()
         return snippets(
             str(request.base_url).rstrip("/"),
             ref_of(model, state),
-            value,
+            ImageFile() if way == IMAGE else given.value,
             probabilities=offers_probabilities(model),
             needs_key=admission.must_have_key(),
         )
 
     @routes.get("/predict")
     async def predict_page(
-        request: Request, model_id: Annotated[str, Query()] = "", tab: Annotated[str, Query()] = FORM
+        request: Request, model_id: Annotated[str, Query()] = "", tab: Annotated[str, Query()] = ""
     ) -> Response:
         """Show the prediction form.
 
@@ -125,19 +135,19 @@ def router(
             texts = await texts_of(request, max_body_bytes)
         except PrismError as error:
             return page(
-                request, model, FORM, sample_of(model), Outcome(request_id_of(request), 0, problem=error.problem())
+                request, model, "", sample_of(model), Outcome(request_id_of(request), 0, problem=error.problem())
             )
         tab = texts.get("tab", FORM)
         given = given_by(texts, sample_of(model), tab)
         if given.body is None:
             return page(request, model, tab, given)
-        outcome = await outcome_of(request, model, given.body)
+        outcome = await outcome_of(request, model, given.body, given)
         return page(request, model, tab, with_problem(given, tab, outcome), outcome)
 
-    async def outcome_of(request: Request, model: ModelVersion, body: bytes) -> Outcome:
+    async def outcome_of(request: Request, model: ModelVersion, body: bytes, given: Given) -> Outcome:
         request_id = request_id_of(request)
         caller = admission.on_page(api_key(request.headers), caller_address(request), is_direct_request(request))
-        call = Call(model.model_id, body, caller, offers_probabilities(model), request_id)
+        call = Call(model.model_id, body, caller, offers_probabilities(model), request_id, given.dialect)
         began = perf_counter()
         try:
             answer = await dispatcher.predict(call)
@@ -148,7 +158,7 @@ def router(
         return Outcome(
             request_id,
             (perf_counter() - began) * 1000,
-            view=prediction_view(document) if answer.status == 200 else None,
+            view=prediction_view(document, of_images=given.image is not None) if answer.status == 200 else None,
             problem=document if answer.status != 200 else None,
             model_ms=timings.get("inference"),
             version=answer.headers.get("x-model-version", ""),
@@ -186,15 +196,32 @@ def ref_of(model: ModelVersion, state: DeploymentState) -> str:
     return model.name if state.find(model.name).model_id == model.model_id else model.ref
 
 
+def way_of(tab: str, given: Given) -> str:
+    """Return the tab that is shown: the one asked for if the model has it, otherwise the first that it has."""
+    offered = {IMAGE: given.image, FORM: given.form, JSON: True}
+    return tab if offered.get(tab) else next(name for name, is_there in offered.items() if is_there)
+
+
 def sample_of(model: ModelVersion) -> Given:
     """Return the form filled with the model's sample."""
+    image = image_tab(image_input_of(model))
+    if image is not None and not is_shown(model.findings.sample):
+        return Given(None, "", image=image)
     form = form_for(model.findings.signature, model.findings.sample)
     text = "" if model.findings.sample is None else written(model.findings.sample, JSON_WORDS)
-    return Given(form, text, value=model.findings.sample)
+    return Given(form, text, value=model.findings.sample, image=image)
 
 
 def given_by(texts: dict[str, str], sample: Given, tab: str) -> Given:
     """Read the user's input from either tab; the other tab then shows the same values, if it can."""
+    if tab == IMAGE and sample.image is not None:
+        image = sent_image(sample.image, texts.get(IMAGE, ""))
+        return msgspec.structs.replace(sample, image=image, body=image.body, dialect=frames.DIALECT_IMAGE)
+    given = _given_values(texts, sample, tab)
+    return msgspec.structs.replace(given, image=sample.image)
+
+
+def _given_values(texts: dict[str, str], sample: Given, tab: str) -> Given:
     if tab == FORM and sample.form is not None:
         form, value = read(sample.form, texts)
         if value is None:
@@ -217,6 +244,9 @@ def with_problem(given: Given, tab: str, outcome: Outcome) -> Given:
         return given
     if tab == FORM and given.form is not None:
         return msgspec.structs.replace(given, form=with_field_error(given.form, problem))
+    if tab == IMAGE and given.image is not None:
+        wrong = str(problem.get("detail") or problem.get("title"))
+        return msgspec.structs.replace(given, image=msgspec.structs.replace(given.image, wrong=wrong))
     words = " ".join(str(problem[key]) for key in ("detail", "hint") if problem.get(key))
     return msgspec.structs.replace(given, wrong=words)
 

@@ -138,7 +138,8 @@ function tell() {
   const of = shown === lines.length ? "" : ` of ${number.format(lines.length)}`;
   $("log-count").textContent = isFirst ? $("log-count").textContent : count + of;
   $("log-dropped").hidden = !dropped;
-  $("log-dropped").textContent = `${number.format(dropped)} older lines are no longer on this page.`;
+  $("log-dropped").textContent = `${number.format(dropped)} lines dropped: this page keeps the newest ${number.format(MAX_LINES)}.`;
+  view.dataset.none = lines.length ? "No line of it matches." : root.dataset.none;
   pause.textContent = isPaused ? `Resume (${number.format(waiting.length)} waiting)` : "Pause";
   newest.hidden = follows;
   newest.textContent = unread ? `Newest (${number.format(unread)} more)` : "Newest";

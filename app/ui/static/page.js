@@ -1,4 +1,4 @@
-// Script of every page: copy buttons, a live region for short messages, and polling that pauses in hidden tabs.
+// Script of every page: copy buttons, menus, a live region for short messages, and polling that pauses in hidden tabs.
 
 /** Show a short message at the foot of the page, read out by screen readers. It disappears after 6 s unless `stays`. */
 export function announce(text, kind = "", { stays = false } = {}) {
@@ -49,6 +49,19 @@ document.addEventListener("visibilitychange", () => {
   if (document.visibilityState !== "visible") return;
   for (const part of document.querySelectorAll("[hx-trigger^='every ']")) {
     part.dispatchEvent(new CustomEvent("every"));
+  }
+});
+
+// An open menu closes at a click elsewhere and at Escape.
+const openMenus = () => document.querySelectorAll("details.menu[open]");
+document.addEventListener("click", (event) => {
+  for (const menu of openMenus()) if (!menu.contains(event.target)) menu.open = false;
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const menu of openMenus()) {
+    menu.open = false;
+    if (menu.contains(document.activeElement)) menu.querySelector("summary").focus();
   }
 });
 

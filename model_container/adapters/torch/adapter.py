@@ -12,6 +12,7 @@ import numpy as np
 import torch  # type: ignore[import-not-found]
 
 from model_container.adapters.base import Inputs, Outputs, tensor
+from model_container.adapters.images import image_ports
 from model_container.adapters.pickle import load_code
 from model_container.adapters.torch.code import compiled, made_by, with_weights
 from model_container.adapters.torch.device import device, execution_of, moved
@@ -27,10 +28,11 @@ from model_container.adapters.torch.ports import (
 from model_container.bodies.content import Content, Rows
 from model_container.bodies.numeric_fast_path import PlainRows
 from model_container.bodies.table import wrong_columns
-from model_container.contract.config import RuntimeConfig
+from model_container.contract.config import PredictContract, RuntimeConfig
 
 PREDICTIONS = "predictions"
-IMAGE_SIDES = (28, 32, 64)
+IMAGE_RANK = 4
+IMAGE_SIDES = (28, 32, 64, 224, 8, 16, 48, 96, 128, 256, 299, 384)
 
 _NUMPY = {"BOOL": np.bool_, "INT64": np.int64, "INT32": np.int32, "FP64": np.float64}
 _NUMPY = {name: _NUMPY.get(name, np.float32) for name in DTYPES}
@@ -89,14 +91,15 @@ class TorchAdapter:
         self.classes: List[Any] = []
         self._outputs: List[Dict[str, Any]] = [tensor(PREDICTIONS, "FP32", [-1])]
         self.joinable = False
-        self._example = self._find_example(example)
+        self._example = self._find_example(example, config.call)
         if self._example is not None:
             self._learn(self._example)
         self._execution = execution_of(config, self.joinable)
 
-    def _find_example(self, given: Optional[List[Any]]) -> Optional[List[Any]]:
-        """Return arrays that the module accepts; None if none are found."""
-        for arrays in ([given] if given else []) + _guesses(self._module, self._ports):
+    def _find_example(self, given: Optional[List[Any]], call: PredictContract) -> Optional[List[Any]]:
+        """Return arrays that the module accepts; None if none are found. The owner's image is tried before guesses."""
+        declared = [tuple(max(1, size) for size in port["shape"]) for port in image_ports(call)]
+        for arrays in ([given] if given else []) + _guesses(self._module, self._ports, declared):
             try:
                 self._call(arrays)
             except ValueError:
@@ -135,16 +138,29 @@ class TorchAdapter:
             ]
 
     def _found_shape(self, shapes: List[Tuple[int, ...]]) -> List[Tuple[Optional[int], ...]]:
-        """Return the shapes of an example, with None for each dimension that may also be one larger."""
-        free = set()
-        for place in range(1, max(map(len, shapes))):
-            larger = [tuple(size + (index == place) for index, size in enumerate(shape)) for shape in shapes]
-            try:
-                self._call([np.ones(size, _NUMPY[port.datatype]) for size, port in zip(larger, self._ports)])
-            except ValueError:
-                continue
-            free.add(place)
+        """Return the shapes of an example, with None for each dimension that may also be one larger.
+
+        Of an image it may also be twice as large: pooling and strides pass over one more row of pixels.
+        """
+        rank = max(map(len, shapes))
+        free = {
+            place
+            for place in range(1, rank)
+            if self._takes(shapes, place, 1, 1) and (rank != IMAGE_RANK or self._takes(shapes, place, 2, 0))
+        }
         return [tuple(None if place in free else size for place, size in enumerate(shape)) for shape in shapes]
+
+    def _takes(self, shapes: List[Tuple[int, ...]], place: int, factor: int, more: int) -> bool:
+        """Return whether the module takes an example with another size in one dimension."""
+        others = [
+            tuple(factor * size + more if index == place else size for index, size in enumerate(shape))
+            for shape in shapes
+        ]
+        try:
+            self._call([np.ones(size, _NUMPY[port.datatype]) for size, port in zip(others, self._ports)])
+        except ValueError:
+            return False
+        return True
 
     def plain_inputs(self, matrix: Any) -> Inputs:
         raise NotImplementedError("it does not take plain rows")
@@ -215,8 +231,10 @@ def _numpy(value: Any) -> Any:
     return (value.float() if value.dtype is torch.bfloat16 else value).numpy()
 
 
-def _guesses(module: Any, ports: Sequence[Port]) -> List[List[Any]]:
-    """Return arrays of ones in likely shapes: the first weight's width, an image with its channels, plain numbers."""
+def _guesses(module: Any, ports: Sequence[Port], declared: List[Tuple[int, ...]]) -> List[List[Any]]:
+    """Return arrays of ones in likely shapes: those declared, the first weight's width, an image with its channels,
+    plain numbers.
+    """
     shapes: List[Tuple[int, ...]] = []
     for weight in module.parameters():
         if weight.ndim == 2:
@@ -227,7 +245,7 @@ def _guesses(module: Any, ports: Sequence[Port]) -> List[List[Any]]:
             shapes += [(1, weight.shape[1], side, side) for side in IMAGE_SIDES]
         if shapes:
             break
-    shapes += [(1, 1), (1,), (1, 8)]
+    shapes = declared + shapes + [(1, 1), (1,), (1, 8)]
     return [[np.ones(_sized(port, shape), _NUMPY[port.datatype]) for port in ports] for shape in shapes]
 
 

@@ -13,8 +13,8 @@ from app.access.admission import Admission
 from app.access.keys import Keys
 from app.access.rate_limit import UNLIMITED, RateLimiter
 from app.access.throttle import FailedKeyThrottle
+from app.config.loading import load_settings
 from app.errors import NotFound, RateLimited, Unauthorized
-from app.settings import load_settings
 
 
 def test_without_keys_everyone_is_let_in_and_counted_by_address() -> None:

@@ -32,7 +32,7 @@ OPEN = {
     ("POST", "/logout"),
 }
 FOR_ANY_KEY = re.compile(
-    r"GET /(models(/x)?|registry(/x)?|metrics|available_models)"
+    r"GET /(models(/x(/openapi\.json)?)?|registry(/x)?|metrics|available_models)"
     r"|POST /(models/x/(predict|invocations)|invocations|predict(_batched)?/x)"
     r"|(GET|POST) /v[12]/models.*|POST /v2/repository/index"
 )

@@ -48,14 +48,9 @@ def test_a_file_that_imports_an_unknown_module_is_rejected_without_asking_the_in
     assert found.unknown_modules == ("evilpkg",)
     missing, unsafe = refusals_of(found, allow_unsafe=False)
     assert isinstance(missing, MissingCode)
-    for word in (
-        "`evilpkg`",
-        "send evilpkg.py with `--code`",
-        "`code_files`",
-    ):
-        assert word in missing.detail
+    assert "`evilpkg`" in missing.detail
+    assert "send evilpkg.py with `--code`" in missing.detail
     assert "`--allow-package evilpkg`" in missing.hint
-    assert "`allow_packages`" in missing.hint
     assert isinstance(unsafe, UnsafeArtifact)
     assert "`--allow-package evilpkg`" in unsafe.hint
     assert [type(one) for one in refusals_of(found, allow_unsafe=True)] == [MissingCode]
@@ -118,7 +113,7 @@ def test_only_names_are_allowed(given: list[str], expected: tuple[str, ...] | No
     if expected is not None:
         assert allowed_packages(given) == expected
         return
-    with pytest.raises(BadInput, match="allow_packages"):
+    with pytest.raises(BadInput, match=r"name of a package|allowed by name"):
         allowed_packages(given)
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from app.config.loading import load_settings
 from app.core.execution import ALL_GPUS, PROVIDERS, Execution, Gpus, parse_gpus, unknown_provider
 from app.core.model_config import model_config
 from app.errors import BadInput, InvalidSetting
-from app.settings import load_settings
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_every_key_reaches_its_place() -> None:
         ("replica", "replicas"),
         ("framwork", "framework"),
         ("que_length", "queue_length"),
-        ("input", "inputs"),
+        ("inputz", "input"),
         ("pythonversion", "python_version"),
         ("requirement", "requirements"),
         *sorted(MEANT.items()),
@@ -109,6 +109,14 @@ def test_an_unknown_key_gets_the_list_of_keys() -> None:
         ({"framework": "keras"}, "unknown `framework: keras`"),
         ({"accelerate": "fast"}, "unknown `accelerate: fast`"),
         ({"method": "a b"}, "`method: a b`, which is not a valid name"),
+        ({"input": {"kind": "audio"}}, '`input.kind: "audio"`'),
+        ({"input": {"mode": "rgb"}}, '`input.mode: "rgb"`'),
+        ({"input": {"size": [8, 8, 3]}}, "`input.size: [8,8,3]`"),
+        ({"input": {"size": 99_999}}, "`input.size: 99999`"),
+        ({"input": {"scale": "1/0"}}, '`input.scale: "1/0"`'),
+        ({"input": {"scale": "a"}}, '`input.scale: "a"`'),
+        ({"input": {"std": [1, 0, 1]}}, "`input.std: [1.0,0.0,1.0]`"),
+        ({"input": {"mean": "x"}}, '`input.mean: "x"`, which is not a number or a list'),
         (["framework"], "not keys and values"),
         ("framework", "not keys and values"),
     ],
@@ -121,6 +129,31 @@ def test_a_misspelt_key_of_an_input_gets_a_suggestion() -> None:
     detail, hint = refusal({"inputs": [{"name": "x", "dtype": "FP64"}]})
     assert "`dtype` in `inputs[0]`" in detail
     assert "datatype" in hint
+
+
+def test_columns_under_the_key_of_images_are_sent_to_their_own() -> None:
+    detail, hint = refusal({"input": {"age": "FP64"}})
+    assert "`age` in `input`" in detail
+    assert "`inputs`" in hint
+
+
+@pytest.mark.parametrize(
+    ("text", "sides", "fraction"),
+    [
+        ("size: 224", [224, 224], []),
+        ("size: [8, 16]\n  scale: 1/255", [8, 16], [1, 255]),
+        ("scale: -1/255", [], [-1, 255]),
+        ("scale: 0.5", [], [0.5, 1]),
+        ("scale: 16 / 255", [], [16, 255]),
+    ],
+)
+def test_an_image_is_declared_by_its_size_and_a_fraction(
+    tmp_path: Path, text: str, sides: list[int], fraction: list[float]
+) -> None:
+    (tmp_path / "model_config.yaml").write_text(f"input:\n  kind: image\n  {text}\n")
+    image = model_config(read_yaml(tmp_path / "model_config.yaml")).input
+    assert image is not None
+    assert (image.sides, image.fraction) == (sides, fraction)
 
 
 def test_a_misspelt_framework_gets_a_suggestion() -> None:

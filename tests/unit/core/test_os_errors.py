@@ -40,7 +40,7 @@ def test_a_full_disk_is_reported_with_the_free_space_and_how_to_free_more(tmp_pa
     assert isinstance(error, DiskFull)
     assert "the registry" in error.detail
     assert error.values["free_bytes"] > 0
-    assert "prism models rm" in error.hint
+    assert "prism rm" in error.hint
     assert "uv cache prune" in error.hint
 
 

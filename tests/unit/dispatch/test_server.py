@@ -126,7 +126,7 @@ ALIKE = {
     "an unknown version": (404, request(b"[1]", KEY, path="/models/iris@9.0.0/predict")),
     "two dots for a model": (404, request(b"[1]", KEY, path="/models/../predict")),
     "a replica's problem": (422, request(b'"problem"', KEY)),
-    "another type": (415, request(b"[1]", KEY).replace(b"application/json", b"text/csv")),
+    "another type": (415, request(b"[1]", KEY).replace(b"application/json", b"text/html")),
     "a type of JSON": (200, request(b"[1]", KEY).replace(b"application/json", b"application/x+json")),
     "a type with its charset": (200, request(b"[1]", KEY).replace(b"on/json", b"on/json; Charset=UTF-8")),
     "no type": (200, request(b"[1]", KEY).replace(b"Content-Type: application/json\r\n", b"")),

@@ -25,7 +25,22 @@ def at_the_small_server(server: SmallServer, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PRISM_URL", server.url)
 
 
-COMMANDS = ["run", "stop", "status", "push", "predict", "bench", "open", "doctor", "lint", "format"]
+COMMANDS = [
+    "run",
+    "stop",
+    "status",
+    "config get",
+    "config set",
+    "config edit",
+    "config check",
+    "push",
+    "predict",
+    "bench",
+    "open",
+    "doctor",
+    "lint",
+    "format",
+]
 MODEL_COMMANDS = ["ls", "show", "rm", "logs", "start", "stop", "restart"]
 
 
@@ -137,6 +152,16 @@ def test_a_prediction_is_asked_by_argument_file_or_standard_input(tmp_path: Path
         assert prism("predict", "iris", *arguments, stdin=stdin).stdout == '"setosa"\n'
     assert prism("predict", "iris").exit_code == 2
     assert prism("predict", "iris", "[1]", "-f", str(tmp_path / "body.json")).exit_code == 2
+
+
+def test_an_image_is_asked_by_its_path(tmp_path: Path) -> None:
+    image = tmp_path / "cat.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n")
+    for arguments, stdin in [([str(image)], None), (["-f", str(image)], None), (["-"], image.read_bytes())]:
+        assert prism("predict", "iris", *arguments, stdin=stdin).stdout == '"setosa"\n'
+    absent = prism("predict", "iris", "absent.jpg")
+    assert absent.exit_code == 1
+    assert "There is no file absent.jpg" in absent.stderr
 
 
 def test_probabilities_are_shown_with_their_classes() -> None:

@@ -234,6 +234,7 @@ async def test_every_call_of_the_asynchronous_client_reads_what_the_synchronous_
         async with AsyncPrism(server.url) as other:
             assert one.models.get("iris") == await other.models.get("iris")
             assert one.models.logs("iris") == await other.models.logs("iris")
+            assert one.models.rollback("m1") == await other.models.rollback("m1")
             assert one.models.stop("iris") == await other.models.stop("iris")
             assert one.models.delete("m1") == await other.models.delete("m1")
             assert one.health() == await other.health()

@@ -76,7 +76,7 @@ def test_a_listing_tells_how_each_ends_and_no_key(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("prism.cli.session.Session.client", Prism("http://here", transport=Answering()))
     listed = CliRunner().invoke(app, ["keys", "ls"])
     assert "key_1" in listed.stdout
-    assert "…wxyz" in listed.stdout
+    assert " wxyz " in listed.stdout
     assert "secret" not in listed.stdout
     assert CliRunner().invoke(app, ["keys", "revoke", "key_1"]).stdout == "Revoked key_1.\n"
 

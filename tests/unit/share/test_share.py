@@ -63,8 +63,8 @@ async def test_without_any_key_sharing_asks_for_consent_and_names_both_ways(shar
     with pytest.raises(ConsentNeeded) as refused:
         await sharing.share.start(["iris"])
 
-    assert "create_key" in refused.value.hint
-    assert '"open"' in refused.value.hint
+    assert "--create-key" in refused.value.hint
+    assert "--open" in refused.value.hint
     assert refused.value.values["models"] == ["iris"]
     assert sharing.share.status.state is State.OFF
     assert not sharing.surface.is_open

@@ -20,21 +20,27 @@ def moments(*requests: int) -> list[Moment]:
 
 
 def test_a_chart_runs_from_the_oldest_value_at_the_left_to_now_at_the_right() -> None:
-    path, area = path_of([(900, 0.0), (450, 5.0), (0, 10.0)], 900, 10)
+    path, area, _ = path_of([(900, 0.0), (450, 5.0), (0, 10.0)], 900, 10)
     assert path == f"M0.0 {HEIGHT:.1f}L{WIDTH / 2:.1f} {HEIGHT / 2:.1f}L{WIDTH:.1f} 0.0"
     assert area.endswith(f"L{WIDTH:.1f} 100Z")
 
 
 def test_missing_values_are_gaps_and_a_lone_value_is_a_dot() -> None:
-    path, _ = path_of([(15, 1.0), (10, None), (5, 1.0), (0, 1.0)], 15, 1)
-    dot, line = path.removeprefix("M").split("M")
-    assert dot == "0.0 0.0L0.0 0.0"
-    assert line == "400.0 0.0L600.0 0.0"
+    path, _, dots = path_of([(150, 1.0), (140, None), *((ago, 1.0) for ago in range(100, -1, -10))], 150, 1)
+    assert path.startswith("M200.0 0.0L")
+    assert path.count("M") == 1
+    assert dots == "M0.0 0.0h0"
+
+
+def test_each_of_few_values_is_a_dot() -> None:
+    path, _, dots = path_of([(10, None), (5, 1.0), (0, 1.0)], 15, 1)
+    assert path == "M400.0 0.0L600.0 0.0"
+    assert dots == "M400.0 0.0h0M600.0 0.0h0"
 
 
 def test_no_value_at_all_draws_nothing() -> None:
-    assert path_of([(5, None), (0, None)], 15, 1) == ("", "")
-    assert path_of([], 15, 1) == ("", "")
+    assert path_of([(5, None), (0, None)], 15, 1) == ("", "", "")
+    assert path_of([], 15, 1) == ("", "", "")
 
 
 @pytest.mark.parametrize(("value", "top"), [(0, 1), (0.03, 0.05), (1, 1), (1.2, 2), (47, 50), (51, 100), (900, 1000)])

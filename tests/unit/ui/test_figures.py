@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.ui.figures import ago, counted, duration, memory, milliseconds, percent, significant, size
+from app.ui.figures import ago, ahead, counted, duration, memory, milliseconds, percent, significant, size
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,16 @@ def test_a_time_is_shown_relative_to_now(then: str, told: str) -> None:
 
 def test_counts_use_the_singular_for_one() -> None:
     assert [counted(1, "row"), counted(2, "row"), counted(0, "entry", "entries")] == ["1 row", "2 rows", "0 entries"]
+
+
+@pytest.mark.parametrize(
+    ("then", "told"),
+    [
+        ("2026-01-02T12:59:30Z", "59 min"),
+        ("2026-01-02T15:10:00Z", "3 h"),
+        ("2026-01-02T12:00:20Z", "less than a minute"),
+        ("2026-01-02T11:00:00Z", "less than a minute"),
+    ],
+)
+def test_the_time_until_something_has_one_unit(then: str, told: str) -> None:
+    assert ahead(then, datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)) == told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,45 +16,78 @@ from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.observe.history import History
 from app.runtime.doctor import Check
 from app.runtime.target import ReplicaState
-from app.ui.overview import PER_PAGE, Overview, overview
+from app.ui.model_table import PER_PAGE, Table, Wish
+from app.ui.overview import Overview, overview
 from tests.records import with_facts
 from tests.unit.lifecycle.house_lab import House, house
 
 
-async def shown(home: House, page: int = 1) -> Overview:
+async def shown(home: House, **wish: Any) -> Overview:
     history = History(home.dispatcher.tallies, clock=lambda: home.now)
     nothing = ModelsFolder(home.deployments, None, 1)
     vitals = UsageSampler(home.deployments, clock=lambda: home.now)
     return await overview(
-        home.deployments, nothing, history, vitals, Check("ok", "disk", ""), home.monitor.unavailable, page
+        home.deployments, nothing, history, vitals, Check("ok", "disk", ""), home.monitor.unavailable, Wish(**wish)
     )
 
 
-def names(found: Overview) -> tuple[list[str], list[str]]:
-    """Return the names in the rows, and those in the rest."""
-    return [row.model.name for row in found.rows], [model.name for model, _, _ in found.rest]
+def names(table: Table) -> list[str]:
+    return [row.first.model.name for row in table.rows]
 
 
-async def test_deployments_in_progress_come_first_then_live_models_by_name_then_the_rest(tmp_path: Path) -> None:
+async def test_deployments_in_progress_come_first_then_live_models_by_name_then_failed_ones_then_the_rest(
+    tmp_path: Path,
+) -> None:
     async with house(tmp_path, single_active_model=False) as home:
         for letter, name in (("b", "beta"), ("a", "alpha")):
             await home.live(letter * 12, name)
+        await home.add("f" * 12, "broken")
+        await home.state.update("f" * 12, status=Status.FAILED)
         await home.add("c" * 12, "stopped")
         await home.add("d" * 12, "newer")
         await home.add("e" * 12, "zeta")
         await home.state.update("e" * 12, status=Status.BUILDING)
-        assert names(await shown(home)) == (["zeta", "alpha", "beta"], ["newer", "stopped"])
+        found = (await shown(home)).table
+        assert names(found) == ["zeta", "alpha", "beta", "broken", "newer", "stopped"]
+        assert [row.figures is not None for row in found.rows] == [True, True, True, False, False, False]
         await home.state.update("e" * 12, status=Status.STOPPED)
 
 
-async def test_a_long_list_has_pages_and_none_beyond_the_last(tmp_path: Path) -> None:
+async def test_versions_are_below_their_model_which_the_serving_one_stands_for(tmp_path: Path) -> None:
+    async with house(tmp_path, single_active_model=False) as home:
+        await home.live("a" * 12, "iris")
+        for letter in "bc":
+            await home.add(letter * 12, "iris")
+        await home.state.update("c" * 12, status=Status.FAILED)
+        await home.add("d" * 12, "other")
+        iris, other = (await shown(home)).table.rows
+        assert iris.first.model.model_id == "a" * 12
+        assert [line.model.version for line in iris.others] == ["1.2.0", "1.1.0"]
+        assert (other.first.model.name, other.others) == ("other", [])
+
+
+async def test_models_are_searched_by_a_part_of_their_name_and_filtered_by_status(tmp_path: Path) -> None:
+    async with house(tmp_path, single_active_model=False) as home:
+        await home.live("a" * 12, "Iris-eu")
+        for letter, name in (("b", "iris-us"), ("c", "churn"), ("d", "churn-iris")):
+            await home.add(letter * 12, name)
+        await home.state.update("b" * 12, status=Status.FAILED)
+        found = (await shown(home, text=" IRIS ")).table
+        assert set(names(found)) == {"Iris-eu", "iris-us", "churn-iris"}
+        assert dict(found.counts) == {"all": 3, "live": 1, "failed": 1, "stopped": 1}
+        assert names((await shown(home, text="iris", only="failed")).table) == ["iris-us"]
+        nothing = await shown(home, text="no such model")
+        assert (nothing.table.rows, nothing.count) == ((), 4)
+
+
+async def test_a_long_table_has_pages_and_none_beyond_the_last(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         for number in range(PER_PAGE + 1):
             await home.add(f"{number:012x}", f"m{number}")
-        first, second, beyond = [await shown(home, page) for page in (1, 2, 9)]
-        assert (first.count, first.pages, len(first.rest)) == (PER_PAGE + 1, 2, PER_PAGE)
-        assert [model.name for model, _, _ in second.rest] == ["m0"]
-        assert beyond.page == 2
+        first, second, beyond = [(await shown(home, page=page)).table for page in (1, 2, 9)]
+        assert (first.counts["all"], first.pages, len(first.rows)) == (PER_PAGE + 1, 2, PER_PAGE)
+        assert names(second) == ["m0"]
+        assert beyond.wish.page == 2
 
 
 async def test_the_worst_needs_attention_first(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_the_form_of_a_table_has_a_control_for_each_column_filled_with_the_sampl
         ("age", "number", "41.5"),
         ("visits", "integer", "3"),
         ("city", "choice", '"Rome"'),
-        ("member", "choice", "true"),
+        ("member", "boolean", "true"),
         ("note", "text", "it's"),
         ("odd", "any", "2"),
     ]
@@ -100,6 +100,27 @@ def test_an_empty_field_is_a_missing_value() -> None:
     assert body_of(form, age=" ", city="", member="", note="", odd="") == {
         "age": None, "visits": 3, "city": None, "member": None, "note": None, "odd": None,
     }  # fmt: skip
+
+
+def test_a_checkbox_is_false_unless_it_is_checked_and_a_choice_where_the_value_is_missing() -> None:
+    form = form_of(CUSTOMER, SAMPLE)
+    unchecked = {key: text for key, text in texts(form).items() if key != "v3"}
+    assert read(form, unchecked)[1] == {**SAMPLE, "member": False}
+    missing = refilled(form, {**SAMPLE, "member": None})
+    assert (missing.fields[3].kind, missing.fields[3].value) == ("choice", "")
+    assert body_of(missing) == {**SAMPLE, "member": None}
+    read_form, body = read(form, texts(missing))
+    assert (body["member"], read_form.fields[3].kind) == (None, "choice")
+    assert wrong_of(form, member="perhaps") == {"member": "`perhaps` is not one of the choices."}
+
+
+def test_a_date_is_a_field_of_dates() -> None:
+    form = form_of(Signature("table", (Tensor("when", "DATETIME", (-1,)),), named=True), {"when": "2024-12-31"})
+    assert [(field.kind, field.value) for field in form.fields] == [("date", "2024-12-31")]
+    for text in ("2024-02-29", "2024-12-31T18:30:00"):
+        assert body_of(form, when=text) == {"when": text}
+    assert body_of(form, when="") == {"when": None}
+    assert wrong_of(form, when="31.12.2024") == {"when": "`31.12.2024` is not a date such as 2024-12-31."}
 
 
 def test_choices_keep_their_types_from_training() -> None:
@@ -155,7 +176,7 @@ def test_tensors_are_json_of_their_shape_and_scalars_are_values() -> None:
     inputs = (Tensor("image", "FP32", (-1, 3, 2, 2)), Tensor("scale", "FP32", ()), Tensor("flag", "BOOL", ()))
     sample = {"inputs": {"image": [[[[0, 1], [2, 3]]] * 3], "scale": 1, "flag": False}}
     form = form_of(Signature("tensors", inputs), sample)
-    assert [field.kind for field in form.fields] == ["json", "number", "choice"]
+    assert [field.kind for field in form.fields] == ["json", "number", "boolean"]
     assert form.fields[0].hint == "FP32, n × 3 × 2 × 2: nested lists, as JSON"
     assert body_of(form) == sample
     assert wrong_of(form, image="[1, 2", scale="") == {
@@ -281,3 +302,36 @@ def test_invalid_json_is_reported_with_its_position(text: str, words: str) -> No
 def test_json_is_read_or_refused_and_never_fails(text: str) -> None:
     with contextlib.suppress(Unreadable):
         json.dumps(parse_json(text))
+
+
+AS_SENT = Signature("tensors", (Tensor("input", "ANY", (-1,)),))
+"""Of Python mode without declared inputs."""
+
+
+@pytest.mark.parametrize(
+    ("sample", "fields"),
+    [
+        ({"prompt": "hi", "heat": 0.3}, [("prompt", "text", "hi"), ("heat", "number", "0.3")]),
+        ({"inputs": {"tags": ["a"], "deep": True}}, [("tags", "json", '["a"]'), ("deep", "boolean", "true")]),
+        ({"features": [{"city": "oslo", "km": 3}]}, [("city", "text", "oslo"), ("km", "number", "3")]),
+        ([{"km": 3}], [("km", "number", "3")]),
+        ({"input": ["a text"]}, [("input", "text", "a text")]),
+    ],
+)
+def test_a_model_that_takes_what_is_sent_has_the_fields_of_its_sample(sample: Any, fields: Any) -> None:
+    form = form_of(AS_SENT, sample)
+    assert [(field.name, field.kind, field.value) for field in form.fields] == fields
+    assert body_of(form) == sample
+    assert body_of(refilled(form, sample)) == sample
+
+
+@pytest.mark.parametrize("sample", [None, {}, [], {"features": [[1.0, 2.0]]}, {"features": []}, 3, {"": 1}])
+def test_a_sample_without_names_is_one_field_of_json(sample: Any) -> None:
+    (field,) = form_of(AS_SENT, sample).fields
+    assert (field.name, field.kind) == ("input", "json")
+
+
+def test_the_fields_of_a_sample_say_what_is_wrong_with_them() -> None:
+    form = form_of(AS_SENT, {"features": [{"city": "oslo", "km": 3}]})
+    assert wrong_of(form, km="far") == {"km": "`far` is not a number."}
+    assert body_of(form, km="7.5") == {"features": [{"city": "oslo", "km": 7.5}]}

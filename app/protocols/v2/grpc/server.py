@@ -35,7 +35,7 @@ UNEXPECTED = "PRISM has an internal error. The server's log has the details."
 UNOFFERED = {
     "SystemSharedMemory": "Shared memory is not supported; send tensors in the request.",
     "CudaSharedMemory": "Shared memory is not supported; send tensors in the request.",
-    "TraceSetting": "Tracing is not supported; GET /metrics and the trailing metadata of each prediction give its timings.",
+    "TraceSetting": "Tracing is not supported; the server's metrics and the trailing metadata of each prediction give its timings.",
     "LogSettings": "PRISM_LOG_LEVEL sets the log level when the server starts.",
 }
 """The explanation for callers of Triton's other methods, by the beginning of the method's name."""

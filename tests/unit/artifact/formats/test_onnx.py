@@ -68,6 +68,7 @@ def test_metadata_of_the_file_are_shown(file: Path) -> None:
         opsets={"ai.onnx": 17, "ai.onnx.ml": 3},
         inputs=("x",),  # not the initializer "w", though older writers list it among the inputs
         outputs=("y",),
+        ports=(("x", "FP32", (-1, 4)),),
     )
 
 

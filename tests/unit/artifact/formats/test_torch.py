@@ -60,7 +60,7 @@ def test_a_script_needs_pytorch_and_imports_nothing(tmp_path: Path) -> None:
     members = {**WEIGHTS, "constants.pkl": pickled(()), "code/__torch__.py": b"class M(Module): ..."}
     found = inspect(archive(tmp_path, "m.pt", members), "m.pt")
     assert (found.format, found.globals, found.dangers, found.missing_code) == (Format.TORCHSCRIPT, (), (), ())
-    assert [pin.distribution for pin in found.pins] == ["torch"]
+    assert [pin.distribution for pin in found.pins] == ["torch", "pillow"]
 
 
 def test_weights_without_a_module_need_its_code(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_an_exported_program_names_its_inputs_and_every_pickle_in_it_is_judged(t
     }
     plain = inspect(archive(tmp_path, "m.pt2", members), "m.pt2")
     assert (plain.format, plain.facts["graph_inputs"], plain.dangers) == (Format.TORCH_EXPORT, "x", ())
-    assert [pin.requirement for pin in plain.pins] == ["torch"]
+    assert [pin.requirement for pin in plain.pins] == ["torch", "pillow"]
     for place in ("data/sample_inputs/model.pt", "data/weights/weight_1"):
         found = inspect(archive(tmp_path, "n.pt2", {**members, place: inner.getvalue()}), "n.pt2")
         assert [danger.name for danger in found.dangers] == ["builtins.eval"], place
@@ -108,7 +108,7 @@ def test_an_exported_program_needs_the_pytorch_that_saved_it_or_a_later_one(
 ) -> None:
     graph = json.dumps({**GRAPH, "torch_version": saved_by}).encode()
     found = inspect(archive(tmp_path, "m.pt2", {"archive_format": b"pt2", "models/model.json": graph}), "m.pt2")
-    assert [pin.requirement for pin in found.pins] == [requirement]
+    assert [pin.requirement for pin in found.pins] == [requirement, "pillow"]
 
 
 @pytest.mark.parametrize(

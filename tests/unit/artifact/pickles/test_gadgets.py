@@ -197,6 +197,13 @@ def test_a_formula_uses_only_columns_or_needs_consent(formula: str, harmless: bo
     assert (dangers(content) == set()) is harmless
 
 
+@pytest.mark.parametrize("made_by_a_call", [False, True])
+def test_the_filters_of_state_space_models_need_no_consent(made_by_a_call: bool) -> None:
+    name = b"cstatsmodels.tsa.statespace._kalman_filter\ndKalmanFilter\n"
+    assert dangers(b"\x80\x02" + name + (b")R." if made_by_a_call else b".")) == set()
+    assert dangers(b"\x80\x02" + name.replace(b"dKalmanFilter", b"dkalman_filter") + b".")
+
+
 @pytest.mark.parametrize("key", [Called(str, b"formula", "ascii"), np.str_("formula")])
 def test_a_formula_under_a_key_that_is_computed_needs_consent(key: Any) -> None:
     class Hidden(dict):  # type: ignore[type-arg]

@@ -67,7 +67,8 @@ def test_declared_names_apply_to_a_model_without_names(matrix: Any, classifier: 
     wanted = classifier.predict(matrix[:1]).tolist()
     assert predictions(adapter, dict(reversed(row.items()))) == wanted
     assert predictions(adapter, {"features": [list(row.values())]}) == wanted
-    assert ask(adapter, {**row, "e": 1}).json["code"] == "wrong_columns"
+    assert ask(adapter, {**row, "e": 1}).ignored == ("e",)
+    assert ask(adapter, {**row, "e": 1}, strict=True).json["code"] == "wrong_columns"
     assert adapter.samples()[0].keys() == row.keys()
 
 

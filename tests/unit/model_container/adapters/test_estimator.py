@@ -142,7 +142,7 @@ def test_columns_of_several_rows_are_several_predictions(pipeline: Any) -> None:
     [
         ({"age": 30, "citi": "lima", "rooms": 1}, "wrong_columns", "Did you mean 'city' instead of 'citi'?"),
         ({"age": 30, "city": "lima"}, "wrong_columns", 'Missing: "rooms"'),
-        ({"age": 30, "city": "lima", "rooms": 1, "z": 0}, "wrong_columns", 'Unexpected: "z"'),
+        ({"age": 30, "city": "lima", "room": 1, "z": 0}, "wrong_columns", 'Unexpected: "room", "z"'),
         ({"age": "30", "city": "lima", "rooms": 1}, "not_a_number", "column 'age' holds \"30\""),
         ({"age": 30, "city": 7, "rooms": 1}, "not_a_string", "column 'city' holds 7"),
         ({"age": [30, 31], "city": "lima", "rooms": 1}, "ragged_rows", "column 'age' holds a list"),

@@ -281,3 +281,40 @@ def test_arrays_of_numpy_are_never_mistaken_for_rows_of_objects(tmp_path: Path) 
     adapter = made(tmp_path, source)
     assert predictions(adapter, [[1, 2], [3, 4]]) == [3, 7]
     assert np.asarray(predictions(adapter, [[1]])).tolist() == [1]
+
+
+HINTED = """
+import typing
+from typing import Any, Dict, List, Optional
+
+class Row(typing.TypedDict):
+    city: str
+    km: float
+    tags: Optional[List[str]]
+
+class Model:
+    def predict(self, {argument}):
+        {code}
+"""
+ROW = {"city": "a short text", "km": 1.0, "tags": ["a short text"]}
+
+
+@pytest.mark.parametrize(
+    ("argument", "code", "samples"),
+    [
+        ("rows: List[Row]", "...", [{"features": [ROW]}]),
+        ("request: Row", "...", [ROW]),
+        ("request: 'Row'", "...", [ROW]),
+        ("texts: List[str]", "...", [{"input": ["a short text"]}]),
+        ("rows: List[List[int]]", "...", [{"features": [[1] * width]} for width in (1, 2, 4)]),
+        ("rows", "return [row['km'] * row.get('n', 1) for row in rows]", [{"features": [{"km": 1.0, "n": 1.0}]}]),
+        ("request: dict", "return request['prompt']", [{"prompt": 1.0}, {"prompt": "a short text"}]),
+        ("rows: Unknown", "return rows", [{"features": [[1.0]]}]),
+        ("rows: List[Any]", "return self.rates['a']", [{"features": [[1.0]]}]),
+    ],
+)
+def test_samples_follow_the_type_hints_or_the_names_that_the_code_reads(
+    tmp_path: Path, argument: str, code: str, samples: list[Any]
+) -> None:
+    source = "from __future__ import annotations" + HINTED.replace("{argument}", argument).replace("{code}", code)
+    assert made(tmp_path, source).samples()[: len(samples)] == samples

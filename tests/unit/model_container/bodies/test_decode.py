@@ -5,18 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.batch import Batcher
-from model_container.bodies import csv_table
-from model_container.bodies.content import Named
-from model_container.bodies.problems import Problem
-from model_container.contract.frames import DIALECT_CSV, DIALECT_JSON, DIALECT_MLFLOW, DIALECT_V1, Request
+from model_container.contract.frames import DIALECT_JSON, DIALECT_MLFLOW, DIALECT_V1, Request
 
 ROWS = [[0.1, 0.2, 0.3, 0.4], [-1.0, 2.0, 0.5, 0.0]]
 
@@ -90,71 +83,3 @@ def test_an_infinity_is_named_where_the_model_takes_none(classifier: Any) -> Non
 
 def test_a_dialect_that_is_not_known_is_refused(classifier: Any) -> None:
     assert asked(classifier, 99, {"instances": ROWS}) == (400, "unknown_dialect")
-
-
-class TestCsv:
-    def test_is_read_by_the_names_in_its_first_line(self, pipeline: Any) -> None:
-        wanted = asked(
-            pipeline, DIALECT_JSON, [{"age": 41, "city": "lima", "rooms": 2}, {"age": None, "city": None, "rooms": 1}]
-        )
-        assert wanted[0] == 200
-        assert asked(pipeline, DIALECT_CSV, b"rooms,age,city\n2,41,lima\n1,,\n") == wanted
-
-    def test_may_have_the_index_that_pandas_writes(self, pipeline: Any) -> None:
-        frame = pd.DataFrame({"age": [41.5, np.nan], "city": ["lima", "berlin"], "rooms": [2, 1]})
-        with_index, without = (
-            asked(pipeline, DIALECT_CSV, frame.to_csv(index=index).encode()) for index in (True, False)
-        )
-        assert with_index == without
-        assert with_index[0] == 200
-
-    def test_columns_without_names_at_training_go_by_position(self, classifier: Any) -> None:
-        body = "a,b,c,d\n" + "\n".join(",".join(map(str, row)) for row in ROWS)
-        assert asked(classifier, DIALECT_CSV, body.encode()) == asked(classifier, DIALECT_JSON, {"features": ROWS})
-
-    def test_a_misspelt_column_name_is_reported(self, pipeline: Any) -> None:
-        assert asked(pipeline, DIALECT_CSV, b"rooms,agee,city\n2,41,lima\n") == (422, "wrong_columns")
-
-    @settings(max_examples=60, deadline=None)
-    @given(
-        st.lists(
-            st.tuples(
-                st.one_of(st.none(), st.floats(-1e9, 1e9)),
-                st.integers(-(2**53), 2**53),
-                st.text("ab ,\"'\n;é", min_size=1).filter(lambda text: text.strip() and text not in csv_table.MISSING),
-                st.booleans(),
-            ),
-            min_size=1,
-            max_size=5,
-        )
-    )
-    def test_what_pandas_writes_is_read_as_it_was(self, rows: list[tuple[Any, ...]]) -> None:
-        frame = pd.DataFrame(rows, columns=["number", "count", "text", "truth"])
-        content = csv_table.decode(frame.to_csv(index=False).encode(), frozenset({"text"})).content
-        assert isinstance(content, Named)
-        assert list(content.values) == list(frame.columns)
-        assert list(zip(*content.values.values(), strict=True)) == rows
-
-    def test_texts_that_look_like_numbers_stay_texts_where_the_model_takes_texts(self) -> None:
-        content = csv_table.decode(b"zip,count\n01234,7\n", frozenset({"zip"})).content
-        assert content == Named({"zip": ["01234"], "count": [7]})
-
-    @pytest.mark.parametrize(
-        ("body", "code"),
-        [
-            (b"", "empty_body"),
-            (b"\n\n", "empty_body"),
-            (b"a,b", "no_rows"),
-            (b"a,a\n1,2", "wrong_columns"),
-            (b"a,b\n1,2\n3", "ragged_rows"),
-            (b"a,b\n1,2,3", "ragged_rows"),
-            (b"a\n\xff", "not_csv"),
-            (b'a\n"1', "not_csv"),
-            (b'a\n"1"2', "not_csv"),
-            (b"a\n" + b"1" * (1 << 21), "not_csv"),
-        ],
-    )
-    def test_an_invalid_csv_is_rejected_with_the_reason(self, body: bytes, code: str) -> None:
-        with pytest.raises(Problem) as raised:
-            csv_table.decode(body, frozenset())
-        assert raised.value.code == code

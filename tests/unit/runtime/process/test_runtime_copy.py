@@ -21,10 +21,15 @@ def test_models_built_at_the_same_time_share_one_whole_copy(tmp_path: Path) -> N
 
 
 def test_the_copy_is_compiled_once_for_each_python(tmp_path: Path) -> None:
-    copy = runtime_copy(tmp_path)
+    homes = [tmp_path / "a", tmp_path / "b"]
+    for home in homes:
+        home.mkdir()
+    copy, elsewhere = map(runtime_copy, homes)
     bytecode = copy / "model_container" / "__pycache__"
-    compile_for(Path(sys.executable), copy)
-    assert list(bytecode.glob("runtime.*.pyc"))
+    compile_for(sys.executable, copy, tmp_path / "cache")
+    compile_for(sys.executable, elsewhere, tmp_path / "cache")
+    (compiled,) = bytecode.glob("runtime.*.pyc")
+    assert compiled.samefile(elsewhere / "model_container" / "__pycache__" / compiled.name)
     shutil.rmtree(bytecode)
-    compile_for(Path(sys.executable), copy)
+    compile_for(sys.executable, copy, tmp_path / "cache")
     assert not bytecode.exists()

@@ -19,7 +19,7 @@ from app.protocols.v2.grpc import tensors
 from app.protocols.v2.grpc.inference_pb2 import ModelInferRequest
 from app.protocols.v2.grpc.server import address_of
 from model_container.bodies import v2
-from model_container.bodies.encode import encode_json
+from model_container.bodies.plain_json import encode_json
 from model_container.contract.frames import FORM_V2, FORM_V2_BINARY, JSON_LENGTH
 
 FIELDS = {

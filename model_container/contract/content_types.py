@@ -1,0 +1,25 @@
+"""The content types of a predict request beside JSON, each with the dialect of its body."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+from model_container.contract.frames import DIALECT_CSV, DIALECT_FORM, DIALECT_IMAGE, DIALECT_JSON
+
+DIALECTS: Dict[str, int] = {
+    "text/csv": DIALECT_CSV,
+    "image/png": DIALECT_IMAGE,
+    "image/jpeg": DIALECT_IMAGE,
+    "image/webp": DIALECT_IMAGE,
+    "multipart/form-data": DIALECT_FORM,
+}
+
+
+def kind_of(content_type: str) -> str:
+    """Return a content type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def dialect_of(content_type: str) -> int:
+    """Return the dialect of a body; that of JSON for a type that is not listed here."""
+    return DIALECTS.get(kind_of(content_type), DIALECT_JSON)

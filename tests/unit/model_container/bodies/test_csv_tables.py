@@ -1,0 +1,218 @@
+"""Tables as text: what a CSV body means to a model, and its rows with the results beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from model_container.adapters.base import tensor
+from model_container.adapters.estimator import EstimatorAdapter
+from model_container.batch import Batcher
+from model_container.bodies import csv_table
+from model_container.bodies.content import Named
+from model_container.bodies.problems import Problem
+from model_container.contract.frames import (
+    DIALECT_CSV,
+    FORM_CSV,
+    FORM_PROBLEM,
+    OPTION_CSV,
+    OPTION_PROBABILITIES,
+    Request,
+)
+
+ROWS = [[0.1, 0.2, 0.3, 0.4], [-1.0, 2.0, 0.5, 0.0]]
+
+
+def problem_of(model: Any, body: bytes, options: int = 0) -> dict[str, Any]:
+    (answer,), _, _ = Batcher(EstimatorAdapter(model)).run([Request(body, DIALECT_CSV, options)])
+    assert answer.form == FORM_PROBLEM
+    return {"status": answer.status, **json.loads(answer.body)}
+
+
+def asked(model: Any, body: bytes) -> tuple[int, Any]:
+    (answer,), _, _ = Batcher(EstimatorAdapter(model)).run([Request(body, DIALECT_CSV)])
+    said = json.loads(answer.body)
+    return answer.status, said["predictions"] if answer.status == 200 else said["code"]
+
+
+def wanted_of(model: Any, body: Any) -> tuple[int, Any]:
+    (answer,), _, _ = Batcher(EstimatorAdapter(model)).run([Request(json.dumps(body).encode())])
+    assert answer.status == 200
+    return answer.status, json.loads(answer.body)["predictions"]
+
+
+def table_of(model: Any, body: bytes, options: int = 0) -> list[list[str]]:
+    (answer,), _, _ = Batcher(EstimatorAdapter(model)).run([Request(body, DIALECT_CSV, options | OPTION_CSV)])
+    assert (answer.status, answer.form) == (200, FORM_CSV), answer
+    first = answer.body.decode().splitlines()[0]
+    delimiter = next(each for each in (",", ";", "\t") if each in first)
+    return list(csv.reader(io.StringIO(answer.body.decode(), newline=""), delimiter=delimiter))
+
+
+class TestReading:
+    def test_is_read_by_the_names_in_its_first_line(self, pipeline: Any) -> None:
+        wanted = wanted_of(pipeline, [{"age": 41, "city": "lima", "rooms": 2}, {"age": None, "city": None, "rooms": 1}])
+        assert asked(pipeline, b"rooms,age,city\n2,41,lima\n1,,\n") == wanted
+
+    def test_may_have_the_index_that_pandas_writes(self, pipeline: Any) -> None:
+        frame = pd.DataFrame({"age": [41.5, np.nan], "city": ["lima", "berlin"], "rooms": [2, 1]})
+        with_index, without = (asked(pipeline, frame.to_csv(index=index).encode()) for index in (True, False))
+        assert with_index == without
+        assert with_index[0] == 200
+
+    def test_columns_without_names_at_training_go_by_position(self, classifier: Any) -> None:
+        body = "a,b,c,d\n" + "\n".join(",".join(map(str, row)) for row in ROWS)
+        assert asked(classifier, body.encode()) == wanted_of(classifier, {"features": ROWS})
+
+    def test_a_misspelt_column_name_is_reported(self, pipeline: Any) -> None:
+        assert asked(pipeline, b"rooms,agee,city\n2,41,lima\n") == (422, "wrong_columns")
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(
+            st.tuples(
+                st.one_of(st.none(), st.floats(-1e9, 1e9)),
+                st.integers(-(2**53), 2**53),
+                st.text("ab ,\"'\n;é", min_size=1).filter(lambda text: text.strip() and text not in csv_table.MISSING),
+                st.booleans(),
+            ),
+            min_size=1,
+            max_size=5,
+        )
+    )
+    def test_what_pandas_writes_is_read_as_it_was(self, rows: list[tuple[Any, ...]]) -> None:
+        frame = pd.DataFrame(rows, columns=["number", "count", "text", "truth"])
+        content = csv_table.decode(Request(frame.to_csv(index=False).encode()), [tensor("text", "BYTES", [-1])]).content
+        assert isinstance(content, Named)
+        assert list(content.values) == list(frame.columns)
+        assert list(zip(*content.values.values(), strict=True)) == rows
+
+    def test_texts_that_look_like_numbers_stay_texts_where_the_model_takes_texts(self) -> None:
+        content = csv_table.decode(Request(b"zip,count\n01234,7\n"), [tensor("zip", "BYTES", [-1])]).content
+        assert {name: list(cells) for name, cells in content.values.items()} == {"zip": ["01234"], "count": [7]}
+
+    @pytest.mark.parametrize(
+        ("body", "code"),
+        [
+            (b"", "empty_body"),
+            (b"\n\n", "empty_body"),
+            (b"a,b", "no_rows"),
+            (b"a,a\n1,2", "wrong_columns"),
+            (b"," * (1 << 20), "wrong_columns"),
+            (b"a,b\n1,2\n3", "ragged_rows"),
+            (b"a,b\n1,2,3", "ragged_rows"),
+            (b"a\n\xff", "not_csv"),
+            (b'a\n"1', "not_csv"),
+            (b'a\n"1"2', "not_csv"),
+            (b"a\n" + b"1" * (1 << 21), "not_csv"),
+        ],
+    )
+    def test_an_invalid_csv_is_rejected_with_the_reason(self, body: bytes, code: str) -> None:
+        with pytest.raises(Problem) as raised:
+            csv_table.decode(Request(body))
+        assert raised.value.code == code
+
+    @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+    @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "with a byte order mark"])
+    def test_the_first_line_shows_the_delimiter(self, pipeline: Any, delimiter: str, mark: bytes) -> None:
+        wanted = wanted_of(pipeline, [{"age": 41, "city": "lima", "rooms": 2}] * 2)
+        body = "rooms,age,city\r\n2,41.0,lima\r\n2,41,lima\r\n".replace(",", delimiter).encode()
+        assert asked(pipeline, mark + body) == wanted
+
+    def test_a_name_may_hold_another_delimiter(self) -> None:
+        names = [tensor("a;b;c", "FP64", [-1]), tensor("d", "FP64", [-1])]
+        content = csv_table.decode(Request(b"a;b;c,d\n1,2\n"), names).content
+        assert {name: list(value) for name, value in content.values.items()} == {"a;b;c": [1.0], "d": [2.0]}
+
+    def test_quoted_cells_hold_delimiters_line_breaks_and_quotes(self) -> None:
+        content = csv_table.decode(Request(b'a,b\n"x, ""y""\nz",1\n')).content
+        assert content == Named({"a": ['x, "y"\nz'], "b": [1]})
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(st.tuples(*[st.text("a1. ;é\t_-", max_size=4)] * 2), min_size=1, max_size=5),
+        st.sampled_from(["\n", "\r\n", "\r"]),
+    )
+    def test_quotation_marks_around_cells_change_nothing(self, rows: list[tuple[str, str]], end: str) -> None:
+        lines = [["one", "two"], *map(list, rows)]
+        bare = end.join(",".join(row) for row in lines)
+        quoted = end.join(",".join(f'"{cell}"' for cell in row) for row in lines)
+        inputs = [tensor("one", "BYTES", [-1])]
+        tables = [csv_table.decode(Request(text.encode(), options=OPTION_CSV), inputs) for text in (bare, quoted)]
+        assert tables[0].table == tables[1].table
+        first, second = (dict(table.content.values) for table in tables)
+        assert list(first.pop("one")) == list(second.pop("one"))
+        assert first == second
+
+    @pytest.mark.parametrize("cell", ["old", "1_000", "5,1", "1e999", "12abc"])
+    def test_a_cell_that_is_no_number_is_named_with_its_row_and_column(self, pipeline: Any, cell: str) -> None:
+        body = f'city,age,rooms\nlima,41,2\nlima,,1\nlima,"{cell}",3\n'.encode()
+        problem = problem_of(pipeline, body)
+        assert (problem["status"], problem["row"], problem["column"]) == (422, 2, "age")
+        assert "Row 2" in problem["detail"]
+        assert cell in problem["detail"] or problem["code"] == "number_out_of_range"
+
+    def test_columns_by_position_name_the_cell_too(self, classifier: Any) -> None:
+        problem = problem_of(classifier, b"p,q,r,s\n1,2,3,4\n1,2,x,4\n")
+        assert problem["row"] == 1
+        assert '"x"' in problem["detail"]
+
+    def test_booleans_are_read_in_any_spelling_and_others_named(self) -> None:
+        frame = pd.DataFrame({"member": [True, False, True, False], "age": [1.0, 2, 3, 4]})
+        encoder = make_column_transformer((OneHotEncoder(), ["member"]), remainder="passthrough")
+        model = make_pipeline(encoder, LogisticRegression()).fit(frame, ["yes", "no", "yes", "no"])
+        assert asked(model, b"member,age\ntrue,1\nFALSE,2\n1,3\n0,4\n") == (200, ["yes", "no", "yes", "no"])
+        problem = problem_of(model, b"member,age\ntrue,1\nmaybe,2\n")
+        assert (problem["code"], problem["row"], problem["column"]) == ("not_a_boolean", 1, "member")
+
+    def test_a_category_that_reads_like_a_missing_value_is_none(self) -> None:
+        frame = pd.DataFrame({"country": ["NA", "DE", "NA", "DE"]})
+        model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(frame, ["yes", "no", "yes", "no"])
+        assert asked(model, b"country\nNA\nDE\n") == (200, ["yes", "no"])
+
+
+class TestResultsBesideTheRows:
+    def test_each_row_is_followed_by_its_prediction(self, pipeline: Any) -> None:
+        wanted = wanted_of(pipeline, [{"age": 41, "city": "lima", "rooms": 2}, {"age": 30, "city": None, "rooms": 1}])
+        table = table_of(pipeline, b"rooms;age;city\n2;41;lima\n1;30.50;\n".replace(b"30.50", b"30"))
+        assert table[0] == ["rooms", "age", "city", "prediction"]
+        assert [row[:3] for row in table[1:]] == [["2", "41", "lima"], ["1", "30", ""]]
+        assert [row[3] for row in table[1:]] == [str(each) for each in wanted[1]]
+
+    def test_cells_are_kept_as_they_were_written(self, classifier: Any) -> None:
+        body = b',a,b,c,d\n7,1.500,"2",3e0, 4\n'
+        assert table_of(classifier, body)[1][:5] == ["7", "1.500", "2", "3e0", " 4"]
+
+    def test_probabilities_have_a_column_for_each_class(self, classifier: Any) -> None:
+        table = table_of(classifier, b"a,b,c,d\n0.1,0.2,0.3,0.4\n", OPTION_PROBABILITIES)
+        assert table[0][4:] == ["prediction", *(f"probability_{label}" for label in classifier.classes_)]
+        np.testing.assert_allclose([float(cell) for cell in table[1][5:]], classifier.predict_proba(ROWS[:1])[0])
+
+    def test_an_output_of_several_values_has_as_many_columns(self, regressor: Any) -> None:
+        table = table_of(regressor, b"a,b,c,d\n0.1,0.2,0.3,0.4\n")
+        assert table[0][4:] == ["prediction_0", "prediction_1"]
+        np.testing.assert_allclose([float(cell) for cell in table[1][4:]], regressor.predict(ROWS[:1])[0])
+
+    def test_a_column_of_the_same_name_is_not_shadowed(self, classifier: Any) -> None:
+        table = table_of(classifier, b"a,b,c,prediction\n0.1,0.2,0.3,0.4\n")
+        assert table[0][3:] == ["prediction", "prediction_2"]
+
+    def test_requests_that_share_a_call_each_get_their_own_rows(self, classifier: Any) -> None:
+        bodies = [b"a,b,c,d\n1,2,3,4\n", b"d;c;b;a\n1;2;3;4\n5;6;7;8\n"]
+        requests = [Request(body, DIALECT_CSV, OPTION_CSV) for body in bodies]
+        requests.append(Request(json.dumps({"features": ROWS}).encode()))
+        answers, _, _ = Batcher(EstimatorAdapter(classifier)).run(requests)
+        assert [answer.body.count(b"\n") for answer in answers[:2]] == [2, 3]
+        assert json.loads(answers[2].body)["predictions"] == classifier.predict(ROWS).tolist()
