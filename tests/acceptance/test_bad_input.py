@@ -156,7 +156,7 @@ def test_a_malicious_pickle_runs_nothing_in_the_gateway(module_server: Server, t
     document = problem(module_server.upload(path))
     assert document["code"] == "unsafe_artifact"
     assert "system" in document["detail"]
-    assert "allow_unsafe" in document["hint"]
+    assert "consent to loading it" in document["hint"]
     assert not mark.exists()
     answer = module_server.upload(path, allow_unsafe="true", model_name="evil")
     assert answer.status_code == 422, "with consent it is loaded, in its sandbox, and is not a model"
@@ -237,7 +237,7 @@ def test_a_prediction_that_does_not_fit_says_what_is_wrong(
     assert module_server.predict("iris", ROW).json()["predictions"] == ["setosa"]
 
 
-@pytest.mark.parametrize("content_type", ["text/html", "multipart/form-data", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("content_type", ["text/html", "image/gif", "application/x-www-form-urlencoded"])
 def test_a_wrong_content_type_is_named_with_the_right_one(module_server: Server, content_type: str) -> None:
     answer = module_server.http.post("/models/iris/predict", content=b"{}", headers={"Content-Type": content_type})
     document = problem(answer)
