@@ -94,6 +94,7 @@ RECIPES = {
     "POST /logout": Recipe("/logout"),
     "POST /invocations": Recipe("/invocations", ROWS, before="live"),
     "POST /predict-result": Recipe("/predict-result?model_id={m}", {"data": {"body": "[[1]]"}}),
+    "POST /predict-table": Recipe("/predict-table?model_id={m}", {"data": {"x": "1"}}, every=3),
     "POST /models/x/predict": Recipe("/models/{m}/predict", ROWS),
     "POST /models/x/invocations": Recipe("/models/{m}/invocations", ROWS),
     "POST /predict/x": Recipe("/predict/{m}", ROWS),
@@ -124,7 +125,7 @@ class Here:
             words["m"] = f"m{secrets.token_hex(3)}"
             made = await self.http.post("/models", files=FORM, data={"model_name": words["m"]})
             assert made.status_code == 201, made.text
-            by_id = any(part in named for part in ("-ui/", "predict-result", "delete-models"))
+            by_id = any(part in named for part in ("-ui/", "predict-result", "predict-table", "delete-models"))
             words["m"] = made.json()["model_id"] if by_id else words["m"]
         if "{k}" in named:
             words["k"] = (await self.http.post("/keys", json={"name": "k"})).json()["id"]
