@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from app.core.model import ModelVersion
 from app.core.signature import Signature, Tensor
+from app.protocols.native import IMAGE_BODIES
+from app.runtime.runtime_config import image_input_of
 
 NUMBERS = {"FP": {"type": "number"}, "BF": {"type": "number"}, "INT": {"type": "integer"}}
 TYPES: Mapping[str, dict[str, Any]] = {
@@ -28,6 +30,7 @@ def model_openapi(model: ModelVersion, base_url: str) -> dict[str, Any]:
     """
     signature = model.findings.signature
     request: dict[str, Any] = {"schema": reference(BODY)}
+    images = {} if image_input_of(model) is None else IMAGE_BODIES
     if model.findings.sample is not None:
         request["example"] = model.findings.sample
     return {
@@ -40,7 +43,7 @@ def model_openapi(model: ModelVersion, base_url: str) -> dict[str, Any]:
                     "operationId": "predict",
                     "summary": f"Predict with {model.name}",
                     "parameters": [probabilities()] if offers_probabilities(signature) else [],
-                    "requestBody": {"required": True, "content": {"application/json": request}},
+                    "requestBody": {"required": True, "content": {"application/json": request, **images}},
                     "responses": {
                         "200": {"description": "Predictions", "content": json_content(reference(ANSWER))},
                         "default": {"description": "A problem, which names the value and the next step", "content": {}},

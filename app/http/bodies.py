@@ -16,7 +16,8 @@ def check_content_type(content_type: str, *others: str) -> None:
         return
     raise UnsupportedFormat(
         f"A prediction takes {', '.join(('application/json', *others))}, not `{kind[:100]}`.",
-        hint="Send the header `Content-Type: application/json`; with curl: -H 'Content-Type: application/json'.",
+        hint="Send the body's own type, with curl: -H 'Content-Type: application/json'"
+        + ("; or an image: -F image=@picture.png." if "multipart/form-data" in others else "."),
     )
 
 

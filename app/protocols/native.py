@@ -26,9 +26,7 @@ BODY_EXAMPLES = {
 CSV_EXAMPLE = "age,city\n41,Oslo\n27,Rome\n"
 
 
-BODIES: dict[str, Any] = {
-    JSON: {"examples": BODY_EXAMPLES},
-    CSV: {"schema": {"type": "string"}, "example": CSV_EXAMPLE},
+IMAGE_BODIES: dict[str, Any] = {
     **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in DIALECTS if kind.startswith("image/")},
     "multipart/form-data": {
         "schema": {
@@ -36,6 +34,13 @@ BODIES: dict[str, Any] = {
             "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}},
         }
     },
+}
+"""The further bodies that a model takes whose input has the shape of an image."""
+
+BODIES: dict[str, Any] = {
+    JSON: {"examples": BODY_EXAMPLES},
+    CSV: {"schema": {"type": "string"}, "example": CSV_EXAMPLE},
+    **IMAGE_BODIES,
 }
 """The bodies that a prediction takes, by content type; see model_container/contract/content_types.py."""
 

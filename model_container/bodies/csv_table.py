@@ -23,6 +23,7 @@ DELIMITERS = (",", ";", "\t")
 _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 _BOOLEANS = {**_TRUTH, "1": True, "0": False}
 _FLOATS = ("FP16", "BF16", "FP32", "FP64")
+_LINE_END = "\r\n"  # a csv.writer quotes only cells with a character of it
 _MAX_CELL = 1 << 20
 _MAX_COLUMNS = 1 << 16
 
@@ -102,7 +103,7 @@ def _quoted_table(text: str, delimiter: str) -> CsvTable:
 def lines_of(rows: Iterable[Sequence[Any]], delimiter: str) -> List[str]:
     """Write each row as a line of CSV, without line ends."""
     written = _Lines()
-    write = csv.writer(written, delimiter=delimiter, lineterminator="").writerow
+    write = csv.writer(written, delimiter=delimiter, lineterminator=_LINE_END).writerow
     for row in rows:  # no writerows, see _quoted_table
         write(row)
     return written.lines
@@ -113,7 +114,9 @@ class _Lines:
 
     def __init__(self) -> None:
         self.lines: List[str] = []
-        self.write = self.lines.append
+
+    def write(self, line: str) -> None:
+        self.lines.append(line[: -len(_LINE_END)])
 
 
 def _delimiter(text: str, known: FrozenSet[str]) -> str:

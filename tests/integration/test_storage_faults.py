@@ -69,6 +69,11 @@ RECIPES = {
     "POST /models/x/start": Recipe("/models/{m}/start", before="stop", every=2),
     "POST /models/x/stop": Recipe("/models/{m}/stop"),
     "POST /models/x/restart": Recipe("/models/{m}/restart"),
+    "POST /models/x/dismiss": Recipe("/models/{m}/dismiss", before="stop"),
+    "POST /dismiss": Recipe("/dismiss", {"data": {"model_id": "{m}"}}, every=3),
+    "POST /delete-models": Recipe("/delete-models", {"data": {"model_id": "{m}"}}, before="stop", every=3),
+    "POST /storage/prune": Recipe("/storage/prune"),
+    "POST /settings/prune-images": Recipe("/settings/prune-images"),
     "POST /models-ui/x/delete": Recipe("/models-ui/{m}/delete", every=3),
     "POST /models-ui/x/scale": Recipe("/models-ui/{m}/scale", {"data": {"replicas": "2"}}, every=3),
     "POST /models-ui/x/x": Recipe("/models-ui/{m}/restart", every=3),
@@ -119,7 +124,8 @@ class Here:
             words["m"] = f"m{secrets.token_hex(3)}"
             made = await self.http.post("/models", files=FORM, data={"model_name": words["m"]})
             assert made.status_code == 201, made.text
-            words["m"] = made.json()["model_id"] if "-ui/" in named or "predict-result" in named else words["m"]
+            by_id = any(part in named for part in ("-ui/", "predict-result", "delete-models"))
+            words["m"] = made.json()["model_id"] if by_id else words["m"]
         if "{k}" in named:
             words["k"] = (await self.http.post("/keys", json={"name": "k"})).json()["id"]
         if "{u}" in named:

@@ -67,3 +67,15 @@ def test_a_model_of_unknown_inputs_takes_any_request() -> None:
     assert described["servers"] == [{"url": "http://here"}]
     (path,) = described["paths"]
     assert path == "/models/iris/predict"
+
+
+def test_a_model_of_images_takes_files_too() -> None:
+    file = Artifact("cnn.onnx", "0" * 64, 1)
+    kinds = []
+    for shape in ((-1, 3, 224, 224), (-1, 4)):
+        signature = Signature("tensors", (Tensor("image", "FP32", shape),))
+        model = model_version("a" * 12, "cnn", "1.0.0", file, "2026-01-02T12:00:00Z", signature=signature)
+        (path,) = model_openapi(model, "http://here")["paths"].values()
+        kinds.append(set(path["post"]["requestBody"]["content"]))
+    assert kinds[0] == {"application/json", "image/png", "image/jpeg", "image/webp", "multipart/form-data"}
+    assert kinds[1] == {"application/json"}

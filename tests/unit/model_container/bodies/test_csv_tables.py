@@ -195,6 +195,13 @@ class TestResultsBesideTheRows:
         body = b',a,b,c,d\n7,1.500,"2",3e0, 4\n'
         assert table_of(classifier, body)[1][:5] == ["7", "1.500", "2", "3e0", " 4"]
 
+    @pytest.mark.parametrize("label", ["a\nb", "a\rb", 'a"b', "a,b", "a;b"])
+    def test_cells_and_results_that_need_quotation_marks_get_them(self, label: str) -> None:
+        frame = pd.DataFrame({"text": [label, "other"] * 4})
+        model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(frame, [label, "other"] * 4)
+        written = frame.head(2).to_csv(index=False, quoting=csv.QUOTE_ALL, lineterminator="\r\n").encode()
+        assert table_of(model, written) == [["text", "prediction"], [label, label], ["other", "other"]]
+
     def test_probabilities_have_a_column_for_each_class(self, classifier: Any) -> None:
         table = table_of(classifier, b"a,b,c,d\n0.1,0.2,0.3,0.4\n", OPTION_PROBABILITIES)
         assert table[0][4:] == ["prediction", *(f"probability_{label}" for label in classifier.classes_)]
