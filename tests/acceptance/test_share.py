@@ -141,7 +141,7 @@ def test_without_a_key_it_is_shared_only_by_who_says_so(server: Server) -> None:
     told = problem(refused)
     assert (refused.status_code, told["code"]) == (409, "consent_needed")
     assert "--create-key" in told["hint"]
-    assert '"open"' in told["hint"]
+    assert "`--open`" in told["hint"]
     assert state(server) == "off"
 
     shared = share(server, open=True)

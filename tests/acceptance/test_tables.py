@@ -58,7 +58,17 @@ def started(server: Server, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "prism.cli", "predict", "credit", *arguments]
     environ = {**os.environ, "PRISM_URL": server.url}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=CHECKOUT, env=environ, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        env=environ,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        # A shell ignores Ctrl-C for what it runs in the background, and so would all that is started there.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def prism(server: Server, *arguments: str, stdin: str = "") -> tuple[int, str, str]:

@@ -163,5 +163,5 @@ def test_a_stopped_model_says_so_and_offers_its_start(server: Server, visit: Vis
     expect(page.get_by_role("main")).to_contain_text("stopped")
     expect(page.get_by_role("button", name="Predict", exact=True)).to_be_disabled()
     visitor.check()
-    page.get_by_role("button", name="Start").click()
+    page.locator("#not-serving").get_by_role("button", name="Start").click()
     expect(page.get_by_role("link", name="Try it")).to_be_visible(timeout=60_000)

@@ -47,7 +47,7 @@ async def test_a_model_is_deployed_on_a_target_that_was_only_registered(
         assert [replica["target"] for replica in document["replicas"]] == ["moon"]
         answered = await http.post("/models/iris/predict", json=[1])
         assert answered.json()["predictions"] == [[1]]
-        assert "as a crater" in (await http.get(f"/model?model_id={document['model_id']}")).text
+        assert ">Crater</th>" in (await http.get(f"/model?model_id={document['model_id']}")).text
         removed = (await http.delete("/models/iris")).json()["removed"]
         assert any(line.startswith("process ") for line in removed), "as the target describes it"
     assert not moon.fakes

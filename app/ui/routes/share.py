@@ -45,7 +45,7 @@ def share_context(
             "state": status.state.value,
             "is_shared": shared,
             "serves": is_serving,
-            "is_answer": request.method == "POST",
+            "is_answer": request.method == "POST" and request.url.path.startswith("/share-ui/"),
             "public_url": status.public_url(model.name),
             "others": [name for name in status.models if name != model.name],
             "open": status.open_to_all,
