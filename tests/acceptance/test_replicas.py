@@ -308,7 +308,7 @@ def test_a_models_page_lists_its_replicas_and_changes_their_number(process_serve
     page = server.http.get(place, headers={"Accept": "text/html"}).text
     assert "2 of 2" in page
     assert all(f">{one['pid']}<" in page for one in model["replicas"])
-    assert ", 2 of 2 replicas" in server.http.get("/", headers={"Accept": "text/html"}).text
+    assert "· 2 of 2 replicas" in server.http.get("/", headers={"Accept": "text/html"}).text
     scaled = server.http.post(f"/models-ui/{model['model_id']}/scale", data={"replicas": "3"})
     assert (scaled.status_code, scaled.headers["location"]) == (303, place)
     becomes(server, 3)
