@@ -70,6 +70,9 @@ def test_the_owner_on_this_machine_is_not_limited_by_default_and_who_comes_by_a_
         "/predict-result", params={"model_id": model_id}, data={"tab": "json", "json": json.dumps(ROW)}
     )
     assert "setosa" in page.text
+    table = ",".join(ROW) + "\n" + ",".join(map(str, ROW.values()))
+    sent = {"params": {"model_id": model_id}, "headers": {"Content-Type": "text/csv"}}
+    assert "setosa" in server.http.post("/predict-table", content=table, **sent).text
     assert server.predict("iris", ROW).status_code == 200
 
 

@@ -17,7 +17,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from app.access.admission import Admission
 from app.dispatch.request import Call
 from app.errors import BadInput
-from app.http.guard import api_key, caller_address
+from app.http.guard import api_key, caller_address, is_direct_request
 from app.http.problems import request_id_of
 from app.lifecycle.state import DeploymentState
 from app.protocols.handler import InferenceHandler
@@ -38,7 +38,7 @@ def router(state: DeploymentState, asking: InferenceHandler, admission: Admissio
         body = await asking.body(request)
         is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
         table, name = await file_of(request, body) if is_form else (body, "")
-        caller = admission.keys.known(api_key(request.headers)) or caller_address(request)
+        caller = admission.on_page(api_key(request.headers), caller_address(request), is_direct_request(request))
         call = Call(
             model.model_id,
             table,
