@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -123,7 +124,7 @@ def survey_group() -> Iterator[tuple[Lent, str]]:
     from app.runtime.process.replica_end import Outside
     from app.runtime.process.sandbox_check import MEMORY_MB, Lent
 
-    cgroups = Cgroups(f"doctor{os.getpid()}")
+    cgroups = Cgroups(f"doctor{os.getpid()}-{secrets.token_hex(4)}")  # two may look at the same time
     cgroup = cgroups.make("survey", Limits(memory_mb=MEMORY_MB, pids=64))
     try:
         with handed_down(cgroup) as handed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlencode, urljoin
 
@@ -438,7 +439,10 @@ def test_the_settings_say_what_limits_what_is_stored_and_what_the_machine_lacks(
     assert "PRISM_MAX_UPLOAD_MB" in limits
     assert "1 MiB" in limits
     assert str(server.home) in shown.one("section", id="storage").text
-    assert "process target" in shown.one("section", id="machine").text
+    assert shown.one("section", id="machine").one("a", href="/settings/machine")
+    with ThreadPoolExecutor(2) as visitors:
+        examined = list(visitors.map(lambda path: page(server, path), ["/settings/machine"] * 2))
+    assert all("process target" in each.one("section", id="machine").text for each in examined)
 
 
 def test_a_problem_is_a_page_for_browsers_a_part_for_htmx_and_a_document_for_programs(server: Server) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -84,7 +85,7 @@ def _targets(folder: Path) -> Iterator[dict[str, Any]]:
     folder.mkdir(mode=0o700)
     (folder / "secret").write_text("secret")
     (folder / "doomed").write_text("doomed")
-    abstract = f"prism-sandbox-{os.getpid()}"
+    abstract = f"prism-sandbox-{secrets.token_hex(8)}"
     with ExitStack() as stack:
         tcp, udp = socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         unix, hidden = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)

@@ -42,7 +42,6 @@ def router(
             "limits": limits(settings),
             "storage": await storage(settings),
             "images": await image_storage(deployments),
-            "checks": sorted(await examined(settings), key=urgency),
             "logged_in": getattr(request.state, "session", False),
         }
         return pages.render(request, "settings.html", context, status=error.status if error else 200)
@@ -54,6 +53,11 @@ def router(
         The token works once. The redirect to it keeps a reload of the page from making a second key.
         """
         return await page(request, made.pop(made_key, None))
+
+    @routes.get("/settings/machine")
+    async def machine(request: Request) -> Response:
+        """Show what the machine has and lacks. It takes seconds to find out, and the settings do not wait for it."""
+        return pages.render_either(request, "machine", {"checks": sorted(await examined(settings), key=urgency)})
 
     @routes.post("/settings/keys")
     async def create(request: Request, name: Annotated[str, Form()] = "") -> Response:

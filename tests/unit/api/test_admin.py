@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from app.access.sessions import LIFETIME_SECONDS
 from app.main import create_app
+from app.runtime.doctor import disk
 from app.runtime.targets import TARGETS
 from app.settings import Settings
 from app.ui.routes.login import ATTEMPTS
@@ -51,6 +52,7 @@ async def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     """What a route has set going, such as the deployment of the sample, ends before the loop does."""
     monkeypatch.setitem(TARGETS, "process", lambda _: FakeTarget(tmp_path))
     monkeypatch.setattr("app.gateway.LockCache.resolve", resolve)
+    monkeypatch.setattr("app.runtime.doctor.EXAMINATIONS", (disk,))  # the others take seconds, for every caller tried
     yield
     while MADE:
         await MADE.pop().state.system.deployments.shut_down(keep_models=False)
