@@ -33,13 +33,18 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
         pause = min(1.3 * pause, 0.25)
 
 
+PORTS, WORKERS = 10_000, 16
+
+
 def free_port() -> int:
     """Of those below the ones that the system hands out itself, and another one each time: nobody comes by it by accident
-    before a server listens there, nor while that server is started again."""
+    before a server listens there, nor while that server is started again. Each worker has a share of its own.
+    """
     handed_out = Path("/proc/sys/net/ipv4/ip_local_port_range")
     end = int(handed_out.read_text().split()[0]) if handed_out.exists() else 49152
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
     while True:
-        port = random.SystemRandom().randrange(end - 10_000, end)
+        port = random.SystemRandom().randrange(end - PORTS, end - WORKERS, WORKERS) + worker
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             if port not in _given:
