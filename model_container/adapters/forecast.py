@@ -202,7 +202,7 @@ _WAYS: Dict[str, Callable[..., Forecast]] = {
     "get_prediction": _prediction,
     "simulate": _holt_winters,
 }
-"""By the method that gives the intervals; the first that the results have is used."""
+"""Readers of the intervals by the method that gives them; the first that the results have is used."""
 
 
 def _regressors(model: Any) -> Optional[Table]:

@@ -89,7 +89,7 @@ def status(own: Own = False, config: Config = None, as_json: Json = False) -> No
         systemd = manager(own)
         if not systemd.unit.exists():
             here.output.data({"installed": False}, f"No service is installed: there is no {systemd.unit}.")
-            here.output.next_step("prism service install", "prism service install --config prism.yaml")
+            here.output.next_step("prism service install")
             raise typer.Exit(NOT_FOUND)
         found = systemd.properties("ActiveState", "SubState", "UnitFileState", "MainPID", "NRestarts")
         record = _record(systemd, local_server.run_folder())

@@ -17,7 +17,7 @@ MODELS = 12
 
 @pytest.fixture(scope="module")
 def server(serve: StartServer, iris_file: Path) -> Server:
-    """With a dozen models. One of them has two versions; nothing runs."""
+    """A server with a dozen models. One of them has two versions; nothing runs."""
     server = serve()
     names = ["iris", *(f"churn-in-region-{number:02}" for number in range(1, MODELS)), "iris"]
     for name in names:

@@ -305,7 +305,7 @@ def test_json_is_read_or_refused_and_never_fails(text: str) -> None:
 
 
 AS_SENT = Signature("tensors", (Tensor("input", "ANY", (-1,)),))
-"""Of Python mode without declared inputs."""
+"""The signature of Python mode without declared inputs."""
 
 
 @pytest.mark.parametrize(
