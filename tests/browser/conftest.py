@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 
 from tests.acceptance.conftest import environments, iris_file
 from tests.acceptance.server import Server
+from tests.browser import steady_network
 from tests.browser.tabs import browser_with_real_tabs
 from tests.browser.visitor import Visitor
 from tests.browser.wire import Wire
@@ -51,8 +53,11 @@ def playwright() -> Iterator[Playwright]:
 
 
 @pytest.fixture(scope="package")
-def browser(playwright: Playwright) -> Iterator[Browser]:
-    browser = playwright.chromium.launch(executable_path=headless_chromium(), args=[*ARGUMENTS])
+def browser(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = headless_chromium()
+    assert program is not None  # a machine without a browser skips these tests
+    program = steady_network.launcher(program, tmp_path_factory.mktemp("browser"))
+    browser = playwright.chromium.launch(executable_path=program, args=[*ARGUMENTS])
     yield browser
     browser.close()
 
@@ -121,7 +126,7 @@ def visit_with_real_tabs(playwright: Playwright, tmp_path: Path) -> Iterator[Cal
     with contextlib.ExitStack() as stack:
 
         def open_browser(url: str) -> Visitor:
-            command = [str(chromium()), *ARGUMENTS]
+            command = [sys.executable, steady_network.__file__, str(chromium()), *ARGUMENTS]
             context = stack.enter_context(browser_with_real_tabs(playwright, command, tmp_path / "profile"))
             visitor = Visitor(context, url)
             stack.callback(visitor.finish)
