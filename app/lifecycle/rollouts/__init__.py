@@ -1,0 +1,1 @@
+"""Rollouts as they act: what begins, judges, promotes and rolls back."""
