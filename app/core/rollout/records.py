@@ -19,7 +19,8 @@ class RolloutKind(StrEnum):
 class RolloutState(StrEnum):
     """The place of a rollout on its way.
 
-    PENDING: the candidate is started and probed, and gets no traffic yet. RUNNING: it gets the share of its step.
+    PENDING: the candidate is started and probed, and gets no traffic yet. RUNNING: it gets the share of its step; with a
+    reason, it has passed its last step and waits for its promotion.
     HOLDING: its step is over in time but not in evidence; the reason says what is missing. PAUSED: as it is, until it is
     resumed, but still judged. PROMOTED: the candidate gets all, the stable version stays warm and can take over at once.
     DONE: over, the candidate is the stable version now, or a shadow or experiment was stopped. ROLLED_BACK: the stable
@@ -100,6 +101,13 @@ class RolloutEvent(Struct, frozen=True):
     what: str
     text: str
     facts: dict[str, Any] = {}
+
+
+class Change(Struct, frozen=True):
+    """A rollout as it is next, and what happened to it: recorded together. The event's number is the generation."""
+
+    rollout: Rollout
+    event: RolloutEvent
 
 
 class Incident(Struct, frozen=True):
