@@ -186,9 +186,12 @@ def predict_table(ref: str, rows: bytes, *, probabilities: bool = False) -> Call
     return Call("POST", _path(ref, "predict"), table, params=params, body=rows, content_type=CSV, patience="predict")
 
 
-def logs(ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None) -> Call[list[str]]:
+def logs(
+    ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None, timestamps: bool = False
+) -> Call[list[str]]:
     """Return the last log lines. replica: number of the replica; None for all."""
     chosen = {} if replica is None else {"replica": str(replica)}
+    chosen |= {"timestamps": "true"} if timestamps else {}
     return Call("GET", _path(ref, "logs"), responses.lines, params={"tail": str(tail), "kind": kind, **chosen})
 
 

@@ -15,6 +15,7 @@ from prism.cli.help import Group, examples
 from prism.cli.output import duration, printable, size, table
 from prism.cli.session import UNHEALTHY, Json, KeyFile, NoInput, Ref, Session, Url, Yes, session
 from prism.errors import InvalidRequest
+from prism.requests import LogKind
 from prism.responses import Model
 
 app = typer.Typer(cls=Group, help="List, show, change and remove models.", no_args_is_help=True, rich_markup_mode=None)
@@ -84,6 +85,7 @@ def remove(
 @app.command(
     epilog=examples(
         "prism models logs iris --follow",
+        "prism models logs iris --timestamps",
         "prism models logs iris --build",
         "prism models logs iris --replica 2 --tail 50",
     )
@@ -96,6 +98,9 @@ def logs(
     replica: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Show only the log of the replica with this number.")
     ] = None,
+    timestamps: Annotated[
+        bool, typer.Option("--timestamps", "-t", help="Print the time, in UTC, before each line of a replica.")
+    ] = False,
     as_json: Json = False,
     url: Url = None,
     key_file: KeyFile = None,
@@ -103,7 +108,8 @@ def logs(
     """Print what a model wrote; with --json, each line is a JSON string."""
     with session(as_json, url, key_file) as here:
         take = here.client.models.follow_logs if follow else here.client.models.logs
-        for line in take(ref, tail=tail, kind="build" if build else "runtime", replica=replica):
+        kind: LogKind = "build" if build else "runtime"
+        for line in take(ref, tail=tail, kind=kind, replica=replica, timestamps=timestamps):
             here.output.line(line)
 
 

@@ -243,6 +243,13 @@ def test_status_is_exit_code_4_and_says_so_while_the_engine_is_gone(server: Smal
     assert (result.exit_code, "Docker does not answer" in result.stderr) == (4, True)
 
 
+def test_times_of_log_lines_are_printed_if_asked_for(server: SmallServer) -> None:
+    assert prism("logs", "iris", "-t").exit_code == 0
+    assert prism("logs", "iris", "--timestamps", "--follow").exit_code == 0
+    assert prism("logs", "iris").exit_code == 0
+    assert ["timestamps=true" in path for _, path in server.requests if "/logs" in path] == [True, True, False]
+
+
 def test_log_lines_cannot_write_to_the_terminal() -> None:
     assert prism("models", "logs", "iris").stdout == "line 1\n�[31mred\nlast\n"
     assert prism("models", "logs", "iris", "--follow", "--json").stdout == '"line 1"\n"line 2"\n"line 3"\n'
