@@ -312,8 +312,16 @@ class AsyncModels:
         """Stop the model and remove everything that belongs to it; returns what was removed."""
         return await self._prism.send(requests.delete_model(ref))
 
-    async def start(self, ref: str) -> Model:
-        return await self._prism.send(requests.act(ref, "start"))
+    async def start(self, ref: str, *, keep: bool | None = None) -> Model:
+        """Start a stopped or built model.
+
+        keep: whether models of other names keep running beside it, now and later; None for as it was deployed.
+        """
+        return await self._prism.send(requests.start(ref, keep))
+
+    async def replacement(self, ref: str, *, keep: bool | None = None) -> Replacement:
+        """Foresee which models `start` would replace or stop; nothing changes."""
+        return await self._prism.send(requests.replacement_by(ref, keep))
 
     async def stop(self, ref: str) -> Model:
         return await self._prism.send(requests.act(ref, "stop"))

@@ -315,8 +315,16 @@ class Models:
         """Stop the model and remove everything that belongs to it; returns what was removed."""
         return self._prism.send(requests.delete_model(ref))
 
-    def start(self, ref: str) -> Model:
-        return self._prism.send(requests.act(ref, "start"))
+    def start(self, ref: str, *, keep: bool | None = None) -> Model:
+        """Start a stopped or built model.
+
+        keep: whether models of other names keep running beside it, now and later; None for as it was deployed.
+        """
+        return self._prism.send(requests.start(ref, keep))
+
+    def replacement(self, ref: str, *, keep: bool | None = None) -> Replacement:
+        """Foresee which models `start` would replace or stop; nothing changes."""
+        return self._prism.send(requests.replacement_by(ref, keep))
 
     def stop(self, ref: str) -> Model:
         return self._prism.send(requests.act(ref, "stop"))

@@ -131,9 +131,18 @@ class ModelRoutes:
     async def delete(self, ref: str) -> dict[str, Any]:
         return {"removed": await self._deployments.delete(self._state.find(ref))}
 
-    async def start(self, ref: str, request: Request, wait: Wait = True) -> Response:
+    async def start(
+        self,
+        ref: str,
+        request: Request,
+        wait: Wait = True,
+        keep: Annotated[
+            bool | None,
+            Query(description="As in an upload: true keeps models of other names running; default: as the model says."),
+        ] = None,
+    ) -> Response:
         model = self._state.find(ref)
-        await self._deployments.start(model)
+        await self._deployments.start(model, keep)
         return await self._begun(model, request, wait)
 
     async def restart(self, ref: str, request: Request, wait: Wait = True) -> Response:
