@@ -94,7 +94,7 @@ def segments() -> Made:
 
 @makes("outliers.joblib.gz")
 def outliers() -> Made:
-    model = IsolationForest(20, random_state=0).fit(IRIS.data)
+    model = IsolationForest(n_estimators=20, random_state=0).fit(IRIS.data)
     return Made({"model": model}, by_rows(model))
 
 
