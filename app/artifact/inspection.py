@@ -46,7 +46,7 @@ SOURCE: Final = re.compile(r"^(import [\w.]+|from [\w.]+ import |def \w+\(|class
 SECOND_OPINION_MAX_BYTES: Final = 8 << 20
 """Largest content that picklescan is given: it keeps some hundred bytes an opcode, and reads a million a second."""
 
-KERAS_TO_ONNX: Final = "Export it to ONNX: `model.export('model.onnx', format='onnx')`."
+KERAS_TO_ONNX: Final = "Load it with Keras and export it to ONNX: `model.export('model.onnx', format='onnx')`."
 PREDICT_ITS_ROWS: Final = (
     "Push the model, not its data; once it is live, `prism predict NAME -f FILE` gives its rows back with predictions."
 )
@@ -54,7 +54,7 @@ FROM_R: Final = "Save a booster with `xgb.save` or `lgb.save`, or train the mode
 MAGICS: Final = (
     (b"version https://git-lfs.github.com/spec", "a git-lfs pointer", "Run `git lfs pull` to fetch the real file."),
     (ZIP_MAGIC, "a zip archive without a model that PRISM knows", "Export the model to ONNX."),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as older Keras saves models", f"Load it with Keras. {KERAS_TO_ONNX}"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as older Keras saves models", KERAS_TO_ONNX),
     (b"\x93NUMPY", "a numpy array (.npy)", "Upload the model, not its data."),
     (b"PAR1", "a table in Parquet", PREDICT_ITS_ROWS),
     (b"X\n\x00\x00\x00", "an object of R (.rds)", FROM_R),

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from app.artifact.definitions import EVERYTHING, bound_names, definitions_of, runs_nothing
+from app.artifact.definitions import DEFINITIONS, EVERYTHING, bound_names, definitions_of, runs_nothing
 from app.artifact.distributions import distribution_of, is_unknown
 from app.artifact.python_source import is_newer, syntax_tree
 from app.artifact.requirements import module_of
@@ -118,10 +118,20 @@ def read_code(folder: Path, question: CodeQuestion) -> CodeReading:
         mains=tuple(file.module for file in mains),
         definitions=definitions,
         missing=_still_missing(question, files, mains, by_module),
+        defined=tuple(name for name in question.names if _defines(by_module.get(module_of(name)), name)),
         pins=tuple(_pins(used, tops)),
         unknown_modules=tuple(sorted({name for file in used for name in _unknown_modules(file, tops)})),
         facts=notes,
     )
+
+
+def _defines(file: _File | None, name: str) -> bool:
+    """Return whether a file defines a global itself, as a function or class at its top that nothing else replaces."""
+    if file is None or file.tree is None:
+        return False
+    bound = name.removeprefix(f"{file.module}.")
+    binding = [node for node in file.tree.body if bound in bound_names(node)]
+    return bool(binding) and all(isinstance(node, DEFINITIONS) for node in binding)
 
 
 def _text(path: Path) -> str:

@@ -115,7 +115,7 @@ def wanted(python: Path, project: Path, rows: list[Row]) -> dict[str, Any]:
     made = subprocess.run(
         [python, "-m", "tests.acceptance.pushed_models"],
         cwd=project,
-        env={**os.environ, "PYTHONPATH": f"{CHECKOUT}", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        env={**os.environ, "PYTHONPATH": f"{CHECKOUT}", "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"},
         input=json.dumps([{"pushed": row.pushed, "saved": row.saved, "sent": row.body} for row in rows]),
         stdout=subprocess.PIPE,
         text=True,

@@ -28,7 +28,7 @@ from tests.acceptance.pushed_models.own_code import SCRIPTS, Script
 
 LIBRARIES = (
     *("cloudpickle", "joblib", "json", "pickle", "keras", "mlflow.pyfunc", "mlflow.sklearn", "numpy", "onnx", "pandas"),
-    *("pyreadr", "skl2onnx", "skops.io", "torch.export", "torch.jit", "torch.onnx"),
+    *("skl2onnx", "skops.io", "torch", "torch.export", "torch.jit", "torch.onnx"),
 )
 RUN = """
 import json, runpy, sys

@@ -46,11 +46,11 @@ def net() -> Made:
     return Made({"net": made, "rows": torch.rand(2, 4), "batch": batch}, of_rows(made))
 
 
-@makes("cnn.onnx", "cnn.pt2")
+@makes("cnn.onnx")
 def cnn() -> Made:
-    """A convolutional network of images of 8 × 8, whose pixels go from 0 to 1."""
+    """A convolutional network of scikit-learn's digits, whose pixels go from 0 to 16."""
     data = load_digits()
-    images = torch.tensor(data.images[:, None] / 16, dtype=torch.float32)
+    images = torch.tensor(data.images[:, None], dtype=torch.float32)
     torch.manual_seed(0)
     made = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10), nn.Softmax(1))
     optimizer = torch.optim.Adam(made.parameters(), 0.01)
@@ -61,7 +61,7 @@ def cnn() -> Made:
     made.eval()
 
     def answer(sent: Any) -> Any:
-        return made(torch.tensor(np.float32(sent["image"] / 16)).reshape(1, 1, 8, 8)).detach().numpy()
+        return made(torch.tensor(np.float32(sent["image"])).reshape(1, 1, 8, 8)).detach().numpy()
 
     return Made({"cnn": made, "image": images[:1]}, answer)
 
