@@ -70,9 +70,13 @@ def code_in(cell: str) -> str:
     return found[1] if found and "`" not in found[1] else ""
 
 
-SERVED = [Row(what, code_in(saved), code_in(command), sent=code_in(sent)) for what, saved, command, sent in rows_of("what is served")]
+SERVED = [
+    Row(what, code_in(saved), code_in(command), sent=code_in(sent))
+    for what, saved, command, sent in rows_of("what is served")
+]
 REFUSED = [
-    Row(what, code_in(saved), code_in(command), told=told) for what, saved, command, told in rows_of("what is not served")
+    Row(what, code_in(saved), code_in(command), told=told)
+    for what, saved, command, told in rows_of("what is not served")
 ]
 
 

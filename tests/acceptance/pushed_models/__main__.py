@@ -81,7 +81,14 @@ def answers(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    for module in ("boosters", "folders", "refused", "series", "tabular", *(["networks"] if find_spec("torch") else [])):
+    for module in (
+        "boosters",
+        "folders",
+        "refused",
+        "series",
+        "tabular",
+        *(["networks"] if find_spec("torch") else []),
+    ):
         import_module(f"tests.acceptance.pushed_models.{module}")
     with contextlib.redirect_stdout(sys.stderr):
         said = answers(json.load(sys.stdin))

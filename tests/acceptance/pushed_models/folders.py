@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression
 
 from tests.acceptance.pushed_models.kinds import Made, by_names, makes
 
-TARIFF = '''import json
+TARIFF = """import json
 from pathlib import Path
 
 
@@ -22,7 +22,7 @@ class Model:
 
     def predict(self, rows):
         return [self.rates[row["city"]] * row["km"] for row in rows]
-'''
+"""
 GREETER = """import mlflow
 from mlflow.models import set_model
 

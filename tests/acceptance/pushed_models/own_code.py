@@ -5,8 +5,9 @@ Each is made by a script of its own in the folder from which it is pushed. The l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
-
 
 
 class Script(NamedTuple):
@@ -14,7 +15,7 @@ class Script(NamedTuple):
 
     name: str
     text: str
-    imports: dict[str, str] = {}
+    imports: Mapping[str, str] = MappingProxyType({})
 
 
 TRAIN = '''"""Trains on whatever is there when it is run, and must not be run by anybody else."""

@@ -17,7 +17,9 @@ from tests.acceptance.pushed_models.kinds import Made, makes
 
 RNG = np.random.default_rng(0)
 MONTHS = pd.date_range("2020-01-01", periods=48, freq="MS")
-SALES = pd.Series(100 + np.arange(48) + 9 * np.sin(np.arange(48) * np.pi / 6) + RNG.normal(size=48), MONTHS, name="sales")
+SALES = pd.Series(
+    100 + np.arange(48) + 9 * np.sin(np.arange(48) * np.pi / 6) + RNG.normal(size=48), MONTHS, name="sales"
+)
 PROMO = pd.DataFrame({"promo": np.arange(48) % 2.0, "price": np.arange(48) % 7.0}, index=MONTHS)
 SHOP = pd.DataFrame({"visits": SALES * 7 + RNG.normal(size=48), "sales": SALES})
 HOUSES = pd.DataFrame({"area": np.arange(20.0, 60), "age": RNG.integers(0, 90, 40)})
@@ -63,8 +65,11 @@ def shop() -> Made:
         months = pd.date_range("2024-01-01", periods=sent["steps"], freq="MS")
         return [
             {"index": str(month.date())}
-            | {f"{name}_{what}": part[step][column] for what, part in zip(("mean", "lower", "upper"), bounds, strict=True)
-               for column, name in enumerate(SHOP.columns)}
+            | {
+                f"{name}_{what}": part[step][column]
+                for what, part in zip(("mean", "lower", "upper"), bounds, strict=True)
+                for column, name in enumerate(SHOP.columns)
+            }
             for step, month in enumerate(months)
         ]
 

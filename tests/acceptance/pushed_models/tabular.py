@@ -28,7 +28,9 @@ RNG = np.random.default_rng(5)
 IRIS = load_iris()
 MAILS = ["free money, click now", "win a prize now", "the minutes of our meeting", "lunch at noon?"] * 5
 CLIENTS = pd.DataFrame({"age": RNG.integers(18, 80, 60), "plan": RNG.choice(["basic", "pro"], 60)})
-FLATS = pd.DataFrame({"area": RNG.integers(20, 150, 60), "rooms": RNG.integers(1, 6, 60), "floor": RNG.integers(0, 9, 60)})
+FLATS = pd.DataFrame(
+    {"area": RNG.integers(20, 150, 60), "rooms": RNG.integers(1, 6, 60), "floor": RNG.integers(0, 9, 60)}
+)
 RENTS = FLATS["area"] * 12.5 + FLATS["rooms"] * 50
 
 
@@ -113,7 +115,7 @@ def digits() -> Made:
 
 @makes("rare.pkl")
 def rare() -> Made:
-    is_rare = RENTS > np.sort(RENTS)[-12]
+    is_rare = np.sort(RENTS)[-12] < RENTS
     model = make_balanced_pipeline(SMOTE(random_state=0), LogisticRegression(max_iter=2000)).fit(FLATS, is_rare)
     return Made({"model": model}, by_names(model))
 

@@ -354,6 +354,14 @@ def test_dangers_are_named_with_the_way_to_consent(file: Path) -> None:
     refuse_unusable(inspection, allow_unsafe=True)
 
 
+@pytest.mark.parametrize(("content", "is_function"), [(b"cfeatures\nlogs\n.", True), (b"cfeatures\nlogs\n)R.", False)])
+def test_a_function_of_ones_own_is_harmless_unless_loading_calls_it(
+    file: Path, content: bytes, is_function: bool
+) -> None:
+    (danger,) = found(file, b"\x80\x04" + content, "model.pkl").dangers
+    assert (danger.name, danger.package, danger.is_function) == ("features.logs", "", is_function)
+
+
 def test_missing_classes_are_named_with_the_way_to_supply_them(file: Path) -> None:
     inspection = found(file, b"c__main__\nScaler\n)R.", "model.pkl")
     assert inspection.missing_code == ("__main__.Scaler",)

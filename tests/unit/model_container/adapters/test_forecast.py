@@ -64,7 +64,12 @@ class Autoregression:
             exog=None if exog is None else np.asarray(exog),
             exog_names=["const", "L1.sales", "L1.visits"],
             data=SimpleNamespace(orig_exog=exog),
-            _get_prediction_index=lambda start, end: (0, 0, 0, pd.date_range("2024-04-01", periods=end - start + 1, freq="MS")),
+            _get_prediction_index=lambda start, end: (
+                0,
+                0,
+                0,
+                pd.date_range("2024-04-01", periods=end - start + 1, freq="MS"),
+            ),
         )
 
     def forecast(self, y: Any, steps: int) -> Any:
