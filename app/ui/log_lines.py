@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 LEVELS = ("debug", "info", "warning", "error")
-CHOICES = (("all", "All"), ("info", "Info and above"), ("warning", "Warnings and errors"), ("error", "Errors"))
+CHOICES = (("all", "All levels"), ("info", "Info and above"), ("warning", "Warnings and errors"), ("error", "Errors"))
 
 PATTERNS = {
     "colour": r"\x1b\[[0-9;]*[A-Za-z]",
