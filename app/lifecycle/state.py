@@ -38,6 +38,7 @@ class SpecChanges(TypedDict, total=False):
 
     artifact: Artifact
     replicas: int
+    keep: bool
 
 
 class FindingsChanges(TypedDict, total=False):

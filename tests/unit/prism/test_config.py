@@ -42,6 +42,25 @@ def test_a_setting_is_written_and_read_back(file: Path) -> None:
     assert "port " in prism("get").stdout
 
 
+def test_a_setting_is_taken_out_again(file: Path) -> None:
+    file.write_text("serving:\n  port: 9000\n  host: localhost # here\n")
+    result = prism("unset", "port", "--json")
+    assert json.loads(result.stdout) == {"setting": "port", "config": str(file), "changed": True}
+    assert file.read_text() == "serving:\n  host: localhost # here\n"
+    again = prism("unset", "PRISM_PORT")
+    assert (again.exit_code, again.stdout) == (0, f"port is not set in {file}.\n")
+    file.unlink()
+    assert prism("unset", "port").exit_code == 0
+    assert not file.exists()
+    assert "Did you mean `port`?" in prism("unset", "prot").stderr
+
+
+def test_a_variable_that_still_sets_it_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("serving:\n  port: 9000\n")
+    monkeypatch.setenv("PRISM_PORT", "9001")
+    assert "PRISM_PORT is set here, and wins over the file" in prism("unset", "port").stderr
+
+
 def test_a_link_to_the_file_stays_a_link(file: Path, tmp_path: Path) -> None:
     (tmp_path / "dotfiles.yaml").write_text("serving: {port: 1}\n")
     file.symlink_to("dotfiles.yaml")
