@@ -99,13 +99,13 @@ class AsyncPrism:
     ) -> Prediction:
         """Predict.
 
-<<<<<<< HEAD
-        data, or inputs: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image as bytes or as
-        Pillow holds it, or a list of images, each of which is a row. Other bytes are sent unchanged as JSON.
-=======
-        data: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image or a
-        WAV file as bytes, an image as Pillow holds it, or a list of files, each of which is a row. Other bytes are sent unchanged as JSON.
->>>>>>> rollouts
+        <<<<<<< HEAD
+                data, or inputs: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image as bytes or as
+                Pillow holds it, or a list of images, each of which is a row. Other bytes are sent unchanged as JSON.
+        =======
+                data: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image or a
+                WAV file as bytes, an image as Pillow holds it, or a list of files, each of which is a row. Other bytes are sent unchanged as JSON.
+        >>>>>>> rollouts
         """
         return await self.send(requests.predict(ref, requests.one_input(data, inputs), probabilities=probabilities))
 

@@ -16,16 +16,11 @@ from app.errors import BadInput
 from prism.cli.help import Group, examples
 from prism.cli.output import duration, printable, size, table
 from prism.cli.session import UNHEALTHY, Json, KeyFile, NoInput, Ref, Session, Url, Yes, session
-<<<<<<< HEAD
-from prism.errors import InvalidRequest
-from prism.responses import Model, Version
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name.")]
-=======
 from prism.errors import InvalidRequest, NotFoundError
 from prism.requests import LogKind
-from prism.responses import Model, Replacement
->>>>>>> rollouts
+from prism.responses import Model, Replacement, Version
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name.")]
 
 app = typer.Typer(cls=Group, help="List, show, change and remove models.", no_args_is_help=True, rich_markup_mode=None)
 

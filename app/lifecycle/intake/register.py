@@ -24,6 +24,7 @@ from app.errors import BadInput, Conflict
 from app.lifecycle.intake.read_upload import Inspected, place_code
 from app.lifecycle.intake.receive import Upload
 from app.lifecycle.intake.refusals import refuse_unusable
+from app.lifecycle.intake.same_files import keep_once
 from app.lifecycle.state import DeploymentState, utc_now
 from app.lifecycle.versions import metadata_of, parent_of
 from app.runtime.target import Targets
@@ -76,6 +77,8 @@ async def register(
     )
     requirements = await requirements_of(draft.model, draft.inspection)
     await asyncio.to_thread(place_code, inspected)
+    others = [(other, state.folder(other.model_id)) for other in state.models()]
+    await asyncio.to_thread(keep_once, inspected.upload.artifact, inspected.upload.folder, others)
     try:
         async with state.numbering:
             version = version_of(inspected.upload.texts, draft.model.name, state)  # another may have been recorded
