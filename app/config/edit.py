@@ -57,7 +57,7 @@ def _taken_out(text: str, section: yaml.Node, key: str) -> str:
     index = next(number for number, (name, _) in enumerate(entries) if name.value == key)
     name, value = entries[index]
     end = max(name.end_mark.index, len(text[: value.end_mark.index].rstrip()))
-    if not section.flow_style:
+    if not getattr(section, "flow_style", False):
         start, newline = text.rfind("\n", 0, name.start_mark.index) + 1, text.find("\n", end)
         return _splice(text, start, newline + 1 if newline >= 0 else len(text), "")
     if index + 1 < len(entries):
@@ -75,7 +75,7 @@ def _expected_without(text: str, key: str) -> yaml.Node | None:
         return root
     name, section = found
     section.value = [(each, value) for each, value in section.value if each.value != key]
-    if not section.value and not section.flow_style:
+    if not section.value and not getattr(section, "flow_style", False):
         nothing = yaml.ScalarNode("tag:yaml.org,2002:null", "")
         root.value = [(each, nothing if each is name else value) for each, value in root.value]
     return root
