@@ -19,7 +19,8 @@ class RolloutKind(StrEnum):
 class RolloutState(StrEnum):
     """The place of a rollout on its way.
 
-    PENDING: the candidate is started and probed, and gets no traffic yet. RUNNING: it gets the share of its step.
+    PENDING: the candidate is started and probed, and gets no traffic yet. RUNNING: it gets the share of its step; with a
+    reason, it has passed its last step and waits for its promotion.
     HOLDING: its step is over in time but not in evidence; the reason says what is missing. PAUSED: as it is, until it is
     resumed, but still judged. PROMOTED: the candidate gets all, the stable version stays warm and can take over at once.
     DONE: over, the candidate is the stable version now, or a shadow or experiment was stopped. ROLLED_BACK: the stable
@@ -102,8 +103,15 @@ class RolloutEvent(Struct, frozen=True):
     facts: dict[str, Any] = {}
 
 
+class Change(Struct, frozen=True):
+    """A rollout as it is next, and what happened to it: recorded together. The event's number is the generation."""
+
+    rollout: Rollout
+    event: RolloutEvent
+
+
 class Incident(Struct, frozen=True):
-    """One bad answer of a candidate. cause: `status 500`, `lost`, `overdue`, `slow`, `invalid`, `differs`."""
+    """One bad answer of a candidate. cause: `status 500`, `lost`, `overdue`, `slow`, `invalid`, `not finite`, `differs`."""
 
     request_id: str
     cause: str
@@ -116,7 +124,8 @@ class Evidence(Struct, frozen=True):
     version could answer and the candidate could not, or not in time, or not sensibly: k of the verdict. both_failed: left
     out of both, as the caller or the host is at fault. slow: answers that took longer than the bound though within the
     deadline. mirrored: how many of the answers were to copies of requests that the stable version answered.
-    incidents: the latest bad ones, the newest last.
+    incidents: the latest bad ones, the newest last. rescued: requests of callers that the stable version answered in
+    the candidate's place. dropped: requests that were not copied, as the bounds on copies were reached.
     """
 
     answers: int = 0
@@ -125,3 +134,5 @@ class Evidence(Struct, frozen=True):
     slow: int = 0
     mirrored: int = 0
     incidents: tuple[Incident, ...] = ()
+    rescued: int = 0
+    dropped: int = 0
