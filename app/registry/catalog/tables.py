@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     Double,
@@ -150,6 +151,14 @@ class Tables:
         Column("text", StoredText, nullable=False),
         Column("facts", StoredJson, nullable=False),
     )
+    experiment_keys = Table(
+        "experiment_keys",
+        metadata,
+        Column("rollout_id", StoredText, ForeignKey(rollouts.c.id), primary_key=True),
+        Column("key", StoredText, primary_key=True),
+        Column("model_id", StoredText, nullable=False),
+        Column("at", StoredText, nullable=False),
+    )
     feedback = Table(
         "feedback",
         metadata,
@@ -161,6 +170,7 @@ class Tables:
         Column("value", Double, nullable=False),
         Column("at", StoredText, nullable=False),
         Column("request_id", StoredText),
+        Column("is_past", Boolean, nullable=False),
         UniqueConstraint("request_id", "metric"),
         Index(None, "rollout_id", "metric"),
     )
