@@ -7,11 +7,14 @@ from bisect import bisect
 from collections.abc import Sequence
 from itertools import accumulate
 
+from app.access.rate_limit import Allowance
 from app.core.model import Status
 from app.core.route_table import NotServing, RouteTable
 from app.dispatch.batch import Lane
 from app.dispatch.request import PendingRequest
+from app.dispatch.stream import Stream
 from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
+from model_container.contract import frames
 
 GOLDEN_RATIO = 0.6180339887498949
 
@@ -38,6 +41,10 @@ class Split:
         lane = request.lane = self.next()
         lane.submit(request, now)
 
+    def stream(self, request: frames.Request, allowance: Allowance | None, request_id: str) -> Stream:
+        """Return a stream in the lane whose turn it is. Raises what `Stream` raises."""
+        return Stream(self.next(), request, allowance)
+
     def next(self) -> Lane:
         """Return the lane of the next request."""
         place = self.place = (self.place + GOLDEN_RATIO) % 1.0
@@ -61,6 +68,13 @@ def _absent(absence: NotServing) -> PrismError:
         )
     if absence.returning:
         return ReplicaUnavailable(f"`{absence.ref}` is {absence.status.value}; it takes traffic as soon as it is live.")
+    if absence.beside:
+        ref = f"{absence.ref}@{absence.beside}"
+        return Conflict(
+            f"No version of `{absence.ref}` takes its requests; {absence.beside} runs without them.",
+            hint=f"`prism models start {ref}` gives them to it; until then, call it as `{ref}`.",
+            model=absence.ref,
+        )
     return Conflict(
         f"`{absence.ref}` is {absence.status.value} and takes no traffic.",
         hint=f"`prism models start {absence.ref}` starts it; `prism models show {absence.ref}` says why it does not run.",

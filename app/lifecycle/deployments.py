@@ -10,7 +10,7 @@ import asyncio
 import structlog
 
 from app.core.acceleration import AccelerationStatus
-from app.core.model import Deployment, ModelVersion, Replica, Restart, Status, VariantName
+from app.core.model import Deployment, ModelVersion, Replica, Restart, Status, TrafficChoice, VariantName
 from app.core.os_errors import as_problem, log_fields
 from app.core.route_table import is_serving
 from app.errors import Conflict, PrismError, StorageFailed, TargetUnavailable, TooManyOpenFiles
@@ -143,12 +143,22 @@ class Deployments:
         await self.acceleration.end(model_id)
         await self._jobs.end(model_id)
 
-    async def start(self, model: ModelVersion) -> None:
-        """Start a model that is built, stopped or failed. Does nothing if it serves or a job works on it."""
+    async def start(self, model: ModelVersion, traffic: TrafficChoice = TrafficChoice.ALL) -> None:
+        """Start a model that is built, stopped or failed, or give the requests for its name to one that runs beside.
+
+        Does nothing if it answers for its name already or a job works on it. traffic: of a model that is not wanted; one
+        that is keeps its own until it runs.
+        """
         deployment = self.state.deployment(model.model_id)
-        if is_serving(deployment) or self.busy(model.model_id):
+        if self.busy(model.model_id):
             return
-        await self.state.update(model.model_id, wanted=True, error=None)
+        if is_serving(deployment):
+            if traffic is TrafficChoice.ALL and deployment.traffic is TrafficChoice.NONE:
+                await self.pipeline.publisher.hand_over(model)
+                self._begin(model, lambda: self.pipeline.retire_others(model))
+            return
+        kept = deployment.traffic if deployment.wanted else traffic
+        await self.state.update(model.model_id, wanted=True, traffic=kept, error=None)
         self._begin(model, lambda: self.pipeline.deploy_version(model, run=True))
 
     async def stop(self, model: ModelVersion) -> None:
@@ -247,6 +257,7 @@ class Deployments:
         """Adopt running replicas after a gateway's start, start what should run, and remove what no record lists."""
         known = [model.model_id for model in self.state.models()]
         await asyncio.to_thread(remove_torn_uploads, self.state.folder(""), known)
+        self.state.restore_splits()
         running = [replica for target in self.pipeline.targets.offered.values() for replica in await target.replicas()]
         await asyncio.gather(*(self._resume_one(model, running, registry_lost) for model in self.state.models()))
         await self.pipeline.publisher.follow()

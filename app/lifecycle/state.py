@@ -16,9 +16,10 @@ from msgspec import structs
 
 from app.core.acceleration import Acceleration
 from app.core.environment import Lock
-from app.core.model import Artifact, Deployment, ModelVersion, Replica, Restart, Status
-from app.core.route import Route
+from app.core.model import Artifact, Deployment, ModelVersion, Replica, Restart, Status, TrafficChoice
+from app.core.route import Arm, Route
 from app.core.route_table import Endpoint, Loss, Outlook, RouteTable, is_serving, route_table
+from app.core.semver import Bump, next_version
 from app.core.signature import Signature
 from app.errors import NotFound
 from app.lifecycle.catalog import Catalog, Change, DeploymentRegistry
@@ -54,6 +55,7 @@ class DeploymentChanges(TypedDict, total=False):
 
     status: Status
     wanted: bool
+    traffic: TrafficChoice
     target: str
     replicas: tuple[Replica, ...]
     live_at: str
@@ -70,8 +72,9 @@ def utc_now() -> str:
 class DeploymentState:
     """The store of models and the registry of deployments, kept consistent.
 
-    It also knows which versions share a name and how its requests are split among them. That is in memory only, until
-    the catalog records it: after a restart of the gateway, a name leads to its newest live version again.
+    It also knows which versions share a name and how its requests are split among them. The weights are in memory only,
+    until the catalog records them: after a restart of the gateway, the versions of a name whose `traffic` is NONE get none
+    of its requests, see `restore_splits`.
     """
 
     def __init__(self, store: Catalog, registry: DeploymentRegistry) -> None:
@@ -164,14 +167,34 @@ class DeploymentState:
         """Have a name lead to its newest live version again."""
         self._splits.pop(name, None)
 
-    def _leave_split(self, model_id: str) -> None:
-        """Give a version's share to those that share its name. If none of them has a share, the split is forgotten."""
+    def restore_splits(self) -> None:
+        """Have the versions that run beside others share their names with them, as they did in the last gateway."""
+        names: dict[str, list[Deployment]] = {}
+        for deployment in filter(lambda deployment: deployment.wanted, self._registry.all()):
+            names.setdefault(deployment.name, []).append(deployment)
+        for name, sharing in names.items():
+            leading = [deployment for deployment in sharing if deployment.traffic is TrafficChoice.ALL]
+            if leading and len(leading) < len(sharing):
+                main = max(leading, key=lambda deployment: (deployment.live_at, deployment.created_at))
+                others = [Arm(other.model_id, 0.0) for other in sharing if other.traffic is TrafficChoice.NONE]
+                self._splits[name] = Route((Arm(main.model_id, 1.0), *others))
+
+    def _leave_split(self, model_id: str) -> list[Deployment]:
+        """Give a version's share to those that share its name. If none of them has a share, the split is forgotten.
+
+        Returns the deployment, to be recorded, of one that answers for the name from now on whatever becomes of the split.
+        """
+        heirs = []
         for name, split in [item for item in self._splits.items() if model_id in item[1].versions]:
             rest = split.restricted_to(split.versions - {model_id})
             if rest is None:
                 self.forget_split(name)
-            else:
-                self._splits[name] = rest
+                continue
+            self._splits[name] = rest
+            heir = self._registry.get(rest.main.model_id)
+            if heir is not None and heir.traffic is not TrafficChoice.ALL:
+                heirs.append(structs.replace(heir, traffic=TrafficChoice.ALL))
+        return heirs
 
     def outlook(self, model_id: str) -> Outlook:
         return self._outlooks.get(model_id, Outlook())
@@ -181,14 +204,16 @@ class DeploymentState:
         losses = self.outlook(model_id).losses if loss is None else (*self.outlook(model_id).losses, loss)
         self._outlooks[model_id] = Outlook(coming, losses[-LOSSES_KEPT:])
 
-    def next_version(self, name: str) -> str:
-        """Return 1.0.0 for a new name, then 1.1.0, …: an upload under a known name is its next minor version."""
-        minors = [int(model.version.split(".")[1]) for model in self.versions(name)]
-        return f"1.{max(minors) + 1}.0" if minors else "1.0.0"
+    def next_version(self, name: str, bump: Bump = Bump.MINOR) -> str:
+        """Return 1.0.0 for a new name, otherwise the number after its highest version."""
+        return next_version((model.version for model in self.versions(name)), bump)
 
-    async def add(self, model: ModelVersion, *, wanted: bool, status: Status) -> None:
+    async def add(
+        self, model: ModelVersion, *, wanted: bool, status: Status, traffic: TrafficChoice = TrafficChoice.ALL
+    ) -> None:
         """Record a new model and its deployment. Raises OSError if that fails; then nothing of them is left."""
-        await _to_the_end(self._add(model, new_deployment(model, wanted=wanted, status=status)))
+        deployment = structs.replace(new_deployment(model, wanted=wanted, status=status), traffic=traffic)
+        await _to_the_end(self._add(model, deployment))
 
     async def _add(self, model: ModelVersion, deployment: Deployment) -> None:
         try:
@@ -221,9 +246,8 @@ class DeploymentState:
 
     async def update(self, model_id: str, **changes: Unpack[DeploymentChanges]) -> Deployment:
         deployment = self.changed(model_id, **changes)
-        if not deployment.wanted:
-            self._leave_split(model_id)
-        await self._registry.save(deployment)
+        heirs = [] if deployment.wanted else self._leave_split(model_id)
+        await self._registry.save(deployment, *heirs)
         return deployment
 
     def changed(self, model_id: str, **changes: Unpack[DeploymentChanges]) -> Deployment:
@@ -246,8 +270,8 @@ class DeploymentState:
             error=error,
         )
 
-    async def record(self, deployment: Deployment) -> None:
-        await self._registry.save(deployment)
+    async def record(self, *deployments: Deployment) -> None:
+        await self._registry.save(*deployments)
 
     @asynccontextmanager
     async def step(self, model_id: str, status: Status) -> AsyncIterator[None]:
@@ -269,16 +293,18 @@ class DeploymentState:
         Raises OSError if they cannot be removed.
         """
         self._outlooks.pop(model_id, None)
-        self._leave_split(model_id)
-        await _to_the_end(self._remove(model_id))
+        await _to_the_end(self._remove(model_id, self._leave_split(model_id)))
 
-    async def _remove(self, model_id: str) -> None:
+    async def _remove(self, model_id: str, heirs: list[Deployment]) -> None:
+        if heirs:
+            await self._registry.save(*heirs)
         await self._store.delete(model_id)
         await self._registry.remove(model_id)
 
     async def forget(self, model_id: str) -> None:
         """Drop the registry's entry of a model whose record is gone."""
-        self._leave_split(model_id)
+        if heirs := self._leave_split(model_id):
+            await self._registry.save(*heirs)
         await self._registry.remove(model_id)
 
 

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from app.access.rate_limit import Allowance
 from app.core.route import Canary
 from app.dispatch.batch import Lane
 from app.dispatch.request import PendingRequest
+from app.dispatch.rollout.copies import Boost
 from app.dispatch.rollout.evidence import Ledger
 from app.dispatch.rollout.overdue import Lateness, OverdueClock
 from app.dispatch.rollout.pair import Pair
+from app.dispatch.rollout.stream import CanaryStream
 from app.dispatch.route import Split
+from app.dispatch.stream import Stream
+from model_container.contract import frames
 
 
 class CanarySplit(Split):
     """A split between a candidate and a stable version, with rescue and evidence.
 
-    rescues: whether the stable version answers what the candidate could not. ledger: outlives this split, which is made
-    anew with each table.
+    rescues: whether the stable version answers what the candidate could not. ledger, boost: outlive this split, which
+    is made anew with each table.
     """
 
-    __slots__ = ("candidate", "clock", "lateness", "ledger", "rescues", "stable")
+    __slots__ = ("boost", "candidate", "clock", "lateness", "ledger", "rescues", "stable")
 
     def __init__(
         self,
@@ -38,16 +43,29 @@ class CanarySplit(Split):
         self.ledger = ledger
         self.lateness = Lateness(candidate, stable, canary.overdue_seconds)
         self.clock = OverdueClock()
+        self.boost: Boost | None = None
 
     def submit(self, request: PendingRequest, now: float) -> None:
         lane = self.next()
         if lane is self.candidate:
             self.lateness.renew(now)
             Pair(self, request, now).begin()
+        elif self.boost is not None:
+            self.boost.submit(request, lane, now)
         else:
             request.lane = lane
             lane.submit(request, now)
 
+    def stream(self, request: frames.Request, allowance: Allowance | None, request_id: str) -> Stream:
+        lane = self.next()
+        if lane is self.candidate:
+            return CanaryStream(self, request, allowance, request_id)
+        return Stream(lane, request, allowance)
+
     def due(self, now: float) -> float:
-        """Return when an answer of the candidate to a request that it gets now is overdue."""
-        return now + self.lateness.overdue_seconds
+        """Return when the candidate's answer to a request that it gets now is overdue.
+
+        A request that has to wait for a copy has as much more time as that one still has.
+        """
+        busy_until = self.boost.busy_until if self.boost is not None else 0.0
+        return max(now, busy_until) + self.lateness.overdue_seconds

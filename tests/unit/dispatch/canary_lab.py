@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from msgspec import structs
 
 from app.core.model import Deployment
-from app.core.route import Arm, Canary, Route
+from app.core.route import Arm, Canary, CopyBounds, Route
 from app.core.route_table import route_table
 from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
@@ -48,6 +49,12 @@ def canary_route(share: float = 1.0, **options: object) -> Route:
     rollout_id = str(options.pop("rollout_id", "r1"))
     canary = Canary(STABLE, CANDIDATE, **{"boost": False, **options})  # type: ignore[arg-type]
     return Route((Arm(STABLE, 1 - share), Arm(CANDIDATE, share)), canary=canary, rollout_id=rollout_id)
+
+
+def shadow_route(**bounds: Any) -> Route:
+    """All requests go to STABLE and are copied to CANDIDATE. bounds: of the copies."""
+    ample = {"per_second": 100_000.0, "in_flight": 1000}
+    return Route((Arm(STABLE, 1.0),), CANDIDATE, rollout_id="s1", copies=CopyBounds(**{**ample, **bounds}))
 
 
 class Versions:
