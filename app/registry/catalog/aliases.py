@@ -57,9 +57,7 @@ class SqlAliasStore:
             async with self._database.write() as transaction:
                 present = await _present(transaction, name, alias)
                 if present is None:
-                    raise NotFound(
-                        f"There is no alias `{name}@{alias}`.", hint=f"`prism alias {name}` lists those of it."
-                    )
+                    raise NotFound(f"There is no alias `{name}@{alias}`.", hint="Look at the aliases of the model.")
                 _check(name, alias, present, generation)
                 await _add(transaction, AliasChange(name, alias, present.generation + 1, "", at, by))
                 aliases = transaction.tables.aliases

@@ -95,4 +95,4 @@ class SqlExperimentStore:
 
 
 def _no_rollout(rollout_id: str) -> NotFound:
-    return NotFound(f"There is no rollout `{rollout_id}`.", hint="`prism ab results` shows the experiments.")
+    return NotFound(f"There is no rollout `{rollout_id}`.", hint="Look at the rollouts of the model.")
