@@ -54,21 +54,24 @@ async def test_a_postgresql_that_stops_and_starts_is_used_again(postgres: Postgr
 
 
 @pytest.mark.postgres
-async def test_a_connection_that_is_lost_within_a_transaction_is_told(postgres: Postgres) -> None:
+async def test_a_connection_that_is_lost_within_a_transaction_is_told_and_an_idle_one_is_replaced(
+    postgres: Postgres,
+) -> None:
     database = CatalogDatabase(postgres.empty_database())
-    await database.open()
+    store = SqlRolloutStore(database)
+    end_ours = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'prism'"
 
     async def lose_it() -> None:
         async with database.read() as transaction:
             await transaction.connection.execute(transaction.tables.models.select())
-            ours = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'prism'"
-            await asyncio.to_thread(postgres.execute, ours)
+            await asyncio.to_thread(postgres.execute, end_ours)
             await transaction.connection.execute(transaction.tables.models.select())
 
     with pytest.raises(CatalogUnavailable):
         await lose_it()
-
-    assert await SqlRolloutStore(database).active() == ()
+    assert await store.active() == ()
+    await asyncio.to_thread(postgres.execute, end_ours)
+    assert await store.active() == ()
     await database.close()
 
 
