@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from app.core.lineage import version_record
+from app.core.rollout.records import RolloutState
 from app.errors import CatalogUnavailable
 from app.registry.catalog.database import CatalogDatabase
 from app.registry.catalog.rollouts import SqlRolloutStore
 from app.registry.catalog.versions import SqlVersionRecords
 from tests.integration.catalog.postgres import PASSWORD, Postgres
-from tests.integration.catalog.records_lab import canary, event, version
+from tests.integration.catalog.records_lab import canary, event, following, version
 
 
 async def refusal(database: CatalogDatabase) -> CatalogUnavailable:
@@ -151,6 +152,20 @@ async def test_a_file_that_another_program_has_locked_is_told(
     other.execute("ROLLBACK")
     other.close()
     await store.begin(canary(), event(canary()))
+
+
+async def test_a_full_disk_is_told_and_nothing_is_half_recorded(embedded: CatalogDatabase) -> None:
+    store = SqlRolloutStore(embedded)
+    await store.begin(canary(), event(canary()))
+    async with embedded.write() as transaction:
+        await transaction.connection.exec_driver_sql("PRAGMA max_page_count = 1")  # as large as it is, that means
+
+    running = following(canary(), RolloutState.RUNNING)
+    with pytest.raises(CatalogUnavailable, match="full") as refused:
+        await store.change(running, event(running, "x" * 1_000_000))
+
+    assert refused.value.hint.startswith("Free some space")
+    assert await store.active() == (canary(),)
 
 
 async def test_sqlite_is_set_up_to_lose_nothing(embedded: CatalogDatabase) -> None:
