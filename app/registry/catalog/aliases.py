@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from app.core.alias import Alias, AliasChange, check_alias
-from app.core.lineage import version_record
 from app.core.model import ModelVersion
+from app.core.version_record import version_record
 from app.errors import Conflict, NotFound
 from app.registry.catalog.transaction import ConstraintFailed, Transaction, as_record
 from app.registry.catalog.versions import record_versions

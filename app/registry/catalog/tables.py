@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from app.core.plain import valid_text
 from app.core.rollout.records import FINISHED
 
 NAMING = {
@@ -41,7 +42,7 @@ IS_ACTIVE = text("state NOT IN ({})".format(", ".join(f"'{state}'" for state in 
 def storable(value: Any) -> Any:
     """Return a JSON value in whose texts U+FFFD replaces what a database cannot hold: NUL and lone surrogates."""
     if isinstance(value, str):
-        return value.encode(errors="replace").decode().replace("\0", "\ufffd")
+        return valid_text(value).replace("\0", "\ufffd")
     if isinstance(value, dict):
         return {storable(key): storable(item) for key, item in value.items()}
     return [storable(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -86,18 +87,15 @@ class Tables:
         Column("model_id", StoredText, primary_key=True),
         Column("name", StoredText, ForeignKey(models.c.name), nullable=False),
         Column("version", StoredText, nullable=False),
+        Column("created_at", StoredText, nullable=False),
+        Column("created_by", StoredText, nullable=False),
+        Column("parent", StoredText, nullable=False),
         Column("artifact_sha256", StoredText, nullable=False),
         Column("artifact_size_bytes", BigInteger, nullable=False),
-        Column("created_at", StoredText, nullable=False),
+        Column("metadata", StoredJson, nullable=False),
         Column("framework", StoredText),
         Column("signature", StoredJson),
         Column("environment_hash", StoredText),
-        Column("parent_id", StoredText),
-        Column("git_commit", StoredText),
-        Column("trained_on", StoredText),
-        Column("metrics", StoredJson),
-        Column("metadata", StoredJson),
-        Column("created_by", StoredText),
         Index(None, "name", "created_at"),
     )
     aliases = Table(

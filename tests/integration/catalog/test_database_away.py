@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.core.lineage import version_record
 from app.core.rollout.records import RolloutState
+from app.core.version_record import version_record
 from app.errors import CatalogUnavailable
 from app.registry.catalog.database import CatalogDatabase
 from app.registry.catalog.rollouts import SqlRolloutStore

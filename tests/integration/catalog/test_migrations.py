@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from app.core.lineage import version_record
+from app.core.version_record import version_record
 from app.errors import CatalogUnavailable
 from app.registry.catalog import engine as engines
 from app.registry.catalog import migrate
