@@ -46,6 +46,8 @@ class ActiveCanary:
         if self.trial is not None:
             self.trial = self.trial.after(evidence)
 
-    def sight(self, now: float, at: str, versions: Versions, *, stable_serves: bool, lost: str) -> Sight:
+    def sight(
+        self, now: float, at: str, versions: Versions, *, stable_serves: bool, lost: str, stable_lost: str
+    ) -> Sight:
         """Return what the decisions are made of. at: the time for the record."""
-        return Sight(self.trial, at, now - self.since, versions, stable_serves, lost)
+        return Sight(self.trial, at, now - self.since, versions, stable_serves, lost, stable_lost)

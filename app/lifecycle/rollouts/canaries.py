@@ -135,7 +135,11 @@ class Canaries:
         reason = f"rolled back{by and f' by {by}'}"
         change = decisions.roll_back(rollout, self.seen(rollout), reason)
         if change is not None and canary is not None:
-            self._divert(canary, change)
+            if not self._divert(canary, change):
+                raise Conflict(
+                    f"{rollout.name}@{self._number(rollout.stable_id)} has no replica that is connected right now.",
+                    hint="Try again in a moment.",
+                )
             await canary.tried.wait()
         return canary.rollout if canary is not None else rollout
 
@@ -308,18 +312,23 @@ class Canaries:
         main = max(rollout.arms, key=lambda arm: arm.weight).model_id
         await self._publisher.mark(rollout.name, main)
 
-    def _divert(self, canary: ActiveCanary, change: Change) -> None:
-        """Move the traffic to the stable version before anything else. Raises nothing that a judge would die of."""
+    def _divert(self, canary: ActiveCanary, change: Change) -> bool:
+        """Move the traffic to the stable version before anything else; the record follows.
+
+        Returns False if the stable version is not connected; then nothing has changed.
+        """
         self._state.hold(change.rollout)
         try:
             self._publisher.shift_traffic(change.rollout.name, self._state.splits[change.rollout.name])
         except Conflict as error:
-            self._state.hold(canary.rollout)
-            log.error("a canary cannot be rolled back", rollout=canary.rollout.id, error=str(error))
-            return
+            if self._serves(canary.rollout.candidate_id):
+                self._state.hold(canary.rollout)
+                log.error("a canary cannot be rolled back", rollout=canary.rollout.id, error=str(error))
+                return False
         canary.rollout, canary.unrecorded = change.rollout, change
         log.warning("a canary was rolled back", rollout=change.rollout.id, reason=change.rollout.reason)
         self._spawn(self._settle_rollback(canary, change))
+        return True
 
     async def _settle_rollback(self, canary: ActiveCanary, change: Change) -> None:
         """Record a rollback, now or as soon as the database is back, and stop the candidate."""
@@ -390,7 +399,8 @@ class Canaries:
             utc_now(),
             self.versions(rollout),
             stable_serves=self._serves(rollout.stable_id),
-            lost=self._lost(rollout),
+            lost=self._lost(rollout.candidate_id),
+            stable_lost=self._lost(rollout.stable_id),
         )
 
     def _blind(self, rollout: Rollout) -> Sight:
@@ -407,12 +417,12 @@ class Canaries:
     def _serves(self, model_id: str) -> bool:
         return self._state.has_deployment(model_id) and is_serving(self._state.deployment(model_id))
 
-    def _lost(self, rollout: Rollout) -> str:
-        """Return why a candidate will not come back by itself; "" if it serves or may."""
-        number = self._number(rollout.candidate_id)
-        if not self._state.has_deployment(rollout.candidate_id):
+    def _lost(self, model_id: str) -> str:
+        """Return why a version will not come back by itself; "" if it serves or may."""
+        number = self._number(model_id)
+        if not self._state.has_deployment(model_id):
             return f"{number} was deleted"
-        deployment = self._state.deployment(rollout.candidate_id)
+        deployment = self._state.deployment(model_id)
         if not deployment.wanted:
             return f"{number} was stopped"
         return f"{number} failed: {_failure(deployment)}" if deployment.status is Status.FAILED else ""
@@ -440,4 +450,3 @@ def _failure(deployment: Deployment) -> str:
 def _seconds_since(at: str) -> float:
     now = datetime.fromisoformat(utc_now())
     return (now - datetime.fromisoformat(at)).total_seconds()
-

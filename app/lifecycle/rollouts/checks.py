@@ -87,7 +87,9 @@ def _candidate(request: CanaryRequest, state: DeploymentState) -> ModelVersion:
     known = state.versions(request.name)
     if not known:
         names = sorted({model.name for model in state.models()})
-        raise _unknown(f"There is no model `{request.name[:200]}`.", request.name, names, "`prism ls` lists all models.")
+        raise _unknown(
+            f"There is no model `{request.name[:200]}`.", request.name, names, "`prism ls` lists all models."
+        )
     for model in known:
         if request.candidate in (model.version, model.ref, model.model_id):
             return model
