@@ -20,20 +20,68 @@ class Arm(Struct, frozen=True):
     weight: float
 
 
+class CopyBounds(Struct, frozen=True):
+    """Bounds on the copies of requests that are sent to a version; what is beyond them is dropped and counted.
+
+    in_flight: how many copies may be unanswered at a time. held_bytes: most bytes that the bodies of unanswered copies
+    and the pairs of answers that wait for a comparison may hold together. per_second: most copies a second.
+    pairs: most pairs of answers that wait for a comparison.
+
+    Raises BadInput if one of them is negative.
+    """
+
+    in_flight: int = 16
+    held_bytes: int = 8 << 20
+    per_second: float = 100.0
+    pairs: int = 1000
+
+    def __post_init__(self) -> None:
+        if min(self.in_flight, self.held_bytes, self.per_second, self.pairs) < 0:
+            raise BadInput(f"A bound on copies is negative: {self}.", hint="0 means that no copies are made.")
+
+
+class Canary(Struct, frozen=True):
+    """What makes two arms of a route a canary: the candidate is judged by whether the stable version does better.
+
+    stable, candidate: model_ids of arms. rescue: whether the stable version answers, within the same deadline, what the
+    candidate could not. overdue_seconds: how long the candidate may take before an answer is overdue; None: derived
+    from the stable version's latencies. boost: whether the candidate gets copies of the stable version's requests while
+    it is idle.
+
+    Raises BadInput for values that are not so.
+    """
+
+    stable: str
+    candidate: str
+    rescue: bool = True
+    overdue_seconds: float | None = None
+    boost: bool = True
+
+    def __post_init__(self) -> None:
+        if self.stable == self.candidate:
+            raise BadInput(f"`{self.stable}` cannot be both the stable version and the candidate.")
+        if self.overdue_seconds is not None and not self.overdue_seconds > 0:
+            raise BadInput(f"`overdue_seconds: {self.overdue_seconds}` is not above 0.")
+
+
 class Route(Struct, frozen=True):
-    """The arms among which the requests for one name are split, and a version that gets copies.
+    """The arms among which the requests for one name are split, and what a rollout asks of them.
 
     The arms are of different versions, each weight is in [0, 1], and the weights add up to 1. An arm of weight 0
     belongs to the route but gets no requests yet.
 
-    mirror: the model_id of a version that will get copies of requests and never answers a caller; it is not an arm.
-    Dispatch gets it with the route table but does not copy requests yet.
+    mirror: the model_id of a version that gets copies of requests and never answers a caller; it is not an arm.
+    canary: set while one arm is judged by another. rollout_id: of the rollout to which the evidence belongs; evidence is
+    counted from 0 when it changes. copies: the bounds of the copies that the mirror or a boosted candidate gets.
 
     Raises BadInput for values that are not so.
     """
 
     arms: tuple[Arm, ...]
     mirror: str | None = None
+    canary: Canary | None = None
+    rollout_id: str = ""
+    copies: CopyBounds = CopyBounds()
 
     def __post_init__(self) -> None:
         weights = ", ".join(f"{arm.model_id}: {arm.weight}" for arm in self.arms)
@@ -45,6 +93,11 @@ class Route(Struct, frozen=True):
             raise BadInput(f"A version occurs twice in the route ({weights}).")
         if any(arm.model_id == self.mirror for arm in self.arms):
             raise BadInput(f"`{self.mirror}` cannot be both an arm and the mirror of a route.")
+        if self.canary is not None:
+            arms = {arm.model_id for arm in self.arms}
+            for model_id in (self.canary.stable, self.canary.candidate):
+                if model_id not in arms:
+                    raise BadInput(f"`{model_id}` of the canary is no arm of the route ({weights}).")
 
     @property
     def versions(self) -> frozenset[str]:
@@ -64,11 +117,16 @@ class Route(Struct, frozen=True):
     def restricted_to(self, model_ids: Container[str]) -> Route | None:
         """Return the route over these versions only. The other arms give them their shares, in proportion.
 
-        Returns None if none of these versions is an arm that has a share.
+        It is a canary only while both the stable version and the candidate are among them. Returns None if none of
+        these versions is an arm that has a share.
         """
         arms = [arm for arm in self.arms if arm.model_id in model_ids]
         total = sum(arm.weight for arm in arms)
         if not total:
             return None
         mirror = self.mirror if self.mirror in model_ids else None
-        return Route(tuple(Arm(arm.model_id, arm.weight / total) for arm in arms), mirror)
+        canary = self.canary
+        if canary is not None and not (canary.stable in model_ids and canary.candidate in model_ids):
+            canary = None
+        shares = tuple(Arm(arm.model_id, arm.weight / total) for arm in arms)
+        return Route(shares, mirror, canary, self.rollout_id, self.copies)

@@ -331,6 +331,8 @@ class Lane:
             self._away.difference_update(batch)
             self._queue_again(batch, client.fault)
             return
+        for request in batch:
+            request.lose_replica(self.endpoint.name)
         suspects = suspects_of(batch)
         if not lost.alone:
             self._away.difference_update(batch)

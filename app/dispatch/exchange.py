@@ -58,8 +58,12 @@ class PredictExchange(PendingRequest):
             self.settled = True
             self.failed(error)
 
+    def identify(self) -> str:
+        self.request_id = self._request_id()
+        return self.request_id
+
     def _request_id(self) -> str:
-        return self.head.request_id or self.connection.door.new_request_id()
+        return self.request_id or self.head.request_id or self.connection.door.new_request_id()
 
     def answered(self, reply: Reply) -> None:
         self.body = b""  # the connection may stay idle for long and must not keep the body in memory

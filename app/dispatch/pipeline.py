@@ -10,6 +10,7 @@ from time import monotonic
 from app.access.rate_limit import RateLimiter
 from app.core.breaker import State
 from app.core.model import Replica
+from app.core.rollout.records import Evidence
 from app.core.route import Route
 from app.core.route_table import Endpoint, RouteTable
 from app.dispatch.batch import Keeper, Lane, Sample
@@ -17,6 +18,8 @@ from app.dispatch.limits import QueueSettings
 from app.dispatch.replica import ReplicaClient
 from app.dispatch.request import AwaitableRequest, Call, PendingRequest, Prediction
 from app.dispatch.response import answer_body, answer_headers, content_type
+from app.dispatch.rollout.canary import CanarySplit
+from app.dispatch.rollout.evidence import Ledger
 from app.dispatch.route import Split, refusal
 from app.dispatch.stream import Stream, shutting_down
 from app.errors import Conflict, PrismError
@@ -49,6 +52,7 @@ class Dispatcher:
         self._lanes: dict[str, Lane] = {}
         self._by_ref: dict[str, Lane] = {}
         self._splits: dict[str, Split] = {}  # by name; such a name is not in _by_ref
+        self._ledgers: dict[str, Ledger] = {}  # by name
         self._shifted: dict[str, Route] = {}  # since the last publish began
         self._draining: dict[str, tuple[Lane, ReplicaClient]] = {}
         self._sweeper: asyncio.Task[None] | None = None
@@ -67,25 +71,34 @@ class Dispatcher:
         now = monotonic()
         try:
             request.allowance = self._limits.take(caller, now)
-            lane = request.lane = self._lane(ref)
-            lane.submit(request, now)
+            lane = self._by_ref.get(ref)
+            if lane is None:
+                self._split(ref).submit(request, now)
+            else:
+                request.lane = lane
+                lane.submit(request, now)
         except PrismError as error:
             self.refusals[error.code] += 1
             raise
 
     def _lane(self, ref: str) -> Lane:
         """Return the lane of the version that serves a reference. Raises NotFound, or why it does not serve."""
-        return self._by_ref.get(ref) or self._lane_of_split(ref)
+        return self._by_ref.get(ref) or self._split(ref).next()
 
-    def _lane_of_split(self, ref: str) -> Lane:
+    def _split(self, ref: str) -> Split:
         split = self._splits.get(ref)
         if split is None:
             raise refusal(self._table, ref)
-        return split.next()
+        return split
+
+    def evidence(self, name: str) -> Evidence:
+        """Return what was counted of the candidate of a name since its rollout began, which is nothing without one."""
+        ledger = self._ledgers.get(name)
+        return ledger.evidence if ledger is not None else Evidence()
 
     def begin(self, call: Call) -> AwaitableRequest:
         """Rate limit, route and queue a request; await its `answer`. Raises errors of app.errors if it is refused."""
-        request = AwaitableRequest(call.body, call.options, call.dialect)
+        request = AwaitableRequest(call.body, call.options, call.dialect, call.request_id)
         self.submit(call.ref, call.caller, request)
         return request
 
@@ -172,12 +185,17 @@ class Dispatcher:
         """Make `table` the current one. Every endpoint has its lane already."""
         lanes, places = self._lanes, {name: split.place for name, split in self._splits.items()}
         by_ref = {ref: lanes[endpoint.model_id] for ref, endpoint in (*table.awaited.items(), *table.live.items())}
-        splits = {}
+        splits: dict[str, Split] = {}
         for name, route in table.routes.items():
             arms = [(lanes[arm.model_id], arm.weight) for arm in route.arms if arm.weight]
-            if len(arms) > 1:
+            canary, place = route.canary, places.get(name, 0.0)
+            if canary is not None:
+                pair = lanes[canary.candidate], lanes[canary.stable]
+                splits[name] = CanarySplit(arms, place, canary, *pair, self._ledger(name, route.rollout_id))
+            elif len(arms) > 1:
+                splits[name] = Split(arms, place)
+            if name in splits:
                 del by_ref[name]
-                splits[name] = Split(arms, places.get(name, 0.0))
         self._table, self._by_ref, self._splits = table, by_ref, splits
 
     async def _reach(self, endpoint: Endpoint) -> tuple[Lane, list[ReplicaClient]]:
@@ -197,12 +215,21 @@ class Dispatcher:
         """Return every lane, including those that left the table and are draining."""
         return {*self._lanes.values(), *(lane for lane, _ in self._draining.values())}
 
+    def _ledger(self, name: str, rollout_id: str) -> Ledger:
+        """Return the evidence of a rollout; an earlier rollout's is forgotten."""
+        ledger = self._ledgers.get(name)
+        if ledger is None or ledger.rollout_id != rollout_id:
+            ledger = self._ledgers[name] = Ledger(rollout_id)
+        return ledger
+
     def _tally(self, model_id: str) -> ModelCounters:
         return self.tallies.setdefault(model_id, ModelCounters())
 
     def _forget_gone(self, table: RouteTable) -> None:
         for model_id in self.tallies.keys() - table.endpoints.keys() - table.absent.keys():
             del self.tallies[model_id]
+        for name in self._ledgers.keys() - table.live.keys() - table.absent.keys():
+            del self._ledgers[name]
 
     async def drained(self, replica: Replica, timeout_seconds: float) -> bool:
         """Wait until a replica that left the table has answered all its requests; False if the timeout passed first."""

@@ -57,7 +57,8 @@ class Reply(Struct, frozen=True, gc=False):
     """One answer as the runtime wrote it, and its timing.
 
     names: the JSON that precedes the body's own members, b"" for none. timing: the value of the Server-Timing header.
-    ignored: the columns that the model does not have, as a list in JSON; "" if there were none.
+    ignored: the columns that the model does not have, as a list in JSON; "" if there were none. rescued: the version
+    that could not answer, so that this answer is another one's; "" if this is the version that was asked first.
     """
 
     status: int
@@ -66,15 +67,17 @@ class Reply(Struct, frozen=True, gc=False):
     body: bytes
     timing: str
     ignored: str = ""
+    rescued: str = ""
 
 
 class PendingRequest:
     """One request on its way. Exactly one of `answered` and `failed` is called, unless it is `settled` before.
 
     lane, allowance: set once the request is admitted. settled: True as soon as nobody waits for it any more.
+    request_id: as its caller knows it; "" until somebody asks for it, see `identify`.
     """
 
-    __slots__ = ("allowance", "arrived", "body", "deadline", "lane", "options", "settled")
+    __slots__ = ("allowance", "arrived", "body", "deadline", "lane", "options", "request_id", "settled")
 
     dialect = frames.DIALECT_JSON
     allowance: Allowance | None
@@ -84,8 +87,16 @@ class PendingRequest:
         self.body = body
         self.options = options
         self.settled = False
+        self.request_id = ""
         self.arrived = 0.0
         self.deadline = 0.0
+
+    def identify(self) -> str:
+        """Return the request id, which its answer will have, too."""
+        return self.request_id
+
+    def lose_replica(self, name: str) -> None:
+        """Hear that the replica of the model `name` was lost that worked on it; it is retried unless it ends now."""
 
     def answered(self, reply: Reply) -> None:
         raise NotImplementedError
@@ -106,9 +117,10 @@ class AwaitableRequest(PendingRequest):
 
     __slots__ = ("dialect", "reply")
 
-    def __init__(self, body: bytes, options: int, dialect: int = frames.DIALECT_JSON) -> None:
+    def __init__(self, body: bytes, options: int, dialect: int = frames.DIALECT_JSON, request_id: str = "") -> None:
         super().__init__(body, options)
         self.dialect = dialect
+        self.request_id = request_id
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
     async def answer(self) -> Reply:

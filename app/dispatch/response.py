@@ -16,6 +16,9 @@ from model_container.contract.frames import IGNORED_COLUMNS
 CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """The form of a problem's code."""
 
+RESCUED = "x-prism-rescued"
+"""The header that names the version in whose place another one answered."""
+
 
 def answer_headers(request: PendingRequest, reply: Reply) -> dict[str, str]:
     """Return the header fields of an answer: its version, its timing, and what is left of the caller's allowance."""
@@ -23,6 +26,8 @@ def answer_headers(request: PendingRequest, reply: Reply) -> dict[str, str]:
     headers = {**request.lane.version_headers, "server-timing": reply.timing}
     if reply.ignored:
         headers[IGNORED_COLUMNS] = reply.ignored
+    if reply.rescued:
+        headers[RESCUED] = reply.rescued
     return headers if allowance is None else {**headers, **allowance.headers}
 
 
@@ -32,6 +37,8 @@ def answer_header_lines(request: PendingRequest, reply: Reply) -> str:
     lines = f"{request.lane.version_header_lines}server-timing: {reply.timing}\r\n"
     if reply.ignored:
         lines = f"{lines}{IGNORED_COLUMNS}: {reply.ignored}\r\n"
+    if reply.rescued:
+        lines = f"{lines}{RESCUED}: {reply.rescued}\r\n"
     return lines if allowance is None else f"{lines}{allowance.header_lines}"
 
 

@@ -10,6 +10,7 @@ from itertools import accumulate
 from app.core.model import Status
 from app.core.route_table import NotServing, RouteTable
 from app.dispatch.batch import Lane
+from app.dispatch.request import PendingRequest
 from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
 
 GOLDEN_RATIO = 0.6180339887498949
@@ -31,6 +32,11 @@ class Split:
         self.place = place
         self._lanes = [lane for lane, _ in arms]
         self._ends = list(accumulate(weight for _, weight in arms))[:-1]
+
+    def submit(self, request: PendingRequest, now: float) -> None:
+        """Queue a request at the lane whose turn it is. Raises what `Lane.submit` raises."""
+        lane = request.lane = self.next()
+        lane.submit(request, now)
 
     def next(self) -> Lane:
         """Return the lane of the next request."""

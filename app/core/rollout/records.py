@@ -111,7 +111,7 @@ class Change(Struct, frozen=True):
 
 
 class Incident(Struct, frozen=True):
-    """One bad answer of a candidate. cause: `status 500`, `lost`, `overdue`, `slow`, `invalid`, `differs`."""
+    """One bad answer of a candidate. cause: `status 500`, `lost`, `overdue`, `slow`, `invalid`, `not finite`, `differs`."""
 
     request_id: str
     cause: str
@@ -124,7 +124,8 @@ class Evidence(Struct, frozen=True):
     version could answer and the candidate could not, or not in time, or not sensibly: k of the verdict. both_failed: left
     out of both, as the caller or the host is at fault. slow: answers that took longer than the bound though within the
     deadline. mirrored: how many of the answers were to copies of requests that the stable version answered.
-    incidents: the latest bad ones, the newest last.
+    incidents: the latest bad ones, the newest last. rescued: requests of callers that the stable version answered in
+    the candidate's place. dropped: requests that were not copied, as the bounds on copies were reached.
     """
 
     answers: int = 0
@@ -133,3 +134,5 @@ class Evidence(Struct, frozen=True):
     slow: int = 0
     mirrored: int = 0
     incidents: tuple[Incident, ...] = ()
+    rescued: int = 0
+    dropped: int = 0
