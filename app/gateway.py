@@ -13,6 +13,7 @@ from app.access.hosts import HostAllowList
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
 from app.access.throttle import FailedKeyThrottle
+from app.core.lineage import version_record
 from app.core.model import Replica
 from app.core.route_table import is_down, wanted
 from app.dispatch.connection import WireLimits
@@ -31,6 +32,7 @@ from app.lifecycle.state import DeploymentState
 from app.observe.history import History
 from app.protocols.v2.service import V2Admin, V2Service
 from app.public.surface import PublicSurface
+from app.registry.catalog.database import CatalogDatabase
 from app.registry.containers import ContainersFile
 from app.registry.keys import KeyEntry, KeyStore
 from app.registry.models import ModelStore
@@ -66,6 +68,7 @@ class Gateway:
         self._store = ModelStore(settings.upload_root, self.unsaved)
         self._containers = ContainersFile(settings.registry_path, self.unsaved)
         self.state = DeploymentState(self._store, self._containers)
+        self.catalog = CatalogDatabase(settings.catalog_place, lambda: map(version_record, self._store.all()))
         self.keys = Keys(settings.keys, settings.keys_of_admins)
         self.wrong_keys = FailedKeyThrottle()
         self.key_store = KeyStore(settings.registry_path.with_name("keys.json"), self.unsaved)
@@ -168,6 +171,7 @@ class Gateway:
         self._store.load()
         self.key_store.load()
         await self.deployments.resume(registry_lost=not self._containers.load())
+        self.catalog.begin()
         if self.settings.enable_health_monitor:
             self.monitor.begin()
         self.history.begin()
@@ -196,6 +200,7 @@ class Gateway:
         await self.monitor.end()
         await self.deployments.shut_down(keep_models=keep_models)
         await self.dispatcher.close()
+        await self.catalog.close()
         await asyncio.to_thread(self._readers_group.remove)
         await self.unsaved.end()
 
