@@ -21,15 +21,16 @@ from typing import Any
 
 import structlog
 
-from app.core.model import Deployment, Status, TrafficChoice
+from app.core.model import TrafficChoice
 from app.core.rollout import canary as decisions
-from app.core.rollout.canary import Sight, Versions
+from app.core.rollout.canary import Sight
 from app.core.rollout.records import Change, Evidence, Rollout, RolloutKind, RolloutState
 from app.core.route_table import is_serving
 from app.errors import BadInput, CatalogUnavailable, Conflict, NotFound, PrismError
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.rollouts.active import ActiveCanary
 from app.lifecycle.rollouts.checks import CanaryRequest, Pair, pair_of, refuse_breaking
+from app.lifecycle.rollouts.standing import Standing, failure
 from app.lifecycle.rollouts.store import RolloutStore
 from app.lifecycle.state import utc_now
 
@@ -62,11 +63,12 @@ class Canaries:
         self._store = store
         self._deployments = deployments
         self._state = deployments.state
+        self.standing = Standing(self._state)
         self._publisher = deployments.pipeline.publisher
         self._evidence = evidence
         self._clock = clock
         self._active: dict[str, ActiveCanary] = {}  # by rollout id
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._judge: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
 
@@ -88,7 +90,7 @@ class Canaries:
         )
         await self._store.begin(change.rollout, change.event)
         canary = self._enter(change.rollout)
-        is_ready = self._serves(pair.candidate.model_id)
+        is_ready = self.standing.serves(pair.candidate.model_id)
         ready = self._spawn(self._make_ready(canary, allow_signature_change=request.allow_signature_change))
         if is_ready:
             await asyncio.wait([ready], timeout=READY_SECONDS)
@@ -110,6 +112,11 @@ class Canaries:
             self._active[rollout.id].rollout if rollout.id in self._active else rollout
             for rollout in await self._store.list(name, limit)
         )
+
+    def state_of(self, rollout_id: str) -> RolloutState | None:
+        """Return the state of a rollout that acts in this gateway; None for one that is finished and recorded."""
+        canary = self._active.get(rollout_id)
+        return canary.rollout.state if canary is not None else None
 
     def seen(self, rollout: Rollout) -> Sight:
         """Return what was seen of a candidate until now; without a trial for one that is not judged."""
@@ -137,7 +144,7 @@ class Canaries:
         if change is not None and canary is not None:
             if not self._divert(canary, change):
                 raise Conflict(
-                    f"{rollout.name}@{self._number(rollout.stable_id)} has no replica that is connected right now.",
+                    f"{rollout.name}@{self.standing.number(rollout.stable_id)} has no replica that is connected right now.",
                     hint="Try again in a moment.",
                 )
             await canary.tried.wait()
@@ -224,7 +231,7 @@ class Canaries:
         if candidate is not None:
             await self._deployments.start(candidate, TrafficChoice.NONE)
             deployment = await self._deployments.settled(candidate.model_id)
-            reason = "" if is_serving(deployment) else _failure(deployment)
+            reason = "" if is_serving(deployment) else failure(deployment)
         if not reason and not allow_signature_change:
             reason = self._breaks(canary.rollout)
         while (change := self._after_pending(canary, reason)) is not None and not await self._advance(canary, change):
@@ -301,12 +308,17 @@ class Canaries:
     async def _publish(self, rollout: Rollout) -> None:
         """Have the traffic follow a rollout, and record on this host which version answers without it."""
         self._state.hold(rollout)
-        route = self._state.splits[rollout.name]
         try:
-            self._publisher.shift_traffic(rollout.name, route)
+            self._shift(rollout.name)
         except Conflict:  # an arm is not connected; it gets its share as soon as it is
             await self._publisher.follow()
         await self._mark(rollout)
+
+    def _shift(self, name: str) -> None:
+        """Move the traffic of a name at once. Raises Conflict if an arm that has a share is not connected."""
+        split = self._state.splits.get(name)
+        if split is not None:
+            self._publisher.shift_traffic(name, split)
 
     async def _mark(self, rollout: Rollout) -> None:
         main = max(rollout.arms, key=lambda arm: arm.weight).model_id
@@ -319,9 +331,9 @@ class Canaries:
         """
         self._state.hold(change.rollout)
         try:
-            self._publisher.shift_traffic(change.rollout.name, self._state.splits[change.rollout.name])
+            self._shift(change.rollout.name)
         except Conflict as error:
-            if self._serves(canary.rollout.candidate_id):
+            if self.standing.serves(canary.rollout.candidate_id):
                 self._state.hold(canary.rollout)
                 log.error("a canary cannot be rolled back", rollout=canary.rollout.id, error=str(error))
                 return False
@@ -397,54 +409,26 @@ class Canaries:
         return canary.sight(
             self._clock(),
             utc_now(),
-            self.versions(rollout),
-            stable_serves=self._serves(rollout.stable_id),
-            lost=self._lost(rollout.candidate_id),
-            stable_lost=self._lost(rollout.stable_id),
+            self.standing.versions(rollout),
+            stable_serves=self.standing.serves(rollout.stable_id),
+            lost=self.standing.lost(rollout.candidate_id),
+            stable_lost=self.standing.lost(rollout.stable_id),
         )
 
     def _blind(self, rollout: Rollout) -> Sight:
-        return Sight(None, utc_now(), 0.0, self.versions(rollout), self._serves(rollout.stable_id))
+        return Sight(None, utc_now(), 0.0, self.standing.versions(rollout), self.standing.serves(rollout.stable_id))
 
-    def versions(self, rollout: Rollout) -> Versions:
-        """Return the version numbers of a rollout; a model_id in the place of one that was deleted."""
-        return Versions(self._number(rollout.stable_id), self._number(rollout.candidate_id))
-
-    def _number(self, model_id: str) -> str:
-        model = self._state.model(model_id)
-        return model.version if model is not None else model_id
-
-    def _serves(self, model_id: str) -> bool:
-        return self._state.has_deployment(model_id) and is_serving(self._state.deployment(model_id))
-
-    def _lost(self, model_id: str) -> str:
-        """Return why a version will not come back by itself; "" if it serves or may."""
-        number = self._number(model_id)
-        if not self._state.has_deployment(model_id):
-            return f"{number} was deleted"
-        deployment = self._state.deployment(model_id)
-        if not deployment.wanted:
-            return f"{number} was stopped"
-        return f"{number} failed: {_failure(deployment)}" if deployment.status is Status.FAILED else ""
-
-    def _spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[None]:
-        task = asyncio.create_task(_watched(work))
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_report)
         return task
 
 
-async def _watched(work: Coroutine[Any, Any, object]) -> None:
-    try:
-        await work
-    except Exception:
-        log.exception("a rollout failed unexpectedly")
-
-
-def _failure(deployment: Deployment) -> str:
-    """Return why a version does not serve, for a person."""
-    error = deployment.error or {}
-    return str(error.get("detail") or error.get("title") or f"it is {deployment.status.value}")
+def _report(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a rollout failed unexpectedly", exc_info=error)
 
 
 def _seconds_since(at: str) -> float:
