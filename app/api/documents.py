@@ -40,6 +40,7 @@ def model_document(
         "ref": model.ref,
         "status": deployment.status,
         "wanted": deployment.wanted,
+        "traffic": deployment.traffic,
         "description": model.spec.description,
         "target": deployment.target or model.target,
         "gpu": model.spec.execution.gpus.shown,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse
-from msgspec import to_builtins
+from msgspec import structs, to_builtins
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.documents import model_document, staged_document
@@ -18,8 +18,9 @@ from app.api.log_events import STREAM_HEADERS
 from app.api.log_events import events as log_events
 from app.api.model_schema import model_openapi
 from app.api.uploads import INSPECT_FIELDS, INSPECT_FORM, received, upload_form
-from app.core.model import REPLICAS_MAX, ModelVersion
+from app.core.model import REPLICAS_MAX, ModelVersion, TrafficChoice
 from app.core.route_table import superseded
+from app.core.semver import Bump
 from app.http.problems import problem_response, request_id_of
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.dismissal import dismiss
@@ -71,7 +72,7 @@ class ModelRoutes:
         form = upload_form(self._deployments.pipeline.targets.known)
         create = partial(routes.post, status_code=201, openapi_extra=form)
         create("/models/upload-and-run", summary="Upload a model and serve it")(self.upload_and_run)
-        create("/models", summary="Upload a model and serve it")(self.create)
+        create("/models", summary="Register a version")(self.create)
         create("/models/upload", summary="Upload and build, without starting")(self.upload_only)
         inspect = partial(routes.post, openapi_extra=INSPECT_FORM)
         inspect("/models/inspect", summary="Inspect a file without building it")(self.inspect)
@@ -93,7 +94,16 @@ class ModelRoutes:
         return await self._deploy(request, wait, run=True)
 
     async def create(self, request: Request, wait: Wait = True) -> Response:
-        return await self._deploy(request, wait, run=True)
+        """Builds, starts and probes a version. Beside a live version of its name it takes none of the requests.
+
+        So a rollout can begin at once, and `POST /models/{ref}/start` gives it all of them.
+        """
+        form = await received(request, self._state, self._max_upload_bytes)
+        texts = {"traffic": TrafficChoice.AUTO.value, **form.texts}
+        if not texts.get("version"):
+            texts.setdefault("bump", Bump.MAJOR.value)
+        model = await self._staging.deploy_form(structs.replace(form, texts=texts), run=True)
+        return await self._begun(model, request, wait, created=True)
 
     async def upload_only(self, request: Request, wait: Wait = True) -> Response:
         return await self._deploy(request, wait, run=False)

@@ -18,12 +18,13 @@ def router(deployments: Deployments) -> APIRouter:
         model_name: Annotated[str, Query(description="As in the upload; default: the file's name.")] = "",
         filename: Annotated[str, Query(description="Name of the file to upload.")] = "model",
         keep: Annotated[str, Query(description="As in the upload.")] = "",
+        traffic: Annotated[str, Query(description="As in the upload; default: all.")] = "",
     ) -> dict[str, Any]:
         """Tells what an upload would replace once it is live, as things are now. Nothing changes.
 
         replaces: versions of the same name. stops: models of other names. kept: whether those keep running beside it.
         """
-        known = replacement(deployments, model_name, filename, keep)
+        known = replacement(deployments, model_name, filename, keep, traffic)
         return {
             "name": known.name,
             "version": known.version,

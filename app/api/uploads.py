@@ -58,6 +58,23 @@ UPLOAD_PROPERTIES: dict[str, Any] = {
         "description": "Keep models of other names running beside this one, where only one model is active; default: as for "
         "the last version of this name.",
     },
+    "version": {
+        "type": "string",
+        "examples": ["2.0.0"],
+        "description": "Number of the new version, major.minor.patch; 409 if it is taken. Default: the next one.",
+    },
+    "bump": {
+        "type": "string",
+        "enum": ["major", "minor", "patch"],
+        "description": "Part of the highest version's number that the new one raises; default: major for POST /models, "
+        "minor otherwise.",
+    },
+    "traffic": {
+        "type": "string",
+        "enum": ["auto", "all", "none"],
+        "description": "all: takes over once it answers. none: built, started and probed beside the live version, without "
+        "its requests. auto: none beside a live version, otherwise all. Default: auto for POST /models, all otherwise.",
+    },
     "allow_unsafe": {
         "type": "string",
         "enum": ["true", "false"],

@@ -40,6 +40,18 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+class TrafficChoice(StrEnum):
+    """Whether a version answers the requests for its name while no split of them is set.
+
+    ALL: it takes them over when it becomes live, and the one before stops. NONE: it runs beside the one that answers, and
+    only its own references lead to it. AUTO: ALL if no version of the name answers when it becomes live, otherwise NONE.
+    """
+
+    ALL = "all"
+    NONE = "none"
+    AUTO = "auto"
+
+
 class Artifact(Struct, frozen=True):
     """The immutable model file, or the archive it came in. filename: as uploaded, made safe.
 
@@ -280,6 +292,7 @@ class Deployment(Struct, frozen=True):
     """Wanted and real state of one model on this host, as kept in the registry.
 
     replicas: those that run, in the order of their numbers. `Spec.replicas` says how many there should be.
+    traffic: AUTO until it becomes live.
     """
 
     model_id: str
@@ -288,6 +301,7 @@ class Deployment(Struct, frozen=True):
     status: Status
     wanted: bool
     target: str | None = None
+    traffic: TrafficChoice = TrafficChoice.ALL
     replicas: tuple[Replica, ...] = ()
     created_at: str = ""
     updated_at: str = ""

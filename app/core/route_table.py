@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from app.core.model import Deployment, QueueLimits, Replica, Status
+from app.core.model import Deployment, QueueLimits, Replica, Status, TrafficChoice
 from app.core.route import Arm, Route
 
 
@@ -45,6 +45,7 @@ class NotServing(Struct, frozen=True):
 
     returning: it is being brought (back) to life, so trying again soon makes sense. reason: why it has no replica, as
     far as callers may know it; "" if nothing went wrong. losses: of the replicas that it had, the last few.
+    beside: the version that serves under this name without its requests, if any.
     """
 
     ref: str
@@ -52,6 +53,7 @@ class NotServing(Struct, frozen=True):
     returning: bool
     reason: str = ""
     losses: tuple[Loss, ...] = ()
+    beside: str = ""
 
 
 class RouteTable(Struct, frozen=True):
@@ -99,6 +101,11 @@ def is_serving(deployment: Deployment) -> bool:
     return bool(deployment.replicas) and deployment.wanted and deployment.status not in NOT_SERVING
 
 
+def answers_its_name(deployment: Deployment) -> bool:
+    """Return whether a deployment takes the requests for its name while no split of them is set."""
+    return is_serving(deployment) and deployment.traffic is TrafficChoice.ALL
+
+
 def is_down(deployment: Deployment) -> bool:
     """Whether a model that has been live, and still should be, takes no traffic.
 
@@ -114,7 +121,7 @@ def superseded(deployments: Iterable[Deployment]) -> frozenset[str]:
     """
     entries = tuple(deployments)
     newest: dict[str, str] = {}
-    for entry in filter(is_serving, entries):
+    for entry in filter(answers_its_name, entries):
         newest[entry.name] = max(entry.created_at, newest.get(entry.name, ""))
     over = (Status.FAILED, Status.STOPPED)
     return frozenset(
@@ -135,17 +142,17 @@ def failed_at_first(deployment: Deployment) -> bool:
 
 
 def newest_live(versions: Sequence[Deployment]) -> Deployment | None:
-    """Return the version of a name that became live last, of those that serve; None if none does.
+    """Return the version of a name that became live last, of those that answer its requests; None if none does.
 
     versions: in the order in which they became live.
     """
-    return next((version for version in reversed(versions) if is_serving(version)), None)
+    return next((version for version in reversed(versions) if answers_its_name(version)), None)
 
 
 def route_of(versions: Sequence[Deployment], split: Route | None) -> Route | None:
     """Decide which versions of a name answer its requests. Returns None if none of them serves.
 
-    Without a split, it is the newest live version. With a split, an arm that is down gives its share to the others, in
+    Without a split, it is the newest live version, but for those that run beside another. With a split, an arm that is down gives its share to the others, in
     proportion; an arm of weight 0 gets nothing that way.
 
     versions: in the order in which they became live.
@@ -154,6 +161,11 @@ def route_of(versions: Sequence[Deployment], split: Route | None) -> Route | Non
         return split.restricted_to({version.model_id for version in versions if is_serving(version)})
     newest = newest_live(versions)
     return Route((Arm(newest.model_id, 1.0),)) if newest is not None else None
+
+
+def is_beside(deployment: Deployment, split: Route | None) -> bool:
+    """Return whether a version gets no requests for its name."""
+    return deployment.traffic is TrafficChoice.NONE if split is None else not split.weight(deployment.model_id)
 
 
 def route_table(
@@ -179,7 +191,7 @@ def route_table(
         )
         is_awaited = outlook.coming and deployment.wanted and deployment.status is Status.UNHEALTHY
         for ref in refs_of(deployment):
-            if ref == deployment.name and split is not None and not split.weight(deployment.model_id):
+            if ref == deployment.name and is_beside(deployment, split):
                 continue
             if is_serving(deployment):
                 live[ref] = endpoint
@@ -194,6 +206,10 @@ def route_table(
                 awaited.pop(ref, None)
     routes = {name: route for name in versions if (route := route_of(versions[name], splits.get(name))) is not None}
     live |= {name: live[route.main.model_id] for name, route in routes.items()}
+    for deployment in ordered:
+        if is_serving(deployment) and deployment.name not in routes:
+            absence = absent.get(deployment.name) or NotServing(deployment.name, Status.STOPPED, returning=False)
+            absent[deployment.name] = structs.replace(absence, beside=deployment.version)
     return RouteTable(
         MappingProxyType(live),
         MappingProxyType(absent),

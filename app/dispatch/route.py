@@ -61,6 +61,13 @@ def _absent(absence: NotServing) -> PrismError:
         )
     if absence.returning:
         return ReplicaUnavailable(f"`{absence.ref}` is {absence.status.value}; it takes traffic as soon as it is live.")
+    if absence.beside:
+        ref = f"{absence.ref}@{absence.beside}"
+        return Conflict(
+            f"No version of `{absence.ref}` takes its requests; {absence.beside} runs without them.",
+            hint=f"`prism models start {ref}` gives them to it; until then, call it as `{ref}`.",
+            model=absence.ref,
+        )
     return Conflict(
         f"`{absence.ref}` is {absence.status.value} and takes no traffic.",
         hint=f"`prism models start {absence.ref}` starts it; `prism models show {absence.ref}` says why it does not run.",

@@ -10,7 +10,7 @@ import asyncio
 import structlog
 
 from app.core.acceleration import AccelerationStatus
-from app.core.model import Deployment, ModelVersion, Replica, Restart, Status, VariantName
+from app.core.model import Deployment, ModelVersion, Replica, Restart, Status, TrafficChoice, VariantName
 from app.core.os_errors import as_problem, log_fields
 from app.core.route_table import is_serving
 from app.errors import Conflict, PrismError, StorageFailed, TargetUnavailable, TooManyOpenFiles
@@ -24,6 +24,7 @@ from app.lifecycle.logs.build_log import BuildLog, error_lines
 from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.probe import Connect
 from app.lifecycle.removal import removal, remove_build_output
+from app.lifecycle.rollouts.guards import refuse_start, refuse_stop
 from app.lifecycle.state import DeploymentState, utc_now
 
 log = structlog.get_logger(__name__)
@@ -143,16 +144,33 @@ class Deployments:
         await self.acceleration.end(model_id)
         await self._jobs.end(model_id)
 
-    async def start(self, model: ModelVersion) -> None:
-        """Start a model that is built, stopped or failed. Does nothing if it serves or a job works on it."""
+    async def start(self, model: ModelVersion, traffic: TrafficChoice = TrafficChoice.ALL) -> None:
+        """Start a model that is built, stopped or failed, or give the requests for its name to one that runs beside.
+
+        Does nothing if it answers for its name already or a job works on it. traffic: of a model that is not wanted; one
+        that is keeps its own until it runs.
+        """
         deployment = self.state.deployment(model.model_id)
-        if is_serving(deployment) or self.busy(model.model_id):
+        if self.busy(model.model_id):
             return
-        await self.state.update(model.model_id, wanted=True, error=None)
+        if traffic is not TrafficChoice.NONE:
+            refuse_start(model, self.state.rollout(model.name), serves=is_serving(deployment))
+        if is_serving(deployment):
+            if traffic is TrafficChoice.ALL and deployment.traffic is TrafficChoice.NONE:
+                await self.pipeline.publisher.hand_over(model)
+                self._begin(model, lambda: self.pipeline.retire_others(model))
+            return
+        kept = deployment.traffic if deployment.wanted else traffic
+        await self.state.update(model.model_id, wanted=True, traffic=kept, error=None)
         self._begin(model, lambda: self.pipeline.deploy_version(model, run=True))
 
     async def stop(self, model: ModelVersion) -> None:
-        """Take a model out of the traffic, then drain and stop its replicas."""
+        """Take a model out of the traffic, then drain and stop its replicas. Raises Conflict during its rollout."""
+        refuse_stop(model, self.state.rollout(model.name))
+        await self.halt(model)
+
+    async def halt(self, model: ModelVersion) -> None:
+        """Do what `stop` does, also during its rollout."""
         await self._end_job(model.model_id)
         deployment = self.state.deployment(model.model_id)
         stopped = Status.FAILED if deployment.status is Status.FAILED else Status.STOPPED
@@ -226,7 +244,8 @@ class Deployments:
         return self._jobs.is_followed(model_id)
 
     async def delete(self, model: ModelVersion) -> list[str]:
-        """Remove every trace of a model. Returns what was removed, for a person."""
+        """Remove every trace of a model. Returns what was removed, for a person. Raises Conflict during its rollout."""
+        refuse_stop(model, self.state.rollout(model.name))
         removed = await self.removal(model)
         await self.stop(model)
         model = self.state.model(model.model_id) or model
@@ -247,6 +266,7 @@ class Deployments:
         """Adopt running replicas after a gateway's start, start what should run, and remove what no record lists."""
         known = [model.model_id for model in self.state.models()]
         await asyncio.to_thread(remove_torn_uploads, self.state.folder(""), known)
+        self.state.restore_splits()
         running = [replica for target in self.pipeline.targets.offered.values() for replica in await target.replicas()]
         await asyncio.gather(*(self._resume_one(model, running, registry_lost) for model in self.state.models()))
         await self.pipeline.publisher.follow()

@@ -107,6 +107,13 @@ class DeploymentPipeline:
         for rival in rivals:
             await self._retire(rival)
 
+    async def retire_others(self, model: ModelVersion) -> None:
+        """Stop the other versions of the name of a model that has taken over their requests."""
+        self._state.forget_split(model.name)
+        now = self._state.deployment(model.model_id)
+        for rival in await self.publisher.go_live(model, now.replicas, now.error):
+            await self._retire(rival)
+
     async def _retire(self, rival: Deployment) -> None:
         model = self._state.model(rival.model_id)
         if model is not None:  # None if it was deleted meanwhile

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 from msgspec import structs
 
-from app.core.model import Deployment, ModelVersion, Replica, Restart, Status
+from app.core.model import Deployment, ModelVersion, Replica, Restart, Status, TrafficChoice
+from app.core.rollout.records import Rollout
 from app.core.route import Arm, Route
-from app.core.route_table import Loss, RouteTable, is_serving
+from app.core.route_table import Loss, RouteTable, is_beside, is_serving
 from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
 from app.lifecycle.state import DeploymentState
 
@@ -79,38 +80,74 @@ class Publisher:
         self._traffic.shift_traffic(name, route)
         self._state.split(name, route)
 
+    async def hand_over(self, model: ModelVersion) -> None:
+        """Give every request for a name to a version that serves, at once; the others of the name stay beside it.
+
+        Raises Conflict if the version is not connected; then nothing has changed.
+        """
+        others = [
+            deployment
+            for deployment in self._state.deployments()
+            if deployment.name == model.name and deployment.wanted and deployment.model_id != model.model_id
+        ]
+        arms = (Arm(model.model_id, 1.0), *(Arm(other.model_id, 0.0) for other in others))
+        self.shift_traffic(model.name, Route(arms))
+        await self._state.record(
+            self._state.changed(model.model_id, traffic=TrafficChoice.ALL),
+            *(self._state.changed(other.model_id, traffic=TrafficChoice.NONE) for other in others),
+        )
+
+    async def mark(self, name: str, main: str) -> None:
+        """Record which version answers for a name on this host where no split is set, such as after a restart.
+
+        The others of the name run beside it. main: its model_id.
+        """
+        sharing = [entry for entry in self._state.deployments() if entry.name == name and entry.wanted]
+        if not any(entry.model_id == main for entry in sharing):
+            return
+        choices = [TrafficChoice.ALL if entry.model_id == main else TrafficChoice.NONE for entry in sharing]
+        await self._state.record(
+            *(
+                self._state.changed(entry.model_id, traffic=choice)
+                for entry, choice in zip(sharing, choices, strict=True)
+                if entry.traffic is not choice
+            )
+        )
+
     async def go_live(
-        self, model: ModelVersion, replicas: Sequence[Replica], error: dict[str, Any] | None, *, beside: bool = False
+        self, model: ModelVersion, replicas: Sequence[Replica], error: dict[str, Any] | None
     ) -> list[Deployment]:
         """Give the traffic to these replicas and take it from what they replace.
 
+        A version whose deployment says so takes no requests for the name, and replaces none, until `shift_traffic` gives
+        it a share; see `TrafficChoice`. A version that shares its name with others already never replaces those.
         Returns the other models replaced, as they were.
 
-        error: why there are fewer replicas than wanted; None if there are enough. beside: replace no version of the
-        same name. If one serves or is to come back, the new version gets no requests for the name until `shift_traffic`
-        gives it a share. A version that shares its name with others already never replaces those.
+        error: why there are fewer replicas than wanted; None if there are enough.
         """
         async with self._publishing:
-            if beside:
-                self._share_name(model)
-            elif not self._share_a_name(model.name, model.model_id):
-                self._state.forget_split(model.name)
-            rivals = self.rivals(model.name, model.model_id, kept=serves_beside(model))
+            traffic = self._share_name(model)
+            rivals = self.rivals(model.name, model.model_id, kept=serves_beside(model), traffic=traffic)
             for rival in rivals:
                 await self._state.update(rival.model_id, status=Status.STOPPED, wanted=False)
             before = self._state.deployment(model.model_id)
             coming = self._state.going_live(model.model_id, replicas, error)
+            coming = structs.replace(coming, traffic=traffic)
             if rivals or not is_serving(before):
                 others = [f"{rival.name}@{rival.version}" for rival in rivals if rival.name != model.name]
                 coming = structs.replace(coming, metadata={**coming.metadata, STOPPED_FOR_IT: others})
             await self._move(coming)
         return rivals
 
-    def rivals(self, name: str, model_id: str = "", *, kept: bool) -> list[Deployment]:
+    def rivals(
+        self, name: str, model_id: str = "", *, kept: bool, traffic: TrafficChoice = TrafficChoice.ALL
+    ) -> list[Deployment]:
         """Return the deployments that a version replaces when it becomes live.
 
         model_id: "" for one that is not recorded yet. kept: whether it leaves models of other names alone.
         """
+        if traffic is TrafficChoice.NONE or (traffic is TrafficChoice.AUTO and self._leading(name, model_id)):
+            return []
         return [other for other in self._state.deployments() if self._replaces(name, model_id, kept, other)]
 
     async def join(self, model: ModelVersion, replica: Replica) -> None:
@@ -172,28 +209,53 @@ class Publisher:
             if self._state.deployment(rival.model_id).replicas == rival.replicas:
                 await self._state.update(rival.model_id, replicas=())
 
-    def _share_name(self, model: ModelVersion) -> None:
-        """Have a version share its name with those that it would otherwise replace, without a share of the requests."""
-        others = [
-            deployment
-            for deployment in self._state.deployments()
-            if deployment.name == model.name and is_replaceable(model.model_id, deployment)
+    def _share_name(self, model: ModelVersion) -> TrafficChoice:
+        """Decide whether a version that becomes live takes the requests for its name, or shares it without any of them.
+
+        Returns ALL or NONE.
+        """
+        name, traffic = model.name, self._state.deployment(model.model_id).traffic
+        rollout = self._state.rollout(name)
+        if rollout is not None:
+            return self._join_rollout(model, rollout)
+        if traffic is TrafficChoice.ALL:
+            if not self._share_a_name(name, model.model_id):
+                self._state.forget_split(name)
+            return traffic
+        leading = self._leading(name, model.model_id)
+        if not leading and traffic is TrafficChoice.NONE:
+            return traffic
+        traffic = TrafficChoice.NONE if leading else TrafficChoice.ALL
+        main = max(leading, key=lambda other: (is_serving(other), other.live_at, other.created_at), default=None)
+        split = self._state.splits.get(name) if leading else None
+        split = split or Route((Arm(main.model_id if main else model.model_id, 1.0),))
+        present = [
+            other.model_id
+            for other in self._state.deployments()
+            if other.name == name and is_replaceable(model.model_id, other)
         ]
+        arms = [Arm(model_id, 0.0) for model_id in (*present, model.model_id) if model_id not in split.versions]
+        if present:
+            self._state.split(name, Route((*split.arms, *arms), split.mirror))
+        return traffic
+
+    def _join_rollout(self, model: ModelVersion, rollout: Rollout) -> TrafficChoice:
+        """Have a version that becomes live during a rollout take its share in it; one that is not part of it has none."""
+        self._state.hold(rollout)
         split = self._state.splits.get(model.name)
-        if split is None:
-            if not others:
-                return
-            main = max(
-                others, key=lambda deployment: (is_serving(deployment), deployment.live_at, deployment.created_at)
-            )
-            split = Route((Arm(main.model_id, 1.0),))
-        joining = [
-            model_id
-            for model_id in (*(other.model_id for other in others), model.model_id)
-            if model_id not in split.versions
+        if split is not None and model.model_id not in split.versions:
+            self._state.split(model.name, structs.replace(split, arms=(*split.arms, Arm(model.model_id, 0.0))))
+        main = max(rollout.arms, key=lambda arm: arm.weight)
+        return TrafficChoice.ALL if model.model_id == main.model_id else TrafficChoice.NONE
+
+    def _leading(self, name: str, model_id: str) -> list[Deployment]:
+        """Return the other versions that take the requests for a name now, or will once they are back."""
+        split = self._state.splits.get(name)
+        return [
+            other
+            for other in self._state.deployments()
+            if other.name == name and is_replaceable(model_id, other) and not is_beside(other, split)
         ]
-        arms = (*split.arms, *(Arm(model_id, 0.0) for model_id in joining))
-        self._state.split(model.name, Route(arms, split.mirror))
 
     def _share_a_name(self, name: str, *model_ids: str) -> bool:
         split = self._state.splits.get(name)

@@ -9,7 +9,7 @@ from msgspec import Struct
 from app.core.model import Deployment, ModelVersion, Status
 from app.core.route_table import is_serving
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.intake.register import is_kept, model_name
+from app.lifecycle.intake.register import is_kept, model_name, traffic_choice
 from app.lifecycle.publish import STOPPED_FOR_IT
 
 
@@ -32,11 +32,11 @@ class Replacement(Struct, frozen=True):
         return () if self.kept else self.others
 
 
-def replacement(deployments: Deployments, given: str, filename: str, keep: str = "") -> Replacement:
-    """Foresee what an upload replaces. given, keep: the form's values, "" for none. Raises BadInput for either."""
+def replacement(deployments: Deployments, given: str, filename: str, keep: str = "", traffic: str = "") -> Replacement:
+    """Foresee what an upload replaces. given, keep, traffic: the form's values, "" for none. Raises BadInput for each."""
     state, publisher = deployments.state, deployments.pipeline.publisher
     name = model_name(given, filename)
-    rivals = publisher.rivals(name, kept=False)
+    rivals = publisher.rivals(name, kept=False, traffic=traffic_choice(traffic))
     return Replacement(
         name=name,
         version=state.next_version(name),
@@ -50,7 +50,9 @@ def stopped_for(model: ModelVersion, deployments: Deployments) -> tuple[str, ...
     """Return the models of other names that this one stops once it is live, or has stopped when it became live."""
     deployment = deployments.state.deployment(model.model_id)
     if deployment.wanted and deployments.busy(model.model_id) and not is_serving(deployment):
-        rivals = deployments.pipeline.publisher.rivals(model.name, model.model_id, kept=model.spec.keep)
+        rivals = deployments.pipeline.publisher.rivals(
+            model.name, model.model_id, kept=model.spec.keep, traffic=deployment.traffic
+        )
         return refs(rival for rival in rivals if rival.name != model.name)
     stopped: Iterable[str] = deployment.metadata.get(STOPPED_FOR_IT, ()) if deployment.status is Status.LIVE else ()
     return tuple(stopped)

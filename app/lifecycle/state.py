@@ -16,9 +16,12 @@ from msgspec import structs
 
 from app.core.acceleration import Acceleration
 from app.core.environment import Lock
-from app.core.model import Artifact, Deployment, ModelVersion, Replica, Restart, Status
-from app.core.route import Route
+from app.core.model import Artifact, Deployment, ModelVersion, Replica, Restart, Status, TrafficChoice
+from app.core.rollout.records import Rollout
+from app.core.rollout.route import rollout_route
+from app.core.route import Arm, Route
 from app.core.route_table import Endpoint, Loss, Outlook, RouteTable, is_serving, route_table
+from app.core.semver import Bump, next_version
 from app.core.signature import Signature
 from app.errors import NotFound
 from app.lifecycle.catalog import Catalog, Change, DeploymentRegistry
@@ -54,6 +57,7 @@ class DeploymentChanges(TypedDict, total=False):
 
     status: Status
     wanted: bool
+    traffic: TrafficChoice
     target: str
     replicas: tuple[Replica, ...]
     live_at: str
@@ -70,8 +74,9 @@ def utc_now() -> str:
 class DeploymentState:
     """The store of models and the registry of deployments, kept consistent.
 
-    It also knows which versions share a name and how its requests are split among them. That is in memory only, until
-    the catalog records it: after a restart of the gateway, a name leads to its newest live version again.
+    It also knows which versions share a name and how its requests are split among them. The weights are in memory only,
+    until the catalog records them: after a restart of the gateway, the versions of a name whose `traffic` is NONE get none
+    of its requests, see `restore_splits`.
     """
 
     def __init__(self, store: Catalog, registry: DeploymentRegistry) -> None:
@@ -80,6 +85,7 @@ class DeploymentState:
         self.numbering = asyncio.Lock()  # held from `next_version` to `add`, so that no two versions have one number
         self._outlooks: dict[str, Outlook] = {}  # not recorded: the next gateway finds out for itself
         self._splits: dict[str, Route] = {}
+        self._rollouts: dict[str, Rollout] = {}  # those that are active, by name
 
     def folder(self, model_id: str) -> Path:
         return self._store.folder(model_id)
@@ -164,14 +170,62 @@ class DeploymentState:
         """Have a name lead to its newest live version again."""
         self._splits.pop(name, None)
 
-    def _leave_split(self, model_id: str) -> None:
-        """Give a version's share to those that share its name. If none of them has a share, the split is forgotten."""
+    def rollout(self, name: str) -> Rollout | None:
+        """Return the active rollout of a name, if it has one."""
+        return self._rollouts.get(name)
+
+    def hold(self, rollout: Rollout) -> None:
+        """Have the requests for a name follow its rollout, from the next route table on.
+
+        No other version takes them over until `release`. Of its versions, those that are not wanted get no share.
+        """
+        name = rollout.name
+        self._rollouts[name] = rollout
+        wanted = {entry.model_id for entry in self._registry.all() if entry.name == name and entry.wanted}
+        route = rollout_route(rollout).restricted_to(wanted)
+        if route is None:
+            return
+        before = self._splits.get(name)
+        beside = sorted((before.versions & wanted) - route.versions) if before is not None else []
+        self._splits[name] = structs.replace(route, arms=(*route.arms, *(Arm(other, 0.0) for other in beside)))
+
+    def release(self, name: str) -> None:
+        """Let other versions take over the requests for a name; until one does, its split stays."""
+        self._rollouts.pop(name, None)
+        split = self._splits.get(name)
+        if split is not None:
+            self._splits[name] = Route(split.arms, split.mirror)
+
+    def restore_splits(self) -> None:
+        """Have the versions that run beside others share their names with them, as they did in the last gateway."""
+        names: dict[str, list[Deployment]] = {}
+        for deployment in filter(lambda deployment: deployment.wanted, self._registry.all()):
+            names.setdefault(deployment.name, []).append(deployment)
+        for name, sharing in names.items():
+            leading = [deployment for deployment in sharing if deployment.traffic is TrafficChoice.ALL]
+            if leading and len(leading) < len(sharing):
+                main = max(leading, key=lambda deployment: (deployment.live_at, deployment.created_at))
+                others = [Arm(other.model_id, 0.0) for other in sharing if other.traffic is TrafficChoice.NONE]
+                self._splits[name] = Route((Arm(main.model_id, 1.0), *others))
+        for rollout in self._rollouts.values():
+            self.hold(rollout)
+
+    def _leave_split(self, model_id: str) -> list[Deployment]:
+        """Give a version's share to those that share its name. If none of them has a share, the split is forgotten.
+
+        Returns the deployment, to be recorded, of one that answers for the name from now on whatever becomes of the split.
+        """
+        heirs = []
         for name, split in [item for item in self._splits.items() if model_id in item[1].versions]:
             rest = split.restricted_to(split.versions - {model_id})
             if rest is None:
                 self.forget_split(name)
-            else:
-                self._splits[name] = rest
+                continue
+            self._splits[name] = rest
+            heir = self._registry.get(rest.main.model_id)
+            if heir is not None and heir.traffic is not TrafficChoice.ALL:
+                heirs.append(structs.replace(heir, traffic=TrafficChoice.ALL))
+        return heirs
 
     def outlook(self, model_id: str) -> Outlook:
         return self._outlooks.get(model_id, Outlook())
@@ -181,14 +235,16 @@ class DeploymentState:
         losses = self.outlook(model_id).losses if loss is None else (*self.outlook(model_id).losses, loss)
         self._outlooks[model_id] = Outlook(coming, losses[-LOSSES_KEPT:])
 
-    def next_version(self, name: str) -> str:
-        """Return 1.0.0 for a new name, then 1.1.0, …: an upload under a known name is its next minor version."""
-        minors = [int(model.version.split(".")[1]) for model in self.versions(name)]
-        return f"1.{max(minors) + 1}.0" if minors else "1.0.0"
+    def next_version(self, name: str, bump: Bump = Bump.MINOR) -> str:
+        """Return 1.0.0 for a new name, otherwise the number after its highest version."""
+        return next_version((model.version for model in self.versions(name)), bump)
 
-    async def add(self, model: ModelVersion, *, wanted: bool, status: Status) -> None:
+    async def add(
+        self, model: ModelVersion, *, wanted: bool, status: Status, traffic: TrafficChoice = TrafficChoice.ALL
+    ) -> None:
         """Record a new model and its deployment. Raises OSError if that fails; then nothing of them is left."""
-        await _to_the_end(self._add(model, new_deployment(model, wanted=wanted, status=status)))
+        deployment = structs.replace(new_deployment(model, wanted=wanted, status=status), traffic=traffic)
+        await _to_the_end(self._add(model, deployment))
 
     async def _add(self, model: ModelVersion, deployment: Deployment) -> None:
         try:
@@ -221,9 +277,8 @@ class DeploymentState:
 
     async def update(self, model_id: str, **changes: Unpack[DeploymentChanges]) -> Deployment:
         deployment = self.changed(model_id, **changes)
-        if not deployment.wanted:
-            self._leave_split(model_id)
-        await self._registry.save(deployment)
+        heirs = [] if deployment.wanted else self._leave_split(model_id)
+        await self._registry.save(deployment, *heirs)
         return deployment
 
     def changed(self, model_id: str, **changes: Unpack[DeploymentChanges]) -> Deployment:
@@ -246,8 +301,8 @@ class DeploymentState:
             error=error,
         )
 
-    async def record(self, deployment: Deployment) -> None:
-        await self._registry.save(deployment)
+    async def record(self, *deployments: Deployment) -> None:
+        await self._registry.save(*deployments)
 
     @asynccontextmanager
     async def step(self, model_id: str, status: Status) -> AsyncIterator[None]:
@@ -269,7 +324,7 @@ class DeploymentState:
         Raises OSError if they cannot be removed.
         """
         self._outlooks.pop(model_id, None)
-        self._leave_split(model_id)
+        await self._registry.save(*self._leave_split(model_id))
         await _to_the_end(self._remove(model_id))
 
     async def _remove(self, model_id: str) -> None:
@@ -278,7 +333,7 @@ class DeploymentState:
 
     async def forget(self, model_id: str) -> None:
         """Drop the registry's entry of a model whose record is gone."""
-        self._leave_split(model_id)
+        await self._registry.save(*self._leave_split(model_id))
         await self._registry.remove(model_id)
 
 

@@ -127,12 +127,12 @@ class ContainersFile:
             self._deployments.pop(deployment.model_id, None)
             raise
 
-    async def save(self, deployment: Deployment) -> None:
-        """Replace a deployment.
+    async def save(self, *deployments: Deployment) -> None:
+        """Replace deployments, all in one write.
 
-        Readers see it at once; it is on disk when this returns, or as soon as a retry succeeds.
+        Readers see them at once; they are on disk when this returns, or as soon as a retry succeeds.
         """
-        self._deployments[deployment.model_id] = deployment
+        self._deployments.update({deployment.model_id: deployment for deployment in deployments})
         await self._write_or_owe()
 
     async def remove(self, model_id: str) -> None:

@@ -135,6 +135,12 @@ def roll_back(rollout: Rollout, sight: Sight, reason: str, facts: dict[str, Any]
     return _back(rollout, sight, reason, facts)
 
 
+def back_on_top(recorded: Rollout, change: Change) -> Change:
+    """Return a rollback that acted already, on top of what was recorded in the meantime."""
+    event, arms = change.event, change.rollout.arms
+    return _change(recorded, RolloutState.ROLLED_BACK, event.at, change.rollout.reason, event.facts, arms=arms)
+
+
 def pause(rollout: Rollout, sight: Sight, by: str = "") -> Change | None:
     """Leave a canary at its step until it is resumed; it is still rolled back if it must be."""
     if rollout.state is RolloutState.PAUSED:
@@ -198,10 +204,8 @@ def _back(rollout: Rollout, sight: Sight, reason: str, facts: dict[str, Any] | N
 
 
 def _finish(rollout: Rollout, sight: Sight) -> Change | None:
-    if sight.stable_lost:
-        return _change(rollout, RolloutState.DONE, sight.now, sight.stable_lost)
     if sight.seconds < rollout.policy.warm_seconds:
-        return None
+        return _change(rollout, RolloutState.DONE, sight.now, sight.stable_lost) if sight.stable_lost else None
     reason = f"{sight.versions.stable} was kept warm for {rollout.policy.warm_seconds:g} s and was not needed"
     return _change(rollout, RolloutState.DONE, sight.now, reason)
 

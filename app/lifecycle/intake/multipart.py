@@ -31,6 +31,9 @@ FIELDS = (
     "accelerate",
     "replicas",
     "keep",
+    "version",
+    "bump",
+    "traffic",
     "gpu",
     "upload_id",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -17,11 +17,13 @@ from app.core.environment import Requirements
 from app.core.execution import GPU_FORMS, Execution, Gpus, parse_gpus
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.core.inspection import Format, Inspection
-from app.core.model import REPLICAS_MAX, Findings, Identity, ModelVersion, Spec, Status
+from app.core.model import REPLICAS_MAX, Findings, Identity, ModelVersion, Spec, Status, TrafficChoice
 from app.core.model_config import ModelConfig
-from app.errors import BadInput
+from app.core.semver import Bump, parse_bump, parse_version
+from app.errors import BadInput, Conflict
 from app.lifecycle.intake.read_upload import Inspected, place_code
 from app.lifecycle.intake.refusals import refuse_unusable
+from app.lifecycle.rollouts.guards import refuse_takeover
 from app.lifecycle.state import DeploymentState, utc_now
 from app.runtime.target import Targets
 
@@ -37,6 +39,7 @@ class Draft(Struct, frozen=True):
 
     model: ModelVersion
     inspection: Inspection
+    traffic: TrafficChoice
 
 
 class Registered(Struct, frozen=True):
@@ -62,11 +65,13 @@ async def register(
     """Record the version of an upload that was read.
 
     requirements_of: raises if no environment could ever satisfy what the artifact and its owner ask for.
-    Raises BadInput for a field, MissingCode, UnknownPackage or UnsafeArtifact for the file. If the caller is cancelled,
+    Raises BadInput for a field, Conflict for a version that exists, MissingCode, UnknownPackage or UnsafeArtifact for the file. If the caller is cancelled,
     nothing is left of a version that was recorded already.
     """
     began = monotonic()
     draft = build_version(inspected, state, targets)
+    if run:
+        refuse_takeover(draft.model.name, state.rollout(draft.model.name), draft.traffic)
     refuse_unusable(
         draft.inspection, allow_unsafe=draft.model.spec.allow_unsafe, code_files=draft.model.spec.code_files
     )
@@ -74,10 +79,10 @@ async def register(
     await asyncio.to_thread(place_code, inspected)
     try:
         async with state.numbering:
-            version = state.next_version(draft.model.name)  # another of this name may have been recorded meanwhile
+            version = version_of(inspected.upload.texts, draft.model.name, state)  # another may have been recorded
             identity = structs.replace(draft.model.identity, version=version, created_at=utc_now())
             model = structs.replace(draft.model, identity=identity)
-            await state.add(model, wanted=run, status=Status.INSPECTING)
+            await state.add(model, wanted=run, status=Status.INSPECTING, traffic=draft.traffic)
         await state.note_time(model.model_id, "receive", inspected.upload.received_ms)
         await state.note_time(model.model_id, "inspect", (monotonic() - began) * 1000 + inspected.inspect_ms)
     except asyncio.CancelledError:
@@ -89,10 +94,15 @@ async def register(
 
 
 def build_version(inspected: Inspected, state: DeploymentState, targets: Targets) -> Draft:
-    """Make a version, not recorded yet, from the form and the files; the form wins. Raises BadInput for either."""
+    """Make a version, not recorded yet, from the form and the files; the form wins.
+
+    Raises BadInput for either, Conflict for a version that exists.
+    """
     upload, contents = inspected.upload, inspected.contents
     texts, config = upload.texts, contents.config
     name = model_name(texts.get("model_name", ""), upload.artifact.filename)
+    version = version_of(texts, name, state)
+    traffic = traffic_choice(texts.get("traffic", ""))
     trusted = config if upload.models_folder else ModelConfig()  # for an upload, only its form speaks for its owner
     allow_unsafe = boolean("allow_unsafe", texts.get("allow_unsafe", "")) or trusted.allow_unsafe
     allow_packages = allowed_packages((texts.get("allow_packages", ""), *trusted.allowed))
@@ -106,7 +116,7 @@ def build_version(inspected: Inspected, state: DeploymentState, targets: Targets
     replicas = replicas_of(texts.get("replicas", ""), config)
     now = utc_now()
     model = ModelVersion(
-        Identity(upload.model_id, name, state.next_version(name), now, upload.models_folder),
+        Identity(upload.model_id, name, version, now, upload.models_folder),
         Spec(
             artifact=upload.artifact,
             description=texts.get("model_description") or config.description,
@@ -128,7 +138,7 @@ def build_version(inspected: Inspected, state: DeploymentState, targets: Targets
         ),
         Findings(inspection),
     )
-    return Draft(model, inspection)
+    return Draft(model, inspection, traffic)
 
 
 def execution_of(config: ModelConfig, gpu: str, inspection: Inspection) -> Execution:
@@ -186,6 +196,41 @@ def model_name(given: str, filename: str) -> str:
             field="model_name",
         )
     return name
+
+
+def version_of(texts: Mapping[str, str], name: str, state: DeploymentState) -> str:
+    """Return the number of a new version: the one that the form gives, otherwise the next one by its `bump`.
+
+    Raises BadInput for an invalid number, Conflict for one that another version has.
+    """
+    given, bump = texts.get("version", ""), texts.get("bump", "")
+    if not given:
+        return state.next_version(name, parse_bump(bump))
+    version = parse_version(given)
+    if bump:
+        raise BadInput("The form has both `version` and `bump`.", hint="Leave one of them out.", field="bump")
+    if any(model.version == version for model in state.versions(name)):
+        free = ", ".join(f"{state.next_version(name, part)} ({part})" for part in Bump)
+        raise Conflict(
+            f"`{name}@{version}` exists already, and a version never changes.",
+            hint=f"The next free ones are {free}. Leave `version` out to have one chosen.",
+            field="version",
+            next_version=state.next_version(name),
+        )
+    return version
+
+
+def traffic_choice(text: str) -> TrafficChoice:
+    """Return the form's choice; ALL for "". Raises BadInput."""
+    try:
+        return TrafficChoice(text) if text else TrafficChoice.ALL
+    except ValueError:
+        raise BadInput(
+            f"`traffic` is `{text[:50]}`, not auto, all or none.",
+            hint="all: it takes over once it answers; none: it runs beside the live version without its requests; "
+            "auto: none beside a live version, otherwise all.",
+            field="traffic",
+        ) from None
 
 
 def boolean(field: str, text: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from app.core.model import ModelVersion, Status
+from app.core.model import ModelVersion, Status, TrafficChoice
 from app.core.route import Arm, Route
 from app.core.route_table import Endpoint
 from app.dispatch.request import Call
@@ -28,15 +28,10 @@ def route(stable: float, candidate: float) -> Route:
 
 
 async def live_beside(home: House, model_id: str, name: str = "iris") -> ModelVersion:
-    """Build a version, start one replica of it and take it live beside what serves under its name."""
-    pipeline = home.deployments.pipeline
-    await pipeline.deploy_version(await home.add(model_id, name), run=False)
-    model = home.state.model(model_id)
-    assert model is not None
-    await home.state.update(model_id, wanted=True)
-    loaded, _ = await pipeline.starter.begin_all(model, [1])
-    replicas, _ = await pipeline.starter.probe_all(model, loaded)
-    assert await pipeline.publisher.go_live(model, replicas, None, beside=True) == []
+    """Take a version live beside what serves under its name."""
+    model = await home.add(model_id, name)
+    await home.deployments.start(model, TrafficChoice.AUTO)
+    assert (await home.deployments.settled(model_id)).status is Status.LIVE
     return model
 
 
@@ -213,12 +208,72 @@ async def test_a_version_that_is_stopped_or_deleted_leaves_the_split(tmp_path: P
         assert home.state.splits == {}
 
 
-async def test_the_version_without_a_share_takes_over_once_the_other_one_is_stopped(tmp_path: Path) -> None:
+async def test_the_version_without_a_share_gets_none_once_the_other_one_is_stopped_until_it_is_started(
+    tmp_path: Path,
+) -> None:
     async with house(tmp_path) as home:
         await two_versions(home)
         await home.deployments.stop(home.state.find("iris"))
-        assert home.status(STABLE) is Status.STOPPED
+        assert (home.status(STABLE), home.status(CANDIDATE)) == (Status.STOPPED, Status.LIVE)
         assert home.state.splits == {}
+        with pytest.raises(Conflict, match="No version of `iris` takes its requests; 1.1.0 runs without") as refused:
+            await home.predict("iris")
+        assert "prism models start iris@1.1.0" in refused.value.hint
+        assert await answering(home, 4, "iris@1.1.0") == {CANDIDATE: 4}
+        await home.deployments.start(home.state.find("iris@1.1.0"))
+        assert await answering(home) == {CANDIDATE: 40}
+
+
+async def test_a_start_of_the_version_beside_gives_it_every_request_at_once_and_stops_the_other(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await two_versions(home)
+        starts = home.target.events.count("start")
+        await home.deployments.start(home.state.find(CANDIDATE))
+        assert await answering(home, 4) == {CANDIDATE: 4}, "before anything is stopped"
+        await home.deployments.settled(CANDIDATE)
+        assert (home.status(STABLE), home.status(CANDIDATE)) == (Status.STOPPED, Status.LIVE)
+        assert home.target.events.count("start") == starts, "nothing is built or started for it"
+        assert home.state.deployment(CANDIDATE).traffic is TrafficChoice.ALL
+
+
+async def test_a_version_beside_another_name_stops_none_though_only_one_model_is_active(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await two_versions(home)
+        lone = await home.add(NEXT, "rose")
+        await home.deployments.start(lone, TrafficChoice.NONE)
+        assert stopped_for(lone, home.deployments) == ()
+        await home.deployments.settled(NEXT)
+        assert [home.status(each) for each in (STABLE, CANDIDATE, NEXT)] == [Status.LIVE] * 3
+        with pytest.raises(Conflict, match="No version of `rose` takes its requests"):
+            await home.predict("rose")
+
+
+async def test_another_name_that_goes_live_stops_both_versions(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await two_versions(home)
+        await home.live(NEXT, "rose")
+        assert [home.status(each) for each in (STABLE, CANDIDATE)] == [Status.STOPPED] * 2
+
+
+async def test_a_version_takes_every_request_beside_one_that_has_none(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await home.deployments.start(await home.add(STABLE), TrafficChoice.NONE)
+        await home.deployments.settled(STABLE)
+        await live_beside(home, CANDIDATE)
+        assert await answering(home) == {CANDIDATE: 40}
+        assert home.status(STABLE) is Status.LIVE
+
+
+async def test_the_version_that_was_given_every_request_keeps_them_after_the_other_is_stopped_and_a_restart(
+    tmp_path: Path,
+) -> None:
+    home = House(tmp_path)
+    await two_versions(home)
+    home.deployments.pipeline.publisher.shift_traffic("iris", route(0.0, 1.0))
+    await home.deployments.stop(home.state.find(STABLE))
+    await home.dispatcher.close()
+    async with house_again(home):
+        await home.deployments.resume(registry_lost=False)
         assert await answering(home) == {CANDIDATE: 40}
 
 
@@ -290,7 +345,7 @@ async def test_a_restart_of_either_version_leaves_the_other_one_alone(
         assert abs((await answering(home))[CANDIDATE] - 10) <= 3
 
 
-async def test_the_next_gateway_adopts_both_versions_and_the_name_goes_to_the_newest(tmp_path: Path) -> None:
+async def test_the_next_gateway_adopts_both_versions_and_the_name_goes_to_the_one_that_answered(tmp_path: Path) -> None:
     home = House(tmp_path)
     await two_versions(home)
     await home.dispatcher.close()  # killed: nothing else is put in order
@@ -298,9 +353,24 @@ async def test_the_next_gateway_adopts_both_versions_and_the_name_goes_to_the_ne
         await home.deployments.resume(registry_lost=False)
         assert [home.status(each) for each in (STABLE, CANDIDATE)] == [Status.LIVE, Status.LIVE]
         assert home.target.events.count("start") == 2
+        assert await answering(home) == {STABLE: 40}
+        assert await answering(home, 4, CANDIDATE) == {CANDIDATE: 4}
+        home.deployments.pipeline.publisher.shift_traffic("iris", route(0.0, 1.0))
         assert await answering(home) == {CANDIDATE: 40}
-        assert await answering(home, 4, STABLE) == {STABLE: 4}
-        home.deployments.pipeline.publisher.shift_traffic("iris", route(1.0, 0.0))
+
+
+async def test_the_next_gateway_starts_both_versions_again_and_neither_replaces_the_other(tmp_path: Path) -> None:
+    home = House(tmp_path)
+    await two_versions(home)
+    for replica in home.target.fakes.values():
+        home.target.states[replica.replica.id] = ReplicaState(False, detail="gone")
+    await home.deployments.shut_down(keep_models=False)
+    await home.dispatcher.close()
+    async with house_again(home):
+        await home.deployments.resume(registry_lost=False)
+        for model_id in (CANDIDATE, STABLE):
+            await home.deployments.settled(model_id)
+        assert [home.status(each) for each in (STABLE, CANDIDATE)] == [Status.LIVE, Status.LIVE]
         assert await answering(home) == {STABLE: 40}
 
 
@@ -312,4 +382,4 @@ async def test_a_version_goes_live_beside_two_that_an_earlier_gateway_left(tmp_p
         await home.deployments.resume(registry_lost=False)
         await live_beside(home, NEXT)
         assert [home.status(each) for each in (STABLE, CANDIDATE, NEXT)] == [Status.LIVE] * 3
-        assert await answering(home) == {CANDIDATE: 40}
+        assert await answering(home) == {STABLE: 40}

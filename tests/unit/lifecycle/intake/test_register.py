@@ -22,6 +22,9 @@ NEEDS_ALL = b"c__main__\nScaler\n0cos\nsystem\n0cstranger.models\nNet\n)R."
 FIELDS = [
     # field, a value that is refused, one that is taken
     ("model_name", "a/b", "iris"),
+    ("version", "v2", ""),
+    ("bump", "huge", "patch"),
+    ("traffic", "some", "none"),
     ("allow_unsafe", "maybe", "false"),
     ("allow_packages", "acme==1", ""),
     ("expected_input_json", "{", "{}"),

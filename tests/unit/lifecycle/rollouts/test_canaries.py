@@ -10,7 +10,9 @@ from app.core.model import Status, TrafficChoice
 from app.core.rollout.records import FINISHED, CanaryPolicy, RolloutState
 from app.core.signature import Signature, Tensor
 from app.errors import BadInput, CatalogUnavailable, Conflict, NotFound, StartFailed
+from app.lifecycle.deployments import Deployments
 from app.lifecycle.rollouts.checks import CanaryRequest
+from app.lifecycle.rollouts.transitions import Transitions
 from tests.fakes import eventually
 from tests.unit.lifecycle.rollouts.canaries_lab import CANDIDATE, STABLE, THIRD, Lab, lab
 
@@ -192,10 +194,11 @@ async def test_a_gateway_killed_between_the_record_of_a_promotion_and_the_traffi
 
     async with lab(tmp_path) as made:
         rollout = await made.begin()
-        monkeypatch.setattr(made.canaries, "_publish", killed)
+        monkeypatch.setattr(Transitions, "publish", killed)
         with pytest.raises(asyncio.CancelledError):
             await made.canaries.promote(rollout.id)
         assert (await made.answering())[STABLE]
+        monkeypatch.undo()
         await gateway_killed(made)
         assert await made.answering() == {CANDIDATE: 40}
         assert made.home.state.deployment(CANDIDATE).traffic is TrafficChoice.ALL
@@ -209,12 +212,13 @@ async def test_a_gateway_killed_before_the_candidate_of_a_rollback_was_stopped_g
 
     async with lab(tmp_path) as made:
         rollout = await made.begin()
-        monkeypatch.setattr(made.canaries, "_stop", killed)
+        monkeypatch.setattr(Deployments, "halt", killed)
         await made.canaries.roll_back(rollout.id)
         assert made.home.status(CANDIDATE) is Status.LIVE
+        monkeypatch.undo()
         await gateway_killed(made)
         assert await made.answering() == {STABLE: 40}
-        assert made.home.status(CANDIDATE) is Status.STOPPED
+        await eventually(lambda: made.home.status(CANDIDATE) is Status.STOPPED)
 
 
 async def test_a_gateway_that_starts_without_the_database_sends_everything_to_the_stable_version(
