@@ -301,7 +301,6 @@ class Deployment(Struct, frozen=True):
     status: Status
     wanted: bool
     target: str | None = None
-    traffic: TrafficChoice = TrafficChoice.ALL
     replicas: tuple[Replica, ...] = ()
     created_at: str = ""
     updated_at: str = ""
@@ -310,3 +309,4 @@ class Deployment(Struct, frozen=True):
     restarts: tuple[Restart, ...] = ()
     metadata: dict[str, Any] = {}
     bounds: QueueLimits = QueueLimits()
+    traffic: TrafficChoice = TrafficChoice.ALL

@@ -324,16 +324,18 @@ class DeploymentState:
         Raises OSError if they cannot be removed.
         """
         self._outlooks.pop(model_id, None)
-        await self._registry.save(*self._leave_split(model_id))
-        await _to_the_end(self._remove(model_id))
+        await _to_the_end(self._remove(model_id, self._leave_split(model_id)))
 
-    async def _remove(self, model_id: str) -> None:
+    async def _remove(self, model_id: str, heirs: list[Deployment]) -> None:
+        if heirs:
+            await self._registry.save(*heirs)
         await self._store.delete(model_id)
         await self._registry.remove(model_id)
 
     async def forget(self, model_id: str) -> None:
         """Drop the registry's entry of a model whose record is gone."""
-        await self._registry.save(*self._leave_split(model_id))
+        if heirs := self._leave_split(model_id):
+            await self._registry.save(*heirs)
         await self._registry.remove(model_id)
 
 

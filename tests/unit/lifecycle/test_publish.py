@@ -216,7 +216,7 @@ async def test_the_version_without_a_share_gets_none_once_the_other_one_is_stopp
         await home.deployments.stop(home.state.find("iris"))
         assert (home.status(STABLE), home.status(CANDIDATE)) == (Status.STOPPED, Status.LIVE)
         assert home.state.splits == {}
-        with pytest.raises(Conflict, match="No version of `iris` takes its requests; 1.1.0 runs without") as refused:
+        with pytest.raises(Conflict, match=r"takes its requests; 1\.1\.0 runs without") as refused:
             await home.predict("iris")
         assert "prism models start iris@1.1.0" in refused.value.hint
         assert await answering(home, 4, "iris@1.1.0") == {CANDIDATE: 4}

@@ -31,7 +31,7 @@ async def test_each_upload_has_the_number_that_its_form_asks_for(tmp_path: Path)
 async def test_a_version_that_exists_is_refused_with_the_next_free_one_and_nothing_changes(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         first = await push(home, version="1.4.0")
-        with pytest.raises(Conflict, match="`iris@1.4.0` exists already") as refused:
+        with pytest.raises(Conflict, match=r"`iris@1\.4\.0` exists already") as refused:
             await push(home, version="1.4.0")
         assert "2.0.0 (major), 1.5.0 (minor), 1.4.1 (patch)" in refused.value.hint
         assert refused.value.values["next_version"] == "1.5.0"
