@@ -15,6 +15,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.staticfiles import StaticFiles
 
 from app.access.sessions import Sessions
+from app.api import deployments as deployments_api
 from app.api import doctor, health, inspections, metrics, models, registry, replacement
 from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
@@ -119,6 +120,9 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
     app.include_router(share_api.router(share, system.state), dependencies=admins)
     app.include_router(keys_api.router(system.key_store), dependencies=admins)
     app.include_router(metrics.router(system.state, system.dispatcher), dependencies=admins)
+    rollouts = deployments_api.DeploymentRoutes(system.canaries, system.closing).router()
+    app.include_router(rollouts, dependencies=admins)
+    app.include_router(rollouts, prefix="/api/v1", dependencies=admins, include_in_schema=False)
 
 
 def include_predictions(app: FastAPI, system: Gateway, admins: list[Any]) -> None:

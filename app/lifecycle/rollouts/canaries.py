@@ -17,7 +17,7 @@ import structlog
 from app.core.model import TrafficChoice
 from app.core.rollout import canary as decisions
 from app.core.rollout.canary import Sight
-from app.core.rollout.records import Change, Evidence, Rollout, RolloutKind, RolloutState
+from app.core.rollout.records import Change, Evidence, Rollout, RolloutEvent, RolloutKind, RolloutState
 from app.core.route_table import is_serving
 from app.errors import BadInput, CatalogUnavailable, Conflict, NotFound
 from app.lifecycle.deployments import Deployments
@@ -33,6 +33,9 @@ log = structlog.get_logger(__name__)
 JUDGED_EVERY_SECONDS = 0.1
 READY_SECONDS = 2.0
 """How long the start of a canary whose candidate serves already is waited for, so that its answer says so."""
+
+LOAD_SECONDS = 5.0
+"""How long a gateway that starts waits for the database; its models serve without it."""
 
 RECENT = 100
 """How many rollouts a starting gateway looks through for candidates that a killed one did not stop."""
@@ -105,6 +108,10 @@ class Canaries:
             for rollout in await self._store.list(name, limit)
         )
 
+    async def events(self, rollout_id: str, after: int = 0) -> tuple[RolloutEvent, ...]:
+        """Return what was recorded of a rollout after an event's number. Raises CatalogUnavailable."""
+        return await self._store.events(rollout_id, after)
+
     def state_of(self, rollout_id: str) -> RolloutState | None:
         """Return the state of a rollout that acts in this gateway; None for one that is finished and recorded."""
         canary = self._active.get(rollout_id)
@@ -148,8 +155,9 @@ class Canaries:
         Returns False if the database is away; then names lead to their stable versions until it is back.
         """
         try:
-            active = await self._store.active()
-        except CatalogUnavailable as error:
+            async with asyncio.timeout(LOAD_SECONDS):
+                active = await self._store.active()
+        except (CatalogUnavailable, TimeoutError) as error:
             log.warning("rollouts wait for the database", error=str(error))
             return False
         for rollout in active:
@@ -166,8 +174,11 @@ class Canaries:
                 await self._take_up(canary)
         self._transitions.spawn(self._transitions.stop_left_behind(RECENT))
 
-    def begin_judging(self, *, loaded: bool) -> None:
-        """Judge the canaries from now on. loaded: whether `load` has found the database; otherwise it is tried again."""
+    def begin_judging(self, *, loaded: bool | None) -> None:
+        """Judge the canaries from now on.
+
+        loaded: whether `load` has found the database; if not, it is tried again. None where nothing was ever recorded.
+        """
         self._judge = asyncio.create_task(self._run(loaded))
 
     async def end(self) -> None:
@@ -197,11 +208,12 @@ class Canaries:
             canary.retry_at = now + RETRY_SECONDS
             self._transitions.spawn(self._transitions.advance(canary, change))
 
-    async def _run(self, loaded: bool) -> None:
-        while not loaded:
+    async def _run(self, loaded: bool | None) -> None:
+        while loaded is False:
             await asyncio.sleep(RETRY_SECONDS)
             loaded = await self.load()
-        await self.resume_all()
+        if loaded:
+            await self.resume_all()
         while True:
             await self._news.wait()
             self.judge()
