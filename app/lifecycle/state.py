@@ -189,9 +189,16 @@ class DeploymentState:
         beside = sorted((before.versions & wanted) - route.versions) if before is not None else []
         self._splits[name] = structs.replace(route, arms=(*route.arms, *(Arm(other, 0.0) for other in beside)))
 
-    def release(self, name: str) -> None:
-        """Let other versions take over the requests for a name; until one does, its split stays."""
-        self._rollouts.pop(name, None)
+    def release(self, rollout: Rollout) -> None:
+        """Let other versions take over the requests for a name; until one does, its split stays.
+
+        Does nothing if the name is held by another rollout by now.
+        """
+        name = rollout.name
+        held = self._rollouts.get(name)
+        if held is None or held.id != rollout.id:
+            return
+        del self._rollouts[name]
         split = self._splits.get(name)
         if split is not None:
             self._splits[name] = Route(split.arms, split.mirror)

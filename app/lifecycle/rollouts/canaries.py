@@ -118,9 +118,9 @@ class Canaries:
         return canary.rollout.state if canary is not None else None
 
     def seen(self, rollout: Rollout) -> Sight:
-        """Return what was seen of a candidate until now; without a trial for one that is not judged."""
+        """Return what was seen of a candidate until now; without a trial for one that is not judged any more."""
         canary = self._active.get(rollout.id)
-        return self._sight(canary) if canary is not None else self._blind(rollout)
+        return self._sight(canary) if canary is not None and rollout.is_active else self._blind(rollout)
 
     async def promote(self, rollout_id: str, by: str = "") -> Rollout:
         return await self._command(rollout_id, decisions.promote, by)
@@ -229,7 +229,7 @@ class Canaries:
 
     def _leave(self, rollout: Rollout) -> None:
         self._active.pop(rollout.id, None)
-        self._state.release(rollout.name)
+        self._state.release(rollout)
 
     async def _make_ready(self, canary: ActiveCanary, *, allow_signature_change: bool) -> None:
         """Start and probe the candidate beside the stable version, then begin; or record why it does not start."""

@@ -160,7 +160,7 @@ class Transitions:
             recorded = await self._record_rollback(canary, change)
         finally:
             canary.tried.set()
-        self._state.release(change.rollout.name)
+        self._state.release(change.rollout)
         await self._stop(change.rollout.candidate_id)
         while not recorded:
             await asyncio.sleep(RETRY_SECONDS)
