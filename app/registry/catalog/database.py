@@ -39,7 +39,7 @@ class CatalogDatabase:
 
     def begin(self) -> None:
         """Open the database in the background, if there is one; a SQLite file that nothing used yet is not made."""
-        if self._exists():
+        if self.exists:
             self._start().add_done_callback(_tell)
 
     @asynccontextmanager
@@ -80,13 +80,15 @@ class CatalogDatabase:
 
     async def _opened(self) -> Engine:
         if self._engine is not None and self._is_open:
-            if self._exists():
+            if self.exists:
                 return self._engine
             await self._engine.dispose()  # its connections would go on with the file that was removed
             self._is_open = False
         return await asyncio.shield(self._start())
 
-    def _exists(self) -> bool:
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database; a SQLite file is made at its first use."""
         return not isinstance(self._place, Path) or self._place.exists()
 
     def _start(self) -> asyncio.Task[Engine]:
