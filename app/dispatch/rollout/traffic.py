@@ -15,10 +15,14 @@ from app.dispatch.route import Split
 
 
 class RolloutTraffic:
-    """The evidence of one rollout, and its copies under way. Both outlive the splits that are made of each table."""
+    """The evidence of one rollout, and its copies under way. Both outlive the splits that are made of each table.
+
+    judged: the model_id of the candidate or the mirror.
+    """
 
     def __init__(self, rollout_id: str) -> None:
         self.rollout_id = rollout_id
+        self.judged = ""
         self.ledger = Ledger()
         self._boost: Boost | None = None
         self._shadow: Shadow | None = None
@@ -28,8 +32,10 @@ class RolloutTraffic:
         arms = [(lanes[arm.model_id], arm.weight) for arm in route.arms if arm.weight]
         if route.canary is None:
             assert route.mirror is not None
+            self.judged = route.mirror
             return ShadowSplit(arms, place, self._shadow_of(lanes[route.mirror], route))
         canary = route.canary
+        self.judged = canary.candidate
         split = CanarySplit(arms, place, canary, lanes[canary.candidate], lanes[canary.stable], self.ledger)
         if canary.boost:
             split.boost = self._boost_of(split, route)

@@ -62,6 +62,8 @@ async def test_the_stable_version_answers_what_the_candidate_cannot(tmp_path: Pa
         evidence = versions.dispatcher.evidence("iris")
     for number, answer in enumerate(answers):
         from_stable(answer, number)
+        assert versions.dispatcher.evidence_by_version() == {CANDIDATE: evidence}
+        assert versions.dispatcher.tallies[STABLE].statuses == {200: 5}
     assert (evidence.answers, evidence.bad, evidence.both_failed, evidence.rescued) == (5, 5, 0, 5)
     assert {incident.cause for incident in evidence.incidents} <= {cause, "lost"}
     assert cause in {incident.cause for incident in evidence.incidents}
