@@ -49,8 +49,8 @@ class CanarySplit(Split):
         lane = self.next()
         if lane is self.candidate:
             self.lateness.renew(now)
-            Pair(self, request, now).begin()
-        elif self.boost is not None:
+            Pair(self, request).begin(now)
+        elif self.boost is not None and now >= self.boost.open_at:
             self.boost.submit(request, lane, now)
         else:
             request.lane = lane

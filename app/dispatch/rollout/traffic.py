@@ -45,14 +45,15 @@ class RolloutTraffic:
         boost = self._boost
         if boost is None:
             boost = self._boost = Boost(split.candidate, route.copies, self.ledger, split.lateness)
-        boost.lane, boost.bounds, boost.lateness = split.candidate, route.copies, split.lateness
+        boost.bind(split.candidate, route.copies)
+        boost.lateness = split.lateness
         return boost
 
     def _shadow_of(self, lane: Lane, route: Route) -> Shadow:
         shadow = self._shadow
         if shadow is None:
             shadow = self._shadow = Shadow(lane, route.copies, self.ledger)
-        shadow.lane, shadow.bounds = lane, route.copies
+        shadow.bind(lane, route.copies)
         return shadow
 
     def end_copies(self) -> None:
