@@ -52,6 +52,34 @@ def serialised(model: Any) -> tuple[IO[bytes], list[Any]]:
     return Named(recorder.content, f"{name}.pkl"), list(_code(recorder.defined))
 
 
+FRAMEWORKS = {
+    "sklearn": "sklearn",
+    "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
+    "catboost": "catboost",
+    "torch": "torch",
+    "pytorch": "torch",
+    "onnx": "onnx",
+}
+"""Names of frameworks, each with the package that the class of a model comes from."""
+
+
+def check_framework(framework: str, model: Any) -> None:
+    """Raise InvalidRequest for an unknown framework, and for a model of another one. model: None for one in a file."""
+    package = FRAMEWORKS.get(framework)
+    if package is None:
+        raise InvalidRequest(
+            f"There is no framework `{framework}`.",
+            hint=f"Give one of {', '.join(FRAMEWORKS)}, or leave it out: PRISM reads it from the model.",
+        )
+    made_of = dict.fromkeys(base.__module__.partition(".")[0] for base in type(model).__mro__ if base is not object)
+    if model is not None and package not in made_of:
+        raise InvalidRequest(
+            f"The {type(model).__name__} is not made with {framework} but with {', '.join(made_of) or 'Python alone'}.",
+            hint="Leave `framework` out, or give the one that the model was trained with.",
+        )
+
+
 def _is(model: Any, library: str, *classes: str) -> bool:
     """Return whether the model is an instance of one of the classes; the library itself is not imported."""
     return any(

@@ -134,7 +134,9 @@ class Variant(Struct, frozen=True):
 class Identity(Struct, frozen=True):
     """The facts that tell one version from every other. They never change.
 
-    models_folder: name of the entry of the models folder that it came from, "" for an upload.
+    models_folder: name of the entry of the models folder that it came from, "" for an upload. parent: number of the
+    version of the same name that it was made from, "" for none. created_by: the author whom its metadata names, otherwise
+    the address that the upload came from.
     """
 
     model_id: str
@@ -142,6 +144,8 @@ class Identity(Struct, frozen=True):
     version: str
     created_at: str
     models_folder: str = ""
+    parent: str = ""
+    created_by: str = ""
 
 
 class Spec(Struct, frozen=True):
@@ -153,7 +157,7 @@ class Spec(Struct, frozen=True):
     allow_packages: `distribution` or `module=distribution`, which he allowed by name; packages_consent: when.
     accelerate: "auto" or "off", or "" for the server's setting. execution: the hardware on which the model computes.
     replicas: how many are wanted while it is live. keep: whether it and models of other names serve side by side, even
-    where only one model is active.
+    where only one model is active. metadata: what its owner says of it: metrics, what it was trained on, its commit.
     """
 
     artifact: Artifact
@@ -173,6 +177,7 @@ class Spec(Struct, frozen=True):
     execution: Execution = Execution()
     replicas: int = 1
     keep: bool = False
+    metadata: dict[str, Any] = {}
 
 
 class Findings(Struct, frozen=True):

@@ -144,7 +144,7 @@ class Deployments:
         await self._jobs.end(model_id)
 
     async def start(
-        self, model: ModelVersion, keep: bool | None = None, traffic: TrafficChoice = TrafficChoice.ALL
+        self, model: ModelVersion, keep: bool | None = None, *, traffic: TrafficChoice = TrafficChoice.ALL
     ) -> None:
         """Start a model that is built, stopped or failed, or give the requests for its name to one that runs beside.
 

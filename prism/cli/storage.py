@@ -53,6 +53,8 @@ def described(stored: dict[str, Any]) -> str:
     blocks = [table(("MODEL", "SIZE", "IMAGES"), rows) if rows else "No model has an image."]
     if stored["environments"]:
         blocks.append(f"Environments below them: {stored['environments']}, {size(stored['environments_bytes'])}")
+    if stored.get("files_bytes"):
+        blocks.append(f"Files of the models: {size(stored['files_bytes'])}, what versions share counted once")
     if stored["leftovers"]:
         blocks.append(leftovers_table(stored["leftovers"]))
     return "\n\n".join(blocks)

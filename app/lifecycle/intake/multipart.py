@@ -34,6 +34,8 @@ FIELDS = (
     "version",
     "bump",
     "traffic",
+    "metadata",
+    "parent",
     "gpu",
     "upload_id",
 )

@@ -157,7 +157,7 @@ def small_server() -> Iterator[SmallServer]:
                     self.follow(int(query.get("after", ["0"])[0]))
                 case "GET", ["models", "iris", "logs"]:
                     self.answer(b"line 1\n\x1b[31mred\nlast\n", Content_Type="text/plain")
-                case "POST", ["models", "iris" | "m1", "start" | "stop" | "restart" | "dismiss" as action]:
+                case "POST", ["models", "iris" | "m1", "start" | "stop" | "restart" | "dismiss" | "rollback" as action]:
                     self.answer(document("stopped" if action == "stop" else "live"))
                 case _:
                     self.answer(NOT_FOUND, 404)
