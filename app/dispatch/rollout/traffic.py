@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from app.core.rollout.records import ShadowPair
 from app.core.route import Route
 from app.dispatch.batch import Lane
-from app.dispatch.rollout.canary import CanarySplit
+from app.dispatch.rollout.canary import CanarySplit, repeats_effects
 from app.dispatch.rollout.copies import Boost, Shadow
 from app.dispatch.rollout.evidence import Ledger
 from app.dispatch.rollout.shadow import ShadowSplit
@@ -33,11 +33,13 @@ class RolloutTraffic:
         if route.canary is None:
             assert route.mirror is not None
             self.judged = route.mirror
+            if repeats_effects(lanes[route.mirror], *(lane for lane, _ in arms)):
+                return Split(arms, place)
             return ShadowSplit(arms, place, self._shadow_of(lanes[route.mirror], route))
         canary = route.canary
         self.judged = canary.candidate
         split = CanarySplit(arms, place, canary, lanes[canary.candidate], lanes[canary.stable], self.ledger)
-        if canary.boost:
+        if canary.boost and not repeats_effects(split.candidate, split.stable):
             split.boost = self._boost_of(split, route)
         return split
 
