@@ -401,4 +401,5 @@ def new_deployment(model: ModelVersion, *, wanted: bool, status: Status) -> Depl
         created_at=model.identity.created_at,
         updated_at=utc_now(),
         bounds=model.spec.bounds,
+        side_effects=model.spec.side_effects,
     )

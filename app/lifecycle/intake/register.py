@@ -120,6 +120,8 @@ def build_version(inspected: Inspected, state: DeploymentState, targets: Targets
     target = target_of(target_name(texts.get("target") or config.target, targets), execution.gpus, targets)
     accelerate = accelerate_choice(texts.get("accelerate") or config.accelerate)
     replicas = replicas_of(texts.get("replicas", ""), config)
+    has_side_effects = texts.get("side_effects", "")
+    side_effects = boolean("side_effects", has_side_effects) if has_side_effects else config.side_effects
     now = utc_now()
     model = ModelVersion(
         Identity(upload.model_id, name, version, now, upload.models_folder, parent, author_of(metadata, upload)),
@@ -142,6 +144,7 @@ def build_version(inspected: Inspected, state: DeploymentState, targets: Targets
             keep=is_kept(texts.get("keep", ""), name, state),
             execution=execution,
             metadata=metadata,
+            side_effects=side_effects,
         ),
         Findings(inspection),
     )
