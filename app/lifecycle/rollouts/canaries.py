@@ -236,7 +236,7 @@ class Canaries:
         candidate = self._state.model(canary.rollout.candidate_id)
         reason = "the candidate was deleted"
         if candidate is not None:
-            await self._deployments.start(candidate, TrafficChoice.NONE)
+            await self._deployments.start(candidate, traffic=TrafficChoice.NONE)
             deployment = await self._deployments.settled(candidate.model_id)
             reason = "" if is_serving(deployment) else failure(deployment)
         if not reason and not allow_signature_change:
