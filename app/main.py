@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.staticfiles import StaticFiles
 
 from app.access.sessions import Sessions
+from app.api import deployments as deployments_api
 from app.api import doctor, health, inspections, metrics, models, registry, replacement, versions
 from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
@@ -125,6 +126,9 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
     management.include_router(share_api.router(share, system.state), dependencies=admins)
     management.include_router(keys_api.router(system.key_store), dependencies=admins)
     management.include_router(metrics.router(system.state, system.dispatcher), dependencies=admins)
+    management.include_router(
+        deployments_api.DeploymentRoutes(system.canaries, system.closing).router(), dependencies=admins
+    )
     app.include_router(management)
     app.mount("/api/v1", management)
 

@@ -71,6 +71,7 @@ def model_document(
         ],
         "replicas_wanted": model.spec.replicas,
         "keep": model.spec.keep,
+        "side_effects": model.spec.side_effects,
         **({} if vitals is None else {"use": usage_of(deployment, vitals)}),
         "restarts": deployment.restarts,
         "error": deployment.error,

@@ -59,6 +59,12 @@ UPLOAD_PROPERTIES: dict[str, Any] = {
         "description": "Keep models of other names running beside this one, where only one model is active; default: as for "
         "the last version of this name.",
     },
+    "side_effects": {
+        "type": "string",
+        "enum": ["true", "false"],
+        "description": "Whether a prediction changes something outside the model; then no request is retried, rescued or "
+        "copied. Default: as model_config.yaml says, otherwise false.",
+    },
     "version": {
         "type": "string",
         "examples": ["2.0.0"],

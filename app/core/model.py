@@ -158,6 +158,7 @@ class Spec(Struct, frozen=True):
     accelerate: "auto" or "off", or "" for the server's setting. execution: the hardware on which the model computes.
     replicas: how many are wanted while it is live. keep: whether it and models of other names serve side by side, even
     where only one model is active. metadata: what its owner says of it: metrics, what it was trained on, its commit.
+    side_effects: whether a prediction changes something outside the model, so that no caller's request may be sent twice.
     """
 
     artifact: Artifact
@@ -178,6 +179,7 @@ class Spec(Struct, frozen=True):
     replicas: int = 1
     keep: bool = False
     metadata: dict[str, Any] = {}
+    side_effects: bool = False
 
 
 class Findings(Struct, frozen=True):
@@ -299,7 +301,7 @@ class Deployment(Struct, frozen=True):
     """Wanted and real state of one model on this host, as kept in the registry.
 
     replicas: those that run, in the order of their numbers. `Spec.replicas` says how many there should be.
-    traffic: AUTO until it becomes live.
+    traffic: AUTO until it becomes live. side_effects: as in `Spec`.
     """
 
     model_id: str
@@ -317,3 +319,4 @@ class Deployment(Struct, frozen=True):
     metadata: dict[str, Any] = {}
     bounds: QueueLimits = QueueLimits()
     traffic: TrafficChoice = TrafficChoice.ALL
+    side_effects: bool = False

@@ -63,6 +63,7 @@ MEANT: Final = {
     "path": "file",
     "pip": "requirements",
     "provider": "execution_providers",
+    "side_effect": "side_effects",
     "providers": "execution_providers",
     "python": "python_version",
     "queue": "queue_length",
@@ -100,7 +101,8 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     framework: what the model file should be; checked against what it is. file: the model's, where the folder has several.
     method: of the object in a pickle that answers, such as predict_proba. batchable: whether rows of several requests
     may go through one call. sample: a request known to be answered, for the probe before traffic. input: how images
-    or sounds become the model's input. gpu: true, how many, or which.
+    or sounds become the model's input. gpu: true, how many, or which. side_effects: whether a prediction changes something
+    outside the model, so that no caller's request may be sent twice.
     """
 
     framework: str = ""
@@ -123,6 +125,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     accelerate: str = ""
     allow_unsafe: bool = False
     allow_packages: str | tuple[str, ...] = ()
+    side_effects: bool = False
     gpu: bool | int | tuple[str | int, ...] = False
     execution_providers: tuple[str, ...] = ()
     threads: Annotated[int, Meta(ge=1, le=1024)] | None = None

@@ -92,6 +92,10 @@ class Dispatcher:
         rollout = self._rollouts.get(name)
         return rollout.ledger.evidence if rollout is not None else Evidence()
 
+    def evidence_by_version(self) -> dict[str, Evidence]:
+        """Return the evidence of all rollouts, by the model_id of the candidate or the mirror."""
+        return {rollout.judged: rollout.ledger.evidence for rollout in self._rollouts.values()}
+
     def take_shadow_pairs(self, name: str) -> list[ShadowPair]:
         """Return what production and the mirror of a name answered to the same requests, since the last call."""
         rollout = self._rollouts.get(name)

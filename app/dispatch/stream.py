@@ -137,7 +137,8 @@ class Stream:
                 return items
             except PrismError as error:
                 cause = await self._cause(error)
-                if cause is not None or tries == TRIES or not isinstance(error, ReplicaUnavailable):
+                may_repeat = not (self._was_asked and self.lane.endpoint.side_effects)
+                if cause is not None or tries == TRIES or not may_repeat or not isinstance(error, ReplicaUnavailable):
                     self.end(cause or error)
                     break
         return []

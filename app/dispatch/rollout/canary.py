@@ -18,10 +18,15 @@ from app.dispatch.stream import Stream
 from model_container.contract import frames
 
 
+def repeats_effects(*lanes: Lane) -> bool:
+    """Return whether a request that goes to each of these lanes would have an effect outside the model twice."""
+    return any(lane.endpoint.side_effects for lane in lanes)
+
+
 class CanarySplit(Split):
     """A split between a candidate and a stable version, with rescue and evidence.
 
-    rescues: whether the stable version answers what the candidate could not. ledger, boost: outlive this split, which
+    rescues: whether the stable version answers what the candidate could not; never for a model with side effects. ledger, boost: outlive this split, which
     is made anew with each table.
     """
 
@@ -39,7 +44,7 @@ class CanarySplit(Split):
         super().__init__(arms, place)
         self.candidate = candidate
         self.stable = stable
-        self.rescues = canary.rescue
+        self.rescues = canary.rescue and not repeats_effects(candidate, stable)
         self.ledger = ledger
         self.lateness = Lateness(candidate, stable, canary.overdue_seconds)
         self.clock = OverdueClock()
@@ -49,8 +54,8 @@ class CanarySplit(Split):
         lane = self.next()
         if lane is self.candidate:
             self.lateness.renew(now)
-            Pair(self, request, now).begin()
-        elif self.boost is not None:
+            Pair(self, request).begin(now)
+        elif self.boost is not None and now >= self.boost.open_at:
             self.boost.submit(request, lane, now)
         else:
             request.lane = lane

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from math import inf
 from time import monotonic
 
 from app.core.rollout.records import ShadowAnswer, ShadowPair
@@ -30,44 +31,47 @@ PAIRS_A_REPEAT = 50
 
 
 class Copies:
-    """Copies for one version, within bounds. lane, bounds: set anew with each route."""
+    """Copies for one version, within bounds. open_at: when the rate allows the next one, in monotonic seconds."""
 
     def __init__(self, lane: Lane, bounds: CopyBounds, ledger: Ledger) -> None:
-        self.lane = lane
-        self.bounds = bounds
         self._ledger = ledger
         self._in_flight = 0
         self._held_bytes = 0
-        self._next_at = 0.0  # when the rate allows the next copy, in monotonic seconds
+        self._next_at = 0.0
+        self.open_at = 0.0
+        self.bind(lane, bounds)
+
+    def bind(self, lane: Lane, bounds: CopyBounds) -> None:
+        """Send copies to this lane, within these bounds, from now on. Those under way count on."""
+        self.lane = lane
+        self.bounds = bounds
+        self.open_at = self._next_at if bounds.per_second and bounds.in_flight else inf
 
     def submit(self, request: PendingRequest, lane: Lane, now: float) -> None:
         """Queue a request at the lane that answers it, and copy it later if there is room for that.
 
-        Raises what `Lane.submit` raises.
+        Not to be called before `open_at`. Raises what `Lane.submit` raises.
         """
         request.lane = lane
-        if self._takes(request, now):
+        if self._takes(request):
+            self._count(now)
             lane.submit(_Observed(self, request, lane), now)
         else:
             lane.submit(request, now)
 
-    def _takes(self, request: PendingRequest, now: float) -> bool:
-        raise NotImplementedError
+    def _takes(self, request: PendingRequest) -> bool:
+        """Return whether there is room for a copy of a request."""
+        return self._has_room(len(request.body))
 
     def _has_room(self, size_bytes: int) -> bool:
         bounds = self.bounds
         return self._in_flight < bounds.in_flight and self._held_bytes + size_bytes <= bounds.held_bytes
 
-    def _is_within_rate(self, now: float) -> bool:
-        """Return whether the rate allows a copy now, and count it. As many as may be in flight may come at once."""
+    def _count(self, now: float) -> None:
+        """Count a copy for the rate. As many as may be in flight may come at once."""
         bounds = self.bounds
-        if not bounds.per_second:
-            return False
-        next_at = max(self._next_at, now)
-        if next_at - now > bounds.in_flight / bounds.per_second:
-            return False
-        self._next_at = next_at + 1 / bounds.per_second
-        return True
+        self._next_at = max(self._next_at, now) + 1 / bounds.per_second
+        self.open_at = self._next_at - bounds.in_flight / bounds.per_second
 
     def begin(self, copied: Copied) -> None:
         """Send a copy of a request that was answered."""
@@ -179,12 +183,12 @@ class Boost(Copies):
         self.lateness = lateness
         self._clock = OverdueClock()
         self.busy_until = 0.0
-        self._rests_until = 0.0
 
-    def _takes(self, request: PendingRequest, now: float) -> bool:
-        if now < self._rests_until or self.lane.pending or not self._has_room(len(request.body)):
-            return False
-        return self._is_within_rate(now)
+    def _takes(self, request: PendingRequest) -> bool:
+        return not self.lane.pending and super()._takes(request)
+
+    def _count(self, now: float) -> None:
+        self._next_at = self.open_at = now + 1 / self.bounds.per_second
 
     def begin(self, copied: Copied) -> None:
         copy = _BoostCopy(self, copied)
@@ -207,7 +211,9 @@ class Boost(Copies):
         assert isinstance(copy, _BoostCopy)
         now = monotonic()
         self.busy_until = 0.0
-        self._rests_until = now + (now - copy.sent) * (1 / BOOST_SHARE - 1)
+        rest = (now - copy.sent) * (1 / BOOST_SHARE - 1)
+        self._next_at = max(self._next_at, now + rest)
+        self.open_at = max(self.open_at, self._next_at)
         self._clock.discard(copy)
         if copy.is_counted or isinstance(outcome, Overloaded):
             return
@@ -251,16 +257,19 @@ class Shadow(Copies):
         self._pairs: deque[ShadowPair] = deque()
         self._begun = 0
 
-    def _takes(self, request: PendingRequest, now: float) -> bool:
-        if self._is_within_rate(now) and self._has_room(len(request.body)):
-            return True
+    def drop(self) -> None:
+        """Count a request that is not copied."""
         self._ledger.dropped += 1
-        return False
+
+    def _takes(self, request: PendingRequest) -> bool:
+        has_room = super()._takes(request)
+        self._ledger.dropped += not has_room
+        return has_room
 
     def begin(self, copied: Copied) -> None:
         copy = _ShadowCopy(self, copied)
         if not self._has_room(copy.held_bytes):
-            self._ledger.dropped += 1
+            self.drop()
             return
         self._begun += 1
         if self._begun % PAIRS_A_REPEAT == 0:
@@ -282,7 +291,7 @@ class Shadow(Copies):
         production = _answer_of(copied.reply, copied.seconds)
         pair = ShadowPair(copied.request_id, production, answer, copy.again)
         if len(self._pairs) >= self.bounds.pairs or self._held_bytes + pair.size_bytes > self.bounds.held_bytes:
-            self._ledger.dropped += 1
+            self.drop()
             return
         self._held_bytes += pair.size_bytes
         self._pairs.append(pair)

@@ -20,4 +20,10 @@ class ShadowSplit(Split):
         self._copies = copies
 
     def submit(self, request: PendingRequest, now: float) -> None:
-        self._copies.submit(request, self.next(), now)
+        lane, copies = self.next(), self._copies
+        if now >= copies.open_at:
+            copies.submit(request, lane, now)
+        else:
+            copies.drop()
+            request.lane = lane
+            lane.submit(request, now)

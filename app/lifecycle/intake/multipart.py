@@ -31,6 +31,7 @@ FIELDS = (
     "accelerate",
     "replicas",
     "keep",
+    "side_effects",
     "version",
     "bump",
     "traffic",

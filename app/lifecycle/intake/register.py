@@ -25,6 +25,7 @@ from app.lifecycle.intake.read_upload import Inspected, place_code
 from app.lifecycle.intake.receive import Upload
 from app.lifecycle.intake.refusals import refuse_unusable
 from app.lifecycle.intake.same_files import keep_once
+from app.lifecycle.rollouts.guards import refuse_takeover
 from app.lifecycle.state import DeploymentState, utc_now
 from app.lifecycle.versions import metadata_of, parent_of
 from app.runtime.target import Targets
@@ -72,6 +73,8 @@ async def register(
     """
     began = monotonic()
     draft = build_version(inspected, state, targets)
+    if run:
+        refuse_takeover(draft.model.name, state.rollout(draft.model.name), draft.traffic)
     refuse_unusable(
         draft.inspection, allow_unsafe=draft.model.spec.allow_unsafe, code_files=draft.model.spec.code_files
     )
@@ -117,6 +120,8 @@ def build_version(inspected: Inspected, state: DeploymentState, targets: Targets
     target = target_of(target_name(texts.get("target") or config.target, targets), execution.gpus, targets)
     accelerate = accelerate_choice(texts.get("accelerate") or config.accelerate)
     replicas = replicas_of(texts.get("replicas", ""), config)
+    has_side_effects = texts.get("side_effects", "")
+    side_effects = boolean("side_effects", has_side_effects) if has_side_effects else config.side_effects
     now = utc_now()
     model = ModelVersion(
         Identity(upload.model_id, name, version, now, upload.models_folder, parent, author_of(metadata, upload)),
@@ -139,6 +144,7 @@ def build_version(inspected: Inspected, state: DeploymentState, targets: Targets
             keep=is_kept(texts.get("keep", ""), name, state),
             execution=execution,
             metadata=metadata,
+            side_effects=side_effects,
         ),
         Findings(inspection),
     )

@@ -46,11 +46,13 @@ def test_every_key_reaches_its_place() -> None:
             "python_version": "3.11",
             "target": "process",
             "accelerate": "off",
+            "side_effects": True,
             "allow_unsafe": True,
             "description": "Risk",
         }
     )
     assert config.bounds == QueueLimits(32, 100, 5, 2.5)
+    assert config.side_effects
     assert config.inputs == (TensorSpec("x", "FP32", (-1, 4)),)
     assert config.outputs == (TensorSpec("risk", "FP64"),)
     assert config.requirement_lines == "numpy>=2\npandas"

@@ -58,7 +58,9 @@ def shadow_route(**bounds: Any) -> Route:
 
 
 class Versions:
-    """stable, candidate: their replicas. deployments: of both."""
+    """stable, candidate: their replicas. deployments: of both. side_effects: whether they are declared to have some."""
+
+    side_effects = False
 
     def __init__(self, dispatcher: Dispatcher, stable: FakeReplica, candidate: FakeReplica) -> None:
         self.dispatcher = dispatcher
@@ -69,7 +71,12 @@ class Versions:
     def deployments(self) -> list[Deployment]:
         both = ((self.stable, STABLE, "1.0.0"), (self.candidate, CANDIDATE, "2.0.0"))
         return [
-            structs.replace(live(fake, model_id=model_id), version=version, live_at=f"2026-{model_id}")
+            structs.replace(
+                live(fake, model_id=model_id),
+                version=version,
+                live_at=f"2026-{model_id}",
+                side_effects=self.side_effects,
+            )
             for fake, model_id, version in both
         ]
 

@@ -229,3 +229,12 @@ async def test_pairs_go_with_the_rollout_and_stay_while_the_shadow_is_down(tmp_p
         await eventually(lambda: versions.dispatcher.evidence("iris").mirrored == 2)
         await versions.publish(None)
         assert versions.dispatcher.take_shadow_pairs("iris") == []
+
+
+async def test_a_shadow_of_a_model_with_side_effects_gets_no_copies(tmp_path: Path) -> None:
+    async with under_canary(tmp_path) as versions:
+        versions.side_effects = True
+        await versions.publish(shadow_route())
+        await outcomes(versions.dispatcher, 5)
+        await asyncio.sleep(0.05)
+        assert not versions.candidate.batches
