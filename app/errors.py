@@ -31,6 +31,7 @@
     └── Unavailable              503  carries Retry-After
         ├── TooManyOpenFiles          the server, or the machine, has no file descriptor left
         ├── TargetUnavailable         Docker was requested and no engine is there
+        ├── CatalogUnavailable        the catalog's database does not answer
         ├── Overloaded                a bounded queue is full
         ├── ReplicaUnavailable        no live replica right now
         │   └── ReplicaProtocolError  502  a replica sent an invalid answer
@@ -269,6 +270,11 @@ class TooManyOpenFiles(Unavailable):
 class TargetUnavailable(Unavailable):
     code = "target_unavailable"
     title = "The target where the model runs is not available"
+
+
+class CatalogUnavailable(Unavailable):
+    code = "catalog_unavailable"
+    title = "The catalog's database is not available"
 
 
 class Overloaded(Unavailable):

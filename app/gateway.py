@@ -15,6 +15,7 @@ from app.access.rate_limit import RateLimiter
 from app.access.throttle import FailedKeyThrottle
 from app.core.model import Replica
 from app.core.route_table import is_down, wanted
+from app.core.version_record import version_record
 from app.dispatch.connection import WireLimits
 from app.dispatch.connection import connect as connect_replica
 from app.dispatch.limits import QueueSettings
@@ -27,10 +28,13 @@ from app.lifecycle.intake.staging import Staging
 from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.probe import Connect, ProbedConnection
+from app.lifecycle.rollouts.canaries import Canaries
 from app.lifecycle.state import DeploymentState
 from app.observe.history import History
 from app.protocols.v2.service import V2Admin, V2Service
 from app.public.surface import PublicSurface
+from app.registry.catalog.database import CatalogDatabase
+from app.registry.catalog.rollouts import SqlRolloutStore
 from app.registry.containers import ContainersFile
 from app.registry.keys import KeyEntry, KeyStore
 from app.registry.models import ModelStore
@@ -66,6 +70,7 @@ class Gateway:
         self._store = ModelStore(settings.upload_root, self.unsaved)
         self._containers = ContainersFile(settings.registry_path, self.unsaved)
         self.state = DeploymentState(self._store, self._containers)
+        self.catalog = CatalogDatabase(settings.catalog_place, lambda: map(version_record, self._store.all()))
         self.keys = Keys(settings.keys, settings.keys_of_admins)
         self.wrong_keys = FailedKeyThrottle()
         self.key_store = KeyStore(settings.registry_path.with_name("keys.json"), self.unsaved)
@@ -84,6 +89,7 @@ class Gateway:
         self.closing = asyncio.Event()
         self._readers_group = BackgroundGroup(f"prism-{home_label(settings)}-readers")
         self.deployments = Deployments(self.state, self._pipeline(), connector(self.flow.wire))
+        self.canaries = Canaries(SqlRolloutStore(self.catalog), self.deployments, self.dispatcher.evidence)
         self.public_surface = PublicSurface(
             self.state,
             self.dispatcher,
@@ -167,7 +173,10 @@ class Gateway:
         await self.share.clear_up()
         self._store.load()
         self.key_store.load()
+        loaded = await self.canaries.load() if self.catalog.exists else None
         await self.deployments.resume(registry_lost=not self._containers.load())
+        self.catalog.begin()
+        self.canaries.begin_judging(loaded=loaded)
         if self.settings.enable_health_monitor:
             self.monitor.begin()
         self.history.begin()
@@ -194,8 +203,10 @@ class Gateway:
         await self.history.end()
         await self.models_folder.end()
         await self.monitor.end()
+        await self.canaries.end()
         await self.deployments.shut_down(keep_models=keep_models)
         await self.dispatcher.close()
+        await self.catalog.close()
         await asyncio.to_thread(self._readers_group.remove)
         await self.unsaved.end()
 

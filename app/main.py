@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.staticfiles import StaticFiles
 
 from app.access.sessions import Sessions
+from app.api import deployments as deployments_api
 from app.api import doctor, health, inspections, metrics, models, registry, replacement, versions
 from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
@@ -44,6 +45,7 @@ from app.ui.routes import predict as predict_page
 from app.ui.routes import settings as settings_page
 from app.ui.routes import share as share_panel
 from app.ui.routes import upload as upload_page
+from app.ui.routes import versions as versions_page
 from app.version import VERSION
 
 UI = Path(__file__).parent / "ui"
@@ -124,6 +126,9 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
     management.include_router(share_api.router(share, system.state), dependencies=admins)
     management.include_router(keys_api.router(system.key_store), dependencies=admins)
     management.include_router(metrics.router(system.state, system.dispatcher), dependencies=admins)
+    management.include_router(
+        deployments_api.DeploymentRoutes(system.canaries, system.closing).router(), dependencies=admins
+    )
     app.include_router(management)
     app.mount("/api/v1", management)
 
@@ -162,6 +167,7 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
     asking = InferenceHandler(system.dispatcher, system.admission, system.max_body_bytes)
     app.include_router(predict_table.router(state, asking, system.admission, pages), dependencies=admins)
     app.include_router(logs_page.router(deployments, pages), dependencies=admins)
+    app.include_router(versions_page.router(deployments, pages), dependencies=admins)
     app.include_router(
         model_page.router(deployments, history, vitals, system.dispatcher.circuits, pages), dependencies=admins
     )

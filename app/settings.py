@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.core.database_url import database_url
 from app.core.execution import unknown_provider
 from app.core.model import Limits
 from app.core.ssh_address import SshAddress, ssh_address
@@ -58,6 +59,11 @@ class Settings(Places):
         Path("app/registry/containers.json"),
         alias="MODEL_CONTAINER_REGISTRY_PATH",
         description="The JSON file that records what runs on this host.",
+    )
+    database_url: SecretStr = Field(
+        SecretStr(""),
+        alias="DATABASE_URL",
+        description="PostgreSQL database for the catalog, postgresql+asyncpg://user:password@host:5432/database; unset: a SQLite file, see catalog.md.",
     )
     environment_root: Path = Field(
         Path("model_store/environments"),
@@ -224,6 +230,12 @@ class Settings(Places):
             raise ValueError(f"{unknown[0][:100]} is no execution provider. {unknown[1]}".rstrip("."))
         return value
 
+    @field_validator("database_url")
+    @classmethod
+    def _database_is_postgresql(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        return SecretStr(database_url(text)) if text else value
+
     @field_validator("api_keys", "admin_keys")
     @classmethod
     def _keys_are_usable(cls, value: SecretStr) -> SecretStr:
@@ -244,6 +256,11 @@ class Settings(Places):
     @property
     def registry_path(self) -> Path:
         return self.home / self.model_container_registry_path
+
+    @property
+    def catalog_place(self) -> Path | str:
+        """The file of SQLite, or the URL of PostgreSQL, with its password."""
+        return self.database_url.get_secret_value() or self.registry_path.with_name("catalog.db").absolute()
 
     @property
     def environments(self) -> Path:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import functools
 import gc
+import glob
 import os
+import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -110,6 +113,28 @@ def missing_node() -> str:
     return "" if shutil.which("node") else "no node is on PATH. Install Node.js: apt-get install nodejs"
 
 
+POSTGRES_PROGRAMS = "/usr/lib/postgresql/*/bin"
+"""Where Debian keeps the programs of its versions of PostgreSQL, which are not on PATH."""
+
+
+def postgres_programs() -> Path | None:
+    """The folder with initdb and pg_ctl, of the newest PostgreSQL here."""
+    found = [Path(path).parent for path in glob.glob(f"{POSTGRES_PROGRAMS}/initdb")]
+    on_path = shutil.which("initdb")
+    found += [Path(on_path).resolve().parent] if on_path else []
+    return max(found, key=lambda folder: [int(part) for part in re.findall(r"[0-9]+", str(folder))], default=None)
+
+
+@functools.cache
+def missing_postgres() -> str:
+    """Why tests marked `postgres` cannot run here and what to do about it; "" if they can."""
+    if postgres_programs() is None:
+        return "no initdb is here. Install PostgreSQL: apt-get install postgresql"
+    if os.geteuid() == 0 and "postgres" not in {user.pw_name for user in pwd.getpwall()}:
+        return "root may not run PostgreSQL, and there is no user postgres. Run the tests as another user"
+    return ""
+
+
 @functools.cache
 def missing_torch() -> str:
     """Why tests marked `torch` cannot run here and what to do about it; "" if they can.
@@ -172,6 +197,7 @@ NEEDS: dict[str, Callable[[], str]] = {
     "browser": missing_browser,
     "sshd": missing_sshd,
     "node": missing_node,
+    "postgres": missing_postgres,
     "torch": missing_torch,
     "cgroup": missing_cgroup,
     "systemd": missing_systemd,

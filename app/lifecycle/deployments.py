@@ -24,6 +24,7 @@ from app.lifecycle.logs.build_log import BuildLog, error_lines
 from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.probe import Connect
 from app.lifecycle.removal import removal, remove_build_output
+from app.lifecycle.rollouts.guards import refuse_start, refuse_stop
 from app.lifecycle.state import DeploymentState, utc_now
 
 log = structlog.get_logger(__name__)
@@ -155,6 +156,8 @@ class Deployments:
         deployment = self.state.deployment(model.model_id)
         if self.busy(model.model_id):
             return
+        if traffic is not TrafficChoice.NONE:
+            refuse_start(model, self.state.rollout(model.name), serves=is_serving(deployment))
         if is_serving(deployment):
             if traffic is TrafficChoice.ALL and deployment.traffic is TrafficChoice.NONE:
                 await self.pipeline.publisher.hand_over(model)
@@ -167,7 +170,12 @@ class Deployments:
         self._begin(model, lambda: self.pipeline.deploy_version(model, run=True))
 
     async def stop(self, model: ModelVersion) -> None:
-        """Take a model out of the traffic, then drain and stop its replicas."""
+        """Take a model out of the traffic, then drain and stop its replicas. Raises Conflict during its rollout."""
+        refuse_stop(model, self.state.rollout(model.name))
+        await self.halt(model)
+
+    async def halt(self, model: ModelVersion) -> None:
+        """Do what `stop` does, also during its rollout."""
         await self._end_job(model.model_id)
         deployment = self.state.deployment(model.model_id)
         stopped = Status.FAILED if deployment.status is Status.FAILED else Status.STOPPED
@@ -241,7 +249,8 @@ class Deployments:
         return self._jobs.is_followed(model_id)
 
     async def delete(self, model: ModelVersion) -> list[str]:
-        """Remove every trace of a model. Returns what was removed, for a person."""
+        """Remove every trace of a model. Returns what was removed, for a person. Raises Conflict during its rollout."""
+        refuse_stop(model, self.state.rollout(model.name))
         removed = await self.removal(model)
         await self.stop(model)
         model = self.state.model(model.model_id) or model

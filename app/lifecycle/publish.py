@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from msgspec import structs
 
 from app.core.model import Deployment, ModelVersion, Replica, Restart, Status, TrafficChoice
+from app.core.rollout.records import Rollout
 from app.core.route import Arm, Route
 from app.core.route_table import Loss, RouteTable, is_beside, is_serving
 from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
@@ -94,6 +95,23 @@ class Publisher:
         await self._state.record(
             self._state.changed(model.model_id, traffic=TrafficChoice.ALL),
             *(self._state.changed(other.model_id, traffic=TrafficChoice.NONE) for other in others),
+        )
+
+    async def mark(self, name: str, main: str) -> None:
+        """Record which version answers for a name on this host where no split is set, such as after a restart.
+
+        The others of the name run beside it. main: its model_id.
+        """
+        sharing = [entry for entry in self._state.deployments() if entry.name == name and entry.wanted]
+        if not any(entry.model_id == main for entry in sharing):
+            return
+        choices = [TrafficChoice.ALL if entry.model_id == main else TrafficChoice.NONE for entry in sharing]
+        await self._state.record(
+            *(
+                self._state.changed(entry.model_id, traffic=choice)
+                for entry, choice in zip(sharing, choices, strict=True)
+                if entry.traffic is not choice
+            )
         )
 
     async def go_live(
@@ -197,6 +215,9 @@ class Publisher:
         Returns ALL or NONE.
         """
         name, traffic = model.name, self._state.deployment(model.model_id).traffic
+        rollout = self._state.rollout(name)
+        if rollout is not None:
+            return self._join_rollout(model, rollout)
         if traffic is TrafficChoice.ALL:
             if not self._share_a_name(name, model.model_id):
                 self._state.forget_split(name)
@@ -217,6 +238,15 @@ class Publisher:
         if present:
             self._state.split(name, Route((*split.arms, *arms), split.mirror))
         return traffic
+
+    def _join_rollout(self, model: ModelVersion, rollout: Rollout) -> TrafficChoice:
+        """Have a version that becomes live during a rollout take its share in it; one that is not part of it has none."""
+        self._state.hold(rollout)
+        split = self._state.splits.get(model.name)
+        if split is not None and model.model_id not in split.versions:
+            self._state.split(model.name, structs.replace(split, arms=(*split.arms, Arm(model.model_id, 0.0))))
+        main = max(rollout.arms, key=lambda arm: arm.weight)
+        return TrafficChoice.ALL if model.model_id == main.model_id else TrafficChoice.NONE
 
     def _leading(self, name: str, model_id: str) -> list[Deployment]:
         """Return the other versions that take the requests for a name now, or will once they are back."""

@@ -18,6 +18,8 @@ from msgspec import structs
 from app.core.acceleration import Acceleration
 from app.core.environment import Lock
 from app.core.model import Artifact, Deployment, ModelVersion, Replica, Restart, Status, TrafficChoice
+from app.core.rollout.records import Rollout
+from app.core.rollout.route import rollout_route
 from app.core.route import Arm, Route
 from app.core.route_table import Endpoint, Loss, Outlook, RouteTable, is_serving, route_table
 from app.core.semver import Bump, next_version
@@ -85,6 +87,7 @@ class DeploymentState:
         self.numbering = asyncio.Lock()  # held from `next_version` to `add`, so that no two versions have one number
         self._outlooks: dict[str, Outlook] = {}  # not recorded: the next gateway finds out for itself
         self._splits: dict[str, Route] = {}
+        self._rollouts: dict[str, Rollout] = {}  # those that are active, by name
 
     def folder(self, model_id: str) -> Path:
         return self._store.folder(model_id)
@@ -185,6 +188,39 @@ class DeploymentState:
         """Have a name lead to its newest live version again."""
         self._splits.pop(name, None)
 
+    def rollout(self, name: str) -> Rollout | None:
+        """Return the active rollout of a name, if it has one."""
+        return self._rollouts.get(name)
+
+    def hold(self, rollout: Rollout) -> None:
+        """Have the requests for a name follow its rollout, from the next route table on.
+
+        No other version takes them over until `release`. Of its versions, those that are not wanted get no share.
+        """
+        name = rollout.name
+        self._rollouts[name] = rollout
+        wanted = {entry.model_id for entry in self._registry.all() if entry.name == name and entry.wanted}
+        route = rollout_route(rollout).restricted_to(wanted)
+        if route is None:
+            return
+        before = self._splits.get(name)
+        beside = sorted((before.versions & wanted) - route.versions) if before is not None else []
+        self._splits[name] = structs.replace(route, arms=(*route.arms, *(Arm(other, 0.0) for other in beside)))
+
+    def release(self, rollout: Rollout) -> None:
+        """Let other versions take over the requests for a name; until one does, its split stays.
+
+        Does nothing if the name is held by another rollout by now.
+        """
+        name = rollout.name
+        held = self._rollouts.get(name)
+        if held is None or held.id != rollout.id:
+            return
+        del self._rollouts[name]
+        split = self._splits.get(name)
+        if split is not None:
+            self._splits[name] = Route(split.arms, split.mirror)
+
     def restore_splits(self) -> None:
         """Have the versions that run beside others share their names with them, as they did in the last gateway."""
         names: dict[str, list[Deployment]] = {}
@@ -196,6 +232,8 @@ class DeploymentState:
                 main = max(leading, key=lambda deployment: (deployment.live_at, deployment.created_at))
                 others = [Arm(other.model_id, 0.0) for other in sharing if other.traffic is TrafficChoice.NONE]
                 self._splits[name] = Route((Arm(main.model_id, 1.0), *others))
+        for rollout in self._rollouts.values():
+            self.hold(rollout)
 
     def _leave_split(self, model_id: str) -> list[Deployment]:
         """Give a version's share to those that share its name. If none of them has a share, the split is forgotten.

@@ -13,6 +13,7 @@ GROUPS = (
     # tag, title
     ("predict", "Predict"),
     ("models", "Models"),
+    ("rollouts", "Rollouts"),
     ("Open Inference Protocol V2", "Open Inference Protocol V2"),
     ("KServe V1", "KServe V1"),
     ("MLflow", "MLflow"),

@@ -93,13 +93,22 @@ def test_a_model_is_pushed_listed_rolled_back_read_and_removed_by_the_short_form
     assert prism("predict", "flowers", json.dumps(ROW)).stdout == '"setosa"\n'
     assert prism("logs", "flowers", "--build").stdout
     older = prism("rollback", "flowers")
-    assert older.returncode == 2
+    assert older.returncode == 1
     assert "no version before 1.0.0" in older.stderr
+    options = ("--strategy", "none", "--bump", "major", "--metadata", '{"auc": 0.9}')
+    beside = prism("push", str(iris_file), "--name", "flowers", *options)
+    assert "flowers@2.0.0 is live" in beside.stdout
+    assert "prism models start flowers@2.0.0" in beside.stderr
+    newest, _, oldest = [line.split() for line in prism("versions", "flowers").stdout.splitlines()[1:]]
+    assert (newest[:4], oldest[:4]) == (["2.0.0", "live", "0%", "1.0.0"], ["1.0.0", "live", "100%", "-"])
+    assert "metric auc" in prism("diff", "flowers", "1.0.0", "2.0.0").stdout
+    refused = prism("push", str(iris_file), "--name", "flowers", "--set-version", "2.0.0")
+    assert "The next free ones are 3.0.0 (major)" in refused.stderr
     assert "flowers@1.1.0 is live" in prism("rollback", "flowers@1.1.0").stdout
     assert "Removed flowers@1.1.0" in prism("rm", "flowers", "--yes").stdout
 
 
-def test_the_wheel_brings_the_pages_and_the_sample_model(installed: Path) -> None:
+def test_the_wheel_brings_the_pages_the_migrations_and_the_sample_model(installed: Path) -> None:
     (packages,) = installed.parent.glob("lib/python*/site-packages")
     sample = Path("model_store/samples/iris")
     for file in (
@@ -107,6 +116,8 @@ def test_the_wheel_brings_the_pages_and_the_sample_model(installed: Path) -> Non
         sample / "sample.json",
         "app/ui/templates/page.html",
         "app/ui/static/page.css",
+        "app/registry/catalog/migrations/env.py",
+        "app/registry/catalog/migrations/versions/0001_initial.py",
     ):
         assert (packages / file).read_bytes() == (CHECKOUT / file).read_bytes()
 

@@ -37,8 +37,8 @@ class Sight(Struct, frozen=True):
     """What the controller sees when it judges a canary.
 
     trial: None before traffic moved. now: the time for the record, RFC 3339. seconds: since the step began, or since
-    the promotion. stable_serves: whether there is a version to go back to. lost: why the candidate will not come back;
-    "" if it serves or may come back.
+    the promotion. stable_serves: whether there is a version to go back to. lost, stable_lost: why the candidate or the
+    stable version will not come back by itself; "" if it serves or may.
     """
 
     trial: Trial | None
@@ -47,6 +47,7 @@ class Sight(Struct, frozen=True):
     versions: Versions
     stable_serves: bool = True
     lost: str = ""
+    stable_lost: str = ""
 
 
 def begin(
@@ -94,13 +95,13 @@ def fail(rollout: Rollout, now: str, reason: str) -> Change | None:
 def decide(rollout: Rollout, sight: Sight) -> Change | None:
     """Return what follows from what was seen; None to go on as it is.
 
-    While the stable version does not serve, nothing is rolled back by itself: there is nowhere to go back to.
+    While the stable version does not serve, a candidate that does is not rolled back: there is nowhere to go back to.
     """
     if not rollout.is_active or rollout.state is RolloutState.PENDING or sight.trial is None:
         return None
+    if sight.lost:
+        return _back(rollout, sight, sight.lost)
     if sight.stable_serves:
-        if sight.lost:
-            return roll_back(rollout, sight, sight.lost)
         found = fault(sight.trial, rollout.policy, sight.versions.stable)
         if found is not None:
             return _condemn(rollout, sight, found)
@@ -131,8 +132,13 @@ def roll_back(rollout: Rollout, sight: Sight, reason: str, facts: dict[str, Any]
             f"{rollout.name}@{sight.versions.stable} does not serve, so nothing can be rolled back to it.",
             hint=f"Start it: `prism models start {rollout.name}@{sight.versions.stable}`.",
         )
-    arms = _arms(rollout.stable_id, rollout.candidate_id, 0.0)
-    return _change(rollout, RolloutState.ROLLED_BACK, sight.now, reason, facts, arms=arms)
+    return _back(rollout, sight, reason, facts)
+
+
+def back_on_top(recorded: Rollout, change: Change) -> Change:
+    """Return a rollback that acted already, on top of what was recorded in the meantime."""
+    event, arms = change.event, change.rollout.arms
+    return _change(recorded, RolloutState.ROLLED_BACK, event.at, change.rollout.reason, event.facts, arms=arms)
 
 
 def pause(rollout: Rollout, sight: Sight, by: str = "") -> Change | None:
@@ -192,9 +198,14 @@ def _promote(rollout: Rollout, sight: Sight, reason: str) -> Change:
     return _change(rollout, RolloutState.PROMOTED, sight.now, reason, arms=arms)
 
 
+def _back(rollout: Rollout, sight: Sight, reason: str, facts: dict[str, Any] | None = None) -> Change:
+    arms = _arms(rollout.stable_id, rollout.candidate_id, 0.0)
+    return _change(rollout, RolloutState.ROLLED_BACK, sight.now, reason, facts, arms=arms)
+
+
 def _finish(rollout: Rollout, sight: Sight) -> Change | None:
     if sight.seconds < rollout.policy.warm_seconds:
-        return None
+        return _change(rollout, RolloutState.DONE, sight.now, sight.stable_lost) if sight.stable_lost else None
     reason = f"{sight.versions.stable} was kept warm for {rollout.policy.warm_seconds:g} s and was not needed"
     return _change(rollout, RolloutState.DONE, sight.now, reason)
 

@@ -25,6 +25,7 @@ from app.lifecycle.intake.read_upload import Inspected, place_code
 from app.lifecycle.intake.receive import Upload
 from app.lifecycle.intake.refusals import refuse_unusable
 from app.lifecycle.intake.same_files import keep_once
+from app.lifecycle.rollouts.guards import refuse_takeover
 from app.lifecycle.state import DeploymentState, utc_now
 from app.lifecycle.versions import metadata_of, parent_of
 from app.runtime.target import Targets
@@ -72,6 +73,8 @@ async def register(
     """
     began = monotonic()
     draft = build_version(inspected, state, targets)
+    if run:
+        refuse_takeover(draft.model.name, state.rollout(draft.model.name), draft.traffic)
     refuse_unusable(
         draft.inspection, allow_unsafe=draft.model.spec.allow_unsafe, code_files=draft.model.spec.code_files
     )

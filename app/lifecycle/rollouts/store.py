@@ -8,7 +8,11 @@ from app.core.rollout.records import Rollout, RolloutEvent
 
 
 class RolloutStore(Protocol):
-    """The rollouts and what happened to them. Every method raises CatalogUnavailable while the database is away."""
+    """The rollouts and what happened to them. Every method raises CatalogUnavailable while the database is away.
+
+    If the database is lost while it works, it may have recorded the change all the same. `begin` and `change` may be
+    called again with the same rollout: what is recorded already is not an error.
+    """
 
     async def begin(self, rollout: Rollout, event: RolloutEvent) -> None:
         """Record a new rollout and its first event. Raises Conflict, naming it, if its model has an active one."""

@@ -210,5 +210,19 @@ def test_a_candidate_that_will_not_come_back_is_rolled_back() -> None:
     assert (change.rollout.state, change.rollout.reason) == (RolloutState.ROLLED_BACK, "1.5.0 was stopped")
 
 
+def test_a_promoted_canary_is_over_when_the_version_before_it_is_stopped() -> None:
+    change = decide(
+        in_state(RolloutState.PROMOTED), structs.replace(sight(seen(POLICY, 3)), stable_lost="it was stopped")
+    )
+    assert change is not None
+    assert (change.rollout.state, change.rollout.reason) == (RolloutState.DONE, "it was stopped")
+
+
+def test_a_canary_of_which_both_versions_were_stopped_is_over() -> None:
+    change = decide(running(), sight(seen(POLICY, 3), stable_serves=False, lost="1.5.0 was stopped"))
+    assert change is not None
+    assert change.rollout.state is RolloutState.ROLLED_BACK
+
+
 def test_a_canary_starts_once() -> None:
     assert start(running(), sight()) is None
