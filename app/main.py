@@ -19,6 +19,7 @@ from app.api import deployments as deployments_api
 from app.api import doctor, health, inspections, metrics, models, registry, replacement, versions
 from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
+from app.api import shadows as shadows_api
 from app.api import share as share_api
 from app.api import storage as storage_api
 from app.dispatch.head_cache import HeadCache
@@ -129,6 +130,7 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
     management.include_router(
         deployments_api.DeploymentRoutes(system.canaries, system.closing).router(), dependencies=admins
     )
+    management.include_router(shadows_api.ShadowRoutes(system.shadows).router(), dependencies=admins)
     app.include_router(management)
     app.mount("/api/v1", management)
 
