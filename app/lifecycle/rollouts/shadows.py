@@ -293,7 +293,7 @@ class Shadows:
         rollout = await self._store.get(rollout_id)
         if rollout is None:
             raise NotFound(
-                f"There is no rollout `{rollout_id[:100]}`.", hint="`GET /deployments` lists those there are."
+                f"There is no rollout `{rollout_id[:100]}`.", hint="`prism shadow show NAME` shows a model's."
             )
         if rollout.kind is not RolloutKind.SHADOW:
             raise Conflict(
