@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.staticfiles import StaticFiles
 
 from app.access.sessions import Sessions
 from app.api import deployments as deployments_api
-from app.api import doctor, health, inspections, metrics, models, registry, replacement
+from app.api import doctor, health, inspections, metrics, models, registry, replacement, versions
 from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
 from app.api import share as share_api
@@ -99,7 +99,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> None:
-    """Add the routes for admins: the models there are, the metrics, and everything that changes something."""
+    """Add the routes for admins: the models there are, the metrics, and everything that changes something.
+
+    They are also under /api/v1, which the page of the API does not list again.
+    """
     deployments, share = system.deployments, system.share
     routes = models.ModelRoutes(
         deployments=deployments,
@@ -110,19 +113,22 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
         public_url=share.public_url,
         circuits=system.dispatcher.circuits,
     )
-    app.include_router(routes.router(), dependencies=admins)
-    app.include_router(inspections.router(deployments.pipeline.readers), dependencies=admins)
-    app.include_router(storage_api.router(deployments), dependencies=admins)
-    app.include_router(doctor.router(system.settings), dependencies=admins)
-    app.include_router(replacement.router(deployments), dependencies=admins)
-    app.include_router(registry.router(deployments, share.public_url), dependencies=admins)
-    app.include_router(models_folder_api.router(system.models_folder), dependencies=admins)
-    app.include_router(share_api.router(share, system.state), dependencies=admins)
-    app.include_router(keys_api.router(system.key_store), dependencies=admins)
-    app.include_router(metrics.router(system.state, system.dispatcher), dependencies=admins)
+    management = APIRouter()
+    management.include_router(routes.router(), dependencies=admins)
+    management.include_router(versions.router(system.state), dependencies=admins)
+    management.include_router(inspections.router(deployments.pipeline.readers), dependencies=admins)
+    management.include_router(storage_api.router(deployments), dependencies=admins)
+    management.include_router(doctor.router(system.settings), dependencies=admins)
+    management.include_router(replacement.router(deployments), dependencies=admins)
+    management.include_router(registry.router(deployments, share.public_url), dependencies=admins)
+    management.include_router(models_folder_api.router(system.models_folder), dependencies=admins)
+    management.include_router(share_api.router(share, system.state), dependencies=admins)
+    management.include_router(keys_api.router(system.key_store), dependencies=admins)
+    management.include_router(metrics.router(system.state, system.dispatcher), dependencies=admins)
     rollouts = deployments_api.DeploymentRoutes(system.canaries, system.closing).router()
-    app.include_router(rollouts, dependencies=admins)
-    app.include_router(rollouts, prefix="/api/v1", dependencies=admins, include_in_schema=False)
+    management.include_router(rollouts, dependencies=admins)
+    app.include_router(management)
+    app.mount("/api/v1", management)
 
 
 def include_predictions(app: FastAPI, system: Gateway, admins: list[Any]) -> None:

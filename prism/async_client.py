@@ -6,7 +6,7 @@ import asyncio
 import builtins
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
@@ -16,10 +16,9 @@ import httpx2
 from prism import connection, requests
 from prism.errors import APIError, ConnectionFailed, PrismError, RateLimitedError
 from prism.following import LogFollower
-from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts
-from prism.responses import ApiKey, Health, Model, Prediction, Replacement, Share
+from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts, Traffic, VersionOptions
+from prism.responses import ApiKey, Difference, Health, Model, Prediction, Replacement, Share, Version
 from prism.retries import Retries
-from prism.rollback import version_to_restore
 from prism.streaming import ItemReader, check_kind, content_of
 from prism.tables.answer import FilePrediction, TableAnswer
 from prism.tables.records import Batch
@@ -75,13 +74,56 @@ class AsyncPrism:
         """Upload a model like `deploy`, but only store and build it; `models.start` makes it live."""
         return await self._settle(requests.upload(model, **options), on_status)
 
-    async def predict(self, ref: str, data: Any, *, probabilities: bool = False) -> Prediction:
+    async def register_model(
+        self,
+        name: str,
+        model_object: Any = None,
+        *,
+        path: File | None = None,
+        framework: str | None = None,
+        on_status: OnStatus | None = None,
+        **options: Unpack[VersionOptions],
+    ) -> Model:
+        """Register a version, wait until it is live, and return it: the next major one, 1.0.0 for a new name.
+
+        Beside a live version of the name it takes no requests until `models.start` or a rollout gives it some.
+
+        model_object: a trained model from memory. path: its file, instead. framework: "sklearn", "xgboost", "lightgbm",
+        "catboost", "torch" or "onnx", checked against the model; None to have it read. options: `version`, `metadata` and
+        others as for `deploy`.
+        """
+        return await self._settle(requests.register(name, model_object, path, framework, **options), on_status)
+
+    async def predict(
+        self, ref: str, data: Any = None, *, inputs: Any = None, probabilities: bool = False
+    ) -> Prediction:
         """Predict.
 
-        data: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image as bytes or as
-        Pillow holds it, or a list of images, each of which is a row. Other bytes are sent unchanged as JSON.
+        <<<<<<< HEAD
+                data, or inputs: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image as bytes or as
+                Pillow holds it, or a list of images, each of which is a row. Other bytes are sent unchanged as JSON.
+        =======
+                data: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image or a
+                WAV file as bytes, an image as Pillow holds it, or a list of files, each of which is a row. Other bytes are sent unchanged as JSON.
+        >>>>>>> rollouts
         """
-        return await self.send(requests.predict(ref, data, probabilities=probabilities))
+        return await self.send(requests.predict(ref, requests.one_input(data, inputs), probabilities=probabilities))
+
+    async def predict_batch(self, ref: str, inputs: Sequence[Any], *, probabilities: bool = False) -> Prediction:
+        """Predict many rows at once. inputs: the rows, each an object by column or a list of values."""
+        return await self.send(requests.predict_rows(ref, inputs, probabilities=probabilities))
+
+    async def versions(self, name: str) -> list[Version]:
+        """Return the versions of a model, the oldest first."""
+        return await self.send(requests.versions(name))
+
+    async def diff(self, name: str, before: str | None = None, after: str | None = None) -> Difference:
+        """Compare two versions of a model; without them, the one that answers and the one that it was made from."""
+        return await self.send(requests.diff(name, before, after))
+
+    async def rollback(self, name: str, to: str | None = None) -> Model:
+        """Make a version live again, as `models.rollback` does. to: its number; None: the one live before."""
+        return await self.models.rollback(name, to)
 
     async def stream(self, ref: str, data: Any, *, probabilities: bool = False) -> AsyncGenerator[Any, None]:
         """Yield the model's predictions as it makes them. A model that does not yield gives one item per row.
@@ -163,13 +205,13 @@ class AsyncPrism:
         return await self.send(requests.monitor())
 
     async def replacement(
-        self, file: File = "model", *, name: str | None = None, keep: bool | None = None
+        self, file: File = "model", *, name: str | None = None, keep: bool | None = None, traffic: Traffic | None = None
     ) -> Replacement:
         """Foresee which models an upload would replace or stop once it is live; nothing changes.
 
-        name, keep: as for `deploy`. file: what would be uploaded; its name counts where none is given.
+        name, keep, traffic: as for `deploy`. file: what would be uploaded; its name counts where none is given.
         """
-        return await self.send(requests.replacement(name, file, keep))
+        return await self.send(requests.replacement(name, file, keep, traffic))
 
     async def registry(self) -> list[dict[str, Any]]:
         """Return what the server has recorded as running on its host."""
@@ -216,8 +258,9 @@ class AsyncPrism:
             await asyncio.sleep(delay)
             attempt += 1
 
-    async def stream_lines(self, ref: str, kind: LogKind, tail: int, replica: int | None = None) -> AsyncIterator[str]:
-        following = LogFollower(ref, kind, tail, replica)
+    async def stream_lines(self, call: Call[builtins.list[str]]) -> AsyncIterator[str]:
+        """Yield the lines that the call returns, then new ones as they come."""
+        following = LogFollower(call)
         while True:
             try:
                 async for line in self._stream(following):
@@ -301,8 +344,9 @@ class AsyncModels:
     def __init__(self, prism: AsyncPrism) -> None:
         self._prism = prism
 
-    async def list(self) -> builtins.list[Model]:
-        return await self._prism.send(requests.list_models())
+    async def list(self, framework: str | None = None) -> builtins.list[Model]:
+        """List every version. framework: only those made with it, such as "sklearn"."""
+        return await self._prism.send(requests.list_models(framework))
 
     async def get(self, ref: str) -> Model:
         return await self._prism.send(requests.get_model(ref))
@@ -311,8 +355,16 @@ class AsyncModels:
         """Stop the model and remove everything that belongs to it; returns what was removed."""
         return await self._prism.send(requests.delete_model(ref))
 
-    async def start(self, ref: str) -> Model:
-        return await self._prism.send(requests.act(ref, "start"))
+    async def start(self, ref: str, *, keep: bool | None = None) -> Model:
+        """Start a stopped or built model.
+
+        keep: whether models of other names keep running beside it, now and later; None for as it was deployed.
+        """
+        return await self._prism.send(requests.start(ref, keep))
+
+    async def replacement(self, ref: str, *, keep: bool | None = None) -> Replacement:
+        """Foresee which models `start` would replace or stop; nothing changes."""
+        return await self._prism.send(requests.replacement_by(ref, keep))
 
     async def stop(self, ref: str) -> Model:
         return await self._prism.send(requests.act(ref, "stop"))
@@ -320,13 +372,13 @@ class AsyncModels:
     async def restart(self, ref: str) -> Model:
         return await self._prism.send(requests.act(ref, "restart"))
 
-    async def rollback(self, ref: str) -> Model:
+    async def rollback(self, ref: str, to: str | None = None) -> Model:
         """Make an earlier version live again; it takes over from the current one once it answers, without a failed request.
 
         ref: a model's name, for the newest version that was live before the current one; or name@version, for that one.
-        Raises InvalidRequest if there is none.
+        to: the version's number. Raises ConflictError if there is nothing to go back to.
         """
-        return await self.start(version_to_restore(ref, await self.get(ref), await self.list()).model_id)
+        return await self._prism.send(requests.rollback(ref, to))
 
     async def dismiss(self, ref: str) -> Model:
         """Stop reporting a failed version, or the error of a live one, as something that needs attention."""
@@ -337,23 +389,36 @@ class AsyncModels:
         return await self._prism.send(requests.scale(ref, replicas))
 
     async def logs(
-        self, ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None
+        self,
+        ref: str,
+        *,
+        tail: int = 200,
+        kind: LogKind = "runtime",
+        replica: int | None = None,
+        timestamps: bool = False,
     ) -> builtins.list[str]:
         """Return the last lines that the model printed, or those of its build.
 
-        replica: number of one replica; None for all.
+        replica: number of one replica; None for all. timestamps: puts the time, in UTC, before each line of a replica.
         """
-        return await self._prism.send(requests.logs(ref, tail=tail, kind=kind, replica=replica))
+        return await self._prism.send(requests.logs(ref, tail=tail, kind=kind, replica=replica, timestamps=timestamps))
 
     def follow_logs(
-        self, ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None
+        self,
+        ref: str,
+        *,
+        tail: int = 200,
+        kind: LogKind = "runtime",
+        replica: int | None = None,
+        timestamps: bool = False,
     ) -> AsyncIterator[str]:
         """Yield the last lines, then new ones as they come, until the model ends.
 
         After a lost connection it continues after the last line. Raises ConnectionFailed if the server stays
         unreachable.
         """
-        return self._prism.stream_lines(ref, kind, tail, replica)
+        call = requests.logs(ref, tail=tail, kind=kind, replica=replica, timestamps=timestamps)
+        return self._prism.stream_lines(call)
 
 
 class AsyncKeys:

@@ -19,7 +19,18 @@ from prism import responses
 from prism.errors import InvalidRequest
 from prism.folder import code_parts, zipped
 from prism.predict_body import JSON, predict_body
-from prism.responses import Answer, ApiKey, Health, Model, Prediction, Replacement, Revocation, Share
+from prism.responses import (
+    Answer,
+    ApiKey,
+    Difference,
+    Health,
+    Model,
+    Prediction,
+    Replacement,
+    Revocation,
+    Share,
+    Version,
+)
 from prism.tables.answer import TableAnswer, table
 
 CSV = "text/csv"
@@ -28,6 +39,8 @@ T = TypeVar("T")
 File = str | os.PathLike[str] | IO[bytes]
 """A file: its path, or itself, opened for reading bytes."""
 LogKind = Literal["runtime", "build"]
+Bump = Literal["major", "minor", "patch"]
+Traffic = Literal["auto", "all", "none"]
 OnBytes = Callable[[int, int], None]
 """Function called with the number of bytes sent so far and the total number of bytes."""
 OnStatus = Callable[[Model], None]
@@ -98,8 +111,8 @@ class Call(Generic[T]):
         return float(getattr(timeouts, f"{self.patience}_seconds"))
 
 
-class DeployOptions(TypedDict, total=False):
-    """Options of a deployment. name: defaults to one made from the file's name.
+class VersionOptions(TypedDict, total=False):
+    """Options of a new version of a model.
 
     code_files: Python files, or folders of them, that the model imports, and the script that defines what its pickle
     takes from `__main__`: of a script only the definitions are used, the rest of it does not run. expected_input: a JSON-able request body
@@ -108,12 +121,15 @@ class DeployOptions(TypedDict, total=False):
     names of packages that PRISM does not know and may install, or module=name if the names differ. accelerate: whether
     a faster variant, proven equal, may serve; None leaves it to the server. replicas: number of copies that serve; None
     leaves it to the model's model_config.yaml. keep: whether models of other names keep running beside this one, where
-    the server has one model live at a time; None for what was said of the model's last version. gpu: True for every GPU, a number of GPUs, or their ids. on_bytes:
+    the server has one model live at a time; None for what was said of the model's last version. version: number of the new
+    version; it must be free. bump: the part of the highest number that it raises instead, "major", "minor" or "patch".
+    traffic: "all" to take over, "none" to run beside the live version without its requests, "auto" for none beside a live
+    version, otherwise all. metadata: what is kept and shown with the version; its numbers are metrics. parent: number of
+    the version that it was made from; None for the one that answers. gpu: True for every GPU, a number of GPUs, or their ids. on_bytes:
     called with how much of the file has been sent. request_id: id by which `inspections` reports the upload's place in
     the queue.
     """
 
-    name: str | None
     description: str | None
     expected_input: Any
     requirements: str | Sequence[str] | None
@@ -125,9 +141,20 @@ class DeployOptions(TypedDict, total=False):
     accelerate: bool | None
     replicas: int | None
     keep: bool | None
+    version: str | None
+    bump: Bump | None
+    traffic: Traffic | None
+    metadata: Mapping[str, Any] | None
+    parent: str | None
     gpu: bool | int | Sequence[str]
     on_bytes: OnBytes | None
     request_id: str | None
+
+
+class DeployOptions(VersionOptions, total=False):
+    """Options of a deployment. name: defaults to one made from the file's name."""
+
+    name: str | None
 
 
 def deploy(model: File | Any, **options: Unpack[DeployOptions]) -> Call[Model]:
@@ -144,8 +171,42 @@ def upload(model: File | Any, **options: Unpack[DeployOptions]) -> Call[Model]:
     return _send("/models/upload", model, options)
 
 
-def list_models() -> Call[list[Model]]:
-    return Call("GET", "/models", responses.models)
+def register(
+    name: str, model: Any, path: File | None, framework: str | None, **options: Unpack[VersionOptions]
+) -> Call[Model]:
+    """Upload a version that takes no traffic beside a live one. framework: what the model must have been made with.
+
+    Raises InvalidRequest unless exactly one of `model` and `path` is given, and for a model of another framework.
+    """
+    if (model is None) == (path is None):
+        raise InvalidRequest(
+            "Give a model or its file, and not both.", hint="register_model(name, model_object=model), or path=FILE."
+        )
+    if framework is not None:
+        from prism.memory import check_framework
+
+        check_framework(framework, model)
+    return _send("/models", path if model is None else model, {"name": name, **options})
+
+
+def list_models(framework: str | None = None) -> Call[list[Model]]:
+    return Call("GET", "/models", responses.models, params={} if framework is None else {"framework": framework})
+
+
+def versions(name: str) -> Call[list[Version]]:
+    return Call("GET", _path(name, "versions"), responses.versions)
+
+
+def diff(name: str, before: str | None, after: str | None) -> Call[Difference]:
+    given = {"from": before, "to": after}
+    params = {field: value for field, value in given.items() if value is not None}
+    return Call("GET", _path(name, "diff"), responses.difference, params=params)
+
+
+def rollback(ref: str, to: str | None) -> Call[Model]:
+    """Make an earlier version live. Not retried automatically: a second one would go back further."""
+    body = encode({} if to is None else {"to": to})
+    return Call("POST", _path(ref, "rollback"), responses.model, body=body, patience="deploy", repeatable=False)
 
 
 def get_model(ref: str) -> Call[Model]:
@@ -156,9 +217,16 @@ def delete_model(ref: str) -> Call[list[str]]:
     return Call("DELETE", _path(ref), responses.removed, patience="deploy", repeatable=False)
 
 
-def act(ref: str, action: Literal["start", "stop", "restart", "dismiss"]) -> Call[Model]:
-    """Start, stop, restart or dismiss a model. Not retried automatically: a second restart would end the first one's replica."""
+def act(ref: str, action: Literal["stop", "restart", "dismiss"]) -> Call[Model]:
+    """Stop, restart or dismiss a model. Not retried automatically: a second restart would end the first one's replica."""
     return Call("POST", _path(ref, action), responses.model, patience="deploy", repeatable=False)
+
+
+def start(ref: str, keep: bool | None = None) -> Call[Model]:
+    """Start a model. keep: whether models of other names keep running beside it; None for as it is."""
+    params = {} if keep is None else {"keep": str(keep).lower()}
+    path = _path(ref, "start")
+    return Call("POST", path, responses.model, params=params, patience="deploy", repeatable=False)
 
 
 def scale(ref: str, replicas: int) -> Call[Model]:
@@ -180,15 +248,32 @@ def predict(ref: str, data: Any, *, probabilities: bool = False) -> Call[Predict
     )
 
 
+def one_input(data: Any, inputs: Any) -> Any:
+    """Return the input of a prediction, by whichever name it was given. Raises InvalidRequest unless exactly one was."""
+    if (data is None) == (inputs is None):
+        raise InvalidRequest(
+            "Give one input.", hint='predict("iris", {"age": 41}), or predict("iris", inputs={"age": 41}).'
+        )
+    return inputs if data is None else data
+
+
+def predict_rows(ref: str, rows: Sequence[Any], *, probabilities: bool = False) -> Call[Prediction]:
+    """Predict rows, each an object by column or a list of values, in one request."""
+    return predict(ref, {"instances": list(rows)}, probabilities=probabilities)
+
+
 def predict_table(ref: str, rows: bytes, *, probabilities: bool = False) -> Call[TableAnswer]:
     """Predict rows of CSV, after their line of names. They come back with the results beside them."""
     params = {"probabilities": "true"} if probabilities else {}
     return Call("POST", _path(ref, "predict"), table, params=params, body=rows, content_type=CSV, patience="predict")
 
 
-def logs(ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None) -> Call[list[str]]:
+def logs(
+    ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None, timestamps: bool = False
+) -> Call[list[str]]:
     """Return the last log lines. replica: number of the replica; None for all."""
     chosen = {} if replica is None else {"replica": str(replica)}
+    chosen |= {"timestamps": "true"} if timestamps else {}
     return Call("GET", _path(ref, "logs"), responses.lines, params={"tail": str(tail), "kind": kind, **chosen})
 
 
@@ -208,10 +293,20 @@ def inspections() -> Call[list[dict[str, Any]]]:
     return Call("GET", "/inspections", responses.inspections)
 
 
-def replacement(name: str | None, file: File, keep: bool | None) -> Call[Replacement]:
-    given = {"model_name": name, "filename": _filename(file), "keep": None if keep is None else str(keep).lower()}
+def replacement(name: str | None, file: File, keep: bool | None, traffic: Traffic | None = None) -> Call[Replacement]:
+    given = {
+        "model_name": name,
+        "filename": _filename(file),
+        "keep": None if keep is None else str(keep).lower(),
+        "traffic": traffic,
+    }
     params = {field: value for field, value in given.items() if value is not None}
     return Call("GET", "/replacement", responses.replacement, params=params)
+
+
+def replacement_by(ref: str, keep: bool | None) -> Call[Replacement]:
+    given = {} if keep is None else {"keep": str(keep).lower()}
+    return Call("GET", "/replacement", responses.replacement, params={"ref": ref, **given})
 
 
 def registry() -> Call[list[dict[str, Any]]]:
@@ -300,6 +395,11 @@ def _send(path: str, model: File | Any, options: DeployOptions) -> Call[Model]:
         "accelerate": {True: "auto", False: "off", None: None}[options.get("accelerate")],
         "replicas": None if options.get("replicas") is None else str(options["replicas"]),
         "keep": {True: "true", False: "false", None: None}[options.get("keep")],
+        "version": options.get("version"),
+        "bump": options.get("bump"),
+        "traffic": options.get("traffic"),
+        "metadata": None if options.get("metadata") is None else encode(options["metadata"]).decode(),
+        "parent": options.get("parent"),
     }
     request_id = options.get("request_id")
     code_files = [("code_files", *part) for each in code for part in code_parts(each)]

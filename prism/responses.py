@@ -110,7 +110,9 @@ class Model(Struct, frozen=True):
     wanted: whether it is asked to run. superseded: whether it failed or stopped while a newer version of its name serves.
     replicas: the running replicas. replicas_wanted: how many should run while it is live; None from an older server
     that runs only one. keep: whether models of other names keep running beside it. stops: models of other names that it
-    stops once it is live, or has stopped when it became live. endpoint: absolute URL that takes predictions. public_url: the same URL reachable from anywhere,
+    stops once it is live, or has stopped when it became live. parent: number of the version that it was made from.
+    created_by: who made it. metadata: what its owner says of it. framework: what it was made with. traffic: "all", or "none"
+    while it runs beside the version that answers, or "auto" until it is live. endpoint: absolute URL that takes predictions. public_url: the same URL reachable from anywhere,
     while the model is shared. sample: a request body that the model is known to answer. error: the problem document of
     what failed. timings_ms: how long each step took.
     """
@@ -127,6 +129,11 @@ class Model(Struct, frozen=True):
     endpoint: str | None = None
     public_url: str | None = None
     created_at: str | None = None
+    created_by: str | None = None
+    parent: str | None = None
+    metadata: dict[str, Any] = {}
+    framework: str = ""
+    traffic: str = "all"
     live_at: str | None = None
     artifact: Artifact | None = None
     signature: Signature | None = None
@@ -155,8 +162,59 @@ class Model(Struct, frozen=True):
         return from_problem({"model_id": self.model_id, **problem}, status=422)
 
 
+class Version(Struct, frozen=True):
+    """Version of a model in its lineage. share: of the requests for the name, from 0 to 1. Others as in `Model`."""
+
+    version: str
+    model_id: str = ""
+    ref: str = ""
+    status: str = ""
+    traffic: str = "all"
+    share: float = 0.0
+    parent: str | None = None
+    created_at: str = ""
+    created_by: str | None = None
+    live_at: str | None = None
+    description: str = ""
+    metadata: dict[str, Any] = {}
+    framework: str = ""
+    sha256: str = ""
+    size_bytes: int = 0
+    document: dict[str, Any] = field(default_factory=dict)
+
+
+class Change(Struct, frozen=True):
+    """Fact before and after; None: one version does not have it."""
+
+    name: str
+    before: Any = None
+    after: Any = None
+
+
+class Difference(Struct, frozen=True, rename={"before": "from", "after": "to"}):
+    """Differences of two versions. before, after: their numbers.
+
+    breaks: why requests that the first answers would be refused by the second. packages: by name, with their exact
+    versions. speedup: how many times as fast the accelerated variant is, by rows of a call, where it was measured.
+    """
+
+    name: str
+    before: str
+    after: str
+    same_artifact: bool
+    size_bytes: Change
+    python: Change
+    inputs: list[Change] = []
+    outputs: list[Change] = []
+    breaks: list[str] = []
+    packages: list[Change] = []
+    metrics: list[Change] = []
+    speedup: list[Change] = []
+    document: dict[str, Any] = field(default_factory=dict)
+
+
 class Replacement(Struct, frozen=True):
-    """What an upload would replace once it is live. name, version: those that it would have.
+    """What an upload or a start would replace once it is live. name, version: those that it would have.
 
     replaces: versions of its own name. stops: models of other names. kept: whether those keep running beside it.
     """
@@ -289,6 +347,14 @@ def model(answer: Answer) -> Model:
 
 def models(answer: Answer) -> list[Model]:
     return [record(Model, document) for document in _items(answer, "models")]
+
+
+def versions(answer: Answer) -> list[Version]:
+    return [record(Version, document) for document in _items(answer, "versions")]
+
+
+def difference(answer: Answer) -> Difference:
+    return record(Difference, decode(answer))
 
 
 def prediction(answer: Answer) -> Prediction:

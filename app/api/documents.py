@@ -12,6 +12,7 @@ import msgspec
 from app.core.acceleration import AccelerationStatus, Report
 from app.core.environment import Lock
 from app.core.model import Deployment, ModelVersion, Replica
+from app.core.version_difference import framework_of
 from app.errors import PrismError
 from app.lifecycle.health.usage import ReplicaUsage, usage_of
 from app.lifecycle.intake.staging import Staged
@@ -47,6 +48,10 @@ def model_document(
         "endpoint": f"{base_url}/models/{quote(model.name)}/predict",
         "public_url": public_url,
         "created_at": model.identity.created_at,
+        "created_by": model.identity.created_by or None,
+        "parent": model.identity.parent or None,
+        "metadata": model.spec.metadata,
+        "framework": framework_of(model.findings.inspection),
         "live_at": deployment.live_at or None,
         "artifact": model.spec.artifact,
         "signature": model.findings.signature,
@@ -66,12 +71,34 @@ def model_document(
         ],
         "replicas_wanted": model.spec.replicas,
         "keep": model.spec.keep,
+        "side_effects": model.spec.side_effects,
         **({} if vitals is None else {"use": usage_of(deployment, vitals)}),
         "restarts": deployment.restarts,
         "error": deployment.error,
         "timings_ms": deployment.metadata.get("timings_ms", {}),
     }
     return dict(msgspec.to_builtins(document))
+
+
+def version_document(model: ModelVersion, deployment: Deployment, share: float) -> dict[str, Any]:
+    """Return a version as a list of versions shows it. share: of the requests for its name, from 0 to 1."""
+    return {
+        "model_id": model.model_id,
+        "version": model.version,
+        "ref": model.ref,
+        "status": deployment.status.value,
+        "traffic": deployment.traffic.value,
+        "share": share,
+        "parent": model.identity.parent or None,
+        "created_at": model.identity.created_at,
+        "created_by": model.identity.created_by or None,
+        "live_at": deployment.live_at or None,
+        "description": model.spec.description,
+        "metadata": model.spec.metadata,
+        "framework": framework_of(model.findings.inspection),
+        "sha256": model.spec.artifact.sha256,
+        "size_bytes": model.spec.artifact.size_bytes,
+    }
 
 
 def staged_document(staged: Staged, refusals: Iterable[PrismError]) -> dict[str, Any]:

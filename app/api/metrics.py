@@ -23,6 +23,7 @@ def router(state: DeploymentState, dispatcher: Dispatcher) -> APIRouter:
         )
 
         lanes = {lane.endpoint.model_id: lane for lane in dispatcher.lanes}
+        evidence = dispatcher.evidence_by_version()
         models = []
         for deployment in state.deployments():
             lane, model = lanes.get(deployment.model_id), state.model(deployment.model_id)
@@ -38,6 +39,7 @@ def router(state: DeploymentState, dispatcher: Dispatcher) -> APIRouter:
                     circuits={each.number: state for each, state in lane.circuits.items()} if lane is not None else {},
                     replicas_wanted=model.spec.replicas if model is not None and deployment.wanted else 0,
                     streams=dispatcher.open_streams(deployment.model_id),
+                    evidence=evidence.get(deployment.model_id),
                 )
             )
         return Response(exposition(RequestCollector(models, dispatcher.refusals)), media_type=CONTENT_TYPE_LATEST)

@@ -14,13 +14,15 @@ from msgspec import structs, to_builtins
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.documents import model_document, staged_document
-from app.api.log_events import STREAM_HEADERS
+from app.api.log_events import STREAM_HEADERS, shown_text
 from app.api.log_events import events as log_events
+from app.api.model_pages import page
 from app.api.model_schema import model_openapi
 from app.api.uploads import INSPECT_FIELDS, INSPECT_FORM, received, upload_form
 from app.core.model import REPLICAS_MAX, ModelVersion, TrafficChoice
 from app.core.route_table import superseded
 from app.core.semver import Bump
+from app.core.version_difference import FRAMEWORKS
 from app.http.problems import problem_response, request_id_of
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.dismissal import dismiss
@@ -28,6 +30,7 @@ from app.lifecycle.health.usage import ReplicaUsage, UsageSampler
 from app.lifecycle.intake.staging import Staging
 from app.lifecycle.logs.model_log import ALL_LINES, LogKind, deployment_of, model_log
 from app.lifecycle.replacement import stopped_for
+from app.lifecycle.versions import version_to_restore
 
 Wait = Annotated[bool, Query(description="false returns 202 at once, with the Location to poll.")]
 
@@ -36,6 +39,12 @@ class Change(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"replicas": 3}]})
 
     replicas: int = Field(description=f"Number of replicas, 1 to {REPLICAS_MAX}.", strict=True)
+
+
+class RollbackTo(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"to": "1.0.0"}]})
+
+    to: str | None = Field(None, description="The version; default: the newest one that was live before.")
 
 
 class ModelRoutes:
@@ -84,6 +93,7 @@ class ModelRoutes:
         routes.post("/models/{ref}/start", summary="Start a stopped model")(self.start)
         routes.post("/models/{ref}/restart", summary="Restart a model without a failed request")(self.restart)
         routes.post("/models/{ref}/stop", summary="Stop a model")(self.stop)
+        routes.post("/models/{ref}/rollback", summary="Make an earlier version live")(self.rollback)
         routes.post("/models/{ref}/dismiss", summary="Dismiss a failure")(self.dismiss)
         logs = partial(routes.get, response_class=PlainTextResponse)
         logs("/models/{ref}/logs", summary="Build or replica log")(self.logs)
@@ -117,8 +127,19 @@ class ModelRoutes:
         staged = await self._staging.add(form)
         return staged_document(staged, await self._staging.refusals(staged))
 
-    async def all_models(self, request: Request) -> dict[str, Any]:
-        return {"models": [self._document(model.model_id, request) for model in self._state.models()]}
+    async def all_models(
+        self,
+        request: Request,
+        framework: Annotated[str, Query(description=f"Only models of this one: {', '.join(FRAMEWORKS)}.")] = "",
+        limit: Annotated[int | None, Query(ge=1, le=1000, description="Most versions to list; default: all.")] = None,
+        cursor: Annotated[str, Query(description="`next_cursor` of the page before.")] = "",
+    ) -> dict[str, Any]:
+        """Lists every version, the oldest first. next_cursor: where the next page begins, null on the last one."""
+        found = page(self._state.models(), framework, limit, cursor)
+        return {
+            "models": [self._document(model.model_id, request) for model in found.models],
+            "next_cursor": found.next_cursor or None,
+        }
 
     async def one_model(self, ref: str, request: Request) -> dict[str, Any]:
         model = self._state.find(ref)
@@ -141,9 +162,18 @@ class ModelRoutes:
     async def delete(self, ref: str) -> dict[str, Any]:
         return {"removed": await self._deployments.delete(self._state.find(ref))}
 
-    async def start(self, ref: str, request: Request, wait: Wait = True) -> Response:
+    async def start(
+        self,
+        ref: str,
+        request: Request,
+        wait: Wait = True,
+        keep: Annotated[
+            bool | None,
+            Query(description="As in an upload: true keeps models of other names running; default: as the model says."),
+        ] = None,
+    ) -> Response:
         model = self._state.find(ref)
-        await self._deployments.start(model)
+        await self._deployments.start(model, keep)
         return await self._begun(model, request, wait)
 
     async def restart(self, ref: str, request: Request, wait: Wait = True) -> Response:
@@ -155,6 +185,18 @@ class ModelRoutes:
         model = self._state.find(ref)
         await self._deployments.stop(model)
         return self._document(model.model_id, request)
+
+    async def rollback(
+        self, ref: str, request: Request, wanted: RollbackTo | None = None, wait: Wait = True
+    ) -> Response:
+        """Makes an earlier version live; it takes over once it answers, without a failed request.
+
+        Without `to`, a name goes back to the newest version that was live before the current one. One that still runs
+        beside it takes over at once.
+        """
+        model = version_to_restore(ref, (wanted and wanted.to) or "", self._state)
+        await self._deployments.start(model)
+        return await self._begun(model, request, wait)
 
     async def dismiss(self, ref: str, request: Request) -> dict[str, Any]:
         """Stops reporting a failed version, or the error of a live one, as something that needs attention."""
@@ -176,6 +218,12 @@ class ModelRoutes:
         replica: Annotated[
             int | None, Query(ge=1, description="Number of the replica whose log is returned; default: all replicas.")
         ] = None,
+        timestamps: Annotated[
+            bool,
+            Query(
+                description="true puts the time, in UTC, before each line of a replica; a build's lines have theirs."
+            ),
+        ] = False,
         last_event_id: Annotated[
             str, Header(description="Same as `after`; browsers send it when they reconnect.")
         ] = "",
@@ -183,13 +231,15 @@ class ModelRoutes:
         model = self._state.find(ref)
         lines = model_log(self._deployments, model, kind, tail, follow, last_event_id or after, replica)
         if not follow:
-            return PlainTextResponse("".join([f"{line.text}\n" async for line in lines]))
+            return PlainTextResponse("".join([f"{shown_text(line, timestamps)}\n" async for line in lines]))
 
         def status() -> str:
             deployment = deployment_of(self._deployments, model.model_id)
             return deployment.status if deployment else "deleted"
 
-        return EventSourceResponse(log_events(lines, self._closing, status), headers=STREAM_HEADERS)
+        return EventSourceResponse(
+            log_events(lines, self._closing, status, timestamps=timestamps), headers=STREAM_HEADERS
+        )
 
     async def _deploy(self, request: Request, wait: bool, *, run: bool) -> Response:
         form = await received(request, self._state, self._max_upload_bytes)

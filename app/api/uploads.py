@@ -10,6 +10,7 @@ from msgspec import structs
 from starlette.requests import ClientDisconnect
 
 from app.errors import BadInput
+from app.http.guard import caller_address
 from app.http.problems import request_id_of
 from app.lifecycle.intake.multipart import FIELDS
 from app.lifecycle.intake.receive import Form, receive
@@ -58,6 +59,12 @@ UPLOAD_PROPERTIES: dict[str, Any] = {
         "description": "Keep models of other names running beside this one, where only one model is active; default: as for "
         "the last version of this name.",
     },
+    "side_effects": {
+        "type": "string",
+        "enum": ["true", "false"],
+        "description": "Whether a prediction changes something outside the model; then no request is retried, rescued or "
+        "copied. Default: as model_config.yaml says, otherwise false.",
+    },
     "version": {
         "type": "string",
         "examples": ["2.0.0"],
@@ -74,6 +81,16 @@ UPLOAD_PROPERTIES: dict[str, Any] = {
         "enum": ["auto", "all", "none"],
         "description": "all: takes over once it answers. none: built, started and probed beside the live version, without "
         "its requests. auto: none beside a live version, otherwise all. Default: auto for POST /models, all otherwise.",
+    },
+    "metadata": {
+        "type": "string",
+        "examples": ['{"auc": 0.94, "trained_on": "2026-Q1", "git_commit": "3f2c1ab", "author": "Ada"}'],
+        "description": "A JSON object about this version, kept and shown with it; numbers are metrics, which are compared.",
+    },
+    "parent": {
+        "type": "string",
+        "examples": ["1.0.0"],
+        "description": "The version of the same name that this one was made from; default: the one that answers.",
     },
     "allow_unsafe": {
         "type": "string",
@@ -123,6 +140,6 @@ async def received(
             fields,
             texts,
         )
-        return structs.replace(form, request_id=request_id_of(request))
+        return structs.replace(form, request_id=request_id_of(request), address=caller_address(request))
     except ClientDisconnect as error:
         raise BadInput("The client closed the connection during the upload.") from error

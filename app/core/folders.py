@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,9 +50,12 @@ def _flatten(folder: Path) -> None:
         raise error
 
 
-def folder_size_bytes(folder: Path) -> int:
-    """Return the size of all files below a folder, 0 for none. Links count as links, vanished files not at all."""
-    total, folders = 0, [os.fspath(folder)]
+def folder_size_bytes(folder: Path, *, own_only: bool = False) -> int:
+    """Return the size of all files below a folder, 0 for none. Links count as links, vanished files not at all.
+
+    A file with several names counts once; with own_only, only if all of them are below this folder.
+    """
+    total, folders, names = 0, [os.fspath(folder)], Counter[tuple[int, int]]()
     while folders:
         with suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:
@@ -59,5 +63,9 @@ def folder_size_bytes(folder: Path) -> int:
                     folders.append(entry.path)
                 else:
                     with suppress(OSError):
-                        total += entry.stat(follow_symlinks=False).st_size
+                        status = entry.stat(follow_symlinks=False)
+                        names[status.st_dev, status.st_ino] += 1
+                        present = names[status.st_dev, status.st_ino]
+                        if present == (status.st_nlink if own_only else 1):
+                            total += status.st_size
     return total

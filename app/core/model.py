@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from app.core.acceleration import Acceleration, AccelerationStatus
 from app.core.address import Address
+from app.core.audio import AudioSpec
 from app.core.environment import Lock
 from app.core.execution import Execution
 from app.core.image import ImageSpec
@@ -104,6 +105,7 @@ class PredictContract(Struct, frozen=True):
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     image: ImageSpec | None = None
+    audio: AudioSpec | None = None
     source: str = ""
     strict: bool = True
 
@@ -132,7 +134,9 @@ class Variant(Struct, frozen=True):
 class Identity(Struct, frozen=True):
     """The facts that tell one version from every other. They never change.
 
-    models_folder: name of the entry of the models folder that it came from, "" for an upload.
+    models_folder: name of the entry of the models folder that it came from, "" for an upload. parent: number of the
+    version of the same name that it was made from, "" for none. created_by: the author whom its metadata names, otherwise
+    the address that the upload came from.
     """
 
     model_id: str
@@ -140,6 +144,8 @@ class Identity(Struct, frozen=True):
     version: str
     created_at: str
     models_folder: str = ""
+    parent: str = ""
+    created_by: str = ""
 
 
 class Spec(Struct, frozen=True):
@@ -151,7 +157,8 @@ class Spec(Struct, frozen=True):
     allow_packages: `distribution` or `module=distribution`, which he allowed by name; packages_consent: when.
     accelerate: "auto" or "off", or "" for the server's setting. execution: the hardware on which the model computes.
     replicas: how many are wanted while it is live. keep: whether it and models of other names serve side by side, even
-    where only one model is active.
+    where only one model is active. metadata: what its owner says of it: metrics, what it was trained on, its commit.
+    side_effects: whether a prediction changes something outside the model, so that no caller's request may be sent twice.
     """
 
     artifact: Artifact
@@ -171,6 +178,8 @@ class Spec(Struct, frozen=True):
     execution: Execution = Execution()
     replicas: int = 1
     keep: bool = False
+    metadata: dict[str, Any] = {}
+    side_effects: bool = False
 
 
 class Findings(Struct, frozen=True):
@@ -292,7 +301,7 @@ class Deployment(Struct, frozen=True):
     """Wanted and real state of one model on this host, as kept in the registry.
 
     replicas: those that run, in the order of their numbers. `Spec.replicas` says how many there should be.
-    traffic: AUTO until it becomes live.
+    traffic: AUTO until it becomes live. side_effects: as in `Spec`.
     """
 
     model_id: str
@@ -310,3 +319,4 @@ class Deployment(Struct, frozen=True):
     metadata: dict[str, Any] = {}
     bounds: QueueLimits = QueueLimits()
     traffic: TrafficChoice = TrafficChoice.ALL
+    side_effects: bool = False

@@ -27,7 +27,7 @@ class CopyBounds(Struct, frozen=True):
     and the pairs of answers that wait for a comparison may hold together. per_second: most copies a second.
     pairs: most pairs of answers that wait for a comparison.
 
-    Raises BadInput if one of them is negative.
+    Raises BadInput unless each is 0 or more.
     """
 
     in_flight: int = 16
@@ -36,8 +36,8 @@ class CopyBounds(Struct, frozen=True):
     pairs: int = 1000
 
     def __post_init__(self) -> None:
-        if min(self.in_flight, self.held_bytes, self.per_second, self.pairs) < 0:
-            raise BadInput(f"A bound on copies is negative: {self}.", hint="0 means that no copies are made.")
+        if not all(bound >= 0 for bound in (self.in_flight, self.held_bytes, self.per_second, self.pairs)):
+            raise BadInput(f"A bound on copies is not 0 or more: {self}.", hint="0 means that no copies are made.")
 
 
 class Canary(Struct, frozen=True):
@@ -93,6 +93,8 @@ class Route(Struct, frozen=True):
             raise BadInput(f"A version occurs twice in the route ({weights}).")
         if any(arm.model_id == self.mirror for arm in self.arms):
             raise BadInput(f"`{self.mirror}` cannot be both an arm and the mirror of a route.")
+        if self.canary is not None and self.mirror is not None:
+            raise BadInput(f"A route has a canary or a mirror, not both ({weights}).")
         if self.canary is not None:
             arms = {arm.model_id for arm in self.arms}
             for model_id in (self.canary.stable, self.canary.candidate):

@@ -30,7 +30,10 @@ class Outlook(Struct, frozen=True):
 
 
 class Endpoint(Struct, frozen=True):
-    """One version that takes traffic, or will as soon as the replica that is coming is there."""
+    """One version that takes traffic, or will as soon as the replica that is coming is there.
+
+    side_effects: whether no request may be sent to it twice.
+    """
 
     model_id: str
     name: str
@@ -38,6 +41,7 @@ class Endpoint(Struct, frozen=True):
     replicas: tuple[Replica, ...]
     bounds: QueueLimits = QueueLimits()
     outlook: Outlook = Outlook()
+    side_effects: bool = False
 
 
 class NotServing(Struct, frozen=True):
@@ -187,7 +191,13 @@ def route_table(
         split = splits.get(deployment.name)
         outlook = outlooks.get(deployment.model_id, Outlook())
         endpoint = Endpoint(
-            deployment.model_id, deployment.name, deployment.version, deployment.replicas, deployment.bounds, outlook
+            deployment.model_id,
+            deployment.name,
+            deployment.version,
+            deployment.replicas,
+            deployment.bounds,
+            outlook,
+            deployment.side_effects,
         )
         is_awaited = outlook.coming and deployment.wanted and deployment.status is Status.UNHEALTHY
         for ref in refs_of(deployment):

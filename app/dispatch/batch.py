@@ -323,7 +323,7 @@ class Lane:
         self._dispatch_ready()
 
     def _lose(self, client: ReplicaClient, batch: list[PendingRequest], lost: Lost) -> None:
-        """Handle the loss of a batch. Retrying is safe, as a prediction has no side effect.
+        """Handle the loss of a batch. Retrying is safe, as a prediction has no side effect unless its owner says so.
 
         Requests that the replica had not begun are queued again; those that it was working on become suspects.
         """
@@ -332,12 +332,21 @@ class Lane:
             self._queue_again(batch, client.fault)
             return
         for request in batch:
+            if self.endpoint.side_effects:
+                request.fail(self._not_retried())
             request.lose_replica(self.endpoint.name)
         suspects = suspects_of(batch)
         if not lost.alone:
             self._away.difference_update(batch)
             self._queue_alone(suspects, client.fault)
         self._judge(client, suspects, alone=lost.alone)
+
+    def _not_retried(self) -> ReplicaUnavailable:
+        return ReplicaUnavailable(
+            f"The replica of `{self.endpoint.name}` was lost while it worked on this request, which is not retried: the "
+            "model is declared to have side effects.",
+            hint="Find out whether it took effect before you send it again.",
+        )
 
     def _queue_again(self, batch: list[PendingRequest], fault: str = "") -> None:
         """Put requests back at the front of the queue. fault: how their replica broke the protocol, "" if not."""

@@ -10,7 +10,7 @@ from time import monotonic
 from app.access.rate_limit import RateLimiter
 from app.core.breaker import State
 from app.core.model import Replica
-from app.core.rollout.records import Evidence
+from app.core.rollout.records import Evidence, ShadowPair
 from app.core.route import Route
 from app.core.route_table import Endpoint, RouteTable
 from app.dispatch.batch import Keeper, Lane, Sample
@@ -18,8 +18,7 @@ from app.dispatch.limits import QueueSettings
 from app.dispatch.replica import ReplicaClient
 from app.dispatch.request import AwaitableRequest, Call, PendingRequest, Prediction
 from app.dispatch.response import answer_body, answer_headers, content_type
-from app.dispatch.rollout.canary import CanarySplit
-from app.dispatch.rollout.evidence import Ledger
+from app.dispatch.rollout.traffic import RolloutTraffic
 from app.dispatch.route import Split, refusal
 from app.dispatch.stream import Stream, shutting_down
 from app.errors import Conflict, PrismError
@@ -52,7 +51,7 @@ class Dispatcher:
         self._lanes: dict[str, Lane] = {}
         self._by_ref: dict[str, Lane] = {}
         self._splits: dict[str, Split] = {}  # by name; such a name is not in _by_ref
-        self._ledgers: dict[str, Ledger] = {}  # by name
+        self._rollouts: dict[str, RolloutTraffic] = {}  # by name
         self._shifted: dict[str, Route] = {}  # since the last publish began
         self._draining: dict[str, tuple[Lane, ReplicaClient]] = {}
         self._sweeper: asyncio.Task[None] | None = None
@@ -81,11 +80,8 @@ class Dispatcher:
             self.refusals[error.code] += 1
             raise
 
-    def _lane(self, ref: str) -> Lane:
-        """Return the lane of the version that serves a reference. Raises NotFound, or why it does not serve."""
-        return self._by_ref.get(ref) or self._split(ref).next()
-
     def _split(self, ref: str) -> Split:
+        """Return the split of a name whose requests go to several versions. Raises NotFound, or why nothing serves."""
         split = self._splits.get(ref)
         if split is None:
             raise refusal(self._table, ref)
@@ -93,8 +89,17 @@ class Dispatcher:
 
     def evidence(self, name: str) -> Evidence:
         """Return what was counted of the candidate of a name since its rollout began, which is nothing without one."""
-        ledger = self._ledgers.get(name)
-        return ledger.evidence if ledger is not None else Evidence()
+        rollout = self._rollouts.get(name)
+        return rollout.ledger.evidence if rollout is not None else Evidence()
+
+    def evidence_by_version(self) -> dict[str, Evidence]:
+        """Return the evidence of all rollouts, by the model_id of the candidate or the mirror."""
+        return {rollout.judged: rollout.ledger.evidence for rollout in self._rollouts.values()}
+
+    def take_shadow_pairs(self, name: str) -> list[ShadowPair]:
+        """Return what production and the mirror of a name answered to the same requests, since the last call."""
+        rollout = self._rollouts.get(name)
+        return rollout.take_pairs() if rollout is not None else []
 
     def begin(self, call: Call) -> AwaitableRequest:
         """Rate limit, route and queue a request; await its `answer`. Raises errors of app.errors if it is refused."""
@@ -112,7 +117,10 @@ class Dispatcher:
             allowance = self._limits.take(call.caller, monotonic())
             if self._ending:
                 raise shutting_down()
-            return Stream(self._lane(call.ref), request, allowance)
+            lane = self._by_ref.get(call.ref)
+            if lane is not None:
+                return Stream(lane, request, allowance)
+            return self._split(call.ref).stream(request, allowance, call.request_id)
         except PrismError as error:
             self.refusals[error.code] += 1
             raise
@@ -187,15 +195,16 @@ class Dispatcher:
         by_ref = {ref: lanes[endpoint.model_id] for ref, endpoint in (*table.awaited.items(), *table.live.items())}
         splits: dict[str, Split] = {}
         for name, route in table.routes.items():
-            arms = [(lanes[arm.model_id], arm.weight) for arm in route.arms if arm.weight]
-            canary, place = route.canary, places.get(name, 0.0)
-            if canary is not None:
-                pair = lanes[canary.candidate], lanes[canary.stable]
-                splits[name] = CanarySplit(arms, place, canary, *pair, self._ledger(name, route.rollout_id))
+            arms, place = [arm for arm in route.arms if arm.weight], places.get(name, 0.0)
+            if route.canary is not None or route.mirror is not None:
+                splits[name] = self._rollout(name, route.rollout_id).split(route, lanes, place)
             elif len(arms) > 1:
-                splits[name] = Split(arms, place)
+                splits[name] = Split([(lanes[arm.model_id], arm.weight) for arm in arms], place)
             if name in splits:
                 del by_ref[name]
+        for name, rollout in self._rollouts.items():
+            if name not in table.routes or table.routes[name].rollout_id != rollout.rollout_id:
+                rollout.end_copies()
         self._table, self._by_ref, self._splits = table, by_ref, splits
 
     async def _reach(self, endpoint: Endpoint) -> tuple[Lane, list[ReplicaClient]]:
@@ -215,12 +224,12 @@ class Dispatcher:
         """Return every lane, including those that left the table and are draining."""
         return {*self._lanes.values(), *(lane for lane, _ in self._draining.values())}
 
-    def _ledger(self, name: str, rollout_id: str) -> Ledger:
-        """Return the evidence of a rollout; an earlier rollout's is forgotten."""
-        ledger = self._ledgers.get(name)
-        if ledger is None or ledger.rollout_id != rollout_id:
-            ledger = self._ledgers[name] = Ledger(rollout_id)
-        return ledger
+    def _rollout(self, name: str, rollout_id: str) -> RolloutTraffic:
+        """Return what is kept of a rollout; an earlier rollout of the name is forgotten."""
+        rollout = self._rollouts.get(name)
+        if rollout is None or rollout.rollout_id != rollout_id:
+            rollout = self._rollouts[name] = RolloutTraffic(rollout_id)
+        return rollout
 
     def _tally(self, model_id: str) -> ModelCounters:
         return self.tallies.setdefault(model_id, ModelCounters())
@@ -228,8 +237,8 @@ class Dispatcher:
     def _forget_gone(self, table: RouteTable) -> None:
         for model_id in self.tallies.keys() - table.endpoints.keys() - table.absent.keys():
             del self.tallies[model_id]
-        for name in self._ledgers.keys() - table.live.keys() - table.absent.keys():
-            del self._ledgers[name]
+        for name in self._rollouts.keys() - table.live.keys() - table.absent.keys():
+            del self._rollouts[name]
 
     async def drained(self, replica: Replica, timeout_seconds: float) -> bool:
         """Wait until a replica that left the table has answered all its requests; False if the timeout passed first."""

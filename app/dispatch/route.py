@@ -7,11 +7,14 @@ from bisect import bisect
 from collections.abc import Sequence
 from itertools import accumulate
 
+from app.access.rate_limit import Allowance
 from app.core.model import Status
 from app.core.route_table import NotServing, RouteTable
 from app.dispatch.batch import Lane
 from app.dispatch.request import PendingRequest
+from app.dispatch.stream import Stream
 from app.errors import Conflict, NotFound, PrismError, ReplicaUnavailable
+from model_container.contract import frames
 
 GOLDEN_RATIO = 0.6180339887498949
 
@@ -37,6 +40,10 @@ class Split:
         """Queue a request at the lane whose turn it is. Raises what `Lane.submit` raises."""
         lane = request.lane = self.next()
         lane.submit(request, now)
+
+    def stream(self, request: frames.Request, allowance: Allowance | None, request_id: str) -> Stream:
+        """Return a stream in the lane whose turn it is. Raises what `Stream` raises."""
+        return Stream(self.next(), request, allowance)
 
     def next(self) -> Lane:
         """Return the lane of the next request."""

@@ -17,6 +17,7 @@ from app.access.rate_limit import Allowance
 from app.dispatch.batch import Lane
 from app.dispatch.connection import Batch, ReplicaConnection, WireLimits, handshake
 from app.dispatch.replica import CONNECT_TIMEOUT_SECONDS, ReplicaClient
+from app.dispatch.response import RESCUED
 from app.dispatch.suspects import crash_error
 from app.errors import PrismError, ReplicaTimeout, ReplicaUnavailable, Unavailable
 from model_container.contract import frames
@@ -89,8 +90,11 @@ class Stream:
     """The stream of one admitted request. Whoever begins it closes it.
 
     error, answer: how it ended, set once `is_over`: either the error on the way, or the runtime's answer, which is
-    {"items": …} or a problem. items: how many came. allowance: the rate limit's allowance of its caller.
+    {"items": …} or a problem. items: how many came. allowance: the rate limit's allowance of its caller. rescued: the
+    version that could not answer, so that another one does; "" if this is the version that was asked first.
     """
+
+    rescued = ""
 
     def __init__(self, lane: Lane, request: Request, allowance: Allowance | None) -> None:
         """Enter the lane. Raises Overloaded or ReplicaUnavailable if the lane does not admit the stream."""
@@ -133,7 +137,8 @@ class Stream:
                 return items
             except PrismError as error:
                 cause = await self._cause(error)
-                if cause is not None or tries == TRIES or not isinstance(error, ReplicaUnavailable):
+                may_repeat = not (self._was_asked and self.lane.endpoint.side_effects)
+                if cause is not None or tries == TRIES or not may_repeat or not isinstance(error, ReplicaUnavailable):
                     self.end(cause or error)
                     break
         return []
@@ -142,13 +147,16 @@ class Stream:
         """Leave the replica. Return the error to report if this stream caused the replica's loss, else None."""
         client, was_asked = self._client, self._was_asked
         alone = client is not None and client.is_alone_with_stream(monotonic())
-        if client is not None and isinstance(error, ReplicaUnavailable):
-            client.stream_left_at = monotonic()
-        self._leave()
+        self._leave_after(error)
         if client is None or not (alone and was_asked and isinstance(error, ReplicaUnavailable)):
             return None
         loss = await self.lane.loss_of(client)
         return crash_error(self.lane.endpoint.name, loss) if loss is not None and loss.by_itself else None
+
+    def _leave_after(self, error: PrismError) -> None:
+        if self._client is not None and isinstance(error, ReplicaUnavailable):
+            self._client.stream_left_at = monotonic()
+        self._leave()
 
     async def take(self, seconds: float) -> list[bytes]:
         """Return the next items; [] if none came within `seconds`, or the stream is over."""
@@ -298,7 +306,8 @@ def end_document(stream: Stream) -> dict[str, Any]:
 def stream_headers(stream: Stream) -> dict[str, str]:
     """Return the header fields of a stream. They have no timing, as it is not known when the stream begins."""
     allowance = stream.allowance
-    return {**stream.lane.version_headers, **({} if allowance is None else allowance.headers)}
+    rescued = {RESCUED: stream.rescued} if stream.rescued else {}
+    return {**stream.lane.version_headers, **rescued, **({} if allowance is None else allowance.headers)}
 
 
 def shutting_down() -> Unavailable:

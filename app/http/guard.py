@@ -137,7 +137,16 @@ def is_direct_request(request: Request) -> bool:
 
 
 READABLE = frozenset(
-    ("/models", "/models/{ref}", "/models/{ref}/openapi.json", "/registry", "/registry/{model_id}", "/metrics")
+    (
+        "/models",
+        "/models/{ref}",
+        "/models/{ref}/openapi.json",
+        "/models/{name}/versions",
+        "/models/{name}/diff",
+        "/registry",
+        "/registry/{model_id}",
+        "/metrics",
+    )
 )
 """Routes whose GET every valid key opens. What is not named here, and whatever changes something, is for admins."""
 

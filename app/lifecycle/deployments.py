@@ -144,11 +144,14 @@ class Deployments:
         await self.acceleration.end(model_id)
         await self._jobs.end(model_id)
 
-    async def start(self, model: ModelVersion, traffic: TrafficChoice = TrafficChoice.ALL) -> None:
+    async def start(
+        self, model: ModelVersion, keep: bool | None = None, *, traffic: TrafficChoice = TrafficChoice.ALL
+    ) -> None:
         """Start a model that is built, stopped or failed, or give the requests for its name to one that runs beside.
 
-        Does nothing if it answers for its name already or a job works on it. traffic: of a model that is not wanted; one
-        that is keeps its own until it runs.
+        Does nothing if it answers for its name already or a job works on it. keep: recorded as whether models of other
+        names keep running beside it; None leaves that as it is. traffic: of a model that is not wanted; one that is
+        keeps its own until it runs.
         """
         deployment = self.state.deployment(model.model_id)
         if self.busy(model.model_id):
@@ -160,6 +163,8 @@ class Deployments:
                 await self.pipeline.publisher.hand_over(model)
                 self._begin(model, lambda: self.pipeline.retire_others(model))
             return
+        if keep is not None and keep != model.spec.keep:
+            model = await self.state.record_spec(model.model_id, keep=keep)
         kept = deployment.traffic if deployment.wanted else traffic
         await self.state.update(model.model_id, wanted=True, traffic=kept, error=None)
         self._begin(model, lambda: self.pipeline.deploy_version(model, run=True))

@@ -14,7 +14,7 @@ from app.lifecycle.state import DeploymentState
 async def removal(model: ModelVersion, state: DeploymentState, pipeline: DeploymentPipeline) -> list[str]:
     """Return what a deletion of the model removes, for a person: a line for each thing."""
     folder = state.folder(model.model_id)
-    size_kb = await asyncio.to_thread(folder_size_bytes, folder) / 1000
+    size_kb = await asyncio.to_thread(folder_size_bytes, folder, own_only=True) / 1000
     size = f"{size_kb:.1f} kB" if size_kb < 1000 else f"{size_kb / 1000:.1f} MB"
     lines = [f"model {model.ref} ({model.model_id})", f"{folder} ({size})"]
     if model.target is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ class SpecChanges(TypedDict, total=False):
 
     artifact: Artifact
     replicas: int
+    keep: bool
 
 
 class FindingsChanges(TypedDict, total=False):
@@ -128,12 +130,28 @@ class DeploymentState:
             return exact
         matches = self._versions_of(ref)
         if not matches:
-            raise NotFound(f"There is no model `{ref[:200]}`.", hint="`prism ls` lists all models.", ref=ref[:200])
+            raise self._unknown(ref)
         endpoint = self._routes_of(ref).endpoint(ref)
         serving = self._store.get(endpoint.model_id) if endpoint is not None else None
         split = self._splits.get(ref)
         main = self._store.get(split.main.model_id) if split is not None else None
         return serving or main or matches[-1]
+
+    def _unknown(self, ref: str) -> NotFound:
+        """Return an error that names the nearest model, or the versions of a model that exists."""
+        name, at, version = ref.partition("@")
+        if at and (versions := self.versions(name)):
+            listed = ", ".join(model.version for model in versions[-10:])
+            return NotFound(
+                f"`{name}` has no version {version[:50]}.", hint=f"Its versions are {listed}.", ref=ref[:200]
+            )
+        near = difflib.get_close_matches(name, {model.name for model in self.models()}, n=1)
+        hint = f"Did you mean `{near[0]}`?" if near else "`prism ls` lists all models."
+        return NotFound(f"There is no model `{ref[:200]}`.", hint=hint, ref=ref[:200])
+
+    def route(self, name: str) -> Route | None:
+        """Return which versions answer the requests for a name now; None if none does."""
+        return self._routes_of(name).routes.get(name)
 
     def live_endpoint(self, ref: str) -> Endpoint | None:
         """Return the endpoint of the version that takes the traffic of a reference; None if none does."""
@@ -383,4 +401,5 @@ def new_deployment(model: ModelVersion, *, wanted: bool, status: Status) -> Depl
         created_at=model.identity.created_at,
         updated_at=utc_now(),
         bounds=model.spec.bounds,
+        side_effects=model.spec.side_effects,
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from msgspec import Struct
 
+from app.core.folders import folder_size_bytes
 from app.errors import TargetUnavailable
 from app.lifecycle.deployments import Deployments
 from app.runtime.target import StoredImage, Target
@@ -35,7 +37,8 @@ class Leftover(Struct, frozen=True):
 class ImageStorage(Struct, frozen=True):
     """The images on the targets. unavailable: the targets that did not answer.
 
-    environments, environments_bytes: those that models of this server are built upon.
+    environments, environments_bytes: those that models of this server are built upon. files_bytes: what the models' files
+    take on this machine; one that several versions have counts once.
     """
 
     models: tuple[ModelImages, ...] = ()
@@ -43,6 +46,7 @@ class ImageStorage(Struct, frozen=True):
     environments_bytes: int = 0
     leftovers: tuple[Leftover, ...] = ()
     unavailable: tuple[str, ...] = ()
+    files_bytes: int = 0
 
     @property
     def leftovers_bytes(self) -> int:
@@ -81,6 +85,7 @@ async def image_storage(deployments: Deployments) -> ImageStorage:
         environments_bytes=sum(image.size_bytes for image in environments),
         leftovers=tuple(leftovers(images, {model.model_id for model in state.models()}, needed)),
         unavailable=tuple(unavailable),
+        files_bytes=await asyncio.to_thread(folder_size_bytes, state.folder("")),
     )
 
 

@@ -13,11 +13,23 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from app.core.rollout.records import Evidence
 from app.observe.tally import Histogram, ModelCounters
 
 __all__ = ["CONTENT_TYPE_LATEST", "ModelFigures", "RequestCollector", "exposition"]
 
 LABELS = ("model", "version", "model_id")
+ROLLOUT_COUNTERS = {
+    "answers": ("answers", "Answers of a candidate that tell something of it, bad ones included."),
+    "bad": ("bad_answers", "Answers of a candidate that the stable version could give, and it could not."),
+    "slow": ("slow_answers", "Answers of a candidate that took longer than the bound."),
+    "both_failed": ("both_failed", "Requests that neither the candidate nor the stable version could answer."),
+    "rescued": ("rescued_requests", "Requests that the stable version answered in the candidate's place."),
+    "mirrored": ("mirrored_requests", "Copies of requests that the version answered, or could not answer."),
+    "dropped": ("dropped_copies", "Requests that were not copied to a shadow, as a bound on copies was reached."),
+}
+"""The counters of a rollout, by their attribute of `Evidence`."""
+
 CIRCUITS = ("closed", "half-open", "open")
 
 
@@ -26,7 +38,8 @@ class ModelFigures(Struct, frozen=True):
 
     queued: requests that wait now. live: whether the model takes traffic. circuit: the breaker's state for the model.
     circuits: the breaker's state of each replica that takes traffic, by the replica's number. replicas_wanted: how many
-    replicas should take traffic. streams: streams that are open now.
+    replicas should take traffic. streams: streams that are open now. evidence: what its rollout found so far, if it is
+    the candidate or the shadow of one.
     """
 
     name: str
@@ -39,6 +52,7 @@ class ModelFigures(Struct, frozen=True):
     circuits: Mapping[int, str]
     replicas_wanted: int
     streams: int = 0
+    evidence: Evidence | None = None
 
 
 class RequestCollector(Collector):
@@ -89,7 +103,21 @@ class RequestCollector(Collector):
                 replicas.add_metric((*labels, str(number)), CIRCUITS.index(state))
         for code, number in sorted(self._refusals.items()):
             refused.add_metric((code,), number)
+        yield from rollout_metrics(self._models)
         yield from (requests, seconds, latency, batches, queued, live, circuit, replicas, wanted, streams, refused)
+
+
+def rollout_metrics(models: Iterable[ModelFigures]) -> list[Metric]:
+    """Return the evidence on the versions under a rollout, a counter for each of its numbers."""
+    families = {
+        number: CounterMetricFamily(f"prism_rollout_{name}", text, labels=LABELS)
+        for number, (name, text) in ROLLOUT_COUNTERS.items()
+    }
+    for model in models:
+        if model.evidence is not None:
+            for number, family in families.items():
+                family.add_metric((model.name, model.version, model.model_id), getattr(model.evidence, number))
+    return list(families.values())
 
 
 def buckets(histogram: Histogram) -> list[tuple[str, float]]:

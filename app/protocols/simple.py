@@ -36,6 +36,11 @@ def router(asking: InferenceHandler, company: Coalescer) -> APIRouter:
         """Answers `{"model", "predictions"}`. Requests that arrive while the model is busy are batched all the same."""
         return await asking.ask(request, await asking.call(request, model_name), named)
 
+    @routes.post("/predict/{model_name}/batch", summary="Predict many rows by name", openapi_extra=FEATURES_BODY)
+    async def predict_batch(request: Request, model_name: str) -> Response:
+        """Answers as `/predict/{model_name}`, one prediction for each row of the body."""
+        return await asking.ask(request, await asking.call(request, model_name), named)
+
     @routes.post("/predict_batched/{model_name}", summary="Predict, batched with others", openapi_extra=FEATURES_BODY)
     async def predict_batched(request: Request, model_name: str) -> Response:
         """Works like `/predict/{model_name}`, but waits a moment for rows of other requests, to batch them together."""

@@ -174,4 +174,4 @@ class ModelStore:
 
 
 def _by_age(models: Mapping[str, ModelVersion]) -> tuple[ModelVersion, ...]:
-    return tuple(sorted(models.values(), key=lambda model: model.identity.created_at))
+    return tuple(sorted(models.values(), key=lambda model: (model.identity.created_at, model.model_id)))

@@ -81,18 +81,24 @@ app.command(
         "prism push model.joblib --name fraud-detector --expected-input @sample.json",
         "prism push model.pkl --code train.py --code src",
         "prism push folder --allow-package acme-models --no-run",
+        "prism push model.joblib --name iris --strategy none --bump major",
     )
 )(push.push)
 app.command(
     epilog=examples(
         'prism predict iris \'{"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}\'',
         "prism predict iris --file rows.json --probabilities",
+        "prism predict digits seven.png",
+        "prism predict words clip.wav",
+        "prism predict iris -f data.csv -o out.csv",
         "cat rows.json | prism predict iris@1.0.0 - --json",
     )
 )(predict.predict)
 app.command("ls", epilog=examples("prism ls", "prism ls --json"))(models.list_models)
 app.command(epilog=examples("prism logs iris --follow", "prism logs iris --build"))(models.logs)
 app.command(epilog=examples("prism rollback iris", "prism rollback iris@1.0.0"))(models.rollback)
+app.command(epilog=examples("prism versions iris", "prism versions iris --json"))(models.versions)
+app.command(epilog=examples("prism diff iris", "prism diff iris 1.0.0 2.0.0"))(models.diff)
 app.command("rm", epilog=examples("prism rm iris@1.0.0", "prism rm iris --yes"))(models.remove)
 app.add_typer(models.app, name="models")
 app.add_typer(share.app, name="share")

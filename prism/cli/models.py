@@ -1,11 +1,13 @@
-"""`prism models ls`, `show`, `dismiss`, `rm`, `logs`, `start`, `stop`, `restart`, `rollback`, `scale`: a server's models.
+"""`prism models ls`, `show`, `dismiss`, `rm`, `logs`, `start`, `stop`, `restart`, `rollback`, `versions`, `diff`, `scale`: a server's models.
 
-`ls`, `logs`, `rm` and `rollback` are short forms, too: `prism ls`.
+`ls`, `logs`, `rm`, `rollback`, `versions` and `diff` are short forms, too: `prism ls`.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -14,8 +16,11 @@ from app.errors import BadInput
 from prism.cli.help import Group, examples
 from prism.cli.output import duration, printable, size, table
 from prism.cli.session import UNHEALTHY, Json, KeyFile, NoInput, Ref, Session, Url, Yes, session
-from prism.errors import InvalidRequest
-from prism.responses import Model
+from prism.errors import InvalidRequest, NotFoundError
+from prism.requests import LogKind
+from prism.responses import Model, Replacement, Version
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name.")]
 
 app = typer.Typer(cls=Group, help="List, show, change and remove models.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -84,6 +89,7 @@ def remove(
 @app.command(
     epilog=examples(
         "prism models logs iris --follow",
+        "prism models logs iris --timestamps",
         "prism models logs iris --build",
         "prism models logs iris --replica 2 --tail 50",
     )
@@ -96,22 +102,44 @@ def logs(
     replica: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Show only the log of the replica with this number.")
     ] = None,
+    timestamps: Annotated[
+        bool, typer.Option("--timestamps", "-t", help="Print the time, in UTC, before each line of a replica.")
+    ] = False,
     as_json: Json = False,
     url: Url = None,
     key_file: KeyFile = None,
 ) -> None:
-    """Print what a model wrote; with --json, each line is a JSON string."""
+    """Print a model's log: what it wrote while it loaded and answered; with --json, each line is a JSON string."""
     with session(as_json, url, key_file) as here:
         take = here.client.models.follow_logs if follow else here.client.models.logs
-        for line in take(ref, tail=tail, kind="build" if build else "runtime", replica=replica):
+        kind: LogKind = "build" if build else "runtime"
+        for line in take(ref, tail=tail, kind=kind, replica=replica, timestamps=timestamps):
             here.output.line(line)
 
 
-@app.command(epilog=examples("prism models start iris", "prism models start iris@1.0.0"))
-def start(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
-    """Start a stopped or built model."""
+@app.command(epilog=examples("prism models start iris", "prism models start iris@1.0.0 --keep"))
+def start(
+    ref: Ref,
+    keep: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep/--no-keep", help="Keep other models running beside this one; default: as it was deployed."
+        ),
+    ] = None,
+    yes: Yes = False,
+    no_input: Annotated[bool, typer.Option("--no-input", help="Never prompt.")] = False,
+    as_json: Json = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Start a stopped or built model; on a terminal it asks before this stops models of other names."""
     with session(as_json, url, key_file) as here:
-        _say_outcome(here, here.client.models.start(ref), wanted="live")
+        stops = _say_what_it_stops(here, ref, keep)
+        asks = stops and not (yes or no_input or as_json) and sys.stdin.isatty()
+        if asks and not typer.confirm(f"Start {printable(ref)}?", err=True):
+            raise typer.Exit(1)
+        model = here.client.models.start(ref, keep=keep)
+        _say_outcome(here, model, wanted="live")
 
 
 @app.command(epilog=examples("prism models stop iris"))
@@ -133,6 +161,76 @@ def rollback(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile
     """Make the version before the current one live again, or the one that is named; no request fails meanwhile."""
     with session(as_json, url, key_file) as here:
         _say_outcome(here, here.client.models.rollback(ref), wanted="live")
+
+
+@app.command(epilog=examples("prism models versions iris", "prism models versions iris --json"))
+def versions(name: Name, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """List a model's versions: what each was made from, by whom, and its share of the requests."""
+    with session(as_json, url, key_file) as here:
+        lineage = here.client.versions(name)
+        rows = [
+            (
+                each.version,
+                each.status,
+                f"{each.share:.0%}",
+                each.parent or "-",
+                each.created_at[:19],
+                printable(each.created_by or "-"),
+                ", ".join(f"{metric} {value:g}" for metric, value in metrics(each).items()) or "-",
+            )
+            for each in reversed(lineage)
+        ]
+        heads = ("VERSION", "STATUS", "TRAFFIC", "MADE FROM", "CREATED", "BY", "METRICS")
+        here.output.data({"versions": [each.document for each in lineage]}, table(heads, rows))
+        if len(lineage) > 1:
+            here.output.next_step(f"prism diff {name}", f"prism rollback {name}")
+
+
+@app.command(epilog=examples("prism models diff iris", "prism models diff iris 1.0.0 2.0.0"))
+def diff(
+    name: Name,
+    before: Annotated[
+        str | None, typer.Argument(metavar="FROM", help="A version; default: the other's parent.")
+    ] = None,
+    after: Annotated[str | None, typer.Argument(metavar="TO", help="A version; default: the one that answers.")] = None,
+    as_json: Json = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Compare two versions: signature, packages, size, metrics and measured speed."""
+    with session(as_json, url, key_file) as here:
+        found = here.client.diff(name, before, after)
+        facts = [found.size_bytes] if found.size_bytes.before != found.size_bytes.after else []
+        facts += [found.python] if found.python.before != found.python.after else []
+        groups = (
+            ("", facts),
+            ("input ", found.inputs),
+            ("output ", found.outputs),
+            ("package ", found.packages),
+            ("metric ", found.metrics),
+            ("speedup, rows ", found.speedup),
+        )
+        rows = [
+            (printable(f"{kind}{change.name}"), _fact(change.before), _fact(change.after))
+            for kind, changes in groups
+            for change in changes
+        ]
+        heads = ("WHAT DIFFERS", found.before, found.after)
+        same = "The files are the same byte for byte." if found.same_artifact else "Only the files differ."
+        listing = table(heads, rows) if rows else same
+        broken = "\n".join(f"Breaks callers: {printable(reason)}" for reason in found.breaks)
+        here.output.data(found.document, f"{listing}\n\n{broken}".rstrip())
+
+
+def metrics(version: Version) -> dict[str, float]:
+    """Return the numbers of a version's metadata, those under `metrics` included."""
+    given = version.metadata.get("metrics")
+    numbers = {**version.metadata, **(given if isinstance(given, dict) else {})}
+    return {name: value for name, value in numbers.items() if type(value) in (int, float)}
+
+
+def _fact(value: object) -> str:
+    return "-" if value is None else printable(str(value))
 
 
 @app.command(epilog=examples("prism models scale iris 3"))
@@ -190,7 +288,10 @@ def describe(model: Model) -> str:
         ("gpu", gpus(model)),
         ("artifact", f"{model.artifact.filename}, {_size(model)}" if model.artifact else None),
         ("replicas", running(model)),
-        ("created", model.created_at),
+        ("created", f"{model.created_at} by {model.created_by}" if model.created_by else model.created_at),
+        ("made from", model.parent),
+        ("metadata", json.dumps(model.metadata, ensure_ascii=False) if model.metadata else None),
+        ("traffic", "none: it runs beside the version that answers" if model.traffic == "none" else None),
         ("live since", model.live_at),
         ("acceleration", acceleration(model)),
         ("restarts", str(len(model.restarts)) if model.restarts else None),
@@ -265,6 +366,26 @@ def _confirmed(here: Session, models: list[Model], no_input: bool) -> bool:
     if no_input or here.output.as_json or not sys.stdin.isatty():
         raise BadInput(f"Removing {names} cannot be undone.", hint="Add --yes to remove without confirmation.")
     return typer.confirm(f"Remove {names} and all files of it?", err=True)
+
+
+def _say_what_it_stops(here: Session, ref: str, keep: bool | None) -> bool:
+    """Name the models of other names that a start will stop. Returns whether there are any."""
+    name = here.client.models.get(ref).name
+    with suppress(NotFoundError):  # an older server cannot foresee it
+        foreseen = here.client.models.replacement(ref, keep=keep)
+        if foreseen.stops and foreseen.name == name:
+            here.output.say(stops_others(foreseen))
+            return True
+    return False
+
+
+def stops_others(foreseen: Replacement) -> str:
+    """Return a sentence that names the models which will be stopped for one that goes live."""
+    stopped = ", ".join(map(printable, foreseen.stops))
+    return (
+        f"Once {printable(foreseen.name)} is live, this stops {stopped}: one model is live at a time. "
+        "With --keep they run side by side."
+    )
 
 
 def _say_outcome(here: Session, model: Model, wanted: str) -> None:

@@ -6,13 +6,14 @@ import json
 import secrets
 import shlex
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.errors import BadInput
-from prism.cli.models import pins
+from prism.cli.models import pins, stops_others
 from prism.cli.output import printable
 from prism.cli.predict import check_json
 from prism.cli.progress import Progress
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
 
 LONGEST_SAMPLE = 4000
 """Longest sample, in characters, that makes a command line worth copying."""
+
+
+class Strategy(StrEnum):
+    FULL = "full"
+    NONE = "none"
+
+
+class BumpChoice(StrEnum):
+    MAJOR = "major"
+    MINOR = "minor"
+    PATCH = "patch"
 
 
 def push(
@@ -81,6 +93,22 @@ def push(
             help="Keep other models running beside this one, also for its later versions; default: as for the last version.",
         ),
     ] = None,
+    strategy: Annotated[
+        Strategy,
+        typer.Option(
+            help="full: it takes over once it answers; none: it runs beside the live version without requests."
+        ),
+    ] = Strategy.FULL,
+    version: Annotated[
+        str | None, typer.Option("--set-version", metavar="2.0.0", help="Number of the version; default: the next one.")
+    ] = None,
+    bump: Annotated[
+        BumpChoice | None, typer.Option(help="Part of the highest version's number to raise; default: minor.")
+    ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option(metavar="JSON|@FILE", help="An object to keep with the version, such as metrics and a commit."),
+    ] = None,
     run: Annotated[bool, typer.Option("--run/--no-run", help="Start the model, or only store and build it.")] = True,
     as_json: Json = False,
     url: Url = None,
@@ -102,12 +130,21 @@ def push(
             "replicas": replicas,
             "keep": keep,
             "gpu": gpu,
+            "version": version,
+            "bump": bump.value if bump else None,
+            "traffic": "none" if strategy is Strategy.NONE else None,
+            "metadata": _metadata(metadata),
         }
-        if run:
+        if run and strategy is Strategy.FULL:
             _say_what_it_stops(here, file, name, keep)
         model = _send(here, file, run, options)
         here.output.data(model.document, _summary(here, model))
         if run:
+            if strategy is Strategy.NONE:
+                here.output.next_step(
+                    f"prism diff {model.name}", f"prism models start {model.ref}   gives it the requests"
+                )
+                return
             before = [f"prism rollback {model.name}   makes the version before live again"] if _has_older(model) else []
             here.output.next_step(f"prism logs {model.name} --follow", *before, "prism status")
         else:
@@ -132,11 +169,7 @@ def _say_what_it_stops(here: Session, file: Path, name: str | None, keep: bool |
     with suppress(NotFoundError):  # an older server cannot foresee it
         foreseen = here.client.replacement(file, name=name, keep=keep)
         if foreseen.stops:
-            stopped = ", ".join(map(printable, foreseen.stops))
-            here.output.say(
-                f"Once {printable(foreseen.name)} is live, this stops {stopped}: one model is live at a time. "
-                "With --keep they run side by side."
-            )
+            here.output.say(stops_others(foreseen))
 
 
 def _send(here: Session, file: Path, run: bool, options: DeployOptions) -> Model:
@@ -181,6 +214,17 @@ def _expected_input(given: str | None) -> bytes | None:
     body = Path(source).read_bytes() if given.startswith("@") else given.encode()
     check_json(body, source if given.startswith("@") else "--expected-input")
     return body
+
+
+def _metadata(given: str | None) -> dict[str, Any] | None:
+    """Return the object of metadata. Raises BadInput unless it is one."""
+    body = _expected_input(given)
+    if body is None:
+        return None
+    metadata = json.loads(body)
+    if not isinstance(metadata, dict):
+        raise BadInput("--metadata is not a JSON object.", hint="""For example: --metadata '{"auc": 0.94}'.""")
+    return metadata
 
 
 def _requirements(given: str | None) -> str | None:

@@ -13,7 +13,10 @@ from prism.cli.output import printable, size, table
 from prism.cli.session import Json, KeyFile, NoInput, Session, Url, Yes, session
 
 app = typer.Typer(
-    cls=Group, help="Show and free what images of models take.", no_args_is_help=True, rich_markup_mode=None
+    cls=Group,
+    help="Show the disk space that the models' images take, and free what nothing needs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -50,6 +53,8 @@ def described(stored: dict[str, Any]) -> str:
     blocks = [table(("MODEL", "SIZE", "IMAGES"), rows) if rows else "No model has an image."]
     if stored["environments"]:
         blocks.append(f"Environments below them: {stored['environments']}, {size(stored['environments_bytes'])}")
+    if stored.get("files_bytes"):
+        blocks.append(f"Files of the models: {size(stored['files_bytes'])}, what versions share counted once")
     if stored["leftovers"]:
         blocks.append(leftovers_table(stored["leftovers"]))
     return "\n\n".join(blocks)

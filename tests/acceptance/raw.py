@@ -54,6 +54,7 @@ INFER = "/v2/models/iris/infer"
 ROUTES: dict[str, bytes] = {
     "/models/iris/predict": json.dumps({"features": ROWS}).encode(),
     "/predict/iris": json.dumps({"features": ROWS}).encode(),
+    "/predict/iris/batch": json.dumps({"features": ROWS}).encode(),
     "/predict_batched/iris": json.dumps({"features": ROWS[:1]}).encode(),
     "/v1/models/iris:predict": json.dumps({"instances": ROWS}).encode(),
     "/models/iris/invocations": json.dumps({"inputs": ROWS}).encode(),

@@ -7,6 +7,7 @@ PREDICT = {
     "/models/{ref}/invocations",
     "/invocations",
     "/predict/{model_name}",
+    "/predict/{model_name}/batch",
     "/predict_batched/{model_name}",
     "/v1/models/{name}:predict",
     "/v2/models/{name}/infer",

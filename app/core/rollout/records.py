@@ -117,6 +117,29 @@ class Incident(Struct, frozen=True):
     cause: str
 
 
+class ShadowAnswer(Struct, frozen=True):
+    """One answer of a pair, as the runtime wrote it. body: b"" if there was only an error. is_binary: V2's binary form."""
+
+    status: int
+    body: bytes
+    seconds: float
+    is_binary: bool = False
+
+
+class ShadowPair(Struct, frozen=True):
+    """What production and the shadow made of the same request. again: production's answer when asked a second time."""
+
+    request_id: str
+    production: ShadowAnswer
+    shadow: ShadowAnswer
+    again: ShadowAnswer | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        answers = (self.production, self.shadow, self.again)
+        return sum(len(answer.body) for answer in answers if answer is not None)
+
+
 class Evidence(Struct, frozen=True):
     """What dispatch counted of a candidate since its rollout began; each number only grows.
 

@@ -30,12 +30,10 @@ class Ledger:
         "incidents",
         "mirrored",
         "rescued",
-        "rollout_id",
         "slow",
     )
 
-    def __init__(self, rollout_id: str) -> None:
-        self.rollout_id = rollout_id
+    def __init__(self) -> None:
         self.answers = self.bad = self.both_failed = self.slow = self.mirrored = self.rescued = self.dropped = 0
         self.incidents: deque[Incident] = deque(maxlen=INCIDENTS_MAX)
         self.finite_only = True

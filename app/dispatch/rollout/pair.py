@@ -22,112 +22,105 @@ if TYPE_CHECKING:
     from app.dispatch.rollout.canary import CanarySplit
 
 
-class Pair:
-    """One caller's request, and how far the candidate and the stable version have come with it.
+class Pair(PendingRequest):
+    """A caller's request as the candidate gets it, and what became of it. It is settled when the caller's is.
 
     due: when the candidate's answer is overdue, in monotonic seconds.
     """
 
-    __slots__ = (
-        "_arrived",
-        "_candidates",
-        "_cause",
-        "_deadline",
-        "_is_counted",
-        "_rescued_at",
-        "_rules",
-        "_stables",
-        "due",
-        "request",
-    )
+    __slots__ = ("_is_counted", "_is_over", "_rescue", "_rules", "dialect", "due", "request")
 
-    def __init__(self, rules: CanarySplit, request: PendingRequest, now: float) -> None:
-        self._rules = rules
+    def __init__(self, rules: CanarySplit, request: PendingRequest) -> None:
+        super().__init__(request.body, request.options)
+        self.dialect = request.dialect
         self.request = request
-        self._arrived = now
-        self._deadline = now + rules.candidate.flow.timeout_seconds
-        self.due = rules.due(now)
-        self._candidates: Outcome | None = None  # what the candidate made of it, unless that is good
-        self._stables: Outcome | None = None  # what the stable version made of it, unless that is good
-        self._cause = ""  # why the stable version was asked
-        self._rescued_at: float | None = None
+        self.due = 0.0
+        self._rules = rules
+        self._rescue: _Rescue | None = None
         self._is_counted = False
 
     @property
-    def can_be_rescued(self) -> bool:
-        return self._rules.rescues
+    def settled(self) -> bool:
+        return self._is_over or self.request.settled
 
-    def begin(self) -> None:
+    @settled.setter
+    def settled(self, is_over: bool) -> None:
+        self._is_over = is_over
+
+    def begin(self, now: float) -> None:
         """Queue the request at the candidate. Raises what both versions raise if neither takes it."""
         rules = self._rules
-        self.request.lane = rules.candidate
+        lane = self.lane = self.request.lane = rules.candidate
         try:
-            _AtCandidate(self).enter(rules.candidate, self._arrived, self._deadline)
+            lane.submit(self, now)
         except PrismError as error:
+            self.deadline = now + lane.flow.timeout_seconds
             if not rules.rescues:
                 rules.ledger.count_bad(self.request.identify(), cause_of(error))
                 raise
-            self._candidates, self._cause, self._rescued_at = error, cause_of(error), self._arrived
+            self._rescue = _Rescue(self, cause_of(error), now, error)
             try:
-                self._ask_stable()
+                self._rescue.enter(rules.stable)
             except PrismError:
                 rules.ledger.both_failed += 1
                 raise
         else:
+            self.due = rules.due(now)
             rules.clock.add(self)
 
-    def _ask_stable(self) -> None:
-        assert self._rescued_at is not None
-        _AtStable(self).enter(self._rules.stable, self._rescued_at, self._deadline)
-
-    def _rescue(self, cause: str) -> None:
-        self._cause, self._rescued_at = cause, monotonic()
+    def _begin_rescue(self, cause: str, outcome: Outcome | None) -> None:
+        rescue = self._rescue = _Rescue(self, cause, monotonic(), outcome)
         try:
-            self._ask_stable()
+            rescue.enter(self._rules.stable)
         except PrismError as error:
-            self.end_at_stable(error)
+            self.end_at_stable(rescue, error)
 
     def pass_due(self) -> None:
         """Have the stable version answer, as the candidate takes too long. Whichever is first answers the caller."""
         if self.request.settled:  # the caller has left
             return
         if self._rules.rescues:
-            self._rescue("overdue")
+            self._begin_rescue("overdue", None)
         else:
             self._count_bad("overdue")
 
-    def end_at_candidate(self, outcome: Outcome) -> None:
+    def lose_replica(self, name: str) -> None:
+        """End at once, as the stable version need not wait until it is known what ended the replica."""
+        if self._rules.rescues:
+            self.fail(ReplicaUnavailable(f"The replica of `{name}` was lost while it worked on this request."))
+
+    def answered(self, reply: Reply) -> None:
         rules = self._rules
         rules.clock.discard(self)
-        if isinstance(outcome, Reply) and is_nonsense(outcome):
-            outcome = ReplicaProtocolError.of("its answer is not valid")
-        if not has_succeeded(outcome):
-            self._fail_at_candidate(outcome)
-        elif self._may_be_wrong(outcome):
-            self._candidates = outcome
-            self._rescue("not finite")
+        if is_nonsense(reply):
+            self._fail_at_candidate(ReplicaProtocolError.of("its answer is not valid"))
+        elif not has_succeeded(reply):
+            self._fail_at_candidate(reply)
+        elif rules.rescues and self._rescue is None and rules.ledger.finite_only and may_be_not_finite(reply):
+            self._begin_rescue("not finite", reply)
         else:
-            self._accept(outcome)
+            self._accept(reply)
 
-    def _may_be_wrong(self, outcome: Reply) -> bool:
-        """Return whether the stable version has to show that a value that is not finite is normal for this model."""
-        rules = self._rules
-        is_first = self._rescued_at is None
-        return rules.rescues and rules.ledger.finite_only and is_first and may_be_not_finite(outcome)
+    def failed(self, error: PrismError) -> None:
+        if self.request.settled:  # its answer could not be delivered
+            self.request.failed(error)
+            return
+        self._rules.clock.discard(self)
+        self._fail_at_candidate(error)
 
-    def _accept(self, outcome: Outcome) -> None:
+    def _accept(self, reply: Reply) -> None:
         if not self._is_counted:
-            took = monotonic() - self._arrived
-            self._rules.ledger.count_good(is_slow=took > self._rules.lateness.slow_seconds)
-        self._tell(self._rules.candidate, outcome)
+            is_slow = monotonic() - self.arrived > self._rules.lateness.slow_seconds
+            self._rules.ledger.count_good(is_slow)
+        self._tell(self._rules.candidate, reply)
 
     def _fail_at_candidate(self, outcome: Outcome) -> None:
-        self._candidates = outcome
-        if self._rescued_at is not None:
-            if self._stables is not None:
-                self._fail_at_both(self._stables)
-        elif self._rules.rescues and monotonic() < self._deadline:
-            self._rescue(cause_of(outcome))
+        rescue = self._rescue
+        if rescue is not None:
+            rescue.of_candidate = outcome
+            self._fail_if_both_have(rescue)
+        elif self._rules.rescues and monotonic() < self.deadline:
+            self._begin_rescue(cause_of(outcome), outcome)
         else:
             if is_servers_fault(outcome):
                 self._count_bad(cause_of(outcome))
@@ -138,97 +131,84 @@ class Pair:
             self._is_counted = True
             self._rules.ledger.count_bad(self.request.identify(), cause)
 
-    def end_at_stable(self, outcome: Outcome) -> None:
-        rules, candidates = self._rules, self._candidates
+    def end_at_stable(self, rescue: _Rescue, outcome: Outcome) -> None:
+        """Take what the stable version made of the request."""
+        rules = self._rules
         rules.clock.discard(self)
-        if self._cause == "not finite":
-            assert isinstance(candidates, Reply)
-            if not has_succeeded(outcome) or may_be_not_finite(outcome):
-                rules.ledger.finite_only &= not has_succeeded(outcome)
-                self._accept(candidates)
-                return
-        if not has_succeeded(outcome):
-            self._stables = outcome
-            if candidates is not None:
-                self._fail_at_both(outcome)
-            return
-        assert self._rescued_at is not None
-        if self._cause == "overdue" and monotonic() - self._rescued_at > rules.lateness.overdue_seconds:
-            rules.ledger.both_failed += 1  # the host is slow, not the candidate
+        if rescue.cause == "not finite" and (not has_succeeded(outcome) or may_be_not_finite(outcome)):
+            assert isinstance(rescue.of_candidate, Reply)
+            rules.ledger.finite_only &= not has_succeeded(outcome)
+            self._accept(rescue.of_candidate)
+        elif not has_succeeded(outcome):
+            rescue.of_stable = outcome
+            self._fail_if_both_have(rescue)
         else:
-            self._count_bad(self._cause)
-        rules.ledger.rescued += 1
-        self._tell(rules.stable, structs.replace(outcome, rescued=rules.candidate.endpoint.version))
+            if rescue.cause == "overdue" and monotonic() - rescue.begun > rules.lateness.overdue_seconds:
+                rules.ledger.both_failed += 1  # the host is slow, not the candidate
+            else:
+                self._count_bad(rescue.cause)
+            rules.ledger.rescued += 1
+            self._tell(rules.stable, structs.replace(outcome, rescued=rules.candidate.endpoint.version))
 
-    def _fail_at_both(self, stables: Outcome) -> None:
-        rules, candidates = self._rules, self._candidates
-        assert candidates is not None
+    def _fail_if_both_have(self, rescue: _Rescue) -> None:
+        """Give the caller a failure once both versions have failed; until then, the other one may still answer."""
+        of_candidate, of_stable, rules = rescue.of_candidate, rescue.of_stable, self._rules
+        if of_candidate is None or of_stable is None:
+            return
         rules.ledger.both_failed += 1
-        if isinstance(candidates, Reply) and not isinstance(stables, Reply):
-            self._tell(rules.candidate, candidates)
+        if isinstance(of_candidate, Reply) and not isinstance(of_stable, Reply):
+            self._tell(rules.candidate, of_candidate)
         else:
-            self._tell(rules.stable, stables)
+            self._tell(rules.stable, of_stable)
 
     def _tell(self, lane: Lane, outcome: Outcome) -> None:
         request = self.request
         request.lane, request.settled = lane, True
+        self._rescue = None  # breaks a reference cycle, as garbage collections are rare
+        self.body = b""  # a candidate that hangs may hold the request for long
         if isinstance(outcome, Reply):
             request.answered(outcome)
         else:
             request.failed(outcome)
 
 
-class _Attempt(PendingRequest):
-    """A caller's request as one version gets it; it is settled at the latest when the caller's is."""
+class _Rescue(PendingRequest):
+    """The same request as the stable version gets it.
 
-    __slots__ = ("_is_over", "dialect", "pair")
+    cause: why it gets it. begun: when, in monotonic seconds. of_candidate, of_stable: what each made of it, once that
+    is a failure; the candidate's answer also if it may not be finite.
+    """
 
-    def __init__(self, pair: Pair) -> None:
-        super().__init__(pair.request.body, pair.request.options)
-        self.dialect = pair.request.dialect
-        self.pair = pair
+    __slots__ = ("_is_over", "_pair", "begun", "cause", "dialect", "of_candidate", "of_stable")
+
+    def __init__(self, pair: Pair, cause: str, begun: float, of_candidate: Outcome | None) -> None:
+        super().__init__(pair.body, pair.options)
+        self.dialect = pair.dialect
+        self.cause = cause
+        self.begun = begun
+        self.of_candidate = of_candidate
+        self.of_stable: Outcome | None = None
+        self._pair = pair
 
     @property
     def settled(self) -> bool:
-        return self._is_over or self.pair.request.settled
+        return self._is_over or self._pair.request.settled
 
     @settled.setter
     def settled(self, is_over: bool) -> None:
         self._is_over = is_over
 
-    def enter(self, lane: Lane, now: float, deadline: float) -> None:
-        """Queue at a lane. Raises what `Lane.submit` raises."""
+    def enter(self, lane: Lane) -> None:
+        """Queue at a lane, within the deadline of the pair. Raises what `Lane.submit` raises."""
         self.lane = lane
-        lane.submit(self, now)
-        self.deadline = min(self.deadline, deadline)
+        lane.submit(self, self.begun)
+        self.deadline = min(self.deadline, self._pair.deadline)
 
     def answered(self, reply: Reply) -> None:
-        self._end(reply)
+        self._pair.end_at_stable(self, reply)
 
     def failed(self, error: PrismError) -> None:
-        if self.pair.request.settled:  # its answer could not be delivered
-            self.pair.request.failed(error)
+        if self._pair.request.settled:  # its answer could not be delivered
+            self._pair.request.failed(error)
         else:
-            self._end(error)
-
-    def _end(self, outcome: Outcome) -> None:
-        raise NotImplementedError
-
-
-class _AtCandidate(_Attempt):
-    __slots__ = ()
-
-    def lose_replica(self, name: str) -> None:
-        """End at once, as the stable version need not wait until it is known what ended the replica."""
-        if self.pair.can_be_rescued:
-            self.fail(ReplicaUnavailable(f"The replica of `{name}` was lost while it worked on this request."))
-
-    def _end(self, outcome: Outcome) -> None:
-        self.pair.end_at_candidate(outcome)
-
-
-class _AtStable(_Attempt):
-    __slots__ = ()
-
-    def _end(self, outcome: Outcome) -> None:
-        self.pair.end_at_stable(outcome)
+            self._pair.end_at_stable(self, error)

@@ -31,9 +31,12 @@ FIELDS = (
     "accelerate",
     "replicas",
     "keep",
+    "side_effects",
     "version",
     "bump",
     "traffic",
+    "metadata",
+    "parent",
     "gpu",
     "upload_id",
 )

@@ -37,7 +37,7 @@ class Form(Struct, frozen=True):
     """A received form: texts by field, and files on disk below `folder`, which is named `model_id`.
 
     artifact: None for a form without a file, which may name a staged upload. request_id: of the request that brought
-    it. received_ms: how long its transfer took.
+    it. received_ms: how long its transfer took. address: where it came from.
     """
 
     model_id: str
@@ -47,6 +47,7 @@ class Form(Struct, frozen=True):
     code_files: tuple[str, ...]
     request_id: str = ""
     received_ms: float = 0.0
+    address: str = ""
 
     def upload(self) -> Upload:
         """Return the upload that the form holds. Raises BadInput if it holds no model."""
@@ -62,6 +63,7 @@ class Form(Struct, frozen=True):
             self.code_files,
             request_id=self.request_id,
             received_ms=self.received_ms,
+            address=self.address,
         )
 
 
@@ -70,7 +72,7 @@ class Upload(Struct, frozen=True):
 
     code_files: paths of the Python files that were sent with it. own_code: names at the top of the code that came in its
     own folder. models_folder: the entry of the models folder that it was taken from, "" for an upload by request. request_id: of
-    the request that brought it. received_ms: how long its transfer took.
+    the request that brought it. received_ms: how long its transfer took. address: where it came from.
     """
 
     model_id: str
@@ -82,6 +84,7 @@ class Upload(Struct, frozen=True):
     models_folder: str = ""
     request_id: str = ""
     received_ms: float = 0.0
+    address: str = ""
 
 
 async def receive(

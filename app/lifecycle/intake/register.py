@@ -22,9 +22,12 @@ from app.core.model_config import ModelConfig
 from app.core.semver import Bump, parse_bump, parse_version
 from app.errors import BadInput, Conflict
 from app.lifecycle.intake.read_upload import Inspected, place_code
+from app.lifecycle.intake.receive import Upload
 from app.lifecycle.intake.refusals import refuse_unusable
+from app.lifecycle.intake.same_files import keep_once
 from app.lifecycle.rollouts.guards import refuse_takeover
 from app.lifecycle.state import DeploymentState, utc_now
+from app.lifecycle.versions import metadata_of, parent_of
 from app.runtime.target import Targets
 
 NAME_LIMIT = 100
@@ -77,6 +80,8 @@ async def register(
     )
     requirements = await requirements_of(draft.model, draft.inspection)
     await asyncio.to_thread(place_code, inspected)
+    others = [(other, state.folder(other.model_id)) for other in state.models()]
+    await asyncio.to_thread(keep_once, inspected.upload.artifact, inspected.upload.folder, others)
     try:
         async with state.numbering:
             version = version_of(inspected.upload.texts, draft.model.name, state)  # another may have been recorded
@@ -103,6 +108,7 @@ def build_version(inspected: Inspected, state: DeploymentState, targets: Targets
     name = model_name(texts.get("model_name", ""), upload.artifact.filename)
     version = version_of(texts, name, state)
     traffic = traffic_choice(texts.get("traffic", ""))
+    metadata, parent = metadata_of(texts.get("metadata", "")), parent_of(texts.get("parent", ""), name, state)
     trusted = config if upload.models_folder else ModelConfig()  # for an upload, only its form speaks for its owner
     allow_unsafe = boolean("allow_unsafe", texts.get("allow_unsafe", "")) or trusted.allow_unsafe
     allow_packages = allowed_packages((texts.get("allow_packages", ""), *trusted.allowed))
@@ -114,9 +120,11 @@ def build_version(inspected: Inspected, state: DeploymentState, targets: Targets
     target = target_of(target_name(texts.get("target") or config.target, targets), execution.gpus, targets)
     accelerate = accelerate_choice(texts.get("accelerate") or config.accelerate)
     replicas = replicas_of(texts.get("replicas", ""), config)
+    has_side_effects = texts.get("side_effects", "")
+    side_effects = boolean("side_effects", has_side_effects) if has_side_effects else config.side_effects
     now = utc_now()
     model = ModelVersion(
-        Identity(upload.model_id, name, version, now, upload.models_folder),
+        Identity(upload.model_id, name, version, now, upload.models_folder, parent, author_of(metadata, upload)),
         Spec(
             artifact=upload.artifact,
             description=texts.get("model_description") or config.description,
@@ -135,6 +143,8 @@ def build_version(inspected: Inspected, state: DeploymentState, targets: Targets
             replicas=replicas,
             keep=is_kept(texts.get("keep", ""), name, state),
             execution=execution,
+            metadata=metadata,
+            side_effects=side_effects,
         ),
         Findings(inspection),
     )
@@ -218,6 +228,12 @@ def version_of(texts: Mapping[str, str], name: str, state: DeploymentState) -> s
             next_version=state.next_version(name),
         )
     return version
+
+
+def author_of(metadata: Mapping[str, Any], upload: Upload) -> str:
+    """Return who made a version: the author whom its metadata names, otherwise the address that it came from."""
+    author = metadata.get("author")
+    return author if isinstance(author, str) and author else upload.address
 
 
 def traffic_choice(text: str) -> TrafficChoice:

@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from starlette.routing import Mount
 from structlog.testing import capture_logs
 
 from app.access.sessions import LIFETIME_SECONDS
@@ -33,8 +34,8 @@ OPEN = {
     ("POST", "/logout"),
 }
 FOR_ANY_KEY = re.compile(
-    r"GET /(models(/x(/openapi\.json)?)?|registry(/x)?|metrics|available_models)"
-    r"|POST /(models/x/(predict|invocations)|invocations|predict(_batched)?/x)"
+    r"GET /(api/v1/)?(models(/x(/(openapi\.json|versions|diff))?)?|registry(/x)?|metrics)|GET /available_models"
+    r"|POST /(models/x/(predict|invocations)|invocations|predict/x(/batch)?|predict_batched/x)"
     r"|(GET|POST) /v[12]/models.*|POST /v2/repository/index"
 )
 REFUSED = {401, 403}
@@ -73,11 +74,13 @@ async def browser(app: FastAPI, **headers: str) -> AsyncIterator[httpx2.AsyncCli
 def routes(app: FastAPI) -> set[tuple[str, str]]:
     """Every method and path that the application knows, with `x` for what varies; but for where keys are tried."""
 
-    def below(found: Any) -> Iterator[tuple[str, str]]:
+    def below(found: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         for route in found:
             for method in getattr(route, "methods", None) or ():
-                yield method, re.sub(r"{\w+}", "x", route.path)
-            yield from below(getattr(getattr(route, "original_router", None), "routes", ()))
+                yield method, prefix + re.sub(r"{\w+}", "x", route.path)
+            yield from below(getattr(getattr(route, "original_router", None), "routes", ()), prefix)
+            if isinstance(route, Mount) and isinstance(route.app, APIRouter):
+                yield from below(route.app.routes, prefix + route.path)
 
     return {(method, path) for method, path in below(app.routes) if method != "HEAD"} - {("POST", "/login")}
 
@@ -102,6 +105,7 @@ async def statuses(app: FastAPI, **headers: str) -> dict[tuple[str, str], int]:
 async def test_with_admin_keys_each_route_is_open_to_the_roles_of_the_security_page(tmp_path: Path) -> None:
     app = application(tmp_path, api_keys="api", admin_keys="admin, admin-2")
     everything = routes(app)
+    assert ("GET", "/api/v1/keys") in everything
     assert everything >= OPEN | {("POST", "/models/x/predict"), ("GET", "/metrics"), ("GET", "/settings")}
     for headers in ({}, {"X-API-Key": "wrong"}):
         refused = {one for one, status in (await statuses(app, **headers)).items() if status == 401}

@@ -46,11 +46,13 @@ def test_every_key_reaches_its_place() -> None:
             "python_version": "3.11",
             "target": "process",
             "accelerate": "off",
+            "side_effects": True,
             "allow_unsafe": True,
             "description": "Risk",
         }
     )
     assert config.bounds == QueueLimits(32, 100, 5, 2.5)
+    assert config.side_effects
     assert config.inputs == (TensorSpec("x", "FP32", (-1, 4)),)
     assert config.outputs == (TensorSpec("risk", "FP64"),)
     assert config.requirement_lines == "numpy>=2\npandas"
@@ -109,8 +111,13 @@ def test_an_unknown_key_gets_the_list_of_keys() -> None:
         ({"framework": "keras"}, "unknown `framework: keras`"),
         ({"accelerate": "fast"}, "unknown `accelerate: fast`"),
         ({"method": "a b"}, "`method: a b`, which is not a valid name"),
-        ({"input": {"kind": "audio"}}, '`input.kind: "audio"`'),
+        ({"input": {"kind": "video"}}, '`input.kind: "video"`'),
         ({"input": {"mode": "rgb"}}, '`input.mode: "rgb"`'),
+        ({"input": {"kind": "audio", "rate": 10}}, "`input.rate: 10`"),
+        ({"input": {"kind": "audio", "rate": "fast"}}, '`input.rate: "fast"`, which is not a whole number'),
+        ({"input": {"kind": "audio", "channels": "both"}}, '`input.channels: "both"`'),
+        ({"input": {"kind": "audio", "scale": "loud"}}, '`input.scale: "loud"`'),
+        ({"input": {"kind": "audio", "mode": "rgb"}}, "unknown key `mode` in `input`"),
         ({"input": {"size": [8, 8, 3]}}, "`input.size: [8,8,3]`"),
         ({"input": {"size": 99_999}}, "`input.size: 99999`"),
         ({"input": {"scale": "1/0"}}, '`input.scale: "1/0"`'),

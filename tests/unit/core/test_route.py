@@ -4,7 +4,7 @@ from math import nan
 
 import pytest
 
-from app.core.route import Arm, Route
+from app.core.route import Arm, Canary, CopyBounds, Route
 from app.errors import BadInput
 
 CANARY = Route((Arm("m1", 0.95), Arm("m2", 0.05)))
@@ -54,3 +54,38 @@ def test_an_arm_without_a_share_inherits_none() -> None:
     assert waiting.versions == {"m1", "m2", "m3"}
     assert waiting.restricted_to({"m2", "m3"}) is None
     assert waiting.restricted_to({"m1", "m2"}) == Route((Arm("m1", 1.0), Arm("m2", 0.0)))
+
+
+@pytest.mark.parametrize(
+    ("canary", "mirror", "reason"),
+    [
+        (Canary("m1", "m3"), None, "`m3` of the canary is no arm"),
+        (Canary("m0", "m2"), None, "`m0` of the canary is no arm"),
+        (Canary("m1", "m2"), "m3", "a canary or a mirror, not both"),
+    ],
+)
+def test_a_canary_that_does_not_fit_its_route_is_refused(canary: Canary, mirror: str | None, reason: str) -> None:
+    with pytest.raises(BadInput, match=reason):
+        Route(CANARY.arms, mirror, canary)
+
+
+def test_a_canary_of_one_version_or_without_time_is_refused() -> None:
+    with pytest.raises(BadInput, match="both the stable version and the candidate"):
+        Canary("m1", "m1")
+    for seconds in (0.0, -1.0, nan):
+        with pytest.raises(BadInput, match="overdue_seconds"):
+            Canary("m1", "m2", overdue_seconds=seconds)
+
+
+@pytest.mark.parametrize("bound", ["in_flight", "held_bytes", "per_second", "pairs"])
+def test_bounds_on_copies_below_nothing_are_refused(bound: str) -> None:
+    for value in (-1, nan):
+        with pytest.raises(BadInput, match="is not 0 or more"):
+            CopyBounds(**{bound: value})  # type: ignore[arg-type]
+
+
+def test_a_canary_lasts_while_both_its_versions_do_and_the_rollout_stays_known() -> None:
+    route = Route(CANARY.arms, canary=Canary("m1", "m2"), rollout_id="r1", copies=CopyBounds(pairs=1))
+    assert route.restricted_to({"m1", "m2"}) == route
+    rest = route.restricted_to({"m1"})
+    assert rest == Route((Arm("m1", 1.0),), rollout_id="r1", copies=CopyBounds(pairs=1))

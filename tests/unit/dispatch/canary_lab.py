@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from msgspec import structs
 
 from app.core.model import Deployment
-from app.core.route import Arm, Canary, Route
+from app.core.route import Arm, Canary, CopyBounds, Route
 from app.core.route_table import route_table
 from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
@@ -50,8 +51,16 @@ def canary_route(share: float = 1.0, **options: object) -> Route:
     return Route((Arm(STABLE, 1 - share), Arm(CANDIDATE, share)), canary=canary, rollout_id=rollout_id)
 
 
+def shadow_route(**bounds: Any) -> Route:
+    """All requests go to STABLE and are copied to CANDIDATE. bounds: of the copies."""
+    ample = {"per_second": 100_000.0, "in_flight": 1000}
+    return Route((Arm(STABLE, 1.0),), CANDIDATE, rollout_id="s1", copies=CopyBounds(**{**ample, **bounds}))
+
+
 class Versions:
-    """stable, candidate: their replicas. deployments: of both."""
+    """stable, candidate: their replicas. deployments: of both. side_effects: whether they are declared to have some."""
+
+    side_effects = False
 
     def __init__(self, dispatcher: Dispatcher, stable: FakeReplica, candidate: FakeReplica) -> None:
         self.dispatcher = dispatcher
@@ -62,7 +71,12 @@ class Versions:
     def deployments(self) -> list[Deployment]:
         both = ((self.stable, STABLE, "1.0.0"), (self.candidate, CANDIDATE, "2.0.0"))
         return [
-            structs.replace(live(fake, model_id=model_id), version=version, live_at=f"2026-{model_id}")
+            structs.replace(
+                live(fake, model_id=model_id),
+                version=version,
+                live_at=f"2026-{model_id}",
+                side_effects=self.side_effects,
+            )
             for fake, model_id, version in both
         ]
 

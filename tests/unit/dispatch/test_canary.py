@@ -62,6 +62,8 @@ async def test_the_stable_version_answers_what_the_candidate_cannot(tmp_path: Pa
         evidence = versions.dispatcher.evidence("iris")
     for number, answer in enumerate(answers):
         from_stable(answer, number)
+        assert versions.dispatcher.evidence_by_version() == {CANDIDATE: evidence}
+        assert versions.dispatcher.tallies[STABLE].statuses == {200: 5}
     assert (evidence.answers, evidence.bad, evidence.both_failed, evidence.rescued) == (5, 5, 0, 5)
     assert {incident.cause for incident in evidence.incidents} <= {cause, "lost"}
     assert cause in {incident.cause for incident in evidence.incidents}
@@ -358,3 +360,29 @@ async def test_a_client_that_disconnects_is_no_evidence(tmp_path: Path, door: st
             await eventually(lambda: bool(versions.candidate.batches))
         await asyncio.sleep(0.5)
         assert here.dispatcher.evidence("iris") == Evidence()
+
+
+@pytest.mark.parametrize("handler", [answering(problem(500)), lost])
+async def test_with_side_effects_no_request_reaches_a_model_twice(tmp_path: Path, handler: Handler) -> None:
+    async with under_canary(tmp_path, handler) as versions:
+        versions.side_effects = True
+        await versions.publish(canary_route(1.0, boost=True, overdue_seconds=0.1))
+        (outcome,) = await outcomes(versions.dispatcher, 1)
+        versions.dispatcher.shift_traffic("iris", canary_route(0.0, boost=True))
+        assert isinstance(await versions.dispatcher.predict(call(2)), Prediction)
+        await asyncio.sleep(0.1)
+        assert sum(versions.candidate.batches) == 1
+        assert sum(versions.stable.batches) == 1
+    assert outcome.status >= 500  # type: ignore[union-attr]
+    assert handler is not lost or "not retried" in str(outcome)
+
+
+async def test_a_request_with_side_effects_is_not_retried_when_its_replica_is_lost(tmp_path: Path) -> None:
+    async with under_canary(tmp_path, lost) as versions:
+        versions.side_effects = True
+        await versions.publish(None)
+        with pytest.raises(ReplicaUnavailable, match="not retried"):
+            await versions.dispatcher.predict(call(1, CANDIDATE))
+        await eventually(lambda: versions.dispatcher.lanes[1].replicas[0].connected)
+        await asyncio.sleep(0.05)
+        assert sum(versions.candidate.batches) == 1

@@ -30,7 +30,7 @@ def route(stable: float, candidate: float) -> Route:
 async def live_beside(home: House, model_id: str, name: str = "iris") -> ModelVersion:
     """Take a version live beside what serves under its name."""
     model = await home.add(model_id, name)
-    await home.deployments.start(model, TrafficChoice.AUTO)
+    await home.deployments.start(model, traffic=TrafficChoice.AUTO)
     assert (await home.deployments.settled(model_id)).status is Status.LIVE
     return model
 
@@ -240,7 +240,7 @@ async def test_a_version_beside_another_name_stops_none_though_only_one_model_is
     async with house(tmp_path) as home:
         await two_versions(home)
         lone = await home.add(NEXT, "rose")
-        await home.deployments.start(lone, TrafficChoice.NONE)
+        await home.deployments.start(lone, traffic=TrafficChoice.NONE)
         assert stopped_for(lone, home.deployments) == ()
         await home.deployments.settled(NEXT)
         assert [home.status(each) for each in (STABLE, CANDIDATE, NEXT)] == [Status.LIVE] * 3
@@ -257,7 +257,7 @@ async def test_another_name_that_goes_live_stops_both_versions(tmp_path: Path) -
 
 async def test_a_version_takes_every_request_beside_one_that_has_none(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        await home.deployments.start(await home.add(STABLE), TrafficChoice.NONE)
+        await home.deployments.start(await home.add(STABLE), traffic=TrafficChoice.NONE)
         await home.deployments.settled(STABLE)
         await live_beside(home, CANDIDATE)
         assert await answering(home) == {CANDIDATE: 40}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.core.rollout.records import Evidence
 from app.observe.metrics import ModelFigures, RequestCollector, exposition
 from app.observe.tally import ModelCounters
 
@@ -34,6 +35,7 @@ def samples() -> dict[str, float]:
         circuit="open",
         circuits={1: "closed", 2: "half-open"},
         replicas_wanted=3,
+        evidence=Evidence(answers=7, bad=6, both_failed=5, slow=4, mirrored=3, rescued=2, dropped=1),
     )
     text = exposition(RequestCollector([model], {"unauthorized": 4})).decode()
     return {
@@ -62,6 +64,13 @@ def test_the_counters_of_the_pipeline_are_exposed_as_metrics() -> None:
     assert found["prism_replica_circuit_state|2"] == 1
     assert found["prism_replicas_wanted"] == 3
     assert found["prism_refusals_total|unauthorized"] == 4
+    assert found["prism_rollout_answers_total"] == 7
+    assert found["prism_rollout_bad_answers_total"] == 6
+    assert found["prism_rollout_both_failed_total"] == 5
+    assert found["prism_rollout_slow_answers_total"] == 4
+    assert found["prism_rollout_mirrored_requests_total"] == 3
+    assert found["prism_rollout_rescued_requests_total"] == 2
+    assert found["prism_rollout_dropped_copies_total"] == 1
 
 
 def test_every_metric_is_documented_and_every_documented_one_exists() -> None:

@@ -34,6 +34,7 @@ FIELDS = [
     ("gpu", "true", ""),
     ("accelerate", "fast", "off"),
     ("replicas", "0", "1"),
+    ("side_effects", "few", "true"),
     ("keep", "perhaps", "true"),
     ("python_version", "two", "3.11"),
 ]

@@ -37,7 +37,7 @@ class Lab:
 
     async def version(self, model_id: str, traffic: TrafficChoice = TrafficChoice.ALL) -> None:
         model = await self.home.add(model_id)
-        await self.home.deployments.start(model, traffic)
+        await self.home.deployments.start(model, traffic=traffic)
         await self.home.deployments.settled(model_id)
 
     async def begin(self, candidate: str = CANDIDATE, steps: list[float] | None = None, **policy: Any) -> Rollout:

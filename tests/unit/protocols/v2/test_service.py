@@ -8,18 +8,23 @@ from typing import Any, cast
 
 import pytest
 from google.protobuf.json_format import MessageToDict
+from msgspec import structs
 
 from app.access.admins import AdminCheck
 from app.access.admission import Admission
 from app.access.keys import Keys
 from app.access.throttle import FailedKeyThrottle
 from app.core.model import Status
+from app.core.route import Arm, Canary, Route
+from app.core.route_table import route_table
 from app.errors import NotFound, PrismError, Unauthorized
 from app.protocols.callers import Caller
 from app.protocols.v2.grpc import inference_pb2 as messages
 from app.protocols.v2.grpc.service import Service
 from app.protocols.v2.service import V2Service
 from model_container.adapters.estimator import EstimatorAdapter
+from tests.fakes import fake_replica
+from tests.unit.dispatch.canary_lab import answering, problem
 from tests.unit.protocols.gateway import Gateway, gateway
 
 CALLER = Caller("secret", "127.0.0.1", "r1")
@@ -125,3 +130,23 @@ async def test_a_model_that_is_not_there_is_told_alike(here: Gateway) -> None:
         await over_grpc(here).model_metadata(messages.ModelMetadataRequest(name="iriss"), CALLER)
     error: PrismError = refused.value
     assert rest.json()["error"] == str(error)
+
+
+async def test_over_grpc_a_bad_candidate_is_rescued_and_named_in_the_trailing_metadata(
+    here: Gateway, tmp_path: Path
+) -> None:
+    contents = messages.InferTensorContents(fp64_contents=[5.1, 3.5, 1.4, 0.2])
+    tensor = messages.ModelInferRequest.InferInputTensor(name="input", datatype="FP64", shape=[1, 4], contents=contents)
+    ask = messages.ModelInferRequest(model_name="iris", inputs=[tensor])
+    async with fake_replica(tmp_path / "bad", answering(problem(500))) as bad:
+        versions = [
+            structs.replace(version, replicas=(bad.replica,)) if version.model_id == "m2" else version
+            for version in here.state.deployments()
+        ]
+        route = Route((Arm("m1", 0.0), Arm("m2", 1.0)), canary=Canary("m1", "m2"), rollout_id="r1")
+        await here.dispatcher.publish(route_table(versions, splits={"iris": route}))
+        answer = await over_grpc(here).model_infer(ask, CALLER)
+    assert answer.message.model_version == "1.0.0"
+    assert answer.trailing["x-model-version"] == "1.0.0"
+    assert answer.trailing["x-prism-rescued"] == "1.1.0"
+    assert [incident.request_id for incident in here.dispatcher.evidence("iris").incidents] == [CALLER.request_id]
