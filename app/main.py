@@ -45,6 +45,7 @@ from app.ui.routes import predict as predict_page
 from app.ui.routes import settings as settings_page
 from app.ui.routes import share as share_panel
 from app.ui.routes import upload as upload_page
+from app.ui.routes import versions as versions_page
 from app.version import VERSION
 
 UI = Path(__file__).parent / "ui"
@@ -165,6 +166,7 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
     asking = InferenceHandler(system.dispatcher, system.admission, system.max_body_bytes)
     app.include_router(predict_table.router(state, asking, system.admission, pages), dependencies=admins)
     app.include_router(logs_page.router(deployments, pages), dependencies=admins)
+    app.include_router(versions_page.router(deployments, pages), dependencies=admins)
     app.include_router(
         model_page.router(deployments, history, vitals, system.dispatcher.circuits, pages), dependencies=admins
     )

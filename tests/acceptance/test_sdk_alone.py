@@ -93,8 +93,17 @@ def test_a_model_is_pushed_listed_rolled_back_read_and_removed_by_the_short_form
     assert prism("predict", "flowers", json.dumps(ROW)).stdout == '"setosa"\n'
     assert prism("logs", "flowers", "--build").stdout
     older = prism("rollback", "flowers")
-    assert older.returncode == 2
+    assert older.returncode == 1
     assert "no version before 1.0.0" in older.stderr
+    options = ("--strategy", "none", "--bump", "major", "--metadata", '{"auc": 0.9}')
+    beside = prism("push", str(iris_file), "--name", "flowers", *options)
+    assert "flowers@2.0.0 is live" in beside.stdout
+    assert "prism models start flowers@2.0.0" in beside.stderr
+    newest, _, oldest = [line.split() for line in prism("versions", "flowers").stdout.splitlines()[1:]]
+    assert (newest[:4], oldest[:4]) == (["2.0.0", "live", "0%", "1.0.0"], ["1.0.0", "live", "100%", "-"])
+    assert "metric auc" in prism("diff", "flowers", "1.0.0", "2.0.0").stdout
+    refused = prism("push", str(iris_file), "--name", "flowers", "--set-version", "2.0.0")
+    assert "The next free ones are 3.0.0 (major)" in refused.stderr
     assert "flowers@1.1.0 is live" in prism("rollback", "flowers@1.1.0").stdout
     assert "Removed flowers@1.1.0" in prism("rm", "flowers", "--yes").stdout
 

@@ -25,6 +25,7 @@ PAGES = {
     "failed model": "/model?model_id={broken}",
     "predict": "/predict?model_id={iris}",
     "predict json": "/predict?model_id={talker}",
+    "versions": "/model-versions?model_id={iris}",
     "log": "/model-logs?model_id={talker}",
     "build log": "/model-logs?model_id={iris}&kind=build",
     "choose a model": "/predict",
