@@ -13,9 +13,9 @@ from app.access.hosts import HostAllowList
 from app.access.keys import Keys
 from app.access.rate_limit import RateLimiter
 from app.access.throttle import FailedKeyThrottle
-from app.core.lineage import version_record
 from app.core.model import Replica
 from app.core.route_table import is_down, wanted
+from app.core.version_record import version_record
 from app.dispatch.connection import WireLimits
 from app.dispatch.connection import connect as connect_replica
 from app.dispatch.limits import QueueSettings

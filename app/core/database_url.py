@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-SCHEMES = ("postgresql+asyncpg", "postgresql", "postgres")
+SCHEME = "postgresql+asyncpg"
+"""With the driver's name: DATABASE_URL is often set for another program, whose database is not for us."""
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 SSL_NAMES = ("ssl", "sslmode")
 
 
 def database_url(text: str) -> str:
-    """Return the URL in the form that the catalog uses: `postgresql+asyncpg://user:password@host:port/database`.
+    """Return the URL of a database, `postgresql+asyncpg://user:password@host:port/database`.
 
-    Accepts `postgresql://` and `postgres://`, and `sslmode` for `ssl`, as hosting services write them. Raises ValueError,
-    whose message begins with a verb, to follow the name of a setting, and never contains the password.
+    Its only option is `ssl`, or `sslmode`, as hosting services write it. Raises ValueError, whose message begins with a
+    verb, to follow the name of a setting, and never contains the password.
     """
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
         raise ValueError("is not a URL like postgresql+asyncpg://user:password@host:5432/database") from error
-    if parts.scheme not in SCHEMES:
+    if parts.scheme != SCHEME:
         raise ValueError(
-            "does not begin with postgresql+asyncpg://. Leave it unset for the SQLite file beside the registry"
+            f"does not begin with {SCHEME}://. Write it so, or unset it to have the catalog in a file of SQLite"
         )
     if not parts.hostname or port == 0:
         raise ValueError("names no host, as in postgresql+asyncpg://user:password@host:5432/database")
@@ -32,7 +33,7 @@ def database_url(text: str) -> str:
     if unknown := [name for name, mode in options if name not in SSL_NAMES or mode not in SSL_MODES]:
         raise ValueError(f"has the option {unknown[0][:50]}; only ssl= is taken, one of {', '.join(SSL_MODES)}")
     query = urlencode([("ssl", mode) for _, mode in options[-1:]])
-    return urlunsplit((SCHEMES[0], parts.netloc, parts.path, query, ""))
+    return urlunsplit((SCHEME, parts.netloc, parts.path, query, ""))
 
 
 def without_password(url: str) -> str:

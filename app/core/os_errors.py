@@ -18,6 +18,7 @@ RETRY_AFTER_SECONDS: Final = 5
 PURPOSES: Final = {
     "keys.json": "the API keys",
     "containers.json": "the registry",
+    "catalog.db": "the catalog",
     "share.json": "the record of what is shared",
     "server.json": "the record by which `prism stop` finds the server",
     "model.json": "the record of a model",

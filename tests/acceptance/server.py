@@ -63,7 +63,9 @@ class Server:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environ = {
-            **{key: value for key, value in os.environ.items() if not key.startswith(("PRISM_", "MODEL_"))},
+            **{
+                key: value for key, value in os.environ.items() if not key.startswith(("PRISM_", "MODEL_", "DATABASE_"))
+            },
             "PRISM_HOME": str(home),
             "PRISM_ENVIRONMENT_ROOT": str(environments),
             "PRISM_PORT": str(self.port),

@@ -108,7 +108,7 @@ def test_a_model_is_pushed_listed_rolled_back_read_and_removed_by_the_short_form
     assert "Removed flowers@1.1.0" in prism("rm", "flowers", "--yes").stdout
 
 
-def test_the_wheel_brings_the_pages_and_the_sample_model(installed: Path) -> None:
+def test_the_wheel_brings_the_pages_the_migrations_and_the_sample_model(installed: Path) -> None:
     (packages,) = installed.parent.glob("lib/python*/site-packages")
     sample = Path("model_store/samples/iris")
     for file in (
@@ -116,6 +116,8 @@ def test_the_wheel_brings_the_pages_and_the_sample_model(installed: Path) -> Non
         sample / "sample.json",
         "app/ui/templates/page.html",
         "app/ui/static/page.css",
+        "app/registry/catalog/migrations/env.py",
+        "app/registry/catalog/migrations/versions/0001_initial.py",
     ):
         assert (packages / file).read_bytes() == (CHECKOUT / file).read_bytes()
 

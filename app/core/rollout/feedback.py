@@ -12,7 +12,8 @@ from app.errors import BadInput
 class Feedback(Struct, frozen=True):
     """One value of a metric. model_id: the arm that answered. key: by which the experiment tells callers apart.
 
-    request_id: the request that it is about; "" for a value of the key as a whole. Raises BadInput for NaN and infinities.
+    request_id: the request that it is about; "" for a value of the key as a whole. is_past: whether it is of the time
+    before the experiment, which makes the intervals narrower. Raises BadInput for NaN and infinities.
     """
 
     rollout_id: str
@@ -22,6 +23,7 @@ class Feedback(Struct, frozen=True):
     value: float
     at: str
     request_id: str = ""
+    is_past: bool = False
 
     def __post_init__(self) -> None:
         if not isfinite(self.value):
@@ -29,9 +31,13 @@ class Feedback(Struct, frozen=True):
 
 
 class KeyTotal(Struct, frozen=True):
-    """The values of one metric that belong to one key, which is the unit that experiments compare."""
+    """The values of one metric that belong to one key, which is the unit that experiments compare.
+
+    past: the sum of those from before the experiment; None without one.
+    """
 
     model_id: str
     key: str
     count: int
     total: float
+    past: float | None = None

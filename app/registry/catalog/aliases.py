@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from app.core.alias import Alias, AliasChange, check_alias
-from app.core.lineage import version_record
 from app.core.model import ModelVersion
+from app.core.version_record import version_record
 from app.errors import Conflict, NotFound
 from app.registry.catalog.transaction import ConstraintFailed, Transaction, as_record
 from app.registry.catalog.versions import record_versions
@@ -57,9 +57,7 @@ class SqlAliasStore:
             async with self._database.write() as transaction:
                 present = await _present(transaction, name, alias)
                 if present is None:
-                    raise NotFound(
-                        f"There is no alias `{name}@{alias}`.", hint=f"`prism alias {name}` lists those of it."
-                    )
+                    raise NotFound(f"There is no alias `{name}@{alias}`.", hint="Look at the aliases of the model.")
                 _check(name, alias, present, generation)
                 await _add(transaction, AliasChange(name, alias, present.generation + 1, "", at, by))
                 aliases = transaction.tables.aliases

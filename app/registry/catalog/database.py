@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from app.core.lineage import VersionRecord
+from app.core.version_record import VersionRecord
 from app.errors import CatalogUnavailable
 from app.registry.catalog.transaction import Transaction
 from app.registry.catalog.versions import record_versions

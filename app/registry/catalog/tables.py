@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     Double,
@@ -25,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from app.core.plain import valid_text
 from app.core.rollout.records import FINISHED
 
 NAMING = {
@@ -40,7 +42,7 @@ IS_ACTIVE = text("state NOT IN ({})".format(", ".join(f"'{state}'" for state in 
 def storable(value: Any) -> Any:
     """Return a JSON value in whose texts U+FFFD replaces what a database cannot hold: NUL and lone surrogates."""
     if isinstance(value, str):
-        return value.encode(errors="replace").decode().replace("\0", "\ufffd")
+        return valid_text(value).replace("\0", "\ufffd")
     if isinstance(value, dict):
         return {storable(key): storable(item) for key, item in value.items()}
     return [storable(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -85,18 +87,15 @@ class Tables:
         Column("model_id", StoredText, primary_key=True),
         Column("name", StoredText, ForeignKey(models.c.name), nullable=False),
         Column("version", StoredText, nullable=False),
+        Column("created_at", StoredText, nullable=False),
+        Column("created_by", StoredText, nullable=False),
+        Column("parent", StoredText, nullable=False),
         Column("artifact_sha256", StoredText, nullable=False),
         Column("artifact_size_bytes", BigInteger, nullable=False),
-        Column("created_at", StoredText, nullable=False),
+        Column("metadata", StoredJson, nullable=False),
         Column("framework", StoredText),
         Column("signature", StoredJson),
         Column("environment_hash", StoredText),
-        Column("parent_id", StoredText),
-        Column("git_commit", StoredText),
-        Column("trained_on", StoredText),
-        Column("metrics", StoredJson),
-        Column("metadata", StoredJson),
-        Column("created_by", StoredText),
         Index(None, "name", "created_at"),
     )
     aliases = Table(
@@ -150,6 +149,14 @@ class Tables:
         Column("text", StoredText, nullable=False),
         Column("facts", StoredJson, nullable=False),
     )
+    experiment_keys = Table(
+        "experiment_keys",
+        metadata,
+        Column("rollout_id", StoredText, ForeignKey(rollouts.c.id), primary_key=True),
+        Column("key", StoredText, primary_key=True),
+        Column("model_id", StoredText, nullable=False),
+        Column("at", StoredText, nullable=False),
+    )
     feedback = Table(
         "feedback",
         metadata,
@@ -161,6 +168,7 @@ class Tables:
         Column("value", Double, nullable=False),
         Column("at", StoredText, nullable=False),
         Column("request_id", StoredText),
+        Column("is_past", Boolean, nullable=False),
         UniqueConstraint("request_id", "metric"),
         Index(None, "rollout_id", "metric"),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from app.core.lineage import VersionRecord
+from app.core.version_record import VersionRecord
 from app.errors import Conflict
 from app.registry.catalog.transaction import Transaction, as_record
 

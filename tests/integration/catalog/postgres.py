@@ -15,7 +15,7 @@ from tests.conftest import postgres_programs
 
 USER = "prism"
 PASSWORD = "p@ss:w/rd?"
-QUICK = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=40 -c shared_buffers=16MB"
+QUICK = "-c fsync=off -c full_page_writes=off -c max_connections=40 -c shared_buffers=16MB"
 
 
 class Postgres:
@@ -32,7 +32,6 @@ class Postgres:
             os.chown(self._folder, self._owner.pw_uid, self._owner.pw_gid)
         self._data = self._folder / "data"
         self.port = free_port()
-        self._count = 0
         password = self._folder / "password"
         password.write_text(PASSWORD)
         password.chmod(0o644)
@@ -45,16 +44,14 @@ class Postgres:
     def url(self, database: str) -> str:
         return f"postgresql+asyncpg://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self) -> str:
-        """Create an empty database and return its URL."""
-        self._count += 1
-        name = f"catalog{self._count}"
-        self.execute(f"CREATE DATABASE {name}")
-        return self.url(name)
+    def empty_database(self) -> str:
+        """Remove what is in the database, and return its URL. A database for each test would be 1000 files each."""
+        self.execute("DROP SCHEMA IF EXISTS public CASCADE; CREATE SCHEMA public")
+        return self.url("postgres")
 
-    def execute(self, statement: str, database: str = "postgres") -> str:
-        """Run one statement and return what psql prints of its rows."""
-        where = ("--host", "127.0.0.1", "--port", str(self.port), "--username", USER, "--dbname", database)
+    def execute(self, statement: str) -> str:
+        """Run statements and return what psql prints of their rows."""
+        where = ("--host", "127.0.0.1", "--port", str(self.port), "--username", USER, "--dbname", "postgres")
         return self._run("psql", "--no-psqlrc", "-At", *where, "--command", statement)
 
     def start(self) -> None:

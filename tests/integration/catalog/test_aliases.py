@@ -9,7 +9,7 @@ import pytest
 from app.core.alias import Alias, AliasChange
 from app.errors import BadInput, Conflict, NotFound
 from app.lifecycle.aliases import AliasStore
-from app.lifecycle.lineage import VersionRecords
+from app.lifecycle.version_records import VersionRecords
 from app.registry.catalog.aliases import SqlAliasStore
 from app.registry.catalog.database import CatalogDatabase
 from app.registry.catalog.versions import SqlVersionRecords

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from app.core.version_record import version_record
 from app.errors import CatalogUnavailable
 from app.registry.catalog import engine as engines
 from app.registry.catalog import migrate
@@ -18,7 +20,8 @@ from app.registry.catalog.database import CatalogDatabase
 from app.registry.catalog.engine import HEAD
 from app.registry.catalog.rollouts import SqlRolloutStore
 from app.registry.catalog.tables import metadata
-from tests.integration.catalog.records_lab import canary, event
+from app.registry.catalog.versions import SqlVersionRecords
+from tests.integration.catalog.records_lab import canary, event, version
 
 BROKEN = """
 from alembic import op
@@ -95,6 +98,16 @@ async def test_a_migration_that_fails_midway_leaves_nothing(
     async with database.read() as transaction:
         assert "half" not in await transaction.connection.run_sync(tables)
         assert (await transaction.connection.execute(text("SELECT version_num FROM alembic_version"))).scalar() == HEAD
+
+
+async def test_gateways_that_start_at_once_make_the_tables_once(place: Path | str) -> None:
+    databases = [CatalogDatabase(place, lambda: [version_record(version())]) for _ in range(4)]
+
+    await asyncio.gather(*(database.open() for database in databases))
+
+    for database in databases:
+        assert [record.model_id for record in await SqlVersionRecords(database).list("fraud")] == ["a1"]
+        await database.close()
 
 
 async def test_tables_of_a_newer_prism_are_left_alone(

@@ -1,4 +1,4 @@
-"""The first tables: models, versions, aliases, rollouts, feedback, audit."""
+"""The first tables: models, versions, aliases, rollouts, experiments, audit."""
 
 from __future__ import annotations
 
@@ -28,18 +28,15 @@ def upgrade() -> None:
         sa.Column("model_id", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.Text(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("parent", sa.Text(), nullable=False),
         sa.Column("artifact_sha256", sa.Text(), nullable=False),
         sa.Column("artifact_size_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.Text(), nullable=False),
+        sa.Column("metadata", JSON, nullable=False),
         sa.Column("framework", sa.Text()),
         sa.Column("signature", JSON),
         sa.Column("environment_hash", sa.Text()),
-        sa.Column("parent_id", sa.Text()),
-        sa.Column("git_commit", sa.Text()),
-        sa.Column("trained_on", sa.Text()),
-        sa.Column("metrics", JSON),
-        sa.Column("metadata", JSON),
-        sa.Column("created_by", sa.Text()),
         sa.ForeignKeyConstraint(["name"], ["models.name"], name="fk_versions_name_models"),
         sa.PrimaryKeyConstraint("model_id", name="pk_versions"),
     )
@@ -104,6 +101,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("rollout_id", "number", name="pk_rollout_events"),
     )
     op.create_table(
+        "experiment_keys",
+        sa.Column("rollout_id", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("model_id", sa.Text(), nullable=False),
+        sa.Column("at", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["rollout_id"], ["rollouts.id"], name="fk_experiment_keys_rollout_id_rollouts"),
+        sa.PrimaryKeyConstraint("rollout_id", "key", name="pk_experiment_keys"),
+    )
+    op.create_table(
         "feedback",
         sa.Column("number", NUMBER, autoincrement=True, nullable=False),
         sa.Column("rollout_id", sa.Text(), nullable=False),
@@ -113,6 +119,7 @@ def upgrade() -> None:
         sa.Column("value", sa.Double(), nullable=False),
         sa.Column("at", sa.Text(), nullable=False),
         sa.Column("request_id", sa.Text()),
+        sa.Column("is_past", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["rollout_id"], ["rollouts.id"], name="fk_feedback_rollout_id_rollouts"),
         sa.PrimaryKeyConstraint("number", name="pk_feedback"),
         sa.UniqueConstraint("request_id", "metric", name="uq_feedback_request_id_metric"),
@@ -132,5 +139,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("audit", "feedback", "rollout_events", "rollouts", "alias_history", "aliases", "versions", "models"):
+    for table in (
+        *("audit", "feedback", "experiment_keys", "rollout_events", "rollouts"),
+        *("alias_history", "aliases", "versions", "models"),
+    ):
         op.drop_table(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from app.core.lineage import VersionRecord
+from app.core.version_record import VersionRecord
 
 
 class VersionRecords(Protocol):
