@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from app.core.model import Status, TrafficChoice
+from app.core.model import ModelVersion, Status, TrafficChoice
 from app.core.rollout.records import FINISHED, CanaryPolicy, RolloutState
 from app.core.signature import Signature, Tensor
 from app.errors import BadInput, CatalogUnavailable, Conflict, NotFound, StartFailed
@@ -339,6 +339,29 @@ async def test_a_model_of_another_name_that_stops_both_versions_ends_the_canary(
         await made.home.live(THIRD, "other")
         await made.judge(rollout.id, RolloutState.ROLLED_BACK)
         await eventually(lambda: made.home.state.rollout("iris") is None)
+
+
+async def test_the_late_end_of_one_rollout_leaves_the_next_one_of_its_name_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_stop, halt = asyncio.Event(), Deployments.halt
+
+    async def slowly(deployments: Deployments, model: ModelVersion) -> None:
+        await may_stop.wait()
+        await halt(deployments, model)
+
+    async with lab(tmp_path) as made:
+        await made.version(THIRD, TrafficChoice.NONE)
+        first = await made.begin()
+        monkeypatch.setattr(Deployments, "halt", slowly)
+        await made.canaries.roll_back(first.id)
+        second = await made.begin(THIRD)
+        may_stop.set()
+        await eventually(lambda: made.canaries.state_of(first.id) is None)
+        held = made.home.state.rollout("iris")
+        assert held is not None
+        assert held.id == second.id
+        assert set(await made.answering()) == {STABLE, THIRD}
 
 
 async def test_an_unknown_rollout_is_named(tmp_path: Path) -> None:
