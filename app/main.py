@@ -126,8 +126,9 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
     management.include_router(share_api.router(share, system.state), dependencies=admins)
     management.include_router(keys_api.router(system.key_store), dependencies=admins)
     management.include_router(metrics.router(system.state, system.dispatcher), dependencies=admins)
-    rollouts = deployments_api.DeploymentRoutes(system.canaries, system.closing).router()
-    management.include_router(rollouts, dependencies=admins)
+    management.include_router(
+        deployments_api.DeploymentRoutes(system.canaries, system.closing).router(), dependencies=admins
+    )
     app.include_router(management)
     app.mount("/api/v1", management)
 

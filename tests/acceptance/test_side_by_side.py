@@ -99,5 +99,5 @@ def test_a_failed_version_under_a_newer_live_one_is_history_and_deleted_with_oth
     assert server.http.post("/delete-models", data={"model_id": [*history, live_one]}).status_code == 409
     assert server.http.post("/delete-models", data={"model_id": history}).status_code == 303
     assert [model["version"] for model in server.http.get("/models").json()["models"] if model["name"] == "last"] == [
-        "1.2.0"
+        "2.1.0"
     ]
