@@ -186,7 +186,7 @@ def process_of(record: ServerRecord) -> ServerProcess | None:
         return None
 
 
-def check_port(host: str, port: int, say: Callable[[str], None]) -> None:
+def check_port(host: str, port: int, say: Callable[[str], None] = lambda _: None) -> None:
     """Raise Conflict if another program listens on the port, naming the program if the system reveals it.
 
     Waits a little for a port in use, and says so once: a server that was killed may not be gone yet.
