@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List
 from model_container.contract.config import VARIABLE, RuntimeConfig, vertex_routes
 from model_container.contract.frames import PROTOCOL
 from model_container.environment import enter
-from model_container.server.log_stream import forgive_full_disks
+from model_container.server.log_stream import prepare_log_streams
 
 if TYPE_CHECKING:
     from model_container.adapters.base import Adapter
@@ -49,7 +49,7 @@ _TRACEBACK_FRAMES = 6
 def main() -> int:
     """Run the runtime from start to end. Ends the process itself after SIGTERM."""
     began = time.monotonic()
-    forgive_full_disks()
+    prepare_log_streams()
     try:
         config = _read_config()
         set_threads(config.threads)
@@ -71,10 +71,10 @@ def main() -> int:
         enter(config.environment)
     try:
         from model_container.adapters import load
-        from model_container.adapters.images import image_rows
+        from model_container.adapters.files import file_rows
 
         adapter = load(config)
-        images = image_rows(adapter, config.call)
+        files = file_rows(adapter, config.call)
     except Exception as error:
         report_load_failure(error)
         return EXIT_NOT_LOADED
@@ -82,7 +82,7 @@ def main() -> int:
     from model_container.server.server import Server
 
     welcome = describe(adapter, config.format, confinement, began)
-    server = Server(adapter, welcome, config.token, vertex_routes(), images)
+    server = Server(adapter, welcome, config.token, vertex_routes(), files)
     # Libraries and the model are never freed: collections that traverse them would stall predictions.
     gc.collect()
     gc.freeze()
