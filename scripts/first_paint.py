@@ -13,13 +13,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from playwright.sync_api import Browser, Request, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Request, sync_playwright
 
-from app.core.model import Status  # noqa: E402
-from tests.acceptance.server import Server  # noqa: E402
-from tests.browser import crowd  # noqa: E402
-from tests.browser.conftest import ARGUMENTS, WIDTHS  # noqa: E402
-from tests.conftest import headless_chromium  # noqa: E402
+from app.core.model import Status
+from tests.acceptance.server import Server
+from tests.browser import crowd
+from tests.browser.conftest import ARGUMENTS, WIDTHS
+from tests.conftest import headless_chromium
 
 MODELS = 50
 VISITS = 15
