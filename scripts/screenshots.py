@@ -167,10 +167,6 @@ def wait_for_log(page: Page, _: Path) -> None:
     page.locator("#log .block").first.wait_for()
 
 
-def wait_for_checks(page: Page, _: Path) -> None:
-    page.locator("#machine .findings").wait_for()
-
-
 def upload(page: Page, folder: Path) -> None:
     file = folder / "churn.pkl"
     files.dangerous(folder).rename(file)
@@ -184,7 +180,6 @@ PREPARED: dict[str, Callable[[Page, Path], None]] = {
     "predict": predict,
     "logs": wait_for_log,
     "review": upload,
-    "settings": wait_for_checks,
 }
 
 
