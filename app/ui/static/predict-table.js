@@ -160,13 +160,20 @@ async function run() {
   finish(parts, done, failure);
 }
 
+/** Return a number with many digits with four that count, any other text as it is. */
+function rounded(text) {
+  return /^-?[0-9]*\.[0-9]{5,}(e[-+]?[0-9]+)?$/.test(text) ? String(Number(Number(text).toPrecision(4))) : text;
+}
+
 /** Show the first rows of the results; returns their first line as it is written. */
 function showResults(text) {
   const results = new CsvFile(new Blob([]));
   results.delimiter = table.delimiter;
   results.cut(`${text}\n`);
   const [names, ...rows] = results.rows.slice(0, PREVIEW_ROWS + 1).map((each) => cells(each, table.delimiter));
-  showRows(names, rows, `${chosen.name}, its first results`);
+  const own = cells(table.names, table.delimiter).length;
+  const short = rows.map((each) => each.map((text, at) => (at < own ? text : rounded(text))));
+  showRows(names, short, `${chosen.name}, its first results; the file has all digits`);
   return results.rows[0];
 }
 

@@ -294,6 +294,12 @@ def test_the_first_sample_is_answered(pipeline: Any, classifier: Any, matrix: An
         assert ask(batcher(model), EstimatorAdapter(model).samples()[0]).status == 200
 
 
+def test_a_sample_has_the_digits_that_a_person_would_type(matrix: Any) -> None:
+    (row,) = EstimatorAdapter(StandardScaler().fit(matrix / 3)).samples()[0]["features"]
+    assert row
+    assert [value for value in row if len(repr(abs(value)).replace(".", "").strip("0")) > 3] == []
+
+
 def test_lightgbm_gets_its_categories_as_it_was_trained() -> None:
     lightgbm = pytest.importorskip("lightgbm")
     rng = np.random.default_rng(0)
