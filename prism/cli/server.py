@@ -41,7 +41,7 @@ def run(
             changes = local_server.changes(record, settings, **chosen)
             _say_already_running(here.output, record, settings.run_folder, changes, _run_command(chosen, config))
             return
-        local_server.check_port(settings.host, settings.port)
+        local_server.check_port(settings.host, settings.port, here.output.say)
         if foreground:
             os.chdir(local_server.code_folder())
             command = local_server.command()
