@@ -21,7 +21,7 @@ from model_container.adapters.base import PROBABILITIES, Adapter, Inputs, Output
 from model_container.bodies.content import Content, Decoded, Named
 from model_container.bodies.decode import may_be_plain, read
 from model_container.bodies.encode import beside_ignored, encode, encode_native
-from model_container.bodies.image_rows import ImageRows
+from model_container.bodies.file_rows import FileRows
 from model_container.bodies.numeric_fast_path import Matrix, PlainRows
 from model_container.bodies.problems import Problem
 from model_container.contract.frames import FORM_NATIVE, OPTION_PROBABILITIES, OPTION_STRICT, Answer, Request
@@ -53,13 +53,13 @@ class _Job(NamedTuple):
 class Batcher:
     """Predictor of batches. Not thread-safe: the caller holds a lock.
 
-    images: reader of pictures; by default for a model that takes none.
+    files: reader of images or sounds; by default for a model that takes none.
     """
 
-    def __init__(self, adapter: Adapter, images: Optional[ImageRows] = None) -> None:
+    def __init__(self, adapter: Adapter, files: Optional[FileRows] = None) -> None:
         self._adapter = adapter
         self._table = adapter.table if isinstance(adapter, TakingTables) else None
-        self._images = images or ImageRows(None)
+        self._files = files or FileRows(None)
         self._joinable = adapter.joinable
         self._answers: List[Optional[Answer]] = []
         self._model_ns = 0
@@ -140,8 +140,11 @@ class Batcher:
                 "Classifiers with predict_proba, and ONNX classifiers with a probability output, do.",
             )
         content, ignored = self._fitted(request, decoded)
-        content = self._images.content(content)
-        return _Job(index, decoded, adapter.inputs(content), ignored), probabilities
+        read_content = self._files.content(content)
+        inputs = adapter.inputs(read_content)
+        if read_content is not content and self._files.is_one_at_a_time:
+            inputs = inputs._replace(alone=True)
+        return _Job(index, decoded, inputs, ignored), probabilities
 
     def _fitted(self, request: Request, decoded: Decoded) -> Tuple[Content, Tuple[str, ...]]:
         """Return the content with the columns of the model's table, and the names of those that it does not have."""

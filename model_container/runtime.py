@@ -71,10 +71,10 @@ def main() -> int:
         enter(config.environment)
     try:
         from model_container.adapters import load
-        from model_container.adapters.images import image_rows
+        from model_container.adapters.files import file_rows
 
         adapter = load(config)
-        images = image_rows(adapter, config.call)
+        files = file_rows(adapter, config.call)
     except Exception as error:
         report_load_failure(error)
         return EXIT_NOT_LOADED
@@ -82,7 +82,7 @@ def main() -> int:
     from model_container.server.server import Server
 
     welcome = describe(adapter, config.format, confinement, began)
-    server = Server(adapter, welcome, config.token, vertex_routes(), images)
+    server = Server(adapter, welcome, config.token, vertex_routes(), files)
     # Libraries and the model are never freed: collections that traverse them would stall predictions.
     gc.collect()
     gc.freeze()

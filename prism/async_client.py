@@ -78,8 +78,8 @@ class AsyncPrism:
     async def predict(self, ref: str, data: Any, *, probabilities: bool = False) -> Prediction:
         """Predict.
 
-        data: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image as bytes or as
-        Pillow holds it, or a list of images, each of which is a row. Other bytes are sent unchanged as JSON.
+        data: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image or a
+        WAV file as bytes, an image as Pillow holds it, or a list of files, each of which is a row. Other bytes are sent unchanged as JSON.
         """
         return await self.send(requests.predict(ref, data, probabilities=probabilities))
 

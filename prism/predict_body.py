@@ -1,6 +1,6 @@
-"""The body of a prediction: JSON, an image file as it is, or several images in a form.
+"""The body of a prediction: JSON, an image or a WAV file as it is, or several of them in a form.
 
-An image is told by its first bytes, which no JSON begins with. It is not decoded here: the model's runtime does that.
+A file is told by its first bytes, which no JSON begins with. It is not decoded here: the model's runtime does that.
 """
 
 from __future__ import annotations
@@ -13,17 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_container.contract.file_types import SUFFIXES, file_type_of
 from prism.errors import InvalidRequest
 
 JSON = "application/json"
-IMAGES: dict[str, Callable[[bytes], bool]] = {
-    "image/png": lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"),
-    "image/jpeg": lambda head: head.startswith(b"\xff\xd8\xff"),
-    "image/webp": lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP",
-}
-"""The content types of files that are sent as they are, each with the test for a file's first bytes."""
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -44,18 +37,19 @@ def predict_body(data: Any, encode: Callable[[Any], bytes]) -> Body:
     if not _is_file(data):
         return Body(encode(data))
     content = _content(data)
-    return Body(content, image_kind(content) or JSON)
+    return Body(content, file_kind(content) or JSON)
 
 
-def image_kind(content: bytes) -> str | None:
-    """Return the content type of an image; None for anything else."""
-    return next((kind for kind, fits in IMAGES.items() if fits(content[:16])), None)
+def file_kind(content: bytes) -> str | None:
+    """Return the content type of an image or a sound; None for anything else."""
+    file_type = file_type_of(content)
+    return None if file_type is None else file_type.content_type
 
 
 def _is_file(data: Any) -> bool:
     if isinstance(data, bytes):
-        return image_kind(data) is not None
-    if isinstance(data, str):  # a text is an input like any other, unless it names an image that is there
+        return file_kind(data) is not None
+    if isinstance(data, str):  # a text is an input like any other, unless it names a file that is there
         return data.lower().endswith(SUFFIXES) and len(data) < 4096 and os.path.isfile(data)
     return isinstance(data, os.PathLike) or _is_pillow_image(data)
 
@@ -76,17 +70,21 @@ def _content(file: Any) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         what = os.fspath(file) if isinstance(file, (str, os.PathLike)) else "The image"
-        raise InvalidRequest(f"{what} cannot be read: {reason}.", hint="Give an image or a JSON file.") from error
+        raise InvalidRequest(
+            f"{what} cannot be read: {reason}.", hint="Give an image, a WAV or a JSON file."
+        ) from error
 
 
 def _form(files: list[bytes]) -> Body:
-    """Return a form of images. Raises InvalidRequest if one is something else."""
+    """Return a form of images or sounds. Raises InvalidRequest if one is something else."""
     boundary = secrets.token_hex(16)
     parts = []
     for index, content in enumerate(files):
-        kind = image_kind(content)
+        kind = file_kind(content)
         if kind is None:
-            raise InvalidRequest(f"File {index} is not a PNG, JPEG or WebP image.", hint="Send other rows as JSON.")
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{index}"\r\n'
+            raise InvalidRequest(
+                f"File {index} is not a PNG, JPEG or WebP image, nor WAV.", hint="Send other rows as JSON."
+            )
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{index}"\r\n'
         parts.append(f"{head}Content-Type: {kind}\r\n\r\n".encode() + content + b"\r\n")
     return Body(b"".join(parts) + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}")

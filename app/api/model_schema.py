@@ -8,8 +8,10 @@ from urllib.parse import quote
 
 from app.core.model import ModelVersion
 from app.core.signature import Signature, Tensor
-from app.protocols.native import IMAGE_BODIES
-from app.runtime.runtime_config import image_input_of
+from app.protocols.native import FILE_BODIES, FORM_OF_FILES
+from app.runtime.runtime_config import file_input_of
+from model_container.contract.file_types import AUDIO, IMAGE
+from model_container.contract.image_input import ImageInput
 
 NUMBERS = {"FP": {"type": "number"}, "BF": {"type": "number"}, "INT": {"type": "integer"}}
 TYPES: Mapping[str, dict[str, Any]] = {
@@ -30,7 +32,7 @@ def model_openapi(model: ModelVersion, base_url: str) -> dict[str, Any]:
     """
     signature = model.findings.signature
     request: dict[str, Any] = {"schema": reference(BODY)}
-    images = {} if image_input_of(model) is None else IMAGE_BODIES
+    files = file_bodies(model)
     if model.findings.sample is not None:
         request["example"] = model.findings.sample
     return {
@@ -43,7 +45,7 @@ def model_openapi(model: ModelVersion, base_url: str) -> dict[str, Any]:
                     "operationId": "predict",
                     "summary": f"Predict with {model.name}",
                     "parameters": [probabilities()] if offers_probabilities(signature) else [],
-                    "requestBody": {"required": True, "content": {"application/json": request, **images}},
+                    "requestBody": {"required": True, "content": {"application/json": request, **files}},
                     "responses": {
                         "200": {"description": "Predictions", "content": json_content(reference(ANSWER))},
                         "default": {"description": "A problem, which names the value and the next step", "content": {}},
@@ -56,6 +58,14 @@ def model_openapi(model: ModelVersion, base_url: str) -> dict[str, Any]:
             "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
         },
     }
+
+
+def file_bodies(model: ModelVersion) -> dict[str, Any]:
+    """Return the bodies of files that the model takes: images, sounds or none."""
+    wanted = file_input_of(model)
+    if wanted is None:
+        return {}
+    return {**FILE_BODIES[IMAGE if isinstance(wanted, ImageInput) else AUDIO], **FORM_OF_FILES}
 
 
 def reference(name: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from app.artifact.distributions import distribution_of, is_unknown
 from app.artifact.python_source import is_newer, syntax_tree
 from app.artifact.requirements import module_of
 from app.artifact.script_blocks import statements_of
-from app.artifact.statements import bound_names
+from app.artifact.statements import DEFINITIONS, bound_names
 from app.core.contents import CODE_LIMIT_BYTES
 from app.core.inspection import MISSING_VALUES, MODULE_OF_WEIGHTS, Pin
 from app.core.reading import CODE_FILES_MAX, CodeQuestion, CodeReading
@@ -122,10 +122,20 @@ def read_code(folder: Path, question: CodeQuestion) -> CodeReading:
         mains=tuple(file.module for file in mains),
         definitions=definitions,
         missing=_still_missing(question, files, mains, by_module),
+        defined=tuple(name for name in question.names if _defines(by_module.get(module_of(name)), name)),
         pins=tuple(_pins(used, tops)),
         unknown_modules=tuple(sorted({name for file in used for name in _unknown_modules(file, tops)})),
         facts=notes,
     )
+
+
+def _defines(file: _File | None, name: str) -> bool:
+    """Return whether a file defines a global itself, as a function or class at its top that nothing else replaces."""
+    if file is None or file.tree is None:
+        return False
+    bound = name.removeprefix(f"{file.module}.")
+    binding = [node for node in file.tree.body if bound in bound_names(node)]
+    return bool(binding) and all(isinstance(node, DEFINITIONS) for node in binding)
 
 
 def _text(path: Path) -> str:

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from app.core.audio import AudioSpec
+from app.core.image import ImageSpec
 from app.core.inspection import Format
 from app.core.model import PredictContract
 from app.core.model_config import FILE_NAME, ModelConfig, TensorSpec
@@ -71,7 +73,8 @@ class Contents(Struct, frozen=True):
             batchable=config.batchable,
             inputs=tuple(port.tensor() for port in inputs),
             outputs=tuple(port.tensor() for port in outputs),
-            image=config.input,
+            image=config.input if isinstance(config.input, ImageSpec) else None,
+            audio=config.input if isinstance(config.input, AudioSpec) else None,
             source=FILE_NAME if by_hand else MLMODEL,
             strict=by_hand,
         )

@@ -7,21 +7,19 @@ from typing import Final
 
 from msgspec import Struct
 
-KIND: Final = "image"
 MODES: Final = ("L", "RGB", "BGR", "RGBA")
 LAYOUTS: Final = ("chw", "hwc", "hw", "flat")
 SIDE_MAX: Final = 4096
 FRACTION: Final = re.compile(r"([+-]?\d+(?:\.\d*)?(?:e[+-]?\d{1,2})?)(?:\s*/\s*(\d+(?:\.\d*)?))?", re.IGNORECASE)
 
 
-class ImageSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class ImageSpec(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="image"):
     """How images become the input. What is left out follows from the signature; docs/image-inputs.md explains each key.
 
     size: of both sides, or [height, width]. scale: factor of the pixels, which go from 0 to 255: a number, or a
     fraction such as "1/255". mean, std: of all channels, or of each.
     """
 
-    kind: str = KIND
     size: int | tuple[int, ...] = ()
     mode: str = ""
     layout: str = ""
@@ -37,15 +35,12 @@ class ImageSpec(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def fraction(self) -> list[float]:
         """The factor and the divisor of the scale; [] where the signature decides, or the scale is not valid."""
-        match = None if self.scale is None else FRACTION.fullmatch(str(self.scale).strip())
-        parts = [] if match is None else [float(match[1]), float(match[2] or 1)]
-        return parts if all(parts) else []
+        return fraction_of(self.scale)
 
     @property
     def fault(self) -> tuple[str, object, str] | None:
         """The key, the value and the hint of what is wrong; None if nothing is."""
         words = (
-            ("kind", self.kind, (KIND,)),
             ("mode", self.mode, ("", *MODES)),
             ("layout", self.layout, ("", *LAYOUTS)),
         )
@@ -60,6 +55,13 @@ class ImageSpec(Struct, frozen=True, forbid_unknown_fields=True):
             if len(listed(numbers)) > 4 or (key == "std" and 0 in listed(numbers)):
                 return key, numbers, "Give one number, or one for each channel; `std` divides, so it is not 0."
         return None
+
+
+def fraction_of(scale: float | str | None) -> list[float]:
+    """Return the factor and the divisor of a number or a fraction such as "1/255"; [] for anything else, and for 0."""
+    match = None if scale is None else FRACTION.fullmatch(str(scale).strip())
+    parts = [] if match is None else [float(match[1]), float(match[2] or 1)]
+    return parts if all(parts) else []
 
 
 def listed(numbers: float | tuple[float, ...]) -> list[float]:

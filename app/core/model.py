@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from app.core.acceleration import Acceleration, AccelerationStatus
 from app.core.address import Address
+from app.core.audio import AudioSpec
 from app.core.environment import Lock
 from app.core.execution import Execution
 from app.core.image import ImageSpec
@@ -92,6 +93,7 @@ class PredictContract(Struct, frozen=True):
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     image: ImageSpec | None = None
+    audio: AudioSpec | None = None
     source: str = ""
     strict: bool = True
 

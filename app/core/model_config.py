@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from app.core.audio import AudioSpec
 from app.core.execution import GPU_FORMS, Execution, Gpus, parse_gpus, unknown_provider
 from app.core.image import ImageSpec
 from app.core.model import REPLICAS_MAX, QueueLimits
@@ -34,6 +35,7 @@ FRAMEWORKS: Final = (
     "python",
 )
 CHOICES: Final = ("auto", "off")
+INPUT_KINDS: Final = ("image", "audio")
 DATATYPES: Final = (
     "BOOL",
     *(f"{sign}INT{size}" for sign in ("U", "") for size in (8, 16, 32, 64)),
@@ -98,7 +100,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     framework: what the model file should be; checked against what it is. file: the model's, where the folder has several.
     method: of the object in a pickle that answers, such as predict_proba. batchable: whether rows of several requests
     may go through one call. sample: a request known to be answered, for the probe before traffic. input: how images
-    become the model's input. gpu: true, how many, or which.
+    or sounds become the model's input. gpu: true, how many, or which.
     """
 
     framework: str = ""
@@ -112,7 +114,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     predict_timeout_seconds: Annotated[float, Meta(gt=0)] | None = None
     replicas: Annotated[int, Meta(ge=1, le=REPLICAS_MAX)] = 1
     sample: Any = None
-    input: ImageSpec | None = None
+    input: ImageSpec | AudioSpec | None = None
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     requirements: str | tuple[str, ...] = ()
@@ -155,6 +157,7 @@ def model_config(document: Any) -> ModelConfig:
     given = {
         **document,
         **{key: _ports(key, document[key]) for key in ("inputs", "outputs") if document.get(key) is not None},
+        "input": _of_a_kind(document.get("input")),
     }
     given = {key: value for key, value in given.items() if value is not None}
     try:
@@ -175,6 +178,16 @@ def _check_keys(document: dict[Any, Any]) -> None:
         else:
             hint = f"Did you mean `{near}`?" if near else f"Keys are: {', '.join(KEYS)}."
         raise _wrong(f"has the unknown key `{text[:100]}`", hint, text[:100])
+
+
+def _of_a_kind(given: Any) -> Any:
+    """Return an `input` with its kind, by default an image. Raises BadInput for any other kind."""
+    if not isinstance(given, dict):
+        return given
+    kind = given.get("kind", INPUT_KINDS[0])
+    if kind not in INPUT_KINDS:
+        raise _wrong(f"has `input.kind: {_shown(kind)}`", f"It is {' or '.join(INPUT_KINDS)}.", "input")
+    return {**given, "kind": kind}
 
 
 def _ports(key: str, given: Any) -> Any:
@@ -236,11 +249,15 @@ def _mistyped(given: Any, message: str) -> BadInput:
             value = value[int(index)]
     key = "".join(f".{name}" if name else f"[{index}]" for name, index in steps).lstrip(".")
     if unknown := re.search(r"unknown field `(\w+)`", reason):
-        fields = [field.name for field in msgspec.structs.fields(ImageSpec if key == "input" else TensorSpec)]
+        is_audio = key == "input" and given["input"]["kind"] == "audio"
+        spec = TensorSpec if key != "input" else AudioSpec if is_audio else ImageSpec
+        fields = [field.name for field in msgspec.structs.fields(spec)]
         near = difflib.get_close_matches(unknown[1], fields, 1)
         hint = f"Did you mean `{near[0]}`?" if near else f"It has {', '.join(fields)}."
         if key == "input" and not near:
-            hint = f"`input` is how images are read, and has {', '.join(fields)}. Columns belong in `inputs`."
+            hint = (
+                f"An `input` of the kind {given['input']['kind']} has {', '.join(fields)}. Columns belong in `inputs`."
+            )
         return _wrong(f"has the unknown key `{unknown[1]}` in `{key}`", hint, key.split("[")[0])
     kinds = re.sub(r"^Expected | \| null|, got .*$|`", "", reason).split(" | ")
     wanted = " or ".join(re.sub(r"\w+", lambda word: _EXPECTED.get(word[0], word[0]), kind, count=1) for kind in kinds)

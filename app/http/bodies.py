@@ -17,7 +17,7 @@ def check_content_type(content_type: str, *others: str) -> None:
     raise UnsupportedFormat(
         f"A prediction takes {', '.join(('application/json', *others))}, not `{kind[:100]}`.",
         hint="Send the body's own type, with curl: -H 'Content-Type: application/json'"
-        + ("; or an image: -F image=@picture.png." if "multipart/form-data" in others else "."),
+        + ("; or an image or a sound: -F file=@picture.png." if "multipart/form-data" in others else "."),
     )
 
 

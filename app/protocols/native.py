@@ -11,6 +11,7 @@ from app.protocols.handler import CSV, JSON, Answer, InferenceHandler, request_b
 from app.protocols.streaming import ANSWERS
 from model_container.contract import frames
 from model_container.contract.content_types import DIALECTS, dialect_of
+from model_container.contract.file_types import AUDIO, IMAGE, content_types
 from model_container.contract.stream_forms import form_asked_for, weights_of
 
 BODY_EXAMPLES = {
@@ -26,21 +27,26 @@ BODY_EXAMPLES = {
 CSV_EXAMPLE = "age,city\n41,Oslo\n27,Rome\n"
 
 
-IMAGE_BODIES: dict[str, Any] = {
-    **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in DIALECTS if kind.startswith("image/")},
+FORM_OF_FILES: dict[str, Any] = {
     "multipart/form-data": {
         "schema": {
             "type": "object",
-            "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+            "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
         }
     },
 }
-"""The further bodies that a model takes whose input has the shape of an image."""
+FILE_BODIES: dict[str, dict[str, Any]] = {
+    kind: {name: {"schema": {"type": "string", "format": "binary"}} for name in content_types(kind)}
+    for kind in (IMAGE, AUDIO)
+}
+"""The further bodies that a model takes whose input has the shape of an image, or is sound."""
 
 BODIES: dict[str, Any] = {
     JSON: {"examples": BODY_EXAMPLES},
     CSV: {"schema": {"type": "string"}, "example": CSV_EXAMPLE},
-    **IMAGE_BODIES,
+    **FILE_BODIES[IMAGE],
+    **FILE_BODIES[AUDIO],
+    **FORM_OF_FILES,
 }
 """The bodies that a prediction takes, by content type; see model_container/contract/content_types.py."""
 
@@ -63,7 +69,8 @@ def router(asking: InferenceHandler) -> APIRouter:
         """Answers `{"model", "version", "model_id", "predictions": […]}`.
 
         `ref` is a model's name (follows its newest live version), `name@version`, or a model_id. A model that takes
-        images also takes them as they are, or several in a form; see docs/image-inputs.md. With `Accept:
+        images or sounds also takes them as they are, or several in a form; see docs/image-inputs.md and
+        docs/audio-inputs.md. With `Accept:
         text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md. A table of
         `text/csv` is answered with `Accept: text/csv` by its own rows with the results beside them. Columns that the
         model does not have are ignored, and named in the header `X-Ignored-Columns`.

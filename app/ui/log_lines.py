@@ -11,7 +11,7 @@ from app.runtime.logs.reader import LogLine
 from model_container.contract.logfile import TIME
 
 LEVELS = ("debug", "info", "warning", "error")
-CHOICES = (("all", "All"), ("info", "Info and above"), ("warning", "Warnings and errors"), ("error", "Errors"))
+CHOICES = (("all", "All levels"), ("info", "Info and above"), ("warning", "Warnings and errors"), ("error", "Errors"))
 
 PATTERNS = {
     "timestamp": rf"^({TIME}) ",

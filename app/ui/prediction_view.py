@@ -14,7 +14,7 @@ from app.ui.figures import percent
 MAX_ROWS = 100
 MAX_ROWS_WITH_BARS = 20
 MAX_BARS = 20
-MAX_BARS_OF_AN_IMAGE = 5
+MAX_BARS_OF_A_FILE = 5
 LONGEST_CELL = 240
 
 
@@ -62,17 +62,17 @@ class PredictionView(Struct, frozen=True):
         return len(self.rows) == 1 and len(self.columns) == 1 and not self.hidden_rows
 
 
-def prediction_view(answer: dict[str, Any], of_images: bool = False) -> PredictionView:
+def prediction_view(answer: dict[str, Any], of_files: bool = False) -> PredictionView:
     """Build the view of an answer in PRISM's native dialect.
 
-    of_images: the input was an image, for which a list of numbers is a score for each class; the best few are shown.
+    of_files: the input was an image or a sound, for which a list of numbers is a score for each class; the best few are shown.
     """
     predictions = answer.get("predictions", [])
     classes, shares = answer.get("classes") or [], answer.get("probabilities") or []
-    if of_images and not shares and predictions and all(map(_are_scores, predictions)):
+    if of_files and not shares and predictions and all(map(_are_scores, predictions)):
         return _scores_view(answer, predictions)
     columns = columns_of(predictions)
-    most = MAX_BARS_OF_AN_IMAGE if of_images else MAX_BARS
+    most = MAX_BARS_OF_A_FILE if of_files else MAX_BARS
     rows = []
     for index, prediction in enumerate(predictions[:MAX_ROWS]):
         of_row = shares[index] if index < len(shares) and len(predictions) <= MAX_ROWS_WITH_BARS else None
@@ -98,9 +98,9 @@ def _scores_view(answer: dict[str, Any], predictions: Sequence[Sequence[float]])
 def _score_bars(scores: Sequence[float]) -> Bars:
     """Return bars as wide as the shares if the scores add up to 1; otherwise from the lowest to the highest score."""
     if min(scores) >= 0 and math.isclose(sum(scores), 1, abs_tol=0.01):
-        return _bars("", scores, (), MAX_BARS_OF_AN_IMAGE)
+        return _bars("", scores, (), MAX_BARS_OF_A_FILE)
     low, span = min(scores), (max(scores) - min(scores)) or 1.0
-    best = sorted(range(len(scores)), key=lambda index: -scores[index])[:MAX_BARS_OF_AN_IMAGE]
+    best = sorted(range(len(scores)), key=lambda index: -scores[index])[:MAX_BARS_OF_A_FILE]
     bars = [Bar(str(index), round(100 * (scores[index] - low) / span, 2), f"{scores[index]:.4g}") for index in best]
     return Bars("Scores", bars, len(scores) - len(bars))
 

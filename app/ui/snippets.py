@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from model_container.contract.file_types import AUDIO, IMAGE
+
 WIDTH = 88
 SAFE_INTEGER = 2**53 - 1
 """Largest integer that a JavaScript number represents without ambiguity (Number.MAX_SAFE_INTEGER)."""
@@ -19,11 +21,19 @@ JSON_WORDS = {None: "null", True: "true", False: "false"}
 PYTHON_WORDS = {None: "None", True: "True", False: "False"}
 
 
-class ImageFile(Struct, frozen=True):
-    """Body that is an image file beside the program."""
+class BodyFile(Struct, frozen=True):
+    """Body that is a file beside the program. field: its name in a form."""
 
-    name: str = "image.png"
-    content_type: str = "image/png"
+    field: str
+    name: str
+    content_type: str
+
+
+FILES = {
+    IMAGE: BodyFile(IMAGE, "image.png", "image/png"),
+    AUDIO: BodyFile(AUDIO, "sound.wav", "audio/wav"),
+}
+"""The files of the programs, by what the model takes."""
 
 
 class Snippet(Struct, frozen=True):
@@ -35,8 +45,7 @@ class Snippet(Struct, frozen=True):
 
 
 def snippets(base_url: str, ref: str, body: Any, *, probabilities: bool, needs_key: bool) -> tuple[Snippet, ...]:
-    """Return the request as programs. base_url: this server's URL without a trailing slash. body: a JSON value, or an
-    image file.
+    """Return the request as programs. base_url: this server's URL without a trailing slash. body: a JSON value, or a file.
 
     If a key is needed, the programs take it from the environment variable PRISM_API_KEY.
     """
@@ -45,15 +54,15 @@ def snippets(base_url: str, ref: str, body: Any, *, probabilities: bool, needs_k
         Snippet("curl", "curl", curl(url, body, needs_key)),
         Snippet("python", "Python", python(url, body, needs_key)),
         Snippet("javascript", "JavaScript", javascript(url, body, needs_key)),
-        Snippet("sdk", "Python, with PRISM's client", sdk(base_url, ref, body, probabilities)),
+        Snippet("sdk", "PRISM SDK", sdk(base_url, ref, body, probabilities)),
     )
 
 
 def curl(url: str, body: Any, needs_key: bool) -> str:
     """Return a curl command. A JSON body is in a quoted here-document, in which the shell expands nothing."""
     key = ['  -H "X-API-Key: $PRISM_API_KEY" \\'] if needs_key else []
-    if isinstance(body, ImageFile):
-        return "\n".join([f"curl -sS {shlex.quote(url)} \\", *key, f"  -F image=@{body.name}"])
+    if isinstance(body, BodyFile):
+        return "\n".join([f"curl -sS {shlex.quote(url)} \\", *key, f"  -F {body.field}=@{body.name}"])
     return "\n".join(
         [
             f"curl -sS {shlex.quote(url)} \\",
@@ -70,7 +79,7 @@ def python(url: str, body: Any, needs_key: bool) -> str:
     key = ', "X-API-Key": os.environ["PRISM_API_KEY"]' if needs_key else ""
     imports = ["import json", *(["import os"] if needs_key else []), "import urllib.request"]
     content, kind = "json.dumps(body).encode()", "application/json"
-    if isinstance(body, ImageFile):
+    if isinstance(body, BodyFile):
         imports, content, kind = [*imports, "from pathlib import Path"], "body", body.content_type
     return "\n".join(
         [
@@ -93,9 +102,9 @@ def javascript(url: str, body: Any, needs_key: bool) -> str:
 
     A body with values that JavaScript's numbers cannot represent is sent as literal text.
     """
-    kind = body.content_type if isinstance(body, ImageFile) else "application/json"
+    kind = body.content_type if isinstance(body, BodyFile) else "application/json"
     key = '\n    "X-API-Key": globalThis.process?.env.PRISM_API_KEY ?? prompt("API key"),' if needs_key else ""
-    if isinstance(body, ImageFile):
+    if isinstance(body, BodyFile):
         content = f'require("fs").readFileSync("{body.name}")'
     elif is_safe(body):
         content = f"JSON.stringify({written(body, JSON_WORDS, 1)})"
@@ -114,12 +123,12 @@ fetch({json.dumps(url)}, {{
 
 
 def _python_body(body: Any) -> str:
-    return f'Path("{body.name}").read_bytes()' if isinstance(body, ImageFile) else written(body, PYTHON_WORDS)
+    return f'Path("{body.name}").read_bytes()' if isinstance(body, BodyFile) else written(body, PYTHON_WORDS)
 
 
 def sdk(base_url: str, ref: str, body: Any, probabilities: bool) -> str:
     more = ", probabilities=True" if probabilities else ""
-    is_file = isinstance(body, ImageFile)
+    is_file = isinstance(body, BodyFile)
     return "\n".join(
         [
             *(["from pathlib import Path", ""] if is_file else []),

@@ -30,8 +30,8 @@ from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple, Union
 import numpy as np
 
 from model_container.adapters.base import AsSent, Inputs, Outputs, tensor
+from model_container.adapters.files import file_ports
 from model_container.adapters.guessed_samples import guessed_samples
-from model_container.adapters.images import image_ports
 from model_container.adapters.pickle import load_code
 from model_container.adapters.ports import Ports
 from model_container.bodies.content import Content, Rows
@@ -255,7 +255,7 @@ def _described(model: Any, call: PredictContract) -> PredictContract:
     batch = getattr(model, "batch", None)
     return PredictContract(
         batchable=(batch if isinstance(batch, bool) else False) if call.batchable is None else call.batchable,
-        inputs=call.inputs or _ports_of(model, "inputs") or image_ports(call),
+        inputs=call.inputs or _ports_of(model, "inputs") or file_ports(call),
         outputs=call.outputs or _ports_of(model, "outputs"),
     )
 

@@ -9,9 +9,9 @@ from model_container.bodies.form_files import files_of
 from model_container.bodies.problems import Problem
 from model_container.contract.frames import (
     DIALECT_CSV,
+    DIALECT_FILE,
     DIALECT_FORM,
     DIALECT_GENERATE,
-    DIALECT_IMAGE,
     DIALECT_JSON,
     DIALECT_MLFLOW,
     DIALECT_V1,
@@ -27,7 +27,7 @@ _PLAIN_STARTS = {
 
 def read(request: Request, adapter: Adapter) -> Decoded:
     """Decode a request; files are rows of bytes. Raises Problem if the body does not fit its dialect."""
-    if request.dialect == DIALECT_IMAGE:
+    if request.dialect == DIALECT_FILE:
         return Decoded(Rows([request.body]))
     if request.dialect == DIALECT_FORM:
         return Decoded(Rows(files_of(request.body)))

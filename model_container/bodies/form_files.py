@@ -57,5 +57,5 @@ def _file(part: bytes) -> List[bytes]:
 
 def _not_a_form(reason: str) -> Problem:
     return Problem(
-        400, "not_a_form", f"The body is not multipart/form-data: {reason}.", "With curl: -F image=@picture.png."
+        400, "not_a_form", f"The body is not multipart/form-data: {reason}.", "With curl: -F file=@picture.png."
     )

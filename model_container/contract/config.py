@@ -11,6 +11,7 @@ import os
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from model_container.contract.audio_input import DeclaredAudio
 from model_container.contract.image_input import DeclaredImage
 
 VARIABLE = "PRISM_RUNTIME"
@@ -59,8 +60,8 @@ class PredictContract:
     """Owner's declaration of how the model is called, where the artifact says nothing or something else.
 
     method: of the object, "" for the usual one. batchable: whether rows of several requests may share one call. inputs,
-    outputs: as in a signature. image: how pictures become the input, None for what the signature implies. source: the
-    file that contains the declaration. strict: whether declared inputs of a model that knows its own are an error;
+    outputs: as in a signature. image, audio: how pictures or sounds become the input, None for what the signature
+    implies. source: the file that contains the declaration. strict: whether declared inputs of a model that knows its own are an error;
     otherwise they are ignored.
     """
 
@@ -69,6 +70,7 @@ class PredictContract:
     inputs: list[dict[str, Any]] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
     image: DeclaredImage | None = None
+    audio: DeclaredAudio | None = None
     source: str = ""
     strict: bool = True
 
@@ -110,9 +112,13 @@ class RuntimeConfig:
     def from_json(cls, text: str) -> RuntimeConfig:
         values: dict[str, Any] = json.loads(text)
         call = values.get("call", {})
-        image = call.get("image")
+        image, audio = call.get("image"), call.get("audio")
+        declared = {
+            "image": None if image is None else DeclaredImage(**image),
+            "audio": None if audio is None else DeclaredAudio(**audio),
+        }
         parts = {
-            "call": PredictContract(**{**call, "image": None if image is None else DeclaredImage(**image)}),
+            "call": PredictContract(**{**call, **declared}),
             "confinement": Confinement(**values.get("confinement", {})),
         }
         return cls(**{**values, **parts})

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Dict
 
-from model_container.contract.frames import DIALECT_CSV, DIALECT_FORM, DIALECT_IMAGE, DIALECT_JSON
+from model_container.contract.file_types import AUDIO, IMAGE, content_types
+from model_container.contract.frames import DIALECT_CSV, DIALECT_FILE, DIALECT_FORM, DIALECT_JSON
 
 DIALECTS: Dict[str, int] = {
     "text/csv": DIALECT_CSV,
-    "image/png": DIALECT_IMAGE,
-    "image/jpeg": DIALECT_IMAGE,
-    "image/webp": DIALECT_IMAGE,
+    **dict.fromkeys((*content_types(IMAGE), *content_types(AUDIO)), DIALECT_FILE),
     "multipart/form-data": DIALECT_FORM,
 }
 

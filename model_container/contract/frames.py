@@ -41,7 +41,7 @@ DIALECT_V1 = 2  # KServe V1: {"instances": …} or {"inputs": …}
 DIALECT_MLFLOW = 3  # one of MLflow's four JSON forms
 DIALECT_CSV = 4  # a table: a line of names, then the rows
 DIALECT_GENERATE = 5  # Triton's generate extension: one object with inputs and parameters by name
-DIALECT_IMAGE = 6  # one PNG, JPEG or WebP file
+DIALECT_FILE = 6  # one image or WAV file
 DIALECT_FORM = 7  # multipart/form-data: each file is a row
 
 OPTION_PROBABILITIES = 1

@@ -16,7 +16,7 @@ import msgspec
 
 from model_container.adapters.base import Adapter
 from model_container.batch import Batcher
-from model_container.bodies.image_rows import ImageRows
+from model_container.bodies.file_rows import FileRows
 from model_container.contract.frames import (
     CONVERT,
     HELLO,
@@ -60,13 +60,13 @@ class Server:
         welcome: Dict[str, Any],
         token: str,
         aliases: Mapping[str, str] = MappingProxyType({}),
-        images: Optional[ImageRows] = None,
+        files: Optional[FileRows] = None,
     ) -> None:
         self.welcome = welcome
         self.aliases = aliases
         self.token = token
         self._adapter = adapter
-        self._batcher = Batcher(adapter, images)
+        self._batcher = Batcher(adapter, files)
         self._turns = FairLock()
         self._predicting = self._turns.lock
         self._streamer = Streamer(adapter, self._batcher, self._turns.one, lambda: self._stopping)

@@ -106,7 +106,7 @@ def logs(
     url: Url = None,
     key_file: KeyFile = None,
 ) -> None:
-    """Print what a model wrote; with --json, each line is a JSON string."""
+    """Print a model's log: what it wrote while it loaded and answered; with --json, each line is a JSON string."""
     with session(as_json, url, key_file) as here:
         take = here.client.models.follow_logs if follow else here.client.models.logs
         kind: LogKind = "build" if build else "runtime"

@@ -1,4 +1,4 @@
-"""`prism predict`: one request to a model, JSON or an image, from an argument, a file or standard input; or a table."""
+"""`prism predict`: one request to a model, JSON, an image or a sound, from an argument, a file or standard input; or a table."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from app.errors import BadInput
+from model_container.contract.file_types import SUFFIXES
 from prism.cli.output import printable
 from prism.cli.predict_file import STANDARD, existing, kind_of, predict_file
 from prism.cli.session import USAGE, Json, KeyFile, Ref, Session, Url, session
-from prism.predict_body import SUFFIXES, image_kind
+from prism.predict_body import file_kind
 from prism.responses import Prediction
 
 PATH_MAX = 4096
@@ -26,7 +27,8 @@ def predict(
     data: Annotated[
         str | None,
         typer.Argument(
-            metavar="INPUT", help="JSON, the path of an image, a table or a JSON file, or - for standard input."
+            metavar="INPUT",
+            help="JSON, the path of an image, a sound, a table or a JSON file, or - for standard input.",
         ),
     ] = None,
     file: Annotated[
@@ -58,10 +60,8 @@ def predict(
 ) -> None:
     """Ask a model: prints one prediction a line, as JSON; with --json, the whole answer.
 
-    For example: prism predict iris '{"input": [5.1, 3.5, 1.4, 0.2]}', or prism predict digits seven.png.
-
     With --stream, each line is printed as soon as the model yields it, also with --json. A table of any size is sent in
-    batches; its rows come back with the results beside them: prism predict iris -f data.csv -o out.csv
+    batches; its rows come back with the results beside them.
     """
     with session(as_json, url, key_file) as here:
         if (data is None) == (file is None):
@@ -97,26 +97,26 @@ def _print_stream(here: Session, ref: str, body: bytes, probabilities: bool) -> 
 
 
 def _body(data: str | None, file: Path | None) -> bytes:
-    """Return the body unchanged after checking that it is JSON or an image."""
+    """Return the body unchanged after checking that it is JSON, an image or a sound."""
     if file is not None and file != STANDARD:
         source, body = str(file), file.read_bytes()
     elif data == "-" or file == STANDARD:
         source, body = "standard input", sys.stdin.buffer.read()
     else:
         source, body = "the argument", str(data).encode(errors="surrogateescape")
-    if image_kind(body) is None:
+    if file_kind(body) is None:
         check_json(body, source)
     return body
 
 
 def _is_path(data: str) -> bool:
-    """Return whether an argument is the path of a file. Raises BadInput if it names an image that is not there."""
+    """Return whether an argument is the path of a file. Raises BadInput if it names an image or a sound that is not there."""
     if data == "-" or data.lstrip()[:1] in ("{", "[", '"') or len(data) > PATH_MAX:
         return False
     if os.path.isfile(data):
         return True
     if data.lower().endswith(SUFFIXES):
-        raise BadInput(f"There is no file {data}.", hint="Give the path of an image, as it is seen from here.")
+        raise BadInput(f"There is no file {data}.", hint="Give the path of the file, as it is seen from here.")
     return False
 
 

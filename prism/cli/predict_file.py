@@ -14,7 +14,7 @@ import typer
 from app.errors import BadInput
 from prism.cli.output import duration, printable
 from prism.cli.session import USAGE, Session
-from prism.predict_body import image_kind
+from prism.predict_body import file_kind
 
 if TYPE_CHECKING:
     from prism.tables.run import OnRows
@@ -53,7 +53,7 @@ def _standard_input() -> io.BufferedReader:
 
 def _sniffed(beginning: bytes) -> Literal["body", "table"]:
     is_json = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"", b"{", b"[")
-    return "body" if is_json or image_kind(beginning) else "table"
+    return "body" if is_json or file_kind(beginning) else "table"
 
 
 def predict_file(here: Session, ref: str, file: Path, output: Path | None, probabilities: bool, resume: bool) -> None:

@@ -32,7 +32,10 @@ def run(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Start the server, detached, and wait until it answers. `prism config set port 9000` makes a choice last."""
+    """Start the server in the background, and wait until it answers.
+
+    `prism config set port 9000` makes a choice last.
+    """
     with session(as_json, config=config) as here:
         chosen = {"port": port, "host": host, "target": target, "reload": reload or None}
         settings = local_server.settings(**chosen)

@@ -196,10 +196,10 @@ def test_the_page_takes_an_image_without_javascript_and_shows_it(server: Server)
     assert f'src="data:image/png;base64,{base64.b64encode(png(NOISE)).decode()}"' in answered
     nothing = [("tab", (None, "image")), ("image", ("", b"", "application/octet-stream"))]
     empty = server.http.post("/predict-result?model_id=network", files=nothing, headers=BROWSER).text
-    assert "Choose an image first." in text_of(empty, "image-wrong")
+    assert "Choose an image first." in text_of(empty, "file-wrong")
     files[1] = ("image", ("a.png", b"none", "image/png"))
     wrong = server.http.post("/predict-result?model_id=network", files=files, headers=BROWSER).text
-    assert "not a PNG, JPEG or WebP" in text_of(wrong, "image-wrong")
+    assert "not a PNG, JPEG or WebP" in text_of(wrong, "file-wrong")
 
 
 @pytest.mark.node

@@ -146,11 +146,11 @@ def test_an_image_is_chosen_dropped_and_pasted(server: Server, visit: Visit, wid
         content = base64.b64encode(images[number]).decode()
         given = page.evaluate_handle(IMAGE, content)
         if how == "drop":
-            page.dispatch_event("[data-image-drop]", "drop", {"dataTransfer": given})
+            page.dispatch_event("[data-file-drop]", "drop", {"dataTransfer": given})
         else:
             page.evaluate(PASTE, given)
         expect(page.locator("#answer")).to_have_text(str(number))
-        expect(page.locator("#picture")).to_have_attribute("src", f"data:image/png;base64,{content}")
+        expect(page.locator("#preview")).to_have_attribute("src", f"data:image/png;base64,{content}")
     visitor.check()
     field.set_input_files({"name": "digit.png", "mimeType": "image/png", "buffer": b"none"})
     expect(field).to_have_accessible_description(re.compile("not a PNG, JPEG or WebP image"))

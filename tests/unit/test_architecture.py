@@ -86,6 +86,7 @@ ACT_ON_THIS_MACHINE = (
 )  # the rest of the CLI speaks through the API
 COMMANDS_MAY_IMPORT = ("app.config", "app.errors", "app.settings")
 MODEL_LIBRARIES = {"numpy", "sklearn", "joblib", "onnxruntime", "onnx", "pandas", "scipy", "pickle", "cloudpickle"}
+FILE_TYPES = "model_container.contract.file_types"  # of requests: client and server must agree on them
 FASTER_IF_THERE = ("prism.load.generator", "uvloop")
 PICKLES = "prism.memory"  # what is in memory already, and unpickles nothing
 CORE_LIBRARIES = {"msgspec"}
@@ -196,6 +197,7 @@ def test_the_sdk_reaches_prism_through_the_api_alone() -> None:
         if within(one.importer, ("prism",)) and within(one.imported, ("app", "model_container"))
         if not within(one.importer, ACT_ON_THIS_MACHINE)
         if not (within(one.importer, ("prism.cli",)) and within(one.imported, COMMANDS_MAY_IMPORT))
+        if one.imported != FILE_TYPES
     ]
 
     assert not found, told(found)
@@ -210,7 +212,7 @@ def test_the_sdk_and_its_commands_need_no_package_of_the_extra_server() -> None:
         for one in imports()
         if within(one.importer, ("prism", "app.errors")) and one.imported.split(".")[0] not in sdk
         if not one.only_for_types and not within(one.importer, ACT_ON_THIS_MACHINE)
-        if (one.importer, one.imported) != FASTER_IF_THERE
+        if (one.importer, one.imported) != FASTER_IF_THERE and one.imported != FILE_TYPES
     ]
 
     assert not found, told(found)

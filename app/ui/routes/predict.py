@@ -24,17 +24,16 @@ from app.errors import BadInput, PrismError, ReplicaProtocolError, TooLarge
 from app.http.bodies import limited_body
 from app.http.problems import request_id_of
 from app.lifecycle.state import DeploymentState
-from app.runtime.runtime_config import image_input_of
+from app.runtime.runtime_config import file_input_of
 from app.ui.chooser import choose_model
 from app.ui.field_values import Unreadable, parse_json
-from app.ui.image_tab import FIELD as IMAGE
-from app.ui.image_tab import ImageTab, image_tab, is_shown, sent_image
+from app.ui.file_tab import FileTab, file_tab, is_shown, sent_file
 from app.ui.pages import Pages
 from app.ui.predict_form import Form, form_for, read, refilled, with_field_error
 from app.ui.prediction_view import PredictionView, prediction_view, timings_of
 from app.ui.routes.head import head_context
 from app.ui.routes.page_caller import page_caller
-from app.ui.snippets import JSON_WORDS, ImageFile, Snippet, snippets, written
+from app.ui.snippets import FILES, JSON_WORDS, Snippet, snippets, written
 from app.ui.statuses import badge
 from model_container.contract import frames
 
@@ -50,14 +49,14 @@ OF_THE_INPUT = (400, 413, 422)
 class Given(Struct, frozen=True):
     """User input of the page. text: content of the JSON tab. wrong: what is wrong with that text.
 
-    image: for a model that takes images. body: the request body, if the input is valid; dialect: of that body.
+    file: for a model that takes images or sounds. body: the request body, if the input is valid; dialect: of that body.
     """
 
     form: Form | None
     text: str
     wrong: str = ""
     value: Any = None
-    image: ImageTab | None = None
+    file: FileTab | None = None
     body: bytes | None = None
     dialect: int = frames.DIALECT_JSON
 
@@ -100,12 +99,12 @@ def router(
         )
 
     def snippets_of(request: Request, model: ModelVersion, given: Given, way: str) -> tuple[Snippet, ...]:
-        if way != IMAGE and given.value is None:
+        if way not in FILES and given.value is None:
             return ()
         return snippets(
             str(request.base_url).rstrip("/"),
             ref_of(model, state),
-            ImageFile() if way == IMAGE else given.value,
+            FILES.get(way, given.value),
             probabilities=offers_probabilities(model),
             needs_key=admission.must_have_key(),
         )
@@ -164,7 +163,7 @@ def router(
         return Outcome(
             request_id,
             (perf_counter() - began) * 1000,
-            view=prediction_view(document, of_images=given.image is not None) if answer.status == 200 else None,
+            view=prediction_view(document, of_files=given.file is not None) if answer.status == 200 else None,
             problem=document if answer.status != 200 else None,
             model_ms=timings.get("inference"),
             version=answer.headers.get("x-model-version", ""),
@@ -204,27 +203,28 @@ def ref_of(model: ModelVersion, state: DeploymentState) -> str:
 
 def way_of(tab: str, given: Given) -> str:
     """Return the tab that is shown: the one asked for if the model has it, otherwise the first that it has."""
-    offered = {IMAGE: given.image, FORM: given.form, JSON: True}
+    files = {} if given.file is None else {given.file.kind: given.file}
+    offered = {**files, FORM: given.form, JSON: True}
     return tab if offered.get(tab) else next(name for name, is_there in offered.items() if is_there)
 
 
 def sample_of(model: ModelVersion) -> Given:
     """Return the form filled with the model's sample."""
-    image = image_tab(image_input_of(model))
-    if image is not None and not is_shown(model.findings.sample):
-        return Given(None, "", image=image)
+    file = file_tab(file_input_of(model))
+    if file is not None and not is_shown(model.findings.sample):
+        return Given(None, "", file=file)
     form = form_for(model.findings.signature, model.findings.sample)
     text = "" if model.findings.sample is None else written(model.findings.sample, JSON_WORDS)
-    return Given(form, text, value=model.findings.sample, image=image)
+    return Given(form, text, value=model.findings.sample, file=file)
 
 
 def given_by(texts: dict[str, str], sample: Given, tab: str) -> Given:
     """Read the user's input from either tab; the other tab then shows the same values, if it can."""
-    if tab == IMAGE and sample.image is not None:
-        image = sent_image(sample.image, texts.get(IMAGE, ""))
-        return msgspec.structs.replace(sample, image=image, body=image.body, dialect=frames.DIALECT_IMAGE)
+    if sample.file is not None and tab == sample.file.kind:
+        file = sent_file(sample.file, texts.get(tab, ""))
+        return msgspec.structs.replace(sample, file=file, body=file.body, dialect=frames.DIALECT_FILE)
     given = _given_values(texts, sample, tab)
-    return msgspec.structs.replace(given, image=sample.image)
+    return msgspec.structs.replace(given, file=sample.file)
 
 
 def _given_values(texts: dict[str, str], sample: Given, tab: str) -> Given:
@@ -250,9 +250,9 @@ def with_problem(given: Given, tab: str, outcome: Outcome) -> Given:
         return given
     if tab == FORM and given.form is not None:
         return msgspec.structs.replace(given, form=with_field_error(given.form, problem))
-    if tab == IMAGE and given.image is not None:
+    if given.file is not None and tab == given.file.kind:
         wrong = str(problem.get("detail") or problem.get("title"))
-        return msgspec.structs.replace(given, image=msgspec.structs.replace(given.image, wrong=wrong))
+        return msgspec.structs.replace(given, file=msgspec.structs.replace(given.file, wrong=wrong))
     words = " ".join(str(problem[key]) for key in ("detail", "hint") if problem.get(key))
     return msgspec.structs.replace(given, wrong=words)
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch  # type: ignore[import-not-found]
 
 from model_container.adapters.base import Inputs, Outputs, tensor
-from model_container.adapters.images import image_ports
+from model_container.adapters.files import file_ports
 from model_container.adapters.pickle import load_code
 from model_container.adapters.torch.code import compiled, made_by, with_weights
 from model_container.adapters.torch.device import device, execution_of, moved
@@ -97,8 +97,8 @@ class TorchAdapter:
         self._execution = execution_of(config, self.joinable)
 
     def _find_example(self, given: Optional[List[Any]], call: PredictContract) -> Optional[List[Any]]:
-        """Return arrays that the module accepts; None if none are found. The owner's image is tried before guesses."""
-        declared = [tuple(max(1, size) for size in port["shape"]) for port in image_ports(call)]
+        """Return arrays that the module accepts; None if none are found. What its owner declares is tried before guesses."""
+        declared = [tuple(max(1, size) for size in port["shape"]) for port in file_ports(call)]
         for arrays in ([given] if given else []) + _guesses(self._module, self._ports, declared):
             try:
                 self._call(arrays)

@@ -209,3 +209,9 @@ def test_many_files_are_read_in_linear_time(tmp_path: Path) -> None:
 def test_source_that_is_not_python_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"train\.py is not Python"):
         read(tmp_path, {"train.py": "class Scaler(:"}, missing=("__main__.Scaler",))
+
+
+def test_what_the_files_define_is_told_from_what_they_import(tmp_path: Path) -> None:
+    source = f"from os import system\nimport numpy as np\ndef scale(x): ...\n{CLASS}\ndef logs(x): ...\nlogs = system\n"
+    names = ("features.scale", "features.Scaler", "features.system", "features.logs", "features.np", "other.scale")
+    assert read(tmp_path, {"features.py": source}, *names).defined == ("features.scale", "features.Scaler")

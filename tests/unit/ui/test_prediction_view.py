@@ -47,9 +47,9 @@ def test_classes_are_bars_the_likeliest_first() -> None:
     view = view_of(["b"], probabilities=[[0.2, 0.75, 0.05]], classes=["a", "b", "c"])
     (bars,) = view.rows[0].bars
     assert [(bar.label, bar.width, bar.percent) for bar in bars.bars] == [
-        ("b", 75.0, "75 %"),
-        ("a", 20.0, "20 %"),
-        ("c", 5.0, "5 %"),
+        ("b", 75.0, "75%"),
+        ("a", 20.0, "20%"),
+        ("c", 5.0, "5%"),
     ]
     assert bars.hidden == 0
 
@@ -100,15 +100,15 @@ def test_durations_are_read_from_server_timing() -> None:
 
 def test_the_best_classes_of_an_image_are_drawn() -> None:
     shares = [0.0, 0.02, 0.7, 0.03, 0.05, 0.1, 0.1]
-    (row,) = prediction_view({"predictions": [shares]}, of_images=True).rows
+    (row,) = prediction_view({"predictions": [shares]}, of_files=True).rows
     assert row.cells == ("2",)
     (bars,) = row.bars
-    assert [(bar.label, bar.percent) for bar in bars.bars][:2] == [("2", "70 %"), ("5", "10 %")]
+    assert [(bar.label, bar.percent) for bar in bars.bars][:2] == [("2", "70%"), ("5", "10%")]
     assert (len(bars.bars), bars.hidden) == (5, 2)
 
 
 def test_scores_of_an_image_that_are_no_shares_are_drawn_from_the_lowest_to_the_highest() -> None:
-    (row,) = prediction_view({"predictions": [[-2.0, 8.0, 3.0]]}, of_images=True).rows
+    (row,) = prediction_view({"predictions": [[-2.0, 8.0, 3.0]]}, of_files=True).rows
     (bars,) = row.bars
     assert (row.cells, bars.title) == (("1",), "Scores")
     assert [(bar.label, bar.width, bar.percent) for bar in bars.bars] == [
@@ -120,7 +120,7 @@ def test_scores_of_an_image_that_are_no_shares_are_drawn_from_the_lowest_to_the_
 
 @pytest.mark.parametrize("predictions", [[], [7], [[]], [[1.0]], [["a", "b"]], [[[1.0, 2.0]]], [[1.0, None]], [[1, 1]]])
 def test_other_answers_to_an_image_are_shown(predictions: list[Any]) -> None:
-    assert len(prediction_view({"predictions": predictions}, of_images=True).rows) == len(predictions)
+    assert len(prediction_view({"predictions": predictions}, of_files=True).rows) == len(predictions)
 
 
 def test_a_list_of_numbers_is_not_taken_for_scores_where_the_input_is_no_image() -> None:

@@ -10,12 +10,12 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from model_container.adapters.estimator import EstimatorAdapter
-from model_container.adapters.images import image_rows
+from model_container.adapters.files import file_rows
 from model_container.batch import Batcher
 from model_container.bodies.form_files import FILES_MAX, files_of
 from model_container.bodies.problems import Problem
 from model_container.contract.config import PredictContract
-from model_container.contract.frames import DIALECT_FORM, DIALECT_IMAGE, DIALECT_JSON, Request
+from model_container.contract.frames import DIALECT_FILE, DIALECT_FORM, DIALECT_JSON, Request
 from tests.unit.model_container.asking import predictions
 
 PART = b'--b\r\nContent-Disposition: form-data; name="image"; filename="%b"\r\nContent-Type: image/png\r\n\r\n%b\r\n'
@@ -26,7 +26,7 @@ END = b"--b--\r\n"
 def model(width: int) -> Batcher:
     rows = [[float(index == at) for index in range(width)] for at in (0, 1)]
     adapter = EstimatorAdapter(LinearRegression().fit(rows, [1.0, 2.0]))
-    return Batcher(adapter, image_rows(adapter, PredictContract()))
+    return Batcher(adapter, file_rows(adapter, PredictContract()))
 
 
 def refused(target: Batcher, body: bytes, dialect: int) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def test_what_is_no_form_of_files_is_told(body: bytes, code: str, words: str) ->
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize(("dialect", "body"), [(DIALECT_IMAGE, b"\x89PNG"), (DIALECT_FORM, PART % (b"a", b"x") + END)])
+@pytest.mark.parametrize(("dialect", "body"), [(DIALECT_FILE, b"\x89PNG"), (DIALECT_FORM, PART % (b"a", b"x") + END)])
 def test_a_model_of_another_shape_takes_no_images(dialect: int, body: bytes) -> None:
     problem = refused(model(4), body, dialect)
     assert (problem["status"], problem["code"]) == (415, "takes_no_images")
@@ -73,7 +73,7 @@ def test_numbers_are_read_as_before_where_images_are_taken() -> None:
 
 def test_an_environment_without_pillow_says_so_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
-    problem = refused(model(64), b"\x89PNG", DIALECT_IMAGE)
+    problem = refused(model(64), b"\x89PNG", DIALECT_FILE)
     assert (problem["status"], problem["code"]) == (415, "pillow_missing")
     assert "Deploy the model again" in problem["hint"]
 

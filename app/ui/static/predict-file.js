@@ -1,43 +1,44 @@
-// An image on the predict page: dropped, pasted or chosen, shown, and sent at once.
+// An image or a sound on the predict page: dropped, pasted or chosen, shown, and sent at once.
 // The page is exchanged with each answer, so everything is listened for on the document.
 
-const field = () => document.getElementById("image");
-const area = (event) => event.target.closest?.("[data-image-drop]");
+const area = (event) => event.target.closest?.("[data-file-drop]");
+const kind = () => document.querySelector("[data-file-drop]")?.dataset.fileDrop;
+const field = () => document.getElementById(kind());
 
-/** Show the chosen image, unless the model could not read it. The server shows it too, but not a large one. */
+/** Show the chosen file, unless the model could not read it. The server shows it too, but not a large one. */
 function show() {
-  const picture = document.getElementById("picture");
+  const preview = document.getElementById("preview");
   const file = field()?.files[0];
-  if (!picture || !file || document.getElementById("image-wrong")) return;
+  if (!preview || !file || document.getElementById("file-wrong")) return;
   const reader = new FileReader();
   reader.onload = () => {
-    picture.src = reader.result;
-    picture.hidden = false;
+    preview.src = reader.result;
+    preview.hidden = false;
   };
   reader.readAsDataURL(file);
 }
 
 function send() {
-  document.getElementById("tab-image").checked = true;
-  document.getElementById("image-wrong")?.remove();
+  document.getElementById(`tab-${kind()}`).checked = true;
+  document.getElementById("file-wrong")?.remove();
   show();
   const button = document.getElementById("send");
   if (!button.disabled) button.form.requestSubmit(button);
 }
 
-/** Put the first image into the file field; return whether there was one. */
+/** Put the first file of the kind into the field; return whether there was one. */
 function take(files) {
-  const image = [...files].find((file) => file.type.startsWith("image/"));
-  if (!image || !field()) return false;
+  const file = [...files].find((each) => each.type.startsWith(`${kind()}/`));
+  if (!file || !field()) return false;
   const chosen = new DataTransfer();
-  chosen.items.add(image);
+  chosen.items.add(file);
   field().files = chosen.files;
   send();
   return true;
 }
 
 document.addEventListener("change", (event) => {
-  if (event.target === field() && field().files.length) send();
+  if (kind() && event.target === field() && field().files.length) send();
 });
 document.addEventListener("dragover", (event) => {
   if (!area(event)) return;
