@@ -17,13 +17,13 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from app.access.admission import Admission
 from app.dispatch.request import Call
 from app.errors import BadInput
-from app.http.guard import api_key, caller_address, is_direct_request
 from app.http.problems import request_id_of
 from app.lifecycle.state import DeploymentState
 from app.protocols.handler import InferenceHandler
 from app.protocols.native import table_or_whole
 from app.ui.pages import Pages
 from app.ui.problem_page import way_back
+from app.ui.routes.page_caller import page_caller
 from app.ui.routes.predict import offers_probabilities
 from model_container.contract import frames
 
@@ -38,11 +38,10 @@ def router(state: DeploymentState, asking: InferenceHandler, admission: Admissio
         body = await asking.body(request)
         is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
         table, name = await file_of(request, body) if is_form else (body, "")
-        caller = admission.on_page(api_key(request.headers), caller_address(request), is_direct_request(request))
         call = Call(
             model.model_id,
             table,
-            caller,
+            page_caller(admission, request),
             offers_probabilities(model),
             request_id_of(request),
             frames.DIALECT_CSV,
