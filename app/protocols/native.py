@@ -65,6 +65,9 @@ def router(asking: InferenceHandler) -> APIRouter:
         request: Request,
         probabilities: Annotated[bool, Query(description="Also return class probabilities.")] = False,
         strict: Annotated[bool, Query(description="Refuse columns that the model does not have.")] = False,
+        errors: Annotated[
+            bool, Query(description="Of a table: have the column `error` even if no row has an error.")
+        ] = False,
     ) -> Response:
         """Answers `{"model", "version", "model_id", "predictions": […]}`.
 
@@ -72,7 +75,8 @@ def router(asking: InferenceHandler) -> APIRouter:
         images or sounds also takes them as they are, or several in a form; see docs/image-inputs.md and
         docs/audio-inputs.md. With `Accept:
         text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md. A table of
-        `text/csv` is answered with `Accept: text/csv` by its own rows with the results beside them. Columns that the
+        `text/csv` is answered with `Accept: text/csv` by its own rows with the results beside them; a row that cannot be predicted
+        has its reason in a column `error`. Columns that the
         model does not have are ignored, and named in the header `X-Ignored-Columns`.
         """
         accept = request.headers.get("accept", "")
@@ -80,7 +84,14 @@ def router(asking: InferenceHandler) -> APIRouter:
         form = form_asked_for(accept)
         as_csv = form is None and dialect == frames.DIALECT_CSV and weights_of(accept).get(CSV, 0.0) > 0
         call = await asking.call(
-            request, ref, *DIALECTS, dialect=dialect, probabilities=probabilities, strict=strict, as_csv=as_csv
+            request,
+            ref,
+            *DIALECTS,
+            dialect=dialect,
+            probabilities=probabilities,
+            strict=strict,
+            as_csv=as_csv,
+            errors=errors,
         )
         if form is not None:
             return await asking.stream(request, call, lambda _: form)

@@ -12,7 +12,7 @@ import numpy as np
 from model_container.bodies.content import CsvTable, Decoded, Named, no_rows
 from model_container.bodies.problems import Problem, shown
 from model_container.bodies.values import ANY, DATETIME
-from model_container.contract.frames import OPTION_CSV, Request
+from model_container.contract.frames import OPTION_CSV, OPTION_ERRORS, Request
 
 MISSING = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA")
@@ -50,7 +50,8 @@ def decode(request: Request, inputs: Sequence[Port] = (), texts: FrozenSet[str] 
             port = ports.get(name)
             is_text = name in texts or (port is not None and port["name"] in texts)
             columns[name] = np.array(cells, dtype=object) if is_text else _values(name, cells, port)
-    return Decoded(Named(columns), table=table if request.options & OPTION_CSV else None)
+    beside = table if request.options & OPTION_CSV else None
+    return Decoded(Named(columns), table=beside, has_errors=bool(request.options & OPTION_ERRORS))
 
 
 def read(body: bytes, known_names: Sequence[str] = ()) -> CsvTable:
@@ -68,6 +69,12 @@ def read(body: bytes, known_names: Sequence[str] = ()) -> CsvTable:
     if len(set(names)) != len(names):
         raise Problem(422, "wrong_columns", "The first line names a column twice.", columns=names)
     return table._replace(names=names)
+
+
+def body_of(table: CsvTable, rows: Sequence[int]) -> bytes:
+    """Return the CSV body of some rows of a table, given by their indices."""
+    names = lines_of([table.names], table.delimiter)
+    return "\n".join([*names, *(table.lines[row] for row in rows), ""]).encode()
 
 
 def _plain_table(lines: List[str], delimiter: str) -> CsvTable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from model_container.adapters.base import Adapter, AsSent, ReadingTexts
 from model_container.bodies import csv_table, free_form, json_dialects, v2
-from model_container.bodies.content import Decoded, Rows
+from model_container.bodies.content import CsvTable, Decoded, Rows
 from model_container.bodies.form_files import files_of
 from model_container.bodies.problems import Problem
 from model_container.contract.frames import (
@@ -47,6 +47,11 @@ def read(request: Request, adapter: Adapter) -> Decoded:
     raise Problem(
         400, "unknown_dialect", f"This runtime does not know the dialect {request.dialect}.", "Restart the model."
     )
+
+
+def table_of(request: Request, adapter: Adapter) -> CsvTable:
+    """Return the rows of a table, without reading their cells. Raises Problem."""
+    return csv_table.read(request.body, [port["name"] for port in adapter.signature()["inputs"]])
 
 
 def may_be_plain(request: Request) -> bool:

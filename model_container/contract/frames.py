@@ -47,6 +47,7 @@ DIALECT_FORM = 7  # multipart/form-data: each file is a row
 OPTION_PROBABILITIES = 1
 OPTION_CSV = 2  # a CSV body is answered by its own rows with the results beside them
 OPTION_STRICT = 4  # columns that the model does not have are an error
+OPTION_ERRORS = 8  # with OPTION_CSV: the column of errors is there even if no row has one
 
 FORM_NATIVE = 0  # {"predictions": …}: the gateway prepends model, version and model_id
 FORM_V2 = 1  # {"outputs": …}: the gateway prepends model_name and model_version

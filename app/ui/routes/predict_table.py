@@ -47,6 +47,7 @@ def router(state: DeploymentState, asking: InferenceHandler, admission: Admissio
             request_id_of(request),
             frames.DIALECT_CSV,
             as_csv=True,
+            errors=not is_form,  # the script sends batches, whose columns must be the same
         )
         answer = await asking.ask(request, call, table_or_whole, packs=False)
         if not is_form:

@@ -122,6 +122,7 @@ async function run() {
   const sent = [];
   let count = FIRST_ROWS;
   let done = 0;
+  let failed = 0;
   let header = "";
   let failure = null;
   busy(true);
@@ -137,6 +138,9 @@ async function run() {
       if (!sent.length) break;
       const batch = sent.shift();
       const text = await batch.answer;
+      const errors = errorsOf(text);
+      if (!done && errors.length === batch.rows) throw new Error(`None of the first ${batch.rows} rows has a result. ${errors[0]}`);
+      failed += errors.length;
       if (!header) {
         header = showResults(text);
         parts.push(new Blob([header]));
@@ -157,7 +161,15 @@ async function run() {
     stop.abort();
   }
   busy(false);
-  finish(parts, done, failure);
+  finish(parts, done, failed, failure);
+}
+
+/** Return what the last column of an answer, that of errors, says of the rows that have no result. */
+function errorsOf(text) {
+  const results = new CsvFile(new Blob([]));
+  results.delimiter = table.delimiter;
+  results.cut(`${text}\n`);
+  return results.rows.slice(1).map((each) => cells(each, table.delimiter).at(-1)).filter(Boolean);
 }
 
 /** Show the first rows of the results; returns their first line as it is written. */
@@ -177,7 +189,7 @@ function busy(isBusy) {
   if (isBusy) part("cancel").focus();
 }
 
-function finish(parts, done, failure) {
+function finish(parts, done, failed, failure) {
   const link = part("download");
   if (done) {
     URL.revokeObjectURL(link.href);
@@ -187,7 +199,8 @@ function finish(parts, done, failure) {
   }
   link.hidden = !done;
   refuse(failure ?? "");
-  part("said").textContent = done ? `${done.toLocaleString("en")} rows have results.` : "";
+  const bad = failed ? ` ${failed.toLocaleString("en")} of them have an error instead, in the last column.` : "";
+  part("said").textContent = done ? `${done.toLocaleString("en")} rows have results.${bad}` : "";
   if (done) link.focus();
   else part("file").focus();
   table = null; // it is read to its end
