@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import msgspec
 import numpy as np
@@ -22,8 +22,7 @@ import numpy as np
 from model_container.adapters.base import PROBABILITIES, Adapter, Inputs, Outputs, TakingTables
 from model_container.bodies.content import Content, Decoded, Named
 from model_container.bodies.csv_answer import result_columns, table_with_results
-from model_container.bodies.csv_table import body_of
-from model_container.bodies.decode import may_be_plain, read, table_of
+from model_container.bodies.decode import may_be_plain, read, rows_of
 from model_container.bodies.encode import beside_ignored, encode, encode_native
 from model_container.bodies.file_rows import FileRows
 from model_container.bodies.numeric_fast_path import Matrix, PlainRows
@@ -145,10 +144,13 @@ class Batcher:
 
     def prepare(self, index: int, request: Request) -> Tuple[_Job, bool]:
         """Decode and check a request; also return whether it asks for probabilities. Raises Problem."""
+        return self._checked(index, read(request, self._adapter), request.options)
+
+    def _checked(self, index: int, decoded: Decoded, options: int) -> Tuple[_Job, bool]:
+        """Check a decoded request; also return whether it asks for probabilities. Raises Problem."""
         adapter = self._adapter
-        decoded = read(request, adapter)
         named = any(name.startswith(PROBABILITIES) for name in decoded.outputs or ())
-        probabilities = bool(request.options & OPTION_PROBABILITIES) or (named and adapter.has_probabilities)
+        probabilities = bool(options & OPTION_PROBABILITIES) or (named and adapter.has_probabilities)
         if probabilities and not adapter.has_probabilities:
             raise Problem(
                 422,
@@ -156,7 +158,7 @@ class Batcher:
                 "This model gives no probabilities.",
                 "Classifiers with predict_proba, and ONNX classifiers with a probability output, do.",
             )
-        content, ignored = self._fitted(request, decoded)
+        content, ignored = self._fitted(options, decoded)
         read_content = self._files.content(content)
         inputs = adapter.inputs(read_content)
         if read_content is not content and self._files.is_one_at_a_time:
@@ -170,7 +172,7 @@ class Batcher:
         if not may_be_of_a_row(msgspec.json.decode(answer.body)):
             return answer
         try:
-            table = table_of(request, self._adapter)
+            table, decoded_rows = rows_of(request, self._adapter)
         except Problem:
             return answer
         keeps_errors = bool(request.options & OPTION_ERRORS)
@@ -182,7 +184,7 @@ class Batcher:
 
         def predict(rows: Sequence[int]) -> Dict[str, List[Any]]:
             nonlocal ignored
-            results, ignored = self._results(request._replace(body=body_of(table, rows)), len(rows))
+            results, ignored = self._results(lambda: decoded_rows(rows), request.options, len(rows))
             return results
 
         apart = rows_apart(len(table.lines), predict, names) if len(table.lines) > 1 or keeps_errors else None
@@ -191,10 +193,12 @@ class Batcher:
         spared = Answer(table_with_results(table, *apart), 200, FORM_CSV)
         return beside_ignored(spared, ignored) if ignored else spared
 
-    def _results(self, request: Request, rows: int) -> Tuple[Dict[str, List[Any]], Tuple[str, ...]]:
+    def _results(
+        self, decode: Callable[[], Decoded], options: int, rows: int
+    ) -> Tuple[Dict[str, List[Any]], Tuple[str, ...]]:
         """Predict one request, and return its results by column and the columns that were ignored. Raises Problem."""
         try:
-            job, probabilities = self.prepare(0, request)
+            job, probabilities = self._checked(0, decode(), options)
             return result_columns(self._call([job], probabilities), self._adapter.classes, rows), job.ignored
         except FAILURES as error:
             raise problem_of(error) from None
@@ -203,18 +207,18 @@ class Batcher:
         """Return the names of the columns of results, as the model's sample has them; none if it is not answered."""
         for sample in self._adapter.samples():
             try:
-                asked = Request(encode_json(sample), options=request.options & OPTION_PROBABILITIES)
-                return list(self._results(asked, 1)[0])
+                body = Request(encode_json(sample))
+                return list(self._results(lambda body=body: read(body, self._adapter), request.options, 1)[0])  # type: ignore[misc]
             except Problem:
                 continue
         return ()
 
-    def _fitted(self, request: Request, decoded: Decoded) -> Tuple[Content, Tuple[str, ...]]:
+    def _fitted(self, options: int, decoded: Decoded) -> Tuple[Content, Tuple[str, ...]]:
         """Return the content with the columns of the model's table, and the names of those that it does not have."""
         content, table = decoded.content, self._table
         if table is None or not isinstance(content, Named) or content.values.keys() == table.known_names:
             return content, ()
-        strict = request.options & OPTION_STRICT or decoded.form != FORM_NATIVE  # other protocols allow no others
+        strict = options & OPTION_STRICT or decoded.form != FORM_NATIVE  # other protocols allow no others
         return table.fitted(content, bool(strict))
 
     def _predict(self, jobs: List[_Job], probabilities: bool) -> None:

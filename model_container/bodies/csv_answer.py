@@ -29,9 +29,17 @@ def table_with_results(table: CsvTable, columns: Mapping[str, List[Any]], errors
     """Write each row with its results. errors: of each row, "" for none; None leaves their column out."""
     beside = dict(columns) if errors is None else {**columns, _unused([ERROR], list(columns))[0]: errors}
     names = lines_of([[*table.names, *_unused([guarded(name) for name in beside], table.names)]], table.delimiter)
-    results = lines_of(zip(*beside.values()), table.delimiter)
+    results = _lines(list(beside.values()), table.delimiter)
     rows = [f"{row}{table.delimiter}{result}" for row, result in zip(table.lines, results)]
     return "\n".join([*names, *rows, ""]).encode("utf-8", "replace")
+
+
+def _lines(columns: List[Sequence[Any]], delimiter: str) -> List[str]:
+    """Write the rows of some columns as lines of CSV: texts in which nothing is to be quoted without the csv module."""
+    texts = [column for column in columns if set(map(type, column)) == {str}]
+    special = ('"', "\r", "\n", delimiter)
+    is_plain = len(texts) == len(columns) > 1 and not any(mark in "".join(text) for text in texts for mark in special)
+    return list(map(delimiter.join, zip(*columns))) if is_plain else lines_of(zip(*columns), delimiter)
 
 
 def result_columns(outputs: Outputs, classes: List[Any], rows: int) -> Dict[str, List[Any]]:
@@ -82,6 +90,8 @@ def _split(name: str, value: Any, labels: Sequence[Any] = ()) -> Dict[str, List[
 def _cells(values: Any) -> List[Any]:
     listed = values.tolist() if isinstance(values, np.ndarray) else values
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iuf":
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            return msgspec.json.encode(listed).decode()[1:-1].split(",") if listed else []
         return [None if cell != cell else cell for cell in listed]
     return [guarded(value) if type(value) is str else _cell(value) for value in listed]
 

@@ -7,6 +7,7 @@ import io
 import re
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Union
 
+import msgspec
 import numpy as np
 
 from model_container.bodies.content import CsvTable, Decoded, Named, no_rows
@@ -28,6 +29,8 @@ _MAX_CELL = 1 << 20
 _MAX_COLUMNS = 1 << 16
 
 Port = Mapping[str, Any]
+
+_json_numbers = msgspec.json.Decoder(List[float]).decode
 
 
 def decode(request: Request, inputs: Sequence[Port] = (), texts: FrozenSet[str] = frozenset()) -> Decoded:
@@ -179,7 +182,16 @@ def _values(name: str, cells: Sequence[str], port: Optional[Port]) -> Any:
 
 
 def _plain_numbers(cells: Sequence[str]) -> Any:
-    """Return the array of cells that are all finite numbers; None if any is not."""
+    """Return the array of cells that are all finite numbers; None if any is not.
+
+    Nearly all are numbers of JSON, too, whose parser takes a fifth of the time.
+    """
+    try:
+        numbers = np.array(_json_numbers(f"[{','.join(cells)}]"), np.float64)
+        if len(numbers) == len(cells) and np.isfinite(numbers).all():  # a cell may hold a comma
+            return numbers
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        pass
     try:
         numbers = np.fromiter(map(float, cells), np.float64, len(cells))
     except ValueError:

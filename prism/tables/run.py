@@ -146,14 +146,13 @@ class TableRun:
 
 def errors_of(answer: bytes, delimiter: str) -> list[str]:
     """Return the errors in the last column of an answer, as far as it has one."""
-    names, _, rows = answer.decode().partition("\n")
-    if not ERROR_COLUMN.search(names):
+    written = answer.partition(b"\n")
+    if not ERROR_COLUMN.search(written[0].decode()):
         return []
-    if '"' not in rows:  # the usual answer, without an error
-        cells = [row.rpartition(delimiter)[2] for row in rows.split("\n")]
-    else:
-        cells = [row[-1] for row in csv.reader(io.StringIO(rows, newline=""), delimiter=delimiter) if row]
-    return list(filter(None, cells))
+    if b'"' not in answer and answer.count(delimiter.encode() + b"\n") == answer.count(b"\n") - 1:
+        return []  # the usual answer: each row ends in an empty cell
+    rows = io.StringIO(written[2].decode(), newline="")
+    return [row[-1] for row in csv.reader(rows, delimiter=delimiter) if row and row[-1]]
 
 
 @contextmanager

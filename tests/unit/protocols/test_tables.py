@@ -61,3 +61,10 @@ async def test_a_bad_cell_costs_its_row_alone_the_result_and_in_json_all_of_them
 async def test_what_is_no_table_is_refused(here: Gateway, content: bytes, status: int) -> None:
     answer = await here.http.post(PATH, content=content, headers={"Content-Type": "text/csv"})
     assert answer.status_code == status
+
+
+async def test_parquet_reaches_the_model_whose_environment_has_no_reader(here: Gateway) -> None:
+    headers = {"Content-Type": "application/vnd.apache.parquet", "Accept": "text/csv"}
+    answer = await here.http.post(PATH, content=b"PAR1", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (415, "parquet_reader_missing")
+    assert "pyarrow" in answer.json()["hint"]

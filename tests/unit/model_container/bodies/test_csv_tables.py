@@ -229,6 +229,32 @@ class TestResultsBesideTheRows:
         assert json.loads(answers[2].body)["predictions"] == classifier.predict(ROWS).tolist()
 
 
+class TestNumbers:
+    @settings(max_examples=200, deadline=None)
+    @given(
+        st.lists(
+            st.one_of(
+                st.floats().map(repr),
+                st.integers(-(10**25), 10**25).map(str),
+                st.sampled_from(
+                    ["+1", ".5", "5.", " 7", "1_0", "0x1", "[1", "1,5", "007", "", "-0", "1e5", "1E400", "true"]
+                ),
+            ),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    def test_cells_are_the_numbers_that_python_reads_or_left_as_they_are(self, cells: list[str]) -> None:
+        body = "x;y\n" + "".join(f"{cell};1\n" for cell in cells)
+        content = csv_table.decode(Request(body.encode()), [tensor("x", "FP64", [-1])]).content
+        for cell, got in zip(cells, content.values["x"], strict=True):
+            try:
+                wanted: Any = None if cell in csv_table.MISSING else float(cell) if "_" not in cell else cell
+            except ValueError:
+                wanted = True if cell == "true" else cell
+            assert got == wanted or (got != got and wanted != wanted), (cell, got)
+
+
 class TestBadRows:
     FRAME = pd.DataFrame({"city": ["lima", "oslo"] * 8, "age": [1.0, 2, 3, 4] * 4, "member": [True, False] * 8})
 
