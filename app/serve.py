@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -15,6 +16,7 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 
 import psutil
@@ -35,6 +37,15 @@ from app.version import VERSION
 
 log = structlog.get_logger(__name__)
 
+PORT_PATIENCE_SECONDS = 5.0
+"""Longest wait for a port in use: a server that was killed holds it until its memory is freed."""
+
+PORT_POLL_SECONDS = 0.05
+
+
+def _say(text: str) -> None:
+    print(f"prism: {text}", file=sys.stderr, flush=True)
+
 
 def main() -> None:
     try:
@@ -51,21 +62,38 @@ def main() -> None:
             os.execv(sys.executable, [sys.executable, "-m", "app.serve"])
 
 
-def bind(settings: Settings) -> socket.socket:
-    """Bind the listening socket. Raises InvalidSetting.
+def bind(
+    settings: Settings, say: Callable[[str], None] = _say, patience_seconds: float = PORT_PATIENCE_SECONDS
+) -> socket.socket:
+    """Bind the listening socket; wait for a port that is in use, and say so once. Raises InvalidSetting.
 
     It is bound here and not by uvicorn, so that a taken port is reported in one clear line before anything else begins.
     """
+    deadline, is_told = time.monotonic() + patience_seconds, False
+    while True:
+        try:
+            return _bound(settings)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
+                raise InvalidSetting(
+                    f"The server cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
+                    hint="Choose another port: `prism run 8001`, or `prism config set port 8001`.",
+                ) from error
+        if not is_told:
+            is_told = True
+            say(f"{settings.host}:{settings.port} is still in use; waiting up to {patience_seconds:g} s for it")
+        time.sleep(PORT_POLL_SECONDS)
+
+
+def _bound(settings: Settings) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except OSError as error:
-        raise InvalidSetting(
-            f"The server cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
-            hint="Choose another port: `prism run 8001`, or `prism config set port 8001`.",
-        ) from error
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 

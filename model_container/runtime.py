@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List
 from model_container.contract.config import VARIABLE, RuntimeConfig, vertex_routes
 from model_container.contract.frames import PROTOCOL
 from model_container.environment import enter
-from model_container.server.log_stream import forgive_full_disks
+from model_container.server.log_stream import prepare_log_streams
 
 if TYPE_CHECKING:
     from model_container.adapters.base import Adapter
@@ -49,7 +49,7 @@ _TRACEBACK_FRAMES = 6
 def main() -> int:
     """Run the runtime from start to end. Ends the process itself after SIGTERM."""
     began = time.monotonic()
-    forgive_full_disks()
+    prepare_log_streams()
     try:
         config = _read_config()
         set_threads(config.threads)

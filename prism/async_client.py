@@ -216,8 +216,9 @@ class AsyncPrism:
             await asyncio.sleep(delay)
             attempt += 1
 
-    async def stream_lines(self, ref: str, kind: LogKind, tail: int, replica: int | None = None) -> AsyncIterator[str]:
-        following = LogFollower(ref, kind, tail, replica)
+    async def stream_lines(self, call: Call[builtins.list[str]]) -> AsyncIterator[str]:
+        """Yield the lines that the call returns, then new ones as they come."""
+        following = LogFollower(call)
         while True:
             try:
                 async for line in self._stream(following):
@@ -311,8 +312,16 @@ class AsyncModels:
         """Stop the model and remove everything that belongs to it; returns what was removed."""
         return await self._prism.send(requests.delete_model(ref))
 
-    async def start(self, ref: str) -> Model:
-        return await self._prism.send(requests.act(ref, "start"))
+    async def start(self, ref: str, *, keep: bool | None = None) -> Model:
+        """Start a stopped or built model.
+
+        keep: whether models of other names keep running beside it, now and later; None for as it was deployed.
+        """
+        return await self._prism.send(requests.start(ref, keep))
+
+    async def replacement(self, ref: str, *, keep: bool | None = None) -> Replacement:
+        """Foresee which models `start` would replace or stop; nothing changes."""
+        return await self._prism.send(requests.replacement_by(ref, keep))
 
     async def stop(self, ref: str) -> Model:
         return await self._prism.send(requests.act(ref, "stop"))
@@ -337,23 +346,36 @@ class AsyncModels:
         return await self._prism.send(requests.scale(ref, replicas))
 
     async def logs(
-        self, ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None
+        self,
+        ref: str,
+        *,
+        tail: int = 200,
+        kind: LogKind = "runtime",
+        replica: int | None = None,
+        timestamps: bool = False,
     ) -> builtins.list[str]:
         """Return the last lines that the model printed, or those of its build.
 
-        replica: number of one replica; None for all.
+        replica: number of one replica; None for all. timestamps: puts the time, in UTC, before each line of a replica.
         """
-        return await self._prism.send(requests.logs(ref, tail=tail, kind=kind, replica=replica))
+        return await self._prism.send(requests.logs(ref, tail=tail, kind=kind, replica=replica, timestamps=timestamps))
 
     def follow_logs(
-        self, ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None
+        self,
+        ref: str,
+        *,
+        tail: int = 200,
+        kind: LogKind = "runtime",
+        replica: int | None = None,
+        timestamps: bool = False,
     ) -> AsyncIterator[str]:
         """Yield the last lines, then new ones as they come, until the model ends.
 
         After a lost connection it continues after the last line. Raises ConnectionFailed if the server stays
         unreachable.
         """
-        return self._prism.stream_lines(ref, kind, tail, replica)
+        call = requests.logs(ref, tail=tail, kind=kind, replica=replica, timestamps=timestamps)
+        return self._prism.stream_lines(call)
 
 
 class AsyncKeys:

@@ -221,8 +221,9 @@ class Prism:
             time.sleep(delay)
             attempt += 1
 
-    def stream_lines(self, ref: str, kind: LogKind, tail: int, replica: int | None = None) -> Iterator[str]:
-        following = LogFollower(ref, kind, tail, replica)
+    def stream_lines(self, call: Call[builtins.list[str]]) -> Iterator[str]:
+        """Yield the lines that the call returns, then new ones as they come."""
+        following = LogFollower(call)
         while True:
             try:
                 yield from self._stream(following)
@@ -314,8 +315,16 @@ class Models:
         """Stop the model and remove everything that belongs to it; returns what was removed."""
         return self._prism.send(requests.delete_model(ref))
 
-    def start(self, ref: str) -> Model:
-        return self._prism.send(requests.act(ref, "start"))
+    def start(self, ref: str, *, keep: bool | None = None) -> Model:
+        """Start a stopped or built model.
+
+        keep: whether models of other names keep running beside it, now and later; None for as it was deployed.
+        """
+        return self._prism.send(requests.start(ref, keep))
+
+    def replacement(self, ref: str, *, keep: bool | None = None) -> Replacement:
+        """Foresee which models `start` would replace or stop; nothing changes."""
+        return self._prism.send(requests.replacement_by(ref, keep))
 
     def stop(self, ref: str) -> Model:
         return self._prism.send(requests.act(ref, "stop"))
@@ -340,23 +349,36 @@ class Models:
         return self._prism.send(requests.scale(ref, replicas))
 
     def logs(
-        self, ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None
+        self,
+        ref: str,
+        *,
+        tail: int = 200,
+        kind: LogKind = "runtime",
+        replica: int | None = None,
+        timestamps: bool = False,
     ) -> builtins.list[str]:
         """Return the last lines that the model printed, or those of its build.
 
-        replica: number of one replica; None for all.
+        replica: number of one replica; None for all. timestamps: puts the time, in UTC, before each line of a replica.
         """
-        return self._prism.send(requests.logs(ref, tail=tail, kind=kind, replica=replica))
+        return self._prism.send(requests.logs(ref, tail=tail, kind=kind, replica=replica, timestamps=timestamps))
 
     def follow_logs(
-        self, ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None
+        self,
+        ref: str,
+        *,
+        tail: int = 200,
+        kind: LogKind = "runtime",
+        replica: int | None = None,
+        timestamps: bool = False,
     ) -> Iterator[str]:
         """Yield the last lines, then new ones as they come, until the model ends.
 
         After a lost connection it continues after the last line. Raises ConnectionFailed if the server stays
         unreachable.
         """
-        return self._prism.stream_lines(ref, kind, tail, replica)
+        call = requests.logs(ref, tail=tail, kind=kind, replica=replica, timestamps=timestamps)
+        return self._prism.stream_lines(call)
 
 
 class Keys:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 
 from prism.errors import ConnectionFailed, PrismError
-from prism.requests import Call, LogKind, Timeouts, logs
+from prism.requests import Call, Timeouts
 from prism.retries import Retries
 
 SILENCE_SECONDS = 45
@@ -24,8 +24,9 @@ class LogFollower:
     last_id: id of the last line received. is_over: whether the log is complete.
     """
 
-    def __init__(self, ref: str, kind: LogKind, tail: int, replica: int | None = None) -> None:
-        self._call: Call[list[str]] = logs(ref, tail=tail, kind=kind, replica=replica)
+    def __init__(self, call: Call[list[str]]) -> None:
+        """Begin with the lines that the call returns."""
+        self._call = call
         self._failures = 0
         self.last_id = ""
         self.is_over = False

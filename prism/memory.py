@@ -7,20 +7,19 @@ nothing to a server; so their definitions are sent as Python source, with what t
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
 import io
-import linecache
 import pickle
-import symtable
 import sys
 import sysconfig
-import textwrap
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import IO, Any
 
+from prism.definition_source import registers_itself, source_of, used_names
 from prism.errors import InvalidRequest
 
 SESSION = "session.py"
@@ -169,6 +168,7 @@ class _Source:
     def __init__(self) -> None:
         self._session = vars(sys.modules["__main__"])
         self._seen: set[str] = set()
+        self._written: set[int] = set()
         self._imports: list[str] = []
         self._definitions: list[str] = []
         self._texts: list[str] = []
@@ -214,6 +214,8 @@ class _Source:
                 "cannot be sent as source.",
                 hint="Make it an attribute of the model, or build it within the function or class that uses it.",
             )
+        for kind, implementation in _registered(value):
+            self._register(name, kind, implementation)
 
     def _define(self, name: str, value: Any) -> None:
         own = value.__qualname__.partition(".")[0]
@@ -221,11 +223,42 @@ class _Source:
             self.add(own, value)
             self._definitions.append(f"{name} = {value.__qualname__}")
             return
-        text = _source_of(value)
+        self._write(value)
+
+    def _write(self, value: Any) -> None:
+        """Write the source of a class or function, after all that it uses."""
+        self._written.add(id(value))
+        text = source_of(value)
         self._texts.append(text)
-        for used in sorted(_used_names(text)):
+        for used in sorted(used_names(text)):
             self.add(used, value)
         self._definitions.append(text)
+
+    def _register(self, name: str, kind: type, implementation: Any) -> None:
+        """Write what a function of `functools.singledispatch` calls for a type, if the session has registered that."""
+        defined = _unwrapped(implementation)
+        own = defined.__name__
+        if self._session.get(own) is implementation:
+            self._seen.add(own)
+        if defined.__module__ == "__main__":
+            if id(defined) not in self._written:
+                self._write(defined)
+            if registers_itself(source_of(defined)):
+                return
+        else:
+            self._import(defined.__module__, defined.__qualname__, own)
+        self._definitions.append(f"{name}.register({self._type(kind)}, {own})")
+
+    def _type(self, kind: type) -> str:
+        """Return an expression for a type, and have all that it needs."""
+        if kind.__module__ == "builtins":
+            return kind.__name__ if hasattr(builtins, kind.__name__) else "type(None)"
+        if kind.__module__ == "__main__":
+            self.add(kind.__qualname__.partition(".")[0], kind)
+            return kind.__qualname__
+        self._imports.append(f"import {kind.__module__}")
+        self.modules.add(kind.__module__)
+        return f"{kind.__module__}.{kind.__qualname__}"
 
     def _import_module(self, module: str, name: str) -> None:
         self.modules.add(module)
@@ -247,6 +280,17 @@ class _Source:
 def _unwrapped(value: Any) -> Any:
     """Return the definition behind decorators that say what they wrap, such as `functools.lru_cache`."""
     return inspect.unwrap(value) if callable(value) and not isinstance(value, type) else value
+
+
+def _registered(value: Any) -> Iterator[tuple[type, Any]]:
+    """Yield what a function of `functools.singledispatch` calls for a type, beside what its own module defines for it."""
+    if not isinstance(value, FunctionType) or not hasattr(value, "dispatch"):
+        return
+    base = _unwrapped(value)
+    for kind, implementation in getattr(value, "registry", {}).items():
+        is_of_session = "__main__" in (base.__module__, implementation.__module__)
+        if is_of_session and isinstance(kind, type) and _unwrapped(implementation) is not base:
+            yield kind, implementation
 
 
 def _place_of(value: Any) -> tuple[str, str] | None:
@@ -299,38 +343,3 @@ def _is_literal(value: Any, depth: int) -> bool:
         and depth > 0
         and all(_is_literal(each, depth - 1) for each in value)
     )
-
-
-def _source_of(value: Any) -> str:
-    """Return the source of a class or function, also of one in a notebook, where `inspect` does not find classes."""
-    with suppress(OSError, TypeError, SyntaxError):
-        text = textwrap.dedent(inspect.getsource(value)).rstrip()
-        if getattr(ast.parse(text).body[0], "name", "") == value.__name__:  # else the line number is of another text
-            return text
-    for filename in reversed(list(linecache.cache)):  # the cell that was run last
-        if not isinstance(value, type) or Path(filename).exists():  # a cell has a name of its own and no file
-            continue
-        lines = linecache.getlines(filename)
-        with suppress(SyntaxError):
-            for node in ast.parse("".join(lines)).body:
-                if isinstance(node, ast.ClassDef) and node.name == value.__name__:
-                    first = min([node.lineno, *(part.lineno for part in node.decorator_list)])
-                    return "".join(lines[first - 1 : node.end_lineno]).rstrip()
-    raise InvalidRequest(
-        f"The source of `{value.__qualname__}` is not known: it was typed into an interpreter, or made by a call.",
-        hint="Define it with `class` or `def` in a file or a notebook, or deploy the model from a file with `code_files`.",
-    )
-
-
-def _used_names(source: str) -> set[str]:
-    """Return the names of the module that a definition uses, also within its functions."""
-    table = symtable.symtable(source, SESSION, "exec")
-    names = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
-    pending = list(table.get_children())
-    while pending:
-        scope = pending.pop()
-        in_class = scope.get_type() == "class"  # where a name of its own is the module's one until it is bound
-        symbols = scope.get_symbols()
-        names |= {each.get_name() for each in symbols if each.is_global() or (in_class and each.is_referenced())}
-        pending += scope.get_children()
-    return names

@@ -156,9 +156,16 @@ def delete_model(ref: str) -> Call[list[str]]:
     return Call("DELETE", _path(ref), responses.removed, patience="deploy", repeatable=False)
 
 
-def act(ref: str, action: Literal["start", "stop", "restart", "dismiss"]) -> Call[Model]:
-    """Start, stop, restart or dismiss a model. Not retried automatically: a second restart would end the first one's replica."""
+def act(ref: str, action: Literal["stop", "restart", "dismiss"]) -> Call[Model]:
+    """Stop, restart or dismiss a model. Not retried automatically: a second restart would end the first one's replica."""
     return Call("POST", _path(ref, action), responses.model, patience="deploy", repeatable=False)
+
+
+def start(ref: str, keep: bool | None = None) -> Call[Model]:
+    """Start a model. keep: whether models of other names keep running beside it; None for as it is."""
+    params = {} if keep is None else {"keep": str(keep).lower()}
+    path = _path(ref, "start")
+    return Call("POST", path, responses.model, params=params, patience="deploy", repeatable=False)
 
 
 def scale(ref: str, replicas: int) -> Call[Model]:
@@ -189,9 +196,12 @@ def predict_table(ref: str, rows: bytes, *, probabilities: bool = False) -> Call
     return Call("POST", _path(ref, "predict"), table, params=params, body=rows, content_type=CSV, patience="predict")
 
 
-def logs(ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None) -> Call[list[str]]:
+def logs(
+    ref: str, *, tail: int = 200, kind: LogKind = "runtime", replica: int | None = None, timestamps: bool = False
+) -> Call[list[str]]:
     """Return the last log lines. replica: number of the replica; None for all."""
     chosen = {} if replica is None else {"replica": str(replica)}
+    chosen |= {"timestamps": "true"} if timestamps else {}
     return Call("GET", _path(ref, "logs"), responses.lines, params={"tail": str(tail), "kind": kind, **chosen})
 
 
@@ -215,6 +225,11 @@ def replacement(name: str | None, file: File, keep: bool | None) -> Call[Replace
     given = {"model_name": name, "filename": _filename(file), "keep": None if keep is None else str(keep).lower()}
     params = {field: value for field, value in given.items() if value is not None}
     return Call("GET", "/replacement", responses.replacement, params=params)
+
+
+def replacement_by(ref: str, keep: bool | None) -> Call[Replacement]:
+    given = {} if keep is None else {"keep": str(keep).lower()}
+    return Call("GET", "/replacement", responses.replacement, params={"ref": ref, **given})
 
 
 def registry() -> Call[list[dict[str, Any]]]:

@@ -156,7 +156,7 @@ class Model(Struct, frozen=True):
 
 
 class Replacement(Struct, frozen=True):
-    """What an upload would replace once it is live. name, version: those that it would have.
+    """What an upload or a start would replace once it is live. name, version: those that it would have.
 
     replaces: versions of its own name. stops: models of other names. kept: whether those keep running beside it.
     """

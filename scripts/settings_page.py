@@ -43,6 +43,7 @@ serving:
 | --- | --- |
 | `prism config get` | every setting that a server started now would have, and where it comes from; `prism config get port` only one |
 | `prism config set port 9000` | checks the value, then changes that one line; comments and everything else stay as they are |
+| `prism config unset port` | takes that line out again, so that the setting has its default |
 | `prism config edit` | opens the file in your editor, and keeps the result only if it has no mistake |
 | `prism config check` | names every mistake with its line |
 

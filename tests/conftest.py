@@ -210,10 +210,16 @@ def is_worker(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # until all tests are collected: it would look through ever more objects, none of which is garbage
     config.stash[SKIPPED] = defaultdict(int)
     config.stash[IMAGES] = frozenset() if is_worker(config) else images_of_ours()
     config.stash[USED_DOCKER] = False
     config.pluginmanager.register(ReportWatcher(config))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

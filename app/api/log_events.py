@@ -36,15 +36,20 @@ async def events(
     closing: asyncio.Event,
     status: Callable[[], str],
     alive_seconds: float = ALIVE_SECONDS,
+    *,
+    timestamps: bool = False,
 ) -> AsyncIterator[bytes]:
-    """Yield a log as events. status: returns the model's status, asked once its log has ended."""
+    """Yield a log as events. status: returns the model's status, asked once its log has ended.
+
+    timestamps: whether the time of a line precedes it.
+    """
     queue = _Queue(lines, closing)
     yield OPENING
     try:
         while not queue.is_over:
             batch = await queue.take(alive_seconds)
             if batch:
-                yield b"".join(_event(line) for line in batch)
+                yield b"".join(_event(line, timestamps) for line in batch)
             elif not queue.is_over:
                 yield format_sse_event(event="alive", data_str="")
         if queue.problem is not None:
@@ -54,8 +59,14 @@ async def events(
         await queue.close()
 
 
-def _event(line: LogLine) -> bytes:
-    return format_sse_event(event=None if line.kind == "line" else line.kind, data_str=line.text, id=line.id)
+def shown_text(line: LogLine, timestamps: bool) -> str:
+    """Return a line as it is sent. timestamps: whether its time precedes it, where that is known."""
+    return line.timestamped() if timestamps else line.text
+
+
+def _event(line: LogLine, timestamps: bool) -> bytes:
+    kind = None if line.kind == "line" else line.kind
+    return format_sse_event(event=kind, data_str=shown_text(line, timestamps), id=line.id)
 
 
 class _Queue:

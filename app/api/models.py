@@ -14,7 +14,7 @@ from msgspec import to_builtins
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.documents import model_document, staged_document
-from app.api.log_events import STREAM_HEADERS
+from app.api.log_events import STREAM_HEADERS, shown_text
 from app.api.log_events import events as log_events
 from app.api.model_schema import model_openapi
 from app.api.uploads import INSPECT_FIELDS, INSPECT_FORM, received, upload_form
@@ -131,9 +131,18 @@ class ModelRoutes:
     async def delete(self, ref: str) -> dict[str, Any]:
         return {"removed": await self._deployments.delete(self._state.find(ref))}
 
-    async def start(self, ref: str, request: Request, wait: Wait = True) -> Response:
+    async def start(
+        self,
+        ref: str,
+        request: Request,
+        wait: Wait = True,
+        keep: Annotated[
+            bool | None,
+            Query(description="As in an upload: true keeps models of other names running; default: as the model says."),
+        ] = None,
+    ) -> Response:
         model = self._state.find(ref)
-        await self._deployments.start(model)
+        await self._deployments.start(model, keep)
         return await self._begun(model, request, wait)
 
     async def restart(self, ref: str, request: Request, wait: Wait = True) -> Response:
@@ -166,6 +175,12 @@ class ModelRoutes:
         replica: Annotated[
             int | None, Query(ge=1, description="Number of the replica whose log is returned; default: all replicas.")
         ] = None,
+        timestamps: Annotated[
+            bool,
+            Query(
+                description="true puts the time, in UTC, before each line of a replica; a build's lines have theirs."
+            ),
+        ] = False,
         last_event_id: Annotated[
             str, Header(description="Same as `after`; browsers send it when they reconnect.")
         ] = "",
@@ -173,13 +188,15 @@ class ModelRoutes:
         model = self._state.find(ref)
         lines = model_log(self._deployments, model, kind, tail, follow, last_event_id or after, replica)
         if not follow:
-            return PlainTextResponse("".join([f"{line.text}\n" async for line in lines]))
+            return PlainTextResponse("".join([f"{shown_text(line, timestamps)}\n" async for line in lines]))
 
         def status() -> str:
             deployment = deployment_of(self._deployments, model.model_id)
             return deployment.status if deployment else "deleted"
 
-        return EventSourceResponse(log_events(lines, self._closing, status), headers=STREAM_HEADERS)
+        return EventSourceResponse(
+            log_events(lines, self._closing, status, timestamps=timestamps), headers=STREAM_HEADERS
+        )
 
     async def _deploy(self, request: Request, wait: bool, *, run: bool) -> Response:
         form = await received(request, self._state, self._max_upload_bytes)

@@ -4,53 +4,34 @@ from __future__ import annotations
 
 import ast
 import builtins
-import symtable
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct
 
+from app.artifact.script_blocks import bound_or_changed, opened
+from app.artifact.statements import (
+    DEFINITIONS,
+    IMPORTS,
+    bound_names,
+    changed_names,
+    defines,
+    is_main_block,
+    names_at_top,
+    root_names,
+    used_names,
+)
+
 EVERYTHING: Final = frozenset({"*"})
 """Asks for all definitions of a script."""
-
-_QUIET_MODULES: Final = """
-math cmath np numpy re string datetime dt collections itertools functools operator typing t enum decimal fractions
-pathlib logging statistics
-"""
-QUIET_MODULES: Final = frozenset(_QUIET_MODULES.split())
-_QUIET_CALLS: Final = """
-TypeVar ParamSpec NewType namedtuple NamedTuple frozenset set tuple list dict range float int str bytes len min max
-sum abs round sorted zip enumerate map filter compile getLogger partial Counter OrderedDict defaultdict Path PurePath
-Decimal Fraction timedelta datetime date sqrt device is_available tensor dtype catch_warnings split rsplit splitlines
-strip lower upper title join format replace keys values items copy union get
-"""
-QUIET_CALLS: Final = frozenset(_QUIET_CALLS.split())
-"""Calls that a constant at the top of a script may be made with: of these modules, or with these last names."""
-
-_LOUD_CALLS: Final = """
-load loadtxt genfromtxt fromfile memmap save savez savetxt tofile open read_text read_bytes write_text write_bytes
-unlink mkdir rmdir touch rename iterdir glob rglob basicConfig
-"""
-LOUD_CALLS: Final = frozenset(_LOUD_CALLS.split())
-"""Calls of those modules that are more than a constant."""
-
-CHANGES: Final = frozenset(["append", "extend", "add", "update", "insert", "setdefault", "register"])
-VALUES: Final = (
-    *(ast.Constant, ast.Name, ast.Attribute, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.Starred, ast.Subscript),
-    *(ast.Slice, ast.Lambda, ast.JoinedStr, ast.FormattedValue, ast.IfExp, ast.comprehension, ast.ListComp),
-    *(ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare, ast.keyword),
-    *(ast.arguments, ast.arg, ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
-)
-DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-IMPORTS: Final = (ast.Import, ast.ImportFrom)
 
 
 class Definitions(Struct, frozen=True):
     """What was taken out of a script.
 
-    source: the script's text with every other statement blanked, so that line numbers stay. names: what it defines.
+    source: the script's text with every other statement blanked, so that line numbers stay. What was taken out of a block
+    stands where it stood, without the block. names: what it defines.
     computed: names that the definitions use and that only the rest of the script computes.
     """
 
@@ -59,9 +40,19 @@ class Definitions(Struct, frozen=True):
     computed: tuple[str, ...]
 
 
-def runs_nothing(tree: ast.Module) -> bool:
-    """Return whether importing a module does no more than to define things: then nothing has to be taken out of it."""
-    return all(_defines(node) or _is_docstring(node) or _is_main_block(node) for node in tree.body)
+def runs_nothing(tree: ast.Module, wanted: Collection[str] = ()) -> bool:
+    """Return whether importing a module defines what is wanted, and does nothing else: then nothing is taken out of it.
+
+    What it defines if it is `__main__` it does not define when it is imported.
+    """
+    main_blocks = [node for node in tree.body if is_main_block(node)]
+    others = [node for node in tree.body if not is_main_block(node)]
+    if not all(defines(node) or _is_docstring(node) for node in others):
+        return False
+    only_in_main = {name for node in main_blocks for name in bound_names(node)}
+    return only_in_main.isdisjoint(wanted) and only_in_main.isdisjoint(
+        {name for node in others for name in used_names(node)} if only_in_main else ()
+    )
 
 
 def definitions_of(source: str, tree: ast.Module, wanted: Collection[str]) -> Definitions:
@@ -81,14 +72,15 @@ class _Taking:
 
     def __init__(self, tree: ast.Module, wanted: Collection[str]) -> None:
         self._tree = tree
+        self._wanted = set(wanted)
+        self._statements = opened(tree)
         self._bound: dict[str, list[ast.stmt]] = defaultdict(list)
-        for node in tree.body:
-            changed = () if isinstance(node, DEFINITIONS) else _changed_names(node)
-            for name in {*bound_names(node), *changed}:
+        for node in self._statements:
+            for name in bound_or_changed(node):
                 self._bound[name].append(node)
-        own = (node for node in tree.body if isinstance(node, (*DEFINITIONS, ast.Assign)))
+        own = (node for node in self._statements if isinstance(node, (*DEFINITIONS, ast.Assign)))
         self._own = {name for node in own for name in bound_names(node)}
-        self._kept = {id(node): node for node in tree.body if _is_always_kept(node)}
+        self._kept = {id(node): node for node in self._statements if _is_always_kept(node)}
         self._seen: set[str] = set()
         self._computed: set[str] = set()
         self._take(set(self._bound) if not EVERYTHING.isdisjoint(wanted) else set(wanted))
@@ -100,9 +92,11 @@ class _Taking:
     def definitions(self, source: str) -> Definitions:
         kept = self._kept.values()
         names = {name for node in kept if isinstance(node, DEFINITIONS) for name in bound_names(node)}
-        used = {name for node in kept for name in _used_names(node)}
+        used = {name for node in kept for name in used_names(node)} | self._wanted
         return Definitions(
-            _blanked(source, self._tree, self._kept), tuple(sorted(names)), tuple(sorted(used & self._computed))
+            _blanked(source, self._tree, self._statements, self._kept),
+            tuple(sorted(names)),
+            tuple(sorted(used & self._computed)),
         )
 
     def _take(self, names: set[str]) -> None:
@@ -111,15 +105,15 @@ class _Taking:
             name = pending.pop()
             self._seen.add(name)
             for node in self._bound.get(name, ()):
-                if not _defines(node):
+                if not defines(node):
                     self._computed |= set() if hasattr(builtins, name) else {name}
                 elif id(node) not in self._kept:
                     self._kept[id(node)] = node
-                    pending |= _used_names(node) - self._seen
+                    pending |= used_names(node) - self._seen
 
     def _keep(self, node: ast.stmt) -> None:
         self._kept[id(node)] = node
-        self._take({*_used_names(node), *bound_names(node)})
+        self._take({*used_names(node), *bound_names(node)})
 
     def _registered(self) -> list[ast.stmt]:
         """Return further definitions that a kept one hears of.
@@ -129,10 +123,10 @@ class _Taking:
         kept = {name for node in self._kept.values() for name in bound_names(node)} & self._own
         return [
             node
-            for node in self._tree.body
+            for node in self._statements
             if isinstance(node, DEFINITIONS)
             and id(node) not in self._kept
-            and kept & {*_heads(node), *_changed_names(node)}
+            and kept & {*_heads(node), *changed_names(node)}
         ]
 
     def _drop_what_cannot_be_made(self) -> None:
@@ -141,165 +135,48 @@ class _Taking:
         while dropped:
             dropped = False
             for key, node in list(self._kept.items()):
-                if (
-                    not isinstance(node, (*DEFINITIONS, *IMPORTS))
-                    and _names_at_top(node, _table(node)) & self._computed
-                ):
+                if not isinstance(node, (*DEFINITIONS, *IMPORTS)) and names_at_top(node) & self._computed:
                     del self._kept[key]
-                    self._computed |= {*bound_names(node), *_changed_names(node)}
+                    self._computed |= {*bound_names(node), *changed_names(node)}
                     dropped = True
-
-
-def bound_names(node: ast.stmt) -> Iterator[str]:
-    """Yield the names that a statement at the top of a module binds."""
-    if isinstance(node, DEFINITIONS):
-        yield node.name
-    elif isinstance(node, IMPORTS):
-        yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
-    else:
-        for inner in ast.walk(node):
-            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-                yield inner.id
-            elif inner is not node and isinstance(inner, DEFINITIONS + IMPORTS):
-                yield from bound_names(inner)
-
-
-def _changed_names(node: ast.stmt) -> Iterator[str]:
-    """Yield the names whose objects a statement may change: by an item, an attribute, or a method such as `append`."""
-    for inner in ast.walk(node):
-        is_stored = isinstance(inner, ast.Attribute | ast.Subscript) and isinstance(inner.ctx, ast.Store | ast.Del)
-        is_called = isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute) and inner.func.attr in CHANGES
-        if is_stored or is_called:
-            yield from _root(inner.func if isinstance(inner, ast.Call) else inner)
-
-
-def _root(node: ast.AST) -> Iterator[str]:
-    """Yield the name that an attribute, an item or a call starts from."""
-    while not isinstance(node, ast.Name):
-        if isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
-            node = node.value
-        elif isinstance(node, ast.Call):
-            node = node.func
-        else:
-            return
-    yield node.id
 
 
 def _heads(node: ast.stmt) -> Iterator[str]:
     """Yield the names that a definition's decorators and bases start from."""
     for expression in (*getattr(node, "decorator_list", ()), *getattr(node, "bases", ())):
-        yield from _root(expression)
-
-
-def _defines(node: ast.stmt) -> bool:
-    """Return whether a statement defines or imports something, and does nothing else worth mentioning."""
-    if isinstance(node, (*DEFINITIONS, *IMPORTS, ast.Pass)):
-        return True
-    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        return node.value is None or _is_quiet(node.value)
-    if isinstance(node, ast.Expr):
-        call = node.value
-        is_change = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in CHANGES
-        return is_change and isinstance(call, ast.Call) and all(map(_is_quiet, _arguments(call)))
-    if isinstance(node, ast.Try):
-        handled = [statement for handler in node.handlers for statement in handler.body]
-        return all(map(_defines, (*node.body, *handled, *node.orelse, *node.finalbody)))
-    if isinstance(node, ast.If):
-        return not _is_main_block(node) and _is_quiet(node.test) and all(map(_defines, (*node.body, *node.orelse)))
-    if isinstance(node, ast.With):
-        return all(_is_quiet(item.context_expr) for item in node.items) and all(map(_defines, node.body))
-    return False
-
-
-def _arguments(call: ast.Call) -> Iterator[ast.expr]:
-    yield from call.args
-    yield from (keyword.value for keyword in call.keywords)
-
-
-def _is_quiet(value: ast.expr) -> bool:
-    return all(
-        isinstance(node, VALUES) or (isinstance(node, ast.Call) and _is_quiet_call(node.func))
-        for node in ast.walk(value)
-    )
-
-
-def _is_quiet_call(function: ast.expr) -> bool:
-    last = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    if last in LOUD_CALLS:
-        return False
-    of_quiet_module = isinstance(function, ast.Attribute) and not QUIET_MODULES.isdisjoint(_root(function))
-    return of_quiet_module or last in QUIET_CALLS
+        yield from root_names(expression)
 
 
 def _is_docstring(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _is_main_block(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and "__name__" in {
-        inner.id for inner in ast.walk(node.test) if isinstance(inner, ast.Name)
-    }
-
-
 def _is_always_kept(node: ast.stmt) -> bool:
     return isinstance(node, ast.ImportFrom) and (node.module == "__future__" or node.names[0].name == "*")
 
 
-def _table(node: ast.stmt) -> symtable.SymbolTable | None:
-    with suppress(SyntaxError, ValueError, RecursionError):
-        return symtable.symtable(ast.unparse(node), "script", "exec")
-    return None
-
-
-def _names_at_top(node: ast.stmt, table: symtable.SymbolTable | None) -> set[str]:
-    """Return the names that a statement uses when it runs, beside those that functions in it use when called."""
-    if table is None:
-        return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
-    return {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
-
-
-def _used_names(node: ast.stmt) -> set[str]:
-    """Return the names of the module that a statement uses, also within functions and in annotations."""
-    table = _table(node)
-    names = _names_at_top(node, table) | set(_names_in_annotations(node))
-    pending = list(table.get_children()) if table is not None else []
-    while pending:
-        scope = pending.pop()
-        in_class = scope.get_type() == "class"  # where a name of its own is the module's one until it is bound
-        names |= {
-            symbol.get_name()
-            for symbol in scope.get_symbols()
-            if symbol.is_global() or (in_class and symbol.is_referenced())
-        }
-        pending += scope.get_children()
-    return names
-
-
-def _names_in_annotations(node: ast.stmt) -> Iterator[str]:
-    """Yield the names in annotations, which may be texts and may be read by decorators such as `dataclass`."""
-    for inner in ast.walk(node):
-        for annotation in (getattr(inner, "annotation", None), getattr(inner, "returns", None)):
-            for part in ast.walk(annotation) if isinstance(annotation, ast.AST) else ():
-                if isinstance(part, ast.Name):
-                    yield part.id
-                elif isinstance(part, ast.Constant) and isinstance(part.value, str):
-                    with suppress(SyntaxError, ValueError, RecursionError):
-                        yield from (
-                            name.id
-                            for name in ast.walk(ast.parse(part.value, mode="eval"))
-                            if isinstance(name, ast.Name)
-                        )
-
-
-def _blanked(source: str, tree: ast.Module, kept: dict[int, ast.stmt]) -> str:
-    lines = source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    wanted = {number for node in kept.values() for number in _lines(node)}
-    if any(wanted & {*_lines(node)} for node in tree.body if id(node) not in kept):
+def _blanked(source: str, tree: ast.Module, statements: list[ast.stmt], kept: dict[int, ast.stmt]) -> str:
+    """Return the text of a script with only the kept ones of its statements; those out of blocks are written anew."""
+    at_top = {id(node) for node in tree.body}
+    wanted = {number for node in kept.values() if id(node) in at_top for number in lines(node)}
+    if any(wanted & {*lines(node)} for node in tree.body if id(node) not in kept):
         # A statement that is left out shares a line with one that is kept.
-        return "\n".join(ast.unparse(node) for node in tree.body if id(node) in kept) + "\n"
-    return "\n".join(line if number in wanted else "" for number, line in enumerate(lines, 1)).rstrip() + "\n"
+        return "\n".join(ast.unparse(node) for node in statements if id(node) in kept) + "\n"
+    out_of_blocks: dict[int, list[str]] = defaultdict(list)
+    for node in statements:
+        if id(node) in kept and id(node) not in at_top:
+            out_of_blocks[lines(node)[0]] += ast.unparse(node).strip("\n").split("\n")
+    text: list[str] = []
+    for number, line in enumerate(source.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
+        if number in wanted:
+            text.append(line)
+        elif number in out_of_blocks:
+            text += out_of_blocks[number]
+        elif len(text) < number:  # else something out of a block became longer
+            text.append("")
+    return "\n".join(text).rstrip() + "\n"
 
 
-def _lines(node: ast.stmt) -> range:
+def lines(node: ast.stmt) -> range:
     first = min([node.lineno, *(part.lineno for part in getattr(node, "decorator_list", ()))])
     return range(first, (node.end_lineno or node.lineno) + 1)

@@ -124,6 +124,9 @@ REBUILDERS: Final = frozenset(
         *(f"torch._utils._rebuild_{kind}" for kind in ("parameter", "parameter_with_state", "tensor", "tensor_v2")),
         *(f"torch._utils._rebuild_{kind}" for kind in ("qtensor", "sparse_tensor", "meta_tensor_no_storage")),
         *("torch.device", "torch.Size", "torch.serialization._get_layout"),
+        # Texts of pandas 3 are arrays of Arrow where pyarrow is installed.
+        *(f"pyarrow.lib.{name}" for name in ("_restore_array", "chunked_array", "py_buffer", "type_for_alias")),
+        *(f"pyarrow.lib.{name}" for name in ("decimal128", "dictionary", "duration", "list_", "time64", "timestamp")),
     }
 )
 """Functions and small classes that libraries' pickles call to make what they hold."""

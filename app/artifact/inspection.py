@@ -46,12 +46,19 @@ SOURCE: Final = re.compile(r"^(import [\w.]+|from [\w.]+ import |def \w+\(|class
 SECOND_OPINION_MAX_BYTES: Final = 8 << 20
 """Largest content that picklescan is given: it keeps some hundred bytes an opcode, and reads a million a second."""
 
+KERAS_TO_ONNX: Final = "Load it with Keras and export it to ONNX: `model.export('model.onnx', format='onnx')`."
+PREDICT_ITS_ROWS: Final = (
+    "Push the model, not its data; once it is live, `prism predict NAME -f FILE` gives its rows back with predictions."
+)
+FROM_R: Final = "Save a booster with `xgb.save` or `lgb.save`, or train the model in Python or export it to ONNX."
 MAGICS: Final = (
     (b"version https://git-lfs.github.com/spec", "a git-lfs pointer", "Run `git lfs pull` to fetch the real file."),
-    (ZIP_MAGIC, "a zip archive (as Keras and numpy's .npz use it)", "Export the model to ONNX."),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (as Keras uses it)", "Convert it with tf2onnx."),
+    (ZIP_MAGIC, "a zip archive without a model that PRISM knows", "Export the model to ONNX."),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as older Keras saves models", KERAS_TO_ONNX),
     (b"\x93NUMPY", "a numpy array (.npy)", "Upload the model, not its data."),
-    (b"PAR1", "a Parquet file", "Upload the model, not its data."),
+    (b"PAR1", "a table in Parquet", PREDICT_ITS_ROWS),
+    (b"X\n\x00\x00\x00", "an object of R (.rds)", FROM_R),
+    (b"RDX", "a workspace of R (.RData)", FROM_R),
     (b"GGUF", "a GGUF language model", "Serve it with llama.cpp and add that server as a provider."),
     (b"%PDF", "a PDF document", ""),
     (b"\x89PNG", "a PNG image", ""),
@@ -79,9 +86,10 @@ def inspect(path: Path, filename: str, beside: frozenset[str] = frozenset()) -> 
             return booster
         if not compression and (onnx := read_onnx(path, beside)):
             return _onnx_inspection(onnx)
-        if head.startswith(ZIP_MAGIC) and not compression and (inspection := _zip_inspection(path)):
+        is_zip = head.startswith(ZIP_MAGIC) and not compression
+        if is_zip and (inspection := _zip_inspection(path)):
             return inspection
-        if known := _known_otherwise(head):
+        if known := (is_zip and _known_zip(path)) or _known_otherwise(head):
             raise _unsupported(filename, *known, compression=compression)
         if head[:1] in _bytes_of(TEXT_PICKLE_STARTS) and (reading := _text_pickle(stream, filename)):
             return _pickle_inspection(path, filename, compression, reading)
@@ -95,8 +103,15 @@ def is_model_archive(path: Path) -> bool:
             return False
     with ZipFile(path) as archive:
         names = archive.names
-        is_keras = {"config.json", "model.weights.h5"} <= names
-        return is_skops(names) or is_torch(names) or is_keras or all(name.endswith(".npy") for name in names)
+        return is_skops(names) or is_torch(names) or _is_keras(names) or _is_npz(names)
+
+
+def _is_keras(names: frozenset[str]) -> bool:
+    return {"config.json", "model.weights.h5"} <= names
+
+
+def _is_npz(names: frozenset[str]) -> bool:
+    return all(name.endswith(".npy") for name in names)
 
 
 def _is_pickle(head: bytes) -> bool:
@@ -214,6 +229,14 @@ def _shown(names: tuple[str, ...]) -> str:
     return ", ".join(names[:SHOWN_NAMES])
 
 
+def _known_zip(path: Path) -> tuple[str, str] | None:
+    """Return what a zip archive is and what to do, if it is of a known kind that PRISM does not serve."""
+    with ZipFile(path) as archive:
+        if _is_keras(archive.names):
+            return "a Keras model (.keras)", KERAS_TO_ONNX
+        return ("numpy arrays (.npz)", "Upload the model, not its data.") if _is_npz(archive.names) else None
+
+
 def _known_otherwise(head: bytes) -> tuple[str, str] | None:
     """Return what a file of a known kind that PRISM does not serve is, and what to do; None for an unknown one."""
     for magic, what, hint in MAGICS:
@@ -253,7 +276,7 @@ def _guess(head: bytes, filename: str) -> tuple[str, str]:
         return "JSON", "A LightGBM model: save it as text, with `booster_.save_model`."
     first = text.splitlines()[0] if text.strip() else ""
     if "," in first or "\t" in first or ";" in first:
-        return "CSV", "Upload the model, not its data."
+        return "a table in CSV", PREDICT_ITS_ROWS
     return "text", ""
 
 

@@ -14,10 +14,12 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from app.artifact.definitions import EVERYTHING, bound_names, definitions_of, runs_nothing
+from app.artifact.definitions import EVERYTHING, definitions_of, runs_nothing
 from app.artifact.distributions import distribution_of, is_unknown
 from app.artifact.python_source import is_newer, syntax_tree
 from app.artifact.requirements import module_of
+from app.artifact.script_blocks import statements_of
+from app.artifact.statements import DEFINITIONS, bound_names
 from app.core.contents import CODE_LIMIT_BYTES
 from app.core.inspection import MISSING_VALUES, MODULE_OF_WEIGHTS, Pin
 from app.core.reading import CODE_FILES_MAX, CodeQuestion, CodeReading
@@ -104,9 +106,11 @@ def read_code(folder: Path, question: CodeQuestion) -> CodeReading:
         if file.module in needed:
             file.refuse_unreadable()
     for file in mains:
-        if file.tree is None or runs_nothing(file.tree) or (file.package and file.module in by_others):
+        if file.tree is None or (file.package and file.module in by_others):
             continue
         wanted = wanted_names(file.tree, question.missing) | _wanted_by_others(file, files, question.names)
+        if runs_nothing(file.tree, wanted):
+            continue
         taken = definitions_of(file.source, file.tree, wanted)
         definitions[str(file.path)] = taken.source
         file.tree = syntax_tree(taken.source, file.path.name)
@@ -118,10 +122,20 @@ def read_code(folder: Path, question: CodeQuestion) -> CodeReading:
         mains=tuple(file.module for file in mains),
         definitions=definitions,
         missing=_still_missing(question, files, mains, by_module),
+        defined=tuple(name for name in question.names if _defines(by_module.get(module_of(name)), name)),
         pins=tuple(_pins(used, tops)),
         unknown_modules=tuple(sorted({name for file in used for name in _unknown_modules(file, tops)})),
         facts=notes,
     )
+
+
+def _defines(file: _File | None, name: str) -> bool:
+    """Return whether a file defines a global itself, as a function or class at its top that nothing else replaces."""
+    if file is None or file.tree is None:
+        return False
+    bound = name.removeprefix(f"{file.module}.")
+    binding = [node for node in file.tree.body if bound in bound_names(node)]
+    return bool(binding) and all(isinstance(node, DEFINITIONS) for node in binding)
 
 
 def _text(path: Path) -> str:
@@ -235,7 +249,7 @@ def wanted_names(tree: ast.Module | None, missing: Collection[str]) -> set[str]:
     missing: as in `Inspection.missing_code`.
     """
     found = {_last(name) for name in missing if name != MODULE_OF_WEIGHTS} & set(_defined(tree))
-    for node in tree.body if tree and MODULE_OF_WEIGHTS in missing else ():
+    for node in statements_of(tree) if tree and MODULE_OF_WEIGHTS in missing else ():
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             bases = [ast.unparse(base) for base in node.bases] if isinstance(node, ast.ClassDef) else []
             if node.name in FACTORIES or any(base.endswith("Module") for base in bases):

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
+from app.artifact.distributions import is_unknown
 from app.artifact.harmless_globals import (
     ALIASES,
     CALLED,
@@ -41,6 +42,8 @@ EVALUATES: Final = ("statsmodels.", "patsy.", "formulaic.")
 
 MAKES_TEXT: Final = frozenset({"builtins.str", "builtins.dict", "collections.OrderedDict", "collections.defaultdict"})
 OF_UNKNOWN_PACKAGE: Final = "its package is not known to hold models"
+FUNCTION_OF_UNKNOWN_PACKAGE: Final = "it is a function, and its package is not known to hold models"
+UNKNOWN: Final = (OF_UNKNOWN_PACKAGE, FUNCTION_OF_UNKNOWN_PACKAGE)
 SHOWN_FORMULA: Final = 100
 
 
@@ -49,12 +52,17 @@ def dangers_of(reading: PickleReading) -> tuple[UnsafeGlobal, ...]:
     reasons = {name: danger(name) for name in reading.globals}
     for names, judged in ((reading.called, danger_of_call), (reading.held, danger_of_holding)):
         for name in names:
-            if reasons.get(name) in (None, "", OF_UNKNOWN_PACKAGE):
+            if reasons.get(name) in (None, "", *UNKNOWN):
                 reasons[name] = judged(name) or reasons.get(name, "")
     reasons |= dict.fromkeys(reading.changed, "loading the file changes it for the whole program")
     reasons |= _of_formulas(reading)
     return tuple(
-        UnsafeGlobal(name, reason, _package(name) if reason == OF_UNKNOWN_PACKAGE else "")
+        UnsafeGlobal(
+            name,
+            reason,
+            package=_package(name) if reason == OF_UNKNOWN_PACKAGE else "",
+            is_function=reason == FUNCTION_OF_UNKNOWN_PACKAGE,
+        )
         for name, reason in sorted(reasons.items())
         if reason
     )
@@ -112,6 +120,8 @@ def _danger_in_package(name: str, package: str, attribute: str) -> str:
         return "it is part of Python's standard library, and not of what a model needs"
     if package == "joblib":
         return "joblib can load and run other files"
+    if not CLASS_NAME.fullmatch(attribute) and is_unknown(package):
+        return FUNCTION_OF_UNKNOWN_PACKAGE
     if not CLASS_NAME.fullmatch(attribute):
         return f"it is neither a class nor a function of `{package}` that is known to be harmless"
     if package not in MODEL_CLASSES:

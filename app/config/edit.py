@@ -34,6 +34,53 @@ def with_value(text: str | None, key: str, value: str) -> str:
     )
 
 
+def without_value(text: str, key: str) -> str:
+    """Return the text without `key` in its section `serving:`; unchanged if it is not there. Raises as `with_value`."""
+    try:
+        found = _child(compose(text), SECTION)
+        if found is None or _child(found[1], key) is None:
+            return text
+        changed = _taken_out(text, found[1], key)
+        if _is_same(_expected_without(text, key), compose(changed), set()):
+            return changed
+    except UnreadableYaml:
+        pass
+    raise Conflict(
+        f"`{key}` cannot be taken out without changing other lines of the file.",
+        hint="Remove it by hand: `prism config edit`.",
+    )
+
+
+def _taken_out(text: str, section: yaml.Node, key: str) -> str:
+    """Take out the lines of a key and its value; in a section written as `{…}`, those and a comma."""
+    entries = section.value
+    index = next(number for number, (name, _) in enumerate(entries) if name.value == key)
+    name, value = entries[index]
+    end = max(name.end_mark.index, len(text[: value.end_mark.index].rstrip()))
+    if not getattr(section, "flow_style", False):
+        start, newline = text.rfind("\n", 0, name.start_mark.index) + 1, text.find("\n", end)
+        return _splice(text, start, newline + 1 if newline >= 0 else len(text), "")
+    if index + 1 < len(entries):
+        return _splice(text, name.start_mark.index, entries[index + 1][0].start_mark.index, "")
+    return _splice(text, entries[index - 1][1].end_mark.index if index else name.start_mark.index, end, "")
+
+
+def _expected_without(text: str, key: str) -> yaml.Node | None:
+    """Return the nodes of the text as they are to be without the key. A section of lines that is left empty is none."""
+    import yaml
+
+    root = compose(text)
+    found = _child(root, SECTION)
+    if root is None or found is None:
+        return root
+    name, section = found
+    section.value = [(each, value) for each, value in section.value if each.value != key]
+    if not section.value and not getattr(section, "flow_style", False):
+        nothing = yaml.ScalarNode("tag:yaml.org,2002:null", "")
+        root.value = [(each, nothing if each is name else value) for each, value in root.value]
+    return root
+
+
 def _put(text: str, key: str, value: str) -> str:
     newline = "\r\n" if "\r\n" in text else "\n"
     root = compose(text)

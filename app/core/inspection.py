@@ -63,11 +63,14 @@ class UnsafeGlobal(Struct, frozen=True):
     """A global that would run code of the uploader's choice when the file is loaded.
 
     package: the module at its top where nothing else is wrong with it than that nobody vouched for that package; else "".
+    is_function: nothing else is wrong with it than that it is a function of a package that PRISM does not know, so that
+    it is harmless if it is of the owner's own code.
     """
 
     name: str
     reason: str
     package: str = ""
+    is_function: bool = False
 
 
 class Inspection(Struct, frozen=True):

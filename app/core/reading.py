@@ -72,13 +72,15 @@ class CodeReading(Struct, frozen=True, forbid_unknown_fields=True):
 
     places: file → where it belongs to be imported, e.g. `lib/src/features.py` → `src/features.py`. mains: the modules
     that define what the model takes from `__main__`. definitions: script → its definitions alone, which take its place.
-    missing: what the model imports and no file defines. pins, unknown_modules: what the files import. facts: what is worth showing of them.
+    missing: what the model imports and no file defines. defined: those of its imports that are functions and classes of
+    these files themselves, not imported from elsewhere. pins, unknown_modules: what the files import. facts: what is worth showing of them.
     """
 
     places: dict[str, str] = {}
     mains: tuple[str, ...] = ()
     definitions: dict[str, str] = {}
     missing: tuple[str, ...] = ()
+    defined: tuple[str, ...] = ()
     pins: tuple[Pin, ...] = ()
     unknown_modules: tuple[str, ...] = ()
     facts: dict[str, str] = {}

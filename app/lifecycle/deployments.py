@@ -143,11 +143,16 @@ class Deployments:
         await self.acceleration.end(model_id)
         await self._jobs.end(model_id)
 
-    async def start(self, model: ModelVersion) -> None:
-        """Start a model that is built, stopped or failed. Does nothing if it serves or a job works on it."""
+    async def start(self, model: ModelVersion, keep: bool | None = None) -> None:
+        """Start a model that is built, stopped or failed. Does nothing if it serves or a job works on it.
+
+        keep: recorded as whether models of other names keep running beside it; None leaves that as it is.
+        """
         deployment = self.state.deployment(model.model_id)
         if is_serving(deployment) or self.busy(model.model_id):
             return
+        if keep is not None and keep != model.spec.keep:
+            model = await self.state.record_spec(model.model_id, keep=keep)
         await self.state.update(model.model_id, wanted=True, error=None)
         self._begin(model, lambda: self.pipeline.deploy_version(model, run=True))
 

@@ -9,8 +9,8 @@ from msgspec import Struct
 from app.core.model import Deployment, ModelVersion, Status
 from app.core.route_table import is_serving
 from app.lifecycle.deployments import Deployments
-from app.lifecycle.intake.register import is_kept, model_name
-from app.lifecycle.publish import STOPPED_FOR_IT
+from app.lifecycle.intake.register import boolean, is_kept, model_name
+from app.lifecycle.publish import STOPPED_FOR_IT, serves_beside
 
 
 class Replacement(Struct, frozen=True):
@@ -43,6 +43,21 @@ def replacement(deployments: Deployments, given: str, filename: str, keep: str =
         kept=is_kept(keep, name, state),
         replaces=refs(rival for rival in rivals if rival.name == name),
         others=refs(rival for rival in rivals if rival.name != name),
+    )
+
+
+def replacement_by(deployments: Deployments, model: ModelVersion, keep: str = "") -> Replacement:
+    """Foresee what a model replaces if it is started: nothing if it serves. keep: "" for as it is. Raises BadInput."""
+    deployment = deployments.state.deployment(model.model_id)
+    rivals = deployments.pipeline.publisher.rivals(model.name, model.model_id, kept=False)
+    if is_serving(deployment):
+        rivals = []
+    return Replacement(
+        name=model.name,
+        version=model.version,
+        kept=boolean("keep", keep) if keep else serves_beside(model),
+        replaces=refs(rival for rival in rivals if rival.name == model.name),
+        others=refs(rival for rival in rivals if rival.name != model.name),
     )
 
 

@@ -36,6 +36,7 @@ class SpecChanges(TypedDict, total=False):
 
     artifact: Artifact
     replicas: int
+    keep: bool
 
 
 class FindingsChanges(TypedDict, total=False):

@@ -40,27 +40,27 @@ def duration(seconds: float) -> str:
 
 
 def significant(value: float) -> str:
-    """Format a number: 0.042, 0.42, 4.2, 42, 420, 4 200.
+    """Format a number: 0.042, 0.42, 4.2, 42, 420, 4,200.
 
     Two significant digits below 10, no decimals above.
     """
     if value == 0:
         return "0"
     if value >= 9.95:
-        return f"{value:,.0f}".replace(",", "\u202f")  # a narrow no-break space, as the SI recommends
+        return f"{value:,.0f}"
     if value >= 0.995:
         return f"{value:.1f}"
     return f"{value:.2g}" if value >= 0.0095 else "<0.01"
 
 
 def percent(share: float) -> str:
-    """Format a share from 0 to 1: 0 %, <0.1 %, 2.5 %, 100 %. A share below 1 is never shown as 100 %."""
+    """Format a share from 0 to 1: 0%, <0.1%, 2.5%, 100%. A share below 1 is never shown as 100%."""
     if 0 < share < 0.001:
-        return "<0.1 %"
+        return "<0.1%"
     if 0.999 < share < 1:
-        return ">99.9 %"
+        return ">99.9%"
     shown = f"{share * 100:.1f}".removesuffix(".0")
-    return f"{shown} %"
+    return f"{shown}%"
 
 
 def ago(timestamp: str, now: datetime | None = None) -> str:

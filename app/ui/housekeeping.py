@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from app.core.folders import folder_size_bytes
 from app.settings import Settings, variable
+from app.ui.figures import memory
 
 LIMITS = (
     # field, label, unit
@@ -60,6 +61,8 @@ def limits(settings: Settings) -> list[LimitShown]:
 
 def setting_text(value: float, unit: str) -> str:
     """Format a setting with its unit. Zero, where allowed, means no limit and becomes "none"."""
+    if value and unit == "MiB":
+        return memory(value * (1 << 20))
     return f"{value:g} {unit}".strip() if value else "none"
 
 

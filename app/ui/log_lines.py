@@ -7,10 +7,14 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
+from app.runtime.logs.reader import LogLine
+from model_container.contract.logfile import TIME
+
 LEVELS = ("debug", "info", "warning", "error")
-CHOICES = (("all", "All"), ("info", "Info and above"), ("warning", "Warnings and errors"), ("error", "Errors"))
+CHOICES = (("all", "All levels"), ("info", "Info and above"), ("warning", "Warnings and errors"), ("error", "Errors"))
 
 PATTERNS = {
+    "timestamp": rf"^({TIME}) ",
     "colour": r"\x1b\[[0-9;]*[A-Za-z]",
     "time": r"^\[[0-9]{1,2}\] |^[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3} ",
     "traceback": r"^[ \t]*Traceback \(most recent call last\)",
@@ -23,7 +27,7 @@ PATTERNS = {
 }
 """Patterns that Python and JavaScript understand alike: the page passes these texts to static/log-lines.js.
 
-colour: terminal colour codes, which are removed. time: prefix of a line, either the time of day in a build's log or
+timestamp: what an event of the API puts before a line. colour: terminal colour codes, which are removed. time: prefix of a line, either the time of day in a build's log or
 the replica's number if the model has several replicas.
 """
 
@@ -31,8 +35,23 @@ _COMPILED = {name: re.compile(pattern, re.ASCII) for name, pattern in PATTERNS.i
 
 
 class ShownLine(Struct, frozen=True):
+    """A line as the page shows it. time: see LogLine. It may come from the model, so it is no valid date for sure."""
+
     text: str
     level: str
+    time: str = ""
+
+    @property
+    def time_of_day(self) -> str:
+        return self.time[11:19]
+
+    @property
+    def day_and_time(self) -> str:
+        return f"{self.time[:10]} {self.time[11:23]} UTC"
+
+    @property
+    def timestamped(self) -> str:
+        return f"{self.time} {self.text}" if self.time else self.text
 
 
 class Levels:
@@ -54,12 +73,12 @@ class Levels:
         return self._last
 
 
-def shown_lines(lines: Iterable[str], text: str, level: str) -> Iterator[ShownLine]:
+def shown_lines(lines: Iterable[LogLine], text: str, level: str) -> Iterator[ShownLine]:
     """Yield the lines that contain the text, ignoring case, and have at least the level; "all" selects every level."""
     levels, wanted = Levels(), text.lower()
     least = LEVELS.index(level) if level in LEVELS else 0
     for line in lines:
-        line = _COMPILED["colour"].sub("", line)
-        line_level = levels.of(line)
-        if LEVELS.index(line_level) >= least and wanted in line.lower():
-            yield ShownLine(line, line_level)
+        plain = _COMPILED["colour"].sub("", line.text)
+        line_level = levels.of(plain)
+        if LEVELS.index(line_level) >= least and wanted in plain.lower():
+            yield ShownLine(plain, line_level, line.time)

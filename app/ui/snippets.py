@@ -54,7 +54,7 @@ def snippets(base_url: str, ref: str, body: Any, *, probabilities: bool, needs_k
         Snippet("curl", "curl", curl(url, body, needs_key)),
         Snippet("python", "Python", python(url, body, needs_key)),
         Snippet("javascript", "JavaScript", javascript(url, body, needs_key)),
-        Snippet("sdk", "Python, with PRISM's client", sdk(base_url, ref, body, probabilities)),
+        Snippet("sdk", "PRISM SDK", sdk(base_url, ref, body, probabilities)),
     )
 
 

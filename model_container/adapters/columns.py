@@ -130,6 +130,9 @@ def _read_leaf(step: Any, facts: List[ColumnFacts]) -> bool:
         for column, values in zip(facts, categories):
             _set_choices(column, values)
         return True
+    if _library(step) == "catboost":
+        _read_catboost(step, facts)
+        return True
     if _library(step) not in _NUMERIC_LIBRARIES or type(step).__name__ in _FREE_STEPS:
         _set(facts, ANY)
         return True
@@ -172,6 +175,15 @@ def _read_lightgbm(step: Any, facts: List[ColumnFacts]) -> None:
         for column, values in zip(chosen, categories):
             _set_choices(column, values)
             column.is_category = True
+
+
+def _read_catboost(step: Any, facts: List[ColumnFacts]) -> None:
+    """Read which columns are categories, texts or numbers. It keeps no category, takes any, and 1 for the same as "1"."""
+    for index in step.get_cat_feature_indices():
+        facts[index].datatype, facts[index].typical = ANY, "a"
+    _set([facts[index] for index in step.get_text_feature_indices()], "BYTES", NEVER)
+    _set([facts[index] for index in step.get_embedding_feature_indices()], ANY)
+    _set(facts, "FP64")
 
 
 def _set(facts: List[ColumnFacts], datatype: str, missing: Any = math.nan) -> None:

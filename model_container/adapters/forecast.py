@@ -4,7 +4,8 @@
     {"steps": 2, "exog": [{"promo": 1}, {"promo": 0}]}         with one row of regressors for each step
     {"steps": 12, "alpha": 0.2}                                with intervals of 80 % instead of 95 %
 
-An answer has one row for each step: its index, the mean, and the bounds of its interval.
+An answer has one row for each step: its index, the mean, and the bounds of its interval; of each series, if there are
+several.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ _SAMPLE_STEPS = 3
 class Forecast(NamedTuple):
     """Forecast of one or several series. means: (steps,) or (steps, series), with an index if the model has one.
 
-    bounds: (steps, 2 × series): all lower ones, then all upper ones.
+    bounds: (steps, 2 × series): all lower ones, then all upper ones. index: of the steps, where `means` has none.
     """
 
     means: Any
     bounds: Any
+    index: Any = None
 
 
 def is_forecaster(held: Any) -> bool:
@@ -61,6 +63,11 @@ class ForecastAdapter:
             raise TypeError(
                 "the results were saved without their data (remove_data=True), after which no forecast can start; "
                 "save them with results.save(path)"
+            )
+        if getattr(model, "exog_coint", None) is not None:
+            raise TypeError(
+                "the model has regressors in its cointegration relation (exog_coint), whose future values a request "
+                "cannot give; fit it with exog instead"
             )
         way = _way(results)
         assert way is not None  # see is_forecaster
@@ -130,8 +137,9 @@ class ForecastAdapter:
 
     def predict(self, inputs: Inputs, probabilities: bool) -> Outputs:
         steps, alpha, *exog = inputs.arrays
-        means, bounds = self._forecast(self._results, int(steps[0]), float(alpha[0]), *exog)
-        index = getattr(means, "index", range(self._length, self._length + int(steps[0])))
+        means, bounds, index = self._forecast(self._results, int(steps[0]), float(alpha[0]), *exog)
+        if index is None:
+            index = getattr(means, "index", range(self._length, self._length + int(steps[0])))
         columns = np.asarray(means, np.float64).reshape(len(means), -1)
         columns = np.column_stack([columns, np.asarray(bounds, np.float64)])
         return Outputs({INDEX: _written(index), **dict(zip(self._columns(), columns.T))}, named=True, counted=False)
@@ -164,10 +172,36 @@ class ForecastAdapter:
 
 def _way(held: Any) -> Optional[Callable[..., Forecast]]:
     """Return the function that forecasts with these results, or None."""
-    forecast = getattr(held, "forecast", None)
-    if not callable(forecast) or next(iter(inspect.signature(forecast).parameters), "") != STEPS:
-        return None  # VAR's takes the last observations first
+    if callable(getattr(held, "forecast_interval", None)):
+        return _vector_autoregression  # whose `forecast` takes the last observations first
+    if _takes_steps(held, "predict"):
+        return _error_correction
+    if not _takes_steps(held, "forecast"):
+        return None
     return next((way for method, way in _WAYS.items() if callable(getattr(held, method, None))), None)
+
+
+def _takes_steps(held: Any, name: str) -> bool:
+    """Return whether a method of these results is asked for a number of steps first."""
+    method = getattr(held, name, None)
+    return callable(method) and next(iter(inspect.signature(method).parameters), "") == STEPS
+
+
+def _vector_autoregression(results: Any, steps: int, alpha: float, exog: Any = None) -> Forecast:
+    last = results.model.endog[-results.k_ar :]
+    return _of_vectors(results.model, results.forecast_interval(last, steps, alpha=alpha, exog_future=exog))
+
+
+def _error_correction(results: Any, steps: int, alpha: float, exog: Any = None) -> Forecast:
+    return _of_vectors(results.model, results.predict(steps, alpha=alpha, exog_fc=exog))
+
+
+def _of_vectors(model: Any, forecast: Any) -> Forecast:
+    """Return a forecast of several series. forecast: means, lower and upper bounds, each (steps, series)."""
+    means, lower, upper = forecast
+    start = len(model.endog)
+    index = model._get_prediction_index(start, start + len(means) - 1)[3]  # of the base class of all these models
+    return Forecast(means, np.column_stack([lower, upper]), index)
 
 
 def _state_space(results: Any, steps: int, alpha: float, exog: Any = None) -> Forecast:
@@ -213,7 +247,7 @@ def _regressors(model: Any) -> Optional[Table]:
     if not count:
         return None
     if hasattr(model.data.orig_exog, "columns"):
-        return Table([Column(str(name)) for name in model.exog_names[-count:]], named=True)
+        return Table([Column(str(name)) for name in model.data.orig_exog.columns[-count:]], named=True)
     return Table([Column(f"exog{index + 1}") for index in range(count)], named=False)
 
 

@@ -5,6 +5,12 @@ The first line of a log that was cut says how many of its bytes have been droppe
     prism: 000000000009437184 bytes of this log were dropped here
 
 A position in the log counts the dropped bytes too, so a cut does not change it.
+
+A line begins with the time at which it was written, in UTC, as the engine of containers stamps it:
+
+    2026-01-02T03:04:05.678901234Z the model is loaded
+
+Lines that a library writes past Python's streams, and lines of earlier logs, have no timestamp.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ import fcntl
 import os
 import re
 import stat
+import time
 from typing import Optional, Tuple
 
 _HEAD = b"prism: %s bytes of this log were dropped here\n"
@@ -21,6 +28,21 @@ _BEING_CUT = _HEAD % (b"-" * _DIGITS)
 HEAD_BYTES = len(_BEING_CUT)
 _PATTERN = re.compile(re.escape(_HEAD).replace(b"%s", b"([0-9]{18})"))
 _BLOCK_BYTES = 1 << 18
+
+TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z"
+_TIMESTAMP = re.compile(f"({TIME}) ".encode())
+
+
+def timestamp(time_ns: int) -> bytes:
+    """Return what a line written at that time begins with. time_ns: nanoseconds since 1970."""
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z ".encode()
+
+
+def split_timestamp(line: bytes) -> Tuple[str, bytes]:
+    """Return the time at which a line was written, "" if it has no timestamp, and its text."""
+    match = _TIMESTAMP.match(line)
+    return (match[1].decode(), line[match.end() :]) if match else ("", line)
 
 
 def read_head(file: int) -> Optional[Tuple[int, int]]:

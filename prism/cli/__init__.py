@@ -87,6 +87,9 @@ app.command(
     epilog=examples(
         'prism predict iris \'{"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}\'',
         "prism predict iris --file rows.json --probabilities",
+        "prism predict digits seven.png",
+        "prism predict words clip.wav",
+        "prism predict iris -f data.csv -o out.csv",
         "cat rows.json | prism predict iris@1.0.0 - --json",
     )
 )(predict.predict)

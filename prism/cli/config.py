@@ -1,4 +1,4 @@
-"""`prism config get`, `set`, `edit`, `check`: the settings of this machine's server, and the file that keeps them.
+"""`prism config get`, `set`, `unset`, `edit`, `check`: the settings of this machine's server, and the file that keeps them.
 
 No secret is printed, nor taken as an argument, which every user of the machine can see.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.errors import Conflict, InvalidSetting, NotFound, PrismError
+from app.errors import InvalidSetting, NotFound, PrismError
 from prism.cli import local_server
 from prism.cli.editor import edited
 from prism.cli.help import Group, examples
@@ -69,22 +69,37 @@ def set_setting(
 ) -> None:
     """Write one setting to config.yaml, once it is checked. The rest of the file stays as it is."""
     from app.config.edit import with_value
-    from app.config.loading import config_path, set_in_environment
-    from app.config.reading import read_text
-    from app.settings import variable
+    from app.config.loading import config_path
+    from app.config.writing import change
 
     with session(as_json, config=config) as here:
         field = _field(setting)
         written = _value(field, value)
         _check(field, written)
         path = config_path()
-        text = read_text(path)
-        _write(path, text, with_value(text, field, written))
-        told = f"{field} is set in {path}."
-        here.output.data({"setting": field, "config": str(path)}, told)
-        if field in set_in_environment():
-            here.output.say(f"{variable(field)} is set here, and wins over the file: unset it.")
-        _say_what_follows(here.output)
+        change(path, lambda text: with_value(text, field, written))
+        here.output.data({"setting": field, "config": str(path)}, f"{field} is set in {path}.")
+        _say_what_follows(here.output, field)
+
+
+@app.command("unset", epilog=examples("prism config unset port"))
+def unset_setting(setting: Setting, config: Config = None, as_json: Json = False) -> None:
+    """Take one setting out of config.yaml, so that it has its default again. The rest of the file stays as it is."""
+    from app.config.edit import without_value
+    from app.config.loading import config_path
+    from app.config.reading import read_text
+    from app.config.writing import change
+
+    with session(as_json, config=config) as here:
+        field = _field(setting)
+        path = config_path()
+        before = read_text(path)
+        if before is not None:
+            change(path, lambda text: None if text is None else without_value(text, field))
+        changed = read_text(path) != before
+        told = f"{field} is no longer set in {path}." if changed else f"{field} is not set in {path}."
+        here.output.data({"setting": field, "config": str(path), "changed": changed}, told)
+        _say_what_follows(here.output, field)
 
 
 @app.command(epilog=examples("prism config edit"))
@@ -103,7 +118,7 @@ def edit(config: Config = None, as_json: Json = False) -> None:
             if not (sys.stdin.isatty() and typer.confirm("Edit it again?", default=True, err=True)):
                 raise InvalidSetting(f"{path} is as it was: the new text has mistakes.", hint="Edit it once more.")
             new = edited(new, path)
-        _write(path, text, new)
+        _replace(path, text, new)
         here.output.data(
             {"config": str(path), "changed": new != text}, f"{path} is {'as it was' if new == text else 'saved'}."
         )
@@ -182,26 +197,28 @@ def _check(field: str, written: str) -> None:
     allowed_targets(as_settings({field: value}))
 
 
-def _write(path: Path, before: str | None, after: str) -> None:
-    """Write the file whole, readable by its owner only, who stays the same if root writes. Raises Conflict if it changed
-    meanwhile.
+def _replace(path: Path, before: str | None, after: str) -> None:
+    """Write the edited text. Raises Conflict if the file has changed since it was opened in the editor."""
+    from app.config.writing import change, changed_meanwhile
+
+    def replaced(text: str | None) -> str:
+        if text != before:
+            raise changed_meanwhile(path)
+        return after
+
+    change(path, replaced)
+
+
+def _say_what_follows(output: Output, field: str = "") -> None:
+    """Say why a server would not start with these settings, or what a restart would change of the one that runs.
+
+    field: the setting that was changed, if it was one; a variable that wins over the file is named, too.
     """
-    from app.config.reading import read_text
-    from app.core.atomic_file import write_atomic
+    from app.config.loading import set_in_environment
+    from app.settings import variable
 
-    if read_text(path) != before:
-        raise Conflict(f"{path} was changed by another program meanwhile.", hint="Run the command again.")
-    if after == before:
-        return
-    file = path.resolve()
-    owner = next(place for place in (file, *file.parents) if place.exists()).stat()
-    write_atomic(file, after.encode())
-    if os.geteuid() == 0:
-        os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
-
-
-def _say_what_follows(output: Output) -> None:
-    """Say why a server would not start with these settings, or what a restart would change of the one that runs."""
+    if field in set_in_environment():
+        output.say(f"{variable(field)} is set here, and wins over the file: unset it.")
     try:
         settings = _startable()
     except PrismError as error:

@@ -12,6 +12,7 @@ import typer
 
 from app.errors import NotFound
 from prism.cli.session import ERROR, Json, session
+from prism.cli.user_environment import user_environment
 
 Folder = Annotated[Path, typer.Argument(metavar="[PATH]", exists=True, help="A file or folder.", show_default=False)]
 
@@ -41,4 +42,5 @@ def _run(tool: str, *arguments: str) -> int:
     """Run a tool and return its exit code. Raises NotFound if it is not installed."""
     if find_spec(tool) is None:
         raise NotFound(f"{tool} is not installed.", hint=f"Install it: {sys.executable} -m pip install ruff black.")
-    return subprocess.run([sys.executable, "-m", tool, *arguments], check=False).returncode
+    command = [sys.executable, "-m", tool, *arguments]
+    return subprocess.run(command, env=user_environment(), check=False).returncode

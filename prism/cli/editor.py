@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from app.errors import NotFound, PrismError
+from prism.cli.user_environment import user_environment
 
 USUAL = ("nano", "vim", "vi")
 
@@ -29,7 +30,7 @@ def edited(text: str, path: Path) -> str:
         copy = Path(folder) / path.name
         copy.write_bytes(text.encode())
         try:
-            code = subprocess.run([*command, str(copy)], check=False).returncode
+            code = subprocess.run([*command, str(copy)], env=user_environment(), check=False).returncode
         except OSError as error:
             raise EditorFailed(f"{command[0]} cannot be started: {error.strerror}.", hint="Set EDITOR.") from error
         if code:

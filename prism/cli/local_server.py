@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 LOG_LIMIT_BYTES = 10_000_000
 SERVER_PACKAGES = ("docker", "fastapi", "picklescan", "pydantic_settings", "uvicorn")
 """Modules of the extra `server`; a project with some of them of its own is not likely to have them all."""
+PORT_PATIENCE_SECONDS = 3.0
+"""Longest wait for a port in use: a server that was killed holds it until its memory is freed."""
+
 SAME_START_SECONDS = 1.0
 """Largest difference between two readings of one process's start time, due to the clock's resolution.
 
@@ -182,9 +186,19 @@ def process_of(record: ServerRecord) -> ServerProcess | None:
         return None
 
 
-def check_port(host: str, port: int) -> None:
-    """Raise Conflict if another program listens on the port, naming the program if the system reveals it."""
-    if port and not _can_bind(host, port):
+def check_port(host: str, port: int, say: Callable[[str], None]) -> None:
+    """Raise Conflict if another program listens on the port, naming the program if the system reveals it.
+
+    Waits a little for a port in use, and says so once: a server that was killed may not be gone yet.
+    """
+    if not port or _can_bind(host, port):
+        return
+    say(f"Port {port} on {host} is in use{_listener(port)}; waiting up to {PORT_PATIENCE_SECONDS:g} s for it …")
+    deadline = time.monotonic() + PORT_PATIENCE_SECONDS
+    while not _can_bind(host, port):
+        if time.monotonic() < deadline:
+            time.sleep(0.05)
+            continue
         free = next((other for other in range(port + 1, min(port + 100, 65536)) if _can_bind(host, other)), 0)
         raise Conflict(
             f"Port {port} on {host} is taken{_listener(port)}.",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -14,8 +15,9 @@ from app.errors import BadInput
 from prism.cli.help import Group, examples
 from prism.cli.output import duration, printable, size, table
 from prism.cli.session import UNHEALTHY, Json, KeyFile, NoInput, Ref, Session, Url, Yes, session
-from prism.errors import InvalidRequest
-from prism.responses import Model
+from prism.errors import InvalidRequest, NotFoundError
+from prism.requests import LogKind
+from prism.responses import Model, Replacement
 
 app = typer.Typer(cls=Group, help="List, show, change and remove models.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -84,6 +86,7 @@ def remove(
 @app.command(
     epilog=examples(
         "prism models logs iris --follow",
+        "prism models logs iris --timestamps",
         "prism models logs iris --build",
         "prism models logs iris --replica 2 --tail 50",
     )
@@ -96,22 +99,44 @@ def logs(
     replica: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Show only the log of the replica with this number.")
     ] = None,
+    timestamps: Annotated[
+        bool, typer.Option("--timestamps", "-t", help="Print the time, in UTC, before each line of a replica.")
+    ] = False,
     as_json: Json = False,
     url: Url = None,
     key_file: KeyFile = None,
 ) -> None:
-    """Print what a model wrote; with --json, each line is a JSON string."""
+    """Print a model's log: what it wrote while it loaded and answered; with --json, each line is a JSON string."""
     with session(as_json, url, key_file) as here:
         take = here.client.models.follow_logs if follow else here.client.models.logs
-        for line in take(ref, tail=tail, kind="build" if build else "runtime", replica=replica):
+        kind: LogKind = "build" if build else "runtime"
+        for line in take(ref, tail=tail, kind=kind, replica=replica, timestamps=timestamps):
             here.output.line(line)
 
 
-@app.command(epilog=examples("prism models start iris", "prism models start iris@1.0.0"))
-def start(ref: Ref, as_json: Json = False, url: Url = None, key_file: KeyFile = None) -> None:
-    """Start a stopped or built model."""
+@app.command(epilog=examples("prism models start iris", "prism models start iris@1.0.0 --keep"))
+def start(
+    ref: Ref,
+    keep: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep/--no-keep", help="Keep other models running beside this one; default: as it was deployed."
+        ),
+    ] = None,
+    yes: Yes = False,
+    no_input: Annotated[bool, typer.Option("--no-input", help="Never prompt.")] = False,
+    as_json: Json = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Start a stopped or built model; on a terminal it asks before this stops models of other names."""
     with session(as_json, url, key_file) as here:
-        _say_outcome(here, here.client.models.start(ref), wanted="live")
+        stops = _say_what_it_stops(here, ref, keep)
+        asks = stops and not (yes or no_input or as_json) and sys.stdin.isatty()
+        if asks and not typer.confirm(f"Start {printable(ref)}?", err=True):
+            raise typer.Exit(1)
+        model = here.client.models.start(ref, keep=keep)
+        _say_outcome(here, model, wanted="live")
 
 
 @app.command(epilog=examples("prism models stop iris"))
@@ -265,6 +290,26 @@ def _confirmed(here: Session, models: list[Model], no_input: bool) -> bool:
     if no_input or here.output.as_json or not sys.stdin.isatty():
         raise BadInput(f"Removing {names} cannot be undone.", hint="Add --yes to remove without confirmation.")
     return typer.confirm(f"Remove {names} and all files of it?", err=True)
+
+
+def _say_what_it_stops(here: Session, ref: str, keep: bool | None) -> bool:
+    """Name the models of other names that a start will stop. Returns whether there are any."""
+    name = here.client.models.get(ref).name
+    with suppress(NotFoundError):  # an older server cannot foresee it
+        foreseen = here.client.models.replacement(ref, keep=keep)
+        if foreseen.stops and foreseen.name == name:
+            here.output.say(stops_others(foreseen))
+            return True
+    return False
+
+
+def stops_others(foreseen: Replacement) -> str:
+    """Return a sentence that names the models which will be stopped for one that goes live."""
+    stopped = ", ".join(map(printable, foreseen.stops))
+    return (
+        f"Once {printable(foreseen.name)} is live, this stops {stopped}: one model is live at a time. "
+        "With --keep they run side by side."
+    )
 
 
 def _say_outcome(here: Session, model: Model, wanted: str) -> None:

@@ -60,10 +60,8 @@ def predict(
 ) -> None:
     """Ask a model: prints one prediction a line, as JSON; with --json, the whole answer.
 
-    For example: prism predict iris '{"input": [5.1, 3.5, 1.4, 0.2]}', prism predict digits seven.png, or prism predict words clip.wav.
-
     With --stream, each line is printed as soon as the model yields it, also with --json. A table of any size is sent in
-    batches; its rows come back with the results beside them: prism predict iris -f data.csv -o out.csv
+    batches; its rows come back with the results beside them.
     """
     with session(as_json, url, key_file) as here:
         if (data is None) == (file is None):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.errors import BadInput
-from prism.cli.models import pins
+from prism.cli.models import pins, stops_others
 from prism.cli.output import printable
 from prism.cli.predict import check_json
 from prism.cli.progress import Progress
@@ -132,11 +132,7 @@ def _say_what_it_stops(here: Session, file: Path, name: str | None, keep: bool |
     with suppress(NotFoundError):  # an older server cannot foresee it
         foreseen = here.client.replacement(file, name=name, keep=keep)
         if foreseen.stops:
-            stopped = ", ".join(map(printable, foreseen.stops))
-            here.output.say(
-                f"Once {printable(foreseen.name)} is live, this stops {stopped}: one model is live at a time. "
-                "With --keep they run side by side."
-            )
+            here.output.say(stops_others(foreseen))
 
 
 def _send(here: Session, file: Path, run: bool, options: DeployOptions) -> Model:

@@ -32,7 +32,10 @@ def run(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Start the server, detached, and wait until it answers. `prism config set port 9000` makes a choice last."""
+    """Start the server in the background, and wait until it answers.
+
+    `prism config set port 9000` makes a choice last.
+    """
     with session(as_json, config=config) as here:
         chosen = {"port": port, "host": host, "target": target, "reload": reload or None}
         settings = local_server.settings(**chosen)
@@ -41,7 +44,7 @@ def run(
             changes = local_server.changes(record, settings, **chosen)
             _say_already_running(here.output, record, settings.run_folder, changes, _run_command(chosen, config))
             return
-        local_server.check_port(settings.host, settings.port)
+        local_server.check_port(settings.host, settings.port, here.output.say)
         if foreground:
             os.chdir(local_server.code_folder())
             command = local_server.command()

@@ -13,7 +13,10 @@ from prism.cli.output import printable, size, table
 from prism.cli.session import Json, KeyFile, NoInput, Session, Url, Yes, session
 
 app = typer.Typer(
-    cls=Group, help="Show and free what images of models take.", no_args_is_help=True, rich_markup_mode=None
+    cls=Group,
+    help="Show the disk space that the models' images take, and free what nothing needs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 

@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.core.child_environment import LANGUAGE, USER, USER_FOLDERS, child_environment
 from app.errors import Conflict, InvalidSetting, NotFound
 from prism.cli import local_server
 
 NAME = "prism.service"
 WRITTEN = "# Written by `prism service install`; `prism service uninstall` removes it.\n"
+NEEDED = (*USER, *LANGUAGE, *USER_FOLDERS, "DBUS_SESSION_BUS_ADDRESS")
+"""What systemctl gets of this shell's variables: by the last ones it finds the user's own systemd."""
 BOOTED = Path("/run/systemd/system")
 """The folder is there while systemd runs the system: sd_booted(3)."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -67,7 +70,8 @@ class Manager:
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         scope = () if self.is_system else ("--user",)
-        return subprocess.run(["systemctl", *scope, *arguments], capture_output=True, text=True, check=False)
+        command = ["systemctl", *scope, *arguments]
+        return subprocess.run(command, env=child_environment(NEEDED), capture_output=True, text=True, check=False)
 
     @property
     def _advice(self) -> str:

@@ -1,8 +1,7 @@
-"""What comes as a folder is served by the Docker target as by any: Python mode, MLflow, the models folder."""
+"""What comes as a folder is served by the Docker target as by any: Python mode, MLflow, images, the models folder."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from tests.acceptance.images_lab import png
 from tests.acceptance.mlflow_lab import PYTHON_MODEL, packed
 from tests.acceptance.models_folder_lab import put
 from tests.acceptance.python_mode_lab import FILES, zipped
@@ -75,8 +75,8 @@ def saved(folder: Path, way: str) -> Any:
         from mlflow.models import infer_signature
 
         if way == "sklearn":
-            x, y = load_iris(return_X_y=True, as_frame=True)
-            model = LogisticRegression(max_iter=500).fit(x, y)
+            x, y = load_digits(return_X_y=True)
+            model = LogisticRegression(max_iter=1000).fit(x, y)
             mlflow.sklearn.save_model(
                 model, folder, serialization_format="cloudpickle", signature=infer_signature(x, y)
             )
@@ -100,13 +100,18 @@ def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_an_mlflow_flavor_answers_from_its_file(server: Server, tmp_path: Path, quiet: None) -> None:
+def test_an_mlflow_flavor_answers_from_its_file_and_reads_images(server: Server, tmp_path: Path, quiet: None) -> None:
     model = saved(tmp_path / "flavor", "sklearn")
     server.deploy(packed(tmp_path / "flavor"))
     assert in_a_container(server, "flavor")
-    rows = load_iris(as_frame=True).data.iloc[::40]
-    answer = server.predict("flavor", json.loads(rows.to_json(orient="records")))
-    assert np.array_equal(answer.json()["predictions"], model.predict(rows))
+    digits = load_digits()
+    wanted = model.predict(digits.data[:10]).tolist()
+    assert server.predict("flavor", {"features": digits.data[:10].tolist()}).json()["predictions"] == wanted
+    images = [png(np.round(image * 255 / 16).astype(np.uint8)) for image in digits.images[:10]]
+    files = [("image", (f"{number}.png", image, "image/png")) for number, image in enumerate(images)]
+    assert server.http.post("/models/flavor/predict", files=files).json()["predictions"] == wanted
+    one = server.http.post("/models/flavor/predict", content=images[3], headers={"Content-Type": "image/png"})
+    assert one.json()["predictions"] == wanted[3:4]
 
 
 def test_a_python_function_of_mlflow_is_loaded_in_a_container(server: Server, tmp_path: Path, quiet: None) -> None:

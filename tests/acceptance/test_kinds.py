@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -63,15 +63,6 @@ def test_a_skops_file_answers_as_the_model_it_was_made_of(
     answer = server.predict("iris", rows.to_dict("records"), probabilities="true").json()
     assert answer["predictions"] == model.predict(rows).tolist()
     assert np.allclose(answer["probabilities"], model.predict_proba(rows))
-
-
-def test_several_outputs_are_a_row_each(here: Server, tmp_path: Path) -> None:
-    x = np.arange(20.0).reshape(10, 2)
-    model = LinearRegression().fit(x, np.c_[x.sum(1), x[:, 0] * 3])
-    joblib.dump(model, tmp_path / "two.joblib")
-    here.deploy(tmp_path / "two.joblib")
-    predictions = here.predict("two", {"features": [[1, 2], [3, 4]]}).json()["predictions"]
-    assert np.allclose(predictions, [[3, 3], [7, 9]])
 
 
 def test_the_onnx_twin_of_a_model_answers_the_same(start_server: StartServer, target: str) -> None:

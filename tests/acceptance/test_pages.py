@@ -99,6 +99,15 @@ def test_an_empty_server_offers_its_sample_once(tmp_path: Path, environments: Pa
         server.stop()
 
 
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [("/", "Models"), ("/model?model_id={}", "Models"), ("/predict?model_id={}", "Models"), ("/docs/errors", "API")],
+)
+def test_the_navigation_says_in_which_part_a_page_is(server: Server, iris: str, path: str, part: str) -> None:
+    links = page(server, path.format(iris)).one("header", **{"class": "site"}).all("a")
+    assert [link.text for link in links if "aria-current" in link.attributes] == [part]
+
+
 def test_the_dashboard_lists_what_is_live_with_its_figures(server: Server, iris: str) -> None:
     assert server.predict("iris", ROW).status_code == 200
     shown = page(server, "/").one("tbody", id=f"m-{iris}")

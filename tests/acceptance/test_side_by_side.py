@@ -58,6 +58,20 @@ def test_a_push_names_what_it_stops_before_it_does_and_keep_is_remembered(server
         assert client.models.get("fourth").stops == ["second@1.0.0"]
 
 
+def test_what_a_start_stops_is_known_before_and_keep_is_recorded(server: Server) -> None:
+    with Prism(server.url) as client:
+        for name in ("before", "after"):
+            client.deploy(SAMPLE, name=name, keep=False)
+        assert "before@1.0.0" not in live(server)
+        assert client.models.replacement("after").stops == [], "it serves"
+        assert client.models.replacement("before").stops == ["after@1.0.0"]
+        assert client.models.replacement("before", keep=True).stops == []
+        assert client.models.start("before", keep=True).keep
+        assert live(server) >= {"before@1.0.0", "after@1.0.0"}
+        client.models.stop("before")
+        assert client.models.replacement("before").kept
+
+
 def test_a_failed_version_under_a_newer_live_one_is_history_and_deleted_with_others_at_once(server: Server) -> None:
     page = {"Accept": "text/html"}
     for _ in range(2):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Page, expect
 
+from model_container.contract.logfile import split_timestamp
 from tests.acceptance.server import Server
 
 SHOWN = "() => [...document.querySelectorAll('#log .line')].map((line) => line.textContent)"
@@ -18,13 +19,20 @@ def say(server: Server, count: int, text: str, pause_seconds: float = 0) -> None
 
 
 def on_disk(server: Server) -> list[str]:
+    """The lines of the log, each after its time."""
     folder = server.home / "model_store" / "uploads" / server.model("talker")["model_id"]
     return (folder / "logs" / "runtime.log").read_text().splitlines()
 
 
+def as_shown(line: str) -> str:
+    """A line of the log as the page shows it: after its time of day."""
+    time, text = split_timestamp(line.encode())
+    return f"{time[11:19]} {text.decode()}" if time else line
+
+
 def expect_whole(page: Page, server: Server) -> None:
-    expect(page.locator("#log .line").last).to_have_text(on_disk(server)[-1])
-    assert page.evaluate(SHOWN) == on_disk(server)
+    expect(page.locator("#log .line").last).to_have_text(as_shown(on_disk(server)[-1]))
+    assert page.evaluate(SHOWN) == [as_shown(line) for line in on_disk(server)]
 
 
 def expect_live(page: Page) -> None:

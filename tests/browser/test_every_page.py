@@ -57,12 +57,18 @@ def ids(server: Server) -> dict[str, str]:
     return {model["name"]: model["model_id"] for model in server.http.get("/models").json()["models"]}
 
 
+CUT = """() => [...document.querySelectorAll("table.stacks")].filter(
+  (table) => table.checkVisibility() && table.parentElement.scrollWidth > table.parentElement.clientWidth
+).map((table) => table.caption.textContent)"""
+
+
 def check_in_every_window(visitor: Visitor) -> None:
     for width, scheme in WINDOWS:
         columns, rows = WIDTHS[width]
         visitor.page.set_viewport_size({"width": columns, "height": rows})
         visitor.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
         visitor.check()
+        assert not visitor.page.evaluate(CUT), width
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from tests.acceptance.server import Server
 from tests.browser import files
 from tests.browser.conftest import LayWire, StartServer, Visit
-from tests.browser.log_lab import expect_live, expect_whole, log_page, on_disk, say
+from tests.browser.log_lab import as_shown, expect_live, expect_whole, log_page, on_disk, say
 from tests.browser.tabs import expect_hidden
 from tests.browser.visitor import Visitor
 
@@ -103,11 +103,13 @@ def test_what_is_filtered_is_what_is_downloaded(server: Server, visit: Visit) ->
     expect(page.get_by_text("said of a needle")).to_be_visible()
     wanted = [line for line in on_disk(server) if "needle" in line]
     page.get_by_label("Contains").fill("NEEDLE")
-    expect(page.locator("#log .line")).to_have_text(wanted)
+    expect(page.locator("#log .line")).to_have_text([as_shown(line) for line in wanted])
     expect(page.locator("#log mark").first).to_have_text("needle")
+    title = wanted[0][:23].replace("T", " ") + " UTC"
+    expect(page.locator("#log time").first).to_have_attribute("title", title)
     page.get_by_label("Level").select_option("error")
-    wanted = [line for line in wanted if line.startswith("ERROR")]
-    expect(page.locator("#log .line")).to_have_text(wanted)
+    wanted = [line for line in wanted if " ERROR" in line]
+    expect(page.locator("#log .line")).to_have_text([as_shown(line) for line in wanted])
     visitor.check()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()

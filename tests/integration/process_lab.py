@@ -22,6 +22,7 @@ from app.core.model import Artifact, Limits, ModelVersion, Replica
 from app.runtime.process import tree as process_tree
 from app.runtime.process.target import ProcessTarget
 from model_container.contract import frames
+from model_container.contract.logfile import split_timestamp
 from tests.records import model_version
 
 PACKAGES = ("msgspec", "numpy")
@@ -87,8 +88,10 @@ class Lab:
             await self.target.stop(replica, 0)
 
     def log(self, name: str = "intruder") -> str:
+        """What a replica printed, without the times."""
         path = self.folder / name / "logs" / "runtime.log"
-        return path.read_text() if path.exists() else ""
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        return b"".join(split_timestamp(line)[1] for line in lines).decode()
 
     async def said(self, mark: str, name: str = "intruder") -> Any:
         """The JSON after `mark` in the replica's log."""

@@ -117,7 +117,7 @@ async def test_on_process_no_package_code_runs_outside_the_sandbox(attack: Attac
     log = (attack.folder / "intruder" / "logs" / "runtime.log").read_text()
     assert not attack.canary.exists()
     assert FIRED not in log
-    seen = json.loads(next(line for line in log.splitlines() if line.startswith("environment ")).partition(" ")[2])
+    seen = json.loads(next(line for line in log.splitlines() if "environment {" in line).partition("environment ")[2])
     assert SECRET not in seen.values()
     assert not [name for name in seen if name.startswith(("PRISM_", "NGROK_", "AWS_", "PIP_", "UV_"))]
 

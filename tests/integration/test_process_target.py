@@ -248,7 +248,9 @@ async def test_its_log_can_be_followed_until_it_ends(lab: Lab, tmp_path: Path) -
     replica = await lab.start("import threading\nprint('one\\ntwo', flush=True)\n" + HARMLESS)
     await connected(replica)
     folder = tmp_path / "models" / "intruder"
-    assert [line.text async for line in lab.target.logs(replica, folder, 1, False)] == ["two"]
+    last = [line async for line in lab.target.logs(replica, folder, 1, False)]
+    assert [line.text for line in last] == ["two"]
+    assert replica.started_at <= last[0].time
     following = lab.target.logs(replica, folder, 10, True)
     assert [(await anext(following)).text, (await anext(following)).text] == ["one", "two"]
     descendants(replica.pid)[1].kill()

@@ -82,6 +82,7 @@ ACT_ON_THIS_MACHINE = (
     "prism.cli.doctor",
     "prism.cli.local_server",
     "prism.cli.service",
+    "prism.cli.systemd",
 )  # the rest of the CLI speaks through the API
 COMMANDS_MAY_IMPORT = ("app.config", "app.errors", "app.settings")
 MODEL_LIBRARIES = {"numpy", "sklearn", "joblib", "onnxruntime", "onnx", "pandas", "scipy", "pickle", "cloudpickle"}

@@ -23,7 +23,7 @@ OF_PROGRAMS = {
     "app.public.app",  # says to programs which routes a shared link has
     "app.share.ssh",  # the head of a request
     "app.runtime.docker.context",  # a Dockerfile's variables
-    "prism.memory",  # `code_files` is the SDK's own word
+    *("prism.memory", "prism.definition_source"),  # `code_files` is the SDK's own word
 }
 SENT_BY_HAND = "With curl: "  # of a body that only a program's author can get wrong
 

@@ -66,6 +66,9 @@ class Inspected(Struct, frozen=True):
             inspection,
             pins=(*inspection.pins, *(pin for pin in code.pins if pin.distribution not in pinned)),
             missing_code=code.missing,
+            dangers=tuple(
+                danger for danger in inspection.dangers if not danger.is_function or danger.name not in code.defined
+            ),
             unknown_modules=tuple(sorted({*inspection.unknown_modules, *code.unknown_modules})),
             facts={**inspection.facts, **code.facts},
         )

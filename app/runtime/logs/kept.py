@@ -16,9 +16,8 @@ from msgspec import Struct
 from app.core.foreign_json import ForeignJsonError, read_json
 from app.runtime.logs.files import read_log, rotate, rotated
 from app.runtime.logs.reader import LogCursor, LogLine, LogReader
+from model_container.contract.logfile import TIME, split_timestamp
 
-TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z"
-STAMP = re.compile(rf"({TIME}) ".encode())
 PLACE = re.compile(rf"c([0-9a-f]{{12}})-(|{TIME})-([0-9]{{1,9}})")
 GONE = "The replica was replaced, and the end of its log was not saved; lines may be missing here."
 ROTATED = "The engine dropped a part of the log; lines may be missing here."
@@ -70,10 +69,10 @@ class TimestampedLines:
 
     def add(self, message: bytes) -> Iterator[Stamped]:
         """Yield the line that ends with this message, or has become too long with it."""
-        match = STAMP.match(message)
-        if match and not self._pieces:
-            self._stamp = match[1].decode()
-        self._pieces.append(message[match.end() :] if match else message)
+        stamp, piece = split_timestamp(message)
+        if stamp and not self._pieces:
+            self._stamp = stamp
+        self._pieces.append(piece)
         self._pieces_bytes += len(message)
         if message.endswith(b"\n") or self._pieces_bytes >= LINE_BYTES_MAX:
             yield from self.rest()
@@ -97,7 +96,7 @@ async def behind(place: ContainerPlace | None, lines: AsyncIterator[Stamped]) ->
         if place is not None and not is_there:
             yield LogLine(ROTATED, str(place), "gap")
             is_there = True
-        yield LogLine(text.decode(errors="replace"), str(at))
+        yield LogLine(text.decode(errors="replace"), str(at), time=at.stamp)
 
 
 class SavedLog(Struct, frozen=True):
@@ -115,7 +114,8 @@ class SavedLog(Struct, frozen=True):
 def keep_log(path: Path, container: str, messages: Iterable[bytes]) -> None:
     """Append what a container said to the log of its model. Raises OSError."""
     lines = TimestampedLines(container)
-    stamped = [line for message in messages for line in lines.add(message)] + list(lines.rest())
+    said = [line for message in messages for line in lines.add(message)] + list(lines.rest())
+    stamped = [(place, f"{place.stamp} ".encode() + text if place.stamp else text) for place, text in said]
     path.parent.mkdir(exist_ok=True)
     rotate(path)
     with path.open("ab") as file, contextlib.closing(LogReader(path)) as reader:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from model_container.contract.logfile import read_head
+from model_container.contract.logfile import read_head, split_timestamp
 
 BLOCK_BYTES = 64 << 10
 """Most bytes read at once, and the longest line; a longer one comes in pieces."""
@@ -24,11 +24,17 @@ class LogLine(Struct, frozen=True):
     """A line of a log, or a word on it. id: the place behind it, from which reading can go on.
 
     kind: a "line"; a "gap", whose text says what is missing; the "place" where reading begins while there is no line.
+    time: when it was written, as RFC 3339 in UTC with nanoseconds; "" where that is not known.
     """
 
     text: str
     id: str
     kind: Literal["line", "gap", "place"] = "line"
+    time: str = ""
+
+    def timestamped(self) -> str:
+        """Return the text after its time, as `docker logs --timestamps` prints a line."""
+        return f"{self.time} {self.text}" if self.time else self.text
 
 
 class LogCursor(Struct, frozen=True):
@@ -164,10 +170,11 @@ class LogReader:
             yield self._given(block, b"")
 
     def _given(self, piece: bytes, newline: bytes) -> LogLine:
+        time, text = split_timestamp(piece) if self._is_whole else ("", piece)
         self._offset += len(piece) + len(newline)
         self._line = (piece if self._is_whole else self._line + piece)[-MARK_BYTES:]
         self._is_whole = bool(newline)
-        return LogLine(piece.decode(errors="replace"), self.id)
+        return LogLine(text.decode(errors="replace"), self.id, time=time)
 
     def _unread(self) -> bytes:
         """Return a block at most from the offset on; b"" while nothing was added, or while the log is being cut."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import msgspec
@@ -17,7 +17,8 @@ from app.ui.api_reference import Operation, reference
 from app.ui.pages import Pages
 from app.ui.snippets import Snippet, snippets
 
-MODELS_SHOWN = 20
+MODELS_SHOWN = 5
+"""Enough to see how they are called. The predict page of each model shows its call, too."""
 
 
 def router(
@@ -28,17 +29,19 @@ def router(
 
     @routes.get("/docs")
     async def docs(request: Request) -> HTMLResponse:
-        models = list(examples(request))[:MODELS_SHOWN] if may_see_models(request) else ()
-        return pages.render(request, "docs.html", {"models": models, "groups": groups(request.app)})
+        live = [model for model in state.models() if is_serving(state.deployment(model.model_id))]
+        seen = live if may_see_models(request) else []
+        models = list(examples(request, seen[:MODELS_SHOWN]))
+        context = {"models": models, "more": len(seen) - len(models), "groups": groups(request.app)}
+        return pages.render(request, "docs.html", context)
 
-    def examples(request: Request) -> Iterator[tuple[ModelVersion, Snippet | None]]:
-        """Yield the live models, each with a request to it; None for a model without a sample."""
+    def examples(request: Request, models: Sequence[ModelVersion]) -> Iterator[tuple[ModelVersion, Snippet | None]]:
+        """Yield each model with a request to it; None for a model without a sample."""
         base_url = str(request.base_url).rstrip("/")
-        for model in state.models():
-            if is_serving(state.deployment(model.model_id)):
-                sample = model.findings.sample
-                made = snippets(base_url, model.ref, sample, probabilities=False, needs_key=needs_key())
-                yield model, None if sample is None else made[0]
+        for model in models:
+            sample = model.findings.sample
+            made = snippets(base_url, model.ref, sample, probabilities=False, needs_key=needs_key())
+            yield model, None if sample is None else made[0]
 
     @routes.get("/docs/errors")
     async def errors(request: Request) -> HTMLResponse:

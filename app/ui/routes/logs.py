@@ -29,7 +29,7 @@ def router(deployments: Deployments, pages: Pages) -> APIRouter:
     state = deployments.state
 
     async def lines_of(model: ModelVersion, kind: LogKind, tail: int, text: str, level: str) -> list[ShownLine]:
-        lines = [line.text async for line in model_log(deployments, model, kind, tail, follow=False)]
+        lines = [line async for line in model_log(deployments, model, kind, tail, follow=False)]
         return await asyncio.to_thread(lambda: list(shown_lines(lines, text, level)))
 
     @routes.get("/model-logs")
@@ -68,6 +68,6 @@ def router(deployments: Deployments, pages: Pages) -> APIRouter:
         lines = await lines_of(model, kind, ALL_LINES, text, level)
         name = quote(f"{model.name}-{model.version}-{kind}.log")
         headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}", "X-Content-Type-Options": "nosniff"}
-        return Response("".join(f"{line.text}\n" for line in lines), media_type="text/plain", headers=headers)
+        return Response("".join(f"{line.timestamped}\n" for line in lines), media_type="text/plain", headers=headers)
 
     return routes

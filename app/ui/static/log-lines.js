@@ -14,6 +14,12 @@ export class Levels {
     );
   }
 
+  /** Split a line into its time, "" for none, and its text. */
+  split(line) {
+    const [stamp, time] = this.#patterns.timestamp.exec(line) ?? ["", ""];
+    return [time, line.slice(stamp.length)];
+  }
+
   /** Remove terminal colour codes. */
   plain(text) {
     return text.replace(this.#patterns.colour, "");

@@ -17,7 +17,7 @@ const [root, view, text, level, pause, wrap, newest] = [
 const number = new Intl.NumberFormat("en");
 
 const levels = new Levels(JSON.parse(root.dataset.patterns));
-let lines = []; // {text, small, level, number}
+let lines = []; // {time, text, small, level, number}
 let received = 0;
 let dropped = 0;
 let shown = 0;
@@ -39,8 +39,9 @@ function take(line) {
 }
 
 function lineOf(said) {
-  const plain = levels.plain(said);
-  return { text: plain, small: plain.toLowerCase(), level: levels.of(plain), number: received++ };
+  const [time, text] = levels.split(said);
+  const plain = levels.plain(text);
+  return { time, text: plain, small: plain.toLowerCase(), level: levels.of(plain), number: received++ };
 }
 
 function follow(whether) {
@@ -112,15 +113,24 @@ function elementOf(line) {
   element.className = "line";
   element.dataset.level = line.level;
   line.isShown = true;
+  if (line.time) element.append(timeOf(line.time), " ");
   const wanted = text.value.toLowerCase();
   if (!wanted) {
-    element.textContent = line.text;
+    element.append(line.text);
     return element;
   }
   pieces(line.text, wanted).forEach((piece, index) => {
     if (index % 2) element.append(Object.assign(document.createElement("mark"), { textContent: piece }));
     else element.append(piece);
   });
+  return element;
+}
+
+function timeOf(time) {
+  const element = document.createElement("time");
+  element.dateTime = `${time.slice(0, 23)}Z`;
+  element.title = `${time.slice(0, 10)} ${time.slice(11, 23)} UTC`;
+  element.textContent = time.slice(11, 19);
   return element;
 }
 
@@ -169,7 +179,7 @@ wrap.addEventListener("click", () => {
 });
 $("log-download").addEventListener("click", (event) => {
   event.preventDefault();
-  const asked = lines.filter(isAsked).map((line) => `${line.text}\n`);
+  const asked = lines.filter(isAsked).map((line) => `${line.time ? `${line.time} ` : ""}${line.text}\n`);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob(asked, { type: "text/plain" }));
   link.download = root.dataset.file;
@@ -209,7 +219,7 @@ const ENDED = {
 };
 
 function address(lastId) {
-  const query = new URLSearchParams({ kind: root.dataset.kind, follow: "true" });
+  const query = new URLSearchParams({ kind: root.dataset.kind, follow: "true", timestamps: "true" });
   if (lastId) query.set("after", lastId);
   else query.set("tail", FIRST_LINES);
   return `${root.dataset.url}?${query}`;

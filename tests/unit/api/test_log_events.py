@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from app.errors import TargetUnavailable
 from app.runtime.logs.reader import LogLine
 
 
-async def said(lines: AsyncIterator[LogLine], **more: float) -> list[bytes]:
+async def said(lines: AsyncIterator[LogLine], **more: Any) -> list[bytes]:
     stream = events(lines, asyncio.Event(), lambda: "stopped", **more)
     return b"".join([chunk async for chunk in stream]).split(b"\n\n")
 
@@ -34,6 +35,18 @@ async def test_lines_gaps_and_the_end_are_events_and_lines_have_ids() -> None:
         b"event: end\ndata: stopped",
         b"",
     ]
+
+
+async def test_the_time_of_a_line_precedes_it_if_asked_for() -> None:
+    async def lines() -> AsyncIterator[LogLine]:
+        yield LogLine("one", "1", time="2026-01-02T03:04:05.678901234Z")
+        yield LogLine("of an earlier log", "2")
+
+    assert (await said(lines(), timestamps=True))[1:3] == [
+        b"data: 2026-01-02T03:04:05.678901234Z one\nid: 1",
+        b"data: of an earlier log\nid: 2",
+    ]
+    assert (await said(lines()))[1] == b"data: one\nid: 1"
 
 
 async def test_many_lines_are_delivered_completely_and_in_order() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from textwrap import indent
 from types import ModuleType
 from typing import Any
 
@@ -122,11 +123,14 @@ def test_everything_that_is_defined_can_be_asked_for() -> None:
         ("class A: ...\nA()\n", False),
         ("x = open('f').read()\n", False),
         ("for x in range(3): pass\n", False),
+        ('if __name__ == "__main__":\n    class Wanted: ...\n', False),
+        ('def f():\n    return RATE\nif __name__ == "__main__":\n    RATE = 1\n', False),
+        ('def f():\n    rate = 1\n    return rate\nif __name__ == "__main__":\n    rate = f()\n', True),
         ("", True),
     ],
 )
 def test_a_module_that_only_defines_is_told_from_a_script(script: str, nothing: bool) -> None:
-    assert runs_nothing(ast.parse(script)) is nothing
+    assert runs_nothing(ast.parse(script), {"Wanted"}) is nothing
 
 
 @pytest.mark.parametrize(
@@ -161,6 +165,45 @@ def test_what_is_used_has_the_value_that_the_whole_script_gives_it(
     assert "run()" not in found.source
 
 
+IN_BLOCKS = [
+    'if __name__ == "__main__":\n    RATE = 3\n    def f():\n        return RATE\n    run()\n',
+    'if __name__ == "__main__":\n    if args():\n        import math\n    def f():\n        return math.floor(3.5)\n    run()\n',
+    "args = parse()\nif args.big:\n    def f():\n        return 3\n    run()\n",
+    "if big():\n    import math\nelse:\n    run()\ndef f():\n    return math.floor(3.5)\n",
+    "RATE = 3\nfor seed in range(3):\n    class A:\n        x = RATE\n    run(A(), seed)\ndef f():\n    return A.x\n",
+    "while run():\n    class A:\n        x = 3\ndef f():\n    return A.x\n",
+    "with start() as run:\n    RATE = 3\n    def f():\n        return RATE\n    run()\n",
+    "try:\n    import none_of_these as math\n    run(math)\nexcept ImportError:\n    math = None\n"
+    "def f():\n    return math or 3\n",
+    "try:\n    run()\n    class A:\n        x = 3\nfinally:\n    run()\ndef f():\n    return A.x\n",
+    "import sys\nif sys.version_info < (3,):\n    x = 2\n    run()\nelse:\n    x = 3\n    run()\ndef f():\n    return x\n",
+    "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from none import Frame\ndef f(x: 'Frame' = 3):\n    return x\nrun()\n",
+]
+
+
+@pytest.mark.parametrize("script", IN_BLOCKS)
+def test_definitions_are_taken_out_of_blocks_that_do_more(script: str) -> None:
+    found = taken("f", script=script)
+    namespace: dict[str, Any] = {"__name__": "train"}
+    exec(found.source, namespace)
+    assert namespace["f"]() == 3
+    assert found.computed == ()
+    assert "run(" not in found.source
+
+
+def test_what_is_taken_out_of_a_block_stands_where_it_stood() -> None:
+    script = (
+        'if __name__ == "__main__":\n    run()\n    class A:\n        """\n    Text.\n        """\n        x = 1\n'
+        "    run()\ndef f():\n    return A\n"
+    )
+    found = taken("f", script=script)
+    lines = found.source.split("\n")
+    assert [lines.index("class A:"), lines.index("def f():")] == [2, 8]
+    namespace: dict[str, Any] = {}
+    exec(found.source, namespace)
+    assert namespace["A"].__doc__ == "\n    Text.\n        "
+
+
 def test_functions_that_a_kept_one_registers_are_kept() -> None:
     script = (
         "from functools import singledispatch\n@singledispatch\ndef f(x):\n    return 'base'\n"
@@ -180,6 +223,13 @@ def test_functions_that_a_kept_one_registers_are_kept() -> None:
         ("df = load()\nN = len(df)\nM = N + 1\ndef f():\n    return M\n", ("M",)),
         ("import numpy as np\nX = np.load('x.npy')\ndef f():\n    return X\n", ("X",)),
         ("X = open('x').read()\ndef f():\n    return X\n", ("X",)),
+        ("X = 1\nif run():\n    X = 2\ndef f():\n    return X\n", ("X",)),
+        ("X = 1\nwhile run():\n    X = 2\ndef f():\n    return X\n", ("X",)),
+        ("X = []\nfor _ in run():\n    X.append(0)\ndef f():\n    return X\n", ("X",)),
+        ("try:\n    run()\n    X = 1\nexcept OSError:\n    X = 2\ndef f():\n    return X\n", ("X",)),
+        ("with open('x') as X:\n    run()\ndef f():\n    return X\n", ("X",)),
+        ("if run():\n    def f():\n        return 1\nelse:\n    def f():\n        return 2\n", ("f",)),
+        ('X = 1\nif __name__ == "__main__":\n    X = run()\ndef f():\n    return X\n', ("X",)),
     ],
 )
 def test_what_only_the_rest_of_the_script_computes_is_told_and_left_out(script: str, computed: tuple[str, ...]) -> None:
@@ -216,7 +266,22 @@ LINES = st.sampled_from(
 )
 
 
-@given(lines=st.lists(LINES, max_size=8), wanted=st.sets(st.sampled_from(["f", "A", "x", "gone"])))
+def blocks(statements: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    body = st.lists(statements, min_size=1, max_size=3).map("\n".join).map(lambda text: indent(text, "    "))
+    heads = ['if __name__ == "__main__":', "if x:", "if f():", "for x in range(3):", "while f():", "with f() as x:"]
+    plain = st.tuples(st.sampled_from(heads), body).map("\n".join)
+    either = st.tuples(st.sampled_from(["if x:", "if f():"]), body, body).map(
+        lambda it: f"{it[0]}\n{it[1]}\nelse:\n{it[2]}"
+    )
+    tried = st.tuples(body, body).map(lambda it: f"try:\n{it[0]}\nexcept OSError:\n{it[1]}")
+    final = st.tuples(body, body).map(lambda it: f"try:\n{it[0]}\nfinally:\n{it[1]}")
+    return plain | either | tried | final
+
+
+@given(
+    lines=st.lists(st.recursive(LINES, blocks, max_leaves=6), max_size=8),
+    wanted=st.sets(st.sampled_from(["f", "A", "x", "gone"])),
+)
 def test_whatever_is_taken_is_python_without_the_body(lines: list[str], wanted: set[str]) -> None:
     script = "\n".join(lines) + "\n"
     found = taken(*wanted, script=script)

@@ -71,6 +71,19 @@ def test_a_model_set_to_hand_on_dataframes_needs_pandas(model: Any, file: Path) 
     assert "pandas" in pins(found(file, pickle.dumps(model), "model.pkl"))
 
 
+ARROW = (
+    b"\x80\x04cpyarrow.lib\n_restore_array\n((cpyarrow.lib\ntype_for_alias\n(\x8c\x06stringtRK\x01K\x00N]"
+    b"(cpyarrow.lib\npy_buffer\n(C\x01atRettR."
+)
+"""An array of Arrow, as pandas 3 keeps texts where pyarrow is installed."""
+
+
+def test_texts_as_pandas_keeps_them_need_no_consent(file: Path) -> None:
+    inspection = found(file, ARROW, "model.pkl")
+    assert inspection.dangers == ()
+    assert "pyarrow" in pins(inspection)
+
+
 def test_an_estimator_that_does_not_load_without_scikit_learn_gets_it(file: Path) -> None:
     """LightGBM's metadata leave it to whoever uses its estimators."""
     regressor = LGBMRegressor(n_estimators=1, verbose=-1, min_child_samples=1).fit(
@@ -127,10 +140,11 @@ def test_an_empty_file_says_so(file: Path) -> None:
         found(file, b"", "model.pkl")
 
 
-def zipped() -> bytes:
+def zipped(*names: str) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("data.pkl", b"\x80\x04N.")
+        for name in names or ["data.pkl"]:
+            archive.writestr(name, b"\x80\x04N.")
     return buffer.getvalue()
 
 
@@ -153,7 +167,12 @@ SAFETENSORS = (26).to_bytes(8, "little") + b'{"w":{"dtype":"F32"}}     ' + bytes
         (b'<?xml version="1.0"?><PMML/>', "XML"),
         (json.dumps({"tree_info": []}).encode(), "JSON"),
         (b'[{"a": 1}]', "JSON"),
-        (zipped(), "zip"),
+        (zipped(), "a zip archive without a model"),
+        pytest.param(gzip.compress(zipped(), mtime=0), "a zip archive without a model", id="a zip archive in gzip"),
+        (zipped("metadata.json", "config.json", "model.weights.h5"), "a Keras model"),
+        (zipped("arr_0.npy"), "numpy arrays"),
+        (gzip.compress(b"X\n\x00\x00\x00\x03\x00\x04", mtime=0), "an object of R"),
+        (b"RDX3\nX\n", "a workspace of R"),
         (tarred(), "tar"),
         (gzip.compress(tarred(), mtime=0), "tar"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
@@ -197,6 +216,22 @@ def test_a_pickle_of_data_is_told_from_a_model(file: Path, data: Any, what: str,
     with pytest.raises(UnsupportedFormat, match=f"holds {what}, not a model") as caught:
         found(file, pickle.dumps(data, protocol), "data.pkl")
     assert "joblib.dump" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (b"age,city\n41,Oslo\n", "`prism predict NAME -f FILE`"),
+        (b"PAR1" + bytes(20), "`prism predict NAME -f FILE`"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "model.export('model.onnx', format='onnx')"),
+        (zipped("config.json", "model.weights.h5"), "model.export('model.onnx', format='onnx')"),
+        (b"RDX3\nX\n", "`xgb.save` or `lgb.save`"),
+    ],
+)
+def test_what_is_no_model_names_the_next_step(file: Path, content: bytes, hint: str) -> None:
+    with pytest.raises(UnsupportedFormat) as caught:
+        found(file, content, "model")
+    assert hint in caught.value.hint
 
 
 def test_an_array_of_joblib_is_told_from_a_model(file: Path) -> None:
@@ -317,6 +352,14 @@ def test_dangers_are_named_with_the_way_to_consent(file: Path) -> None:
     assert "recorded" in caught.value.hint
     assert caught.value.values["dangers"][0]["name"] == inspection.dangers[0].name
     refuse_unusable(inspection, allow_unsafe=True)
+
+
+@pytest.mark.parametrize(("content", "is_function"), [(b"cfeatures\nlogs\n.", True), (b"cfeatures\nlogs\n)R.", False)])
+def test_a_function_of_ones_own_is_harmless_unless_loading_calls_it(
+    file: Path, content: bytes, is_function: bool
+) -> None:
+    (danger,) = found(file, b"\x80\x04" + content, "model.pkl").dangers
+    assert (danger.name, danger.package, danger.is_function) == ("features.logs", "", is_function)
 
 
 def test_missing_classes_are_named_with_the_way_to_supply_them(file: Path) -> None:

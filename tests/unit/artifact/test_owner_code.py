@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,23 @@ def test_of_a_training_script_the_definitions_are_used_and_the_page_says_so(tmp_
     assert "class Scaler" in found.definitions["train.py"]
     assert found.pins == (), "what only the training needs is not installed"
     assert found.facts == {"code of train.py": "`Scaler` and what they use; the rest of the script does not run"}
+
+
+def test_what_only_the_main_program_of_a_script_defines_is_taken_out_of_it(tmp_path: Path) -> None:
+    block = "".join(f"    {line}\n" for line in CLASS.splitlines())
+    script = f"import pandas\n\nif __name__ == '__main__':\n{block}    Scaler().predict(pandas.read_csv('x'))\n"
+    found = read(tmp_path, {"train.py": script}, missing=("__main__.Scaler",))
+    assert found.missing == ()
+    namespace: dict[str, Any] = {"__name__": "train"}
+    exec(found.definitions["train.py"], namespace)
+    assert namespace["Scaler"]().predict([1]) == [1]
+    assert found.pins == ()
+
+
+def test_the_module_of_weights_may_be_defined_in_a_block(tmp_path: Path) -> None:
+    script = "import torch\ntry:\n    class Net(torch.nn.Module): ...\nfinally:\n    train()\n"
+    found = read(tmp_path, {"train.py": script}, missing=(MODULE_OF_WEIGHTS,))
+    assert "class Net" in found.definitions["train.py"]
 
 
 def test_a_module_that_runs_nothing_is_used_as_it_is(tmp_path: Path) -> None:
@@ -191,3 +209,9 @@ def test_many_files_are_read_in_linear_time(tmp_path: Path) -> None:
 def test_source_that_is_not_python_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"train\.py is not Python"):
         read(tmp_path, {"train.py": "class Scaler(:"}, missing=("__main__.Scaler",))
+
+
+def test_what_the_files_define_is_told_from_what_they_import(tmp_path: Path) -> None:
+    source = f"from os import system\nimport numpy as np\ndef scale(x): ...\n{CLASS}\ndef logs(x): ...\nlogs = system\n"
+    names = ("features.scale", "features.Scaler", "features.system", "features.logs", "features.np", "other.scale")
+    assert read(tmp_path, {"features.py": source}, *names).defined == ("features.scale", "features.Scaler")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.config.document import read_document
-from app.config.edit import with_value
+from app.config.edit import with_value, without_value
 from app.errors import Conflict
 from app.settings import Settings
 
@@ -52,6 +52,43 @@ serving:
 )
 def test_the_line_changes_and_nothing_else(before: str, key: str, value: str, after: str) -> None:
     assert with_value(before, key, value) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "key", "after"),
+    [
+        (COMMENTED, "port", COMMENTED.replace("    port:   8000      # as always\n", "")),
+        (COMMENTED, "target", COMMENTED.replace("    target: >-\n        docker\n", "")),
+        (COMMENTED, "queue_length", COMMENTED),
+        ("serving:\n  port: 1\n", "port", "serving:\n"),
+        ("serving:\n  port: 1\nother: 2\n", "port", "serving:\nother: 2\n"),
+        ("serving:\n  port:\n  host: a", "port", "serving:\n  host: a"),
+        ("serving:\n  host: a\n  port:", "port", "serving:\n  host: a\n"),
+        ("serving:\r\n  port: 1\r\n  host: a\r\n", "port", "serving:\r\n  host: a\r\n"),
+        ("serving:\n  ? port\n  : 1\n", "port", "serving:\n"),
+        ("serving: {port: 1} # x\n", "port", "serving: {} # x\n"),
+        ("serving: {port: 1, host: a}\n", "port", "serving: {host: a}\n"),
+        ("serving: {host: a, port: 1}\n", "port", "serving: {host: a}\n"),
+        ("{serving: {port: 1}, other: 2}\n", "port", "{serving: {}, other: 2}\n"),
+        ("", "port", ""),
+        ("other:\n  port: 1\n", "port", "other:\n  port: 1\n"),
+    ],
+)
+def test_a_setting_is_taken_out_and_nothing_else(before: str, key: str, after: str) -> None:
+    assert without_value(before, key) == after
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "serving:\n  port: 1\n  port: 2\n",
+        "serving:\n  port: &p 1\nother: *p\n",
+        "serving: [",
+    ],
+)
+def test_what_cannot_be_taken_out_alone_is_refused(text: str) -> None:
+    with pytest.raises(Conflict, match="config edit"):
+        without_value(text, "port")
 
 
 def test_a_file_that_is_not_there_begins_with_a_word_of_what_it_is() -> None:

@@ -52,6 +52,8 @@ class SmallServer:
     requests: list[tuple[str, str]] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
     upload: bytes = b""
+    stops: list[str] = field(default_factory=list)
+    """What a model that is started stops, unless it is to be kept beside others."""
     cuts: list[int] = field(default_factory=list)
     """After how many lines each stream of a log is cut off; those after that are whole."""
 
@@ -148,6 +150,9 @@ def small_server() -> Iterator[SmallServer]:
                     if state.most_predictions < 0:
                         return self.answer({"status": 429, "code": "rate_limited", "detail": "Too many."}, 429)
                     self.answer(said, Server_Timing="queue;dur=0.1, inference;dur=2.5")
+                case "GET", ["replacement"] if "ref" in query:
+                    stops = [] if query.get("keep") == ["true"] else state.stops
+                    self.answer({"name": "iris", "version": "1.0.0", "stops": stops})
                 case "GET", ["models", "iris", "logs"] if "follow" in query:
                     self.follow(int(query.get("after", ["0"])[0]))
                 case "GET", ["models", "iris", "logs"]:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer import testing
 from typer.testing import CliRunner, Result
 
 from prism.cli import app
@@ -243,6 +244,13 @@ def test_status_is_exit_code_4_and_says_so_while_the_engine_is_gone(server: Smal
     assert (result.exit_code, "Docker does not answer" in result.stderr) == (4, True)
 
 
+def test_times_of_log_lines_are_printed_if_asked_for(server: SmallServer) -> None:
+    assert prism("logs", "iris", "-t").exit_code == 0
+    assert prism("logs", "iris", "--timestamps", "--follow").exit_code == 0
+    assert prism("logs", "iris").exit_code == 0
+    assert ["timestamps=true" in path for _, path in server.requests if "/logs" in path] == [True, True, False]
+
+
 def test_log_lines_cannot_write_to_the_terminal() -> None:
     assert prism("models", "logs", "iris").stdout == "line 1\n�[31mred\nlast\n"
     assert prism("models", "logs", "iris", "--follow", "--json").stdout == '"line 1"\n"line 2"\n"line 3"\n'
@@ -252,6 +260,39 @@ def test_models_are_stopped_started_and_restarted() -> None:
     assert "iris@1.0.0 is stopped." in prism("models", "stop", "iris").stdout
     assert "iris@1.0.0 is live." in prism("models", "start", "iris").stdout
     assert prism("models", "restart", "iris").exit_code == 0
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(testing._NamedTextIOWrapper, "isatty", lambda self: True, raising=False)
+
+
+def starts(server: SmallServer) -> list[str]:
+    return [path for method, path in server.requests if method == "POST" and "/start" in path]
+
+
+def test_what_a_start_stops_is_said_before_and_asked_on_a_terminal(
+    server: SmallServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.stops = ["fraud@1.0.0"]
+    told = "Once iris is live, this stops fraud@1.0.0: one model is live at a time. With --keep they run side by side."
+    result = prism("models", "start", "iris", stdin="")
+    assert (result.exit_code, told in result.stderr) == (0, True), "nobody to ask"
+    on_a_terminal(monkeypatch)
+    refused = prism("models", "start", "iris", stdin="n\n")
+    assert (refused.exit_code, told in refused.stderr, "Start iris?" in refused.stderr) == (1, True, True)
+    assert starts(server) == ["/models/iris/start"], "the first of the two"
+    assert prism("models", "start", "iris", stdin="y\n").exit_code == 0
+    assert told in prism("models", "start", "iris", "--yes", stdin="").stderr
+    assert len(starts(server)) == 3
+    kept = prism("models", "start", "iris", "--keep", stdin="")
+    assert (kept.exit_code, "stops" in kept.stderr) == (0, False)
+    assert starts(server)[-1] == "/models/iris/start?keep=true"
+
+
+def test_a_start_that_stops_nothing_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_a_terminal(monkeypatch)
+    result = prism("models", "start", "iris", stdin="")
+    assert (result.exit_code, "stops" in result.stderr) == (0, False)
 
 
 def test_status_is_exit_code_4_while_a_wanted_model_is_down(server: SmallServer) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from app.settings import Settings, is_secret, variable
 from prism.cli import app
 
 
@@ -40,6 +41,25 @@ def test_a_setting_is_written_and_read_back(file: Path) -> None:
         "source": "config.yaml, line 3",
     }
     assert "port " in prism("get").stdout
+
+
+def test_a_setting_is_taken_out_again(file: Path) -> None:
+    file.write_text("serving:\n  port: 9000\n  host: localhost # here\n")
+    result = prism("unset", "port", "--json")
+    assert json.loads(result.stdout) == {"setting": "port", "config": str(file), "changed": True}
+    assert file.read_text() == "serving:\n  host: localhost # here\n"
+    again = prism("unset", "PRISM_PORT")
+    assert (again.exit_code, again.stdout) == (0, f"port is not set in {file}.\n")
+    file.unlink()
+    assert prism("unset", "port").exit_code == 0
+    assert not file.exists()
+    assert "Did you mean `port`?" in prism("unset", "prot").stderr
+
+
+def test_a_variable_that_still_sets_it_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("serving:\n  port: 9000\n")
+    monkeypatch.setenv("PRISM_PORT", "9001")
+    assert "PRISM_PORT is set here, and wins over the file" in prism("unset", "port").stderr
 
 
 def test_a_link_to_the_file_stays_a_link(file: Path, tmp_path: Path) -> None:
@@ -156,13 +176,28 @@ def test_the_editor_gets_the_text_and_a_result_without_mistakes_is_kept(
     assert file.read_text() == "serving:\n  port: 9000 # mine\n"
 
 
+def test_the_editor_gets_the_variables_of_the_shell_without_those_of_prism(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISUAL", editor(tmp_path, 'env > "$0.saw"'))
+    monkeypatch.setenv("VIMINIT", "set number")
+    monkeypatch.setenv("PRISM_API_KEY", "hidden")
+    for name in filter(is_secret, Settings.model_fields):
+        monkeypatch.setenv(variable(name), "hidden")
+
+    assert prism("edit").exit_code == 0
+    seen = (tmp_path / "editor.saw").read_text()
+    assert "VIMINIT=set number" in seen.splitlines()
+    assert "hidden" not in seen
+
+
 @pytest.mark.parametrize(
     ("script", "told"),
     [
         ('echo "  prot: 1" >> "$1"', "line 3: `prot` is no setting. Did you mean `port`?"),
         ('echo "  queue_length: 5" >> "$1"; exit 3', "ended with exit code 3"),
         ('rm "$1"', "left no text that can be read"),
-        ('echo "# other" >> "$PRISM_HOME/config.yaml"; sed -i s/1/2/ "$1"', "was changed by another program"),
+        ('echo "# other" >> "$(cat "$0.of")"; sed -i s/1/2/ "$1"', "was changed by another program"),
     ],
 )
 def test_a_result_that_is_wrong_is_not_kept(
@@ -170,6 +205,7 @@ def test_a_result_that_is_wrong_is_not_kept(
 ) -> None:
     file.write_text("serving:\n  port: 1\n")
     monkeypatch.setenv("VISUAL", editor(tmp_path, script))
+    (tmp_path / "editor.of").write_text(str(file))
     refused = prism("edit")
 
     assert refused.exit_code == 1

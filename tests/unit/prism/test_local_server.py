@@ -59,15 +59,30 @@ def test_a_stopped_server_leaves_no_record(tmp_path: Path, sleeper: subprocess.P
     assert local_server.process_of(record) is None
 
 
-def test_a_taken_port_is_named_with_its_holder_and_another_to_take() -> None:
+def test_a_taken_port_is_named_with_its_holder_and_another_to_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_server, "PORT_PATIENCE_SECONDS", 0.1)
+    told: list[str] = []
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(Conflict, match=f"Port {port} on 127.0.0.1 is taken") as raised:
-            local_server.check_port("127.0.0.1", port)
+            local_server.check_port("127.0.0.1", port, told.append)
+    assert [line.partition(" in use")[0] for line in told] == [f"Port {port} on 127.0.0.1 is"], "once"
     assert "prism run " in raised.value.hint
-    local_server.check_port("127.0.0.1", 0)
+    local_server.check_port("127.0.0.1", 0, told.append)
+
+
+def test_a_port_that_becomes_free_is_waited_for() -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    told: list[str] = []
+
+    def leave(text: str) -> None:
+        told.append(text)
+        taken.close()
+
+    local_server.check_port("127.0.0.1", taken.getsockname()[1], leave)
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.44, "0.4 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])

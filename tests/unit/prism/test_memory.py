@@ -7,6 +7,7 @@ import pickletools
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -103,6 +104,120 @@ def test_a_notebook_has_no_file_and_its_cells_do(tmp_path: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "session"}
     exec(code["session.py"], namespace)
     assert namespace["Model"]().predict([4]) == [5.0]
+
+
+IN_BLOCKS = '''
+import sys
+
+if not sys.argv:
+    class Model:
+        def predict(self, rows):
+            return "of the branch that did not run"
+else:
+    class Model:
+        """Text
+at the beginning of a line."""
+
+        def predict(self, rows):
+            return [scaled(row) for row in rows]
+
+try:
+    import a_module_of_nobody as fast
+    print("fast")
+except ImportError:
+    fast = None
+
+for FACTOR in (2, 3):
+    def scaled(x):
+        return x * FACTOR if fast is None else 0
+
+if __name__ == "__main__":
+    class Last(Model):
+        limit = 1
+
+    model = Last()
+'''
+
+
+def test_definitions_in_blocks_are_sent_as_they_were_run(tmp_path: Path) -> None:
+    _, code = session(tmp_path, IN_BLOCKS)
+    namespace: dict[str, Any] = {"__name__": "session"}
+    exec(code["session.py"], namespace)
+    assert namespace["Last"]().predict([1, 2]) == [3, 6]
+    assert namespace["Model"].__doc__ == "Text\nat the beginning of a line."
+
+
+REGISTERED = """
+from __future__ import annotations
+
+import decimal
+from functools import singledispatch
+from json import dumps
+
+
+@singledispatch
+def area(shape):
+    return 0
+
+
+class Square:
+    side = 3
+
+
+@area.register
+def _(shape: Square):
+    return shape.side * unit()
+
+
+@area.register(int)
+@area.register(float)
+def _(shape):
+    return "number"
+
+
+def of_none(shape):
+    return "none"
+
+
+area.register(type(None), of_none)
+area.register(decimal.Decimal, dumps)
+area.register(list)(of_none)
+
+
+def unit():
+    return 2
+
+
+class Model:
+    def predict(self, rows):
+        return [area(row) for row in rows]
+
+
+model = Model()
+"""
+
+
+def test_what_a_function_calls_for_each_type_is_sent_with_it(tmp_path: Path) -> None:
+    _, code = session(tmp_path, REGISTERED)
+    module = ModuleType("session")
+    exec(code["session.py"], vars(module))
+    rows = [object(), module.Square(), 1, 0.5, None, []]
+    assert module.Model().predict(rows) == [0, 6, "number", "number", "none", "none"]
+    assert "area.register(decimal.Decimal, dumps)" in code["session.py"]
+
+
+def test_what_the_session_registers_with_a_function_of_a_module_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "shapes.py").write_text(
+        "from functools import singledispatch\n@singledispatch\ndef area(shape):\n    return 0\n"
+        "@area.register\ndef _(shape: str):\n    return 'of the module'\n"
+    )
+    source = (
+        "from shapes import area\n@area.register\ndef _(shape: int):\n    return 'of the session'\n"
+        "class Model:\n    def predict(self, rows):\n        return [area(row) for row in rows]\nmodel = Model()\n"
+    )
+    _, code = session(tmp_path, source)
+    assert code["session.py"].count("register") == 1
+    assert "of the session" in code["session.py"]
 
 
 def test_modules_of_ones_own_are_sent_as_files_with_those_that_they_import(tmp_path: Path) -> None:

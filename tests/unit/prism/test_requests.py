@@ -102,3 +102,5 @@ def test_the_number_of_replicas_is_sent_only_where_it_is_given() -> None:
     call = requests.scale("iris@1.0.0", 5)
     assert (call.method, call.path, call.body) == ("PATCH", "/models/iris@1.0.0", b'{"replicas":5}')
     assert requests.logs("iris", replica=2).params == {"tail": "200", "kind": "runtime", "replica": "2"}
+    stamped = {"tail": "200", "kind": "runtime", "timestamps": "true"}
+    assert requests.logs("iris", timestamps=True).params == stamped

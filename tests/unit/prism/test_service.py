@@ -46,6 +46,20 @@ def test_the_systems_unit_runs_as_the_owner_of_the_home(tmp_path: Path) -> None:
     assert "\nWantedBy=multi-user.target\n" in text
 
 
+def test_systemctl_gets_what_it_needs_of_the_shells_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text("#!/bin/sh\nenv\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    monkeypatch.setenv("PRISM_API_KEYS", "hidden")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    seen = Manager(is_system=False).control("daemon-reload")
+
+    assert "XDG_RUNTIME_DIR=/run/user/1000" in seen.splitlines()
+    assert "hidden" not in seen
+
+
 @pytest.mark.systemd
 @pytest.mark.parametrize("home", ["/srv/prism", '/a b/%h/"q"/ü', "/$HOME/${X}"])
 @pytest.mark.parametrize("scope", ["--system", "--user"])

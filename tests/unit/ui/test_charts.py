@@ -61,7 +61,7 @@ def test_charts_have_a_summary_and_a_table() -> None:
     assert [line.label for line in latency.lines] == ["p95", "p50"]
     assert latency.columns == ("minute", "p95", "p50")
     assert latency.rows[0][1:] == ("4.9 ms", "3.8 ms")
-    assert errors.now == "25 % of requests"
+    assert errors.now == "25% of requests"
     assert errors.rows[0][1:] == ("0.8", "0.2")
 
 

@@ -37,14 +37,14 @@ def test_a_duration_has_its_two_largest_units(value: float, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(0, "0"), (0.001, "<0.01"), (0.42, "0.42"), (4.2, "4.2"), (42, "42"), (4200, "4\u202f200")]
+    ("value", "told"), [(0, "0"), (0.001, "<0.01"), (0.42, "0.42"), (4.2, "4.2"), (42, "42"), (4200, "4,200")]
 )
 def test_a_rate_is_short(value: float, told: str) -> None:
     assert significant(value) == told
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(0, "0 %"), (0.0004, "<0.1 %"), (0.025, "2.5 %"), (0.9996, ">99.9 %"), (1, "100 %")]
+    ("value", "told"), [(0, "0%"), (0.0004, "<0.1%"), (0.025, "2.5%"), (0.9996, ">99.9%"), (1, "100%")]
 )
 def test_a_partial_share_is_never_rounded_to_all_or_none(value: float, told: str) -> None:
     assert percent(value) == told

@@ -9,6 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import app.ui
+from app.runtime.logs.reader import LogLine
 from app.ui.log_lines import PATTERNS, Levels, shown_lines
 
 SCRIPT = Path(app.ui.__file__).parent / "static" / "log-lines.js"
@@ -38,6 +39,10 @@ TOLD = [
 ]
 
 
+def log_lines(texts: list[str]) -> list[LogLine]:
+    return [LogLine(text, "") for text in texts]
+
+
 @pytest.mark.parametrize(("line", "level"), TOLD)
 def test_the_level_of_a_line_is_recognised(line: str, level: str) -> None:
     assert Levels().of(line) == level
@@ -59,11 +64,41 @@ def test_every_line_of_a_traceback_has_the_level_error() -> None:
 
 
 def test_lines_are_filtered_by_text_and_level() -> None:
-    lines = ["\x1b[31mERROR\x1b[0m: Grüße", "WARNING: grüße", "INFO nothing", "DEBUG GRÜSSE, Grüße"]
-    assert [line.text for line in shown_lines(lines, "GRÜßE", "all")] == ["ERROR: Grüße", lines[1], lines[3]]
+    texts = ["\x1b[31mERROR\x1b[0m: Grüße", "WARNING: grüße", "INFO nothing", "DEBUG GRÜSSE, Grüße"]
+    lines = log_lines(texts)
+    assert [line.text for line in shown_lines(lines, "GRÜßE", "all")] == ["ERROR: Grüße", texts[1], texts[3]]
     assert [line.level for line in shown_lines(lines, "", "warning")] == ["error", "warning"]
     assert [line.level for line in shown_lines(lines, "", "info")] == ["error", "warning", "info"]
     assert len(list(shown_lines(lines, "", "no such level"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("time", "time_of_day", "day_and_time"),
+    [
+        ("2026-01-02T03:04:05.678901234Z", "03:04:05", "2026-01-02 03:04:05.678 UTC"),
+        ("9999-99-99T99:99:99.999999999Z", "99:99:99", "9999-99-99 99:99:99.999 UTC"),  # as a model may write
+    ],
+)
+def test_a_line_is_shown_with_its_time(time: str, time_of_day: str, day_and_time: str) -> None:
+    (line,) = shown_lines([LogLine("ERROR it broke", "1", time=time)], "it", "error")
+    assert (line.time_of_day, line.day_and_time) == (time_of_day, day_and_time)
+    assert (line.text, line.timestamped) == ("ERROR it broke", f"{time} ERROR it broke")
+
+
+def test_a_time_is_not_searched() -> None:
+    lines = [LogLine("one", "1", time="2026-01-02T03:04:05.678901234Z")]
+    assert not list(shown_lines(lines, "03:04", "all"))
+
+
+@pytest.mark.node
+def test_the_page_takes_the_time_off_a_line() -> None:
+    stamped = LogLine("it is 2026", "1", time="2026-01-02T03:04:05.678901234Z").timestamped()
+    script = f"""
+        import {{ Levels }} from {json.dumps(SCRIPT.as_uri())};
+        const levels = new Levels({json.dumps(PATTERNS)});
+        process.stdout.write(JSON.stringify({json.dumps([stamped, "03:04:05 none"])}.map((line) => levels.split(line))));
+    """
+    assert json.loads(run(script)) == [["2026-01-02T03:04:05.678901234Z", "it is 2026"], ["", "03:04:05 none"]]
 
 
 WORDS = st.sampled_from(
@@ -94,7 +129,7 @@ def test_the_page_recognises_the_same_levels_as_the_server(logs: list[list[str]]
     told = []
     for log in logs:
         levels = Levels()
-        told.append([(line.text, levels.of(line.text)) for line in shown_lines(log, "", "all")])
+        told.append([(line.text, levels.of(line.text)) for line in shown_lines(log_lines(log), "", "all")])
     script = f"""
         import {{ Levels }} from {json.dumps(SCRIPT.as_uri())};
         const tell = (log) => {{

@@ -47,9 +47,9 @@ def test_classes_are_bars_the_likeliest_first() -> None:
     view = view_of(["b"], probabilities=[[0.2, 0.75, 0.05]], classes=["a", "b", "c"])
     (bars,) = view.rows[0].bars
     assert [(bar.label, bar.width, bar.percent) for bar in bars.bars] == [
-        ("b", 75.0, "75 %"),
-        ("a", 20.0, "20 %"),
-        ("c", 5.0, "5 %"),
+        ("b", 75.0, "75%"),
+        ("a", 20.0, "20%"),
+        ("c", 5.0, "5%"),
     ]
     assert bars.hidden == 0
 
@@ -103,7 +103,7 @@ def test_the_best_classes_of_an_image_are_drawn() -> None:
     (row,) = prediction_view({"predictions": [shares]}, of_files=True).rows
     assert row.cells == ("2",)
     (bars,) = row.bars
-    assert [(bar.label, bar.percent) for bar in bars.bars][:2] == [("2", "70 %"), ("5", "10 %")]
+    assert [(bar.label, bar.percent) for bar in bars.bars][:2] == [("2", "70%"), ("5", "10%")]
     assert (len(bars.bars), bars.hidden) == (5, 2)
 
 

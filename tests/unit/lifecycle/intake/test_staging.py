@@ -103,6 +103,17 @@ async def test_code_files_can_be_added_later_and_replace_earlier_ones(tmp_path: 
         assert folders(home) == [staged.upload_id]
 
 
+async def test_a_function_of_the_code_needs_no_consent_but_one_that_the_code_imports_does(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        staging = Staging(home.deployments)
+        needs_function = b"\x80\x04cfeatures\nlogs\n."
+        staged = await staging.add(form(home, needs_function, code={"features.py": "def logs(x): ..."}))
+        assert await staging.refusals(staged) == []
+        imported = form(home, code={"features.py": "from os import system as logs"})
+        staged = await staging.amend(staged.upload_id, imported)
+        assert [type(one) for one in await staging.refusals(staged)] == [UnsafeArtifact]
+
+
 async def test_a_code_file_that_is_not_python_is_refused_and_not_kept(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         staging = Staging(home.deployments)

@@ -51,6 +51,46 @@ class LastValue:
         )
 
 
+class Autoregression:
+    """Results with the interface of statsmodels' VAR: the last values of two series, plus the first regressor."""
+
+    __module__ = "statsmodels.tsa.vector_ar.var_model"
+    k_ar = 2
+
+    def __init__(self, exog: Any = None) -> None:
+        self.model = SimpleNamespace(
+            endog=np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]),
+            endog_names=["sales", "visits"],
+            exog=None if exog is None else np.asarray(exog),
+            exog_names=["const", "L1.sales", "L1.visits"],
+            data=SimpleNamespace(orig_exog=exog),
+            _get_prediction_index=lambda start, end: (
+                0,
+                0,
+                0,
+                pd.date_range("2024-04-01", periods=end - start + 1, freq="MS"),
+            ),
+        )
+
+    def forecast(self, y: Any, steps: int) -> Any:
+        raise TypeError("it takes the last values")
+
+    def forecast_interval(self, y: Any, steps: int, alpha: float, exog_future: Any = None) -> Any:
+        assert y.tolist() == [[2, 20], [3, 30]]
+        means = np.repeat(y[-1:], steps, axis=0) + (0 if exog_future is None else exog_future[:, :1])
+        return means, means - alpha, means + alpha
+
+
+class ErrorCorrection(Autoregression):
+    """Results with the interface of statsmodels' VECM, which has no method `forecast`."""
+
+    __module__ = "statsmodels.tsa.vector_ar.vecm"
+    forecast = forecast_interval = None  # type: ignore[assignment]
+
+    def predict(self, steps: int, alpha: float, exog_fc: Any = None) -> Any:
+        return Autoregression.forecast_interval(self, self.model.endog[-2:], steps, alpha, exog_fc)
+
+
 REGRESSORS = pd.DataFrame({"promo": [0.0, 1.0, 1.0], "price": [8.0, 9.0, 10.0]})
 PLAIN = ForecastAdapter(LastValue(MONTHS))
 WITH_EXOG = ForecastAdapter(LastValue(MONTHS, REGRESSORS))
@@ -77,6 +117,21 @@ def test_the_answer_has_a_row_for_each_step() -> None:
             ]
         },
     )
+
+
+@pytest.mark.parametrize("results", [Autoregression, ErrorCorrection])
+def test_of_several_series_each_has_its_own_interval(results: Any) -> None:
+    assert is_forecaster(results())
+    status, answer = answered(ForecastAdapter(results()), {"steps": 1, "alpha": 0.5})
+    assert (status, answer["predictions"]) == (
+        200,
+        [
+            {"index": "2024-04-01", "sales_mean": 3.0, "visits_mean": 30.0}
+            | {"sales_lower": 2.5, "visits_lower": 29.5, "sales_upper": 3.5, "visits_upper": 30.5}
+        ],
+    )
+    status, answer = answered(ForecastAdapter(results(REGRESSORS)), {"steps": 1, "exog": [{"price": 1, "promo": 2}]})
+    assert (status, answer["predictions"][0]["sales_mean"]) == (200, 5.0)
 
 
 @pytest.mark.parametrize(
@@ -145,4 +200,11 @@ def test_results_without_their_data_are_refused_with_the_way_to_save_them() -> N
     results = LastValue(MONTHS)
     results.model.endog = None
     with pytest.raises(TypeError, match=r"remove_data=True.*save them with results.save"):
+        ForecastAdapter(results)
+
+
+def test_regressors_of_a_cointegration_are_refused_with_what_to_fit_instead() -> None:
+    results = ErrorCorrection()
+    results.model.exog_coint = np.ones((3, 1))
+    with pytest.raises(TypeError, match="fit it with exog instead"):
         ForecastAdapter(results)

@@ -13,7 +13,9 @@ import pytest
 
 from model_container.adapters import load
 from model_container.adapters.base import Adapter
-from model_container.contract.config import RuntimeConfig
+from model_container.adapters.estimator import EstimatorAdapter
+from model_container.adapters.library_shims import adapt
+from model_container.contract.config import PredictContract, RuntimeConfig
 from tests.unit.model_container.asking import ask, predictions
 
 RNG = np.random.default_rng(0)
@@ -54,3 +56,35 @@ def test_a_booster_trained_on_an_array_says_how_wide_it_was(tmp_path: Path) -> N
     adapter = served(tmp_path, booster)
     assert predictions(adapter, matrix[:3].tolist()) == pytest.approx(booster.predict(matrix[:3]))
     assert ask(adapter, [[1, 2]]).json["code"] == "wrong_width"
+
+
+class CatBoostRegressor:
+    """A model with the interface of CatBoost's, which refuses numbers with a point as categories as that does."""
+
+    __module__ = "catboost.core"
+    feature_names_ = ("amount", "note", "plan")
+
+    def get_cat_feature_indices(self) -> list[int]:
+        return [2]
+
+    def get_text_feature_indices(self) -> list[int]:
+        return [1]
+
+    def get_embedding_feature_indices(self) -> list[int]:
+        return []
+
+    def predict(self, frame: Any) -> Any:
+        assert frame["amount"].dtype == float
+        assert all(isinstance(note, str) for note in frame["note"])
+        if frame["plan"].dtype.kind == "f":
+            raise TypeError("cat_features must be integer or string")
+        return frame["plan"].map(lambda plan: float(str(plan) == "1")).to_numpy()
+
+
+def test_catboost_takes_categories_as_texts_and_whole_numbers() -> None:
+    adapter = EstimatorAdapter(adapt(CatBoostRegressor()), PredictContract())
+    assert [one["datatype"] for one in adapter.signature()["inputs"]] == ["FP64", "BYTES", "ANY"]
+    sample, *_ = adapter.samples()
+    assert predictions(adapter, sample) == [0.0]
+    for plan in (1, "1"):
+        assert predictions(adapter, {"amount": 3, "note": "x", "plan": plan}) == [1.0]

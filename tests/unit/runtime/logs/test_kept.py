@@ -114,6 +114,7 @@ async def test_a_saved_log_continues_after_any_line_of_a_removed_container(
     assert [(line.kind, line.text) for line in found] == [
         ("line", text.decode(errors="replace")) for text in texts[index + 1 :]
     ]
+    assert [line.time for line in found] == [place.stamp for place, _ in lines[index + 1 :]]
     if found:
         stop = further % len(found)
         assert place_in(path, CONTAINER, found[stop].id) == lines[index + 1 + stop][0]

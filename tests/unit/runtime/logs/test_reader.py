@@ -83,6 +83,20 @@ def test_truncation_from_the_front_keeps_the_positions_of_the_remaining_lines(
     assert [line.text for line in after] == rest[len(rest) - len(after) :]
 
 
+def test_a_line_has_its_time_where_the_log_has_it(tmp_path: Path) -> None:
+    path, time = tmp_path / "log", "2026-01-02T03:04:05.678901234Z"
+    path.write_bytes(f"{time} one\n{time} \nof an earlier log\n{time} {time} two\n".encode())
+    lines = read_from(path, "")
+    assert [(line.time, line.text) for line in lines] == [
+        (time, "one"),
+        (time, ""),
+        ("", "of an earlier log"),
+        (time, f"{time} two"),
+    ]
+    assert [line.timestamped() for line in lines] == path.read_text().splitlines()
+    assert read_from(path, lines[1].id) == lines[2:]
+
+
 def cut(path: Path, kept_bytes: int) -> None:
     with path.open("a+b") as log:
         file = logfile.open_to_cut(log.fileno())
