@@ -175,7 +175,7 @@ def _refuse_foreign(unit: Path) -> None:
 def _start(systemd: Manager, settings: Settings) -> local_server.ServerRecord:
     """Start the service and wait until it answers. Raises StartFailed if it ends, or does not answer in time."""
     systemd.stop()
-    local_server.check_port(settings.host, settings.port)
+    local_server.check_port(settings.host, settings.port, say=lambda _: None)
     systemd.start()
     try:
         return _wait(systemd, settings.run_folder)
