@@ -16,7 +16,7 @@ def refuse_takeover(name: str, rollout: Rollout | None, traffic: TrafficChoice) 
         return
     raise Conflict(
         f"`{name}` has an active rollout ({_told(rollout)}), which another version must not disturb.",
-        hint=f"{how_to_end(rollout)}; or push it without traffic: `--strategy none`.",
+        hint=f"{end_it(rollout)}; or push it without traffic: `--strategy none`.",
         rollout=rollout.id,
     )
 
@@ -35,7 +35,7 @@ def refuse_start(model: ModelVersion, rollout: Rollout | None, *, serves: bool) 
     if is_canary and model.model_id == rollout.candidate_id and rollout.state is not RolloutState.PROMOTED:
         hint = f"To give it all requests: `prism canary promote {model.name}`."
     else:
-        hint = how_to_end(rollout) + "."
+        hint = end_it(rollout) + "."
     raise Conflict(
         f"`{model.ref}` cannot take over the requests: `{model.name}` has an active rollout ({_told(rollout)}).",
         hint=hint,
@@ -54,7 +54,7 @@ def refuse_stop(model: ModelVersion, rollout: Rollout | None) -> None:
         return
     raise Conflict(
         f"`{model.ref}` is in an active rollout ({_told(rollout)}), so it is not stopped.",
-        hint=f"{how_to_end(rollout)}.",
+        hint=f"{end_it(rollout)}.",
         rollout=rollout.id,
     )
 
@@ -63,9 +63,9 @@ def _told(rollout: Rollout) -> str:
     return f"{rollout.kind.value} {rollout.id}, {rollout.state.value}"
 
 
-def how_to_end(rollout: Rollout) -> str:
-    """Return the next step for a person whom an active rollout is in the way of, without a full stop."""
+def end_it(rollout: Rollout) -> str:
+    """Return how an active rollout is ended, for a person, without a full stop."""
     name = rollout.name
     if rollout.kind is RolloutKind.SHADOW:
-        return f"End it first: `prism shadow stop {name}`"
+        return f"Stop it first: `prism shadow stop {name}`"
     return f"End it first: `prism canary promote {name}` or `prism canary rollback {name}`"

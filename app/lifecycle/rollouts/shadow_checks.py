@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from app.core.model import ModelVersion
 from app.errors import BadInput, Conflict
-from app.lifecycle.rollouts.checks import Pair, find_version, refuse_breaking, refuse_second
+from app.lifecycle.rollouts.checks import Pair, version_of, refuse_breaking, refuse_second
 from app.lifecycle.state import DeploymentState
 
 
@@ -30,8 +30,8 @@ def shadow_pair_of(request: ShadowRequest, state: DeploymentState) -> Pair:
     the wanted answers, or the name has an active rollout; BadInput if both are the same version, one of them has side
     effects, or the shadow does not understand production's requests.
     """
-    shadow = find_version(request.name, request.shadow, state)
-    production = find_version(request.name, request.production, state) if request.production else None
+    shadow = version_of(request.name, request.shadow, state)
+    production = version_of(request.name, request.production, state) if request.production else None
     refuse_second(request.name, state.rollout(request.name))
     live = _live(request.name, state)
     if live is None:

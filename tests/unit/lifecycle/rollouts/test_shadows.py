@@ -214,7 +214,7 @@ async def test_a_shadow_ends_when_its_version_will_not_come_back(tmp_path: Path)
         assert model is not None
         with pytest.raises(Conflict, match="active rollout") as refused:
             await made.home.deployments.stop(model)
-        assert refused.value.hint == "End it first: `prism shadow stop iris`."
+        assert refused.value.hint == "Stop it first: `prism shadow stop iris`."
         await made.home.deployments.halt(model)
         await eventually(lambda: made.state is None)
         ended = await made.shadows.find("iris")
