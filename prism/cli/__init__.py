@@ -24,7 +24,21 @@ from typing import Annotated
 
 import typer
 
-from prism.cli import bench, config, develop, doctor, keys, models, predict, push, server, service, share, storage
+from prism.cli import (
+    bench,
+    canary,
+    config,
+    develop,
+    doctor,
+    keys,
+    models,
+    predict,
+    push,
+    server,
+    service,
+    share,
+    storage,
+)
 from prism.cli.help import Group, examples
 
 EPILOG = """
@@ -82,6 +96,7 @@ app.command(
         "prism push model.pkl --code train.py --code src",
         "prism push folder --allow-package acme-models --no-run",
         "prism push model.joblib --name iris --strategy none --bump major",
+        "prism push model.joblib --name iris --strategy canary --percent 5 --follow",
     )
 )(push.push)
 app.command(
@@ -101,6 +116,7 @@ app.command(epilog=examples("prism versions iris", "prism versions iris --json")
 app.command(epilog=examples("prism diff iris", "prism diff iris 1.0.0 2.0.0"))(models.diff)
 app.command("rm", epilog=examples("prism rm iris@1.0.0", "prism rm iris --yes"))(models.remove)
 app.add_typer(models.app, name="models")
+app.add_typer(canary.app, name="canary")
 app.add_typer(share.app, name="share")
 app.add_typer(keys.app, name="keys")
 app.add_typer(config.app, name="config")
