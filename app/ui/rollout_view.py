@@ -57,20 +57,21 @@ class Button(Struct, frozen=True):
 class RolloutView(Struct, frozen=True):
     """Contents of the panel. split: of each version its name and share, 0 to 1. poll: how often it refreshes.
 
-    waits: why it does not go on; "" if it does, or is over.
+    waits: why it does not go on; "" if it does, or is over. goes_on: whether it may change by itself at any moment.
     """
 
     rollout: Rollout
     badge: Badge
     title: str
     split: Sequence[tuple[str, float]]
-    steps: Sequence[tuple[str, str]]
+    steps: Sequence[tuple[str, bool]]
     step: str
     waits: str
     measures: Sequence[Measure]
     buttons: Sequence[Button]
     events: Sequence[tuple[RolloutEvent, Badge]]
     poll: str
+    goes_on: bool
 
 
 def rollout_view(rollout: Rollout, sight: Sight, events: Sequence[RolloutEvent], history: History) -> RolloutView:
@@ -78,6 +79,7 @@ def rollout_view(rollout: Rollout, sight: Sight, events: Sequence[RolloutEvent],
     share = next((arm.weight for arm in rollout.arms if arm.model_id == rollout.candidate_id), 0.0)
     trial, stable, candidate = sight.trial, sight.versions.stable, sight.versions.candidate
     in_step = rollout.state in IN_STEP
+    goes_on = in_step or rollout.state is RolloutState.PENDING
     return RolloutView(
         rollout=rollout,
         badge=_badge(rollout.state),
@@ -89,7 +91,8 @@ def rollout_view(rollout: Rollout, sight: Sight, events: Sequence[RolloutEvent],
         measures=_measures(rollout, trial, history) if rollout.is_active else (),
         buttons=_buttons(rollout.state, stable, candidate),
         events=[(event, _badge(event.what)) for event in reversed(events)],
-        poll=RUNNING_POLL if rollout.state in (RolloutState.PENDING, *IN_STEP) else QUIET_POLL,
+        poll=RUNNING_POLL if goes_on else QUIET_POLL,
+        goes_on=goes_on,
     )
 
 
@@ -108,17 +111,9 @@ def _badge(word: str) -> Badge:
     return Badge(word.replace("_", " "), TONES.get(state, ""))
 
 
-def _steps(rollout: Rollout) -> list[tuple[str, str]]:
-    """Return the shares of the steps, each with "done", "now" or "waiting"."""
-    goes_on = rollout.state in IN_STEP
-    return [
-        (
-            percent(share / 100),
-            "done" if index < rollout.step or not goes_on else "now" if index == rollout.step else "waiting",
-        )
-        for index, share in enumerate(rollout.policy.steps)
-        if goes_on
-    ]
+def _steps(rollout: Rollout) -> list[tuple[str, bool]]:
+    """Return the share of each step as text, and whether it is the step that it is in."""
+    return [(percent(share / 100), index == rollout.step) for index, share in enumerate(rollout.policy.steps)]
 
 
 def _step(rollout: Rollout, sight: Sight) -> str:

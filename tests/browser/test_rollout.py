@@ -55,8 +55,8 @@ def test_a_canary_is_watched_and_rolled_back_on_the_page(server: Server, visit: 
         assert canary.refresh().state == "rolled_back"
 
 
-def test_a_canary_is_begun_promoted_and_rolled_back_on_a_phone(server: Server, visit: Visit) -> None:
-    visitor = visit(server, "phone")
+def test_a_canary_is_begun_promoted_and_rolled_back_on_a_phone_without_scripts(server: Server, visit: Visit) -> None:
+    visitor = visit(server, "phone", scripts=False)
     page = visitor.goto("/models/iris")
     page.get_by_role("link", name="Rollout", exact=True).click()
     page.get_by_label("Share in percent").fill("10")

@@ -49,7 +49,7 @@ def router(state: DeploymentState, canaries: Canaries, history: History, pages: 
             "is_away": is_away,
             "candidates": candidates_of(model, state) if begins else [],
             "begins": begins,
-            "share": DEFAULTS.steps[0],
+            "percentage": DEFAULTS.steps[0],
             **head_context(request, model, state),
         }
         return pages.render_either(request, "rollout", context)
