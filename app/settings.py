@@ -93,7 +93,8 @@ class Settings(Places):
     )
     single_active_model: bool = Field(
         True,
-        description="A new deployment replaces the old ones, except those kept by `prism push --keep`; false keeps all side by side.",
+        description="A version that takes traffic also replaces models of other names, except those kept by "
+        "`prism push --keep`; versions registered beside it count with it. false keeps all side by side.",
     )
     enable_health_monitor: bool = Field(True, description="Watch replicas and restart those that are lost.")
     health_monitor_interval_seconds: float = Field(10, gt=0, description="Time between two monitor cycles.")

@@ -274,6 +274,8 @@ class Deployments:
         self.state.restore_splits()
         running = [replica for target in self.pipeline.targets.offered.values() for replica in await target.replicas()]
         await asyncio.gather(*(self._resume_one(model, running, registry_lost) for model in self.state.models()))
+        if registry_lost:
+            self.state.restore_splits()
         await self.pipeline.publisher.follow()
         await self.prune_stale()
         for model in self.state.models():
@@ -284,7 +286,9 @@ class Deployments:
         if not self.state.has_deployment(model.model_id):
             variant = model.variant.name if model.variant else VariantName.ORIGINAL
             runs = any(replica.model_id == model.model_id and replica.variant is variant for replica in running)
-            await self.state.enter(model, wanted=runs, status=Status.STOPPED, live_at=utc_now() if runs else "")
+            traffic = TrafficChoice.NONE if runs and self._runs_beside_older(model, running) else TrafficChoice.ALL
+            live_at = utc_now() if runs else ""
+            await self.state.enter(model, wanted=runs, status=Status.STOPPED, live_at=live_at, traffic=traffic)
         deployment = self.state.deployment(model.model_id)
         adopted = await self._adoption.adopt(model, running, registry_lost=registry_lost)
         if not deployment.wanted:
@@ -294,6 +298,15 @@ class Deployments:
             self._begin(model, lambda: self.pipeline.replicas.fill(model))
         elif not adopted and deployment.status is not Status.FAILED:
             self._begin(model, lambda: self.pipeline.deploy_version(model, run=True))
+
+    def _runs_beside_older(self, model: ModelVersion, running: list[Replica]) -> bool:
+        """Return whether an older version of the name runs, too: the one that has been trusted with its requests."""
+        older = {
+            other.model_id
+            for other in self.state.versions(model.name)
+            if other.identity.created_at < model.identity.created_at
+        }
+        return any(replica.model_id in older for replica in running)
 
     async def shut_down(self, *, keep_models: bool) -> None:
         """End all work, as the gateway ends. Replicas are stopped too, unless `keep_models`.

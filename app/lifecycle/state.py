@@ -279,10 +279,18 @@ class DeploymentState:
             await self._store.take_back(model.model_id)
             raise
 
-    async def enter(self, model: ModelVersion, *, wanted: bool, status: Status, live_at: str = "") -> None:
+    async def enter(
+        self,
+        model: ModelVersion,
+        *,
+        wanted: bool,
+        status: Status,
+        live_at: str = "",
+        traffic: TrafficChoice = TrafficChoice.ALL,
+    ) -> None:
         """Record a deployment for a model that has a record but no deployment. live_at: since when it serves."""
         deployment = new_deployment(model, wanted=wanted, status=status)
-        await self._registry.save(structs.replace(deployment, live_at=live_at))
+        await self._registry.save(structs.replace(deployment, live_at=live_at, traffic=traffic))
 
     async def record_spec(self, model_id: str, **changes: Unpack[SpecChanges]) -> ModelVersion:
         """Record what the model's owner changed. Raises OSError; then the record is unchanged."""

@@ -46,7 +46,7 @@ def model_head(model: ModelVersion, state: DeploymentState, base_url: str) -> Mo
         stops=stops,
         starts=not stops and not failed,
         restarts=stops and not busy,
-        endpoint=f"{base_url}/models/{quote(model.name)}/predict",
+        endpoint=f"{base_url}/models/{quote(deployment.callable_ref, safe='@')}/predict",
         versions=[(other, badge(state.deployment(other.model_id))) for other in reversed(state.versions(model.name))],
         canary=_canary(model.name, state),
     )

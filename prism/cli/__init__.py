@@ -38,6 +38,7 @@ from prism.cli import (
     service,
     share,
     storage,
+    versions,
 )
 from prism.cli.help import Group, examples
 
@@ -112,8 +113,8 @@ app.command(
 app.command("ls", epilog=examples("prism ls", "prism ls --json"))(models.list_models)
 app.command(epilog=examples("prism logs iris --follow", "prism logs iris --build"))(models.logs)
 app.command(epilog=examples("prism rollback iris", "prism rollback iris@1.0.0"))(models.rollback)
-app.command(epilog=examples("prism versions iris", "prism versions iris --json"))(models.versions)
-app.command(epilog=examples("prism diff iris", "prism diff iris 1.0.0 2.0.0"))(models.diff)
+app.command(epilog=examples("prism versions iris", "prism versions iris --json"))(versions.versions)
+app.command(epilog=examples("prism diff iris", "prism diff iris 1.0.0 2.0.0"))(versions.diff)
 app.command("rm", epilog=examples("prism rm iris@1.0.0", "prism rm iris --yes"))(models.remove)
 app.add_typer(models.app, name="models")
 app.add_typer(canary.app, name="canary")

@@ -119,7 +119,7 @@ def test_a_page_on_another_site_can_neither_deploy_nor_read_by_the_visitor_s_bro
             assert problem(server.http.post("/models", files={"file": file}, headers=headers))["status"] == 403
         for path in ("/", "/models", "/keys", "/login", "/settings"):
             assert server.http.get(path, headers=headers).status_code == 403
-    assert server.http.get("/models").json() == {"models": []}
+    assert server.http.get("/models").json()["models"] == []
 
 
 @pytest.mark.parametrize("settings", [{}, {"PRISM_API_KEYS": "an-api-key"}])

@@ -99,7 +99,7 @@ def test_stop_start_restart_and_delete_do_what_they_say(
     assert folder.exists()
     assert server.http.delete("/models/iris").json()["removed"]
     assert server.predict("iris", ROW).status_code == 404
-    assert server.http.get("/models").json() == {"models": []}
+    assert server.http.get("/models").json()["models"] == []
     assert server.http.get("/registry").json() == {"entries": []}
     assert not folder.exists()
     wait_for(lambda: not server.replica_processes(), 30, "the end of every process of the model")

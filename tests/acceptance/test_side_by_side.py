@@ -81,7 +81,7 @@ def test_a_failed_version_under_a_newer_live_one_is_history_and_deleted_with_oth
             )
         assert failed.status_code == 422, failed.text
     dashboard = server.http.get("/", headers=page).text
-    assert "last@1.1.0 failed, and 1 earlier version" in dashboard
+    assert "last@2.0.0 failed, and 1 earlier version" in dashboard
     assert len(server.http.get("/health").json()["failed"]) == 2
 
     push(server, "last")
@@ -99,5 +99,5 @@ def test_a_failed_version_under_a_newer_live_one_is_history_and_deleted_with_oth
     assert server.http.post("/delete-models", data={"model_id": [*history, live_one]}).status_code == 409
     assert server.http.post("/delete-models", data={"model_id": history}).status_code == 303
     assert [model["version"] for model in server.http.get("/models").json()["models"] if model["name"] == "last"] == [
-        "1.2.0"
+        "2.1.0"
     ]

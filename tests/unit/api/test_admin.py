@@ -56,7 +56,9 @@ async def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr("app.runtime.doctor.EXAMINATIONS", (disk,))  # the others take seconds, for every caller tried
     yield
     while MADE:
-        await MADE.pop().state.system.deployments.shut_down(keep_models=False)
+        system = MADE.pop().state.system
+        await system.deployments.shut_down(keep_models=False)
+        await system.catalog.close()
 
 
 def application(folder: Path, **settings: Any) -> FastAPI:

@@ -14,7 +14,7 @@ from msgspec import structs
 from app.core.rollout.records import Evidence
 from app.core.route_table import route_table
 from app.dispatch.request import Prediction
-from app.errors import Conflict, Overloaded, PrismError, ReplicaUnavailable
+from app.errors import Conflict, Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
 from model_container.contract import frames
 from model_container.contract.frames import Answer, Request
 from tests.fakes import Handler, echo, eventually
@@ -158,6 +158,20 @@ async def test_without_a_bound_a_hanging_candidate_is_rescued_within_the_deadlin
         assert versions.dispatcher.evidence("iris").bad == 1
 
 
+async def test_a_rescue_has_no_more_time_than_the_request_had(tmp_path: Path) -> None:
+    flow = structs.replace(FLOW, timeout_seconds=2.0)
+    async with under_canary(tmp_path, hanging, hanging, flow=flow) as versions:
+        first = asyncio.create_task(versions.dispatcher.predict(call(1)))  # rescued after half of its time
+        await asyncio.sleep(0.5)
+        second = asyncio.create_task(versions.dispatcher.predict(call(2, STABLE)))
+        done, _ = await asyncio.wait((first, second), return_when=asyncio.FIRST_COMPLETED)
+        assert done == {first}
+        assert isinstance(first.exception(), ReplicaTimeout)
+        await asyncio.wait((second,))
+        assert isinstance(second.exception(), ReplicaTimeout)
+        assert versions.dispatcher.evidence("iris") == Evidence(both_failed=1)
+
+
 async def test_the_bound_follows_the_stable_versions_latencies(tmp_path: Path) -> None:
     async with under_canary(tmp_path, hanging, route=canary_route(0.0)) as versions:
         await versions.publish(canary_route(0.0))
@@ -165,6 +179,18 @@ async def test_the_bound_follows_the_stable_versions_latencies(tmp_path: Path) -
         versions.dispatcher.shift_traffic("iris", canary_route(1.0))
         async with asyncio.timeout(8.0):  # the timeout's share would be 10 s
             from_stable(await versions.dispatcher.predict(call(1)), 1)
+
+
+async def test_what_was_sent_before_there_was_a_bound_delays_nothing_that_was_sent_after(tmp_path: Path) -> None:
+    async with under_canary(tmp_path, hanging) as versions:
+        async with asyncio.timeout(8.0):  # without a bound it would be 10 s
+            before = asyncio.create_task(versions.dispatcher.predict(call(1)))
+            await eventually(lambda: bool(versions.candidate.batches))
+            versions.dispatcher.tallies[STABLE].latency.observe([0.009] * 1000)
+            await asyncio.sleep(0.2)
+            from_stable(await versions.dispatcher.predict(call(2)), 2)
+            from_stable(await before, 1)
+        assert versions.dispatcher.evidence("iris").bad == 2
 
 
 async def test_a_version_that_yields_such_values_itself_does_not_make_the_candidate_bad(tmp_path: Path) -> None:
@@ -207,8 +233,9 @@ async def test_without_rescue_an_overdue_answer_is_bad_once_and_still_given(tmp_
     assert (evidence.answers, evidence.bad) == (1, 1)
 
 
-async def test_a_caller_that_leaves_is_no_evidence(tmp_path: Path) -> None:
-    async with under_canary(tmp_path, hanging, route=canary_route(overdue_seconds=0.1)) as versions:
+@pytest.mark.parametrize("rescue", [True, False])
+async def test_a_caller_that_leaves_is_no_evidence(tmp_path: Path, rescue: bool) -> None:
+    async with under_canary(tmp_path, hanging, route=canary_route(overdue_seconds=0.1, rescue=rescue)) as versions:
         asked = asyncio.create_task(versions.dispatcher.predict(call(1)))
         await eventually(lambda: bool(versions.candidate.batches))
         asked.cancel()

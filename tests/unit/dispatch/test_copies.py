@@ -117,16 +117,28 @@ async def test_a_caller_behind_a_copy_has_the_copys_time_more(tmp_path: Path) ->
         return await echo(requests)
 
     bounds = CopyBounds(per_second=1000.0)
-    boosted = structs.replace(canary_route(0.0, boost=True, overdue_seconds=2.0), copies=bounds)
+    boosted = structs.replace(canary_route(0.0, boost=True, overdue_seconds=3.0), copies=bounds)
     async with under_canary(tmp_path, held, route=boosted) as versions:
         await versions.dispatcher.predict(call(1))
         await eventually(lambda: bool(versions.candidate.batches))
-        versions.dispatcher.shift_traffic("iris", structs.replace(canary_route(1.0, boost=True, overdue_seconds=2.0)))
+        versions.dispatcher.shift_traffic("iris", structs.replace(canary_route(1.0, boost=True, overdue_seconds=3.0)))
         waiting = asyncio.create_task(versions.dispatcher.predict(call(2)))
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(3.3)
         assert not versions.dispatcher.evidence("iris").rescued
         release.set()
         assert (await waiting).headers["x-model-id"] != STABLE
+
+
+async def test_a_copy_that_hangs_since_before_there_was_a_bound_holds_up_no_caller(tmp_path: Path) -> None:
+    boosted = structs.replace(canary_route(0.0, boost=True), copies=CopyBounds(per_second=1000.0))
+    async with under_canary(tmp_path, hanging, route=boosted) as versions:
+        async with asyncio.timeout(8.0):  # without a bound it would be 10 s, or 20 s behind the copy
+            await versions.dispatcher.predict(call(1))
+            await eventually(lambda: bool(versions.candidate.batches))
+            versions.dispatcher.tallies[STABLE].latency.observe([0.009] * 1000)
+            versions.dispatcher.shift_traffic("iris", canary_route(1.0, boost=True))
+            answer = await versions.dispatcher.predict(call(2))
+            assert answer.headers["x-prism-rescued"] == "2.0.0"
 
 
 async def test_a_shadow_gets_a_copy_of_each_request_and_the_pairs_wait_to_be_compared(tmp_path: Path) -> None:
@@ -206,6 +218,17 @@ async def test_pairs_that_nobody_takes_are_bounded_and_dropped(tmp_path: Path) -
         assert [json.loads(pair.production.body)["predictions"] for pair in pairs] == [[0], [1], [2]]
         await versions.dispatcher.predict(call(10))
         await eventually(lambda: len(versions.dispatcher.take_shadow_pairs("iris")) == 1)
+
+
+async def test_pairs_hold_bytes_until_they_are_taken(tmp_path: Path) -> None:
+    async with under_canary(tmp_path, route=shadow_route(held_bytes=10_000)) as versions:
+        for _round in range(2):
+            for _ in range(20):
+                await versions.dispatcher.predict(call("x" * 1000))
+                await eventually(lambda: versions.dispatcher.lanes[1].pending == 0)
+            evidence = versions.dispatcher.evidence("iris")
+            assert evidence.dropped > 0
+            assert 1 <= len(versions.dispatcher.take_shadow_pairs("iris")) <= 5, "each holds two answers of 1 KB"
 
 
 async def test_copies_are_bounded_by_rate(tmp_path: Path) -> None:

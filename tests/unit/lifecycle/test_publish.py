@@ -359,6 +359,19 @@ async def test_the_next_gateway_adopts_both_versions_and_the_name_goes_to_the_on
         assert await answering(home) == {CANDIDATE: 40}
 
 
+async def test_without_the_registrys_file_the_older_version_that_runs_gets_the_requests(tmp_path: Path) -> None:
+    home = House(tmp_path)
+    await two_versions(home)
+    await home.dispatcher.close()
+    home.settings.registry_path.write_text("{")
+    async with house_again(home):
+        assert not home.registry_was_whole
+        await home.deployments.resume(registry_lost=True)
+        assert [home.status(each) for each in (STABLE, CANDIDATE)] == [Status.LIVE, Status.LIVE]
+        assert await answering(home) == {STABLE: 40}
+        assert await answering(home, 4, CANDIDATE) == {CANDIDATE: 4}
+
+
 async def test_the_next_gateway_starts_both_versions_again_and_neither_replaces_the_other(tmp_path: Path) -> None:
     home = House(tmp_path)
     await two_versions(home)
