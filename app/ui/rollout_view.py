@@ -151,10 +151,10 @@ def _measures(rollout: Rollout, trial: Trial | None, history: History) -> list[M
 
 
 def _share(name: str, count: int, seen: Evidence, limit: float, *, is_above: bool) -> Measure:
-    """Return the line of a share that is judged. With 95 % confidence it is below what is shown behind it."""
+    """Return the line of a share that is judged. With 95 % confidence it is below the bound behind it."""
     told = f"{count:,} of {seen.answers:,}"
     if seen.answers:
-        told += f", surely below {percent(upper_bound(count, seen.answers))}"
+        told += f", shown to be below {percent(upper_bound(count, seen.answers))}"
     badge = FAILED if is_above else PASSED if is_within(count, seen.answers, limit) else WAITING
     return Measure(name, told, "–", f"{percent(limit)} or less", badge)
 

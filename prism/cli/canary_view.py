@@ -44,10 +44,8 @@ def _evidence(rollout: Rollout) -> str:
     seen = rollout.evidence
     if seen is None:
         return ""
-    told = f"{seen.answers:,} answers, {seen.bad:,} bad, {seen.slow:,} slow"
-    if seen.mirrored:
-        told += f", {seen.mirrored:,} of them to copies"
-    return told
+    copies = f" ({seen.mirrored:,} to copies)" if seen.mirrored else ""
+    return f"{seen.answers:,} answers{copies}, {seen.bad:,} bad, {seen.slow:,} slow"
 
 
 def _limit(rollout: Rollout) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-
 SECRETS = ("NGROK_AUTHTOKEN", "DATABASE_URL")
 """PRISM's secrets under names that are not its own."""
 
