@@ -33,7 +33,7 @@ COMMANDS = dict(commands(PRISM))
 
 @pytest.fixture
 def in_a_folder_with_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("model.joblib", "model.pkl", "train.py", "rows.json", "sample.json", "data.csv"):
+    for name in ("model.joblib", "model.pkl", "train.py", "rows.json", "data.csv", "sample.json"):
         (tmp_path / name).touch()
     for name in ("folder", "src"):
         (tmp_path / name).mkdir()
