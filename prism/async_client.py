@@ -20,6 +20,7 @@ from prism.following import LogFollower
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts, Traffic, VersionOptions
 from prism.responses import ApiKey, Difference, Health, Model, Prediction, Replacement, Share, Version
 from prism.retries import Retries
+from prism.shadows import AsyncShadowMethods
 from prism.streaming import ItemReader, check_kind, content_of
 from prism.tables.answer import FilePrediction, TableAnswer
 from prism.tables.records import Batch
@@ -28,7 +29,7 @@ from prism.tables.run import IN_FLIGHT, OnRows, table_run, wait_seconds
 T = TypeVar("T")
 
 
-class AsyncPrism(AsyncCanaryMethods):
+class AsyncPrism(AsyncCanaryMethods, AsyncShadowMethods):
     """Client for one PRISM server. Use it as a context manager, or `await close()` it.
 
     base_url: defaults to PRISM_URL, then to http://127.0.0.1:8000. api_key: defaults to PRISM_API_KEY, then to none.

@@ -22,6 +22,7 @@ from prism.following import LogFollower
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts, Traffic, VersionOptions
 from prism.responses import ApiKey, Difference, Health, Model, Prediction, Replacement, Share, Version
 from prism.retries import Retries
+from prism.shadows import ShadowMethods
 from prism.streaming import ItemReader, check_kind, content_of
 from prism.tables.answer import FilePrediction, TableAnswer
 from prism.tables.records import Batch
@@ -43,7 +44,7 @@ def deploy(
         return client.deploy(model, on_status=on_status, **options)
 
 
-class Prism(CanaryMethods):
+class Prism(CanaryMethods, ShadowMethods):
     """Client for one PRISM server. Use it as a context manager, or `close()` it.
 
     base_url: defaults to PRISM_URL, then to http://127.0.0.1:8000. api_key: defaults to PRISM_API_KEY, then to none.

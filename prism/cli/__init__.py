@@ -36,6 +36,7 @@ from prism.cli import (
     push,
     server,
     service,
+    shadow,
     share,
     storage,
     versions,
@@ -118,6 +119,7 @@ app.command(epilog=examples("prism diff iris", "prism diff iris 1.0.0 2.0.0"))(v
 app.command("rm", epilog=examples("prism rm iris@1.0.0", "prism rm iris --yes"))(models.remove)
 app.add_typer(models.app, name="models")
 app.add_typer(canary.app, name="canary")
+app.add_typer(shadow.app, name="shadow")
 app.add_typer(share.app, name="share")
 app.add_typer(keys.app, name="keys")
 app.add_typer(config.app, name="config")

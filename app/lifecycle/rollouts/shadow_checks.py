@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from app.core.model import ModelVersion
 from app.errors import BadInput, Conflict
-from app.lifecycle.rollouts.checks import Pair, version_of, refuse_breaking, refuse_second
+from app.lifecycle.rollouts.checks import Pair, refuse_breaking, refuse_second, version_of
 from app.lifecycle.state import DeploymentState
 
 
