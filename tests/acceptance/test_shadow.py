@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +14,13 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.tree import DecisionTreeClassifier
+from typer.testing import CliRunner, Result
 
+from prism.cli import app
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import Server, problem, wait_for
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 ROWS = [1.0, 4.0, 6.0, 9.0]
 """Production says `high` above 5, the shadow above 3: they disagree on the second row only."""
 
@@ -125,3 +132,41 @@ def test_what_is_no_shadow_is_told_as_such(server: Server) -> None:
         assert "has an active rollout already: canary" in problem(begin(server, shadow_version="2.0.0"))["detail"]
     finally:
         server.http.post(f"/deployments/canary/{canary['id']}/rollback")
+
+
+def test_the_commands_of_a_shadow(server: Server) -> None:
+    def prism(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ("shadow", *arguments), env={"PRISM_URL": server.url})
+
+    begun = prism("start", "level", "--production", "1.0.0", "--shadow", "2.0.0")
+    assert begun.exit_code == 0, begun.output
+    assert begun.stdout.startswith("level: 2.0.0 is the shadow of 1.0.0, ")
+    assert "\nAgreement nothing compared yet\n" in begun.stdout
+    wait_for(lambda: report(server)["state"] == "running", 60, "the shadow, which may have to start first")
+    ask(server, 2)
+    compared(server, 8)
+    shown = prism("show", "level").stdout
+    assert "Agreement 75.00 % of 8 answers; 0 failed\n" in shown
+    assert 'predictions[0]: "low" → "high" (label)' in shown
+    assert json.loads(prism("show", "level", "--json").stdout)["compared"] == 8
+    stopped = prism("stop", "level")
+    assert stopped.stdout.startswith("level: 2.0.0 is the shadow of 1.0.0, done\n")
+    assert "prism canary start level --candidate 2.0.0" in stopped.stderr
+    refused = prism("show", "levle")
+    assert (refused.exit_code, "Did you mean `level`?" in refused.stderr) == (3, True)
+
+
+@pytest.mark.slow
+def test_the_example_runs_as_a_reader_would_run_it(server: Server) -> None:
+    def run(example: str) -> list[str]:
+        command = [sys.executable, str(EXAMPLES / example)]
+        environment = {**os.environ, "PRISM_URL": server.url}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    run("register.py")
+    told = run("shadow.py")
+    assert told[0] == "<Shadow fraud-detector running (2.0.0 beside 1.0.0)>"
+    assert told[1].endswith(" of 20 answers agree")
+    assert told[-1] == "<Shadow fraud-detector done (2.0.0 beside 1.0.0)>"
