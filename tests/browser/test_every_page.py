@@ -26,6 +26,7 @@ PAGES = {
     "predict": "/predict?model_id={iris}",
     "predict json": "/predict?model_id={talker}",
     "versions": "/model-versions?model_id={iris}",
+    "shadow": "/model-shadow?model_id={iris}",
     "log": "/model-logs?model_id={talker}",
     "build log": "/model-logs?model_id={iris}&kind=build",
     "choose a model": "/predict",
