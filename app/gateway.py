@@ -28,12 +28,14 @@ from app.lifecycle.intake.staging import Staging
 from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.probe import Connect, ProbedConnection
+from app.lifecycle.rollouts.ab import Experiments
 from app.lifecycle.rollouts.canaries import Canaries
 from app.lifecycle.state import DeploymentState
 from app.observe.history import History
 from app.protocols.v2.service import V2Admin, V2Service
 from app.public.surface import PublicSurface
 from app.registry.catalog.database import CatalogDatabase
+from app.registry.catalog.experiments import SqlExperimentStore
 from app.registry.catalog.rollouts import SqlRolloutStore
 from app.registry.containers import ContainersFile
 from app.registry.keys import KeyEntry, KeyStore
@@ -90,6 +92,13 @@ class Gateway:
         self._readers_group = BackgroundGroup(f"prism-{home_label(settings)}-readers")
         self.deployments = Deployments(self.state, self._pipeline(), connector(self.flow.wire))
         self.canaries = Canaries(SqlRolloutStore(self.catalog), self.deployments, self.dispatcher.evidence)
+        self.experiments = Experiments(
+            SqlRolloutStore(self.catalog),
+            SqlExperimentStore(self.catalog),
+            self.deployments,
+            self.dispatcher.take_exposures,
+            self.dispatcher.exposure,
+        )
         self.public_surface = PublicSurface(
             self.state,
             self.dispatcher,
@@ -174,9 +183,11 @@ class Gateway:
         self._store.load()
         self.key_store.load()
         loaded = await self.canaries.load() if self.catalog.exists else None
+        experiments_loaded = await self.experiments.load() if loaded else loaded
         await self.deployments.resume(registry_lost=not self._containers.load())
         self.catalog.begin()
         self.canaries.begin_judging(loaded=loaded)
+        self.experiments.begin_recording(loaded=experiments_loaded)
         if self.settings.enable_health_monitor:
             self.monitor.begin()
         self.history.begin()
@@ -204,6 +215,7 @@ class Gateway:
         await self.models_folder.end()
         await self.monitor.end()
         await self.canaries.end()
+        await self.experiments.end()
         await self.deployments.shut_down(keep_models=keep_models)
         await self.dispatcher.close()
         await self.catalog.close()

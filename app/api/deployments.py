@@ -13,11 +13,12 @@ from msgspec import to_builtins
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from app.api.experiment_documents import experiment_document
 from app.api.log_events import STREAM_HEADERS
 from app.api.rollout_documents import rollout_document
 from app.api.rollout_events import rollout_events
 from app.core.rollout.policy import canary_policy
-from app.core.rollout.records import CanaryPolicy, Rollout
+from app.core.rollout.records import CanaryPolicy, Rollout, RolloutKind
 from app.lifecycle.rollouts.canaries import Canaries
 from app.lifecycle.rollouts.checks import CanaryRequest
 
@@ -161,4 +162,6 @@ class DeploymentRoutes:
         return self._document(await command(rollout_id))
 
     def _document(self, rollout: Rollout) -> dict[str, Any]:
+        if rollout.kind is RolloutKind.EXPERIMENT:
+            return experiment_document(rollout, self._canaries.standing.number)
         return rollout_document(rollout, self._canaries.seen(rollout))

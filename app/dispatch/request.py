@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from app.access.rate_limit import Allowance
+from app.core.rollout.keys import NOBODY, Identity
 from app.core.route_table import Endpoint
 from app.errors import PrismError
 from app.observe.tally import ModelCounters
@@ -31,7 +32,8 @@ class Call(Struct, frozen=True):
     """One predict request of an admitted caller, as an ordinary route passes it on.
 
     caller: the name under which it is counted. dialect: of the body, one of frames.DIALECT_…. strict: refuse columns that
-    the model does not have. as_csv: answer a CSV body by its rows with the results beside them.
+    the model does not have. as_csv: answer a CSV body by its rows with the results beside them. identity: by which an
+    experiment may tell callers apart.
     """
 
     ref: str
@@ -42,6 +44,7 @@ class Call(Struct, frozen=True):
     dialect: int = frames.DIALECT_JSON
     strict: bool = False
     as_csv: bool = False
+    identity: Identity = NOBODY
 
     @property
     def options(self) -> int:
@@ -95,6 +98,11 @@ class PendingRequest:
         """Return the request id, which its answer will have, too."""
         return self.request_id
 
+    @property
+    def identity(self) -> Identity:
+        """What the request says of who sent it."""
+        return NOBODY
+
     def lose_replica(self, name: str) -> None:
         """Hear that the replica of the model `name` was lost that worked on it; it is retried unless it ends now."""
 
@@ -115,13 +123,25 @@ class PendingRequest:
 class AwaitableRequest(PendingRequest):
     """A request whose sender awaits `reply`."""
 
-    __slots__ = ("dialect", "reply")
+    __slots__ = ("_identity", "dialect", "reply")
 
-    def __init__(self, body: bytes, options: int, dialect: int = frames.DIALECT_JSON, request_id: str = "") -> None:
+    def __init__(
+        self,
+        body: bytes,
+        options: int,
+        dialect: int = frames.DIALECT_JSON,
+        request_id: str = "",
+        identity: Identity = NOBODY,
+    ) -> None:
         super().__init__(body, options)
         self.dialect = dialect
         self.request_id = request_id
+        self._identity = identity
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    @property
+    def identity(self) -> Identity:
+        return self._identity
 
     async def answer(self) -> Reply:
         """Wait for the answer. Raises errors of app.errors. If the wait is cancelled, the request is dropped."""

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from app.core.rollout.keys import key_source
 from app.core.rollout.records import Rollout, RolloutKind, RolloutState
-from app.core.route import Canary, Route
+from app.core.route import Arm, Canary, Route
 
 JUDGED = (RolloutState.RUNNING, RolloutState.HOLDING, RolloutState.PAUSED, RolloutState.PROMOTED)
 
 
 def rollout_route(rollout: Rollout) -> Route:
     """Return how the requests for a name are split while its rollout is in this state, and whether they are evidence."""
+    if rollout.kind is RolloutKind.EXPERIMENT:
+        return _experiment_route(rollout)
     policy = rollout.policy
     canary = None
     if rollout.kind is RolloutKind.CANARY and rollout.state in JUDGED:
         overdue_seconds = policy.overdue_ms / 1000 if policy.overdue_ms is not None else None
         canary = Canary(rollout.stable_id, rollout.candidate_id, policy.rescue, overdue_seconds)
     return Route(rollout.arms, canary=canary, rollout_id=rollout.id)
+
+
+def _experiment_route(rollout: Rollout) -> Route:
+    """Return the arms while the experiment runs; before, the version that had the traffic, and after, the chosen one."""
+    if rollout.state is RolloutState.RUNNING:
+        return Route(rollout.arms, rollout_id=rollout.id, key=key_source(rollout.key))
+    main = rollout.candidate_id or rollout.stable_id
+    others = [arm.model_id for arm in rollout.arms if arm.model_id != main]
+    return Route((Arm(main, 1.0), *(Arm(other, 0.0) for other in others)))

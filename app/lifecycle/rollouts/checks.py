@@ -11,6 +11,7 @@ from app.core.rollout.canary import Versions
 from app.core.rollout.compatibility import breaking_changes, told
 from app.core.rollout.records import CanaryPolicy, Rollout
 from app.errors import BadInput, Conflict, NotFound
+from app.lifecycle.rollouts.guards import end_it
 from app.lifecycle.state import DeploymentState
 
 
@@ -41,15 +42,9 @@ def pair_of(request: CanaryRequest, state: DeploymentState) -> Pair:
     Raises NotFound for an unknown name or version, with the nearest; Conflict if no version is live or the name has an
     active rollout; BadInput if the candidate is the stable version, or production's callers would break on it.
     """
-    candidate = _candidate(request, state)
+    candidate = version_of(request.name, request.candidate, state)
     refuse_second(request.name, state.rollout(request.name))
-    endpoint = state.live_endpoint(request.name)
-    stable = state.model(endpoint.model_id) if endpoint is not None else None
-    if stable is None:
-        raise Conflict(
-            f"No version of `{request.name}` is live, so there is none to go back to.",
-            hint=f"Start the version itself: `prism models start {candidate.ref}`.",
-        )
+    stable = stable_version(request.name, candidate, state)
     if stable.model_id == candidate.model_id:
         raise BadInput(
             f"`{candidate.ref}` answers all requests for `{request.name}` already, so it cannot be its own candidate.",
@@ -61,12 +56,24 @@ def pair_of(request: CanaryRequest, state: DeploymentState) -> Pair:
     return pair
 
 
+def stable_version(name: str, candidate: ModelVersion, state: DeploymentState) -> ModelVersion:
+    """Return the version that answers for a name. Raises Conflict if none does."""
+    endpoint = state.live_endpoint(name)
+    stable = state.model(endpoint.model_id) if endpoint is not None else None
+    if stable is None:
+        raise Conflict(
+            f"No version of `{name}` is live, so there is none to go back to.",
+            hint=f"Start the version itself: `prism models start {candidate.ref}`.",
+        )
+    return stable
+
+
 def refuse_second(name: str, active: Rollout | None) -> None:
     """Raise Conflict if a name has an active rollout."""
     if active is not None:
         raise Conflict(
             f"`{name}` has an active rollout already: {active.kind.value} {active.id}, {active.state.value}.",
-            hint=f"Promote it or roll it back first: `prism canary promote {name}` or `prism canary rollback {name}`.",
+            hint=f"{end_it(active)}.",
             rollout=active.id,
         )
 
@@ -83,20 +90,19 @@ def refuse_breaking(pair: Pair) -> None:
         )
 
 
-def _candidate(request: CanaryRequest, state: DeploymentState) -> ModelVersion:
-    known = state.versions(request.name)
+def version_of(name: str, sought: str, state: DeploymentState) -> ModelVersion:
+    """Find a version by its number, `name@version` or model_id. Raises NotFound, with the nearest."""
+    known = state.versions(name)
     if not known:
         names = sorted({model.name for model in state.models()})
-        raise _unknown(
-            f"There is no model `{request.name[:200]}`.", request.name, names, "`prism ls` lists all models."
-        )
+        raise _unknown(f"There is no model `{name[:200]}`.", name, names, "`prism ls` lists all models.")
     for model in known:
-        if request.candidate in (model.version, model.ref, model.model_id):
+        if sought in (model.version, model.ref, model.model_id):
             return model
     numbers = [model.version for model in known]
     raise _unknown(
-        f"`{request.name}` has no version `{request.candidate[:200]}`.",
-        request.candidate,
+        f"`{name}` has no version `{sought[:200]}`.",
+        sought,
         numbers,
         f"It has {', '.join(numbers[-8:])}.",
     )
