@@ -15,6 +15,7 @@ import httpx2
 
 from prism import connection, requests
 from prism.errors import APIError, ConnectionFailed, PrismError, RateLimitedError
+from prism.experiments import AsyncExperimentMethods
 from prism.following import LogFollower
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts, Traffic, VersionOptions
 from prism.responses import ApiKey, Difference, Health, Model, Prediction, Replacement, Share, Version
@@ -27,7 +28,7 @@ from prism.tables.run import IN_FLIGHT, OnRows, table_run, wait_seconds
 T = TypeVar("T")
 
 
-class AsyncPrism:
+class AsyncPrism(AsyncExperimentMethods):
     """Client for one PRISM server. Use it as a context manager, or `await close()` it.
 
     base_url: defaults to PRISM_URL, then to http://127.0.0.1:8000. api_key: defaults to PRISM_API_KEY, then to none.
@@ -95,23 +96,22 @@ class AsyncPrism:
         return await self._settle(requests.register(name, model_object, path, framework, **options), on_status)
 
     async def predict(
-        self, ref: str, data: Any = None, *, inputs: Any = None, probabilities: bool = False
+        self, ref: str, data: Any = None, *, inputs: Any = None, probabilities: bool = False, key: str | None = None
     ) -> Prediction:
         """Predict.
 
-        <<<<<<< HEAD
-                data, or inputs: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image as bytes or as
-                Pillow holds it, or a list of images, each of which is a row. Other bytes are sent unchanged as JSON.
-        =======
-                data: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image or a
-                WAV file as bytes, an image as Pillow holds it, or a list of files, each of which is a row. Other bytes are sent unchanged as JSON.
-        >>>>>>> rollouts
+        data, or inputs: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image or
+        a WAV file as bytes, an image as Pillow holds it, or a list of files, each of which is a row. Other bytes are
+        sent unchanged as JSON. key: by which an experiment tells callers apart; None for the API key.
         """
-        return await self.send(requests.predict(ref, requests.one_input(data, inputs), probabilities=probabilities))
+        call = requests.predict(ref, requests.one_input(data, inputs), probabilities=probabilities, key=key)
+        return await self.send(call)
 
-    async def predict_batch(self, ref: str, inputs: Sequence[Any], *, probabilities: bool = False) -> Prediction:
+    async def predict_batch(
+        self, ref: str, inputs: Sequence[Any], *, probabilities: bool = False, key: str | None = None
+    ) -> Prediction:
         """Predict many rows at once. inputs: the rows, each an object by column or a list of values."""
-        return await self.send(requests.predict_rows(ref, inputs, probabilities=probabilities))
+        return await self.send(requests.predict_rows(ref, inputs, probabilities=probabilities, key=key))
 
     async def versions(self, name: str) -> list[Version]:
         """Return the versions of a model, the oldest first."""

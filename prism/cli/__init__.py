@@ -25,6 +25,7 @@ from typing import Annotated
 import typer
 
 from prism.cli import (
+    ab,
     bench,
     config,
     develop,
@@ -115,6 +116,7 @@ app.command(epilog=examples("prism versions iris", "prism versions iris --json")
 app.command(epilog=examples("prism diff iris", "prism diff iris 1.0.0 2.0.0"))(versions.diff)
 app.command("rm", epilog=examples("prism rm iris@1.0.0", "prism rm iris --yes"))(models.remove)
 app.add_typer(models.app, name="models")
+app.add_typer(ab.app, name="ab")
 app.add_typer(share.app, name="share")
 app.add_typer(keys.app, name="keys")
 app.add_typer(config.app, name="config")

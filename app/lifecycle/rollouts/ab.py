@@ -328,7 +328,8 @@ class Experiments:
         rollout = self._active.get(rollout_id) or await self._store.get(rollout_id)
         if rollout is None:
             raise NotFound(
-                f"There is no experiment `{rollout_id[:100]}`.", hint="`GET /deployments` lists those there are."
+                f"There is no experiment `{rollout_id[:100]}`.",
+                hint="`prism ab results NAME` shows the one of a model.",
             )
         if rollout.kind is not RolloutKind.EXPERIMENT:
             raise Conflict(f"The rollout {rollout.id} of {rollout.name} is no experiment, but {rollout.kind.value}.")
