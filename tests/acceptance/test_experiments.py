@@ -101,8 +101,8 @@ def test_callers_keep_their_version_report_feedback_and_a_winner_takes_all(serve
 
 def test_a_stopped_version_is_started_for_an_experiment_by_a_member_of_the_body(server: Server) -> None:
     live = server.model("price")["version"]
-    begun = server.prism(
-        "ab", "start", "price", "--variant", "1.0.0=1", "--variant", "2.0.0=3", "--key", "body:user.id"
+    begun = prism(
+        server, "ab", "start", "price", "--variant", "1.0.0=1", "--variant", "2.0.0=3", "--key", "body:user.id"
     )
     assert begun.returncode == 0, begun.stderr
     wait_for(
