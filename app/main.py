@@ -42,6 +42,7 @@ from app.ui.routes import clearing, dashboard, documentation, login, predict_tab
 from app.ui.routes import logs as logs_page
 from app.ui.routes import model as model_page
 from app.ui.routes import predict as predict_page
+from app.ui.routes import rollout as rollout_page
 from app.ui.routes import settings as settings_page
 from app.ui.routes import share as share_panel
 from app.ui.routes import upload as upload_page
@@ -172,6 +173,7 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
     app.include_router(predict_table.router(state, asking, system.admission, pages), dependencies=admins)
     app.include_router(logs_page.router(deployments, pages), dependencies=admins)
     app.include_router(versions_page.router(deployments, pages), dependencies=admins)
+    app.include_router(rollout_page.router(state, system.canaries, history, pages), dependencies=admins)
     app.include_router(
         model_page.router(deployments, history, vitals, system.dispatcher.circuits, pages), dependencies=admins
     )

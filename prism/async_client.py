@@ -14,6 +14,7 @@ from typing import Any, TypeVar, Unpack
 import httpx2
 
 from prism import connection, requests
+from prism.canaries import AsyncCanaryMethods
 from prism.errors import APIError, ConnectionFailed, PrismError, RateLimitedError
 from prism.experiments import AsyncExperimentMethods
 from prism.following import LogFollower
@@ -28,7 +29,7 @@ from prism.tables.run import IN_FLIGHT, OnRows, table_run, wait_seconds
 T = TypeVar("T")
 
 
-class AsyncPrism(AsyncExperimentMethods):
+class AsyncPrism(AsyncCanaryMethods, AsyncExperimentMethods):
     """Client for one PRISM server. Use it as a context manager, or `await close()` it.
 
     base_url: defaults to PRISM_URL, then to http://127.0.0.1:8000. api_key: defaults to PRISM_API_KEY, then to none.

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, Unpack
 import httpx2
 
 from prism import connection, requests
+from prism.canaries import CanaryMethods
 from prism.errors import APIError, ConnectionFailed, PrismError, RateLimitedError
 from prism.experiments import ExperimentMethods
 from prism.following import LogFollower
@@ -43,7 +44,7 @@ def deploy(
         return client.deploy(model, on_status=on_status, **options)
 
 
-class Prism(ExperimentMethods):
+class Prism(CanaryMethods, ExperimentMethods):
     """Client for one PRISM server. Use it as a context manager, or `close()` it.
 
     base_url: defaults to PRISM_URL, then to http://127.0.0.1:8000. api_key: defaults to PRISM_API_KEY, then to none.

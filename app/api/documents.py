@@ -45,7 +45,7 @@ def model_document(
         "description": model.spec.description,
         "target": deployment.target or model.target,
         "gpu": model.spec.execution.gpus.shown,
-        "endpoint": f"{base_url}/models/{quote(model.name)}/predict",
+        "endpoint": f"{base_url}/models/{quote(deployment.callable_ref, safe='@')}/predict",
         "public_url": public_url,
         "created_at": model.identity.created_at,
         "created_by": model.identity.created_by or None,

@@ -14,7 +14,7 @@ Number = Callable[[str], str]
 
 
 def experiment_document(rollout: Rollout, number: Number) -> dict[str, Any]:
-    """Return an experiment. candidate: the version that it was stopped for; null before."""
+    """Return an experiment. candidate: the version that it was stopped for; absent before."""
     chosen = rollout.candidate_id
     return {
         "id": rollout.id,
@@ -23,7 +23,7 @@ def experiment_document(rollout: Rollout, number: Number) -> dict[str, Any]:
         "state": rollout.state.value,
         "reason": rollout.reason or None,
         "stable": {"model_id": rollout.stable_id, "version": number(rollout.stable_id)},
-        "candidate": {"model_id": chosen, "version": number(chosen)} if chosen else None,
+        **({"candidate": {"model_id": chosen, "version": number(chosen)}} if chosen else {}),
         "variants": [
             {"model_id": arm.model_id, "version": number(arm.model_id), "percentage": round(arm.weight * 100, 6)}
             for arm in rollout.arms

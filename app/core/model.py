@@ -319,4 +319,10 @@ class Deployment(Struct, frozen=True):
     metadata: dict[str, Any] = {}
     bounds: QueueLimits = QueueLimits()
     traffic: TrafficChoice = TrafficChoice.ALL
+
+    @property
+    def callable_ref(self) -> str:
+        """The reference by which callers reach it: its name, or `name@version` while it runs beside another version."""
+        return f"{self.name}@{self.version}" if self.traffic is TrafficChoice.NONE else self.name
+
     side_effects: bool = False

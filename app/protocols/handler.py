@@ -93,6 +93,7 @@ class InferenceHandler:
         probabilities: bool = False,
         strict: bool = False,
         as_csv: bool = False,
+        errors: bool = False,
     ) -> Call:
         """Make a call from a request: admit the caller, check the body's content type, then read the body.
 
@@ -102,7 +103,16 @@ class InferenceHandler:
         check_content_type(request.headers.get("content-type", ""), *types)
         body = await self.body(request)
         return Call(
-            ref, body, caller, probabilities, request_id_of(request), dialect, strict, as_csv, identity_of(request)
+            ref,
+            body,
+            caller,
+            probabilities,
+            request_id_of(request),
+            dialect,
+            strict,
+            as_csv,
+            errors,
+            identity_of(request),
         )
 
     async def body(self, request: Request) -> bytes:

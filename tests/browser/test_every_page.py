@@ -58,7 +58,7 @@ def ids(server: Server) -> dict[str, str]:
     return {model["name"]: model["model_id"] for model in server.http.get("/models").json()["models"]}
 
 
-CUT = """() => [...document.querySelectorAll("table.stacks")].filter(
+CUT = """() => [...document.querySelectorAll("table.stacks, #replicas")].filter(
   (table) => table.checkVisibility() && table.parentElement.scrollWidth > table.parentElement.clientWidth
 ).map((table) => table.caption.textContent)"""
 

@@ -68,6 +68,9 @@ async def test_a_registered_version_is_the_next_major_one_and_takes_no_request_u
         ("1.0.0", "live", "all"),
         ("2.0.0", "live", "none"),
     ]
+    assert (second.endpoint or "").endswith("/models/fraud@2.0.0/predict"), "the name leads to the other one"
+    page = (await gateway.http.get(f"/model?model_id={second.model_id}")).text
+    assert "runs beside the version that answers" in page
     assert [await gateway.answering() for _ in range(4)] == ["1.0.0"] * 4
     assert await gateway.answering("fraud@2.0.0") == "2.0.0"
     await client.models.start("fraud@2.0.0")

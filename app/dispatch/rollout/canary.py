@@ -47,8 +47,8 @@ class CanarySplit(Split):
         self.stable = stable
         self.rescues = canary.rescue and not repeats_effects(candidate, stable)
         self.ledger = ledger
-        self.lateness = Lateness(candidate, stable, canary.overdue_seconds)
         self.clock = OverdueClock()
+        self.lateness = Lateness(candidate, stable, canary.overdue_seconds, self.clock)
         self.boost: Boost | None = None
 
     def submit(self, request: PendingRequest, now: float) -> None:

@@ -19,7 +19,7 @@ from app.dispatch.batch import Lane
 from app.dispatch.request import PendingRequest, Reply
 from app.dispatch.rollout.evidence import Ledger, Outcome, cause_of, has_succeeded
 from app.dispatch.rollout.nonsense import is_nonsense, may_be_not_finite
-from app.dispatch.rollout.overdue import Lateness, OverdueClock
+from app.dispatch.rollout.overdue import Lateness
 from app.errors import Overloaded, PrismError, ReplicaProtocolError, ReplicaUnavailable
 from model_container.contract import frames
 
@@ -175,14 +175,19 @@ class _Copy(PendingRequest):
 class Boost(Copies):
     """Copies for a candidate that is idle, which count as evidence, as if it had been asked first.
 
-    One is under way at a time. busy_until: when the one under way is overdue; 0 if there is none.
+    One is under way at a time. lateness: of the split that the candidate is in now.
     """
 
     def __init__(self, lane: Lane, bounds: CopyBounds, ledger: Ledger, lateness: Lateness) -> None:
         super().__init__(lane, bounds, ledger)
         self.lateness = lateness
-        self._clock = OverdueClock()
-        self.busy_until = 0.0
+        self._copy: _BoostCopy | None = None
+
+    @property
+    def busy_until(self) -> float:
+        """When the copy under way is overdue, in monotonic seconds; 0 if there is none."""
+        copy = self._copy
+        return 0.0 if copy is None else min(copy.due, copy.sent + self.lateness.overdue_seconds)
 
     def _takes(self, request: PendingRequest) -> bool:
         return not self.lane.pending and super()._takes(request)
@@ -192,11 +197,12 @@ class Boost(Copies):
 
     def begin(self, copied: Copied) -> None:
         copy = _BoostCopy(self, copied)
-        if self.lane.pending or self.busy_until or not self._has_room(copy.held_bytes):
+        if self.lane.pending or self._copy is not None or not self._has_room(copy.held_bytes):
             return
         self.lateness.renew(copy.sent)
-        copy.due = self.busy_until = copy.sent + self.lateness.overdue_seconds
-        self._clock.add(copy)
+        copy.due = copy.sent + self.lateness.overdue_seconds
+        self._copy = copy
+        copy.clock.add(copy)
         self._send(copy, self.lane)
 
     def judge_overdue(self, copy: _BoostCopy) -> None:
@@ -210,11 +216,11 @@ class Boost(Copies):
         super().back(copy, outcome)
         assert isinstance(copy, _BoostCopy)
         now = monotonic()
-        self.busy_until = 0.0
+        self._copy = None
         rest = (now - copy.sent) * (1 / BOOST_SHARE - 1)
         self._next_at = max(self._next_at, now + rest)
         self.open_at = max(self.open_at, self._next_at)
-        self._clock.discard(copy)
+        copy.clock.discard(copy)
         if copy.is_counted or isinstance(outcome, Overloaded):
             return
         ledger, copied = self._ledger, copy.copied
@@ -230,12 +236,13 @@ class Boost(Copies):
 
 
 class _BoostCopy(_Copy):
-    """is_counted: whether it was counted as evidence, as it was overdue."""
+    """is_counted: whether it was counted as evidence, as it was overdue. clock: that finds out."""
 
-    __slots__ = ("is_counted",)
+    __slots__ = ("clock", "is_counted")
 
     def __init__(self, copies: Boost, copied: Copied) -> None:
         super().__init__(copies, copied)
+        self.clock = copies.lateness.clock
         self.is_counted = False
 
     def pass_due(self) -> None:

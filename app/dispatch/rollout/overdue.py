@@ -18,32 +18,8 @@ SHARE_OF_TIMEOUT = 0.5
 """An answer is overdue after this share of the timeout at the latest, so that the rest of it is left for a rescue."""
 
 DERIVED_EACH_SECONDS = 1.0
-
-
-class Lateness:
-    """The bounds for the answers of a candidate, renewed each second while it is asked.
-
-    slow_seconds: above this, an answer counts as slow. overdue_seconds: above this, it is asked of the stable version.
-    """
-
-    def __init__(self, candidate: Lane, stable: Lane, given_seconds: float | None) -> None:
-        self._stable = stable
-        self._most = min(candidate.flow.timeout_seconds, stable.flow.timeout_seconds) * SHARE_OF_TIMEOUT
-        self._is_given = given_seconds is not None
-        self._renewed = float("-inf")
-        self.slow_seconds = self.overdue_seconds = (
-            self._most if given_seconds is None else min(given_seconds, self._most)
-        )
-
-    def renew(self, now: float) -> None:
-        """Derive the bounds again, unless they were given or it was done a moment ago."""
-        if self._is_given or now - self._renewed < DERIVED_EACH_SECONDS:
-            return
-        self._renewed = now
-        latency = self._stable.tally.latency
-        bound = latency_bound(latency.bounds, latency.counts)
-        self.slow_seconds = self._most if bound is None else min(bound, self._most)
-        self.overdue_seconds = min(max(self.slow_seconds, OVERDUE_MIN_SECONDS), self._most)
+TRIED_EACH_SECONDS = 0.1
+"""How often the bound is derived again, and how often it is tried while there are too few answers."""
 
 
 class Timed(Protocol):
@@ -72,12 +48,22 @@ class OverdueClock:
     def discard(self, timed: Timed) -> None:
         self._timed.pop(timed, None)
 
+    def hasten(self, due: float) -> None:
+        """Make everything overdue at `due` at the latest."""
+        for timed in self._timed:
+            timed.due = min(timed.due, due)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._timed:
+            self._arm(min(timed.due for timed in self._timed))
+
     def _arm(self, due: float) -> None:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(max(0.0, due - monotonic()), self._look)
 
     def _look(self) -> None:
-        """Pass on what is overdue now. One that is due earlier than those before it may wait for them."""
+        """Pass on what is overdue now. One that is due earlier than one before it waits for that: for a copy at most."""
         self._timer = None
         now = monotonic()
         overdue = []
@@ -89,3 +75,34 @@ class OverdueClock:
         for timed in overdue:
             self.discard(timed)
             timed.pass_due()
+
+
+class Lateness:
+    """The bounds for the answers of a candidate, renewed while it is asked.
+
+    clock: of what is in flight; what was sent under a longer bound is overdue no later than what is sent under this one.
+    slow_seconds: above this, an answer counts as slow. overdue_seconds: above this, it is asked of the stable version.
+    """
+
+    def __init__(self, candidate: Lane, stable: Lane, given_seconds: float | None, clock: OverdueClock) -> None:
+        self.clock = clock
+        self._stable = stable
+        self._most = min(candidate.flow.timeout_seconds, stable.flow.timeout_seconds) * SHARE_OF_TIMEOUT
+        self._is_given = given_seconds is not None
+        self._renew_at = float("-inf")
+        self.slow_seconds = self.overdue_seconds = (
+            self._most if given_seconds is None else min(given_seconds, self._most)
+        )
+
+    def renew(self, now: float) -> None:
+        """Derive the bounds again, unless they were given or it was done a moment ago."""
+        if self._is_given or now < self._renew_at:
+            return
+        latency = self._stable.tally.latency
+        bound = latency_bound(latency.bounds, latency.counts)
+        self._renew_at = now + (TRIED_EACH_SECONDS if bound is None else DERIVED_EACH_SECONDS)
+        self.slow_seconds = self._most if bound is None else min(bound, self._most)
+        before = self.overdue_seconds
+        self.overdue_seconds = min(max(self.slow_seconds, OVERDUE_MIN_SECONDS), self._most)
+        if self.overdue_seconds < before:
+            self.clock.hasten(now + self.overdue_seconds)

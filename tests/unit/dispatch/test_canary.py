@@ -181,6 +181,18 @@ async def test_the_bound_follows_the_stable_versions_latencies(tmp_path: Path) -
             from_stable(await versions.dispatcher.predict(call(1)), 1)
 
 
+async def test_what_was_sent_before_there_was_a_bound_delays_nothing_that_was_sent_after(tmp_path: Path) -> None:
+    async with under_canary(tmp_path, hanging) as versions:
+        async with asyncio.timeout(8.0):  # without a bound it would be 10 s
+            before = asyncio.create_task(versions.dispatcher.predict(call(1)))
+            await eventually(lambda: bool(versions.candidate.batches))
+            versions.dispatcher.tallies[STABLE].latency.observe([0.009] * 1000)
+            await asyncio.sleep(0.2)
+            from_stable(await versions.dispatcher.predict(call(2)), 2)
+            from_stable(await before, 1)
+        assert versions.dispatcher.evidence("iris").bad == 2
+
+
 async def test_a_version_that_yields_such_values_itself_does_not_make_the_candidate_bad(tmp_path: Path) -> None:
     handler = answering(Answer(b'{"predictions":[null]}'))
     async with under_canary(tmp_path, handler, handler) as versions:

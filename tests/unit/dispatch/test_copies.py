@@ -129,6 +129,18 @@ async def test_a_caller_behind_a_copy_has_the_copys_time_more(tmp_path: Path) ->
         assert (await waiting).headers["x-model-id"] != STABLE
 
 
+async def test_a_copy_that_hangs_since_before_there_was_a_bound_holds_up_no_caller(tmp_path: Path) -> None:
+    boosted = structs.replace(canary_route(0.0, boost=True), copies=CopyBounds(per_second=1000.0))
+    async with under_canary(tmp_path, hanging, route=boosted) as versions:
+        async with asyncio.timeout(8.0):  # without a bound it would be 10 s, or 20 s behind the copy
+            await versions.dispatcher.predict(call(1))
+            await eventually(lambda: bool(versions.candidate.batches))
+            versions.dispatcher.tallies[STABLE].latency.observe([0.009] * 1000)
+            versions.dispatcher.shift_traffic("iris", canary_route(1.0, boost=True))
+            answer = await versions.dispatcher.predict(call(2))
+            assert answer.headers["x-prism-rescued"] == "2.0.0"
+
+
 async def test_a_shadow_gets_a_copy_of_each_request_and_the_pairs_wait_to_be_compared(tmp_path: Path) -> None:
     handler = answering(Answer(b'{"predictions":["other"]}'))
     async with gateway(tmp_path) as here, under_canary(tmp_path, handler) as versions:
