@@ -182,7 +182,7 @@ class ExperimentMethods:
         """Divide the callers of a model among versions; each keeps its version while the experiment runs.
 
         variants: weights by version number, in any unit. key: what callers are told apart by where `predict` gets no
-        `key`: "query:user", a parameter of the URL, "body:user.id", a member of the JSON body, or None for the API key.
+        `key`: "query:user", a parameter of the URL, "body:user_id", a member of the JSON body, or None for the API key.
         """
         return Experiment(self, self.send(begin(name, variants, key, allow_signature_change)))
 

@@ -30,7 +30,7 @@ class NewExperiment(BaseModel):
     key: str = Field(
         "header",
         description="What callers are told apart by where the header X-Prism-Key is not sent: `query:user`, a parameter, "
-        "or `body:user.id`, a member of the JSON body; otherwise the API key is.",
+        "or `body:user_id`, a member of the JSON body; otherwise the API key is.",
     )
     allow_signature_change: bool = Field(
         False, description="Begin although callers of the version that answers now would break on a variant."

@@ -39,7 +39,7 @@ def start(
         str | None,
         typer.Option(
             metavar="SOURCE",
-            help="What callers are told apart by where X-Prism-Key is not sent: query:user, body:user.id; default: the "
+            help="What callers are told apart by where X-Prism-Key is not sent: query:user, body:user_id; default: the "
             "API key.",
         ),
     ] = None,

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import joblib
+import pandas as pd
 import pytest
 from sklearn.dummy import DummyRegressor
 
@@ -28,7 +29,9 @@ def server(module_server: StartServer, tmp_path_factory: pytest.TempPathFactory)
     server = module_server(PRISM_TARGET="process")
     for version, price in PRICES.items():
         path = folder / f"price-{version}.joblib"
-        joblib.dump(DummyRegressor(strategy="constant", constant=price).fit([[0.0]], [price]), path)
+        joblib.dump(
+            DummyRegressor(strategy="constant", constant=price).fit(pd.DataFrame({"size": [1.0]}), [price]), path
+        )
         server.deploy(path, model_name="price", version=version, traffic="none" if version == "2.0.0" else "all")
     return server
 
@@ -39,7 +42,7 @@ def prism(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def asked(server: Server, headers: dict[str, str], **more: Any) -> httpx2.Response:
-    answer = server.http.post("/models/price/predict", json={"inputs": [[1.0]], **more}, headers=headers)
+    answer = server.http.post("/models/price/predict", json={"size": 1.0, **more}, headers=headers)
     assert answer.status_code == 200, answer.text
     assert answer.json()["predictions"] == [PRICES[answer.headers["x-model-version"]]]
     return answer
@@ -49,7 +52,7 @@ def test_callers_keep_their_version_report_feedback_and_a_winner_takes_all(serve
     with Prism(server.url) as client:
         experiment = client.create_experiment("price", variants={"1.0.0": 50, "2.0.0": 50})
         assert (experiment.state, experiment.split) == ("running", {"1.0.0": 50.0, "2.0.0": 50.0})
-        answers = {key: client.predict("price", [[1.0]], key=key) for key in CALLERS}
+        answers = {key: client.predict("price", {"size": 1.0}, key=key) for key in CALLERS}
         met = {key: answer.version for key, answer in answers.items()}
         assert set(met.values()) == {"1.0.0", "2.0.0"}
 
@@ -88,7 +91,7 @@ def test_callers_keep_their_version_report_feedback_and_a_winner_takes_all(serve
 
         assert experiment.stop("2.0.0").state in ("promoted", "done")
         wait_for(lambda: experiment.refresh().state == "done", 60, "the end of the experiment")
-        assert {client.predict("price", [[1.0]], key=key).version for key in CALLERS[:20]} == {"2.0.0"}
+        assert {client.predict("price", {"size": 1.0}, key=key).version for key in CALLERS[:20]} == {"2.0.0"}
         assert server.model("price@1.0.0")["status"] == "stopped"
         assert experiment.stop("2.0.0").state == "done"
         with pytest.raises(APIError, match="is done already"):
@@ -102,13 +105,13 @@ def test_callers_keep_their_version_report_feedback_and_a_winner_takes_all(serve
 def test_a_stopped_version_is_started_for_an_experiment_by_a_member_of_the_body(server: Server) -> None:
     live = server.model("price")["version"]
     begun = prism(
-        server, "ab", "start", "price", "--variant", "1.0.0=1", "--variant", "2.0.0=3", "--key", "body:user.id"
+        server, "ab", "start", "price", "--variant", "1.0.0=1", "--variant", "2.0.0=3", "--key", "body:user_id"
     )
     assert begun.returncode == 0, begun.stderr
     wait_for(
         lambda: " running " in prism(server, "ab", "results", "price", "--json").stdout.replace('"', " "), 60, "it"
     )
-    met = [{asked(server, {}, user={"id": key}).headers["x-model-version"] for _ in range(3)} for key in range(12)]
+    met = [{asked(server, {}, user_id=key).headers["x-model-version"] for _ in range(3)} for key in range(12)]
     assert all(len(versions) == 1 for versions in met)
     shown = prism(server, "ab", "results", "price")
     assert "no feedback was reported yet" in shown.stdout

@@ -48,7 +48,7 @@ class KeySource(Struct, frozen=True):
 
 
 def key_source(text: str) -> KeySource:
-    """Read `query:user`, `body:user.id`, or `header` or "", which add nothing to the header and the API key.
+    """Read `query:user`, `body:user_id`, or `header` or "", which add nothing to the header and the API key.
 
     Raises BadInput for anything else.
     """
@@ -62,7 +62,7 @@ def key_source(text: str) -> KeySource:
         return KeySource()
     raise BadInput(
         f"`{text[:100]}` does not say where the key of a request is.",
-        hint=f"`header` takes it from {HEADER}; `query:user` from a parameter, `body:user.id` from a member of the body.",
+        hint=f"`header` takes it from {HEADER}; `query:user` from a parameter, `body:user_id` from a member of the body.",
         field="key",
     )
 
