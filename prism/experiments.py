@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from msgspec import Struct, field
 
+from prism import rollouts
+from prism.canaries import LOOK_SECONDS
 from prism.errors import InvalidRequest, NotFoundError
 from prism.requests import Call, encode
 from prism.responses import Answer, decode, record
+from prism.rollouts import RolloutEvent
 
 T = TypeVar("T")
 ENDED = frozenset({"done", "failed"})
@@ -136,6 +141,17 @@ class Experiment(ExperimentState):
         self.record = self._client.send(current(self.id))
         return self
 
+    def wait(self, timeout_seconds: float | None = None) -> Experiment:
+        """Wait until its versions are ready and it runs, or it has failed, or the time is over; returns itself."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while self.refresh().state == "pending" and (deadline is None or time.monotonic() < deadline):
+            time.sleep(LOOK_SECONDS)
+        return self
+
+    def events(self, after: int = 0) -> list[RolloutEvent]:
+        """Return what happened to it, in order. after: only events with a greater number."""
+        return self._client.send(rollouts.events(self.id, after))
+
     def results(self, *, lower_is_better: bool = False) -> Results:
         """Return what it shows until now. lower_is_better: whether less of a metric is better."""
         return self._client.send(results(self.id, lower_is_better))
@@ -157,6 +173,17 @@ class AsyncExperiment(ExperimentState):
         """Look at it again; returns itself."""
         self.record = await self._client.send(current(self.id))
         return self
+
+    async def wait(self, timeout_seconds: float | None = None) -> AsyncExperiment:
+        """Wait until its versions are ready and it runs, or it has failed, or the time is over; returns itself."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while (await self.refresh()).state == "pending" and (deadline is None or time.monotonic() < deadline):
+            await asyncio.sleep(LOOK_SECONDS)
+        return self
+
+    async def events(self, after: int = 0) -> list[RolloutEvent]:
+        """Return what happened to it, in order. after: only events with a greater number."""
+        return await self._client.send(rollouts.events(self.id, after))
 
     async def results(self, *, lower_is_better: bool = False) -> Results:
         """Return what it shows until now. lower_is_better: whether less of a metric is better."""
