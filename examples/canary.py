@@ -1,4 +1,4 @@
-"""Roll out the newest version of a model: a tenth of the requests first, then half, then all of them.
+"""Roll out the newest version of a model: a quarter of the requests first, then all of them.
 
     python examples/register.py
     python examples/canary.py
@@ -33,9 +33,9 @@ try:
         canary = client.create_canary(
             name=NAME,
             candidate_version=candidate,
-            initial_percentage=10,
+            initial_percentage=25,
             auto_rollback_threshold=0.02,
-            steps=[10, 50, 100],
+            steps=[25, 100],
             bake_seconds=2,
         )
         print(canary)
