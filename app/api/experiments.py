@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
@@ -72,8 +72,8 @@ class ExperimentRoutes:
         return routes
 
     def feedback_router(self) -> APIRouter:
-        """Return the route for every caller."""
-        routes = APIRouter(tags=["rollouts"])
+        """Return the route for every admitted caller; who that is comes before what is wrong with the body."""
+        routes = APIRouter(tags=["rollouts"], dependencies=[Depends(self._asking.caller)])
         routes.post("/feedback", status_code=201, summary="Report feedback")(self.feedback)
         return routes
 
@@ -102,9 +102,8 @@ class ExperimentRoutes:
         results = await self._experiments.results(rollout_id, lower_is_better=lower_is_better)
         return results_document(results, self._experiments.standing.number)
 
-    async def feedback(self, request: Request, given: NewFeedback) -> dict[str, Any]:
+    async def feedback(self, given: NewFeedback) -> dict[str, Any]:
         """Records a value for an experiment. The same value again changes nothing; another one for the same request is refused."""
-        self._asking.caller(request)
         feedback = await self._experiments.report(
             Report(given.metric, given.value, given.request_id, given.key, given.name, given.before)
         )
