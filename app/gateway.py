@@ -28,6 +28,7 @@ from app.lifecycle.intake.staging import Staging
 from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.probe import Connect, ProbedConnection
+from app.lifecycle.rollouts.ab import Experiments
 from app.lifecycle.rollouts.canaries import Canaries
 from app.lifecycle.rollouts.shadows import Shadows
 from app.lifecycle.state import DeploymentState
@@ -35,6 +36,7 @@ from app.observe.history import History
 from app.protocols.v2.service import V2Admin, V2Service
 from app.public.surface import PublicSurface
 from app.registry.catalog.database import CatalogDatabase
+from app.registry.catalog.experiments import SqlExperimentStore
 from app.registry.catalog.rollouts import SqlRolloutStore
 from app.registry.containers import ContainersFile
 from app.registry.keys import KeyEntry, KeyStore
@@ -93,6 +95,13 @@ class Gateway:
         rollouts = SqlRolloutStore(self.catalog)
         self.canaries = Canaries(rollouts, self.deployments, self.dispatcher.evidence)
         self.shadows = Shadows(rollouts, self.deployments, self.dispatcher.evidence, self.dispatcher.take_shadow_pairs)
+        self.experiments = Experiments(
+            rollouts,
+            SqlExperimentStore(self.catalog),
+            self.deployments,
+            self.dispatcher.take_exposures,
+            self.dispatcher.exposure,
+        )
         self.public_surface = PublicSurface(
             self.state,
             self.dispatcher,
@@ -178,10 +187,12 @@ class Gateway:
         self.key_store.load()
         loaded = await self.canaries.load() if self.catalog.exists else None
         shadows_loaded = await self.shadows.load() if loaded else loaded
+        experiments_loaded = await self.experiments.load() if loaded else loaded
         await self.deployments.resume(registry_lost=not self._containers.load())
         self.catalog.begin()
         self.canaries.begin_judging(loaded=loaded)
         self.shadows.begin_comparing(loaded=shadows_loaded)
+        self.experiments.begin_recording(loaded=experiments_loaded)
         if self.settings.enable_health_monitor:
             self.monitor.begin()
         self.history.begin()
@@ -210,6 +221,7 @@ class Gateway:
         await self.monitor.end()
         await self.canaries.end()
         await self.shadows.end()
+        await self.experiments.end()
         await self.deployments.shut_down(keep_models=keep_models)
         await self.dispatcher.close()
         await self.catalog.close()

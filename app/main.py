@@ -16,7 +16,7 @@ from fastapi.staticfiles import StaticFiles
 
 from app.access.sessions import Sessions
 from app.api import deployments as deployments_api
-from app.api import doctor, health, inspections, metrics, models, registry, replacement, versions
+from app.api import doctor, experiments, health, inspections, metrics, models, registry, replacement, versions
 from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
 from app.api import shadows as shadows_api
@@ -129,10 +129,13 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
     management.include_router(share_api.router(share, system.state), dependencies=admins)
     management.include_router(keys_api.router(system.key_store), dependencies=admins)
     management.include_router(metrics.router(system.state, system.dispatcher), dependencies=admins)
-    management.include_router(
-        deployments_api.DeploymentRoutes(system.canaries, system.closing).router(), dependencies=admins
-    )
+    rollouts = deployments_api.DeploymentRoutes(system.canaries, system.shadows, system.experiments, system.closing)
+    management.include_router(rollouts.router(), dependencies=admins)
     management.include_router(shadows_api.ShadowRoutes(system.shadows).router(), dependencies=admins)
+    asking = InferenceHandler(system.dispatcher, system.admission, system.max_body_bytes)
+    ab = experiments.ExperimentRoutes(system.experiments, asking)
+    management.include_router(ab.router(), dependencies=admins)
+    management.include_router(ab.feedback_router())
     app.include_router(management)
     app.mount("/api/v1", management)
 

@@ -18,6 +18,7 @@ import httpx2
 from prism import connection, requests
 from prism.canaries import CanaryMethods
 from prism.errors import APIError, ConnectionFailed, PrismError, RateLimitedError
+from prism.experiments import ExperimentMethods
 from prism.following import LogFollower
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts, Traffic, VersionOptions
 from prism.responses import ApiKey, Difference, Health, Model, Prediction, Replacement, Share, Version
@@ -44,7 +45,7 @@ def deploy(
         return client.deploy(model, on_status=on_status, **options)
 
 
-class Prism(CanaryMethods, ShadowMethods):
+class Prism(CanaryMethods, ShadowMethods, ExperimentMethods):
     """Client for one PRISM server. Use it as a context manager, or `close()` it.
 
     base_url: defaults to PRISM_URL, then to http://127.0.0.1:8000. api_key: defaults to PRISM_API_KEY, then to none.
@@ -110,18 +111,23 @@ class Prism(CanaryMethods, ShadowMethods):
         """
         return self._settle(requests.register(name, model_object, path, framework, **options), on_status)
 
-    def predict(self, ref: str, data: Any = None, *, inputs: Any = None, probabilities: bool = False) -> Prediction:
+    def predict(
+        self, ref: str, data: Any = None, *, inputs: Any = None, probabilities: bool = False, key: str | None = None
+    ) -> Prediction:
         """Predict.
 
         data, or inputs: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image or
         a WAV file as bytes, an image as Pillow holds it, or a list of files, each of which is a row. Other bytes are
-        sent unchanged as JSON.
+        sent unchanged as JSON. key: by which an experiment tells callers apart; None for the API key.
         """
-        return self.send(requests.predict(ref, requests.one_input(data, inputs), probabilities=probabilities))
+        call = requests.predict(ref, requests.one_input(data, inputs), probabilities=probabilities, key=key)
+        return self.send(call)
 
-    def predict_batch(self, ref: str, inputs: Sequence[Any], *, probabilities: bool = False) -> Prediction:
+    def predict_batch(
+        self, ref: str, inputs: Sequence[Any], *, probabilities: bool = False, key: str | None = None
+    ) -> Prediction:
         """Predict many rows at once. inputs: the rows, each an object by column or a list of values."""
-        return self.send(requests.predict_rows(ref, inputs, probabilities=probabilities))
+        return self.send(requests.predict_rows(ref, inputs, probabilities=probabilities, key=key))
 
     def versions(self, name: str) -> list[Version]:
         """Return the versions of a model, the oldest first."""

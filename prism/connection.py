@@ -41,8 +41,7 @@ def call_settings(call: Call[Any], timeouts: Timeouts) -> dict[str, Any]:
     """Return the arguments of `request` that do not depend on the body."""
     read = call.read_seconds(timeouts)
     timeout = httpx2.Timeout(timeouts.request_seconds, connect=timeouts.connect_seconds, read=read)
-    settings = {"method": call.method, "url": call.path, "params": dict(call.params), "timeout": timeout}
-    return {**settings, "headers": dict(call.headers)} if call.headers else settings
+    return {"method": call.method, "url": call.path, "params": dict(call.params), "timeout": timeout}
 
 
 def answer(response: httpx2.Response) -> Answer:

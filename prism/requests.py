@@ -34,6 +34,7 @@ from prism.responses import (
 from prism.tables.answer import TableAnswer, table
 
 CSV = "text/csv"
+KEY_HEADER = "X-Prism-Key"
 
 T = TypeVar("T")
 File = str | os.PathLike[str] | IO[bytes]
@@ -97,15 +98,15 @@ class Call(Generic[T]):
 
     @contextmanager
     def content(self) -> Iterator[dict[str, Any]]:
-        """Return the body as arguments of an HTTP client's `request`."""
+        """Return the body and all headers as arguments of an HTTP client's `request`."""
         if self.form is not None:
             with self.form.opened() as arguments:
-                yield arguments
+                yield {**arguments, "headers": dict(self.headers)}
         elif self.body is not None:
             accepted = {"Accept": CSV} if self.content_type == CSV else {}
-            yield {"content": self.body, "headers": {"Content-Type": self.content_type, **accepted}}
+            yield {"content": self.body, "headers": {"Content-Type": self.content_type, **accepted, **self.headers}}
         else:
-            yield {}
+            yield {"headers": dict(self.headers)}
 
     def read_seconds(self, timeouts: Timeouts) -> float:
         return float(getattr(timeouts, f"{self.patience}_seconds"))
@@ -234,7 +235,8 @@ def scale(ref: str, replicas: int) -> Call[Model]:
     return Call("PATCH", _path(ref), responses.model, body=encode({"replicas": replicas}), patience="deploy")
 
 
-def predict(ref: str, data: Any, *, probabilities: bool = False) -> Call[Prediction]:
+def predict(ref: str, data: Any, *, probabilities: bool = False, key: str | None = None) -> Call[Prediction]:
+    """Predict. key: by which an experiment tells callers apart; None for the API key."""
     params = {"probabilities": "true"} if probabilities else {}
     body = predict_body(data, encode)
     return Call(
@@ -242,6 +244,7 @@ def predict(ref: str, data: Any, *, probabilities: bool = False) -> Call[Predict
         _path(ref, "predict"),
         responses.prediction,
         params=params,
+        headers={} if key is None else {KEY_HEADER: key},
         body=body.content,
         content_type=body.content_type,
         patience="predict",
@@ -257,9 +260,11 @@ def one_input(data: Any, inputs: Any) -> Any:
     return inputs if data is None else data
 
 
-def predict_rows(ref: str, rows: Sequence[Any], *, probabilities: bool = False) -> Call[Prediction]:
+def predict_rows(
+    ref: str, rows: Sequence[Any], *, probabilities: bool = False, key: str | None = None
+) -> Call[Prediction]:
     """Predict rows, each an object by column or a list of values, in one request."""
-    return predict(ref, {"instances": list(rows)}, probabilities=probabilities)
+    return predict(ref, {"instances": list(rows)}, probabilities=probabilities, key=key)
 
 
 def predict_table(ref: str, rows: bytes, *, probabilities: bool = False) -> Call[TableAnswer]:

@@ -1,4 +1,4 @@
-"""The routes for rollouts: begin a canary, look at it, promote it, roll it back."""
+"""The routes for rollouts: begin a canary, look at it, promote it, roll it back; stop a shadow or an experiment."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from msgspec import to_builtins
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from app.api.experiment_documents import experiment_document
 from app.api.log_events import STREAM_HEADERS
 from app.api.rollout_documents import rollout_document
 from app.api.rollout_events import rollout_events
 from app.api.shadow_documents import shadow_document
 from app.core.rollout.policy import canary_policy
 from app.core.rollout.records import CanaryPolicy, Rollout, RolloutKind
+from app.errors import BadInput, Conflict
+from app.lifecycle.rollouts.ab import Experiments
 from app.lifecycle.rollouts.canaries import Canaries
 from app.lifecycle.rollouts.checks import CanaryRequest
+from app.lifecycle.rollouts.guards import end_it
+from app.lifecycle.rollouts.shadows import Shadows
 
 DEFAULTS = CanaryPolicy()
 STEPS_MAX = 20
@@ -81,14 +86,22 @@ class NewCanary(BaseModel):
         return CanaryRequest(self.name, self.candidate_version, policy, self.allow_signature_change)
 
 
+class Stop(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    winner: str = Field("", description="Version that answers from now on; default: the one that did before.")
+
+
 class DeploymentRoutes:
     """The routes, a method each: it decodes the request, calls the lifecycle, and encodes the answer.
 
     closing: set when the server ends; streams of events end with it.
     """
 
-    def __init__(self, canaries: Canaries, closing: asyncio.Event) -> None:
+    def __init__(self, canaries: Canaries, shadows: Shadows, experiments: Experiments, closing: asyncio.Event) -> None:
         self._canaries = canaries
+        self._shadows = shadows
+        self._experiments = experiments
         self._closing = closing
 
     def router(self) -> APIRouter:
@@ -100,6 +113,7 @@ class DeploymentRoutes:
         routes.post(f"{command}/rollback", summary="Roll a canary back")(self.roll_back)
         routes.post(f"{command}/pause", summary="Pause a canary")(self.pause)
         routes.post(f"{command}/resume", summary="Resume a canary")(self.resume)
+        routes.post("/{rollout_id}/stop", summary="Stop a shadow or an experiment")(self.stop)
         routes.get("", summary="List rollouts")(self.all_rollouts)
         routes.get("/{rollout_id}", summary="Get a rollout")(self.one_rollout)
         routes.get("/{rollout_id}/events", summary="Events of a rollout")(self.events)
@@ -128,6 +142,21 @@ class DeploymentRoutes:
 
     async def resume(self, rollout_id: str) -> dict[str, Any]:
         return await self._after(self._canaries.resume, rollout_id)
+
+    async def stop(self, rollout_id: str, wanted: Stop | None = None) -> dict[str, Any]:
+        """Ends a shadow, whose version keeps running without requests, or an experiment.
+
+        After an experiment one version gets all requests, and its other versions are stopped.
+        """
+        winner = wanted.winner if wanted is not None else ""
+        rollout = await self._canaries.get(rollout_id)
+        if rollout.kind is RolloutKind.CANARY:
+            raise Conflict(f"Rollout `{rollout_id}` is a canary, which is not stopped.", hint=end_it(rollout) + ".")
+        if rollout.kind is RolloutKind.EXPERIMENT:
+            return self._document(await self._experiments.stop(rollout_id, winner))
+        if winner:
+            raise BadInput(f"Rollout `{rollout_id}` is a shadow, so `{winner}` cannot win it.")
+        return self._document(await self._shadows.stop(rollout_id))
 
     async def all_rollouts(
         self,
@@ -164,4 +193,6 @@ class DeploymentRoutes:
     def _document(self, rollout: Rollout) -> dict[str, Any]:
         if rollout.kind is RolloutKind.SHADOW:
             return shadow_document(rollout, self._canaries.standing.versions(rollout))
+        if rollout.kind is RolloutKind.EXPERIMENT:
+            return experiment_document(rollout, self._canaries.standing.number)
         return rollout_document(rollout, self._canaries.seen(rollout))

@@ -1,4 +1,4 @@
-"""The routes for shadows: begin one, stop it, and see how far it agrees with production."""
+"""The routes for shadows: begin one, and see how far it agrees with production."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ class ShadowRoutes:
         """Return the table of the routes."""
         routes = APIRouter(tags=["rollouts"])
         routes.post("/deployments/shadow", status_code=201, summary="Begin a shadow")(self.begin)
-        routes.post("/deployments/{rollout_id}/stop", summary="Stop a shadow")(self.stop)
         routes.get("/monitoring/shadow/{name}", summary="Report of a shadow")(self.report)
         return routes
 
@@ -56,10 +55,6 @@ class ShadowRoutes:
         """
         rollout = await self._shadows.begin(wanted.request())
         return JSONResponse(self._document(rollout), 201, {"Location": f"/deployments/{rollout.id}"})
-
-    async def stop(self, rollout_id: str) -> dict[str, Any]:
-        """Sends no more copies. The version keeps running, without requests; what was found is kept."""
-        return self._document(await self._shadows.stop(rollout_id))
 
     async def report(self, name: str) -> dict[str, Any]:
         """Returns how far the answers of a model's shadow agree with production's, its last one's if none acts."""

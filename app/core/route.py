@@ -7,6 +7,7 @@ from math import isclose
 
 from msgspec import Struct
 
+from app.core.rollout.keys import KeySource
 from app.errors import BadInput
 
 TOLERANCE = 1e-9
@@ -73,6 +74,7 @@ class Route(Struct, frozen=True):
     mirror: the model_id of a version that gets copies of requests and never answers a caller; it is not an arm.
     canary: set while one arm is judged by another. rollout_id: of the rollout to which the evidence belongs; evidence is
     counted from 0 when it changes. copies: the bounds of the copies that the mirror or a boosted candidate gets.
+    key: where the key of a request is found that decides its arm; None where requests are spread evenly.
 
     Raises BadInput for values that are not so.
     """
@@ -82,6 +84,7 @@ class Route(Struct, frozen=True):
     canary: Canary | None = None
     rollout_id: str = ""
     copies: CopyBounds = CopyBounds()
+    key: KeySource | None = None
 
     def __post_init__(self) -> None:
         weights = ", ".join(f"{arm.model_id}: {arm.weight}" for arm in self.arms)
@@ -131,4 +134,4 @@ class Route(Struct, frozen=True):
         if canary is not None and not (canary.stable in model_ids and canary.candidate in model_ids):
             canary = None
         shares = tuple(Arm(arm.model_id, arm.weight / total) for arm in arms)
-        return Route(shares, mirror, canary, self.rollout_id, self.copies)
+        return Route(shares, mirror, canary, self.rollout_id, self.copies, self.key)

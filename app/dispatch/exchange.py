@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from app.core.rollout.keys import Identity
 from app.dispatch.head_cache import CachedHead, HeadCache
 from app.dispatch.request import PendingRequest, Reply
 from app.dispatch.response import answer_body, answer_header_lines, content_type, problem_document
@@ -57,6 +58,10 @@ class PredictExchange(PendingRequest):
         except PrismError as error:
             self.settled = True
             self.failed(error)
+
+    @property
+    def identity(self) -> Identity:
+        return self.head.identity
 
     def identify(self) -> str:
         self.request_id = self._request_id()

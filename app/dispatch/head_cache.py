@@ -20,6 +20,7 @@ from app.access.hosts import is_direct
 from app.access.keys import extract_api_key
 from app.access.throttle import network_of
 from app.core.content_length import CONTENT_LENGTH_DIGITS
+from app.core.rollout.keys import HEADER, NOBODY, Identity
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.v2 import BINARY, INFER, JSON_LENGTH_HEADER, json_length_of, ref_of
 from app.error_shapes import ErrorForms
@@ -50,6 +51,7 @@ has one is parsed and not cached. A forwarded address is never trusted.
 """
 
 PASSED_OVER = NEUTRAL | PER_REQUEST
+KEY_HEADER = HEADER.lower().encode()
 STREAM_TYPES = tuple(map(str.encode, stream_forms.FORMS))
 
 
@@ -59,7 +61,7 @@ class CachedHead(Struct, frozen=True):
     caller: "" where callers are identified by their address. is_direct: whether nothing shows a proxy or a tunnel
     between such a caller and this server.
     mark: what the runtime needs before the body of a V2 inference (frames.JSON_LENGTH); None for other requests.
-    is_lasting: whether the next request may have the same head.
+    is_lasting: whether the next request may have the same head. identity: by which an experiment may tell callers apart.
     """
 
     ref: str
@@ -70,6 +72,7 @@ class CachedHead(Struct, frozen=True):
     mark: bytes | None = None
     is_lasting: bool = True
     is_direct: bool = False
+    identity: Identity = NOBODY
 
 
 class PredictTarget(Struct, frozen=True):
@@ -190,6 +193,7 @@ class HeadCache:
         if target is None or not self._admission.has_host(host.decode("latin-1")):
             return None
         request_id = given.pop(b"x-request-id", b"").decode("latin-1")
+        caller_key = given.pop(KEY_HEADER, b"").decode("latin-1")
         x_api_key, authorization = given.pop(b"x-api-key", None), given.pop(b"authorization", b"")
         key = extract_api_key(
             None if x_api_key is None else x_api_key.decode("latin-1"), authorization.decode("latin-1")
@@ -215,8 +219,9 @@ class HeadCache:
             counted_as,
             request_id,
             target.mark,
-            is_lasting=not request_id and given.keys().isdisjoint(PER_REQUEST),
+            is_lasting=not (request_id or caller_key) and given.keys().isdisjoint(PER_REQUEST),
             is_direct=not counted_as and is_direct(host.decode("latin-1"), (name.decode("latin-1") for name in given)),
+            identity=Identity(caller_key, api_key=key) if caller_key or key else NOBODY,
         )
 
     def direct_caller(self, address: str) -> str:

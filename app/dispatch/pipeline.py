@@ -10,6 +10,7 @@ from time import monotonic
 from app.access.rate_limit import RateLimiter
 from app.core.breaker import State
 from app.core.model import Replica
+from app.core.rollout.feedback import Exposure
 from app.core.rollout.records import Evidence, ShadowPair
 from app.core.route import Route
 from app.core.route_table import Endpoint, RouteTable
@@ -94,16 +95,29 @@ class Dispatcher:
 
     def evidence_by_version(self) -> dict[str, Evidence]:
         """Return the evidence of all rollouts, by the model_id of the candidate or the mirror."""
-        return {rollout.judged: rollout.ledger.evidence for rollout in self._rollouts.values()}
+        return {rollout.judged: rollout.ledger.evidence for rollout in self._rollouts.values() if rollout.judged}
 
     def take_shadow_pairs(self, name: str) -> list[ShadowPair]:
         """Return what production and the mirror of a name answered to the same requests, since the last call."""
         rollout = self._rollouts.get(name)
         return rollout.take_pairs() if rollout is not None else []
 
+    def take_exposures(self, name: str) -> dict[str, str]:
+        """Return which arm of the experiment of a name answers for which keys that came since the last call.
+
+        The keys are digests, see `sealed`; the arms are model_ids.
+        """
+        rollout = self._rollouts.get(name)
+        return rollout.exposures.take() if rollout is not None else {}
+
+    def exposure(self, request_id: str) -> Exposure | None:
+        """Return which experiment's arm answered a request, if it is one of the latest; None if that is unknown."""
+        found = (rollout.exposures.find(request_id) for rollout in self._rollouts.values())
+        return next((exposure for exposure in found if exposure is not None), None)
+
     def begin(self, call: Call) -> AwaitableRequest:
         """Rate limit, route and queue a request; await its `answer`. Raises errors of app.errors if it is refused."""
-        request = AwaitableRequest(call.body, call.options, call.dialect, call.request_id)
+        request = AwaitableRequest(call.body, call.options, call.dialect, call.request_id, call.identity)
         self.submit(call.ref, call.caller, request)
         return request
 
@@ -120,7 +134,7 @@ class Dispatcher:
             lane = self._by_ref.get(call.ref)
             if lane is not None:
                 return Stream(lane, request, allowance)
-            return self._split(call.ref).stream(request, allowance, call.request_id)
+            return self._split(call.ref).stream(request, allowance, call.request_id, call.identity)
         except PrismError as error:
             self.refusals[error.code] += 1
             raise
@@ -196,7 +210,7 @@ class Dispatcher:
         splits: dict[str, Split] = {}
         for name, route in table.routes.items():
             arms, place = [arm for arm in route.arms if arm.weight], places.get(name, 0.0)
-            if route.canary is not None or route.mirror is not None:
+            if route.canary is not None or route.mirror is not None or route.key is not None:
                 splits[name] = self._rollout(name, route.rollout_id).split(route, lanes, place)
             elif len(arms) > 1:
                 splits[name] = Split([(lanes[arm.model_id], arm.weight) for arm in arms], place)

@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from app.access.rate_limit import Allowance
+from app.core.rollout.keys import NOBODY, Identity
 from app.core.route_table import Endpoint
 from app.errors import PrismError
 from app.observe.tally import ModelCounters
@@ -32,7 +33,7 @@ class Call(Struct, frozen=True):
 
     caller: the name under which it is counted. dialect: of the body, one of frames.DIALECT_…. strict: refuse columns that
     the model does not have. as_csv: answer a CSV body by its rows with the results beside them. errors: with as_csv,
-    have the column of errors even if no row has one.
+    have the column of errors even if no row has one. identity: by which an experiment may tell callers apart.
     """
 
     ref: str
@@ -44,6 +45,7 @@ class Call(Struct, frozen=True):
     strict: bool = False
     as_csv: bool = False
     errors: bool = False
+    identity: Identity = NOBODY
 
     @property
     def options(self) -> int:
@@ -98,6 +100,11 @@ class PendingRequest:
         """Return the request id, which its answer will have, too."""
         return self.request_id
 
+    @property
+    def identity(self) -> Identity:
+        """What the request says of who sent it."""
+        return NOBODY
+
     def lose_replica(self, name: str) -> None:
         """Hear that the replica of the model `name` was lost that worked on it; it is retried unless it ends now."""
 
@@ -118,13 +125,25 @@ class PendingRequest:
 class AwaitableRequest(PendingRequest):
     """A request whose sender awaits `reply`."""
 
-    __slots__ = ("dialect", "reply")
+    __slots__ = ("_identity", "dialect", "reply")
 
-    def __init__(self, body: bytes, options: int, dialect: int = frames.DIALECT_JSON, request_id: str = "") -> None:
+    def __init__(
+        self,
+        body: bytes,
+        options: int,
+        dialect: int = frames.DIALECT_JSON,
+        request_id: str = "",
+        identity: Identity = NOBODY,
+    ) -> None:
         super().__init__(body, options)
         self.dialect = dialect
         self.request_id = request_id
+        self._identity = identity
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    @property
+    def identity(self) -> Identity:
+        return self._identity
 
     async def answer(self) -> Reply:
         """Wait for the answer. Raises errors of app.errors. If the wait is cancelled, the request is dropped."""

@@ -9,6 +9,7 @@ from itertools import accumulate
 
 from app.access.rate_limit import Allowance
 from app.core.model import Status
+from app.core.rollout.keys import NOBODY, Identity
 from app.core.route_table import NotServing, RouteTable
 from app.dispatch.batch import Lane
 from app.dispatch.request import PendingRequest
@@ -41,7 +42,9 @@ class Split:
         lane = request.lane = self.next()
         lane.submit(request, now)
 
-    def stream(self, request: frames.Request, allowance: Allowance | None, request_id: str) -> Stream:
+    def stream(
+        self, request: frames.Request, allowance: Allowance | None, request_id: str, identity: Identity = NOBODY
+    ) -> Stream:
         """Return a stream in the lane whose turn it is. Raises what `Stream` raises."""
         return Stream(self.next(), request, allowance)
 

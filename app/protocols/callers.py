@@ -7,16 +7,21 @@ from collections import Counter
 from msgspec import Struct
 
 from app.access.admission import Admission
+from app.core.rollout.keys import NOBODY, Identity
 from app.errors import PrismError
 
 
 class Caller(Struct, frozen=True):
-    """The sender of a request. key: "" for none. is_direct: whether nothing shows a proxy or tunnel in between."""
+    """The sender of a request. key: "" for none. is_direct: whether nothing shows a proxy or tunnel in between.
+
+    identity: by which an experiment may tell callers apart.
+    """
 
     key: str
     address: str
     request_id: str
     is_direct: bool = False
+    identity: Identity = NOBODY
 
 
 class Callers:

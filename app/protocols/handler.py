@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 from starlette.requests import ClientDisconnect
 
 from app.access.admission import Admission
+from app.core.rollout.keys import HEADER, Identity
 from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import AwaitableRequest, Call, Reply
 from app.dispatch.response import answer_body, answer_headers, problem_document
@@ -101,7 +102,18 @@ class InferenceHandler:
         caller = self.admit(request, ref)
         check_content_type(request.headers.get("content-type", ""), *types)
         body = await self.body(request)
-        return Call(ref, body, caller, probabilities, request_id_of(request), dialect, strict, as_csv, errors)
+        return Call(
+            ref,
+            body,
+            caller,
+            probabilities,
+            request_id_of(request),
+            dialect,
+            strict,
+            as_csv,
+            errors,
+            identity_of(request),
+        )
 
     async def body(self, request: Request) -> bytes:
         """Read the body. Raises TooLarge, BadInput, UnsupportedFormat; see app/http/bodies.py."""
@@ -147,7 +159,19 @@ class InferenceHandler:
 
 
 def caller_of(request: Request) -> Caller:
-    return Caller(api_key(request.headers), caller_address(request), request_id_of(request), is_direct_request(request))
+    return Caller(
+        api_key(request.headers),
+        caller_address(request),
+        request_id_of(request),
+        is_direct_request(request),
+        identity_of(request),
+    )
+
+
+def identity_of(request: Request) -> Identity:
+    """Return what a request says of who sent it, for experiments."""
+    query = request.scope["query_string"].decode("latin-1")
+    return Identity(request.headers.get(HEADER, ""), query, api_key(request.headers))
 
 
 async def or_client_disconnect(request: Request, answer: Awaitable[T], cancel: Callable[[], object]) -> T:

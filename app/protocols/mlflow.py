@@ -13,7 +13,7 @@ from app.dispatch.request import Call
 from app.error_shapes import mlflow_error
 from app.errors import BadInput, Unavailable, UnsupportedFormat
 from app.http.problems import request_id_of
-from app.protocols.handler import CSV, JSON, InferenceHandler, bare, request_body
+from app.protocols.handler import CSV, JSON, InferenceHandler, bare, identity_of, request_body
 from app.protocols.streaming import ANSWERS
 from app.version import VERSION
 from model_container.contract import frames
@@ -80,7 +80,9 @@ def router(asking: InferenceHandler) -> APIRouter:
         caller = asking.admit(request, ref)
         dialect = dialect_of(request.headers.get("content-type", ""))
         body = await asking.body(request)
-        call = Call(ref, body, caller, request_id=request_id_of(request), dialect=dialect)
+        call = Call(
+            ref, body, caller, request_id=request_id_of(request), dialect=dialect, identity=identity_of(request)
+        )
         form = form_asked_for(request.headers.get("accept", ""))
         return await (asking.ask(request, call, bare) if form is None else asking.stream(request, call, lambda _: form))
 

@@ -25,6 +25,7 @@ from typing import Annotated
 import typer
 
 from prism.cli import (
+    ab,
     bench,
     canary,
     config,
@@ -120,6 +121,7 @@ app.command("rm", epilog=examples("prism rm iris@1.0.0", "prism rm iris --yes"))
 app.add_typer(models.app, name="models")
 app.add_typer(canary.app, name="canary")
 app.add_typer(shadow.app, name="shadow")
+app.add_typer(ab.app, name="ab")
 app.add_typer(share.app, name="share")
 app.add_typer(keys.app, name="keys")
 app.add_typer(config.app, name="config")

@@ -180,6 +180,18 @@ def test_a_push_as_a_canary_is_followed_to_its_end(server: Server, client: Prism
     assert followed.stdout.startswith("line is promoted\n")
 
 
+def test_an_experiment_ends_with_the_version_that_sold_more(server: Server, client: Prism) -> None:
+    candidate_waits(client)
+    told = run(server, "ab.py").splitlines()
+    assert told[0] == "<Experiment fraud-detector running (1.0.0: 50 %, 2.0.0: 50 %)>"
+    callers = [int(line.split()[-2]) for line in told[1:3]]
+    assert sum(callers) == 200
+    assert min(callers) > 60
+    assert told[3].startswith("basket: winner 2.0.0, +")
+    assert told[-1].endswith("2.0.0 gets all requests")
+    assert client.predict(NAME, PAYMENT).version == "2.0.0"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -30,6 +30,14 @@ class Feedback(Struct, frozen=True):
             raise BadInput(f"The value {self.value} of `{self.metric}` is not a finite number.", field="value")
 
 
+class Exposure(Struct, frozen=True):
+    """A key that met an arm. key: as it is recorded, a digest."""
+
+    rollout_id: str
+    model_id: str
+    key: str
+
+
 class KeyTotal(Struct, frozen=True):
     """The values of one metric that belong to one key, which is the unit that experiments compare.
 

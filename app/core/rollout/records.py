@@ -63,7 +63,8 @@ class Rollout(Struct, frozen=True):
     """One rollout, as the catalog keeps it. Immutable: a change makes a new record of the next generation.
 
     name: of the model. stable_id, candidate_id: model_ids; for an experiment the stable version is the one that had the
-    traffic, and the candidate "". step: index into the policy's steps. arms: the wanted split now. reason: why it is in
+    traffic, and the candidate the one that takes it once the experiment is stopped, "" before. step: index into the policy's steps. arms: the wanted split now; of an experiment, the one
+    that it ran with, the control first. reason: why it is in
     its state, for a person, with numbers. key: for an experiment, what its callers are told apart by. generation: counts
     changes, from 1; a change is only saved on top of the generation that it was made from. created_by: caller's name.
     """
@@ -87,6 +88,11 @@ class Rollout(Struct, frozen=True):
     @property
     def is_active(self) -> bool:
         return self.state not in FINISHED
+
+    @property
+    def versions(self) -> frozenset[str]:
+        """The model_ids of all its versions."""
+        return frozenset((self.stable_id, self.candidate_id, *(arm.model_id for arm in self.arms))) - {""}
 
 
 class RolloutEvent(Struct, frozen=True):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from app.core.rollout.keys import key_source
 from app.core.rollout.records import Rollout, RolloutKind, RolloutState
-from app.core.route import Canary, Route
+from app.core.route import Arm, Canary, Route
 
 JUDGED = (RolloutState.RUNNING, RolloutState.HOLDING, RolloutState.PAUSED, RolloutState.PROMOTED)
 
@@ -13,6 +14,8 @@ def rollout_route(rollout: Rollout) -> Route:
 
     A shadow that runs gets copies of all of them.
     """
+    if rollout.kind is RolloutKind.EXPERIMENT:
+        return _experiment_route(rollout)
     policy = rollout.policy
     canary = None
     if rollout.kind is RolloutKind.CANARY and rollout.state in JUDGED:
@@ -22,3 +25,12 @@ def rollout_route(rollout: Rollout) -> Route:
         answering = tuple(arm for arm in rollout.arms if arm.model_id != rollout.candidate_id)
         return Route(answering, rollout.candidate_id, rollout_id=rollout.id)
     return Route(rollout.arms, canary=canary, rollout_id=rollout.id)
+
+
+def _experiment_route(rollout: Rollout) -> Route:
+    """Return the arms while the experiment runs; before, the version that had the traffic, and after, the chosen one."""
+    if rollout.state is RolloutState.RUNNING:
+        return Route(rollout.arms, rollout_id=rollout.id, key=key_source(rollout.key))
+    main = rollout.candidate_id or rollout.stable_id
+    others = [arm.model_id for arm in rollout.arms if arm.model_id != main]
+    return Route((Arm(main, 1.0), *(Arm(other, 0.0) for other in others)))

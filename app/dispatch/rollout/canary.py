@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.access.rate_limit import Allowance
+from app.core.rollout.keys import NOBODY, Identity
 from app.core.route import Canary
 from app.dispatch.batch import Lane
 from app.dispatch.request import PendingRequest
@@ -61,7 +62,9 @@ class CanarySplit(Split):
             request.lane = lane
             lane.submit(request, now)
 
-    def stream(self, request: frames.Request, allowance: Allowance | None, request_id: str) -> Stream:
+    def stream(
+        self, request: frames.Request, allowance: Allowance | None, request_id: str, identity: Identity = NOBODY
+    ) -> Stream:
         lane = self.next()
         if lane is self.candidate:
             return CanaryStream(self, request, allowance, request_id)

@@ -10,12 +10,13 @@ from app.dispatch.batch import Lane
 from app.dispatch.rollout.canary import CanarySplit, repeats_effects
 from app.dispatch.rollout.copies import Boost, Shadow
 from app.dispatch.rollout.evidence import Ledger
+from app.dispatch.rollout.experiment import Exposures, KeyedSplit
 from app.dispatch.rollout.shadow import ShadowSplit
 from app.dispatch.route import Split
 
 
 class RolloutTraffic:
-    """The evidence of one rollout, and its copies under way. Both outlive the splits that are made of each table.
+    """The evidence of one rollout, its copies under way and the keys that it met. They outlive the splits that are made of each table.
 
     judged: the model_id of the candidate or the mirror.
     """
@@ -24,12 +25,15 @@ class RolloutTraffic:
         self.rollout_id = rollout_id
         self.judged = ""
         self.ledger = Ledger()
+        self.exposures = Exposures(rollout_id)
         self._boost: Boost | None = None
         self._shadow: Shadow | None = None
 
     def split(self, route: Route, lanes: Mapping[str, Lane], place: float) -> Split:
-        """Make the split of a route that has a canary or a mirror. lanes: by model_id, of all its versions."""
+        """Make the split of a route that has a canary, a mirror or a key. lanes: by model_id, of all its versions."""
         arms = [(lanes[arm.model_id], arm.weight) for arm in route.arms if arm.weight]
+        if route.key is not None:
+            return KeyedSplit(arms, place, route.key, self.exposures)
         if route.canary is None:
             assert route.mirror is not None
             self.judged = route.mirror

@@ -49,13 +49,7 @@ def pair_of(request: CanaryRequest, state: DeploymentState) -> Pair:
     """
     candidate = version_of(request.name, request.candidate, state)
     refuse_second(request.name, state.rollout(request.name))
-    endpoint = state.live_endpoint(request.name)
-    stable = state.model(endpoint.model_id) if endpoint is not None else None
-    if stable is None:
-        raise Conflict(
-            f"No version of `{request.name}` is live, so there is none to go back to.",
-            hint=f"Start the version itself: `prism models start {candidate.ref}`.",
-        )
+    stable = stable_version(request.name, candidate, state)
     if stable.model_id == candidate.model_id:
         raise BadInput(
             f"`{candidate.ref}` answers all requests for `{request.name}` already, so it cannot be its own candidate.",
@@ -65,6 +59,18 @@ def pair_of(request: CanaryRequest, state: DeploymentState) -> Pair:
     if not request.allow_signature_change:
         refuse_breaking(pair)
     return pair
+
+
+def stable_version(name: str, candidate: ModelVersion, state: DeploymentState) -> ModelVersion:
+    """Return the version that answers for a name. Raises Conflict if none does."""
+    endpoint = state.live_endpoint(name)
+    stable = state.model(endpoint.model_id) if endpoint is not None else None
+    if stable is None:
+        raise Conflict(
+            f"No version of `{name}` is live, so there is none to go back to.",
+            hint=f"Start the version itself: `prism models start {candidate.ref}`.",
+        )
+    return stable
 
 
 def refuse_second(name: str, active: Rollout | None) -> None:

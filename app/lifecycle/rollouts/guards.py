@@ -28,7 +28,7 @@ def refuse_start(model: ModelVersion, rollout: Rollout | None, *, serves: bool) 
     """
     if rollout is None:
         return
-    is_part = model.model_id in (rollout.stable_id, rollout.candidate_id)
+    is_part = model.model_id in rollout.versions
     if is_part and not serves:
         return
     is_canary = rollout.kind is RolloutKind.CANARY
@@ -48,7 +48,7 @@ def refuse_stop(model: ModelVersion, rollout: Rollout | None) -> None:
 
     Once the candidate is promoted, the version before it may be stopped; that ends the rollout.
     """
-    if rollout is None or model.model_id not in (rollout.stable_id, rollout.candidate_id):
+    if rollout is None or model.model_id not in rollout.versions:
         return
     if rollout.state is RolloutState.PROMOTED and model.model_id == rollout.stable_id:
         return
@@ -68,4 +68,6 @@ def end_it(rollout: Rollout) -> str:
     name = rollout.name
     if rollout.kind is RolloutKind.SHADOW:
         return f"Stop it first: `prism shadow stop {name}`"
+    if rollout.kind is RolloutKind.EXPERIMENT:
+        return f"Stop it first: `prism ab stop {name}`"
     return f"End it first: `prism canary promote {name}` or `prism canary rollback {name}`"

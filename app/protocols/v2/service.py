@@ -46,7 +46,14 @@ class V2Service:
         """Admit an inference, and return its call, to which the body is to be added."""
         ref = ref_of(name, version)
         counted_as = self._callers.admit(caller, ref)
-        return Call(ref, b"", counted_as, request_id=caller.request_id, dialect=frames.DIALECT_V2_BINARY)
+        return Call(
+            ref,
+            b"",
+            counted_as,
+            request_id=caller.request_id,
+            dialect=frames.DIALECT_V2_BINARY,
+            identity=caller.identity,
+        )
 
     def metadata(self, caller: Caller, name: str, version: str) -> dict[str, Any]:
         """Return a model's metadata. Raises Unavailable while its inputs are unknown."""

@@ -36,6 +36,7 @@ OPEN = {
 FOR_ANY_KEY = re.compile(
     r"GET /(api/v1/)?(models(/x(/(openapi\.json|versions|diff))?)?|registry(/x)?|metrics)|GET /available_models"
     r"|POST /(models/x/(predict|invocations)|invocations|predict/x(/batch)?|predict_batched/x)"
+    r"|POST /(api/v1/)?feedback"
     r"|(GET|POST) /v[12]/models.*|POST /v2/repository/index"
 )
 REFUSED = {401, 403}

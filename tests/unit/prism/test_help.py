@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from prism.cli import app
 
 PRISM = typer.main.get_command(app)
-GROUPS = ["", "models", "canary", "shadow", "share", "keys"]
+GROUPS = ["", "models", "canary", "shadow", "ab", "share", "keys"]
 
 
 def commands(group: TyperGroup, path: str = "prism") -> Iterator[tuple[str, TyperCommand]]:

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from app.access.hosts import has_passed_proxy
 from app.access.keys import extract_api_key
 from app.core.os_errors import as_problem, log_fields
+from app.core.rollout.keys import HEADER, Identity
 from app.errors import BadInput, InvalidSetting, PrismError
 from app.http.guard import request_id_from
 from app.protocols.callers import Caller
@@ -175,7 +176,8 @@ def caller_of(context: Context) -> Caller:
     sent = {name: value for name, value in reversed(list(context.invocation_metadata() or ())) if type(value) is str}
     key = extract_api_key(sent.get("x-api-key"), sent.get("authorization", ""))
     request_id = request_id_from(sent.get("x-request-id", ""))
-    return Caller(key, address_of(context.peer()), request_id, not has_passed_proxy(sent))
+    identity = Identity(sent.get(HEADER.lower(), ""), api_key=key)
+    return Caller(key, address_of(context.peer()), request_id, not has_passed_proxy(sent), identity)
 
 
 def address_of(peer: str) -> str:
