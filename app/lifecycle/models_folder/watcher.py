@@ -21,7 +21,7 @@ from app.core.contents import FOLDER
 from app.core.model import ModelVersion, Status
 from app.core.os_errors import log_fields, problem_of
 from app.core.route_table import is_serving
-from app.errors import BadInput, NotFound, PrismError, StorageFailed, TooManyOpenFiles
+from app.errors import BadInput, Conflict, NotFound, PrismError, StorageFailed, TooManyOpenFiles
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.intake.receive import Upload, discard
 from app.lifecycle.intake.register import model_name
@@ -210,7 +210,11 @@ class ModelsFolder:
         if now - entry.gone_at < SETTLE_SECONDS:
             return
         for model in self._versions.of(name):
-            await self._deployments.delete(model)
+            try:
+                await self._deployments.delete(model)
+            except Conflict as error:  # it is in a rollout; it is deleted once that is over
+                entry.problem = error.problem()
+                return
             log.info("an entry of the models folder is gone; its version is deleted", entry=name, model=model.ref)
         del self._entries[name]
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from time import monotonic
 
 import structlog
+from msgspec import structs
 
 from app.core.model import TrafficChoice
 from app.core.rollout import canary as decisions
@@ -73,12 +74,15 @@ class Canaries:
         Raises what `pair_of` raises, and CatalogUnavailable.
         """
         pair = pair_of(request, self._state)
+        policy = request.policy
+        if pair.has_side_effects:
+            policy = structs.replace(policy, rescue=False)
         change = decisions.begin(
             secrets.token_hex(6),
             request.name,
             pair.stable.model_id,
             pair.candidate.model_id,
-            request.policy,
+            policy,
             pair.versions,
             utc_now(),
             request.created_by,

@@ -34,6 +34,11 @@ class Pair(Struct, frozen=True):
     def versions(self) -> Versions:
         return Versions(self.stable.version, self.candidate.version)
 
+    @property
+    def has_side_effects(self) -> bool:
+        """Whether no request may be answered by both."""
+        return self.stable.spec.side_effects or self.candidate.spec.side_effects
+
 
 def pair_of(request: CanaryRequest, state: DeploymentState) -> Pair:
     """Find the versions of a canary.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from app.core.model import Status
 from app.errors import BadInput, TooLarge
@@ -20,6 +21,7 @@ from app.lifecycle.models_folder.snapshot import copy_entry, take_snapshot
 from app.lifecycle.models_folder.versions import EARLIER_KEPT
 from app.lifecycle.models_folder.watcher import SETTLE_SECONDS, ModelsFolder
 from tests.faults import failing
+from tests.unit.core.rollout.canary_lab import pending
 from tests.unit.lifecycle.house_lab import House, house
 
 
@@ -158,6 +160,23 @@ async def test_removing_an_entry_deletes_its_versions_but_no_upload(tmp_path: Pa
         await here.settle()
         assert here.refs() == ["other@1.0.0", "m@1.2.0"]
         assert [one["name"] for one in here.folder.document()["entries"]] == ["other"]
+
+
+async def test_an_entry_in_a_rollout_is_deleted_once_that_is_over(tmp_path: Path) -> None:
+    async with watched(tmp_path) as here:
+        here.put("m")
+        await here.settle()
+        model_id = here.home.state.find("m").model_id
+        rollout = structs.replace(pending(), name="m", candidate_id=model_id)
+        here.home.state.hold(rollout)
+        (here.root / "m" / "model.py").unlink()
+        (here.root / "m").rmdir()
+        await here.settle()
+        assert here.refs() == ["m@1.0.0"]
+        assert here.entry("m")["error"]["rollout"] == rollout.id
+        here.home.state.release(rollout)
+        await here.settle()
+        assert here.refs() == []
 
 
 async def test_a_root_that_cannot_be_read_removes_nothing(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from app.core.model import TrafficChoice
 from app.core.rollout.policy import canary_policy
 from app.core.rollout.records import Evidence, Incident, Rollout, RolloutState
+from app.core.route import Route
 from app.dispatch.request import Call
 from app.lifecycle.rollouts.canaries import Canaries
 from app.lifecycle.rollouts.checks import CanaryRequest
@@ -22,12 +23,16 @@ STABLE, CANDIDATE, THIRD = "a" * 12, "b" * 12, "c" * 12
 
 
 class Lab:
-    """A stable version that serves, a candidate beside it, and the controller. now: its clock, in seconds."""
+    """A stable version that serves, a candidate beside it, and the controller.
+
+    now: its clock, in seconds. at_first: the split of the name when a restarted gateway takes its first request.
+    """
 
     def __init__(self, home: House, store: MemoryStore) -> None:
         self.home, self.store = home, store
         self.now = 100.0
         self.counted: dict[str, Evidence] = {}
+        self.at_first: Route | None = None
         self.open()
 
     def open(self) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from app.core.model import Status, TrafficChoice
+from app.core.model import ModelVersion, Status, TrafficChoice
 from app.core.rollout.records import FINISHED, CanaryPolicy, RolloutState
+from app.core.route import Route
 from app.core.signature import Signature, Tensor
 from app.errors import BadInput, CatalogUnavailable, Conflict, NotFound, StartFailed
 from app.lifecycle.deployments import Deployments
@@ -160,6 +161,7 @@ async def gateway_killed(made: Lab) -> None:
     made.open()
     loaded = await made.canaries.load()
     await made.home.deployments.resume(registry_lost=False)
+    made.at_first = made.home.state.splits.get("iris")
     if loaded:
         await made.canaries.resume_all()
 
@@ -168,6 +170,8 @@ async def test_a_restarted_gateway_goes_on_at_the_same_step(tmp_path: Path) -> N
     async with lab(tmp_path) as made:
         rollout = await made.begin()
         await gateway_killed(made)
+        assert made.at_first is not None
+        assert made.at_first.weight(CANDIDATE) == 0.25, "from its first request on"
         assert await made.canaries.get(rollout.id) == rollout
         assert abs((await made.answering())[CANDIDATE] - 10) <= 3
         made.count(4, bad=4)
@@ -341,6 +345,29 @@ async def test_a_model_of_another_name_that_stops_both_versions_ends_the_canary(
         await eventually(lambda: made.home.state.rollout("iris") is None)
 
 
+async def test_the_late_end_of_one_rollout_leaves_the_next_one_of_its_name_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_stop, halt = asyncio.Event(), Deployments.halt
+
+    async def slowly(deployments: Deployments, model: ModelVersion) -> None:
+        await may_stop.wait()
+        await halt(deployments, model)
+
+    async with lab(tmp_path) as made:
+        await made.version(THIRD, TrafficChoice.NONE)
+        first = await made.begin()
+        monkeypatch.setattr(Deployments, "halt", slowly)
+        await made.canaries.roll_back(first.id)
+        second = await made.begin(THIRD)
+        may_stop.set()
+        await eventually(lambda: made.canaries.state_of(first.id) is None)
+        held = made.home.state.rollout("iris")
+        assert held is not None
+        assert held.id == second.id
+        assert set(await made.answering()) == {STABLE, THIRD}
+
+
 async def test_an_unknown_rollout_is_named(tmp_path: Path) -> None:
     async with lab(tmp_path) as made:
         with pytest.raises(NotFound, match="no rollout `nothing`"):
@@ -363,6 +390,13 @@ async def test_a_rollback_outranks_a_step_that_is_being_recorded(tmp_path: Path)
         made.store.change = slowly  # type: ignore[method-assign]
         made.canaries.judge()
         await recording.wait()
+        shares, shift = [], made.home.dispatcher.shift_traffic
+
+        def noted(name: str, route: Route) -> None:
+            shares.append(route.weight(CANDIDATE))
+            shift(name, route)
+
+        made.home.dispatcher.shift_traffic = noted  # type: ignore[method-assign]
         made.count(160, bad=11)
         made.canaries.judge()
         assert await made.answering() == {STABLE: 40}
@@ -371,6 +405,7 @@ async def test_a_rollback_outranks_a_step_that_is_being_recorded(tmp_path: Path)
         await made.reached(rollout.id, RolloutState.ROLLED_BACK)
         await eventually(lambda: made.canaries.state_of(rollout.id) is None)
         assert await made.answering() == {STABLE: 40}
+        assert shares == [0.0], "the step gave the candidate nothing once it was recorded"
         recorded = await made.store.get(rollout.id)
         assert recorded is not None
         assert recorded.state in FINISHED
