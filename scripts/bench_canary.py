@@ -58,7 +58,7 @@ def main() -> int:
             faults = [name for name in FAULTS if not arguments.only or name in arguments.only]
             is_well = bad_candidates(server, faults, arguments.runs)
             if arguments.cycles:
-                is_well &= cycles(server, arguments.cycles)
+                is_well &= cycles(server, Path(folder), arguments.cycles)
             if arguments.split:
                 is_well &= split(server)
             if arguments.kills:
@@ -73,7 +73,7 @@ def main() -> int:
 def bad_candidates(server: Server, names: Sequence[str], runs: int) -> bool:
     canaries, is_well = Canaries(server.http), True
     print(f"5 % of {RATE:g} requests/s, limit 2 %, {runs} runs each\n")
-    print("| candidate | rolled back | mean s | p95 s | slowest s | requests | failed | stable's p99 ms |")
+    print("| candidate | rolled back | mean s | p95 s | slowest s | requests | failed | callers' p99 ms |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in names:
         seconds: list[float] = []
@@ -100,13 +100,13 @@ def bad_candidates(server: Server, names: Sequence[str], runs: int) -> bool:
     return is_well
 
 
-def cycles(server: Server, count: int) -> bool:
+def cycles(server: Server, folder: Path, count: int) -> bool:
     canaries = Canaries(server.http)
     with Load(server.url, CYCLE_RATE) as load:
-        took = [canaries.to_and_fro() * 1000 for _ in range(count)]
+        took = [canaries.whole_life(folder) * 1000 for _ in range(count)]
     assert load.result is not None
     print(
-        f"\n{count} × canary → promote → rollback at {CYCLE_RATE:g} requests/s: {load.result.failed} of {load.result.answered:,}"
+        f"\n{count} × register → canary → promote → rollback at {CYCLE_RATE:g} requests/s: {load.result.failed} of {load.result.answered:,}"
     )
     print(
         f"failed. Rollback right after the promotion: median {statistics.median(took):.1f} ms, p95 {at(took, 0.95):.1f} ms, "

@@ -220,6 +220,17 @@ class Canaries:
         self.wait_for_stop(version)
         return seconds
 
+    def whole_life(self, folder: Path) -> float:
+        """Register a good version, promote it, roll it back and delete it; return how many seconds the rollback took."""
+        file = archive(folder, GOOD)
+        answer = self.http.post("/models", data={"model_name": NAME}, files=[("file", (file.name, file.read_bytes()))])
+        if answer.status_code != 201:
+            raise RuntimeError(answer.text)
+        version = str(answer.json()["version"])
+        seconds = self.to_and_fro(version)
+        self.http.delete(f"/models/{NAME}@{version}").raise_for_status()
+        return seconds
+
     def _expect(self, version: str) -> None:
         answering = {self.answering() for _ in range(10)}
         if answering != {version}:

@@ -54,11 +54,11 @@ def test_no_candidate_however_bad_costs_a_caller_an_answer(server: Server) -> No
     assert load.result.successes > 100
 
 
-def test_promotions_and_rollbacks_under_load_fail_no_request(server: Server) -> None:
+def test_whole_lives_of_versions_under_load_fail_no_request(server: Server, tmp_path: Path) -> None:
     canaries = Canaries(server.http)
     with Load(server.url) as load:
         for _ in range(RUNS):
-            canaries.to_and_fro()
+            canaries.whole_life(tmp_path)
     assert not load.failures
 
 
