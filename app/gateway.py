@@ -30,6 +30,7 @@ from app.lifecycle.models_folder.watcher import ModelsFolder
 from app.lifecycle.pipeline import DeploymentPipeline
 from app.lifecycle.probe import Connect, ProbedConnection
 from app.lifecycle.rollouts.canaries import Canaries
+from app.lifecycle.rollouts.shadows import Shadows
 from app.lifecycle.state import DeploymentState
 from app.observe.history import History
 from app.protocols.v2.service import V2Admin, V2Service
@@ -91,7 +92,9 @@ class Gateway:
         self._readers_group = BackgroundGroup(f"prism-{home_label(settings)}-readers")
         self.deployments = Deployments(self.state, self._pipeline(), connector(self.flow.wire))
         self.chaos = ChaosControl(self.deployments, self.dispatcher.set_chaos)
-        self.canaries = Canaries(SqlRolloutStore(self.catalog), self.deployments, self.dispatcher.evidence)
+        rollouts = SqlRolloutStore(self.catalog)
+        self.canaries = Canaries(rollouts, self.deployments, self.dispatcher.evidence)
+        self.shadows = Shadows(rollouts, self.deployments, self.dispatcher.evidence, self.dispatcher.take_shadow_pairs)
         self.public_surface = PublicSurface(
             self.state,
             self.dispatcher,
@@ -176,9 +179,11 @@ class Gateway:
         self._store.load()
         self.key_store.load()
         loaded = await self.canaries.load() if self.catalog.exists else None
+        shadows_loaded = await self.shadows.load() if loaded else loaded
         await self.deployments.resume(registry_lost=not self._containers.load())
         self.catalog.begin()
         self.canaries.begin_judging(loaded=loaded)
+        self.shadows.begin_comparing(loaded=shadows_loaded)
         if self.settings.enable_health_monitor:
             self.monitor.begin()
         self.history.begin()
@@ -207,6 +212,7 @@ class Gateway:
         await self.models_folder.end()
         await self.monitor.end()
         await self.canaries.end()
+        await self.shadows.end()
         await self.deployments.shut_down(keep_models=keep_models)
         await self.dispatcher.close()
         await self.catalog.close()

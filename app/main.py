@@ -20,6 +20,7 @@ from app.api import deployments as deployments_api
 from app.api import doctor, health, inspections, metrics, models, registry, replacement, versions
 from app.api import keys as keys_api
 from app.api import models_folder as models_folder_api
+from app.api import shadows as shadows_api
 from app.api import share as share_api
 from app.api import storage as storage_api
 from app.dispatch.head_cache import HeadCache
@@ -43,7 +44,9 @@ from app.ui.routes import clearing, dashboard, documentation, login, predict_tab
 from app.ui.routes import logs as logs_page
 from app.ui.routes import model as model_page
 from app.ui.routes import predict as predict_page
+from app.ui.routes import rollout as rollout_page
 from app.ui.routes import settings as settings_page
+from app.ui.routes import shadow as shadow_page
 from app.ui.routes import share as share_panel
 from app.ui.routes import upload as upload_page
 from app.ui.routes import versions as versions_page
@@ -131,6 +134,7 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
     management.include_router(
         deployments_api.DeploymentRoutes(system.canaries, system.closing).router(), dependencies=admins
     )
+    management.include_router(shadows_api.ShadowRoutes(system.shadows).router(), dependencies=admins)
     app.include_router(management)
     app.mount("/api/v1", management)
 
@@ -170,6 +174,8 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
     app.include_router(predict_table.router(state, asking, system.admission, pages), dependencies=admins)
     app.include_router(logs_page.router(deployments, pages), dependencies=admins)
     app.include_router(versions_page.router(deployments, pages), dependencies=admins)
+    app.include_router(shadow_page.router(state, system.shadows, pages), dependencies=admins)
+    app.include_router(rollout_page.router(state, system.canaries, history, pages), dependencies=admins)
     app.include_router(
         model_page.router(deployments, history, vitals, system.dispatcher.circuits, system.chaos.of, pages),
         dependencies=admins,

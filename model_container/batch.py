@@ -3,7 +3,8 @@
     decode each → check against the signature → join requests of the same structure → predict once → check the length
     → split → encode
 
-A bad request fails only itself. If a joined call fails, its requests are halved until only those at fault fail. If an
+A bad request fails only itself, and a bad row of a table that is answered by its rows only that row; see
+rows_apart.py. If a joined call fails, its requests are halved until only those at fault fail. If an
 output has the wrong length, each request is predicted again on its own, and the model's requests are never joined
 again.
 """
@@ -13,18 +14,32 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
+import msgspec
 import numpy as np
 
 from model_container.adapters.base import PROBABILITIES, Adapter, Inputs, Outputs, TakingTables
 from model_container.bodies.content import Content, Decoded, Named
-from model_container.bodies.decode import may_be_plain, read
+from model_container.bodies.csv_answer import result_columns, table_with_results
+from model_container.bodies.decode import may_be_plain, read, rows_of
 from model_container.bodies.encode import beside_ignored, encode, encode_native
 from model_container.bodies.file_rows import FileRows
 from model_container.bodies.numeric_fast_path import Matrix, PlainRows
+from model_container.bodies.plain_json import encode_json
 from model_container.bodies.problems import Problem
-from model_container.contract.frames import FORM_NATIVE, OPTION_PROBABILITIES, OPTION_STRICT, Answer, Request
+from model_container.contract.frames import (
+    FORM_CSV,
+    FORM_NATIVE,
+    FORM_PROBLEM,
+    OPTION_CSV,
+    OPTION_ERRORS,
+    OPTION_PROBABILITIES,
+    OPTION_STRICT,
+    Answer,
+    Request,
+)
+from model_container.rows_apart import may_be_of_a_row, rows_apart
 
 MAX_MESSAGE = 300
 _TRACEBACK_FRAMES = 8
@@ -77,6 +92,7 @@ class Batcher:
             for probabilities, jobs in self._groups(requests):
                 self._predict(jobs, probabilities)
         answers = [answer or failed(RuntimeError("the request was lost")) for answer in self._answers]
+        answers = [self._spared(request, answer) for request, answer in zip(requests, answers)]
         total_ns = time.perf_counter_ns() - began
         return answers, (total_ns - self._model_ns) // 1000, self._model_ns // 1000
 
@@ -128,10 +144,13 @@ class Batcher:
 
     def prepare(self, index: int, request: Request) -> Tuple[_Job, bool]:
         """Decode and check a request; also return whether it asks for probabilities. Raises Problem."""
+        return self._checked(index, read(request, self._adapter), request.options)
+
+    def _checked(self, index: int, decoded: Decoded, options: int) -> Tuple[_Job, bool]:
+        """Check a decoded request; also return whether it asks for probabilities. Raises Problem."""
         adapter = self._adapter
-        decoded = read(request, adapter)
         named = any(name.startswith(PROBABILITIES) for name in decoded.outputs or ())
-        probabilities = bool(request.options & OPTION_PROBABILITIES) or (named and adapter.has_probabilities)
+        probabilities = bool(options & OPTION_PROBABILITIES) or (named and adapter.has_probabilities)
         if probabilities and not adapter.has_probabilities:
             raise Problem(
                 422,
@@ -139,19 +158,67 @@ class Batcher:
                 "This model gives no probabilities.",
                 "Classifiers with predict_proba, and ONNX classifiers with a probability output, do.",
             )
-        content, ignored = self._fitted(request, decoded)
+        content, ignored = self._fitted(options, decoded)
         read_content = self._files.content(content)
         inputs = adapter.inputs(read_content)
         if read_content is not content and self._files.is_one_at_a_time:
             inputs = inputs._replace(alone=True)
         return _Job(index, decoded, inputs, ignored), probabilities
 
-    def _fitted(self, request: Request, decoded: Decoded) -> Tuple[Content, Tuple[str, ...]]:
+    def _spared(self, request: Request, answer: Answer) -> Answer:
+        """Return the answer of a table that is refused for some of its rows with the results of all others."""
+        if not request.options & OPTION_CSV or answer.form != FORM_PROBLEM:
+            return answer
+        if not may_be_of_a_row(msgspec.json.decode(answer.body)):
+            return answer
+        try:
+            table, decoded_rows = rows_of(request, self._adapter)
+        except Problem:
+            return answer
+        keeps_errors = bool(request.options & OPTION_ERRORS)
+
+        def names() -> Sequence[str]:
+            return self._result_names(request) if keeps_errors else ()
+
+        ignored: Tuple[str, ...] = ()
+
+        def predict(rows: Sequence[int]) -> Dict[str, List[Any]]:
+            nonlocal ignored
+            results, ignored = self._results(lambda: decoded_rows(rows), request.options, len(rows))
+            return results
+
+        apart = rows_apart(len(table.lines), predict, names) if len(table.lines) > 1 or keeps_errors else None
+        if apart is None:
+            return answer
+        spared = Answer(table_with_results(table, *apart), 200, FORM_CSV)
+        return beside_ignored(spared, ignored) if ignored else spared
+
+    def _results(
+        self, decode: Callable[[], Decoded], options: int, rows: int
+    ) -> Tuple[Dict[str, List[Any]], Tuple[str, ...]]:
+        """Predict one request, and return its results by column and the columns that were ignored. Raises Problem."""
+        try:
+            job, probabilities = self._checked(0, decode(), options)
+            return result_columns(self._call([job], probabilities), self._adapter.classes, rows), job.ignored
+        except FAILURES as error:
+            raise problem_of(error) from None
+
+    def _result_names(self, request: Request) -> Sequence[str]:
+        """Return the names of the columns of results, as the model's sample has them; none if it is not answered."""
+        for sample in self._adapter.samples():
+            try:
+                body = Request(encode_json(sample))
+                return list(self._results(lambda body=body: read(body, self._adapter), request.options, 1)[0])  # type: ignore[misc]
+            except Problem:
+                continue
+        return ()
+
+    def _fitted(self, options: int, decoded: Decoded) -> Tuple[Content, Tuple[str, ...]]:
         """Return the content with the columns of the model's table, and the names of those that it does not have."""
         content, table = decoded.content, self._table
         if table is None or not isinstance(content, Named) or content.values.keys() == table.known_names:
             return content, ()
-        strict = request.options & OPTION_STRICT or decoded.form != FORM_NATIVE  # other protocols allow no others
+        strict = options & OPTION_STRICT or decoded.form != FORM_NATIVE  # other protocols allow no others
         return table.fitted(content, bool(strict))
 
     def _predict(self, jobs: List[_Job], probabilities: bool) -> None:
@@ -235,6 +302,17 @@ def failed(error: BaseException, refusals: Tuple[Any, ...] = _REFUSALS) -> Answe
 
     The traceback of any other error goes to the log, never to a caller.
     """
+    problem = problem_of(error, refusals)
+    if problem.code == "model_error":
+        traceback.print_exception(type(error), error, error.__traceback__, limit=-_TRACEBACK_FRAMES, file=sys.stderr)
+        sys.stderr.flush()
+    return problem.answer()
+
+
+def problem_of(error: BaseException, refusals: Tuple[Any, ...] = _REFUSALS) -> Problem:
+    """Return the problem for an error of the model, itself if it is one."""
+    if isinstance(error, Problem):
+        return error
     if isinstance(error, WrongLength):
         return _wrong_length(error)
     message = " ".join(str(error).split())
@@ -243,16 +321,14 @@ def failed(error: BaseException, refusals: Tuple[Any, ...] = _REFUSALS) -> Answe
     if isinstance(error, refusals):
         return Problem(
             422, "prediction_failed", f"The model rejected the input: {name}: {message}", _hint(message), exception=name
-        ).answer()
-    traceback.print_exception(type(error), error, error.__traceback__, limit=-_TRACEBACK_FRAMES, file=sys.stderr)
-    sys.stderr.flush()
+        )
     return Problem(
         500,
         "model_error",
         f"The model failed: {name}: {message}".rstrip(": "),
         "The model's log has the details.",
         exception=name,
-    ).answer()
+    )
 
 
 def _hint(message: str) -> str:
@@ -263,7 +339,7 @@ def _hint(message: str) -> str:
     return ""
 
 
-def _wrong_length(error: WrongLength) -> Answer:
+def _wrong_length(error: WrongLength) -> Problem:
     return Problem(
         500,
         "wrong_output_length",
@@ -271,4 +347,4 @@ def _wrong_length(error: WrongLength) -> Answer:
         "The model must return one prediction for each row.",
         expected=error.expected,
         got=error.got,
-    ).answer()
+    )

@@ -19,14 +19,17 @@ from prism import errors
 
 if TYPE_CHECKING:
     from prism.async_client import AsyncPrism
+    from prism.canaries import AsyncCanary, Canary
     from prism.client import Prism, deploy
     from prism.requests import Timeouts
     from prism.responses import Model, Prediction
 
-__all__ = ["AsyncPrism", "Model", "Prediction", "Prism", "Timeouts", "deploy", "errors"]
+__all__ = ["AsyncCanary", "AsyncPrism", "Canary", "Model", "Prediction", "Prism", "Timeouts", "deploy", "errors"]
 
 _WHERE = {
+    "AsyncCanary": "prism.canaries",
     "AsyncPrism": "prism.async_client",
+    "Canary": "prism.canaries",
     "Model": "prism.responses",
     "Prediction": "prism.responses",
     "Prism": "prism.client",

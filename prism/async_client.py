@@ -14,11 +14,13 @@ from typing import Any, TypeVar, Unpack
 import httpx2
 
 from prism import connection, requests
+from prism.canaries import AsyncCanaryMethods
 from prism.errors import APIError, ConnectionFailed, PrismError, RateLimitedError
 from prism.following import LogFollower
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts, Traffic, VersionOptions
 from prism.responses import ApiKey, Difference, Health, Model, Prediction, Replacement, Share, Version
 from prism.retries import Retries
+from prism.shadows import AsyncShadowMethods
 from prism.streaming import ItemReader, check_kind, content_of
 from prism.tables.answer import FilePrediction, TableAnswer
 from prism.tables.records import Batch
@@ -27,7 +29,7 @@ from prism.tables.run import IN_FLIGHT, OnRows, table_run, wait_seconds
 T = TypeVar("T")
 
 
-class AsyncPrism:
+class AsyncPrism(AsyncCanaryMethods, AsyncShadowMethods):
     """Client for one PRISM server. Use it as a context manager, or `await close()` it.
 
     base_url: defaults to PRISM_URL, then to http://127.0.0.1:8000. api_key: defaults to PRISM_API_KEY, then to none.
@@ -99,13 +101,9 @@ class AsyncPrism:
     ) -> Prediction:
         """Predict.
 
-        <<<<<<< HEAD
-                data, or inputs: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image as bytes or as
-                Pillow holds it, or a list of images, each of which is a row. Other bytes are sent unchanged as JSON.
-        =======
-                data: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image or a
-                WAV file as bytes, an image as Pillow holds it, or a list of files, each of which is a row. Other bytes are sent unchanged as JSON.
-        >>>>>>> rollouts
+        data, or inputs: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image or
+        a WAV file as bytes, an image as Pillow holds it, or a list of files, each of which is a row. Other bytes are
+        sent unchanged as JSON.
         """
         return await self.send(requests.predict(ref, requests.one_input(data, inputs), probabilities=probabilities))
 

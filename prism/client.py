@@ -16,11 +16,13 @@ from typing import Any, TypeVar, Unpack
 import httpx2
 
 from prism import connection, requests
+from prism.canaries import CanaryMethods
 from prism.errors import APIError, ConnectionFailed, PrismError, RateLimitedError
 from prism.following import LogFollower
 from prism.requests import POLL_SECONDS, Call, DeployOptions, File, LogKind, OnStatus, Timeouts, Traffic, VersionOptions
 from prism.responses import ApiKey, Difference, Health, Model, Prediction, Replacement, Share, Version
 from prism.retries import Retries
+from prism.shadows import ShadowMethods
 from prism.streaming import ItemReader, check_kind, content_of
 from prism.tables.answer import FilePrediction, TableAnswer
 from prism.tables.records import Batch
@@ -42,7 +44,7 @@ def deploy(
         return client.deploy(model, on_status=on_status, **options)
 
 
-class Prism:
+class Prism(CanaryMethods, ShadowMethods):
     """Client for one PRISM server. Use it as a context manager, or `close()` it.
 
     base_url: defaults to PRISM_URL, then to http://127.0.0.1:8000. api_key: defaults to PRISM_API_KEY, then to none.
@@ -111,13 +113,9 @@ class Prism:
     def predict(self, ref: str, data: Any = None, *, inputs: Any = None, probabilities: bool = False) -> Prediction:
         """Predict.
 
-        <<<<<<< HEAD
-                data, or inputs: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image as bytes or as
-                Pillow holds it, or a list of images, each of which is a row. Other bytes are sent unchanged as JSON.
-        =======
-                data: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image or a
-                WAV file as bytes, an image as Pillow holds it, or a list of files, each of which is a row. Other bytes are sent unchanged as JSON.
-        >>>>>>> rollouts
+        data, or inputs: any body that PRISM's dialects allow, a DataFrame or an array; the path of a file; an image or
+        a WAV file as bytes, an image as Pillow holds it, or a list of files, each of which is a row. Other bytes are
+        sent unchanged as JSON.
         """
         return self.send(requests.predict(ref, requests.one_input(data, inputs), probabilities=probabilities))
 

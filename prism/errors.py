@@ -34,6 +34,7 @@
         ├── UnavailableError          503  retry_after_seconds
         │   ├── TooManyOpenFilesError
         │   ├── TargetUnavailableError
+        │   ├── CatalogUnavailableError
         │   ├── OverloadedError
         │   ├── ReplicaUnavailableError
         │   │   └── ReplicaProtocolError  502
@@ -256,6 +257,10 @@ class TooManyOpenFilesError(UnavailableError):
 
 class TargetUnavailableError(UnavailableError):
     codes = ("target_unavailable",)
+
+
+class CatalogUnavailableError(UnavailableError):
+    codes = ("catalog_unavailable",)
 
 
 class OverloadedError(UnavailableError):

@@ -274,8 +274,11 @@ def predict_rows(ref: str, rows: Sequence[Any], *, probabilities: bool = False) 
 
 
 def predict_table(ref: str, rows: bytes, *, probabilities: bool = False) -> Call[TableAnswer]:
-    """Predict rows of CSV, after their line of names. They come back with the results beside them."""
-    params = {"probabilities": "true"} if probabilities else {}
+    """Predict rows of CSV, after their line of names. They come back with the results beside them.
+
+    The last column has the error of each row that has no result, in every batch of a file.
+    """
+    params = {"errors": "true", **({"probabilities": "true"} if probabilities else {})}
     return Call("POST", _path(ref, "predict"), table, params=params, body=rows, content_type=CSV, patience="predict")
 
 

@@ -346,11 +346,11 @@ def model(answer: Answer) -> Model:
 
 
 def models(answer: Answer) -> list[Model]:
-    return [record(Model, document) for document in _items(answer, "models")]
+    return [record(Model, document) for document in items(answer, "models")]
 
 
 def versions(answer: Answer) -> list[Version]:
-    return [record(Version, document) for document in _items(answer, "versions")]
+    return [record(Version, document) for document in items(answer, "versions")]
 
 
 def difference(answer: Answer) -> Difference:
@@ -379,7 +379,7 @@ def api_key(answer: Answer) -> ApiKey:
 
 
 def api_keys(answer: Answer) -> list[ApiKey]:
-    return [record(ApiKey, document) for document in _items(answer, "keys")]
+    return [record(ApiKey, document) for document in items(answer, "keys")]
 
 
 def revocation(answer: Answer) -> Revocation:
@@ -387,19 +387,19 @@ def revocation(answer: Answer) -> Revocation:
 
 
 def removed(answer: Answer) -> list[str]:
-    return [str(item) for item in _items(answer, "removed")]
+    return [str(item) for item in items(answer, "removed")]
 
 
 def pruned(answer: Answer) -> list[str]:
-    return [str(item) for item in _items(answer, "pruned")]
+    return [str(item) for item in items(answer, "pruned")]
 
 
 def inspections(answer: Answer) -> list[dict[str, Any]]:
-    return _items(answer, "inspections")
+    return items(answer, "inspections")
 
 
 def entries(answer: Answer) -> list[dict[str, Any]]:
-    return [dict(entry) for entry in _items(answer, "entries")]
+    return [dict(entry) for entry in items(answer, "entries")]
 
 
 def lines(answer: Answer) -> list[str]:
@@ -449,7 +449,7 @@ def server_timing(value: str) -> dict[str, float]:
     return timings
 
 
-def _items(answer: Answer, name: str) -> list[Any]:
+def items(answer: Answer, name: str) -> list[Any]:
     items = decode(answer).get(name)
     if not isinstance(items, list):
         raise InvalidResponse(f"The answer has no list `{name}`.", hint="Check that the URL is that of a PRISM server.")

@@ -16,8 +16,9 @@ from pydantic.config import JsonDict
 from app.api.log_events import STREAM_HEADERS
 from app.api.rollout_documents import rollout_document
 from app.api.rollout_events import rollout_events
+from app.api.shadow_documents import shadow_document
 from app.core.rollout.policy import canary_policy
-from app.core.rollout.records import CanaryPolicy, Rollout
+from app.core.rollout.records import CanaryPolicy, Rollout, RolloutKind
 from app.lifecycle.rollouts.canaries import Canaries
 from app.lifecycle.rollouts.checks import CanaryRequest
 
@@ -161,4 +162,6 @@ class DeploymentRoutes:
         return self._document(await command(rollout_id))
 
     def _document(self, rollout: Rollout) -> dict[str, Any]:
+        if rollout.kind is RolloutKind.SHADOW:
+            return shadow_document(rollout, self._canaries.standing.versions(rollout))
         return rollout_document(rollout, self._canaries.seen(rollout))

@@ -146,6 +146,7 @@ CALLED: Final = re.compile(
 
 OTHER_KINDS: Final = re.compile(
     r"scipy\.sparse\._?[a-z]+\.(csr|csc|coo|bsr|dia|dok|lil)_(matrix|array)|numpy\.rec\.recarray|numpy\.record"
+    r"|numpy\.(generic|number|integer|floating|inexact)|sklearn\.compose\._column_transformer\.make_column_selector"
     r"|torch\.(b?float|u?int|complex|q?u?int)[0-9]*(_e\w+|x[24])?|torch\.(bool|half|double|long|short)"
 )
 """Classes and constants whose names do not look like those of classes."""

@@ -40,6 +40,11 @@ DUNDER: Final = re.compile(r"(?:.*[.:])?__\w+__(?:[.:].*)?")
 EVALUATES: Final = ("statsmodels.", "patsy.", "formulaic.")
 """Packages whose models hold a formula, which is evaluated as Python when they are loaded."""
 
+DISTRIBUTION: Final = re.compile(
+    r"scipy\.stats\.(_distn_infrastructure\.rv_\w+|_(continuous|discrete)_distns\.\w+_gen)"
+)
+"""Classes whose `__setstate__` runs a text of the pickle (`_parse_arg_template`)."""
+
 MAKES_TEXT: Final = frozenset({"builtins.str", "builtins.dict", "collections.OrderedDict", "collections.defaultdict"})
 OF_UNKNOWN_PACKAGE: Final = "its package is not known to hold models"
 FUNCTION_OF_UNKNOWN_PACKAGE: Final = "it is a function, and its package is not known to hold models"
@@ -120,6 +125,8 @@ def _danger_in_package(name: str, package: str, attribute: str) -> str:
         return "it is part of Python's standard library, and not of what a model needs"
     if package == "joblib":
         return "joblib can load and run other files"
+    if DISTRIBUTION.fullmatch(name):
+        return "it is a distribution, which holds code as text; of a search over distributions, save `search.best_estimator_`"
     if not CLASS_NAME.fullmatch(attribute) and is_unknown(package):
         return FUNCTION_OF_UNKNOWN_PACKAGE
     if not CLASS_NAME.fullmatch(attribute):

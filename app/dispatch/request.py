@@ -31,7 +31,8 @@ class Call(Struct, frozen=True):
     """One predict request of an admitted caller, as an ordinary route passes it on.
 
     caller: the name under which it is counted. dialect: of the body, one of frames.DIALECT_…. strict: refuse columns that
-    the model does not have. as_csv: answer a CSV body by its rows with the results beside them.
+    the model does not have. as_csv: answer a CSV body by its rows with the results beside them. errors: with as_csv,
+    have the column of errors even if no row has one.
     """
 
     ref: str
@@ -42,6 +43,7 @@ class Call(Struct, frozen=True):
     dialect: int = frames.DIALECT_JSON
     strict: bool = False
     as_csv: bool = False
+    errors: bool = False
 
     @property
     def options(self) -> int:
@@ -49,6 +51,7 @@ class Call(Struct, frozen=True):
             frames.OPTION_PROBABILITIES if self.probabilities else 0,
             frames.OPTION_STRICT if self.strict else 0,
             frames.OPTION_CSV if self.as_csv else 0,
+            frames.OPTION_ERRORS if self.as_csv and self.errors else 0,
         )
         return sum(chosen)
 

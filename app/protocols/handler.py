@@ -92,6 +92,7 @@ class InferenceHandler:
         probabilities: bool = False,
         strict: bool = False,
         as_csv: bool = False,
+        errors: bool = False,
     ) -> Call:
         """Make a call from a request: admit the caller, check the body's content type, then read the body.
 
@@ -100,7 +101,7 @@ class InferenceHandler:
         caller = self.admit(request, ref)
         check_content_type(request.headers.get("content-type", ""), *types)
         body = await self.body(request)
-        return Call(ref, body, caller, probabilities, request_id_of(request), dialect, strict, as_csv)
+        return Call(ref, body, caller, probabilities, request_id_of(request), dialect, strict, as_csv, errors)
 
     async def body(self, request: Request) -> bytes:
         """Read the body. Raises TooLarge, BadInput, UnsupportedFormat; see app/http/bodies.py."""

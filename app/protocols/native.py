@@ -11,7 +11,7 @@ from app.protocols.handler import CSV, JSON, Answer, InferenceHandler, request_b
 from app.protocols.streaming import ANSWERS
 from model_container.contract import frames
 from model_container.contract.content_types import DIALECTS, dialect_of
-from model_container.contract.file_types import AUDIO, IMAGE, content_types
+from model_container.contract.file_types import AUDIO, IMAGE, PARQUET_TYPE, content_types
 from model_container.contract.stream_forms import form_asked_for, weights_of
 
 BODY_EXAMPLES = {
@@ -44,6 +44,7 @@ FILE_BODIES: dict[str, dict[str, Any]] = {
 BODIES: dict[str, Any] = {
     JSON: {"examples": BODY_EXAMPLES},
     CSV: {"schema": {"type": "string"}, "example": CSV_EXAMPLE},
+    PARQUET_TYPE: {"schema": {"type": "string", "format": "binary"}},
     **FILE_BODIES[IMAGE],
     **FILE_BODIES[AUDIO],
     **FORM_OF_FILES,
@@ -65,6 +66,9 @@ def router(asking: InferenceHandler) -> APIRouter:
         request: Request,
         probabilities: Annotated[bool, Query(description="Also return class probabilities.")] = False,
         strict: Annotated[bool, Query(description="Refuse columns that the model does not have.")] = False,
+        errors: Annotated[
+            bool, Query(description="Of a table: have the column `error` even if no row has an error.")
+        ] = False,
     ) -> Response:
         """Answers `{"model", "version", "model_id", "predictions": […]}`.
 
@@ -72,15 +76,23 @@ def router(asking: InferenceHandler) -> APIRouter:
         images or sounds also takes them as they are, or several in a form; see docs/image-inputs.md and
         docs/audio-inputs.md. With `Accept:
         text/event-stream` or `application/x-ndjson` the predictions come one by one; see docs/streaming.md. A table of
-        `text/csv` is answered with `Accept: text/csv` by its own rows with the results beside them. Columns that the
+        `text/csv`, or of Parquet where the model's environment has pyarrow, is answered with `Accept: text/csv` by its own rows with the results beside them; a row that cannot be predicted
+        has its reason in a column `error`. Columns that the
         model does not have are ignored, and named in the header `X-Ignored-Columns`.
         """
         accept = request.headers.get("accept", "")
         dialect = dialect_of(request.headers.get("content-type", ""))
         form = form_asked_for(accept)
-        as_csv = form is None and dialect == frames.DIALECT_CSV and weights_of(accept).get(CSV, 0.0) > 0
+        as_csv = form is None and dialect in frames.TABLES and weights_of(accept).get(CSV, 0.0) > 0
         call = await asking.call(
-            request, ref, *DIALECTS, dialect=dialect, probabilities=probabilities, strict=strict, as_csv=as_csv
+            request,
+            ref,
+            *DIALECTS,
+            dialect=dialect,
+            probabilities=probabilities,
+            strict=strict,
+            as_csv=as_csv,
+            errors=errors,
         )
         if form is not None:
             return await asking.stream(request, call, lambda _: form)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.ui.pages import as_json
 
@@ -35,7 +35,10 @@ class Value(Struct, frozen=True):
 
 
 class Operation(Struct, frozen=True):
-    """One method of one path. examples: titles and texts of request bodies. answers: what is returned, by status."""
+    """One method of one path. examples: titles and texts of request bodies. answers: what is returned, by status.
+
+    values_of: an earlier operation that has the same values, where they are many; then `values` is empty.
+    """
 
     id: str
     method: str
@@ -45,6 +48,11 @@ class Operation(Struct, frozen=True):
     values: Sequence[Value]
     examples: Sequence[tuple[str, str]]
     answers: Sequence[tuple[str, str]]
+    values_of: Operation | None = None
+
+
+LONG_VALUES = 12
+"""From so many on, the values of several operations are shown once."""
 
 
 def reference(document: Mapping[str, Any]) -> list[tuple[str, list[Operation]]]:
@@ -55,7 +63,18 @@ def reference(document: Mapping[str, Any]) -> list[tuple[str, list[Operation]]]:
             by_tag.setdefault(described["tags"][0], []).append(operation(document, path, method, described))
     titles = dict(GROUPS)
     order = [*titles, *(tag for tag in by_tag if tag not in titles)]
-    return [(titles.get(tag, tag), by_tag[tag]) for tag in order if tag in by_tag]
+    seen: list[Operation] = []
+    return [(titles.get(tag, tag), [briefly(each, seen) for each in by_tag[tag]]) for tag in order if tag in by_tag]
+
+
+def briefly(operation: Operation, seen: list[Operation]) -> Operation:
+    """Return the operation without values that are many and the same as those of one before it. seen: those."""
+    if len(operation.values) >= LONG_VALUES:
+        for earlier in seen:
+            if earlier.values == operation.values:
+                return structs.replace(operation, values=(), values_of=earlier)
+        seen.append(operation)
+    return operation
 
 
 def operation(document: Mapping[str, Any], path: str, method: str, described: Mapping[str, Any]) -> Operation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, FrozenSet, List, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, Sequence, Tuple
 
 import numpy as np
 
@@ -81,8 +81,24 @@ def first_step(model: Any) -> Any:
 
 
 def reads_text(step: Any) -> bool:
-    """Return whether the step is a vectorizer, whose input is one text per row instead of columns."""
+    """Return whether the step is a vectorizer, or a union of them, whose input is one text per row instead of columns."""
+    parts = getattr(step, "transformer_list", None)
+    if isinstance(parts, list):
+        return bool(parts) and all(reads_text(first_step(part)) for _, part in parts if part != "drop")
     return callable(getattr(step, "build_analyzer", None))
+
+
+def columns_of_objects(step: Any) -> List[ColumnFacts]:
+    """Return the columns of a DictVectorizer, whose input is one object per row; none for another step."""
+    found: Dict[str, ColumnFacts] = {}
+    if type(step).__name__ == "DictVectorizer" and _library(step) == "sklearn":
+        for feature in step.feature_names_:  # "age" of a number, "plan=basic" of a text
+            name, _, text = feature.partition(step.separator)
+            column = found.setdefault(name, ColumnFacts(name, "FP64"))
+            if text:
+                column.datatype, column.missing = "BYTES", None
+                column.choices.append(text)
+    return list(found.values())
 
 
 def is_numeric_only(model: Any) -> bool:
@@ -133,6 +149,9 @@ def _read_leaf(step: Any, facts: List[ColumnFacts]) -> bool:
     if _library(step) == "catboost":
         _read_catboost(step, facts)
         return True
+    if _library(step) == "category_encoders":
+        _read_category_encoder(step, facts)
+        return True
     if _library(step) not in _NUMERIC_LIBRARIES or type(step).__name__ in _FREE_STEPS:
         _set(facts, ANY)
         return True
@@ -175,6 +194,14 @@ def _read_lightgbm(step: Any, facts: List[ColumnFacts]) -> None:
         for column, values in zip(chosen, categories):
             _set_choices(column, values)
             column.is_category = True
+
+
+def _read_category_encoder(step: Any, facts: List[ColumnFacts]) -> None:
+    """Read which columns are categories. It takes those that it did not see in training, too."""
+    for column in facts:
+        if column.name in (getattr(step, "cols", None) or ()):
+            column.typical = "a"
+    _set(facts, ANY)
 
 
 def _read_catboost(step: Any, facts: List[ColumnFacts]) -> None:

@@ -10,7 +10,14 @@ from typing import Any, Dict, FrozenSet, List, Optional, Tuple, Union, cast
 import numpy as np
 
 from model_container.adapters.base import PROBABILITIES, Inputs, Outputs, tensor
-from model_container.adapters.columns import ColumnFacts, first_step, is_numeric_only, read_columns, reads_text
+from model_container.adapters.columns import (
+    ColumnFacts,
+    columns_of_objects,
+    first_step,
+    is_numeric_only,
+    read_columns,
+    reads_text,
+)
 from model_container.adapters.declared import described
 from model_container.adapters.guessed_samples import GUESSES, TEXT
 from model_container.adapters.table_samples import table_samples
@@ -46,8 +53,10 @@ class EstimatorAdapter:
         self.joinable = self.joinable and not (yields and call.batchable is None)
         self.has_probabilities = callable(_get(model, "predict_proba"))
         self.classes = _classes(_get(model, "classes_"))
-        names = _names(model)
-        own = _facts(model, names)
+        objects = columns_of_objects(first_step(model))
+        self._takes_objects = bool(objects)
+        names = [column.name for column in objects] or _names(model)
+        own = objects or _facts(model, names)
         self._facts, self._named = described(own, names is not None, call)
         for column in self._facts:
             column.is_exact = as_frames
@@ -57,7 +66,9 @@ class EstimatorAdapter:
         self.plain = None if yields else plain_rows(self._input)
         is_declared = self._named and not own
         self._frames = (names is not None or is_declared) and not (self._is_uniform and is_numeric_only(model))
-        if is_declared and self._is_uniform:
+        if objects:
+            self._frames = False
+        elif is_declared and self._is_uniform:
             self._frames = as_frames
         elif self._frames:
             self._frames = _has_pandas(required=not self._is_uniform)
@@ -122,8 +133,11 @@ class EstimatorAdapter:
         return Outputs(values, named, counted=self.joinable or not isinstance(output, Iterator))
 
     def _data(self, inputs: Inputs) -> Any:
-        """Return a DataFrame if the model wants columns by name, otherwise one array."""
+        """Return a DataFrame if the model wants columns by name, objects if it takes these, otherwise one array."""
         arrays = inputs.arrays
+        if self._takes_objects and isinstance(self._input, Table):
+            rows = arrays[0].tolist() if arrays[0].ndim == 2 else zip(*(array.tolist() for array in arrays))
+            return [dict(zip(self._input.names, row)) for row in rows]
         names = inputs.names or (self._input.names if self._frames and isinstance(self._input, Table) else ())
         if names:
             return _frame(names, arrays, self._categories)

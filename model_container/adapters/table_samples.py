@@ -31,8 +31,13 @@ def _sample(column: ColumnFacts, number: Any) -> Any:
         return column.typical if isinstance(column.typical, str) else "a"
     if number is None:
         value = column.typical
-        number = value if isinstance(value, (int, float, str)) and value == value else 1.0
+        number = short(value) if isinstance(value, (int, float, str)) and value == value else 1.0
     return round(number) if column.datatype.startswith(("INT", "UINT")) and isinstance(number, float) else number
+
+
+def short(value: Any) -> Any:
+    """Return a number with the three digits that a person would type: 5.84 for a mean of 5.843333333333334."""
+    return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
 def _unique(samples: List[Any]) -> List[Any]:

@@ -48,7 +48,8 @@ class Decoded(NamedTuple):
     """Decoded request. form: of the answer. id: repeated in the answer. outputs: the requested names, None for all.
 
     binary: for each output named there, whether it is sent as bytes. all_binary: the same for all other outputs.
-    table: the rows beside which the results are written; None for an answer without them.
+    table: the rows beside which the results are written; None for an answer without them. has_errors: whether a column
+    of errors follows the results.
     """
 
     content: Content
@@ -58,6 +59,7 @@ class Decoded(NamedTuple):
     binary: Mapping[str, bool] = MappingProxyType({})
     all_binary: bool = False
     table: Optional[CsvTable] = None
+    has_errors: bool = False
 
 
 def no_rows() -> Problem:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+import re
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import msgspec
 import numpy as np
@@ -17,24 +18,53 @@ PREDICTION = "prediction"
 """Name of the column of an output that the model does not name."""
 
 
-def table_with_results(table: CsvTable, outputs: Outputs, classes: List[Any]) -> bytes:
-    """Write each row with its results.
+ERROR = "error"
+"""Name of the column that says why a row has no result."""
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+
+
+def table_with_results(table: CsvTable, columns: Mapping[str, List[Any]], errors: Optional[Sequence[str]]) -> bytes:
+    """Write each row with its results. errors: of each row, "" for none; None leaves their column out."""
+    beside = dict(columns) if errors is None else {**columns, _unused([ERROR], list(columns))[0]: errors}
+    names = lines_of([[*table.names, *_unused([guarded(name) for name in beside], table.names)]], table.delimiter)
+    results = _lines(list(beside.values()), table.delimiter)
+    rows = [f"{row}{table.delimiter}{result}" for row, result in zip(table.lines, results)]
+    return "\n".join([*names, *rows, ""]).encode("utf-8", "replace")
+
+
+def _lines(columns: List[Sequence[Any]], delimiter: str) -> List[str]:
+    """Write the rows of some columns as lines of CSV: texts in which nothing is to be quoted without the csv module."""
+    texts = [column for column in columns if set(map(type, column)) == {str}]
+    special = ('"', "\r", "\n", delimiter)
+    is_plain = len(texts) == len(columns) > 1 and not any(mark in "".join(text) for text in texts for mark in special)
+    return list(map(delimiter.join, zip(*columns))) if is_plain else lines_of(zip(*columns), delimiter)
+
+
+def result_columns(outputs: Outputs, classes: List[Any], rows: int) -> Dict[str, List[Any]]:
+    """Return the results of each row by the name of their column.
 
     An output of several values a row becomes as many columns. NaN is an empty cell, a list or an object is JSON.
     Raises Problem if the results do not belong to the rows one by one.
     """
     columns = _columns(outputs, classes) if outputs.by_row else {}
-    if not columns or any(len(values) != len(table.lines) for values in columns.values()):
+    if not columns or any(len(values) != rows for values in columns.values()):
         raise Problem(
             422,
             "not_by_row",
             "The model's results do not belong to the rows one by one, so they cannot be written beside them.",
             "Leave out `Accept: text/csv` for an answer as JSON.",
         )
-    names = lines_of([[*table.names, *_unused(list(columns), table.names)]], table.delimiter)
-    results = lines_of(zip(*columns.values()), table.delimiter)
-    beside = [f"{row}{table.delimiter}{result}" for row, result in zip(table.lines, results)]
-    return "\n".join([*names, *beside, ""]).encode("utf-8", "replace")
+    return columns
+
+
+def guarded(text: str) -> str:
+    """Return a model's text so that no spreadsheet takes it for a formula: with an apostrophe in front.
+
+    A number as text stays as it is: it computes nothing.
+    """
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) and not _NUMBER.fullmatch(text) else text
 
 
 def _columns(outputs: Outputs, classes: List[Any]) -> Dict[str, List[Any]]:
@@ -60,14 +90,17 @@ def _split(name: str, value: Any, labels: Sequence[Any] = ()) -> Dict[str, List[
 def _cells(values: Any) -> List[Any]:
     listed = values.tolist() if isinstance(values, np.ndarray) else values
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iuf":
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            return msgspec.json.encode(listed).decode()[1:-1].split(",") if listed else []
         return [None if cell != cell else cell for cell in listed]
-    return [value if type(value) is str else _cell(value) for value in listed]
+    return [guarded(value) if type(value) is str else _cell(value) for value in listed]
 
 
 def _cell(value: Any) -> Optional[str]:
     encoded = encode_json(value)
-    plain = msgspec.json.decode(encoded) if encoded[:1] in b'"n' else encoded.decode()
-    return plain
+    if encoded[:1] == b"n":
+        return None
+    return guarded(msgspec.json.decode(encoded)) if encoded[:1] == b'"' else encoded.decode()
 
 
 def _unused(names: List[str], taken: List[str]) -> List[str]:

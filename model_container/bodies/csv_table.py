@@ -7,12 +7,13 @@ import io
 import re
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Union
 
+import msgspec
 import numpy as np
 
 from model_container.bodies.content import CsvTable, Decoded, Named, no_rows
 from model_container.bodies.problems import Problem, shown
 from model_container.bodies.values import ANY, DATETIME
-from model_container.contract.frames import OPTION_CSV, Request
+from model_container.contract.frames import OPTION_CSV, OPTION_ERRORS, Request
 
 MISSING = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA")
@@ -28,6 +29,8 @@ _MAX_CELL = 1 << 20
 _MAX_COLUMNS = 1 << 16
 
 Port = Mapping[str, Any]
+
+_json_numbers = msgspec.json.Decoder(List[float]).decode
 
 
 def decode(request: Request, inputs: Sequence[Port] = (), texts: FrozenSet[str] = frozenset()) -> Decoded:
@@ -50,7 +53,8 @@ def decode(request: Request, inputs: Sequence[Port] = (), texts: FrozenSet[str] 
             port = ports.get(name)
             is_text = name in texts or (port is not None and port["name"] in texts)
             columns[name] = np.array(cells, dtype=object) if is_text else _values(name, cells, port)
-    return Decoded(Named(columns), table=table if request.options & OPTION_CSV else None)
+    beside = table if request.options & OPTION_CSV else None
+    return Decoded(Named(columns), table=beside, has_errors=bool(request.options & OPTION_ERRORS))
 
 
 def read(body: bytes, known_names: Sequence[str] = ()) -> CsvTable:
@@ -68,6 +72,12 @@ def read(body: bytes, known_names: Sequence[str] = ()) -> CsvTable:
     if len(set(names)) != len(names):
         raise Problem(422, "wrong_columns", "The first line names a column twice.", columns=names)
     return table._replace(names=names)
+
+
+def body_of(table: CsvTable, rows: Sequence[int]) -> bytes:
+    """Return the CSV body of some rows of a table, given by their indices."""
+    names = lines_of([table.names], table.delimiter)
+    return "\n".join([*names, *(table.lines[row] for row in rows), ""]).encode()
 
 
 def _plain_table(lines: List[str], delimiter: str) -> CsvTable:
@@ -172,7 +182,16 @@ def _values(name: str, cells: Sequence[str], port: Optional[Port]) -> Any:
 
 
 def _plain_numbers(cells: Sequence[str]) -> Any:
-    """Return the array of cells that are all finite numbers; None if any is not."""
+    """Return the array of cells that are all finite numbers; None if any is not.
+
+    Nearly all are numbers of JSON, too, whose parser takes a fifth of the time.
+    """
+    try:
+        numbers = np.array(_json_numbers(f"[{','.join(cells)}]"), np.float64)
+        if len(numbers) == len(cells) and np.isfinite(numbers).all():  # a cell may hold a comma
+            return numbers
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        pass
     try:
         numbers = np.fromiter(map(float, cells), np.float64, len(cells))
     except ValueError:

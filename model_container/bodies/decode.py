@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Callable, Sequence, Tuple
+
+import numpy as np
+
 from model_container.adapters.base import Adapter, AsSent, ReadingTexts
-from model_container.bodies import csv_table, free_form, json_dialects, v2
-from model_container.bodies.content import Decoded, Rows
+from model_container.bodies import csv_table, free_form, json_dialects, parquet_table, v2
+from model_container.bodies.content import Content, CsvTable, Decoded, Named, Rows
 from model_container.bodies.form_files import files_of
 from model_container.bodies.problems import Problem
 from model_container.contract.frames import (
@@ -14,6 +18,7 @@ from model_container.contract.frames import (
     DIALECT_GENERATE,
     DIALECT_JSON,
     DIALECT_MLFLOW,
+    DIALECT_PARQUET,
     DIALECT_V1,
     DIALECT_V2_BINARY,
     Request,
@@ -44,8 +49,35 @@ def read(request: Request, adapter: Adapter) -> Decoded:
     if request.dialect == DIALECT_CSV:
         texts = adapter.texts if isinstance(adapter, ReadingTexts) else frozenset()
         return csv_table.decode(request, adapter.signature()["inputs"], texts)
+    if request.dialect == DIALECT_PARQUET:
+        return parquet_table.decode(request)
     raise Problem(
         400, "unknown_dialect", f"This runtime does not know the dialect {request.dialect}.", "Restart the model."
+    )
+
+
+def rows_of(request: Request, adapter: Adapter) -> Tuple[CsvTable, Callable[[Sequence[int]], Decoded]]:
+    """Return a table that is to be answered by its rows, and a function that decodes those with the given indices.
+
+    Raises Problem, as does the function.
+    """
+    if request.dialect == DIALECT_PARQUET:
+        whole = read(request, adapter)
+        assert whole.table is not None  # its rows are to be answered
+        return whole.table, lambda rows: whole._replace(content=_part(whole.content, rows))
+    table = csv_table.read(request.body, [port["name"] for port in adapter.signature()["inputs"]])
+    return table, lambda rows: read(request._replace(body=csv_table.body_of(table, rows)), adapter)
+
+
+def _part(content: Content, rows: Sequence[int]) -> Content:
+    if isinstance(content, Rows):
+        return Rows([content.values[row] for row in rows])
+    columns = content.values.items()
+    return Named(
+        {
+            name: each[list(rows)] if isinstance(each, np.ndarray) else [each[row] for row in rows]
+            for name, each in columns
+        }
     )
 
 

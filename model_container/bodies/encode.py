@@ -10,7 +10,7 @@ import numpy as np
 from model_container.adapters.base import PROBABILITIES, Outputs
 from model_container.bodies.binary import bytes_from, bytes_from_texts
 from model_container.bodies.content import Decoded
-from model_container.bodies.csv_answer import table_with_results
+from model_container.bodies.csv_answer import result_columns, table_with_results
 from model_container.bodies.plain_json import encode_json
 from model_container.bodies.problems import Problem
 from model_container.bodies.values import datatype_of
@@ -38,7 +38,9 @@ def encode(decoded: Decoded, outputs: Outputs, classes: List[Any]) -> Answer:
     if decoded.form == FORM_GENERATE:
         return Answer(encode_json(_generated(decoded, outputs)), 200, FORM_GENERATE)
     if decoded.table is not None:
-        return Answer(table_with_results(decoded.table, outputs, classes), 200, FORM_CSV)
+        rows = len(decoded.table.lines)
+        errors = [""] * rows if decoded.has_errors else None
+        return Answer(table_with_results(decoded.table, result_columns(outputs, classes, rows), errors), 200, FORM_CSV)
     if outputs.by_row:
         rows = len(next(iter(outputs.values.values())))
         return Answer(encode_native(outputs, [rows], classes)[0], 200, FORM_NATIVE)

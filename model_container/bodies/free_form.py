@@ -1,7 +1,7 @@
 """Request bodies passed on as sent, for a model whose own code interprets them.
 
 {"features": X} and its synonyms, MLflow's dataframe_records     X
-{"dataframe_split": …}, CSV                                      a list of objects, one per row
+{"dataframe_split": …}, CSV, Parquet                                  a list of objects, one per row
 tensors of V2                                                    an object of numpy arrays
 the object of the generate extension                             itself
 any other object, any list                                       itself
@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 
-from model_container.bodies import csv_table, json_dialects, v2
+from model_container.bodies import csv_table, json_dialects, parquet_table, v2
 from model_container.bodies.content import Content, Decoded, Named, Rows, no_rows
 from model_container.bodies.json_body import parse
 from model_container.bodies.problems import Problem
@@ -21,6 +21,7 @@ from model_container.contract.frames import (
     DIALECT_CSV,
     DIALECT_GENERATE,
     DIALECT_JSON,
+    DIALECT_PARQUET,
     DIALECT_V2_BINARY,
     Request,
 )
@@ -40,6 +41,10 @@ def decode(request: Request) -> Decoded:
     if request.dialect == DIALECT_CSV:
         decoded = csv_table.decode(request)
         return decoded._replace(content=Rows(_records(decoded.content.values)))
+    if request.dialect == DIALECT_PARQUET:
+        decoded = parquet_table.decode(request)
+        columns = {name: parquet_table.plain(values) for name, values in decoded.content.values.items()}
+        return decoded._replace(content=Rows(_records(columns)))
     value = parse(request.body, lenient=request.dialect != DIALECT_JSON)
     if request.dialect == DIALECT_JSON:
         if isinstance(value, dict) and json_dialects.is_v2(value):

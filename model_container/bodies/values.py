@@ -120,7 +120,7 @@ def _converted(array: Any, datatype: str, place: Place, missing: Any, infinite: 
     if is_text != (datatype == "BYTES") and datatype != ANY:
         return array_of(array.tolist(), datatype, place, missing, infinite)
     if datatype != ANY or array.dtype.kind in "bO":
-        return array if is_text else _cast(array, array, datatype, place)
+        return array if is_text or datatype == ANY else _cast(array, array, datatype, place)
     is_whole = array.dtype.kind in "iu" and (array.dtype != np.uint64 or int(array.max(initial=0)) < 1 << 63)
     return array.astype(np.int64 if is_whole else np.float64)
 

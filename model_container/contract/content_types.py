@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Dict
 
-from model_container.contract.file_types import AUDIO, IMAGE, content_types
-from model_container.contract.frames import DIALECT_CSV, DIALECT_FILE, DIALECT_FORM, DIALECT_JSON
+from model_container.contract.file_types import AUDIO, IMAGE, PARQUET_TYPE, content_types
+from model_container.contract.frames import DIALECT_CSV, DIALECT_FILE, DIALECT_FORM, DIALECT_JSON, DIALECT_PARQUET
 
 DIALECTS: Dict[str, int] = {
     "text/csv": DIALECT_CSV,
+    PARQUET_TYPE: DIALECT_PARQUET,
     **dict.fromkeys((*content_types(IMAGE), *content_types(AUDIO)), DIALECT_FILE),
     "multipart/form-data": DIALECT_FORM,
 }

@@ -43,10 +43,14 @@ DIALECT_CSV = 4  # a table: a line of names, then the rows
 DIALECT_GENERATE = 5  # Triton's generate extension: one object with inputs and parameters by name
 DIALECT_FILE = 6  # one image or WAV file
 DIALECT_FORM = 7  # multipart/form-data: each file is a row
+DIALECT_PARQUET = 8  # a table as a Parquet file
+
+TABLES = (DIALECT_CSV, DIALECT_PARQUET)
 
 OPTION_PROBABILITIES = 1
-OPTION_CSV = 2  # a CSV body is answered by its own rows with the results beside them
+OPTION_CSV = 2  # a table is answered by its own rows as CSV with the results beside them
 OPTION_STRICT = 4  # columns that the model does not have are an error
+OPTION_ERRORS = 8  # with OPTION_CSV: the column of errors is there even if no row has one
 
 FORM_NATIVE = 0  # {"predictions": …}: the gateway prepends model, version and model_id
 FORM_V2 = 1  # {"outputs": …}: the gateway prepends model_name and model_version

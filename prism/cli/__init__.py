@@ -26,6 +26,7 @@ import typer
 
 from prism.cli import (
     bench,
+    canary,
     chaos,
     config,
     develop,
@@ -36,6 +37,7 @@ from prism.cli import (
     push,
     server,
     service,
+    shadow,
     share,
     storage,
     versions,
@@ -97,6 +99,7 @@ app.command(
         "prism push model.pkl --code train.py --code src",
         "prism push folder --allow-package acme-models --no-run",
         "prism push model.joblib --name iris --strategy none --bump major",
+        "prism push model.joblib --name iris --strategy canary --percent 5 --follow",
     )
 )(push.push)
 app.command(
@@ -116,6 +119,8 @@ app.command(epilog=examples("prism versions iris", "prism versions iris --json")
 app.command(epilog=examples("prism diff iris", "prism diff iris 1.0.0 2.0.0"))(versions.diff)
 app.command("rm", epilog=examples("prism rm iris@1.0.0", "prism rm iris --yes"))(models.remove)
 app.add_typer(models.app, name="models")
+app.add_typer(canary.app, name="canary")
+app.add_typer(shadow.app, name="shadow")
 app.add_typer(share.app, name="share")
 app.add_typer(keys.app, name="keys")
 app.add_typer(config.app, name="config")

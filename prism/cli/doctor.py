@@ -113,7 +113,7 @@ def _port(settings: Settings) -> Check:
     if record := local_server.running(settings.run_folder):
         return Check("ok", "port", f"{record.port} is used by this PRISM server")
     try:
-        local_server.check_port(settings.host, settings.port)
+        local_server.check_port(settings.host, settings.port, say=lambda _: None)
     except PrismError as error:
         return Check("fail", "port", error.detail, error.hint)
     return Check("ok", "port", f"{settings.port} on {settings.host} is free")

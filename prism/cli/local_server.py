@@ -186,24 +186,28 @@ def process_of(record: ServerRecord) -> ServerProcess | None:
         return None
 
 
-def check_port(host: str, port: int, say: Callable[[str], None] = lambda _: None) -> None:
+def check_port(host: str, port: int, say: Callable[[str], None] | None = None) -> None:
     """Raise Conflict if another program listens on the port, naming the program if the system reveals it.
 
-    Waits a little for a port in use, and says so once: a server that was killed may not be gone yet.
+    say: tells once that a port in use is waited for, as a server that was killed may not be gone yet; None to wait for
+    nothing.
     """
-    if not port or _can_bind(host, port):
-        return
-    say(f"Port {port} on {host} is in use{_listener(port)}; waiting up to {PORT_PATIENCE_SECONDS:g} s for it …")
-    deadline = time.monotonic() + PORT_PATIENCE_SECONDS
-    while not _can_bind(host, port):
-        if time.monotonic() < deadline:
-            time.sleep(0.05)
-            continue
+    if port and not _can_bind(host, port) and not (say and _becomes_free(host, port, say)):
         free = next((other for other in range(port + 1, min(port + 100, 65536)) if _can_bind(host, other)), 0)
         raise Conflict(
             f"Port {port} on {host} is taken{_listener(port)}.",
             hint=f"Stop that program, or use another port: `prism run {free}`, for good `prism config set port {free}`.",
         )
+
+
+def _becomes_free(host: str, port: int, say: Callable[[str], None]) -> bool:
+    say(f"Port {port} on {host} is in use{_listener(port)}; waiting up to {PORT_PATIENCE_SECONDS:g} s for it …")
+    deadline = time.monotonic() + PORT_PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if _can_bind(host, port):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def start(here: Settings, wait_seconds: float = 60) -> ServerRecord:

@@ -88,11 +88,17 @@ def predict_file(here: Session, ref: str, file: Path, output: Path | None, proba
             raise
     answered_by = " and ".join(outcome.versions)
     where = f"; the results are in {outcome.output}" if outcome.output else ""
+    failed = f"{outcome.errors} of them have an error in place of a result, in the last column"
     said = f"{outcome.rows} rows in {duration(outcome.seconds)}, by {ref} {answered_by}{where}"
     if here.output.as_json:
-        document = {"rows": outcome.rows, "versions": outcome.versions, "seconds": outcome.seconds}
+        document = {
+            "rows": outcome.rows,
+            "errors": outcome.errors,
+            "versions": outcome.versions,
+            "seconds": outcome.seconds,
+        }
         here.output.data({**document, "output": outcome.output}, "")
-    here.output.say(printable(said))
+    here.output.say(printable(f"{said}; {failed}" if outcome.errors else said))
 
 
 @contextmanager

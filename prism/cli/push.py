@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.errors import BadInput
+from prism.cli.canary import show
 from prism.cli.models import pins, stops_others
 from prism.cli.output import printable
 from prism.cli.predict import check_json
@@ -20,7 +21,7 @@ from prism.cli.progress import Progress
 from prism.cli.session import Json, KeyFile, Session, Url, session
 
 if TYPE_CHECKING:
-    from prism.requests import DeployOptions
+    from prism.requests import DeployOptions, Traffic
     from prism.responses import Model
 
 LONGEST_SAMPLE = 4000
@@ -30,6 +31,11 @@ LONGEST_SAMPLE = 4000
 class Strategy(StrEnum):
     FULL = "full"
     NONE = "none"
+    CANARY = "canary"
+
+
+TRAFFIC: dict[Strategy, Traffic | None] = {Strategy.FULL: None, Strategy.NONE: "none", Strategy.CANARY: "auto"}
+"""What each strategy asks of the server. A canary needs a live version; without one, the first takes all requests."""
 
 
 class BumpChoice(StrEnum):
@@ -96,9 +102,16 @@ def push(
     strategy: Annotated[
         Strategy,
         typer.Option(
-            help="full: it takes over once it answers; none: it runs beside the live version without requests."
+            help="full: it takes over once it answers; none: it runs beside the live version without requests; "
+            "canary: it gets a share of them, and is judged."
         ),
     ] = Strategy.FULL,
+    percent: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="A canary's share of the requests; default: 5.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show a canary as it goes, until it is decided.")
+    ] = False,
     version: Annotated[
         str | None, typer.Option("--set-version", metavar="2.0.0", help="Number of the version; default: the next one.")
     ] = None,
@@ -116,6 +129,7 @@ def push(
 ) -> None:
     """Serve a model file or folder: upload, inspect, build, start, probe."""
     with session(as_json, url, key_file) as here:
+        _check_canary(strategy, percent, follow=follow, run=run)
         options: DeployOptions = {
             "name": name,
             "description": description,
@@ -132,12 +146,15 @@ def push(
             "gpu": gpu,
             "version": version,
             "bump": bump.value if bump else None,
-            "traffic": "none" if strategy is Strategy.NONE else None,
+            "traffic": TRAFFIC[strategy],
             "metadata": _metadata(metadata),
         }
         if run and strategy is Strategy.FULL:
             _say_what_it_stops(here, file, name, keep)
         model = _send(here, file, run, options)
+        if strategy is Strategy.CANARY and model.traffic == "none":
+            here.output.say(_summary(here, model))
+            return show(here, here.client.create_canary(model.name, model.version, percent), follow)
         here.output.data(model.document, _summary(here, model))
         if run:
             if strategy is Strategy.NONE:
@@ -149,6 +166,14 @@ def push(
             here.output.next_step(f"prism logs {model.name} --follow", *before, "prism status")
         else:
             here.output.next_step(f"prism models start {model.ref or model.model_id}")
+
+
+def _check_canary(strategy: Strategy, percent: float | None, *, follow: bool, run: bool) -> None:
+    """Raises BadInput for options of a canary without one, and for one that would not be started."""
+    if strategy is Strategy.CANARY and not run:
+        raise BadInput("A canary answers requests, and --no-run does not start it.", hint="Leave out one of them.")
+    if strategy is not Strategy.CANARY and (percent is not None or follow):
+        raise BadInput("--percent and --follow are for --strategy canary.", hint="Add it, or leave them out.")
 
 
 def curl(model: Model, with_key: bool) -> str:

@@ -14,7 +14,7 @@ from app.errors import Conflict, StartFailed
 from prism.cli import local_server
 from prism.cli.help import Group, examples
 from prism.cli.output import Output
-from prism.cli.session import NOT_FOUND, UNHEALTHY, Config, Json, session
+from prism.cli.session import NOT_FOUND, UNHEALTHY, Config, Json, Session, session
 from prism.cli.systemd import NAME, WRITTEN, Manager, environment_file, manager, unit_text
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def install(own: Own = False, config: Config = None, as_json: Json = False) -> N
         systemd.control("daemon-reload")
         systemd.control("enable", NAME)
         serving = _record(systemd, settings.run_folder)
-        record = serving or _start(systemd, settings)
+        record = serving or _start(here, systemd, settings)
         here.output.data(
             {"unit": str(systemd.unit), "url": record.url, "pid": record.pid, "changed": changed},
             f"PRISM runs at {record.url} as the service {NAME.removesuffix('.service')}.\n{systemd.unit}",
@@ -172,10 +172,10 @@ def _refuse_foreign(unit: Path) -> None:
         raise Conflict(f"{unit} was not written by PRISM.", hint="Move it away, or manage it by systemctl.")
 
 
-def _start(systemd: Manager, settings: Settings) -> local_server.ServerRecord:
+def _start(here: Session, systemd: Manager, settings: Settings) -> local_server.ServerRecord:
     """Start the service and wait until it answers. Raises StartFailed if it ends, or does not answer in time."""
     systemd.stop()
-    local_server.check_port(settings.host, settings.port)
+    local_server.check_port(settings.host, settings.port, here.output.say)
     systemd.start()
     try:
         return _wait(systemd, settings.run_folder)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+SECRETS = ("NGROK_AUTHTOKEN", "DATABASE_URL")
+"""PRISM's secrets under names that are not its own."""
+
 
 def user_environment() -> dict[str, str]:
     """Return this shell's variables without those of PRISM, which may be keys.
@@ -15,4 +18,4 @@ def user_environment() -> dict[str, str]:
 
 
 def _is_of_prism(name: str) -> bool:
-    return name.upper().startswith("PRISM_") or name.upper() == "NGROK_AUTHTOKEN"
+    return name.upper().startswith("PRISM_") or name.upper() in SECRETS

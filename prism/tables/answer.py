@@ -19,7 +19,8 @@ class TableAnswer(Struct, frozen=True):
 class FilePrediction(Struct, frozen=True):
     """Outcome of a table file. rows: that have results, including those of an earlier run that was resumed.
 
-    versions: of the model that answered; several if it changed meanwhile. output: path of the results, "" if there is
+    versions: of the model that answered; several if it changed meanwhile. errors: how many of the rows have an error in
+    place of a result; not counted in an earlier run. output: path of the results, "" if there is
     none.
     """
 
@@ -27,6 +28,7 @@ class FilePrediction(Struct, frozen=True):
     versions: list[str]
     seconds: float
     output: str = ""
+    errors: int = 0
 
 
 def table(answer: Answer) -> TableAnswer:

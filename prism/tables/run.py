@@ -5,8 +5,10 @@ Both clients use it; they differ only in how they send the batches.
 
 from __future__ import annotations
 
+import csv
 import io
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,6 +35,8 @@ MOST_GROWTH = 16
 QUICK_SECONDS, SLOW_SECONDS = 0.5, 2.0
 PATIENCE_SECONDS = 300.0
 """Longest time that a server which limits requests may ask to wait."""
+
+ERROR_COLUMN = re.compile(r"[,;\t]error(_\d+)?\r?$")
 
 OF_SOME_ROW = ("prediction_failed", "model_error", "model_crashed", "replica_timeout")
 """Codes of errors that some row of a batch has caused, though they do not say which."""
@@ -68,6 +72,7 @@ class TableRun:
         self._began = time.monotonic()
         self._failure: PrismError | None = None
         self.rows = records.rows
+        self.errors = 0
         self.versions: list[str] = []
 
     def next_batch(self) -> Batch | None:
@@ -80,7 +85,11 @@ class TableRun:
 
     def accept(self, batch: Batch, answer: TableAnswer) -> None:
         """Write the results of the next batch in order."""
+        errors = errors_of(answer.body, self._records.delimiter)
+        if errors and len(errors) == len(batch.lines) and not self.rows:
+            raise InvalidResponse(f"None of the first {len(errors)} rows has a result. {errors[0]}")
         self._results.write(self._rows_of(answer, batch))
+        self.errors += len(errors)
         self._pace.adjust(len(batch.lines), answer.seconds)
         if answer.version and answer.version not in self.versions:
             self.versions.append(answer.version)
@@ -132,7 +141,18 @@ class TableRun:
         if not self.rows:
             raise InvalidRequest(f"{self._records.source} has no rows behind its line of names.")
         output = str(self._results.path) if isinstance(self._results, ResultFile) else ""
-        return FilePrediction(self.rows, self.versions, time.monotonic() - self._began, output)
+        return FilePrediction(self.rows, self.versions, time.monotonic() - self._began, output, self.errors)
+
+
+def errors_of(answer: bytes, delimiter: str) -> list[str]:
+    """Return the errors in the last column of an answer, as far as it has one."""
+    written = answer.partition(b"\n")
+    if not ERROR_COLUMN.search(written[0].decode()):
+        return []
+    if b'"' not in answer and answer.count(delimiter.encode() + b"\n") == answer.count(b"\n") - 1:
+        return []  # the usual answer: each row ends in an empty cell
+    rows = io.StringIO(written[2].decode(), newline="")
+    return [row[-1] for row in csv.reader(rows, delimiter=delimiter) if row and row[-1]]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from model_container.contract.logfile import TIME
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.server import CHECKOUT, Server, problem
 
@@ -105,9 +107,7 @@ def test_onnx_with_several_inputs_of_several_types(here: Server, tmp_path: Path)
     onnx.checker.check_model(model)
 
 
-TALKER = (
-    "class Talker:\n    def predict(self, rows):\n        print('saw', rows[0][0], flush=True)\n        return rows\n"
-)
+TALKER = "class Talker:\n    def predict(self, rows):\n        print('saw', rows[0][0])\n        return rows\n"
 
 
 def test_what_a_model_prints_is_in_its_log_live_and_after(here: Server, tmp_path: Path) -> None:
@@ -125,6 +125,7 @@ def test_what_a_model_prints_is_in_its_log_live_and_after(here: Server, tmp_path
         assert any(line.startswith("id: ") for line in lines), "the place from which on it is followed"
         here.predict("talker", [[42]])
         assert "data: saw 42" in lines
-    assert "saw 42" in here.http.get("/models/talker/logs").text
+    assert "\nsaw 42\n" in here.http.get("/models/talker/logs").text
     here.http.post("/models/talker/stop")
-    assert "saw 42" in here.http.get("/models/talker/logs").text
+    stamped = here.http.get("/models/talker/logs", params={"timestamps": "true"}).text
+    assert re.search(rf"^{TIME} saw 42$", stamped, re.MULTILINE), stamped

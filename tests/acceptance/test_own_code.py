@@ -41,13 +41,14 @@ def moved(value):
     return value + OFFSET
 
 
-class Mover:
-    def predict(self, rows):
-        return [moved(row[0]) for row in rows]
+if __name__ == "__main__":
 
+    class Mover:
+        def predict(self, rows):
+            return [moved(row[0]) for row in rows]
 
-with open("mover.pkl", "wb") as file:
-    pickle.dump(Mover(), file)
+    with open("mover.pkl", "wb") as file:
+        pickle.dump(Mover(), file)
 """
 SAMPLE = "[[1]]"
 

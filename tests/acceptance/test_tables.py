@@ -96,28 +96,40 @@ def test_standard_input_and_output_take_a_table_and_json_as_before(server: Serve
     head = frame.head(3)
     code, output, _ = prism(server, "-f", "-", stdin=head.to_csv(index=False))
     assert code == 0
-    assert output.splitlines()[0] == '"age, years",income,debt,city,prediction'
+    assert output.splitlines()[0] == '"age, years",income,debt,city,prediction,error'
     records = json.dumps(json.loads(head.to_json(orient="records")))
     assert len(prism(server, "-f", "-", stdin=records)[1].splitlines()) == 3
 
 
-def test_a_bad_cell_is_named_by_its_line_and_the_rest_goes_on(
+def test_bad_cells_cost_their_rows_alone_the_result(
     server: Server, pipeline: Any, frame: pd.DataFrame, tmp_path: Path
 ) -> None:
     data, output = tmp_path / "data.csv", tmp_path / "out.csv"
     spoilt = frame.astype({"income": object})
     spoilt.loc[15_000, "income"] = "a lot"
-    line = spoilt.head(15_001).to_csv(index=False).count("\n") - (spoilt["city"][15_000] == "Bern\nold town")
+    spoilt.loc[[3, 9_000, 19_999], "city"] = "Paris"
     spoilt.to_csv(data, index=False)
     code, _, said = prism(server, "-f", str(data), "-o", str(output))
-    assert code == 1
-    assert f"Line {line} of {data}, column 'income' holds \"a lot\" where a number is expected." in said
-    assert "--resume" in said
-    assert not output.exists()
-    frame.to_csv(data, index=False)
-    code, _, said = prism(server, "-f", str(data), "-o", str(output), "--resume")
-    assert code == 0, said
-    assert (pd.read_csv(output)["prediction"] == pipeline.predict(frame)).all()
+    assert (code, "4 of them have an error" in said) == (0, True), said
+    answered = pd.read_csv(output)
+    errors = answered["error"].dropna()
+    assert list(errors.index) == [3, 9_000, 15_000, 19_999]
+    assert errors[15_000] == "Column 'income' holds \"a lot\" where a number is expected."
+    assert "unknown categories ['Paris']" in errors[3]
+    good = answered["error"].isna()
+    assert (answered["prediction"][good] == pipeline.predict(frame)[good]).all()
+    assert answered["prediction"][~good].isna().all()
+
+
+def test_a_table_of_other_columns_stops_at_once(server: Server, frame: pd.DataFrame, tmp_path: Path) -> None:
+    for spoilt, words in (
+        (frame.rename(columns={"city": "town"}), "Missing"),
+        (frame.assign(income="a lot"), "None of the first 16 rows has a result. Column 'income' holds"),
+    ):
+        spoilt.to_csv(tmp_path / "data.csv", index=False)
+        code, _, said = prism(server, "-f", str(tmp_path / "data.csv"), "-o", str(tmp_path / "out.csv"))
+        assert (code, words in said) == (1, True), said
+        assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
 
 
 def test_an_interrupted_table_goes_on_where_it_stopped(

@@ -44,7 +44,7 @@ def test_a_model_is_stopped_started_and_restarted(server: Server, visit: Visit, 
 def test_delete_lists_what_goes_before_it_goes(server: Server, visit: Visit, iris_file: Path) -> None:
     model = server.deploy(iris_file, model_name="doomed")
     folder = server.home / "model_store" / "uploads" / model["model_id"]
-    replica = server.model("doomed")["replica"]["id"]
+    replica = "process " + server.model("doomed")["replica"]["id"].partition(":")[0]
     visitor = visit(server)
     page = visitor.goto(f"/model?model_id={model['model_id']}")
     more_actions(page)

@@ -26,6 +26,7 @@ PAGES = {
     "predict": "/predict?model_id={iris}",
     "predict json": "/predict?model_id={talker}",
     "versions": "/model-versions?model_id={iris}",
+    "shadow": "/model-shadow?model_id={iris}",
     "log": "/model-logs?model_id={talker}",
     "build log": "/model-logs?model_id={iris}&kind=build",
     "choose a model": "/predict",
@@ -58,7 +59,7 @@ def ids(server: Server) -> dict[str, str]:
     return {model["name"]: model["model_id"] for model in server.http.get("/models").json()["models"]}
 
 
-CUT = """() => [...document.querySelectorAll("table.stacks")].filter(
+CUT = """() => [...document.querySelectorAll("table.stacks, #replicas")].filter(
   (table) => table.checkVisibility() && table.parentElement.scrollWidth > table.parentElement.clientWidth
 ).map((table) => table.caption.textContent)"""
 

@@ -107,6 +107,27 @@ async def test_the_build_for_the_processor_is_taken_from_whatever_source_is_conf
     assert "torch==9.9.0" in await taken()
 
 
+async def test_torchvision_is_taken_for_the_processor_as_pytorch_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    forget_configuration(monkeypatch, tmp_path / "cache")
+    folder, log = tmp_path / "wheels", list[str]()
+    folder.mkdir()
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    wheel(folder, "torch", "9.7.0+cpu")
+    wheel(folder, "torchvision", "1.1.0", "torch==9.7.0")
+
+    async def taken(*packages: str) -> tuple[str, ...]:
+        asked = Requirements(packages, (), (OWN,), "chosen by the test")
+        return (await resolve(asked, log=log.append, timeout_seconds=120)).packages
+
+    assert await taken("torch", "torchvision") == ("torch==9.7.0+cpu", "torchvision==1.1.0")
+    assert "no build of torchvision for the processor was found" in log[-1]
+    wheel(folder, "torchvision", "1.1.0+cpu", "torch==9.7.0")
+    assert await taken("torchvision==1.1.0") == ("torch==9.7.0+cpu", "torchvision==1.1.0+cpu")
+
+
 HOST = "download.pytorch.org"
 VERSION = "9.9.0+cpu"
 WHEEL = f"torch-{VERSION}-py3-none-any.whl"

@@ -148,7 +148,8 @@ class Evidence(Struct, frozen=True):
     out of both, as the caller or the host is at fault. slow: answers that took longer than the bound though within the
     deadline. mirrored: how many of the answers were to copies of requests that the stable version answered.
     incidents: the latest bad ones, the newest last. rescued: requests of callers that the stable version answered in
-    the candidate's place. dropped: requests that were not copied, as the bounds on copies were reached.
+    the candidate's place. dropped: requests that were not copied, or whose answers were not compared, as the bounds on
+    copies were reached. sent: copies that the candidate or the mirror was sent.
     """
 
     answers: int = 0
@@ -159,3 +160,4 @@ class Evidence(Struct, frozen=True):
     incidents: tuple[Incident, ...] = ()
     rescued: int = 0
     dropped: int = 0
+    sent: int = 0

@@ -81,6 +81,7 @@ class Copies:
         """Queue a copy. What the lane raises is its outcome."""
         self._in_flight += 1
         self._held_bytes += copy.held_bytes
+        self._ledger.sent += lane is self.lane
         copy.lane = lane
         try:
             lane.submit(copy, monotonic())

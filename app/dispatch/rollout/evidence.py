@@ -30,11 +30,13 @@ class Ledger:
         "incidents",
         "mirrored",
         "rescued",
+        "sent",
         "slow",
     )
 
     def __init__(self) -> None:
         self.answers = self.bad = self.both_failed = self.slow = self.mirrored = self.rescued = self.dropped = 0
+        self.sent = 0
         self.incidents: deque[Incident] = deque(maxlen=INCIDENTS_MAX)
         self.finite_only = True
 
@@ -58,6 +60,7 @@ class Ledger:
             incidents=tuple(self.incidents),
             rescued=self.rescued,
             dropped=self.dropped,
+            sent=self.sent,
         )
 
 

@@ -1,4 +1,4 @@
-"""Checks what is asked of a canary against the models there are, before anything changes."""
+"""Checks what is asked of a rollout against the models there are, before anything changes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from app.core.rollout.canary import Versions
 from app.core.rollout.compatibility import breaking_changes, told
 from app.core.rollout.records import CanaryPolicy, Rollout
 from app.errors import BadInput, Conflict, NotFound
+from app.lifecycle.rollouts.guards import end_it
 from app.lifecycle.state import DeploymentState
 
 
@@ -46,7 +47,7 @@ def pair_of(request: CanaryRequest, state: DeploymentState) -> Pair:
     Raises NotFound for an unknown name or version, with the nearest; Conflict if no version is live or the name has an
     active rollout; BadInput if the candidate is the stable version, or production's callers would break on it.
     """
-    candidate = _candidate(request, state)
+    candidate = version_of(request.name, request.candidate, state)
     refuse_second(request.name, state.rollout(request.name))
     endpoint = state.live_endpoint(request.name)
     stable = state.model(endpoint.model_id) if endpoint is not None else None
@@ -71,7 +72,7 @@ def refuse_second(name: str, active: Rollout | None) -> None:
     if active is not None:
         raise Conflict(
             f"`{name}` has an active rollout already: {active.kind.value} {active.id}, {active.state.value}.",
-            hint=f"Promote it or roll it back first: `prism canary promote {name}` or `prism canary rollback {name}`.",
+            hint=f"{end_it(active)}.",
             rollout=active.id,
         )
 
@@ -88,20 +89,19 @@ def refuse_breaking(pair: Pair) -> None:
         )
 
 
-def _candidate(request: CanaryRequest, state: DeploymentState) -> ModelVersion:
-    known = state.versions(request.name)
+def version_of(name: str, sought: str, state: DeploymentState) -> ModelVersion:
+    """Find a version by its number, `name@version` or model_id. Raises NotFound, with the nearest."""
+    known = state.versions(name)
     if not known:
         names = sorted({model.name for model in state.models()})
-        raise _unknown(
-            f"There is no model `{request.name[:200]}`.", request.name, names, "`prism ls` lists all models."
-        )
+        raise _unknown(f"There is no model `{name[:200]}`.", name, names, "`prism ls` lists all models.")
     for model in known:
-        if request.candidate in (model.version, model.ref, model.model_id):
+        if sought in (model.version, model.ref, model.model_id):
             return model
     numbers = [model.version for model in known]
     raise _unknown(
-        f"`{request.name}` has no version `{request.candidate[:200]}`.",
-        request.candidate,
+        f"`{name}` has no version `{sought[:200]}`.",
+        sought,
         numbers,
         f"It has {', '.join(numbers[-8:])}.",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.core.model import ModelVersion, TrafficChoice
-from app.core.rollout.records import Rollout, RolloutState
+from app.core.rollout.records import Rollout, RolloutKind, RolloutState
 from app.errors import Conflict
 
 
@@ -16,7 +16,7 @@ def refuse_takeover(name: str, rollout: Rollout | None, traffic: TrafficChoice) 
         return
     raise Conflict(
         f"`{name}` has an active rollout ({_told(rollout)}), which another version must not disturb.",
-        hint=f"{_end_it(rollout)}; or push it without traffic: `--strategy none`.",
+        hint=f"{end_it(rollout)}; or push it without traffic: `--strategy none`.",
         rollout=rollout.id,
     )
 
@@ -31,10 +31,11 @@ def refuse_start(model: ModelVersion, rollout: Rollout | None, *, serves: bool) 
     is_part = model.model_id in (rollout.stable_id, rollout.candidate_id)
     if is_part and not serves:
         return
-    if model.model_id == rollout.candidate_id and rollout.state is not RolloutState.PROMOTED:
+    is_canary = rollout.kind is RolloutKind.CANARY
+    if is_canary and model.model_id == rollout.candidate_id and rollout.state is not RolloutState.PROMOTED:
         hint = f"To give it all requests: `prism canary promote {model.name}`."
     else:
-        hint = _end_it(rollout) + "."
+        hint = end_it(rollout) + "."
     raise Conflict(
         f"`{model.ref}` cannot take over the requests: `{model.name}` has an active rollout ({_told(rollout)}).",
         hint=hint,
@@ -53,7 +54,7 @@ def refuse_stop(model: ModelVersion, rollout: Rollout | None) -> None:
         return
     raise Conflict(
         f"`{model.ref}` is in an active rollout ({_told(rollout)}), so it is not stopped.",
-        hint=f"{_end_it(rollout)}.",
+        hint=f"{end_it(rollout)}.",
         rollout=rollout.id,
     )
 
@@ -62,6 +63,9 @@ def _told(rollout: Rollout) -> str:
     return f"{rollout.kind.value} {rollout.id}, {rollout.state.value}"
 
 
-def _end_it(rollout: Rollout) -> str:
+def end_it(rollout: Rollout) -> str:
+    """Return how an active rollout is ended, for a person, without a full stop."""
     name = rollout.name
+    if rollout.kind is RolloutKind.SHADOW:
+        return f"Stop it first: `prism shadow stop {name}`"
     return f"End it first: `prism canary promote {name}` or `prism canary rollback {name}`"

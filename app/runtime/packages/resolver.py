@@ -63,7 +63,10 @@ async def _compile(
             )
 
     text = await ask(torch_backend.resolve_arguments(requirements.gpu))
-    return text if requirements.gpu else await torch_backend.without_gpu(text, requirements.packages, ask)
+    if requirements.gpu:
+        return text
+    text = await torch_backend.without_gpu(text, requirements.packages, ask)
+    return await torch_backend.with_libraries_for_processor(text, ask, log)
 
 
 def uv_platform(platform: str, architecture: str) -> str:

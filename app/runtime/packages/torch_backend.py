@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 
 from app.core.environment import Lock
 from app.errors import EnvironmentFailed
 from app.runtime.packages.index import machine_index
+from app.runtime.target import Log
 
 LOCAL_VERSION = re.compile(r"^torch==[^+\s]+\+(cpu|xpu|cu[0-9]+|rocm[0-9.]+)$", re.MULTILINE)
 TORCH = re.compile(r"^torch==(\S+)", re.MULTILINE)
+PLAIN_LIBRARY = re.compile(r"^(torchvision|torchaudio)==[^+\s]+$", re.MULTILINE)
+"""A library that is compiled against one build of PyTorch, in a version that does not say for which."""
 FOR_GPU = re.compile(r"\+(?:xpu|cu[0-9]+|rocm[0-9.]+)$")
 LIBRARY = re.compile(r"^((?:nvidia|cuda)-[a-z0-9-]+)==", re.MULTILINE)
 NCCL = "nvidia-nccl-"
@@ -86,6 +90,28 @@ async def _from_configured_sources(text: str, ask: Ask) -> str:
         if not needs_gpu(text):
             return text if _version(text).endswith("+cpu") else ""  # old builds contain the libraries
     return ""
+
+
+async def with_libraries_for_processor(text: str, ask: Ask, log: Log) -> str:
+    """Return a lock whose torchvision and torchaudio are built for the processor if its PyTorch is: `text`, or another.
+
+    PyPI has their builds for a GPU under the plain version, and beside another build of PyTorch these do not load. A
+    configured source that has the others is preferred already, as 0.28.0+cpu is newer than 0.28.0; where none has,
+    PyTorch's own index is asked, if the sources only add to the usual one. If nobody has them, `text` is returned and
+    the log says so.
+    """
+    index = machine_index()
+    plain = PLAIN_LIBRARY.findall(text)
+    if index.chooses_torch or not plain or not _version(text).endswith("+cpu"):
+        return text
+    if not index.replaces_usual:
+        with suppress(EnvironmentFailed):
+            found = await ask(("--torch-backend", "cpu"), ())
+            if not PLAIN_LIBRARY.search(found):
+                return FROM_PYTORCH + found
+    names = " and ".join(plain)
+    log(f"no build of {names} for the processor was found: that of the usual index may not load beside this PyTorch")
+    return text
 
 
 def needs_gpu(text: str) -> bool:

@@ -296,7 +296,7 @@ class ProcessTarget:
         return False
 
     def describe_removal(self, model: ModelVersion, replicas: Sequence[Replica]) -> list[str]:
-        return [f"process {replica.id}" for replica in replicas]
+        return [f"process {replica.pid}" for replica in replicas]
 
     async def remove_variant(self, model: ModelVersion, variant: Variant, environment_in_use: bool) -> None:
         if not environment_in_use:

@@ -22,7 +22,6 @@ from app.dispatch.pipeline import Dispatcher
 from app.dispatch.request import Call, Prediction
 from app.errors import BadInput, PrismError, ReplicaProtocolError, TooLarge
 from app.http.bodies import limited_body
-from app.http.guard import api_key, caller_address, is_direct_request
 from app.http.problems import request_id_of
 from app.lifecycle.state import DeploymentState
 from app.runtime.runtime_config import file_input_of
@@ -33,6 +32,7 @@ from app.ui.pages import Pages
 from app.ui.predict_form import Form, form_for, read, refilled, with_field_error
 from app.ui.prediction_view import PredictionView, prediction_view, timings_of
 from app.ui.routes.head import head_context
+from app.ui.routes.page_caller import page_caller
 from app.ui.snippets import FILES, JSON_WORDS, Snippet, snippets, written
 from app.ui.statuses import badge
 from model_container.contract import frames
@@ -145,8 +145,14 @@ def router(
 
     async def outcome_of(request: Request, model: ModelVersion, body: bytes, given: Given) -> Outcome:
         request_id = request_id_of(request)
-        caller = admission.on_page(api_key(request.headers), caller_address(request), is_direct_request(request))
-        call = Call(model.model_id, body, caller, offers_probabilities(model), request_id, given.dialect)
+        call = Call(
+            model.model_id,
+            body,
+            page_caller(admission, request),
+            offers_probabilities(model),
+            request_id,
+            given.dialect,
+        )
         began = perf_counter()
         try:
             answer = await dispatcher.predict(call)

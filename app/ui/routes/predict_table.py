@@ -1,4 +1,4 @@
-"""POST /predict-table: rows of CSV with the results beside them, for the predict page.
+"""POST /predict-table: rows of CSV or Parquet with the results beside them, for the predict page.
 
 Its script sends a table in batches; without a script, a form sends a file, and the answer is a download.
 """
@@ -17,15 +17,16 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from app.access.admission import Admission
 from app.dispatch.request import Call
 from app.errors import BadInput
-from app.http.guard import api_key, caller_address, is_direct_request
 from app.http.problems import request_id_of
 from app.lifecycle.state import DeploymentState
 from app.protocols.handler import InferenceHandler
 from app.protocols.native import table_or_whole
 from app.ui.pages import Pages
 from app.ui.problem_page import way_back
+from app.ui.routes.page_caller import page_caller
 from app.ui.routes.predict import offers_probabilities
 from model_container.contract import frames
+from model_container.contract.file_types import PARQUET_START
 
 
 def router(state: DeploymentState, asking: InferenceHandler, admission: Admission, pages: Pages) -> APIRouter:
@@ -38,15 +39,15 @@ def router(state: DeploymentState, asking: InferenceHandler, admission: Admissio
         body = await asking.body(request)
         is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
         table, name = await file_of(request, body) if is_form else (body, "")
-        caller = admission.on_page(api_key(request.headers), caller_address(request), is_direct_request(request))
         call = Call(
             model.model_id,
             table,
-            caller,
+            page_caller(admission, request),
             offers_probabilities(model),
             request_id_of(request),
-            frames.DIALECT_CSV,
+            frames.DIALECT_PARQUET if table.startswith(PARQUET_START) else frames.DIALECT_CSV,
             as_csv=True,
+            errors=not is_form,  # the script sends batches, whose columns must be the same
         )
         answer = await asking.ask(request, call, table_or_whole, packs=False)
         if not is_form:
@@ -73,13 +74,14 @@ async def file_of(request: Request, body: bytes) -> tuple[bytes, str]:
     try:
         file = form.get("table")
         if not isinstance(file, UploadFile) or not file.filename:
-            raise BadInput("No table was chosen.", hint="Go back and choose a CSV file.")
+            raise BadInput("No table was chosen.", hint="Go back and choose a CSV or Parquet file.")
         return await file.read(), file.filename
     finally:
         await form.close()
 
 
 def named_after(filename: str) -> str:
-    """Return the name of the results of a table: data.csv → data-predictions.csv."""
+    """Return the name of the results of a table: data.csv → data-predictions.csv, also for data.parquet."""
     stem, _, suffix = filename.rpartition(".")
+    suffix = "csv" if suffix.lower() == "parquet" else suffix
     return f"{stem}-predictions.{suffix}" if stem else f"{filename}-predictions.csv"

@@ -74,9 +74,11 @@ async function preview(file) {
   refuse("");
   part("run").hidden = true;
   try {
-    if (/\.parquet$/i.test(file.name)) {
-      throw new Error(`A Parquet file is read by the command: prism predict ${form.dataset.name} -f ${file.name} -o out.csv`);
+    if (isParquet(file)) {
+      announceWhole();
+      return;
     }
+    part("rows").hidden = false;
     table = await new CsvFile(file).open();
     const names = cells(table.names, table.delimiter);
     const rows = await table.first(PREVIEW_ROWS);
@@ -87,9 +89,46 @@ async function preview(file) {
     refuse(error.message);
     return;
   }
+  offer();
+}
+
+function offer() {
   part("send").hidden = false;
   for (const name of ["download", "progress", "cancel"]) part(name).hidden = true;
   part("run").hidden = false;
+}
+
+const isParquet = (file) => /\.parquet$/i.test(file.name);
+
+/** A Parquet file is not read here: its rows are shown once they are back as CSV. */
+function announceWhole() {
+  table = null;
+  part("rows").hidden = true;
+  part("said").textContent = `${chosen.name} is sent whole; its rows come back as CSV.`;
+  offer();
+}
+
+/** Send a Parquet file as one request. */
+async function runWhole() {
+  stop = new AbortController();
+  let failure = null;
+  let text = "";
+  let rows = [];
+  let errors = [];
+  busy(true);
+  part("progress").removeAttribute("value");
+  try {
+    text = await send({ text: chosen, type: "application/vnd.apache.parquet", lines: [] }, stop.signal);
+    table = { delimiter: "," };
+    errors = errorsOf(text);
+    rows = rowsOf(text).slice(1);
+    part("rows").hidden = false;
+    showResults(text);
+  } catch (error) {
+    failure = stop.signal.aborted ? "Cancelled." : error.message;
+  }
+  busy(false);
+  finish([text], rows.length, errors.length, failure);
 }
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -98,7 +137,7 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 async function send(batch, signal) {
   for (;;) {
     const began = performance.now();
-    const headers = { "Content-Type": "text/csv", Accept: "text/csv" };
+    const headers = { "Content-Type": batch.type ?? "text/csv", Accept: "text/csv" };
     const answer = await fetch(form.action, { method: "POST", headers, body: batch.text, signal });
     batch.ms = performance.now() - began;
     if (answer.ok) return answer.text();
@@ -122,6 +161,7 @@ async function run() {
   const sent = [];
   let count = FIRST_ROWS;
   let done = 0;
+  let failed = 0;
   let header = "";
   let failure = null;
   busy(true);
@@ -137,6 +177,9 @@ async function run() {
       if (!sent.length) break;
       const batch = sent.shift();
       const text = await batch.answer;
+      const errors = errorsOf(text);
+      if (!done && errors.length === batch.rows) throw new Error(`None of the first ${batch.rows} rows has a result. ${errors[0]}`);
+      failed += errors.length;
       if (!header) {
         header = showResults(text);
         parts.push(new Blob([header]));
@@ -157,17 +200,32 @@ async function run() {
     stop.abort();
   }
   busy(false);
-  finish(parts, done, failure);
+  finish(parts, done, failed, failure);
+}
+
+/** Return what the last column of an answer, that of errors, says of the rows that have no result. */
+const errorsOf = (text) => rowsOf(text).slice(1).map((each) => cells(each, table.delimiter).at(-1)).filter(Boolean);
+
+function rowsOf(text) {
+  const results = new CsvFile(new Blob([]));
+  results.delimiter = table.delimiter;
+  results.cut(`${text}\n`);
+  return results.rows;
+}
+
+/** Return a number with many digits with four that count, any other text as it is. */
+function rounded(text) {
+  return /^-?[0-9]*\.[0-9]{5,}(e[-+]?[0-9]+)?$/.test(text) ? String(Number(Number(text).toPrecision(4))) : text;
 }
 
 /** Show the first rows of the results; returns their first line as it is written. */
 function showResults(text) {
-  const results = new CsvFile(new Blob([]));
-  results.delimiter = table.delimiter;
-  results.cut(`${text}\n`);
-  const [names, ...rows] = results.rows.slice(0, PREVIEW_ROWS + 1).map((each) => cells(each, table.delimiter));
-  showRows(names, rows, `${chosen.name}, its first results`);
-  return results.rows[0];
+  const all = rowsOf(text);
+  const [names, ...rows] = all.slice(0, PREVIEW_ROWS + 1).map((each) => cells(each, table.delimiter));
+  const own = cells(table.names, table.delimiter).length;
+  const short = rows.map((each) => each.map((value, at) => (at < own ? value : rounded(value))));
+  showRows(names, short, `${chosen.name}, its first results; the file has all digits`);
+  return all[0];
 }
 
 function busy(isBusy) {
@@ -177,17 +235,18 @@ function busy(isBusy) {
   if (isBusy) part("cancel").focus();
 }
 
-function finish(parts, done, failure) {
+function finish(parts, done, failed, failure) {
   const link = part("download");
   if (done) {
     URL.revokeObjectURL(link.href);
     link.href = URL.createObjectURL(new Blob(parts, { type: "text/csv" }));
-    link.download = chosen.name.replace(/(\.[^.]*)?$/, (suffix) => `-predictions${suffix || ".csv"}`);
+    link.download = chosen.name.replace(/(\.[^.]*)?$/, (suffix) => `-predictions${!suffix || isParquet(chosen) ? ".csv" : suffix}`);
     link.textContent = failure ? `Download the first ${done.toLocaleString("en")} results` : "Download the results";
   }
   link.hidden = !done;
   refuse(failure ?? "");
-  part("said").textContent = done ? `${done.toLocaleString("en")} rows have results.` : "";
+  const bad = failed ? ` ${failed.toLocaleString("en")} of them have an error instead, in the last column.` : "";
+  part("said").textContent = done ? `${done.toLocaleString("en")} rows have results.${bad}` : "";
   if (done) link.focus();
   else part("file").focus();
   table = null; // it is read to its end
@@ -199,7 +258,7 @@ const isTable = (file) => /\.(csv|tsv|parquet)$/i.test(file.name) || file.type =
 if (form) {
   form.addEventListener("submit", (event) => event.preventDefault());
   part("file").addEventListener("change", (event) => event.target.files[0] && preview(event.target.files[0]));
-  part("send").addEventListener("click", run);
+  part("send").addEventListener("click", () => (isParquet(chosen) ? runWhole() : run()));
   part("cancel").addEventListener("click", () => stop.abort());
   addEventListener("dragover", (event) => {
     event.preventDefault(); // otherwise the browser would leave the page and open the file

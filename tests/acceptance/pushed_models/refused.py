@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LinearRegression
+from scipy import stats
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import RandomizedSearchCV
 from sklearn.preprocessing import StandardScaler
 
 from tests.acceptance.pushed_models.kinds import Made, makes
@@ -32,6 +34,13 @@ def predictions() -> Made:
 def bundle() -> Made:
     model = LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0])
     return Made({"model": model, "scaler": StandardScaler().fit([[0.0], [1.0]])}, NO_ANSWER)
+
+
+@makes("search.pkl")
+def search() -> Made:
+    x, y = np.arange(20.0).reshape(-1, 1), [0, 1] * 10
+    found = RandomizedSearchCV(LogisticRegression(), {"C": stats.loguniform(0.1, 1)}, n_iter=1, cv=2).fit(x, y)
+    return Made({"search": found}, NO_ANSWER)
 
 
 @makes("analysis.ipynb")

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from category_encoders import TargetEncoder
+from category_encoders import LeaveOneOutEncoder
 from imblearn.over_sampling import SMOTE
 from imblearn.pipeline import make_pipeline as make_balanced_pipeline
 from sklearn.cluster import KMeans
-from sklearn.compose import make_column_transformer
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA, LatentDirichletAllocation
 from sklearn.ensemble import IsolationForest, RandomForestClassifier, RandomForestRegressor
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
@@ -53,7 +54,8 @@ def rent() -> Made:
 
 @makes("offers.joblib")
 def offers() -> Made:
-    search = GridSearchCV(make_pipeline(StandardScaler(), SVC()), {"svc__C": [1, 10]}, cv=3).fit(FLATS, RENTS > 1200)
+    numbers = make_column_transformer((StandardScaler(), make_column_selector(dtype_include=np.number)))
+    search = GridSearchCV(make_pipeline(numbers, SVC()), {"svc__C": [1, 10]}, cv=3).fit(FLATS, RENTS > 1200)
     return Made({"search": search}, by_names(search))
 
 
@@ -86,6 +88,13 @@ def mood() -> Made:
 def species() -> Made:
     model = RandomForestClassifier(10, random_state=0).fit(IRIS.data, IRIS.target_names[IRIS.target])
     return Made({"model": model}, by_rows(model))
+
+
+@makes("trips.pkl")
+def trips() -> Made:
+    rides = [{"km": float(km), "zone": zone} for km, zone in zip(range(20), ["north", "south"] * 10, strict=True)]
+    model = make_pipeline(DictVectorizer(), Ridge()).fit(rides, [ride["km"] * 2 for ride in rides])
+    return Made({"model": model}, lambda sent: model.predict([sent]))
 
 
 @makes("segments.pkl")
@@ -122,7 +131,7 @@ def rare() -> Made:
 
 @makes("plans.pkl")
 def plans() -> Made:
-    model = make_pipeline(TargetEncoder(cols=["plan"]), Ridge()).fit(CLIENTS, CLIENTS["age"] * 2.0)
+    model = make_pipeline(LeaveOneOutEncoder(cols=["plan"]), Ridge()).fit(CLIENTS, CLIENTS["age"] * 2.0)
     return Made({"model": model}, by_names(model))
 
 

@@ -22,8 +22,11 @@ import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightgbm import LGBMRegressor
+from scipy import stats
 from skl2onnx import to_onnx
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -82,6 +85,19 @@ def test_texts_as_pandas_keeps_them_need_no_consent(file: Path) -> None:
     inspection = found(file, ARROW, "model.pkl")
     assert inspection.dangers == ()
     assert "pyarrow" in pins(inspection)
+
+
+def test_columns_selected_by_their_type_need_no_consent(file: Path) -> None:
+    columns = make_column_transformer((StandardScaler(), make_column_selector(dtype_include=np.number)))
+    fitted = columns.fit(pd.DataFrame(X, columns=["a", "b", "c"]))
+    assert found(file, pickle.dumps(fitted), "model.pkl").dangers == ()
+
+
+def test_a_search_over_distributions_is_told_what_to_save_instead(file: Path) -> None:
+    search = RandomizedSearchCV(LogisticRegression(), {"C": stats.loguniform(0.1, 1)}, n_iter=1, cv=2).fit(X, Y)
+    dangers = found(file, pickle.dumps(search), "model.pkl").dangers
+    assert dangers
+    assert all("save `search.best_estimator_`" in danger.reason for danger in dangers)
 
 
 def test_an_estimator_that_does_not_load_without_scikit_learn_gets_it(file: Path) -> None:

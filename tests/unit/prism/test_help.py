@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from prism.cli import app
 
 PRISM = typer.main.get_command(app)
-GROUPS = ["", "models", "share", "keys"]
+GROUPS = ["", "models", "canary", "shadow", "share", "keys"]
 
 
 def commands(group: TyperGroup, path: str = "prism") -> Iterator[tuple[str, TyperCommand]]:
@@ -33,7 +33,7 @@ COMMANDS = dict(commands(PRISM))
 
 @pytest.fixture
 def in_a_folder_with_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("model.joblib", "model.pkl", "train.py", "rows.json", "sample.json"):
+    for name in ("model.joblib", "model.pkl", "train.py", "rows.json", "data.csv", "sample.json"):
         (tmp_path / name).touch()
     for name in ("folder", "src"):
         (tmp_path / name).mkdir()

@@ -146,6 +146,26 @@ async def test_the_asynchronous_client_writes_the_same(table: Path, tmp_path: Pa
     assert parsed((tmp_path / "out.csv").read_text()) == WANTED
 
 
+def test_rows_with_an_error_are_counted_and_a_file_of_nothing_else_stops_at_once(table: Path, tmp_path: Path) -> None:
+    def judging(bad: Callable[[int], bool]) -> Handler:
+        def handle(request: httpx2.Request) -> httpx2.Response:
+            assert request.url.params["errors"] == "true"
+            names, *rows = parsed(request.read().decode())
+            written = io.StringIO(newline="")
+            writer = csv.writer(written, lineterminator="\n")
+            writer.writerow([*names, "prediction", "error"])
+            writer.writerows([*row, *(("", 'no "way",\n') if bad(int(row[0])) else (1, ""))] for row in rows)
+            return httpx2.Response(200, content=written.getvalue().encode(), headers={"Content-Type": "text/csv"})
+
+        return handle
+
+    with client(judging(lambda number: number in (7, 2000))) as prism:
+        assert prism.predict_file("m", table, tmp_path / "out.csv").errors == 2
+    with client(judging(lambda number: True)) as prism, pytest.raises(errors.FileStopped, match="None of the first 16"):
+        prism.predict_file("m", table, tmp_path / "none.csv")
+    assert not (tmp_path / "none.csv.part").exists()
+
+
 def test_an_open_file_is_written_to_as_results_come(table: Path) -> None:
     written = io.BytesIO()
     with client(Doubling()) as prism, table.open("rb") as file:

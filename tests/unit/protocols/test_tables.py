@@ -40,9 +40,16 @@ async def test_a_body_of_json_is_answered_in_json_whatever_is_accepted(here: Gat
     assert answer.json()["model"] == "iris"
 
 
-@pytest.mark.parametrize("accept", ["application/json", "text/csv"])
-async def test_a_bad_cell_is_a_problem_that_names_row_column_and_value(here: Gateway, accept: str) -> None:
-    headers = {"Content-Type": "text/csv", "Accept": accept}
+async def test_a_bad_cell_costs_its_row_alone_the_result_and_in_json_all_of_them(here: Gateway) -> None:
+    headers = {"Content-Type": "text/csv", "Accept": "text/csv"}
+    answer = await here.http.post(PATH, content=CSV.replace("3.4", "wide"), headers=headers)
+    names, first, second = csv.reader(answer.text.splitlines())
+    assert (answer.status_code, names[4:]) == (200, ["prediction", "error"])
+    assert (bool(first[4]), first[5], second[4]) == (True, "", "")
+    assert '"wide"' in second[5]
+    asked = await here.http.post(f"{PATH}?errors=true", content=CSV, headers=headers)
+    assert [row[5] for row in csv.reader(asked.text.splitlines())] == ["error", "", ""]
+    headers["Accept"] = "application/json"
     answer = await here.http.post(PATH, content=CSV.replace("3.4", "wide"), headers=headers)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -54,3 +61,10 @@ async def test_a_bad_cell_is_a_problem_that_names_row_column_and_value(here: Gat
 async def test_what_is_no_table_is_refused(here: Gateway, content: bytes, status: int) -> None:
     answer = await here.http.post(PATH, content=content, headers={"Content-Type": "text/csv"})
     assert answer.status_code == status
+
+
+async def test_parquet_reaches_the_model_whose_environment_has_no_reader(here: Gateway) -> None:
+    headers = {"Content-Type": "application/vnd.apache.parquet", "Accept": "text/csv"}
+    answer = await here.http.post(PATH, content=b"PAR1", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (415, "parquet_reader_missing")
+    assert "pyarrow" in answer.json()["hint"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.ui.api_reference import reference
+from app.ui.api_reference import LONG_VALUES, reference
 
 DOCUMENT: dict[str, Any] = {
     "paths": {
@@ -64,3 +64,14 @@ def test_an_operation_tells_its_parameters_its_body_and_its_answers() -> None:
     ]
     assert make.examples == [("small", '{"size":1}')]
     assert make.answers == [("201", "Made")]
+
+
+def test_many_values_are_told_once_for_all_operations_that_take_the_same() -> None:
+    many = [{"name": f"v{number}", "in": "query", "schema": {"type": "string"}} for number in range(LONG_VALUES)]
+    described = {"tags": ["things"], "parameters": many, "responses": {}}
+    paths = {f"/{name}": {"get": {**described, "operationId": name}} for name in ("first", "second")}
+    paths["/third"] = {"get": {**described, "operationId": "third", "parameters": many[:-1]}}
+    first, second, third = dict(reference({"paths": paths}))["things"]
+    assert (len(first.values), first.values_of) == (LONG_VALUES, None)
+    assert (list(second.values), second.values_of) == ([], first)
+    assert (len(third.values), third.values_of) == (LONG_VALUES - 1, None)

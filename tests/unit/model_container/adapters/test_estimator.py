@@ -10,11 +10,12 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest, RandomForestClassifier, VotingClassifier
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import LabelEncoder, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from model_container.adapters.estimator import EstimatorAdapter
@@ -207,6 +208,34 @@ def test_texts_are_read_without_columns() -> None:
     assert ask(batcher(model), {"input": [1]}).json["code"] == "not_a_string"
 
 
+def test_a_union_of_vectorizers_reads_texts() -> None:
+    texts = ["good film", "bad film", "good book", "bad book"]
+    words, characters = TfidfVectorizer(), TfidfVectorizer(analyzer="char")
+    model = make_pipeline(make_union(words, characters), LogisticRegression()).fit(texts, [1, 0, 1, 0])
+    assert predictions(batcher(model), {"input": ["good", "bad"]}) == model.predict(["good", "bad"]).tolist()
+
+
+def test_a_dict_vectorizer_takes_objects_whose_columns_and_categories_it_shows() -> None:
+    trips = [
+        {"km": 1, "zone": "north"},
+        {"km": 2, "zone": "south"},
+        {"km": 30, "zone": "north"},
+        {"km": 4, "zone": "west"},
+    ]
+    model = make_pipeline(DictVectorizer(), LinearRegression()).fit(trips, [1.0, 2.5, 30.0, 4.5])
+    adapter = EstimatorAdapter(model)
+    shown = {one["name"]: (one["datatype"], one["choices"]) for one in adapter.signature()["inputs"]}
+    assert shown == {"km": ("FP64", []), "zone": ("BYTES", ["north", "south", "west"])}
+    for body in (trips, {"dataframe_records": trips}, {"features": [[trip["km"], trip["zone"]] for trip in trips]}):
+        assert predictions(batcher(model), body) == pytest.approx(model.predict(trips))
+    assert predictions(batcher(model), adapter.samples()[0]) == pytest.approx(
+        model.predict([{"km": 1, "zone": "north"}])
+    )
+    numbers = [{"km": 1.0, "hour": 2.0}, {"km": 5.0, "hour": 3.0}]
+    model = make_pipeline(DictVectorizer(), LinearRegression()).fit(numbers, [1.0, 2.0])
+    assert predictions(batcher(model), numbers) == pytest.approx([1.0, 2.0])
+
+
 def test_unnamed_columns_may_be_mixed() -> None:
     data = np.array([["a", 1], ["b", 2], ["a", 3], ["b", 4]], dtype=object)
     model = make_pipeline(OrdinalEncoder(), LogisticRegression()).fit(data, [0, 1, 0, 1])
@@ -263,6 +292,12 @@ def test_the_first_sample_is_answered(pipeline: Any, classifier: Any, matrix: An
     text = make_pipeline(TfidfVectorizer(), Ridge()).fit(["a short text", "another one"], [0.0, 1.0])
     for model in (pipeline, classifier, text, StandardScaler().fit(matrix), DBSCAN()):
         assert ask(batcher(model), EstimatorAdapter(model).samples()[0]).status == 200
+
+
+def test_a_sample_has_the_digits_that_a_person_would_type(matrix: Any) -> None:
+    (row,) = EstimatorAdapter(StandardScaler().fit(matrix / 3)).samples()[0]["features"]
+    assert row
+    assert [value for value in row if len(repr(abs(value)).replace(".", "").strip("0")) > 3] == []
 
 
 def test_lightgbm_gets_its_categories_as_it_was_trained() -> None:

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.compose import make_column_transformer
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from model_container import rows_apart
 from model_container.adapters.base import tensor
 from model_container.adapters.estimator import EstimatorAdapter
 from model_container.batch import Batcher
@@ -25,9 +27,11 @@ from model_container.bodies.content import Named
 from model_container.bodies.problems import Problem
 from model_container.contract.frames import (
     DIALECT_CSV,
+    FORM_BESIDE_IGNORED,
     FORM_CSV,
     FORM_PROBLEM,
     OPTION_CSV,
+    OPTION_ERRORS,
     OPTION_PROBABILITIES,
     Request,
 )
@@ -223,3 +227,104 @@ class TestResultsBesideTheRows:
         answers, _, _ = Batcher(EstimatorAdapter(classifier)).run(requests)
         assert [answer.body.count(b"\n") for answer in answers[:2]] == [2, 3]
         assert json.loads(answers[2].body)["predictions"] == classifier.predict(ROWS).tolist()
+
+
+class TestNumbers:
+    @settings(max_examples=200, deadline=None)
+    @given(
+        st.lists(
+            st.one_of(
+                st.floats().map(repr),
+                st.integers(-(10**25), 10**25).map(str),
+                st.sampled_from(
+                    ["+1", ".5", "5.", " 7", "1_0", "0x1", "[1", "1,5", "007", "", "-0", "1e5", "1E400", "true"]
+                ),
+            ),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    def test_cells_are_the_numbers_that_python_reads_or_left_as_they_are(self, cells: list[str]) -> None:
+        body = "x;y\n" + "".join(f"{cell};1\n" for cell in cells)
+        content = csv_table.decode(Request(body.encode()), [tensor("x", "FP64", [-1])]).content
+        for cell, got in zip(cells, content.values["x"], strict=True):
+            try:
+                wanted: Any = None if cell in csv_table.MISSING else float(cell) if "_" not in cell else cell
+            except ValueError:
+                wanted = True if cell == "true" else cell
+            got = float(got) if type(got) is int else got  # beside other cells, whole numbers are kept whole
+            assert got == wanted or (got != got and wanted != wanted), (cell, got)
+
+
+class TestBadRows:
+    FRAME = pd.DataFrame({"city": ["lima", "oslo"] * 8, "age": [1.0, 2, 3, 4] * 4, "member": [True, False] * 8})
+
+    @pytest.fixture
+    def strict(self) -> Any:
+        """A model that refuses unknown categories."""
+        encoder = make_column_transformer((OneHotEncoder(), ["city", "member"]), (StandardScaler(), ["age"]))
+        return make_pipeline(encoder, LogisticRegression()).fit(self.FRAME, ["a", "b"] * 8)
+
+    def test_a_bad_cell_costs_its_row_alone_the_result(self, strict: Any) -> None:
+        frame = self.FRAME.astype(object)
+        wanted = strict.predict(self.FRAME).tolist()
+        frame.loc[3, "city"], frame.loc[7, "age"], frame.loc[12, "member"] = "rome", "old", "maybe"
+        names, *rows = table_of(strict, frame.to_csv(index=False).encode())
+        assert names == ["city", "age", "member", "prediction", "error"]
+        errors = {index: row[4] for index, row in enumerate(rows) if row[4]}
+        assert list(errors) == [3, 7, 12]
+        assert "unknown categories ['rome']" in errors[3]
+        assert errors[7] == "Column 'age' holds \"old\" where a number is expected."
+        assert '"maybe" where true or false is expected' in errors[12]
+        assert [row[3] for row in rows] == ["" if index in errors else wanted[index] for index in range(16)]
+
+    def test_the_column_of_errors_is_always_there_where_it_is_asked_for(self, strict: Any) -> None:
+        good, bad = "city,age,member\nlima,1,true\n", "city,age,member\nrome,1,true\n"
+        assert table_of(strict, good.encode(), OPTION_ERRORS)[1][4] == ""
+        for options in (0, OPTION_PROBABILITIES):
+            assert (
+                table_of(strict, good.encode(), OPTION_ERRORS | options)[0]
+                == (table := table_of(strict, bad.encode(), OPTION_ERRORS | options))[0]
+            )
+            assert "rome" in table[1][-1]
+
+    def test_columns_that_are_ignored_are_named_all_the_same(self, strict: Any) -> None:
+        body = b"city,age,member,id\nlima,1,true,7\nrome,1,true,8\n"
+        (answer,), _, _ = Batcher(EstimatorAdapter(strict)).run([Request(body, DIALECT_CSV, OPTION_CSV)])
+        assert (answer.status, answer.form) == (200, FORM_BESIDE_IGNORED)
+        assert b'["id"]' in answer.body
+
+    def test_a_table_without_a_good_row_or_of_other_columns_is_refused(self, strict: Any) -> None:
+        bad = b"city,age,member\nrome,1,true\nbern,1,true\n"
+        assert problem_of(strict, bad, OPTION_CSV)["code"] == "prediction_failed"
+        for body, code in (
+            (b"town,age,member\nlima,1,true\n", "wrong_columns"),
+            (b"city,age,member\nl", "ragged_rows"),
+        ):
+            assert problem_of(strict, body, OPTION_CSV | OPTION_ERRORS)["code"] == code
+
+    def test_an_answer_in_json_has_all_rows_or_none(self, strict: Any) -> None:
+        assert problem_of(strict, b"city,age,member\nlima,1,true\nrome,1,true\n")["code"] == "prediction_failed"
+
+    def test_too_many_bad_rows_end_the_search(self, monkeypatch: pytest.MonkeyPatch, strict: Any) -> None:
+        monkeypatch.setattr(rows_apart, "CALLS_MAX", 4)
+        frame = self.FRAME.astype(object)
+        frame.loc[3, "city"] = "rome"
+        assert problem_of(strict, frame.to_csv(index=False).encode(), OPTION_CSV)["code"] == "prediction_failed"
+
+
+class TestFormulas:
+    @pytest.mark.parametrize("label", ["=1+1", "+SUM(A1)", "-cmd", "@x", "\tx", "\rx", "-1+1", "-", "+1e9999"])
+    def test_a_text_of_the_model_is_no_formula(self, label: str) -> None:
+        model = DummyClassifier(strategy="constant", constant=label).fit([[1.0], [2.0]], [label, "other"])
+        assert table_of(model, b"a\n1\n")[1][1] == f"'{label}"
+
+    @pytest.mark.parametrize("label", ["-1", "+47", "-1.5e3", "-.5", "a=b", "1-2", ""])
+    def test_numbers_and_other_texts_stay_as_they_are(self, label: str) -> None:
+        model = DummyClassifier(strategy="constant", constant=label).fit([[1.0], [2.0]], [label, "other"])
+        assert table_of(model, b"a\n1\n")[1][1] == label
+
+    def test_the_callers_own_cells_stay_as_they_were_written(self) -> None:
+        frame = pd.DataFrame({"=a": ["=1+1", "b"]})
+        model = make_pipeline(OneHotEncoder(), DummyRegressor(strategy="constant", constant=-1.5)).fit(frame, [0, 1])
+        assert table_of(model, b"=a\n=1+1\n") == [["=a", "prediction"], ["=1+1", "-1.5"]]

@@ -82,6 +82,45 @@ def test_a_build_for_a_gpu_is_known_by_its_version_or_its_libraries(text: str, n
     assert torch_backend.needs_gpu(text) is needs_gpu
 
 
+async def test_libraries_compiled_against_pytorch_are_asked_for_in_its_build(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    forget_configuration(monkeypatch, tmp_path)
+    text = "torch==2.14.0+cpu\ntorchaudio==2.14.0\ntorchvision==0.29.0\n"
+    of_processor = text.replace(".0\n", ".0+cpu\n")
+    asked: list[tuple[str, ...]] = []
+    found: list[str] = []
+    log: list[str] = []
+
+    async def ask(arguments: tuple[str, ...], constraints: tuple[str, ...]) -> str:
+        asked.append((*arguments, *constraints))
+        if not found:
+            raise EnvironmentFailed("No solution.")
+        return found[0]
+
+    async def chosen(text: str) -> str:
+        asked.clear()
+        return await torch_backend.with_libraries_for_processor(text, ask, log.append)
+
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://pypi.corp.example/simple")
+    assert await chosen(text) == text
+    assert asked == [("--torch-backend", "cpu")]
+    assert "no build of torchaudio and torchvision for the processor was found" in log[-1]
+    found.append(of_processor)
+    assert torch_backend.install_arguments(Lock("3.11", await chosen(text))) == ("--torch-backend", "cpu")
+    assert Lock("3.11", await chosen(text)).packages == tuple(of_processor.split())
+    for enough in (of_processor, "torch==2.14.0\ntorchvision==0.29.0\n", "torch==2.14.0+cpu\n"):
+        assert await chosen(enough) == enough
+        assert asked == []
+    monkeypatch.setenv("PIP_INDEX_URL", "https://pypi.corp.example/simple")
+    assert await chosen(text) == text
+    assert asked == [], "nothing goes past an index that replaces the usual one"
+    monkeypatch.delenv("PIP_INDEX_URL")
+    monkeypatch.setenv("UV_TORCH_BACKEND", "")
+    assert await chosen(text) == text
+    assert asked == []
+
+
 async def test_pytorchs_own_index_is_asked_only_where_the_usual_one_is_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
