@@ -21,6 +21,7 @@ from app.dispatch.connection import connect as connect_replica
 from app.dispatch.limits import QueueSettings
 from app.dispatch.pipeline import Dispatcher
 from app.errors import ReplicaProtocolError
+from app.lifecycle.chaos import ChaosControl
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.monitor import Monitor
 from app.lifecycle.health.usage import UsageSampler
@@ -92,6 +93,7 @@ class Gateway:
         self.closing = asyncio.Event()
         self._readers_group = BackgroundGroup(f"prism-{home_label(settings)}-readers")
         self.deployments = Deployments(self.state, self._pipeline(), connector(self.flow.wire))
+        self.chaos = ChaosControl(self.deployments, self.dispatcher.set_chaos)
         rollouts = SqlRolloutStore(self.catalog)
         self.canaries = Canaries(rollouts, self.deployments, self.dispatcher.evidence)
         self.shadows = Shadows(rollouts, self.deployments, self.dispatcher.evidence, self.dispatcher.take_shadow_pairs)
@@ -212,6 +214,7 @@ class Gateway:
 
         keep_models: leave the models running, for the next gateway to adopt.
         """
+        self.chaos.end_all()
         if self._grpc_listener is not None:
             await self._grpc_listener.stop(self.settings.drain_timeout_seconds)
         await self.share.close()

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.staticfiles import StaticFiles
 
 from app.access.sessions import Sessions
+from app.api import chaos as chaos_api
 from app.api import deployments as deployments_api
 from app.api import doctor, experiments, health, inspections, metrics, models, registry, replacement, versions
 from app.api import keys as keys_api
@@ -120,6 +121,7 @@ def include_administration(app: FastAPI, system: Gateway, admins: list[Any]) -> 
     management = APIRouter()
     management.include_router(routes.router(), dependencies=admins)
     management.include_router(versions.router(system.state), dependencies=admins)
+    management.include_router(chaos_api.router(system.chaos, system.state), dependencies=admins)
     management.include_router(inspections.router(deployments.pipeline.readers), dependencies=admins)
     management.include_router(storage_api.router(deployments), dependencies=admins)
     management.include_router(doctor.router(system.settings), dependencies=admins)
@@ -178,7 +180,8 @@ def include_pages(app: FastAPI, system: Gateway, pages: Pages, sessions: Session
     app.include_router(shadow_page.router(state, system.shadows, pages), dependencies=admins)
     app.include_router(rollout_page.router(state, system.canaries, history, pages), dependencies=admins)
     app.include_router(
-        model_page.router(deployments, history, vitals, system.dispatcher.circuits, pages), dependencies=admins
+        model_page.router(deployments, history, vitals, system.dispatcher.circuits, system.chaos.of, pages),
+        dependencies=admins,
     )
     app.include_router(
         upload_page.router(deployments, system.staging, pages, system.max_upload_bytes), dependencies=admins

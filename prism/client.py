@@ -391,6 +391,17 @@ class Models:
         """Stop reporting a failed version, or the error of a live one, as something that needs attention."""
         return self._prism.send(requests.act(ref, "dismiss"))
 
+    def chaos(self, ref: str, *, seconds: float = 30.0, **faults: Any) -> dict[str, Any]:
+        """Break a running version on purpose; it is over by itself after `seconds`, at most 600.
+
+        faults: one of errors (share of the answers, 0 to 1), latency_ms, hang, kill and nonsense (True).
+        """
+        return self._prism.send(requests.chaos(ref, seconds, faults))
+
+    def end_chaos(self, ref: str) -> dict[str, Any]:
+        """End what breaks a version on purpose."""
+        return self._prism.send(requests.end_chaos(ref))
+
     def scale(self, ref: str, replicas: int) -> Model:
         """Change the number of replicas; no request fails meanwhile. `error` of the result says why fewer serve."""
         return self._prism.send(requests.scale(ref, replicas))

@@ -235,6 +235,17 @@ def scale(ref: str, replicas: int) -> Call[Model]:
     return Call("PATCH", _path(ref), responses.model, body=encode({"replicas": replicas}), patience="deploy")
 
 
+def chaos(ref: str, seconds: float, faults: Mapping[str, Any]) -> Call[dict[str, Any]]:
+    """Break a version on purpose. faults: what is None or False is left out."""
+    asked = {name: value for name, value in faults.items() if value is not None and value is not False}
+    body = encode({"seconds": seconds, **asked})
+    return Call("POST", _path(ref, "chaos"), responses.decode, body=body, repeatable=False)
+
+
+def end_chaos(ref: str) -> Call[dict[str, Any]]:
+    return Call("DELETE", _path(ref, "chaos"), responses.decode)
+
+
 def predict(ref: str, data: Any, *, probabilities: bool = False, key: str | None = None) -> Call[Prediction]:
     """Predict. key: by which an experiment tells callers apart; None for the API key."""
     params = {"probabilities": "true"} if probabilities else {}

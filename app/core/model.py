@@ -301,7 +301,8 @@ class Deployment(Struct, frozen=True):
     """Wanted and real state of one model on this host, as kept in the registry.
 
     replicas: those that run, in the order of their numbers. `Spec.replicas` says how many there should be.
-    traffic: AUTO until it becomes live. side_effects: as in `Spec`.
+    traffic: AUTO until it becomes live. side_effects: as in `Spec`. passed_over: whether it never had the requests for its
+    name, or was rolled back since: it is not the version before another one, to which a rollback goes back.
     """
 
     model_id: str
@@ -319,10 +320,10 @@ class Deployment(Struct, frozen=True):
     metadata: dict[str, Any] = {}
     bounds: QueueLimits = QueueLimits()
     traffic: TrafficChoice = TrafficChoice.ALL
+    side_effects: bool = False
+    passed_over: bool = False
 
     @property
     def callable_ref(self) -> str:
         """The reference by which callers reach it: its name, or `name@version` while it runs beside another version."""
         return f"{self.name}@{self.version}" if self.traffic is TrafficChoice.NONE else self.name
-
-    side_effects: bool = False

@@ -119,11 +119,14 @@ class Route(Struct, frozen=True):
         """Return the share of a version; 0 if it is no arm."""
         return next((arm.weight for arm in self.arms if arm.model_id == model_id), 0.0)
 
-    def restricted_to(self, model_ids: Container[str]) -> Route | None:
+    def restricted_to(self, model_ids: Container[str], coming: Container[str] = ()) -> Route | None:
         """Return the route over these versions only. The other arms give them their shares, in proportion.
 
-        It is a canary only while both the stable version and the candidate are among them. Returns None if none of
-        these versions is an arm that has a share.
+        It is a canary only while both the stable version and the candidate are among them; but a stable version that is
+        coming back stays in it without a share, as it rescues what the candidate cannot answer meanwhile. Returns None
+        if none of these versions is an arm that has a share.
+
+        coming: versions of which a replica is being started.
         """
         arms = [arm for arm in self.arms if arm.model_id in model_ids]
         total = sum(arm.weight for arm in arms)
@@ -131,7 +134,9 @@ class Route(Struct, frozen=True):
             return None
         mirror = self.mirror if self.mirror in model_ids else None
         canary = self.canary
-        if canary is not None and not (canary.stable in model_ids and canary.candidate in model_ids):
-            canary = None
         shares = tuple(Arm(arm.model_id, arm.weight / total) for arm in arms)
+        if canary is not None and canary.stable not in model_ids and canary.stable in coming:
+            shares = (Arm(canary.stable, 0.0), *shares)
+        if canary is not None and not {canary.stable, canary.candidate} <= {arm.model_id for arm in shares}:
+            canary = None
         return Route(shares, mirror, canary, self.rollout_id, self.copies, self.key)

@@ -153,16 +153,18 @@ def newest_live(versions: Sequence[Deployment]) -> Deployment | None:
     return next((version for version in reversed(versions) if answers_its_name(version)), None)
 
 
-def route_of(versions: Sequence[Deployment], split: Route | None) -> Route | None:
+def route_of(
+    versions: Sequence[Deployment], split: Route | None, awaited: Mapping[str, Endpoint] = MappingProxyType({})
+) -> Route | None:
     """Decide which versions of a name answer its requests. Returns None if none of them serves.
 
     Without a split, it is the newest live version, but for those that run beside another. With a split, an arm that is down gives its share to the others, in
     proportion; an arm of weight 0 gets nothing that way.
 
-    versions: in the order in which they became live.
+    versions: in the order in which they became live. awaited: as in `RouteTable`.
     """
     if split is not None:
-        return split.restricted_to({version.model_id for version in versions if is_serving(version)})
+        return split.restricted_to({version.model_id for version in versions if is_serving(version)}, awaited)
     newest = newest_live(versions)
     return Route((Arm(newest.model_id, 1.0),)) if newest is not None else None
 
@@ -214,7 +216,9 @@ def route_table(
                 awaited[ref] = endpoint
             else:
                 awaited.pop(ref, None)
-    routes = {name: route for name in versions if (route := route_of(versions[name], splits.get(name))) is not None}
+    routes = {
+        name: route for name in versions if (route := route_of(versions[name], splits.get(name), awaited)) is not None
+    }
     live |= {name: live[route.main.model_id] for name, route in routes.items()}
     for deployment in ordered:
         if is_serving(deployment) and deployment.name not in routes:

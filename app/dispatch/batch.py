@@ -24,6 +24,7 @@ from app.core.model import Replica
 from app.core.route_table import Endpoint, Loss, Outlook
 from app.dispatch.balance import replica_for_batch, replica_for_stream
 from app.dispatch.busy_poll import BusyPoll
+from app.dispatch.chaos import ChaosEdge
 from app.dispatch.connection import Batch
 from app.dispatch.limits import QueueSettings, queue_settings_for
 from app.dispatch.pace import Pace
@@ -93,12 +94,21 @@ class Lane:
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._wakefulness = BusyPoll(self._loop)
+        self._chaos: ChaosEdge | None = None
         self.replicas = [self._client_of(replica) for replica in endpoint.replicas]
         self._left: list[ReplicaClient] = []
 
     def _client_of(self, replica: Replica) -> ReplicaClient:
         lost = partial(self._replica_lost, replica)
-        return ReplicaClient(replica, self.flow, self._pace, self._freed, lost, self._sample)
+        client = ReplicaClient(replica, self.flow, self._pace, self._freed, lost, self._sample)
+        client.chaos = self._chaos
+        return client
+
+    def set_chaos(self, edge: ChaosEdge | None) -> None:
+        """Have the answers of all replicas spoilt from now on, or not any more."""
+        self._chaos = edge
+        for client in (*self.replicas, *self._left):
+            client.chaos = edge
 
     @property
     def _queue_bound(self) -> str:

@@ -9,12 +9,14 @@ from time import monotonic
 
 from app.access.rate_limit import RateLimiter
 from app.core.breaker import State
+from app.core.chaos import Chaos
 from app.core.model import Replica
 from app.core.rollout.feedback import Exposure
 from app.core.rollout.records import Evidence, ShadowPair
 from app.core.route import Route
 from app.core.route_table import Endpoint, RouteTable
 from app.dispatch.batch import Keeper, Lane, Sample
+from app.dispatch.chaos import ChaosEdge
 from app.dispatch.limits import QueueSettings
 from app.dispatch.replica import ReplicaClient
 from app.dispatch.request import AwaitableRequest, Call, PendingRequest, Prediction
@@ -55,6 +57,7 @@ class Dispatcher:
         self._rollouts: dict[str, RolloutTraffic] = {}  # by name
         self._shifted: dict[str, Route] = {}  # since the last publish began
         self._draining: dict[str, tuple[Lane, ReplicaClient]] = {}
+        self._chaos: dict[str, ChaosEdge] = {}  # by model_id
         self._sweeper: asyncio.Task[None] | None = None
         self._ending = False
 
@@ -114,6 +117,18 @@ class Dispatcher:
         """Return which experiment's arm answered a request, if it is one of the latest; None if that is unknown."""
         found = (rollout.exposures.find(request_id) for rollout in self._rollouts.values())
         return next((exposure for exposure in found if exposure is not None), None)
+
+    def set_chaos(self, model_id: str, chaos: Chaos | None) -> None:
+        """Spoil the answers of a version from now on, whichever replicas come and go; None ends that."""
+        edge = ChaosEdge(chaos) if chaos is not None else None
+        before = self._chaos.pop(model_id, None)
+        if edge is not None:
+            self._chaos[model_id] = edge
+        for lane in self._all_lanes():
+            if lane.endpoint.model_id == model_id:
+                lane.set_chaos(edge)
+        if before is not None:
+            before.end()
 
     def begin(self, call: Call) -> AwaitableRequest:
         """Rate limit, route and queue a request; await its `answer`. Raises errors of app.errors if it is refused."""
@@ -226,6 +241,7 @@ class Dispatcher:
         if lane is not None:
             return lane, await lane.reach(endpoint)
         lane = Lane(endpoint, self.flow, self._suspect, self._tally(endpoint.model_id), self._sample)
+        lane.set_chaos(self._chaos.get(endpoint.model_id))
         await lane.open()
         return lane, lane.replicas
 

@@ -10,6 +10,7 @@ from time import monotonic
 
 from app.core.breaker import Breaker
 from app.core.model import Replica
+from app.dispatch.chaos import ChaosEdge
 from app.dispatch.connection import Batch, ReplicaConnection, connect
 from app.dispatch.limits import QueueSettings
 from app.dispatch.pace import HELD_UP_SECONDS, Pace
@@ -82,6 +83,7 @@ class ReplicaClient:
     fault: how it broke the protocol when its connection last ended, "" if it did not.
     stream_left_at: when a stream was last lost with it.
     is_withheld: whether it is sent nothing more for now, as it is held up or reserved for one request.
+    chaos: spoils its answers on purpose; None as a rule.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class ReplicaClient:
         self.has_answered = False
         self.is_withheld = False
         self.is_held_up = False
+        self.chaos: ChaosEdge | None = None
         self._is_kept = False
         self._batch_seconds = WORK_AWAY_SECONDS  # smoothed; unknown before the first answer
         self._flow = flow
@@ -192,7 +195,8 @@ class ReplicaClient:
         self.served += len(requests)
         sent = Sent(requests, reply)
         self._away.append(sent)
-        self._connection.send(requests, partial(self._take_back, sent))
+        reply = partial(self._take_back, sent)
+        self._connection.send(requests, reply if self.chaos is None else self.chaos.spoiling(reply))
 
     def _take_back(self, sent: Sent, batch: Batch | None) -> None:
         """Handle the end of a batch: its answers, or None if its connection ended first. Called once for each batch."""

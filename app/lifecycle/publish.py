@@ -97,22 +97,31 @@ class Publisher:
             *(self._state.changed(other.model_id, traffic=TrafficChoice.NONE) for other in others),
         )
 
-    async def mark(self, name: str, main: str) -> None:
+    async def mark(self, name: str, main: str, passed_over: str = "") -> None:
         """Record which version answers for a name on this host where no split is set, such as after a restart.
 
-        The others of the name run beside it. main: its model_id.
+        The others of the name run beside it. main: its model_id. passed_over: that of a version to which no rollback is
+        to go back.
         """
+        if passed_over and self._state.has_deployment(passed_over):
+            await self._state.record(self._state.changed(passed_over, passed_over=True))
         sharing = [entry for entry in self._state.deployments() if entry.name == name and entry.wanted]
         if not any(entry.model_id == main for entry in sharing):
             return
-        choices = [TrafficChoice.ALL if entry.model_id == main else TrafficChoice.NONE for entry in sharing]
-        await self._state.record(
-            *(
-                self._state.changed(entry.model_id, traffic=choice)
-                for entry, choice in zip(sharing, choices, strict=True)
-                if entry.traffic is not choice
+        marked = [
+            self._state.changed(
+                entry.model_id,
+                traffic=TrafficChoice.ALL if entry.model_id == main else TrafficChoice.NONE,
+                passed_over=entry.passed_over and entry.model_id != main,
             )
-        )
+            for entry in sharing
+        ]
+        changed = [
+            coming
+            for coming, before in zip(marked, sharing, strict=True)
+            if (coming.traffic, coming.passed_over) != (before.traffic, before.passed_over)
+        ]
+        await self._state.record(*changed)
 
     async def go_live(
         self, model: ModelVersion, replicas: Sequence[Replica], error: dict[str, Any] | None
@@ -132,7 +141,8 @@ class Publisher:
                 await self._state.update(rival.model_id, status=Status.STOPPED, wanted=False)
             before = self._state.deployment(model.model_id)
             coming = self._state.going_live(model.model_id, replicas, error)
-            coming = structs.replace(coming, traffic=traffic)
+            passed_over = traffic is TrafficChoice.NONE and (before.passed_over or not before.live_at)
+            coming = structs.replace(coming, traffic=traffic, passed_over=passed_over)
             if rivals or not is_serving(before):
                 others = [f"{rival.name}@{rival.version}" for rival in rivals if rival.name != model.name]
                 coming = structs.replace(coming, metadata={**coming.metadata, STOPPED_FOR_IT: others})

@@ -60,6 +60,7 @@ class DeploymentChanges(TypedDict, total=False):
     status: Status
     wanted: bool
     traffic: TrafficChoice
+    passed_over: bool
     target: str
     replicas: tuple[Replica, ...]
     live_at: str

@@ -36,8 +36,8 @@ def version_to_restore(ref: str, to: str, state: DeploymentState) -> ModelVersio
     """Return the version that a rollback makes live.
 
     ref: a name, for the newest version that was live before the current one; or any other reference, for that one.
-    to: number of the version, "" to have it chosen. An unhealthy version is none to return to. Raises NotFound, and
-    Conflict if no version was live before.
+    to: number of the version, "" to have it chosen. A version that is unhealthy, never had the requests for its name, or
+    was rolled back is none to return to. Raises NotFound, and Conflict if no version was live before.
     """
     current = state.find(ref)
     if to:
@@ -51,6 +51,7 @@ def version_to_restore(ref: str, to: str, state: DeploymentState) -> ModelVersio
         and state.has_deployment(model.model_id)
         and (deployment := state.deployment(model.model_id)).live_at
         and deployment.status is not Status.UNHEALTHY
+        and not deployment.passed_over
     ]
     if not older:
         raise Conflict(

@@ -28,6 +28,7 @@ from prism.cli import (
     ab,
     bench,
     canary,
+    chaos,
     config,
     develop,
     doctor,
@@ -128,6 +129,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(service.app, name="service")
 app.add_typer(storage.app, name="storage")
 app.command(epilog=examples("prism bench iris", "prism bench iris -c 16 -d 30 --rate 500"))(bench.bench)
+app.command(epilog=examples("prism chaos iris --errors 0.2", "prism chaos iris@2.0.0 --hang --for 10"))(chaos.chaos)
 app.command("open", epilog=examples("prism open"))(server.open_dashboard)
 app.command(epilog=examples("prism doctor"))(doctor.doctor)
 app.command(epilog=examples("prism lint", "prism lint src"))(develop.lint)

@@ -151,7 +151,8 @@ class Transitions:
 
     async def _mark(self, rollout: Rollout) -> None:
         main = max(rollout.arms, key=lambda arm: arm.weight).model_id
-        await self._publisher.mark(rollout.name, main)
+        is_back = rollout.state is RolloutState.ROLLED_BACK
+        await self._publisher.mark(rollout.name, main, rollout.candidate_id if is_back else "")
 
     async def _settle_rollback(self, canary: ActiveCanary, change: Change) -> None:
         """Record a rollback, now or as soon as the database is back, and stop the candidate."""

@@ -12,6 +12,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from app.core.model import ModelVersion
+from app.lifecycle.chaos import ActiveChaos
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.health.usage import UsageSampler
 from app.lifecycle.intake.register import replica_number
@@ -33,9 +34,13 @@ def router(
     history: History,
     vitals: UsageSampler,
     circuits: Callable[[str], Mapping[str, str]],
+    chaos: Callable[[str], ActiveChaos | None],
     pages: Pages,
 ) -> APIRouter:
-    """Return the routes of model pages. circuits: returns a model's breaker states by replica id."""
+    """Return the routes of model pages.
+
+    circuits: returns a model's breaker states by replica id. chaos: returns what breaks a model on purpose now.
+    """
     routes = APIRouter(include_in_schema=False)
     named = APIRouter(include_in_schema=False, route_class=PageRoute)
     state = deployments.state
@@ -59,6 +64,7 @@ def router(
         view = await model_view(model, deployments, history, vitals, circuits(model.model_id), base_url)
         context = {
             "view": view,
+            "chaos": chaos(model.model_id),
             "model": view.model,
             "deployment": view.deployment,
             "tab": "overview",

@@ -89,3 +89,16 @@ def test_a_canary_lasts_while_both_its_versions_do_and_the_rollout_stays_known()
     assert route.restricted_to({"m1", "m2"}) == route
     rest = route.restricted_to({"m1"})
     assert rest == Route((Arm("m1", 1.0),), rollout_id="r1", copies=CopyBounds(pairs=1))
+
+
+def test_a_stable_version_that_is_coming_back_stays_in_the_canary_without_a_share() -> None:
+    canary = Route((Arm("m1", 0.95), Arm("m2", 0.05)), canary=Canary("m1", "m2"))
+    rest = canary.restricted_to({"m2"}, {"m1"})
+    assert rest is not None
+    assert (rest.arms, rest.canary) == ((Arm("m1", 0.0), Arm("m2", 1.0)), canary.canary)
+    gone = canary.restricted_to({"m2"})
+    assert gone is not None
+    assert gone.canary is None
+    candidate_coming = canary.restricted_to({"m1"}, {"m2"})
+    assert candidate_coming is not None
+    assert candidate_coming.canary is None

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from app.core.model import Status
 from app.core.rollout.records import Evidence
-from app.core.route_table import route_table
+from app.core.route_table import Outlook, route_table
 from app.dispatch.request import Prediction
 from app.errors import Conflict, Overloaded, PrismError, ReplicaTimeout, ReplicaUnavailable
 from model_container.contract import frames
@@ -344,6 +345,20 @@ async def test_a_full_queue_of_the_candidate_is_the_stable_versions_to_answer(tm
         evidence = versions.dispatcher.evidence("iris")
     assert any(isinstance(answer, Prediction) for answer in done)
     assert evidence.bad + evidence.both_failed == 8
+
+
+async def test_while_the_stable_versions_replica_comes_back_it_still_rescues(tmp_path: Path) -> None:
+    async with under_canary(tmp_path, answering(problem(500)), route=canary_route(0.05)) as versions:
+        stable, candidate = versions.deployments
+        down = structs.replace(stable, replicas=(), status=Status.UNHEALTHY)
+        splits = {"iris": canary_route(0.05)}
+        await versions.dispatcher.publish(route_table([down, candidate], {STABLE: Outlook(coming=True)}, splits))
+        waiting = [asyncio.create_task(versions.dispatcher.predict(call(n))) for n in range(5)]
+        assert not (await asyncio.wait(waiting, timeout=0.2))[0], "each waits for the stable version"
+        await versions.publish(splits["iris"])
+        for number, answer in enumerate(await asyncio.gather(*waiting)):
+            from_stable(answer, number)
+        assert versions.dispatcher.evidence("iris").bad == 5
 
 
 async def test_a_canary_whose_candidate_is_down_leaves_a_plain_route(tmp_path: Path) -> None:

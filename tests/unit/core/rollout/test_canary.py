@@ -226,3 +226,14 @@ def test_a_canary_of_which_both_versions_were_stopped_is_over() -> None:
 
 def test_a_canary_starts_once() -> None:
     assert start(running(), sight()) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_to_a_canary_is_told_and_its_end_has_a_reason(seed: int) -> None:
+    share_bad = (0.0, 0.01, 0.05, 0.3, 1.0)[seed % 5]
+    canary = VirtualCanary(STEPS, share_bad, per_second=40, seed=seed)
+    canary.run(600)
+    assert all(change.event.text for change in canary.changes)
+    assert all(change.rollout.reason for change in canary.changes if change.rollout.state is not RolloutState.RUNNING)
+    numbers = [change.event.number for change in canary.changes]
+    assert numbers == list(range(3, 3 + len(numbers)))

@@ -7,13 +7,14 @@ import pytest
 from msgspec import structs
 
 from app.core.model import ModelVersion, Status, TrafficChoice
-from app.core.rollout.records import FINISHED, CanaryPolicy, RolloutState
+from app.core.rollout.records import FINISHED, CanaryPolicy, Evidence, RolloutState
 from app.core.route import Route
 from app.core.signature import Signature, Tensor
 from app.errors import BadInput, CatalogUnavailable, Conflict, NotFound, StartFailed
 from app.lifecycle.deployments import Deployments
 from app.lifecycle.rollouts.checks import CanaryRequest
 from app.lifecycle.rollouts.transitions import Transitions
+from app.lifecycle.versions import version_to_restore
 from tests.fakes import eventually
 from tests.unit.lifecycle.rollouts.canaries_lab import CANDIDATE, STABLE, THIRD, Lab, lab
 
@@ -410,3 +411,69 @@ async def test_a_rollback_outranks_a_step_that_is_being_recorded(tmp_path: Path)
         assert recorded is not None
         assert recorded.state in FINISHED
         assert recorded.reason.startswith("11 of ")
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+async def test_a_version_that_was_rolled_back_is_not_the_one_before_the_current_one(
+    tmp_path: Path, promoted: bool
+) -> None:
+    async with lab(tmp_path) as made:
+        bad = await made.begin()
+        if promoted:
+            await made.canaries.promote(bad.id)
+        await made.canaries.roll_back(bad.id)
+        await eventually(lambda: made.canaries.state_of(bad.id) is None)
+        await made.home.add(THIRD)
+        good = await made.begin(THIRD)
+        await made.reached(good.id, RolloutState.RUNNING)
+        await made.canaries.promote(good.id)
+        made.now += 601
+        await made.judge(good.id, RolloutState.DONE)
+        assert await made.answering() == {THIRD: 40}
+        assert version_to_restore("iris", "", made.home.state).model_id == STABLE
+
+
+async def test_a_version_that_only_ran_beside_another_is_not_the_one_before_a_later_one(tmp_path: Path) -> None:
+    async with lab(tmp_path) as made:
+        third = await made.home.add(THIRD)
+        await made.home.deployments.start(third)
+        await made.home.deployments.settled(THIRD)
+        assert await made.answering() == {THIRD: 40}
+        assert version_to_restore("iris", "", made.home.state).model_id == STABLE
+
+
+class Unreadable(dict[str, Evidence]):
+    def get(self, *_: object) -> Evidence:  # type: ignore[override]
+        raise ZeroDivisionError
+
+
+async def test_evidence_that_cannot_be_read_passes_no_step_and_ends_no_watch(tmp_path: Path) -> None:
+    async with lab(tmp_path) as made:
+        first = await made.begin(steps=[25, 100])
+        made.counted = Unreadable()
+        made.now += 3600
+        made.canaries.judge()
+        assert (await made.canaries.get(first.id)).step == 0
+        made.counted = {}
+        made.count(4, bad=4)
+        await made.judge(first.id, RolloutState.ROLLED_BACK)
+
+
+async def test_a_bad_candidate_is_not_rolled_back_onto_a_stable_version_that_is_down(tmp_path: Path) -> None:
+    async with lab(tmp_path) as made:
+        rollout = await made.begin()
+        (replica,) = made.home.state.deployment(STABLE).replicas
+        stable = made.home.state.find(STABLE)
+        publisher = made.home.deployments.pipeline.publisher
+        await made.home.target.stop(replica, grace_seconds=0)
+        await publisher.lose(stable, replica, "it was killed", by_itself=False, coming=False)
+        made.count(9, bad=9)
+        made.canaries.judge()
+        assert (await made.canaries.get(rollout.id)).state is RolloutState.RUNNING
+        assert await made.answering() == {CANDIDATE: 40}, "somebody answers"
+        with pytest.raises(Conflict, match="does not serve"):
+            await made.canaries.roll_back(rollout.id)
+        await made.home.deployments.start(stable)
+        await made.home.deployments.settled(STABLE)
+        await made.judge(rollout.id, RolloutState.ROLLED_BACK)
+        assert await made.answering() == {STABLE: 40}
