@@ -29,6 +29,12 @@ from app.core.model import Limits
 from app.runtime.packages.index import machine_index
 from app.runtime.process.cgroups import Cgroups, remove
 
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+for name in ONE_THREAD:
+    # Before NumPy is imported: on small models a thread for each core spends most of the CPU on waiting for the others,
+    # of which tests at the same time leave none. Replicas get nothing of this: PRISM says how many threads each has.
+    os.environ.setdefault(name, "1")
+
 SKIPPED = pytest.StashKey[dict[str, int]]()
 IMAGES = pytest.StashKey[frozenset[str]]()
 USED_DOCKER = pytest.StashKey[bool]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,9 +23,14 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the environments that all servers of this process share, so that each is built once.
 
     A server removes an environment with the last of its own models that needs it, so no two servers may run at once
-    with models in the same environment: each worker has its own folder.
+    with models in the same environment: each worker has its own folder. Only the bytecode in it is that of all workers, so
+    that the same packages are compiled once.
     """
-    return tmp_path_factory.mktemp("environments")
+    folder, base = tmp_path_factory.mktemp("environments"), tmp_path_factory.getbasetemp()
+    bytecode = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "bytecode"
+    bytecode.mkdir(exist_ok=True, mode=0o700)
+    (folder / "bytecode").symlink_to(bytecode, target_is_directory=True)
+    return folder
 
 
 @pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])

@@ -26,7 +26,7 @@ class Model:
 """Each replica says the name it gave itself: within its walls, all of them may have the same process id."""
 
 ROWS = [[1]]
-PAUSE_SECONDS = 0.01
+PAUSE_SECONDS = 0.03
 """Between two requests of a caller, so that the load leaves the machine to what is tested."""
 
 

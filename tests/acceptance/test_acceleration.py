@@ -22,6 +22,8 @@ from tests.acceptance.server import Server, problem, wait_for
 pytestmark = pytest.mark.slow
 
 ACCELERATION_SECONDS = 240
+PAUSE_SECONDS = 0.05
+"""Between two requests of a connection, so that the load leaves the machine to the conversion."""
 OWN_CODE = """
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -71,7 +73,7 @@ def load(server: Server, ref: str) -> Iterator[list[str]]:
 
     def ask() -> None:
         with httpx2.Client(base_url=server.url, timeout=60, trust_env=False) as http:
-            while not over.wait(0.01):
+            while not over.wait(PAUSE_SECONDS):
                 answer = http.post(f"/models/{ref}/predict", json={"features": [[5.1, 3.5, 1.4, 0.2]]})
                 if answer.status_code != 200 or answer.json()["predictions"] != ["setosa"]:
                     failures.append(answer.text)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.html_page import BROWSER, Element, page
+from tests.acceptance.replica_models import archive
 from tests.acceptance.server import Server
 
 PAGES = ["/predict", "/model-logs"]
@@ -16,6 +17,12 @@ PAGES = ["/predict", "/model-logs"]
 @pytest.fixture
 def server(start_server: StartServer) -> Server:
     return start_server(PRISM_TARGET="process", PRISM_SINGLE_ACTIVE_MODEL="false")
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    """A model without packages: the pages list it as any other."""
+    return archive(tmp_path, model_py="class Model:\n    def predict(self, rows):\n        return rows\n")
 
 
 def led_to(server: Server, path: str) -> str:
@@ -37,8 +44,8 @@ def test_where_there_is_no_model_the_page_says_so_and_leads_to_the_upload(server
     assert shown.one("a").attributes["href"] == "/upload-model"
 
 
-def test_the_only_model_is_chosen_for_its_reader(server: Server, iris_file: Path) -> None:
-    model_id = server.deploy(iris_file, model_name="iris")["model_id"]
+def test_the_only_model_is_chosen_for_its_reader(server: Server, model_file: Path) -> None:
+    model_id = server.deploy(model_file, model_name="iris")["model_id"]
     assert led_to(server, "/predict") == f"/predict?model_id={model_id}"
     assert led_to(server, "/predict?tab=json&model_id=") == f"/predict?tab=json&model_id={model_id}"
     assert led_to(server, "/model-logs?kind=build") == f"/model-logs?kind=build&model_id={model_id}"
@@ -48,10 +55,10 @@ def test_the_only_model_is_chosen_for_its_reader(server: Server, iris_file: Path
 
 
 def test_among_several_models_the_reader_chooses_and_those_that_serve_come_first(
-    server: Server, iris_file: Path
+    server: Server, model_file: Path
 ) -> None:
     first, second, third = (
-        server.deploy(iris_file, model_name=name)["model_id"] for name in ("first", "second", "third")
+        server.deploy(model_file, model_name=name)["model_id"] for name in ("first", "second", "third")
     )
     server.http.post("/models/third/stop").raise_for_status()
     for path in PAGES:

@@ -28,9 +28,23 @@ CALLER = {"x-api-key": "caller"}
 OWNER = {"authorization": "Bearer owner"}
 
 
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
 @pytest.fixture
-def open_server(start_server: StartServer) -> tuple[Server, str]:
-    return with_grpc(start_server)
+def open_server(module_server: StartServer, port: int, iris_file: Path) -> Iterator[tuple[Server, str]]:
+    """A server with a live model `iris`, and where it speaks gRPC. What a test deploys beside it goes with the test."""
+    server = module_server(PRISM_TARGET="process", PRISM_GRPC_PORT=port, PRISM_SINGLE_ACTIVE_MODEL="false")
+    if not server.http.get("/models").json()["models"]:
+        server.deploy(iris_file, model_name="iris")
+    yield server, f"127.0.0.1:{port}"
+    for model in server.http.get("/models").json()["models"]:
+        if model["name"] != "iris":
+            server.http.delete(f"/models/{model['name']}")
+    if server.model("iris")["status"] != "live":
+        assert server.http.post("/models/iris/start").status_code == 200
 
 
 @pytest.fixture
@@ -96,7 +110,6 @@ def test_a_model_is_asked_over_grpc(
     open_server: tuple[Server, str], connect: Callable[[str], Any], iris_file: Path
 ) -> None:
     server, url = open_server
-    server.deploy(iris_file, model_name="iris")
     client = connect(url)
 
     assert client.is_server_live()
@@ -119,8 +132,7 @@ def test_a_model_is_asked_over_grpc(
 
 
 def test_an_asynchronous_client_gets_many_answers_at_once(open_server: tuple[Server, str], iris_file: Path) -> None:
-    server, url = open_server
-    server.deploy(iris_file, model_name="iris")
+    _, url = open_server
 
     async def ask() -> list[Any]:
         async with triton_aio.InferenceServerClient(url) as client:
@@ -132,10 +144,9 @@ def test_an_asynchronous_client_gets_many_answers_at_once(open_server: tuple[Ser
 
 
 def test_errors_are_statuses_with_the_text_of_rest(
-    open_server: tuple[Server, str], connect: Callable[[str], Any], iris_file: Path
+    open_server: tuple[Server, str], connect: Callable[[str], Any]
 ) -> None:
     server, url = open_server
-    server.deploy(iris_file, model_name="iris")
     client = connect(url)
     nothing = server.http.post("/v2/models/nothing/infer", json={"inputs": []}).json()["error"]
 
@@ -263,7 +274,6 @@ def test_statistics_and_configuration_are_those_of_rest(
     open_server: tuple[Server, str], connect: Callable[[str], Any], iris_file: Path
 ) -> None:
     server, url = open_server
-    server.deploy(iris_file, model_name="iris")
     server.deploy(iris_file, model_name="other")
     client = connect(url)
     for count in (1, 2, 3):
@@ -293,9 +303,8 @@ def test_statistics_and_configuration_are_those_of_rest(
     assert status_of(lambda: client.get_inference_statistics("iris", "9.9.9"))[0] == "NOT_FOUND"
 
 
-def test_an_asynchronous_client_learns_the_same(open_server: tuple[Server, str], iris_file: Path) -> None:
-    server, url = open_server
-    server.deploy(iris_file, model_name="iris")
+def test_an_asynchronous_client_learns_the_same(open_server: tuple[Server, str]) -> None:
+    _, url = open_server
 
     async def ask() -> tuple[Any, Any, Any, Any]:
         async with triton_aio.InferenceServerClient(url) as client:
@@ -317,8 +326,7 @@ def test_an_asynchronous_client_learns_the_same(open_server: tuple[Server, str],
 def test_a_stream_answers_each_request_in_turn_and_an_error_ends_nothing(
     open_server: tuple[Server, str], connect: Callable[[str], Any], iris_file: Path
 ) -> None:
-    server, url = open_server
-    server.deploy(iris_file, model_name="iris")
+    _, url = open_server
     client = connect(url)
     answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
 

@@ -16,12 +16,19 @@ import pytest
 
 from tests.acceptance.conftest import StartServer
 from tests.acceptance.iris import ROW
+from tests.acceptance.replica_models import archive
 from tests.acceptance.server import Server, wait_for
 
 pytestmark = pytest.mark.slow
 
-PAUSE_SECONDS = 0.005
+PAUSE_SECONDS = 0.02
 """Between two predictions, so that the load leaves the machine to the replacements."""
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    """A model without packages, whose replicas start at once: what becomes of them does not depend on what they compute."""
+    return archive(tmp_path, model_py="class Model:\n    def predict(self, rows):\n        return [1 for _ in rows]\n")
 
 
 class Load:
@@ -68,10 +75,10 @@ def answers(server: Server) -> bool:
 
 
 def test_a_gateway_killed_and_started_again_adopts_its_replica_within_two_seconds(
-    start_server: StartServer, target: str, iris_file: Path
+    start_server: StartServer, target: str, model_file: Path
 ) -> None:
     server, empty = start_server(PRISM_TARGET=target), start_server(PRISM_TARGET=target)
-    before = server.deploy(iris_file, model_name="iris")
+    before = server.deploy(model_file, model_name="iris")
     took, took_empty = [], []
     for _ in range(3):
         empty.kill()
@@ -87,10 +94,10 @@ def test_a_gateway_killed_and_started_again_adopts_its_replica_within_two_second
 
 
 def test_a_replica_that_is_killed_comes_back_and_says_why(
-    start_server: StartServer, target: str, iris_file: Path
+    start_server: StartServer, target: str, model_file: Path
 ) -> None:
     server = start_server(PRISM_TARGET=target, PRISM_HEALTH_MONITOR_INTERVAL_SECONDS=1)
-    server.deploy(iris_file, model_name="iris")
+    server.deploy(model_file, model_name="iris")
     os.kill(replica_pid(server, target), signal.SIGKILL)
     began = time.monotonic()
     while not answers(server):
@@ -106,12 +113,12 @@ def test_a_replica_that_is_killed_comes_back_and_says_why(
 
 
 def test_a_frozen_replica_is_replaced_and_the_next_one_answers_what_it_had(
-    start_server: StartServer, target: str, iris_file: Path
+    start_server: StartServer, target: str, model_file: Path
 ) -> None:
     server = start_server(
         PRISM_TARGET=target, PRISM_HEALTH_MONITOR_INTERVAL_SECONDS=60, PRISM_HEARTBEAT_TIMEOUT_SECONDS=3
     )
-    server.deploy(iris_file, model_name="iris")
+    server.deploy(model_file, model_name="iris")
     frozen = replica_pid(server, target)
     os.kill(frozen, signal.SIGSTOP)
     began = time.monotonic()
@@ -121,9 +128,9 @@ def test_a_frozen_replica_is_replaced_and_the_next_one_answers_what_it_had(
     wait_for(lambda: not psutil.pid_exists(frozen), 30, "the end of the frozen process")
 
 
-def test_a_replica_frozen_without_traffic_is_found_by_the_monitor(start_server: StartServer, iris_file: Path) -> None:
+def test_a_replica_frozen_without_traffic_is_found_by_the_monitor(start_server: StartServer, model_file: Path) -> None:
     server = start_server(PRISM_TARGET="process", PRISM_HEALTH_MONITOR_INTERVAL_SECONDS=0.5)
-    before = server.deploy(iris_file, model_name="iris")["replica"]["id"]
+    before = server.deploy(model_file, model_name="iris")["replica"]["id"]
     os.kill(replica_pid(server, "process"), signal.SIGSTOP)
     wait_for(lambda: (server.model("iris")["replica"] or {"id": before})["id"] != before, 60, "the replacement")
 
@@ -136,10 +143,10 @@ def test_a_replica_frozen_without_traffic_is_found_by_the_monitor(start_server: 
 
 
 def test_stopping_the_server_leaves_nothing_running_and_the_next_start_brings_the_model_back(
-    start_server: StartServer, target: str, iris_file: Path
+    start_server: StartServer, target: str, model_file: Path
 ) -> None:
     server = start_server(PRISM_TARGET=target)
-    server.deploy(iris_file, model_name="iris")
+    server.deploy(model_file, model_name="iris")
     pid = replica_pid(server, target)
     server.stop()
     assert not psutil.pid_exists(pid)
@@ -148,9 +155,9 @@ def test_stopping_the_server_leaves_nothing_running_and_the_next_start_brings_th
     wait_for(lambda: answers(server), 60, "the model's coming back")
 
 
-def test_stopping_the_server_may_keep_the_models(start_server: StartServer, target: str, iris_file: Path) -> None:
+def test_stopping_the_server_may_keep_the_models(start_server: StartServer, target: str, model_file: Path) -> None:
     server = start_server(PRISM_TARGET=target)
-    before = server.deploy(iris_file, model_name="iris")["replica"]
+    before = server.deploy(model_file, model_name="iris")["replica"]
     pid = replica_pid(server, target)
     server.stop(signal.SIGUSR2)
     assert psutil.pid_exists(pid)
@@ -159,11 +166,11 @@ def test_stopping_the_server_may_keep_the_models(start_server: StartServer, targ
     assert server.model("iris")["replica"] == before
 
 
-def test_twenty_replacements_under_load_without_a_failed_request(start_server: StartServer, iris_file: Path) -> None:
+def test_twenty_replacements_under_load_without_a_failed_request(start_server: StartServer, model_file: Path) -> None:
     server = start_server(PRISM_TARGET="process")
-    server.deploy(iris_file, model_name="iris")
+    server.deploy(model_file, model_name="iris")
     with Load(server) as load, Load(server) as second:
-        versions = [server.deploy(iris_file, model_name="iris")["version"] for _ in range(20)]
+        versions = [server.deploy(model_file, model_name="iris")["version"] for _ in range(20)]
     assert versions[-1] == "1.20.0"
     assert load.failures == second.failures == []
     assert len(load.outcomes) > 200
@@ -204,22 +211,22 @@ def test_a_replacement_that_fails_its_probe_never_takes_traffic(start_server: St
     assert server.predict("iris", ROW).json()["version"] == "1.0.0"
 
 
-def test_many_models_live_side_by_side_where_that_is_wanted(start_server: StartServer, iris_file: Path) -> None:
+def test_many_models_live_side_by_side_where_that_is_wanted(start_server: StartServer, model_file: Path) -> None:
     server = start_server(PRISM_TARGET="process", PRISM_SINGLE_ACTIVE_MODEL="false")
     for name in ("one", "two"):
-        server.deploy(iris_file, model_name=name)
+        server.deploy(model_file, model_name=name)
     assert [server.predict(name, ROW).status_code for name in ("one", "two")] == [200, 200]
-    server.deploy(iris_file, model_name="one")
+    server.deploy(model_file, model_name="one")
     assert server.predict("one", ROW).json()["version"] == "1.1.0"
     assert server.predict("two", ROW).status_code == 200
     assert server.predict("one@1.0.0", ROW).status_code == 409
 
 
 def test_a_corrupt_registry_is_set_aside_and_rebuilt_from_what_runs(
-    start_server: StartServer, target: str, iris_file: Path
+    start_server: StartServer, target: str, model_file: Path
 ) -> None:
     server = start_server(PRISM_TARGET=target)
-    before = server.deploy(iris_file, model_name="iris")
+    before = server.deploy(model_file, model_name="iris")
     server.kill()
     registry = server.home / "app" / "registry" / "containers.json"
     registry.write_text('{"deployments": {"torn')

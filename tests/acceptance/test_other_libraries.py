@@ -264,7 +264,7 @@ def test_xgboost_trained_on_named_columns_has_a_form_that_answers_the_same(pytho
     """The judge of the acceleration says so, with the libraries of a converter."""
     said = subprocess.run(
         [python, "-c", PROVE, str(trained / "xgboost-classifier.joblib")],
-        env={"PYTHONPATH": str(CHECKOUT)},
+        env={"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
         check=True,
         capture_output=True,
         text=True,

@@ -29,16 +29,24 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     server.stop()
 
 
-@pytest.fixture
-def server(start_server: StartServer, sshd: Sshd, iris_file: Path) -> Server:
-    """With two live models, `iris` and `private`, and a host to forward from."""
+@pytest.fixture(scope="module")
+def lasting_server(module_server: StartServer, sshd: Sshd, iris_file: Path) -> Server:
     settings = {"PRISM_TARGET": "process", "PRISM_ADMIN_KEYS": "an-admin-key", "PRISM_SINGLE_ACTIVE_MODEL": "false"}
-    server = start_server(**settings, **sshd.settings())
+    server = module_server(**settings, **sshd.settings())
     for name in ("iris", "private"):
         with iris_file.open("rb") as file:
             answer = server.http.post("/models", files={"file": file}, data={"model_name": name}, headers=ADMIN)
         assert answer.status_code == 201, answer.text
     return server
+
+
+@pytest.fixture
+def server(lasting_server: Server) -> Iterator[Server]:
+    """With two live models, `iris` and `private`, and a host to forward from; nothing is shared, and there is no key."""
+    yield lasting_server
+    lasting_server.http.delete("/share", headers=ADMIN)
+    for key in lasting_server.http.get("/keys", headers=ADMIN).json()["keys"]:
+        lasting_server.http.delete(f"/keys/{key['id']}", headers=ADMIN)
 
 
 def share(server: Server) -> tuple[str, int, str]:

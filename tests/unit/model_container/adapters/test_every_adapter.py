@@ -23,7 +23,7 @@ from tests.unit.model_container.kinds import KINDS, SHORT, Kind
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, about what hypothesis finds for them
 
-PROPERTY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PROPERTY = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ACROSS_ROWS = ("a function across rows", "ONNX across rows", "Python across rows")
 
 
