@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import IO, Any, Generic, Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
@@ -46,6 +47,8 @@ OnBytes = Callable[[int, int], None]
 """Function called with the number of bytes sent so far and the total number of bytes."""
 OnStatus = Callable[[Model], None]
 POLL_SECONDS = 0.2
+FINER_THAN_DATETIME = ("M8[ns]", "M8[ps]", "M8[fs]", "M8[as]")
+"""numpy's types of dates whose `tolist()` gives whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -374,9 +377,10 @@ def revoke_key(id: str) -> Call[Revocation]:
 
 
 def encode(data: Any) -> bytes:
-    """Encode a request body: bytes are JSON already; a DataFrame becomes `dataframe_split`, an array a nested list.
+    """Encode a request body: bytes are JSON already; a DataFrame becomes `dataframe_split`, an array a nested list,
+    a date its text in ISO 8601.
 
-    NaN and infinities become null. Raises InvalidRequest for data that has no JSON form.
+    NaN, NaT and infinities become null. Raises InvalidRequest for data that has no JSON form.
     """
     if isinstance(data, bytes):
         return data
@@ -445,10 +449,16 @@ def _gpu(wanted: bool | int | Sequence[str]) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """Convert arrays and scalars of numpy and similar libraries, which are not imported here."""
+    """Convert arrays, dates and scalars of numpy, pandas and similar libraries, which are not imported here."""
+    if isinstance(value, date):  # pandas' Timestamp and NaT, which msgspec does not know as dates
+        return value.isoformat() if value == value else None
+    if type(value).__name__ == "NAType":
+        return None
+    if getattr(getattr(value, "dtype", None), "str", "").endswith(FINER_THAN_DATETIME):
+        value = value.astype("datetime64[us]")  # whose tolist() gives dates, not numbers
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"a {type(value).__name__}")
+    raise TypeError(f"it holds a value of type {type(value).__name__}")
 
 
 def _path(ref: str, action: str = "") -> str:

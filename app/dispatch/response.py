@@ -59,6 +59,10 @@ def content_type(reply: Reply) -> str:
     return PROBLEM_JSON if reply.form == frames.FORM_PROBLEM else "application/json"
 
 
+ACRONYMS = {name.lower(): name for name in ("CSV", "JSON")}
+"""Words of the runtime's codes that a title writes in capitals."""
+
+
 class _Problem(Struct):
     """The members of a runtime's problem that are read."""
 
@@ -85,7 +89,8 @@ def problem_document(body: bytes, status: int, request_id: str) -> dict[str, Any
         raise ReplicaProtocolError(f"The replica sent an invalid problem document: {error}.") from None
     if CODE.fullmatch(problem.code) is None:
         raise ReplicaProtocolError("The replica sent a problem document with an invalid code.")
-    title = problem.code.replace("_", " ").capitalize()
+    words = " ".join(ACRONYMS.get(word, word) for word in problem.code.split("_"))
+    title = words[:1].upper() + words[1:]
     own = {"type": f"/docs/errors#{problem.code}", "title": title, "status": status}
     known = {
         **members,

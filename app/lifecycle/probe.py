@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -34,6 +36,7 @@ class ProbedConnection(Protocol):
 
 
 DETAIL_CHARACTERS_MAX = 2000
+PICKLES = (Format.PICKLE, Format.JOBLIB, Format.SKOPS)
 CHECK_TIMEOUT_SECONDS = 5.0
 """How long a running replica may take to answer a check; long enough that a busy machine costs no replica."""
 
@@ -69,7 +72,7 @@ def _failure(model: ModelVersion, candidates: list[Any], problem: str) -> ProbeF
     if model.spec.expected_input is not None:
         return ProbeFailed(
             f"The model did not answer the sample that was given with it: {problem}",
-            hint="Give a sample that the model was trained to accept, and upload again.",
+            hint="Give a sample that the model was trained to accept, and upload again." + _dates_hint(model),
             sample=model.spec.expected_input,
         )
     inspection = model.findings.inspection
@@ -85,6 +88,41 @@ def _failure(model: ModelVersion, candidates: list[Any], problem: str) -> ProbeF
         hint="Upload it again with a sample that it can answer (`--expected-input`).",
         samples=candidates,
     )
+
+
+def _dates_hint(model: ModelVersion) -> str:
+    """Return how to declare the dates in a pickle's sample, with a space in front; "" for a sample without any.
+
+    Nothing in a pickle says that a column holds dates, so the model gets their text until its owner declares them.
+    """
+    inspection, sample = model.findings.inspection, model.spec.expected_input
+    if inspection is None or inspection.format not in PICKLES or model.spec.calling.inputs:
+        return ""
+    row = sample[0] if isinstance(sample, list) and sample else sample
+    datatypes = {name: _datatype(value) for name, value in row.items()} if isinstance(row, dict) else {}
+    dates = [name for name, datatype in datatypes.items() if datatype == "DATETIME"]
+    if not dates or None in datatypes.values():
+        return ""
+    inputs = ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {datatype}" for name, datatype in datatypes.items())
+    if len(inputs) > DETAIL_CHARACTERS_MAX:
+        return ""
+    return (
+        f" The model got {', '.join(f'`{name}`' for name in dates)} as text; if it takes dates, push a folder with the "
+        f"file, its code and a `model_config.yaml` that says `inputs: {{{inputs}}}`."
+    )
+
+
+def _datatype(value: Any) -> str | None:
+    """Return the datatype that a value of a sample shows; None for a list or an object."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return "BOOL" if isinstance(value, bool) else "FP64"
+    if not isinstance(value, str):
+        return None
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return "BYTES"
+    return "BYTES" if value.isdigit() else "DATETIME"  # 20240102 is a date in ISO 8601, and more often a number
 
 
 async def answers_sample(model: ModelVersion, connection: ProbedConnection, patience_seconds: float) -> str:

@@ -251,6 +251,8 @@ def _mistyped(leaf: Any, wanted: str, code: str, index: int, shape: Sequence[int
     hint = "Write a missing text as an empty string." if wanted == "a string" and leaf is None else ""
     if code == "not_a_number" and isinstance(leaf, str):
         hint = "Write the number without quotes." if _reads_as_number(leaf) else "Write a missing number as null."
+        if _reads_as_number(leaf.replace(",", ".", 1)) and "," in leaf:
+            hint = "Write decimals with a point."
     return Problem(422, code, f"{words} holds {shown(leaf)} where {wanted} is expected.", hint, **members)
 
 

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 import typer
 
 from app.errors import BadInput
+from model_container.contract.file_types import SUFFIXES
 from prism.cli.output import duration, printable
 from prism.cli.session import USAGE, Session
 from prism.predict_body import file_kind
@@ -29,6 +30,8 @@ KINDS: dict[str, Literal["body", "table"]] = {
 """What a file holds, by the end of its name: a request's body or a table. What any other holds shows in its beginning."""
 
 SNIFFED_BYTES = 64
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""Beginnings of a text in UTF-16, which the reader of tables names."""
 
 
 def existing(file: Path | None) -> Path | None:
@@ -39,21 +42,38 @@ def existing(file: Path | None) -> Path | None:
 
 
 def kind_of(file: Path) -> Literal["body", "table"]:
+    """Return what a file holds. Raises BadInput if it is neither a request nor a table."""
     if file == STANDARD:
-        return _sniffed(_standard_input().peek(SNIFFED_BYTES))
-    if file.suffix.lower() in KINDS:
-        return KINDS[file.suffix.lower()]
+        return _sniffed(_standard_input().peek(SNIFFED_BYTES), "Standard input")
+    suffix = file.suffix.lower()
+    if suffix in KINDS:
+        return KINDS[suffix]
     with file.open("rb") as opened:
-        return _sniffed(opened.read(SNIFFED_BYTES))
+        beginning = opened.read(SNIFFED_BYTES)
+    if suffix in SUFFIXES and file_kind(beginning) is None:
+        raise _unknown(str(file))
+    return _sniffed(beginning, str(file))
 
 
 def _standard_input() -> io.BufferedReader:
     return cast("io.BufferedReader", sys.stdin.buffer)
 
 
-def _sniffed(beginning: bytes) -> Literal["body", "table"]:
+def _sniffed(beginning: bytes, source: str) -> Literal["body", "table"]:
     is_json = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"", b"{", b"[")
-    return "body" if is_json or file_kind(beginning) else "table"
+    if is_json or file_kind(beginning):
+        return "body"
+    if b"\0" in beginning and not beginning.startswith(UTF_16):
+        raise _unknown(source)
+    return "table"
+
+
+def _unknown(source: str) -> BadInput:
+    return BadInput(
+        f"{source} is neither a PNG, JPEG or WebP image, nor a WAV sound, JSON or a table.",
+        hint="Convert it to one of them: another image to PNG, another sound to WAV (ffmpeg -i sound.mp3 sound.wav), "
+        "a table to CSV UTF-8.",
+    )
 
 
 def predict_file(here: Session, ref: str, file: Path, output: Path | None, probabilities: bool, resume: bool) -> None:

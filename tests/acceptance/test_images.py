@@ -200,6 +200,7 @@ def test_the_page_takes_an_image_without_javascript_and_shows_it(server: Server)
     files[1] = ("image", ("a.png", b"none", "image/png"))
     wrong = server.http.post("/predict-result?model_id=network", files=files, headers=BROWSER).text
     assert "not a PNG, JPEG or WebP" in text_of(wrong, "file-wrong")
+    assert "bytes unchanged" in wrong
 
 
 @pytest.mark.node

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from app.dispatch.connection import FRAMES_A_TURN, WELCOME_BYTES_MAX, connect
 from app.dispatch.request import Call, Prediction
+from app.dispatch.response import problem_document
 from app.dispatch.stream import StreamConnection
 from app.errors import PrismError, ReplicaProtocolError
 from model_container.contract import frames
@@ -159,6 +160,11 @@ async def test_status_and_type_inside_a_problem_document_are_ignored(tmp_path: P
             problem = (await ask(port, http())).problem
             assert (problem["status"], problem["type"]) == (422, "/docs/errors#wrong_width")
             assert (problem["title"], problem["columns"]) == ("Wrong width", ["b"])
+
+
+@pytest.mark.parametrize(("code", "title"), [("not_csv", "Not CSV"), ("not_json", "Not JSON"), ("no_rows", "No rows")])
+def test_a_problem_is_titled_by_its_code(code: str, title: str) -> None:
+    assert problem_document(json.dumps({"code": code}).encode(), 422, "r1")["title"] == title
 
 
 # memory and turns ------------------------------------------------------------------------------------------------------

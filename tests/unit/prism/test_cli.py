@@ -165,6 +165,18 @@ def test_an_image_is_asked_by_its_path(tmp_path: Path) -> None:
     assert "There is no file absent.jpg" in absent.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("cat.png", b"<html>"), ("cat.gif", b"GIF89a\x05\0\x05\0"), ("a.mp3", b"ID3\x04\0\0\0"), ("a.wav", b"text")],
+)
+def test_a_file_that_is_no_input_is_not_read_as_a_table(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    for arguments in [[str(tmp_path / name)], ["-f", str(tmp_path / name)]]:
+        result = prism("predict", "iris", *arguments)
+        assert result.exit_code == 1
+        assert f"{name} is neither a PNG, JPEG or WebP image" in result.stderr
+
+
 def test_probabilities_are_shown_with_their_classes() -> None:
     said = json.loads(prism("predict", "iris", "[1]", "--probabilities").stdout)
     assert said == {"prediction": "setosa", "probabilities": {"setosa": 0.9, "other": 0.1}}

@@ -32,6 +32,11 @@ def test_a_ref_that_would_reach_another_route_is_refused_before_anything_is_sent
         ({"features": [np.float64(0.5), np.int64(3)]}, {"features": [0.5, 3]}),
         ([math.nan, math.inf], [None, None]),
         (b'{"sent": "as it is"}', {"sent": "as it is"}),
+        ({"joined": pd.Timestamp("2024-01-02 03:04")}, {"joined": "2024-01-02T03:04:00"}),
+        ({"joined": pd.NaT, "age": pd.NA}, {"joined": None, "age": None}),
+        (pd.Series(pd.to_datetime(["2024-01-02"])), ["2024-01-02T00:00:00"]),
+        (np.array(["2024-01-02", "NaT"], dtype="datetime64[ns]"), ["2024-01-02T00:00:00", None]),
+        (np.datetime64("2024-01-02"), "2024-01-02"),
     ],
 )
 def test_inputs_become_json(data: object, expected: object) -> None:

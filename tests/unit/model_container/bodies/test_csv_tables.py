@@ -128,6 +128,12 @@ class TestReading:
             csv_table.decode(Request(body))
         assert raised.value.code == code
 
+    def test_a_decimal_comma_is_named_as_what_it_is(self, pipeline: Any) -> None:
+        request = Request(b"rooms;age;city\n2;41,5;lima\n", DIALECT_CSV)
+        (answer,), _, _ = Batcher(EstimatorAdapter(pipeline)).run([request])
+        assert answer.status == 422
+        assert json.loads(answer.body)["hint"] == "Write decimals with a point."
+
     @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
     @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "with a byte order mark"])
     def test_the_first_line_shows_the_delimiter(self, pipeline: Any, delimiter: str, mark: bytes) -> None:
