@@ -102,7 +102,7 @@ def missing(trial: Trial, policy: CanaryPolicy) -> str:
         if not count:
             return f"too little evidence ({seen.answers:,} of {needed:,})"
         return (
-            f"too little evidence ({seen.answers:,} of {needed:,}, as {count:,} were {what}: "
+            f"too little evidence ({seen.answers:,} of {needed:,}, as {count:,} {'was' if count == 1 else 'were'} {what}: "
             f"the share may be up to {percent(upper_bound(count, seen.answers))}, the limit is {percent(limit)})"
         )
     return ""

@@ -95,7 +95,7 @@ def test_no_traffic_at_all_holds_and_says_so() -> None:
 def test_a_few_bad_answers_ask_for_more_evidence() -> None:
     change = decide(running(), sight(seen(POLICY, 200, 1), 30.0))
     assert change is not None
-    assert change.rollout.reason.startswith("too little evidence (200 of 236, as 1 were bad")
+    assert change.rollout.reason.startswith("too little evidence (200 of 236, as 1 was bad")
 
 
 def test_a_last_step_below_all_waits_for_its_promotion_and_says_so_once() -> None:

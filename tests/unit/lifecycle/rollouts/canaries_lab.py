@@ -68,6 +68,11 @@ class Lab:
         assert found.state is state
         return found
 
+    async def in_step(self, rollout_id: str, step: int) -> None:
+        """Wait until a canary is in this step: its traffic follows, and the time of the step counts."""
+        canary = self.canaries._active[rollout_id]
+        await eventually(lambda: canary.rollout.step == step and not canary.changing.locked())
+
     async def answering(self, count: int = 40) -> Counter[str]:
         answers = [await self.home.dispatcher.predict(Call("iris", b"1", "here")) for _ in range(count)]
         assert {answer.status for answer in answers} == {200}

@@ -46,7 +46,8 @@ async def test_a_good_canary_goes_through_its_steps_and_the_stable_version_stops
         made.count(149)
         made.now += 31
         made.canaries.judge()
-        await eventually(lambda: made.home.state.splits["iris"].weight(CANDIDATE) == 1.0)
+        await made.in_step(rollout.id, 1)
+        assert made.home.state.splits["iris"].weight(CANDIDATE) == 1.0
         assert await made.answering() == {CANDIDATE: 40}
         made.count(300)
         made.now += 31
