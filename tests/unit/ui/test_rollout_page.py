@@ -48,7 +48,7 @@ async def test_a_canary_shows_its_numbers_and_what_can_be_done_in_each_state(tmp
         assert "Step 1 of 2, for 0.0 s of at least 30 s. Shares: 25% , 100%." in page
         assert "Answers in this step 37 – 236 or more Waiting" in page
         assert "Bad, where stable could answer 1 of 37, shown to be below 12.2% – 2% or less Waiting" in page
-        assert "Not passed yet: too little evidence (37 of 236, as 1 were bad" in page
+        assert "Not passed yet: too little evidence (37 of 236, as 1 was bad" in page
         assert buttons(page) == ["Promote 1.1.0", "Pause", "Roll back to 1.0.0"]
 
         await made.canaries.pause(rollout.id)
