@@ -37,7 +37,8 @@ class Value(Struct, frozen=True):
 class Operation(Struct, frozen=True):
     """One method of one path. examples: titles and texts of request bodies. answers: what is returned, by status.
 
-    values_of: an earlier operation that has the same values, where they are many; then `values` is empty.
+    values: without parts of the path that need no description. values_of: an earlier operation that has the same
+    values, where they are many; then `values` is empty.
     """
 
     id: str
@@ -79,13 +80,14 @@ def briefly(operation: Operation, seen: list[Operation]) -> Operation:
 
 def operation(document: Mapping[str, Any], path: str, method: str, described: Mapping[str, Any]) -> Operation:
     bodies = described.get("requestBody", {}).get("content", {})
+    values = *parameters(document, described), *fields(document, bodies)
     return Operation(
         id=described["operationId"],
         method=method.upper(),
         path=path,
         summary=described.get("summary", ""),
         description=described.get("description", ""),
-        values=[*parameters(document, described), *fields(document, bodies)],
+        values=[value for value in values if value.place != "path" or value.description],
         examples=list(examples(document, bodies)),
         answers=[(status, answer["description"]) for status, answer in described["responses"].items()],
     )

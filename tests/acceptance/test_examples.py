@@ -160,6 +160,18 @@ def test_the_commands_of_a_canary(server: Server, client: Prism) -> None:
     assert lines[-1]["state"] == "rolled_back"
 
 
+def test_an_experiment_ends_with_the_version_that_sold_more(server: Server, client: Prism) -> None:
+    candidate_waits(client)
+    told = run(server, "ab.py").splitlines()
+    assert told[0] == "<Experiment fraud-detector running (1.0.0: 50 %, 2.0.0: 50 %)>"
+    callers = [int(line.split()[-2]) for line in told[1:3]]
+    assert sum(callers) == 200
+    assert min(callers) > 60
+    assert told[3].startswith("basket: winner 2.0.0, +")
+    assert told[-1].endswith("2.0.0 gets all requests")
+    assert client.predict(NAME, PAYMENT).version == "2.0.0"
+
+
 def test_a_push_as_a_canary_is_followed_to_its_end(server: Server, client: Prism, tmp_path: Path) -> None:
     import joblib
     from sklearn.linear_model import LogisticRegression
@@ -178,18 +190,6 @@ def test_a_push_as_a_canary_is_followed_to_its_end(server: Server, client: Prism
     assert followed.exit_code == 0
     assert "promoted: " in followed.stderr
     assert followed.stdout.startswith("line is promoted\n")
-
-
-def test_an_experiment_ends_with_the_version_that_sold_more(server: Server, client: Prism) -> None:
-    candidate_waits(client)
-    told = run(server, "ab.py").splitlines()
-    assert told[0] == "<Experiment fraud-detector running (1.0.0: 50 %, 2.0.0: 50 %)>"
-    callers = [int(line.split()[-2]) for line in told[1:3]]
-    assert sum(callers) == 200
-    assert min(callers) > 60
-    assert told[3].startswith("basket: winner 2.0.0, +")
-    assert told[-1].endswith("2.0.0 gets all requests")
-    assert client.predict(NAME, PAYMENT).version == "2.0.0"
 
 
 @pytest.mark.parametrize(

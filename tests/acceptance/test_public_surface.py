@@ -84,7 +84,8 @@ def said(place: tuple[str, int], request: str) -> tuple[int, str]:
 def admin_routes(server: Server) -> list[tuple[str, str]]:
     """Every route of the main listener's own list that is not also the public one's, with real names in it."""
     paths = server.http.get("/openapi.json").json()["paths"]
-    names = {"ref": "iris", "name": "iris", "model_name": "iris", "version": "1.0.0", "model_id": "x", "id": "x"}
+    names = {"ref": "iris", "name": "iris", "model_name": "iris", "version": "1.0.0"}
+    names |= dict.fromkeys(("model_id", "id", "rollout_id"), "x")
     found = [(method.upper(), path.format(**names)) for path, methods in paths.items() for method in methods]
     pages = ("/login", "/upload-model", "/settings", "/docs", "/docs/errors", "/openapi.json", "/static/page.css")
     found += [("GET", page) for page in (*pages, "/model?model_id=iris", "/predict?model_id=iris", "/model-logs")]

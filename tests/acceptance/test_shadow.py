@@ -128,7 +128,7 @@ def test_what_is_no_shadow_is_told_as_such(server: Server) -> None:
     canary = server.http.post("/deployments/canary", json={"name": "level", "candidate_version": "2.0.0"}).json()
     try:
         refused = problem(server.http.post(f"/deployments/{canary['id']}/stop"))
-        assert "is no shadow, but canary" in refused["detail"]
+        assert "is a canary, which is not stopped" in refused["detail"]
         assert "has an active rollout already: canary" in problem(begin(server, shadow_version="2.0.0"))["detail"]
     finally:
         server.http.post(f"/deployments/canary/{canary['id']}/rollback")

@@ -56,6 +56,7 @@ class Recipe(NamedTuple):
 ASKED = {"json": {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1.0]}]}}
 TEXTS = {"json": {"text_input": "a"}}
 ROWS = {"json": {"features": [[1.0]]}}
+CANDIDATE = {"json": {"name": "{m}", "candidate_version": "1.0.0"}}
 RECIPES = {
     "POST /models/upload-and-run": Recipe("/models/upload-and-run", {"files": FORM}),
     "POST /models": Recipe("/models", {"files": FORM}, every=7),
@@ -70,6 +71,21 @@ RECIPES = {
     "POST /models/x/stop": Recipe("/models/{m}/stop"),
     "POST /models/x/restart": Recipe("/models/{m}/restart"),
     "POST /models/x/rollback": Recipe("/models/{m}/rollback", {"json": {"to": "1.0.0"}}, before="stop", every=3),
+    "POST /models/x/chaos": Recipe("/models/{m}/chaos", {"json": {"errors": 0.5, "seconds": 1}}, before="live"),
+    "DELETE /models/x/chaos": Recipe("/models/{m}/chaos", before="live"),
+    "POST /deployments/canary": Recipe("/deployments/canary", CANDIDATE, before="live"),
+    "POST /deployments/canary/x/promote": Recipe("/deployments/canary/x/promote"),
+    "POST /deployments/canary/x/rollback": Recipe("/deployments/canary/x/rollback"),
+    "POST /deployments/canary/x/pause": Recipe("/deployments/canary/x/pause"),
+    "POST /deployments/canary/x/resume": Recipe("/deployments/canary/x/resume"),
+    "POST /deployments/shadow": Recipe("/deployments/shadow", {"json": {"name": "{m}", "shadow_version": "1.0.0"}}),
+    "POST /deployments/ab": Recipe("/deployments/ab", {"json": {"name": "{m}", "variants": {"1.0.0": 1, "9.0.0": 1}}}),
+    "POST /deployments/x/stop": Recipe("/deployments/x/stop"),
+    "POST /feedback": Recipe("/feedback", {"json": {"request_id": "r", "metric": "sale", "value": 1}}),
+    "POST /rollouts-ui": Recipe("/rollouts-ui", {"data": {"model_id": "{m}"}}),
+    "POST /rollouts-ui/x/x": Recipe("/rollouts-ui/x/promote", {"data": {"model_id": "{m}"}}),
+    "POST /shadows-ui": Recipe("/shadows-ui", {"data": {"model_id": "{m}"}}),
+    "POST /shadows-ui/x/stop": Recipe("/shadows-ui/x/stop", {"data": {"model_id": "{m}"}}),
     "POST /models/x/dismiss": Recipe("/models/{m}/dismiss", before="stop"),
     "POST /dismiss": Recipe("/dismiss", {"data": {"model_id": "{m}"}}, every=3),
     "POST /delete-models": Recipe("/delete-models", {"data": {"model_id": "{m}"}}, before="stop", every=3),
@@ -286,14 +302,18 @@ async def tried(here: Here, name: str, recipe: Recipe, number: int, first: int) 
 
 
 def judge(answer: httpx2.Response, number: int, told: str, *, failed: bool) -> None:
-    """Done all the same, or refused as the fault that it was; a page says the same in its own words."""
+    """Done all the same, or refused as the fault that it was, or because its database, the catalog, is away.
+
+    A page says the same in its own words.
+    """
     told = f"{told}: {answer.status_code} {answer.text[:500]}"
-    refusals = {503, 507} if number == errno.EMFILE else {507}
+    of_catalog = b'"code":"catalog_unavailable"' in answer.content
+    refusals = {503, 507} if number == errno.EMFILE or of_catalog else {507}
     assert answer.status_code in {200, 201, 303, *refusals} or (not failed and answer.status_code != 500), told
     if answer.status_code in refusals and answer.headers["content-type"].startswith("application/"):
         problem = answer.json()
         if "error" not in problem:  # the V2 routes have a text alone
-            codes = {"disk_full", "storage_read_only", "storage_failed", "too_many_open_files"}
+            codes = {"disk_full", "storage_read_only", "storage_failed", "too_many_open_files", "catalog_unavailable"}
             assert problem["code"] in codes, told
             assert problem["hint"], told
     assert answer.status_code != 503 or int(answer.headers.get("retry-after", "0")) > 0, told

@@ -56,7 +56,6 @@ def test_an_operation_tells_its_parameters_its_body_and_its_answers() -> None:
     (make,) = dict(reference(DOCUMENT))["things"]
     told = [(one.name, one.place, one.type, one.required, one.description) for one in make.values]
     assert told == [
-        ("name", "path", "string", True, ""),
         ("deep", "query", "integer or null", False, ""),
         ("size", "application/json", "integer", True, "In metres."),
         ("tags", "application/json", "list of string", False, ""),
