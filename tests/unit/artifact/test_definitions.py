@@ -193,7 +193,7 @@ def test_definitions_are_taken_out_of_blocks_that_do_more(script: str) -> None:
 
 def test_what_is_taken_out_of_a_block_stands_where_it_stood() -> None:
     script = (
-        'if __name__ == "__main__":\n    run()\n    class A:\n        """\n    Text.\n        """\n        x = 1\n'
+        'if __name__ == "__main__":\n    run()\n    class A:\n        text = """\n    Text.\n        """\n        x = 1\n'
         "    run()\ndef f():\n    return A\n"
     )
     found = taken("f", script=script)
@@ -201,7 +201,7 @@ def test_what_is_taken_out_of_a_block_stands_where_it_stood() -> None:
     assert [lines.index("class A:"), lines.index("def f():")] == [2, 8]
     namespace: dict[str, Any] = {}
     exec(found.source, namespace)
-    assert namespace["A"].__doc__ == "\n    Text.\n        "
+    assert namespace["A"].text == "\n    Text.\n        "
 
 
 def test_functions_that_a_kept_one_registers_are_kept() -> None:
