@@ -24,8 +24,8 @@ class SendsAsync(Protocol):
     async def send(self, call: Call[T]) -> T: ...
 
 
-class CanaryState:
-    """A canary as it was when it was last looked at, in `rollout`."""
+class SeenRollout:
+    """A rollout as it was when it was last looked at, in `rollout`."""
 
     def __init__(self, rollout: Rollout) -> None:
         self.rollout = rollout
@@ -40,13 +40,16 @@ class CanaryState:
 
     @property
     def state(self) -> str:
-        """Return pending, running, holding, paused, promoted, done, rolled_back or failed."""
         return self.rollout.state
 
     @property
     def reason(self) -> str:
         """Return why it is in its state, for a person, with numbers and request ids; "" where there is nothing to say."""
         return self.rollout.reason or ""
+
+
+class CanaryState(SeenRollout):
+    """A canary. state: pending, running, holding, paused, promoted, done, rolled_back or failed."""
 
     @property
     def split(self) -> dict[str, float]:

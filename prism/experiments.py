@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from msgspec import Struct, field
 
 from prism import rollouts
-from prism.canaries import LOOK_SECONDS
+from prism.canaries import LOOK_SECONDS, Sends, SendsAsync
 from prism.errors import InvalidRequest, NotFoundError
 from prism.requests import Call, encode
 from prism.responses import Answer, decode, record
@@ -90,14 +90,6 @@ class Feedback(Struct, frozen=True):
     version: str = ""
     metric: str = ""
     value: float = 0.0
-
-
-class Sends(Protocol):
-    def send(self, call: Call[T]) -> T: ...
-
-
-class SendsAsync(Protocol):
-    async def send(self, call: Call[T]) -> T: ...
 
 
 class ExperimentState:

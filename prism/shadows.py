@@ -10,7 +10,7 @@ from urllib.parse import quote
 from msgspec import Struct, field
 
 from prism import rollouts
-from prism.canaries import LOOK_SECONDS, Sends, SendsAsync
+from prism.canaries import LOOK_SECONDS, SeenRollout, Sends, SendsAsync
 from prism.errors import InvalidRequest, NotFoundError
 from prism.requests import Call, encode
 from prism.responses import Answer, decode, record
@@ -144,29 +144,8 @@ def shadow_of(name: str, found: list[Rollout]) -> Rollout:
     return shadow
 
 
-class ShadowState:
-    """A shadow as it was when it was last looked at, in `rollout`."""
-
-    def __init__(self, rollout: Rollout) -> None:
-        self.rollout = rollout
-
-    @property
-    def id(self) -> str:
-        return self.rollout.id
-
-    @property
-    def name(self) -> str:
-        return self.rollout.name
-
-    @property
-    def state(self) -> str:
-        """Return pending, running, done or failed."""
-        return self.rollout.state
-
-    @property
-    def reason(self) -> str:
-        """Return why it ended, for a person; "" before."""
-        return self.rollout.reason or ""
+class ShadowState(SeenRollout):
+    """A shadow. state: pending, running, done or failed."""
 
     def __repr__(self) -> str:
         versions = f"{self.rollout.candidate.version} beside {self.rollout.stable.version}"

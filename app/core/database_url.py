@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 SCHEME = "postgresql+asyncpg"
-"""With the driver's name: DATABASE_URL is often set for another program, whose database is not for us."""
+"""Scheme of a URL with the driver's name: DATABASE_URL is often set for another program, whose database is not for us."""
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 SSL_NAMES = ("ssl", "sslmode")
 

@@ -108,7 +108,7 @@ NAMED = ("xgboost-booster.pkl", "lightgbm-booster.joblib")
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of an environment with all of these libraries."""
+    """Python of an environment with all of these libraries."""
     folder = tmp_path_factory.mktemp("libraries") / "environment"
     uv, environ = Path(sys.executable).with_name("uv"), machine_index().variables
     subprocess.run([uv, "venv", "-q", "--python", sys.executable, folder], check=True)

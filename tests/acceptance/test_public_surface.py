@@ -42,7 +42,7 @@ def lasting_server(module_server: StartServer, sshd: Sshd, iris_file: Path) -> S
 
 @pytest.fixture
 def server(lasting_server: Server) -> Iterator[Server]:
-    """With two live models, `iris` and `private`, and a host to forward from; nothing is shared, and there is no key."""
+    """Server with two live models, `iris` and `private`, and a host to forward from; nothing is shared, there is no key."""
     yield lasting_server
     lasting_server.http.delete("/share", headers=ADMIN)
     for key in lasting_server.http.get("/keys", headers=ADMIN).json()["keys"]:

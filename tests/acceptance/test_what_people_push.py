@@ -97,7 +97,7 @@ def rows(request: pytest.FixtureRequest) -> list[Row]:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of an environment with all of these libraries."""
+    """Python of an environment with all of these libraries."""
     folder = tmp_path_factory.mktemp("libraries") / "environment"
     uv, environ = Path(sys.executable).with_name("uv"), machine_index().variables
     packages = PACKAGES if missing_torch() else (*PACKAGES, *TORCH_PACKAGES)

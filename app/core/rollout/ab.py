@@ -12,12 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
-from typing import Any
-
-from msgspec import structs
 
 from app.core.rollout.keys import key_source
-from app.core.rollout.records import Change, Rollout, RolloutEvent, RolloutKind, RolloutState
+from app.core.rollout.records import Change, Rollout, RolloutEvent, RolloutKind, RolloutState, changed
 from app.core.rollout.trial import percent
 from app.core.route import Arm
 from app.errors import BadInput, Conflict
@@ -85,12 +82,12 @@ def start(rollout: Rollout, numbers: Mapping[str, str], now: str) -> Change | No
         return None
     split = {numbers[arm.model_id]: arm.weight for arm in rollout.arms}
     text = ", ".join(f"{version} gets {percent(share)}" for version, share in split.items()) + " of the callers"
-    return _change(rollout, RolloutState.RUNNING, now, "", text, {"shares": split})
+    return changed(rollout, RolloutState.RUNNING, now, "", {"shares": split}, text=text)
 
 
 def fail(rollout: Rollout, reason: str, now: str) -> Change | None:
     """End an experiment that never began; no traffic moved."""
-    return _change(rollout, RolloutState.FAILED, now, reason) if rollout.state is RolloutState.PENDING else None
+    return changed(rollout, RolloutState.FAILED, now, reason) if rollout.state is RolloutState.PENDING else None
 
 
 def stop(rollout: Rollout, winner: str, number: str, now: str, by: str = "") -> Change | None:
@@ -100,7 +97,7 @@ def stop(rollout: Rollout, winner: str, number: str, now: str, by: str = "") -> 
     """
     if rollout.state in (RolloutState.PENDING, RolloutState.RUNNING):
         text = f"stopped{by and f' by {by}'}; {number} gets all requests"
-        return _change(rollout, RolloutState.PROMOTED, now, text, facts={"winner": number}, candidate_id=winner)
+        return changed(rollout, RolloutState.PROMOTED, now, text, facts={"winner": number}, candidate_id=winner)
     if rollout.candidate_id == winner:
         return None
     raise Conflict(
@@ -115,21 +112,7 @@ def finish(rollout: Rollout, now: str) -> Change | None:
     """End a stopped experiment, once the other versions are drained."""
     if rollout.state is not RolloutState.PROMOTED:
         return None
-    return _change(rollout, RolloutState.DONE, now, rollout.reason, "the other versions are stopped")
-
-
-def _change(
-    rollout: Rollout,
-    state: RolloutState,
-    now: str,
-    reason: str,
-    text: str = "",
-    facts: dict[str, Any] | None = None,
-    **fields: Any,
-) -> Change:
-    generation = rollout.generation + 1
-    coming = structs.replace(rollout, state=state, reason=reason, updated_at=now, generation=generation, **fields)
-    return Change(coming, RolloutEvent(rollout.id, generation, now, state, text or reason, facts or {}))
+    return changed(rollout, RolloutState.DONE, now, rollout.reason, text="the other versions are stopped")
 
 
 def _listed(numbers: Iterable[str]) -> str:

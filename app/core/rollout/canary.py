@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from app.core.rollout.records import CanaryPolicy, Change, Rollout, RolloutEvent, RolloutKind, RolloutState
+from app.core.rollout.records import CanaryPolicy, Change, Rollout, RolloutEvent, RolloutKind, RolloutState, changed
 from app.core.rollout.trial import Finding, Trial, fault, is_passed, missing, percent
 from app.core.route import Arm
 from app.errors import Conflict
@@ -89,7 +89,7 @@ def fail(rollout: Rollout, now: str, reason: str) -> Change | None:
     """End a canary whose candidate never was ready; no traffic moved."""
     if rollout.state is not RolloutState.PENDING:
         return None
-    return _change(rollout, RolloutState.FAILED, now, reason)
+    return changed(rollout, RolloutState.FAILED, now, reason)
 
 
 def decide(rollout: Rollout, sight: Sight) -> Change | None:
@@ -138,7 +138,7 @@ def roll_back(rollout: Rollout, sight: Sight, reason: str, facts: dict[str, Any]
 def back_on_top(recorded: Rollout, change: Change) -> Change:
     """Return a rollback that acted already, on top of what was recorded in the meantime."""
     event, arms = change.event, change.rollout.arms
-    return _change(recorded, RolloutState.ROLLED_BACK, event.at, change.rollout.reason, event.facts, arms=arms)
+    return changed(recorded, RolloutState.ROLLED_BACK, event.at, change.rollout.reason, event.facts, arms=arms)
 
 
 def pause(rollout: Rollout, sight: Sight, by: str = "") -> Change | None:
@@ -146,7 +146,7 @@ def pause(rollout: Rollout, sight: Sight, by: str = "") -> Change | None:
     if rollout.state is RolloutState.PAUSED:
         return None
     _refuse(rollout, sight, IN_STEP, "be paused")
-    return _change(rollout, RolloutState.PAUSED, sight.now, f"paused at {_share(rollout)}{by and f' by {by}'}")
+    return changed(rollout, RolloutState.PAUSED, sight.now, f"paused at {_share(rollout)}{by and f' by {by}'}")
 
 
 def resume(rollout: Rollout, sight: Sight, by: str = "") -> Change | None:
@@ -155,7 +155,7 @@ def resume(rollout: Rollout, sight: Sight, by: str = "") -> Change | None:
         return None
     _refuse(rollout, sight, (RolloutState.PAUSED,), "be resumed")
     text = f"resumed at {_share(rollout)}{by and f' by {by}'}"
-    return _change(rollout, RolloutState.RUNNING, sight.now, "", text=text)
+    return changed(rollout, RolloutState.RUNNING, sight.now, "", text=text)
 
 
 def _advance(rollout: Rollout, sight: Sight, trial: Trial) -> Change | None:
@@ -164,7 +164,7 @@ def _advance(rollout: Rollout, sight: Sight, trial: Trial) -> Change | None:
     if not is_passed(trial, rollout.policy):
         if rollout.state is RolloutState.HOLDING or rollout.reason:
             return None
-        return _change(rollout, RolloutState.HOLDING, sight.now, missing(trial, rollout.policy))
+        return changed(rollout, RolloutState.HOLDING, sight.now, missing(trial, rollout.policy))
     seen = trial.seen
     passed = f"{_share(rollout)} passed: {seen.bad:,} of {seen.answers:,} answers were bad"
     if _percentage(rollout) == WHOLE:
@@ -174,13 +174,13 @@ def _advance(rollout: Rollout, sight: Sight, trial: Trial) -> Change | None:
     if rollout.state is RolloutState.RUNNING and rollout.reason:
         return None
     reason = f"{passed}; waits for its promotion"
-    return _change(rollout, RolloutState.RUNNING, sight.now, reason, what=PASSED_WORD)
+    return changed(rollout, RolloutState.RUNNING, sight.now, reason, what=PASSED_WORD)
 
 
 def _in_step(rollout: Rollout, step: int, sight: Sight, passed: str = "") -> Change:
     share = rollout.policy.steps[step]
     text = f"{sight.versions.candidate} gets {percent(share / WHOLE)} of the requests" + (passed and f", as {passed}")
-    return _change(
+    return changed(
         rollout,
         RolloutState.RUNNING,
         sight.now,
@@ -195,19 +195,19 @@ def _in_step(rollout: Rollout, step: int, sight: Sight, passed: str = "") -> Cha
 
 def _promote(rollout: Rollout, sight: Sight, reason: str) -> Change:
     arms = _arms(rollout.stable_id, rollout.candidate_id, 1.0)
-    return _change(rollout, RolloutState.PROMOTED, sight.now, reason, arms=arms)
+    return changed(rollout, RolloutState.PROMOTED, sight.now, reason, arms=arms)
 
 
 def _back(rollout: Rollout, sight: Sight, reason: str, facts: dict[str, Any] | None = None) -> Change:
     arms = _arms(rollout.stable_id, rollout.candidate_id, 0.0)
-    return _change(rollout, RolloutState.ROLLED_BACK, sight.now, reason, facts, arms=arms)
+    return changed(rollout, RolloutState.ROLLED_BACK, sight.now, reason, facts, arms=arms)
 
 
 def _finish(rollout: Rollout, sight: Sight) -> Change | None:
     if sight.seconds < rollout.policy.warm_seconds:
-        return _change(rollout, RolloutState.DONE, sight.now, sight.stable_lost) if sight.stable_lost else None
+        return changed(rollout, RolloutState.DONE, sight.now, sight.stable_lost) if sight.stable_lost else None
     reason = f"{sight.versions.stable} was kept warm for {rollout.policy.warm_seconds:g} s and was not needed"
-    return _change(rollout, RolloutState.DONE, sight.now, reason)
+    return changed(rollout, RolloutState.DONE, sight.now, reason)
 
 
 def _condemn(rollout: Rollout, sight: Sight, found: Finding) -> Change | None:
@@ -235,22 +235,6 @@ def _refuse(rollout: Rollout, sight: Sight, states: tuple[RolloutState, ...], wh
 def told(state: RolloutState) -> str:
     """Return a state as a reader writes it."""
     return state.value.replace("_", " ")
-
-
-def _change(
-    rollout: Rollout,
-    state: RolloutState,
-    now: str,
-    reason: str,
-    facts: dict[str, Any] | None = None,
-    *,
-    what: str = "",
-    text: str = "",
-    **fields: Any,
-) -> Change:
-    generation = rollout.generation + 1
-    coming = structs.replace(rollout, state=state, reason=reason, updated_at=now, generation=generation, **fields)
-    return Change(coming, RolloutEvent(rollout.id, generation, now, what or state, text or reason, facts or {}))
 
 
 def _arms(stable_id: str, candidate_id: str, share: float) -> tuple[Arm, ...]:

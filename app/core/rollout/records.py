@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.core.route import Arm
 
@@ -167,3 +167,23 @@ class Evidence(Struct, frozen=True):
     rescued: int = 0
     dropped: int = 0
     sent: int = 0
+
+
+def changed(
+    rollout: Rollout,
+    state: RolloutState,
+    now: str,
+    reason: str,
+    facts: dict[str, Any] | None = None,
+    *,
+    what: str = "",
+    text: str = "",
+    **fields: Any,
+) -> Change:
+    """Return the next generation of a rollout, and its event.
+
+    what, text: of the event; default: the state and the reason. fields: others of the rollout that change.
+    """
+    generation = rollout.generation + 1
+    coming = structs.replace(rollout, state=state, reason=reason, updated_at=now, generation=generation, **fields)
+    return Change(coming, RolloutEvent(rollout.id, generation, now, what or state, text or reason, facts or {}))

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import structs
-
 from app.core.rollout.canary import Versions
-from app.core.rollout.records import Change, Rollout, RolloutEvent, RolloutKind, RolloutState
+from app.core.rollout.records import Change, Rollout, RolloutEvent, RolloutKind, RolloutState, changed
 from app.core.route import Arm
 
 
@@ -50,26 +48,18 @@ def start(rollout: Rollout, versions: Versions, now: str) -> Change | None:
     if rollout.state is not RolloutState.PENDING:
         return None
     text = f"{versions.candidate} gets copies of the requests that {versions.stable} answers"
-    return _change(rollout, RolloutState.RUNNING, now, "", text)
+    return changed(rollout, RolloutState.RUNNING, now, "", text=text)
 
 
 def fail(rollout: Rollout, now: str, reason: str) -> Change | None:
     """End a shadow that never was ready."""
     if rollout.state is not RolloutState.PENDING:
         return None
-    return _change(rollout, RolloutState.FAILED, now, reason, reason)
+    return changed(rollout, RolloutState.FAILED, now, reason)
 
 
 def end(rollout: Rollout, now: str, reason: str, facts: dict[str, Any]) -> Change | None:
     """End a shadow; it gets no more copies. facts: what was found until now."""
     if not rollout.is_active:
         return None
-    return _change(rollout, RolloutState.DONE, now, reason, reason, facts)
-
-
-def _change(
-    rollout: Rollout, state: RolloutState, now: str, reason: str, text: str, facts: dict[str, Any] | None = None
-) -> Change:
-    generation = rollout.generation + 1
-    coming = structs.replace(rollout, state=state, reason=reason, updated_at=now, generation=generation)
-    return Change(coming, RolloutEvent(rollout.id, generation, now, state, text, facts or {}))
+    return changed(rollout, RolloutState.DONE, now, reason, facts)

@@ -27,7 +27,7 @@ BOOST_SHARE = 0.1
 """Share of the time in which a boosted candidate may work on copies, as a request of a caller may have to wait for one."""
 
 PAIRS_A_REPEAT = 50
-"""Of so many pairs, one has a second answer of production: how much its answers to the same request differ."""
+"""Number of pairs of which one has a second answer of production, to see how much its answers to one request differ."""
 
 
 class Copies:

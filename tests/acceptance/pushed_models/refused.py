@@ -59,7 +59,7 @@ def fit() -> Made:
 
 @makes("model.rds")
 def of_r() -> Made:
-    """As R writes it: version 3 of its serialization in binary, of a list, compressed by gzip."""
+    """A list as R saves it: version 3 of its serialization in binary, compressed by gzip."""
     head = b"X\n\x00\x00\x00\x03\x00\x04\x03\x01\x00\x03\x05\x00\x00\x00\x00\x05UTF-8"
     Path("model.rds").write_bytes(gzip.compress(head + b"\x00\x00\x00\x13\x00\x00\x00\x00"))
     return Made({}, NO_ANSWER)
